@@ -1,0 +1,264 @@
+"""The typed records that travel from stage to stage, in the order in which they appear on the way.
+
+Names inside are Zeek's (`uid`, `orig_h`, `conn_state`); only `documents.py` knows ECS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+MISSIONS = ("DoS", "Reconnaissance", "Brute Force")
+"""Missions in the order of the reasoner's logits, which start with Benign."""
+
+CLASS_MISSION = {
+    "Benign": "Benign",
+    "OS Scan": "Reconnaissance",
+    "Vulnerability Scan": "Reconnaissance",
+    "Port Scan": "Reconnaissance",
+    "ICMP Flood": "DoS",
+    "Slowloris": "DoS",
+    "SYN Flood": "DoS",
+    "UDP Flood": "DoS",
+    "DNS Flood": "DoS",
+    "Dictionary Attack": "Brute Force",
+}
+"""The ten classes of ACI-IoT-2023 and the mission (group) of each, paper section IV-B."""
+
+
+class Position(msgspec.Struct, frozen=True):
+    """A place in one log file from which reading can go on: everything before `offset` has been read.
+
+    `offset` counts bytes of the plain text (after gunzip) and always stands after a newline. The file is known by device,
+    inode and the SHA-256 of its first `prefix_bytes` plain bytes, so that a renamed or gzipped file is found again.
+    """
+
+    path: str
+    device: int
+    inode: int
+    prefix_bytes: int
+    prefix_sha256: str
+    offset: int
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """A block of whole lines of one log file, as bytes: `data` ends with a newline. `log` is "packet" or "flow"."""
+
+    log: str
+    data: bytes
+    start: Position
+    end: Position
+
+
+class Idle(msgspec.Struct, frozen=True):
+    """Nothing to read now. `final` is set once, when finite input has ended: every stage then gives out what it holds."""
+
+    final: bool = False
+
+
+class Packet(msgspec.Struct, frozen=True, gc=False):
+    """One line of packetclip_packet.log."""
+
+    ts: float
+    uid: str
+    orig_h: str = msgspec.field(name="id.orig_h")
+    orig_p: int = msgspec.field(name="id.orig_p")
+    resp_h: str = msgspec.field(name="id.resp_h")
+    resp_p: int = msgspec.field(name="id.resp_p")
+    proto: str
+    is_orig: bool
+    n: int
+    """Index in its connection, from 1."""
+    size_bytes: int = msgspec.field(name="len")
+    """Length of the IP packet on the wire."""
+    data: bytes
+    """The first bytes of the packet, from the IP header on."""
+
+
+class Flow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of packetclip_flow.log: conn.log's columns with Zeek's names, and what the texts need. Unset is None, never 0."""
+
+    ts: float
+    uid: str
+    orig_h: str = msgspec.field(name="id.orig_h")
+    orig_p: int = msgspec.field(name="id.orig_p")
+    resp_h: str = msgspec.field(name="id.resp_h")
+    resp_p: int = msgspec.field(name="id.resp_p")
+    proto: str
+    final: bool
+    """False for the interim row of a connection that still lives."""
+    service: str | None = None
+    duration: float | None = None
+    orig_bytes: int | None = None
+    resp_bytes: int | None = None
+    conn_state: str | None = None
+    local_orig: bool | None = None
+    local_resp: bool | None = None
+    missed_bytes: int | None = None
+    history: str | None = None
+    orig_pkts: int | None = None
+    orig_ip_bytes: int | None = None
+    resp_pkts: int | None = None
+    resp_ip_bytes: int | None = None
+    ip_proto: int | None = None
+    community_id: str | None = None
+    vlan: int | None = None
+    orig_size_mean: float | None = None
+    """Mean IP length of the originator's packets, bytes; the next fields likewise, `iat` in seconds."""
+    orig_size_std: float | None = None
+    resp_size_mean: float | None = None
+    resp_size_std: float | None = None
+    orig_iat_mean: float | None = None
+    orig_iat_std: float | None = None
+    resp_iat_mean: float | None = None
+    resp_iat_std: float | None = None
+    syn: int | None = None
+    """Packets of the connection with this TCP flag, both directions; unset where the protocol is not TCP."""
+    ack: int | None = None
+    fin: int | None = None
+    rst: int | None = None
+    psh: int | None = None
+    urg: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of a few blocks of lines, in log order.
+
+    `start` and `end` hold, per file read, the position before the batch's first and after its last line. A batch may be empty:
+    then it says that input is quiet (`idle`) or has ended (`final`).
+    """
+
+    packets: list[Packet]
+    flows: list[Flow]
+    start: tuple[Position, ...] = ()
+    end: tuple[Position, ...] = ()
+    idle: bool = False
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One judged window whose mission probability reached its threshold."""
+
+    second: int
+    """The whole second of event time at whose end the window was judged, epoch."""
+    view: str
+    """pair, source or destination."""
+    sources: tuple[str, ...]
+    """Distinct hosts that started the window's connections, most packets first."""
+    destinations: tuple[str, ...]
+    mission: str
+    probability: float
+    """Calibrated probability of `mission`."""
+    missions: dict[str, float]
+    """Probability of Benign and of each mission; sums to 1."""
+    packets: tuple[Packet, ...]
+    """The window, oldest first."""
+    embeddings: FloatArray
+    """(A, D) byte embeddings of the window's packets, padded with zeros in front."""
+    relations: FloatArray
+    """(A, R) relations of the window's packets, padded with zeros in front."""
+
+
+class Concept(msgspec.Struct, frozen=True):
+    """A concept of the mission's graph and what its removal takes from the mission's probability (occlusion)."""
+
+    name: str
+    weight: float
+    """Probability with the concept minus probability without it; below zero it spoke against the mission."""
+    level: int
+    """1 for key concepts, 2 and up for associated ones."""
+
+
+class Path(msgspec.Struct, frozen=True):
+    """A way through the graph, sensor to embedding node, and its exact share of the message that arrives. Shares sum to 1."""
+
+    nodes: tuple[str, ...]
+    share: float
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """A packet of the judged window and what its removal takes from the mission's probability (occlusion)."""
+
+    packet: Packet
+    weight: float
+    reason: str
+    """What the record fields say of it, for example "SYN to port 8080, the 14th new port"."""
+
+
+class Episode(msgspec.Struct):
+    """Consecutive verdicts of one mission on one set of hosts. Saved in the checkpoint while open."""
+
+    id: str
+    mission: str
+    sources: list[str]
+    destinations: list[str]
+    """Hosts seen, capped; `source_count` and `destination_count` go on counting up to their own cap."""
+    source_count: int
+    destination_count: int
+    first: float
+    """Time of the first packet of the first verdict's window, epoch seconds."""
+    last: float
+    verdicts: int
+    packets: int
+    """Distinct packets that stood in the episode's windows."""
+    opened: int
+    """Second of the verdict that opened it; `reported` the second of its last document."""
+    reported: int
+    documents: int
+    peak: float
+    """Highest probability so far."""
+    scope: str
+    """pair (one source, one destination), source (one source, many destinations) or destination (many sources, one destination)."""
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """An episode at the moment it is written, with its explanation: what `documents.py` turns into one ECS document."""
+
+    id: str
+    """Document id: deterministic, equal on every replay."""
+    state: str
+    """open, update or close."""
+    ts: float
+    """Event time of the document, epoch seconds."""
+    episode: Episode
+    mission: str
+    klass: str
+    """The nearest of the ten classes, within the mission."""
+    probability: float
+    missions: dict[str, float]
+    classes: dict[str, float]
+    """Softmax over cosines of the window's embedding with each class's texts; sums to 1."""
+    title: str
+    reason: str
+    """One sentence of facts."""
+    concepts: tuple[Concept, ...]
+    paths: tuple[Path, ...]
+    evidence: tuple[Evidence, ...]
+    nearest_texts: tuple[tuple[str, float], ...]
+    """Texts of the bundle nearest to the window's embedding, with cosines."""
+    facts: dict[str, float | int | str | None]
+    """Measured facts of the window, by name with unit: `packets`, `duration_s`, `distinct_resp_ports`, ..."""
+    flow: Flow | None
+    """The flow row that fits best, where one has come; closing documents wait for none."""
+    flow_text: str | None
+    technique: str
+    """ATT&CK technique id, from mappings/attack.yaml."""
+    model_version: str
+
+
+@dataclass(slots=True)
+class Safe:
+    """What the pipeline hands to the sink: documents, and the state that may be saved once they are acknowledged."""
+
+    alerts: list[Alert] = field(default_factory=list)
+    positions: tuple[Position, ...] = ()
+    judged: int = 0
+    """Every second of event time up to this one is judged."""
+    episodes: tuple[Episode, ...] = ()
