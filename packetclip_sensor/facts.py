@@ -1,0 +1,168 @@
+"""Facts of a window, measured from record fields: what sentences and documents are made of.
+
+A fact that cannot be measured (a cut header, another protocol) is None, never 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from packetclip_sensor.records import Packet
+
+Fact = float | int | str | None
+Facts = dict[str, Fact]
+
+FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
+FLAG_NAMES = ((SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (PSH, "PSH"), (ACK, "ACK"), (URG, "URG"))
+_ICMPPROTOCOL_NAMES = {
+    4: {0: "echo reply", 3: "destination unreachable", 5: "redirect", 8: "echo request", 11: "time exceeded",
+        13: "timestamp request"},
+    6: {1: "destination unreachable", 3: "time exceeded", 128: "echo request", 129: "echo reply", 133: "router solicitation",
+        134: "router advertisement", 135: "neighbor solicitation", 136: "neighbor advertisement", 143: "group report"},
+}  # fmt: skip
+PROTOCOL_NAMES = {"tcp": "TCP", "udp": "UDP", "icmp": "ICMP", "mixed": "mixed", "other": "IP"}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the first bytes of a packet say; None where they are cut, malformed or of another protocol."""
+
+    version: int | None = None
+    flags: int | None = None
+    """The six classic TCP flags."""
+    payload_bytes: int | None = None
+    icmp_type: int | None = None
+
+
+def header(packet: Packet) -> Header:
+    """Read a packet's IP and transport header; never raises, whatever `data` holds.
+
+    Source: RFC 791, RFC 8200 section 4 (extension headers), RFC 9293 section 3.1.
+    """
+    data = packet.data
+    version = data[0] >> 4 if data else None
+    if version == 4 and len(data) >= 20:
+        start, protocol = (data[0] & 15) * 4, data[9]
+        later_fragment = bool(int.from_bytes(data[6:8]) & 0x1FFF)
+    elif version == 6 and len(data) >= 40:
+        start, protocol, later_fragment = _skip_extensions(data)
+    else:
+        return Header()
+    if start < 20 or later_fragment:
+        return Header(version)
+    if protocol == 6 and len(data) >= start + 14:
+        length = (data[start + 12] >> 4) * 4
+        flags = data[start + 13] & 63
+        return Header(version, flags, max(0, packet.size_bytes - start - length) if length >= 20 else None)
+    if protocol == 17 and len(data) >= start + 8:
+        return Header(version, None, max(0, packet.size_bytes - start - 8))
+    if protocol in (1, 58) and len(data) > start:
+        return Header(version, None, max(0, packet.size_bytes - start - 8), data[start])
+    return Header(version)
+
+
+def _skip_extensions(data: bytes) -> tuple[int, int, bool]:
+    """Offset and number of the transport header behind IPv6's extension headers, and whether this is a later fragment."""
+    start, protocol = 40, data[6]
+    while protocol in (0, 43, 44, 51, 60) and len(data) >= start + 8:
+        if protocol == 44:
+            if int.from_bytes(data[start + 2 : start + 4]) >> 3:
+                return start, protocol, True
+            length = 8
+        else:
+            length = (data[start + 1] + 2) * 4 if protocol == 51 else (data[start + 1] + 1) * 8
+        start, protocol = start + length, data[start]
+    return start, protocol, False
+
+
+def facts(packets: Sequence[Packet], view: str) -> Facts:
+    """Measured facts of a window, by name with unit.
+
+    Shares are 0 to 1: `*_share` of flags over the TCP packets whose flags can be read (`syn_share` counts SYN without ACK),
+    `icmp_*_share` over readable ICMP packets, `one_packet_connections_share` over connections, the others over all packets.
+    `completed_connections` counts TCP connections whose handshake was answered and went on; None where the window cannot tell.
+    """
+    heads = [header(p) for p in packets]
+    times = sorted(p.ts for p in packets)
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    duration = times[-1] - times[0] if times else 0.0
+    count = len(packets)
+    protos = {p.proto if p.proto in PROTOCOL_NAMES else "other" for p in packets}
+    ports = Counter(p.resp_p for p in packets if p.proto in ("tcp", "udp"))
+    top = ports.most_common(1)
+    uids = Counter(p.uid for p in packets)
+    flags = [h.flags for h in heads if h.flags is not None]
+    icmp = [icmp_name(h) for h in heads if h.icmp_type is not None]
+    payloads = [h.payload_bytes for h in heads if h.payload_bytes is not None]
+    answered = {p.uid for p in packets if not p.is_orig}
+    return {
+        "view": view,
+        "packets": count,
+        "orig_packets": sum(p.is_orig for p in packets),
+        "duration_s": round(duration, 6),
+        "rate_pps": round((count - 1) / duration, 3) if duration > 0 else None,
+        "mean_gap_s": round(duration / len(gaps), 6) if gaps else None,
+        "max_gap_s": round(max(gaps), 6) if gaps else None,
+        "proto": None if not protos else protos.pop() if len(protos) == 1 else "mixed",
+        "distinct_orig_h": len({p.orig_h for p in packets}),
+        "distinct_resp_h": len({p.resp_h for p in packets}),
+        "distinct_resp_p": len(ports) if ports else None,
+        "top_resp_p": top[0][0] if top and top[0][1] * 2 > count else None,
+        "distinct_uid": len(uids),
+        "answered_connections": len(answered),
+        "completed_connections": _completed(packets, heads) if _all_tcp(packets) else None,
+        "one_packet_connections_share": _share(sum(n == 1 for n in uids.values()), len(uids)),
+        "reply_share": _share(sum(not p.is_orig for p in packets), count),
+        "mean_size_bytes": round(sum(p.size_bytes for p in packets) / count, 1) if count else None,
+        "payload_mean_bytes": round(sum(payloads) / len(payloads), 1) if payloads else None,
+        "payload_share": _share(sum(n > 0 for n in payloads), len(payloads)),
+        "syn_share": _share(sum(f & (SYN | ACK) == SYN for f in flags), len(flags)),
+        "synack_share": _share(sum(f & (SYN | ACK) == SYN | ACK for f in flags), len(flags)),
+        "rst_share": _share(sum(bool(f & RST) for f in flags), len(flags)),
+        "fin_share": _share(sum(bool(f & FIN) for f in flags), len(flags)),
+        "ack_share": _share(sum(bool(f & ACK) for f in flags), len(flags)),
+        "push_share": _share(sum(bool(f & PSH) for f in flags), len(flags)),
+        "odd_flags_share": _share(sum(_odd(f) for f in flags), len(flags)),
+        "icmp_echo_share": _share(icmp.count("echo request"), len(icmp)),
+        "icmp_reply_share": _share(icmp.count("echo reply"), len(icmp)),
+        "icmp_unreachable_share": _share(icmp.count("destination unreachable"), len(icmp)),
+    }
+
+
+def _all_tcp(packets: Sequence[Packet]) -> bool:
+    """Whether there are packets and all are TCP."""
+    return bool(packets) and all(p.proto == "tcp" for p in packets)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def _odd(flags: int) -> bool:
+    """Flag combinations that no TCP stack sends in a connection: none at all, SYN with FIN or RST, FIN without ACK."""
+    return flags == 0 or flags & (SYN | FIN) == SYN | FIN or flags & (SYN | RST) == SYN | RST or flags & (FIN | ACK) == FIN
+
+
+def icmp_name(head: Header) -> str:
+    """What an ICMP packet is: "echo request", or "ICMP type 42" where it has no name here."""
+    kind = -1 if head.icmp_type is None else head.icmp_type
+    return _ICMPPROTOCOL_NAMES.get(head.version or 4, {}).get(kind, f"ICMP type {kind}")
+
+
+def _completed(packets: Sequence[Packet], heads: Sequence[Header]) -> int | None:
+    """Connections seen to be completed; None where the window leaves it open for some connection."""
+    completed = 0
+    for uid in {p.uid for p in packets}:
+        own = [(p, h.flags) for p, h in zip(packets, heads, strict=True) if p.uid == uid]
+        if any(f is None for _, f in own):
+            return None
+        on = [p for p, f in own if f is not None and f & ACK and not f & (SYN | RST) and p.n > 1]
+        began = any(f is not None and f & SYN for _, f in own)
+        if any(p.is_orig for p in on) and any(not p.is_orig for p, f in own if f is not None and not f & RST):
+            completed += 1
+        elif on or (not began and any(p.n > 3 for p, _ in own)):
+            return None
+    return completed
