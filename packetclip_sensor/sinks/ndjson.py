@@ -1,0 +1,192 @@
+"""Alerts to a file of JSON lines: the embedded default, which needs no server.
+
+One document per line, the same as Elasticsearch gets, its id in `event.id`. A `Safe` is yielded back only after its documents
+are on the disk, so the reader's position never runs ahead of them. After a crash the reader repeats a minute of log; documents
+that the file holds already are then not written again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+import structlog
+
+from packetclip_sensor.documents import SensorInfo, document
+from packetclip_sensor.errors import SinkError
+from packetclip_sensor.records import Alert, Safe
+
+TAIL_BYTES = 256 << 20
+"""How much of an existing file's end is read for ids. A restart repeats at most the last minute; a whole replay into the same
+file repeats everything, and this covers some 30,000 documents of it while start-up stays within seconds."""
+MAX_IDS = 1_000_000
+"""Ids remembered, newest first to stay: about 150 MB at most, reached after half a day at the highest rate of documents."""
+
+log = structlog.get_logger()
+
+
+class _Event(msgspec.Struct):
+    id: str
+
+
+class _Written(msgspec.Struct):
+    """The one part of a written document that is read again."""
+
+    event: _Event
+
+
+def write(batches: Iterable[Safe], path: Path | None, sensor: SensorInfo, counters: Counter[str]) -> Iterator[Safe]:
+    """Append each alert as one line, and yield its `Safe` once the line is on the disk.
+
+    Args:
+        batches: what the pipeline made; a `Safe` without alerts passes through.
+        path: the file, made where it is missing, or None for standard output (which is flushed, not synced, and not deduplicated
+            over restarts).
+        sensor: who writes.
+        counters: `alerts_written` and `alerts_duplicate` rise; `ndjson_repaired` where a half-written last line was cut off.
+    Raises:
+        SinkError: the file cannot be opened, locked or written, or holds something else than JSON lines.
+    """
+    if path is None:
+        yield from _write_stdout(batches, sensor, counters)
+        return
+    with _File(path, counters) as file:
+        for safe in batches:
+            file.append(safe.alerts, sensor)
+            yield safe
+
+
+class _File:
+    """The open file, locked against a second sensor, and the ids that it holds."""
+
+    def __init__(self, path: Path, counters: Counter[str]) -> None:
+        self.path = path
+        self.counters = counters
+        self.ids: dict[str, None] = {}
+        self.fd = -1
+        self._open()
+
+    def __enter__(self) -> _File:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def append(self, alerts: list[Alert], sensor: SensorInfo) -> None:
+        """Write the alerts that the file does not hold yet, in one write, and sync."""
+        fresh = []
+        for alert in alerts:
+            if alert.id in self.ids:
+                self.counters["alerts_duplicate"] += 1
+            else:
+                self.ids[alert.id] = None
+                fresh.append(msgspec.json.encode(document(alert, sensor)) + b"\n")
+        if not fresh:
+            return
+        while len(self.ids) > MAX_IDS:
+            del self.ids[next(iter(self.ids))]
+        try:
+            self._reopen_if_rotated()
+            left = memoryview(b"".join(fresh))
+            while left:
+                left = left[os.write(self.fd, left) :]
+            os.fsync(self.fd)
+        except OSError as err:
+            raise SinkError(
+                f"{self.path}: {err.strerror}; free the disk or mend the rights and start again, nothing is lost"
+            ) from err
+        self.counters["alerts_written"] += len(fresh)
+
+    def _open(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
+        except OSError as err:
+            raise SinkError(f"{self.path}: {err.strerror}; name a file that this user may write") from err
+        if not stat.S_ISREG(os.fstat(self.fd).st_mode):
+            self._close()
+            raise SinkError(f"{self.path}: not a regular file; leave the path out to write to standard output")
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            self._close()
+            raise SinkError(f"{self.path}: another process writes it; stop that one or name another file") from err
+        try:
+            self._repair()
+            self._read_ids()
+        except BaseException:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _reopen_if_rotated(self) -> None:
+        """logrotate renames the file under us: go on in a new one of the same name."""
+        here = os.fstat(self.fd)
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+            self._close()
+            self._open()
+
+    def _repair(self) -> None:
+        """Cut off the line that a kill left half-written; a whole document that lacks only its newline gets it."""
+        size = os.fstat(self.fd).st_size
+        if not size:
+            return
+        if os.pread(self.fd, 1, 0) != b"{":
+            raise SinkError(f"{self.path}: does not start with a JSON object, so it is not ours to append to; name another file")
+        start, tail = size, b""
+        while start > 0 and b"\n" not in tail:
+            step = min(1 << 20, start)
+            start -= step
+            tail = os.pread(self.fd, step, start) + tail
+        keep, last = size - len(tail) + tail.rfind(b"\n") + 1, tail[tail.rfind(b"\n") + 1 :]
+        if not last:
+            return
+        try:
+            msgspec.json.decode(last, type=_Written)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            os.ftruncate(self.fd, keep)
+        else:
+            os.write(self.fd, b"\n")
+        os.fsync(self.fd)
+        self.counters["ndjson_repaired"] += 1
+        log.warning("ndjson_repaired", path=str(self.path), bytes=len(last))
+
+    def _read_ids(self) -> None:
+        decoder = msgspec.json.Decoder(_Written)
+        with self.path.open("rb") as file:
+            if os.fstat(self.fd).st_size > TAIL_BYTES:
+                file.seek(-TAIL_BYTES, os.SEEK_END)
+                file.readline()
+                log.warning("ndjson_tail_only", path=str(self.path), tail_bytes=TAIL_BYTES)
+            for line in file:
+                try:
+                    self.ids[decoder.decode(line).event.id] = None
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    self.counters["ndjson_foreign_lines"] += 1
+
+
+def _write_stdout(batches: Iterable[Safe], sensor: SensorInfo, counters: Counter[str]) -> Iterator[Safe]:
+    for safe in batches:
+        try:
+            for alert in safe.alerts:
+                sys.stdout.buffer.write(msgspec.json.encode(document(alert, sensor)) + b"\n")
+            sys.stdout.buffer.flush()
+        except BrokenPipeError as err:
+            raise SinkError("standard output was closed; write to a file with --out to keep what comes") from err
+        counters["alerts_written"] += len(safe.alerts)
+        yield safe

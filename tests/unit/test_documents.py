@@ -1,0 +1,308 @@
+"""Documents: literal ECS values, hostile input, and that every field is in ECS's list or in our template with a fitting type."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from factories import SENSOR, T0, alert, episode, flow, packet
+
+from packetclip_sensor import attack
+from packetclip_sensor.community_id import community_id
+from packetclip_sensor.documents import SensorInfo, document, printable, severity_and_risk
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.records import CLASS_MISSION, Evidence
+
+
+def test_a_syn_flood_becomes_this_ecs_document() -> None:
+    """The whole ECS part of one document, value by value."""
+    made = document(alert(), SENSOR)
+    ours, zeek = made.pop("packetclip"), made.pop("zeek")
+    assert made == {
+        "@timestamp": "2025-10-09T08:53:21.750000Z",
+        "ecs": {"version": "9.4.0"},
+        "data_stream": {"type": "logs", "dataset": "packetclip.alert", "namespace": "default"},
+        "event": {
+            "kind": "alert",
+            "category": ["intrusion_detection", "network"],
+            "type": ["info"],
+            "module": "packetclip",
+            "provider": "packetclip",
+            "dataset": "packetclip.alert",
+            "id": "a1",
+            "severity": 73,
+            "risk_score": 72.0,
+            "reason": "30 packets in 1.5 s from 10.0.0.5 to 10.0.0.9, all SYN, none answered.",
+            "start": "2025-10-09T08:53:20.250000Z",
+            "end": "2025-10-09T08:53:21.750000Z",
+            "duration": 1_500_000_000,
+        },
+        "message": "SYN Flood on 10.0.0.9 from 10.0.0.5",
+        "rule": {
+            "id": "packetclip-dos",
+            "name": "PacketCLIP::DoS",
+            "category": "DoS",
+            "description": "Traffic that exhausts a host, a service or a link.",
+            "ruleset": "packetclip",
+            "version": "2026.1",
+        },
+        "threat": {
+            "framework": "MITRE ATT&CK",
+            "tactic": {"id": ["TA0040"], "name": ["Impact"], "reference": ["https://attack.mitre.org/tactics/TA0040/"]},
+            "technique": {
+                "id": ["T1499"],
+                "name": ["Endpoint Denial of Service"],
+                "reference": ["https://attack.mitre.org/techniques/T1499/"],
+                "subtechnique": {
+                    "id": ["T1499.001"],
+                    "name": ["OS Exhaustion Flood"],
+                    "reference": ["https://attack.mitre.org/techniques/T1499/001/"],
+                },
+            },
+        },
+        "observer": {
+            "type": "sensor",
+            "vendor": "PacketCLIP",
+            "product": "packetclip-sensor",
+            "version": "0.1.0",
+            "name": "sensor-1",
+        },
+        "source": {"ip": "10.0.0.5"},
+        "destination": {"ip": "10.0.0.9", "port": 80},
+        "network": {"transport": "tcp", "type": "ipv4", "community_id": "1:BYHCOQyqElEYLLe1hWLA4K1LWHU="},
+        "related": {"ip": ["10.0.0.5", "10.0.0.9"]},
+    }
+    assert zeek == {
+        "session_id": "CAb1c23",
+        "notice": {
+            "note": "PacketCLIP::DoS",
+            "msg": "SYN Flood on 10.0.0.9 from 10.0.0.5",
+            "sub": "30 packets in 1.5 s from 10.0.0.5 to 10.0.0.9, all SYN, none answered.",
+            "n": 45,
+            "identifier": "e1",
+            "peer_name": "sensor-1",
+        },
+    }
+    assert ours == {
+        "mission": "DoS",
+        "class": "SYN Flood",
+        "probability": 0.97,
+        "missions": {"benign": 0.01, "dos": 0.97, "reconnaissance": 0.015, "brute_force": 0.005},
+        "classes": [
+            {"name": "SYN Flood", "probability": 0.8},
+            {"name": "UDP Flood", "probability": 0.15},
+            {"name": "Benign", "probability": 0.05},
+        ],
+        "episode": {
+            "id": "e1",
+            "state": "open",
+            "first": "2025-10-09T08:53:20.250000Z",
+            "last": "2025-10-09T08:53:21.750000Z",
+            "verdicts": 2,
+            "packets": 45,
+            "scope": "pair",
+            "source_count": 1,
+            "destination_count": 1,
+            "peak": 0.97,
+        },
+        "concept_names": ["flood"],
+        "concepts": [{"name": "flood", "weight": 0.41, "level": 1}, {"name": "handshake", "weight": -0.02, "level": 2}],
+        "paths": [{"nodes": ["sensor", "flood", "exhaustion", "embedding"], "share": 0.62}],
+        "evidence": [
+            {
+                "uid": "CAb1c23",
+                "n": 1,
+                "ts": "2025-10-09T08:53:20.250000Z",
+                "weight": 0.12,
+                "reason": "SYN to port 80, the first packet of its connection",
+                "orig_h": "10.0.0.5",
+                "orig_p": 40000,
+                "resp_h": "10.0.0.9",
+                "resp_p": 80,
+                "proto": "tcp",
+                "is_orig": True,
+                "size_bytes": 60,
+                "data": "4500003c",
+            }
+        ],
+        "texts": [{"text": "A host sends many SYN packets and never completes the handshake.", "cosine": 0.71}],
+        "facts": {
+            "packets": 30,
+            "duration_s": 1.5,
+            "distinct_resp_p": 1,
+            "distinct_uid": 30,
+            "rate_pps": 19.333,
+            "proto": "tcp",
+        },
+        "model": {"version": "2026.1"},
+    }
+
+
+def test_the_flow_row_keeps_zeeks_names_and_leaves_out_what_is_unset() -> None:
+    made = document(alert(state="close", flow=flow(service="http", community_id="1:abc"), flow_text="A flow."), SENSOR)
+    assert made["packetclip"]["flow"] == {
+        "text": "A flow.",
+        "id": {"orig_h": "10.0.0.5", "orig_p": 40000, "resp_h": "10.0.0.9", "resp_p": 80},
+        "ts": "2025-10-09T08:53:20.250000Z",
+        "uid": "CAb1c23",
+        "proto": "tcp",
+        "final": True,
+        "service": "http",
+        "conn_state": "S0",
+        "local_orig": False,
+        "local_resp": True,
+        "history": "S",
+        "community_id": "1:abc",
+        "orig_pkts": 1,
+        "orig_ip_bytes": 60,
+        "syn": 1,
+        "ack": 0,
+    }
+    assert made["network"]["protocol"] == "http"
+    assert made["network"]["community_id"] == ["1:abc", "1:BYHCOQyqElEYLLe1hWLA4K1LWHU="]
+
+
+@pytest.mark.parametrize(
+    ("local_orig", "local_resp", "direction"),
+    [(True, True, "internal"), (True, False, "outbound"), (False, True, "inbound"), (False, False, "external")],
+)
+def test_direction_follows_zeeks_local_networks(local_orig: bool, local_resp: bool, direction: str) -> None:
+    made = document(alert(flow=flow(local_orig=local_orig, local_resp=local_resp)), SENSOR)
+    assert made["network"]["direction"] == direction
+
+
+def test_direction_is_absent_where_zeek_does_not_know_its_networks() -> None:
+    assert "direction" not in document(alert(flow=flow(local_orig=None)), SENSOR)["network"]
+
+
+def test_many_hosts_become_an_array_capped_at_100_and_the_count_goes_on() -> None:
+    spoofed = [f"198.51.{i // 250}.{i % 250}" for i in range(300)]
+    made = document(alert(episode=episode(sources=spoofed, source_count=70_000, scope="destination")), SENSOR)
+    assert made["source"]["ip"] == spoofed[:100]
+    assert made["destination"]["ip"] == "10.0.0.9"
+    assert made["related"]["ip"] == [*spoofed[:100], "10.0.0.9"]
+    assert made["packetclip"]["episode"]["source_count"] == 70_000
+
+
+def test_no_port_is_named_where_the_window_knows_several() -> None:
+    made = document(alert(facts={"distinct_resp_p": 14, "distinct_uid": 1}), SENSOR)
+    assert "port" not in made["destination"]
+    assert made["source"]["port"] == 40000
+
+
+def test_icmp_type_and_code_are_not_ports() -> None:
+    ping = packet(proto="icmp", orig_p=8, resp_p=0)
+    made = document(alert(evidence=(Evidence(ping, 0.1, "echo request"),), facts={"packets": 30}), SENSOR)
+    assert made["source"] == {"ip": "10.0.0.5"}
+    assert made["destination"] == {"ip": "10.0.0.9"}
+    assert made["network"]["transport"] == "icmp"
+
+
+def test_ipv6_and_an_address_that_is_none() -> None:
+    made = document(
+        alert(episode=episode(sources=["2001:db8::5", "nonsense", "fe80::1%eth0"], destinations=["2001:db8::9"])), SENSOR
+    )
+    assert made["source"]["ip"] == "2001:db8::5"
+    assert made["network"]["type"] == "ipv6"
+
+
+def test_control_characters_and_direction_marks_are_escaped_and_long_texts_cut() -> None:
+    made = document(alert(title="a\x1b[2Jb\u202ec\n" + "x" * 500, reason="r\x00", nearest_texts=(("t\u2028", 0.5),)), SENSOR)
+    assert made["message"].startswith("a\\x1b[2Jb\\u202ec\\nxxx")
+    assert len(made["message"]) == 160
+    assert made["message"].endswith("…")
+    assert made["event"]["reason"] == "r\\x00"
+    assert made["packetclip"]["texts"] == [{"text": "t\\u2028", "cosine": 0.5}]
+
+
+def test_lone_surrogates_do_not_break_the_encoding() -> None:
+    assert json.dumps(printable("\ud800"), ensure_ascii=False).encode() == b'"\\\\ud800"'
+
+
+def test_nan_infinity_and_impossible_times_do_not_reach_the_document() -> None:
+    made = document(alert(ts=float("nan"), probability=float("nan"), episode=episode(first=-5.0, last=1e300)), SENSOR)
+    assert made["@timestamp"] == "1970-01-01T00:00:00.000000Z"
+    assert made["event"]["end"] == "9999-12-31T23:59:59.000000Z"
+    assert "probability" not in made["packetclip"]
+    json.dumps(made, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("mission", "peak", "sources", "expected"),
+    [
+        ("Reconnaissance", 0.95, 1, (47, 46.0)),
+        ("Reconnaissance", 0.5, 1, (21, 11.0)),
+        ("Reconnaissance", 0.95, 20, (73, 72.0)),
+        ("DoS", 0.79, 1, (47, 42.0)),
+        ("DoS", 0.8, 19, (73, 68.0)),
+        ("DoS", 1.0, 20, (99, 100.0)),
+        ("Brute Force", 0.9, 1, (73, 70.0)),
+    ],
+)
+def test_severity_follows_mission_reach_and_probability(
+    mission: str, peak: float, sources: int, expected: tuple[int, float]
+) -> None:
+    assert (
+        severity_and_risk(alert(mission=mission, probability=0.1, episode=episode(peak=peak, source_count=sources))) == expected
+    )
+
+
+def test_each_of_the_nine_attack_classes_has_a_technique_that_the_table_knows() -> None:
+    found = {klass: attack.technique_of(mission, klass) for klass, mission in CLASS_MISSION.items() if mission != "Benign"}
+    assert found == {
+        "OS Scan": "T1595.001",
+        "Vulnerability Scan": "T1595.002",
+        "Port Scan": "T1046",
+        "ICMP Flood": "T1498.001",
+        "Slowloris": "T1499.002",
+        "SYN Flood": "T1499.001",
+        "UDP Flood": "T1498.001",
+        "DNS Flood": "T1499.002",
+        "Dictionary Attack": "T1110.001",
+    }
+    table = attack.attack_table()
+    for technique in found.values():
+        made = document(alert(technique=technique), SENSOR)["threat"]
+        assert made["tactic"]["id"][0] in table["tactics"]
+        assert made["technique"]["name"]
+    assert attack.technique_of("DoS", "a new class") == "T1498"
+
+
+def test_a_technique_that_the_table_lacks_stands_without_name() -> None:
+    made = document(alert(technique="T9999"), SENSOR)["threat"]
+    assert made == {
+        "framework": "MITRE ATT&CK",
+        "technique": {"id": ["T9999"], "reference": ["https://attack.mitre.org/techniques/T9999/"]},
+    }
+
+
+@pytest.mark.parametrize("namespace", ["", "a-b", "Prod", "a b", "x" * 101])
+def test_a_namespace_that_elasticsearch_refuses_is_refused_at_start(namespace: str) -> None:
+    with pytest.raises(ConfigError, match="use 1 to 100 lower-case"):
+        SensorInfo(name="s", version="1", namespace=namespace)
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (("tcp", "128.232.110.120", 34855, "66.35.250.204", 80), "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
+        (("tcp", "66.35.250.204", 80, "128.232.110.120", 34855), "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
+        (("udp", "192.168.1.52", 54585, "8.8.8.8", 53), "1:d/FP5EW3wiY1vCndhwleRRKHowQ="),
+        (("icmp", "192.168.0.89", 8, "192.168.0.1", 0), "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="),
+        (("icmp", "fe80::200:86ff:fe05:80da", 135, "fe80::260:97ff:fe07:69ea", 136), "1:dGHyGvjMfljg6Bppwm3bg0LO8TY="),
+        (("icmp", "192.168.0.89", 20, "192.168.0.1", 0), "1:3o2RFccXzUgjl7zDpqmY7yJi8rI="),
+        (("unknown_transport", "10.0.0.1", 0, "10.0.0.2", 0), None),
+        (("tcp", "not an address", 1, "10.0.0.2", 2), None),
+        (("tcp", "10.0.0.1", 70_000, "10.0.0.2", 2), None),
+    ],
+)
+def test_community_ids_equal_the_specifications_own(changed: tuple[Any, ...], expected: str | None) -> None:
+    """The values are those of the spec's baseline files."""
+    proto, orig_h, orig_p, resp_h, resp_p = changed
+    made = community_id(packet(proto=proto, orig_h=orig_h, orig_p=orig_p, resp_h=resp_h, resp_p=resp_p))
+    assert made == expected
+
+
+def test_time_is_the_alerts_own() -> None:
+    assert document(alert(ts=T0), SENSOR)["@timestamp"] == "2025-10-09T08:53:20.250000Z"
