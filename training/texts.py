@@ -1,0 +1,179 @@
+"""The words that packets are paired with: a bank of sentences for each class, prompts for zero-shot, and the text of a window.
+
+Source: PacketCLIP section III-B: a template is enriched with words of the label's mission graph. Each sentence names what the
+facts must show before it may stand beside a window (`needs`): a text never claims UDP of TCP packets, many sources of one, or SSH
+without port 22. Everything here is deterministic; randomness comes only from the `rng` that the caller gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+from packetclip_sensor.describe import window_text
+from packetclip_sensor.records import CLASS_MISSION
+from training.knowledge import load_mission
+from training.text_bank import BENIGN, CORES, PROMPTS, SERVICES, WORD_NEEDS, WORDS
+
+_PER_CORE = 5
+"""Wordings kept of a core, spread over all its alternatives."""
+
+_ENRICHED = (
+    "{s} Associated words: {w}.",
+    "{s} It involves {w}.",
+    "{s} Signs of it are {w}.",
+    "{s} Concepts: {w}.",
+    "Concerning {w}: {l}",
+    "{s} This relates to {w}.",
+)
+
+
+class Uniform(Protocol):
+    """What `random.Random` and numpy's `Generator` have in common."""
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence and the tags (see `tags`) that a window's facts must have before it may be said of the window."""
+
+    text: str
+    needs: frozenset[str]
+
+
+def concept_prompt(word: str) -> str:
+    """The prompt whose text embedding is a concept node's feature. Source: MissionGNN's prompt, for packets."""
+    return f"this network packet is related to {word}"
+
+
+def class_prompts(klass: str) -> list[str]:
+    """Short prompts for zero-shot classification; none of them is a training text."""
+    return list(PROMPTS[klass])
+
+
+def expand(template: str) -> list[str]:
+    """All wordings of a template with alternatives: "a {big|small} {cat}" gives two."""
+    parts = re.split(r"\{([^{}]*)\}", template)
+    choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
+    return ["".join(pick) for pick in itertools.product(*choices)]
+
+
+def _spread(items: list[str], count: int) -> list[str]:
+    return [items[i * len(items) // count] for i in range(min(count, len(items)))] if len(items) > count else items
+
+
+@cache
+def bank(klass: str) -> tuple[Sentence, ...]:
+    """The sentences of a class, each once: every core in several wordings, plain and enriched with words of the graph."""
+    rng = random.Random(f"texts of {klass}")
+    words = WORDS.get(klass, ())
+    out: dict[str, Sentence] = {}
+    for needs, template in [*CORES.get(klass, ()), *(BENIGN if klass == "Benign" else ())]:
+        must = frozenset(needs.split())
+        for wording in _spread(expand(template), _PER_CORE):
+            plain = wording[0].upper() + wording[1:] + "."
+            out.setdefault(normalised(plain), Sentence(plain, must))
+            if not words:
+                continue
+            fitting = [w for w in words if not WORD_NEEDS.get(w) or WORD_NEEDS[w] in must]
+            chosen = rng.sample(fitting, rng.choice((2, 3)))
+            listed = ", ".join(chosen[:-1]) + " and " + chosen[-1]
+            text = rng.choice(_ENRICHED).format(s=plain, w=listed, l=wording + ".")
+            out.setdefault(normalised(text), Sentence(text, must))
+    return tuple(out.values())
+
+
+def tags(facts: Mapping[str, float | int | str | None]) -> frozenset[str]:
+    """What a window's facts support: protocol, service, ends, speed, answers. A fact of None supports nothing."""
+
+    def at_least(name: str, limit: float) -> bool:
+        value = facts.get(name)
+        return isinstance(value, int | float) and value >= limit
+
+    def below(name: str, limit: float) -> bool:
+        value = facts.get(name)
+        return isinstance(value, int | float) and value < limit
+
+    proto = str(facts.get("proto"))
+    service = SERVICES.get((proto, int(facts["top_resp_p"]))) if isinstance(facts.get("top_resp_p"), int | float) else None
+    checks = {
+        "many_sources": at_least("distinct_orig_h", 5),
+        "one_source": facts.get("distinct_orig_h") == 1,
+        "many_targets": at_least("distinct_resp_h", 5),
+        "one_target": facts.get("distinct_resp_h") == 1,
+        "many_ports": at_least("distinct_resp_p", 5),
+        "one_port": facts.get("distinct_resp_p") == 1,
+        "many_connections": at_least("distinct_uid", 5),
+        "one_connection": facts.get("distinct_uid") == 1,
+        "single_packets": at_least("one_packet_connections_share", 0.8) and at_least("distinct_uid", 5),
+        "fast": at_least("rate_pps", 100) and at_least("packets", 5),
+        "slow": below("rate_pps", 10) and at_least("packets", 5),
+        "pauses": at_least("max_gap_s", 2),
+        "unanswered": facts.get("reply_share") == 0,
+        "answered": at_least("reply_share", 0.05),
+        "incomplete": facts.get("completed_connections") == 0,
+        "completed": at_least("completed_connections", 1),
+        "syn": at_least("syn_share", 0.25),
+        "rst": at_least("rst_share", 0.15),
+        "odd": at_least("odd_flags_share", 0.03),
+        "echo": at_least("icmp_echo_share", 0.3),
+        "unreachable": at_least("icmp_unreachable_share", 0.1),
+        "empty": below("payload_mean_bytes", 0.5),
+        "small": at_least("payload_mean_bytes", 0.5) and below("payload_mean_bytes", 100),
+        "large": at_least("payload_mean_bytes", 500),
+    }
+    return frozenset({proto, *([service] if service else []), *(name for name, holds in checks.items() if holds)})
+
+
+def fitting(klass: str, facts: Mapping[str, float | int | str | None]) -> list[Sentence]:
+    """The class's sentences that the facts support; never empty, for every class has sentences that need nothing.
+
+    Benign sentences are of a kind: where the facts support a kind's own sentences, the general ones stand back.
+    """
+    have = tags(facts)
+    held = [s for s in bank(klass) if s.needs <= have]
+    if klass == "Benign":
+        most = max(len(s.needs) for s in held)
+        return [s for s in held if len(s.needs) == most or (most > 1 and len(s.needs) == most - 1)]
+    return held
+
+
+def pair_text(klass: str, facts: Mapping[str, float | int | str | None], rng: Uniform) -> tuple[str, str]:
+    """The training text of a window: an enriched sentence of its class, then the facts in coarse words.
+
+    Returns:
+        (text_id, text): equal ids for texts that differ at most in case, punctuation and spaces.
+    """
+    held = fitting(klass, facts)
+    chosen = held[min(int(rng.random() * len(held)), len(held) - 1)]
+    text = f"{chosen.text} {window_text(facts)}"
+    return text_id(text), text
+
+
+def normalised(text: str) -> str:
+    """Lower case, words and numbers only, one space between."""
+    return " ".join(re.findall(r"[a-z0-9%]+", text.lower()))
+
+
+def text_id(text: str) -> str:
+    """16 hex digits that tell normalised texts apart."""
+    return hashlib.sha256(normalised(text).encode()).hexdigest()[:16]
+
+
+def graph_words(klass: str) -> set[str]:
+    """All words of the graph of the class's mission; empty for Benign, which has none."""
+    mission = CLASS_MISSION[klass]
+    return set() if mission == "Benign" else set(load_mission(mission).words)
+
+
+TEXTS: dict[str, list[str]] = {klass: [s.text for s in bank(klass)] for klass in CLASS_MISSION}
+"""The sentences of each of the ten classes."""
