@@ -45,40 +45,45 @@ def sentence(measured: Mapping[str, Fact], sources: Sequence[str], destinations:
         out = f"{source} sent {_packets(count, kind)}{time} to {target}"
     else:
         out = f"{source} sent {_packets(sent, kind)}{time} to {target} and got {count - sent} back"
-    details = _details(measured, sent)
+    details = _details(measured, count)
     return f"{out}; {_and(details)}." if details else f"{out}."
 
 
-def _details(measured: Mapping[str, Fact], sent: int) -> list[str]:
+_SHARES = (
+    ("odd_flags_share", "TCP", "it carries TCP flags that no connection uses", "carry TCP flags that no connection uses"),
+    ("syn_share", "TCP", "it carries SYN alone", "carry SYN alone"),
+    ("rst_share", "TCP", "it carries RST", "carry RST"),
+    ("icmp_echo_share", "ICMP", "it is an echo request", "are echo requests"),
+    ("icmp_unreachable_share", "ICMP", "it says destination unreachable", "say destination unreachable"),
+)
+"""Shares worth saying, most telling first: fact, protocol, the words for one packet and for many."""
+
+
+def _details(measured: Mapping[str, Fact], count: int) -> list[str]:
     """What else is worth saying, at most three clauses, the same for the same facts."""
     proto, out = measured.get("proto"), list[str]()
-    of = " of the TCP packets" if proto == "mixed" else ""
-    for name, words in (
-        ("odd_flags_share", "carry TCP flags that no connection uses"),
-        ("syn_share", "carry SYN alone"),
-        ("rst_share", "carry RST"),
-    ):
+    for name, transport, of_one, of_many in _SHARES:
         share = _float(measured, name)
         if share is not None and share >= 0.15:
-            out.append(f"{_percent(share)}{of} {words}")
-    if proto in ("icmp", "mixed"):
-        of = " of the ICMP packets" if proto == "mixed" else ""
-        for name, words in (("icmp_echo_share", "are echo requests"), ("icmp_unreachable_share", "say destination unreachable")):
-            share = _float(measured, name)
-            if share is not None and share >= 0.15:
-                out.append(f"{_percent(share)}{of} {words}")
+            who = "all" if share == 1 else _percent(share)
+            who += f" of the {transport} packets" if proto == "mixed" else ""
+            out.append(of_one if count == 1 else f"{who} {of_many}")
+    out = out[:2]
     connections, completed = _int(measured, "distinct_uid"), _int(measured, "completed_connections")
     if completed is not None and connections:
         if completed == 0:
             out.append("no connection was completed")
         elif connections > 1:
-            out.append(f"{completed} of {connections} connections were completed")
-    elif proto in ("udp", "icmp") and sent and measured.get("reply_share") == 0:
-        out.append("nothing was answered")
+            many = "both" if connections == 2 else f"all {connections}"
+            out.append(f"{many if completed == connections else f'{completed} of {connections}'} connections were completed")
+    elif proto in ("udp", "icmp") and measured.get("reply_share") == 0:
+        out.append("nothing came back")
     payload = _float(measured, "payload_mean_bytes")
     if payload is not None and len(out) < 3:
-        out.append(f"the mean payload is {payload:.0f} bytes" if payload >= 0.5 else "no packet carries payload")
-    return out[:3]
+        none = "it has no payload" if count == 1 else "no packet carries payload"
+        some = f"its payload is {payload:.0f} bytes" if count == 1 else f"the mean payload is {payload:.0f} bytes"
+        out.append(some if payload >= 0.5 else none)
+    return out
 
 
 def _hosts(names: Sequence[str], count: int | None) -> str:
@@ -159,6 +164,9 @@ def window_text(measured: Mapping[str, Fact]) -> str:
         steps = ((1, "slowly"), (10, "unhurriedly, under ten a second"), (100, "steadily, under a hundred a second"),
                  (1000, "fast, hundreds a second"))  # fmt: skip
         parts.append(f"sent {_bucket(rate, steps, 'very fast, over a thousand a second')}")
+    pause = _float(measured, "max_gap_s")
+    if pause is not None and pause >= 2:
+        parts.append("with pauses of seconds")
     sources, targets = _int(measured, "distinct_orig_h"), _int(measured, "distinct_resp_h")
     ports, connections = _int(measured, "distinct_resp_p"), _int(measured, "distinct_uid")
     if sources and targets:
@@ -266,7 +274,7 @@ _NOUNS = {
     "Vulnerability Scan": "Vulnerability scan",
     "Port Scan": "Port scan",
     "ICMP Flood": "ICMP flood",
-    "Slowloris": "Slow HTTP requests",
+    "Slowloris": "Slowloris",
     "SYN Flood": "SYN flood",
     "UDP Flood": "UDP flood",
     "DNS Flood": "DNS flood",
@@ -321,11 +329,11 @@ def packet_reason(packet: Packet, window: Sequence[Packet]) -> str:
         (_new({p.orig_h for p in before}, packet.orig_h), "new source"),
         (_new({p.uid for p in before}, packet.uid), "new connection"),
     ]
-    best = max(orders, key=lambda order: order[0])
-    if best[0] > 1:
-        if best[1] == "new port" and orders[1][0] == best[0]:
-            best = orders[1]
-        return f"{out}, the {_ordinal(best[0])} {best[1]} of the window"
+    most = max(order for order, _ in orders)
+    if most > 1:
+        # A new port, destination or source says more than the new connection that comes with it, unless it is rare.
+        order, what = next(o for o in (orders[1], orders[0], *orders[2:]) if o[0] > 1 and o[0] * 3 >= most)
+        return f"{out}, the {_ordinal(order)} {what} of the window"
     same = sum(p.is_orig == packet.is_orig and _label(p) == label for p in before) + 1
     return f"{out}, the {_ordinal(same)} of its kind in the window" if same > 1 else out
 
