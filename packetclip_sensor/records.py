@@ -192,6 +192,23 @@ class Evidence(msgspec.Struct, frozen=True):
     """What the record fields say of it, for example "SYN to port 8080, the 14th new port"."""
 
 
+class Explanation(msgspec.Struct, frozen=True):
+    """Why a verdict is as it is. Kept with its episode, so that the closing document shows it after a restart too."""
+
+    klass: str
+    """The nearest of the ten classes, within the mission."""
+    probability: float
+    missions: dict[str, float]
+    classes: dict[str, float]
+    reason: str
+    """One sentence of facts."""
+    concepts: tuple[Concept, ...]
+    paths: tuple[Path, ...]
+    evidence: tuple[Evidence, ...]
+    nearest_texts: tuple[tuple[str, float], ...]
+    facts: dict[str, float | int | str | None]
+
+
 class Episode(msgspec.Struct):
     """Consecutive verdicts of one mission on one set of hosts. Saved in the checkpoint while open."""
 
@@ -216,6 +233,14 @@ class Episode(msgspec.Struct):
     """Highest probability so far."""
     scope: str
     """pair (one source, one destination), source (one source, many destinations) or destination (many sources, one destination)."""
+    explanation: Explanation | None = None
+    """Of the verdict that was last reported."""
+    flow: Flow | None = None
+    """The largest flow row seen of its hosts."""
+    flows: int = 0
+    """Final flow rows seen of its hosts while it was open; the next two are their sums, both directions."""
+    flow_packets: int = 0
+    flow_bytes: int = 0
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):

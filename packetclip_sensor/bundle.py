@@ -1,0 +1,153 @@
+"""Opens and checks the model bundle: five files, each known by its hash, and nothing that could run code.
+
+`manifest.json` names the version, the SHA-256 of every other file, token and window settings, classes, thresholds, what it was trained
+on and how it measured. A wrong hash, a missing file or an unknown format version is refused before a packet is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnxruntime
+
+from packetclip_sensor import tokens
+from packetclip_sensor.errors import ModelBundleError
+from packetclip_sensor.records import CLASS_MISSION, MISSIONS, FloatArray
+from packetclip_sensor.windows import RELATIONS, VIEWS, Window
+
+FORMAT = 1
+FILES = ("encoder.onnx", "reasoner.onnx", "graphs.json", "texts.npz")
+MANIFEST = "manifest.json"
+REMEDY = "install the wheel again, or point `model:` at a folder made by `make model`"
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """manifest.json, typed. Unknown keys (metrics, training data) stay in the file for people."""
+
+    format: int
+    version: str
+    sha256: dict[str, str]
+    row_bytes: int
+    relations: list[str]
+    views: list[str]
+    window: Window
+    classes: list[str]
+    missions: list[str]
+    temperature: float
+    thresholds: dict[str, float]
+    """Probability from which a mission's verdict counts, fitted for a stated false-alert budget."""
+    embedding: int
+
+
+class Graph(msgspec.Struct, frozen=True):
+    """One mission's graph as the reasoner uses it."""
+
+    mission: str
+    levels: list[list[str]]
+    """Concepts by level, key concepts first."""
+    edges: list[tuple[str, str]]
+    leaves: list[str]
+    """Concepts that speak to the embedding node."""
+    own: list[list[list[float]]]
+    """The constant h of each level's concepts, (n, H) each, for the exact shares of the paths."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. `encoder` and `reasoner` are onnxruntime sessions on the CPU."""
+
+    path: Path
+    manifest: Manifest
+    encoder: onnxruntime.InferenceSession
+    reasoner: onnxruntime.InferenceSession
+    graphs: tuple[Graph, ...]
+    texts: tuple[str, ...]
+    text_embeddings: FloatArray
+    """(T, D) unit norm, one for each of `texts`."""
+    class_embeddings: FloatArray
+    """(classes, D) unit norm, the mean of each class's texts."""
+    logit_scale: float
+
+    @property
+    def concepts(self) -> list[tuple[int, int, str]]:
+        """(mission, level, name) of every concept in the order of the reasoner's `keep` input."""
+        return [(m, i, c) for m, g in enumerate(self.graphs) for i, level in enumerate(g.levels, 1) for c in level]
+
+    @staticmethod
+    def open(path: Path, *, threads: int = 1) -> Bundle:
+        """Read and check a bundle folder.
+
+        Raises:
+            ModelBundleError: a file is missing or altered, or the bundle was made for another version of the sensor.
+        """
+        manifest = _manifest(path)
+        content = {name: _checked(path, name, manifest) for name in FILES}
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # A batch's size changes all the time; keeping an arena for the largest would only hold memory.
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 3
+        try:
+            graphs = tuple(msgspec.json.decode(content["graphs.json"], type=list[Graph]))
+            with np.load(io.BytesIO(content["texts.npz"]), allow_pickle=False) as arrays:
+                texts = tuple(str(t) for t in arrays["texts"])
+                text_embeddings, class_embeddings = arrays["text_embeddings"], arrays["class_embeddings"]
+                logit_scale = float(arrays["logit_scale"])
+            sessions = [
+                onnxruntime.InferenceSession(content[name], options, providers=["CPUExecutionProvider"])
+                for name in ("encoder.onnx", "reasoner.onnx")
+            ]
+        except Exception as err:  # onnxruntime raises classes of its own, numpy ValueError, KeyError or BadZipFile
+            raise ModelBundleError(f"model bundle {path}: {err}; {REMEDY}") from err
+        return Bundle(
+            path, manifest, sessions[0], sessions[1], graphs, texts, text_embeddings, class_embeddings, logit_scale
+        )
+
+
+def _manifest(path: Path) -> Manifest:
+    try:
+        raw: Any = json.loads((path / MANIFEST).read_bytes())
+        if isinstance(raw, dict) and raw.get("format") != FORMAT:
+            raise ModelBundleError(
+                f"model bundle {path}: format {raw.get('format')!r}, this sensor reads format {FORMAT}; {REMEDY}"
+            )
+        manifest = msgspec.convert(raw, Manifest)
+    except OSError as err:
+        raise ModelBundleError(f"model bundle {path}: cannot read {MANIFEST}: {err.strerror}; {REMEDY}") from err
+    except (ValueError, msgspec.ValidationError) as err:
+        raise ModelBundleError(f"model bundle {path}: {MANIFEST} is not valid: {err}; {REMEDY}") from err
+    expected = {
+        "row_bytes": (manifest.row_bytes, tokens.ROW_BYTES),
+        "relations": (manifest.relations, list(RELATIONS)),
+        "views": (manifest.views, list(VIEWS)),
+        "classes": (manifest.classes, list(CLASS_MISSION)),
+        "missions": (manifest.missions, list(MISSIONS)),
+    }
+    for key, (found, wanted) in expected.items():
+        if found != wanted:
+            raise ModelBundleError(
+                f"model bundle {path}: {key} is {found!r}, this sensor has {wanted!r}; they must be of one version, {REMEDY}"
+            )
+    return manifest
+
+
+def _checked(path: Path, name: str, manifest: Manifest) -> bytes:
+    try:
+        content = (path / name).read_bytes()
+    except OSError as err:
+        raise ModelBundleError(f"model bundle {path}: cannot read {name}: {err.strerror}; {REMEDY}") from err
+    found = hashlib.sha256(content).hexdigest()
+    if found != manifest.sha256.get(name):
+        raise ModelBundleError(
+            f"model bundle {path}: {name} has SHA-256 {found[:12]}..., the manifest says {str(manifest.sha256.get(name))[:12]}...; "
+            f"the file was changed or cut, {REMEDY}"
+        )
+    return content

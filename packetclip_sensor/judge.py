@@ -1,0 +1,152 @@
+"""Windows to verdicts: each distinct packet row is encoded once, each distinct window reasoned about once.
+
+The encoder's cost is the sensor's cost, so its results are kept: a row of tokens that was seen lately comes from a table. Windows of
+different views that hold the same packets are judged once and told apart only afterwards.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from packetclip_sensor import tokens
+from packetclip_sensor.bundle import Bundle
+from packetclip_sensor.metrics import Counters
+from packetclip_sensor.records import MISSIONS, Batch, FloatArray, Packet, Position, Verdict
+from packetclip_sensor.windows import VIEWS, Columns, Windows, relations
+
+ENCODE_ROWS = 256
+REASON_WINDOWS = 512
+CACHED_ROWS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Verdicts of one batch, in the order of event time, and how far judging has come."""
+
+    verdicts: list[Verdict]
+    batch: Batch
+    judged: int
+    resume: tuple[Position, ...]
+
+
+class Encoder:
+    """Byte embeddings of packet rows, each distinct row once; the least recently used rows leave first."""
+
+    def __init__(self, bundle: Bundle, cached_rows: int = CACHED_ROWS) -> None:
+        self._session = bundle.encoder
+        self._dim = bundle.manifest.embedding
+        self._table: FloatArray = np.zeros((cached_rows, self._dim), np.float32)
+        self._slots: OrderedDict[bytes, int] = OrderedDict()
+        self.encoded = self.cached = 0
+
+    def __call__(self, table: Columns, rows: npt.NDArray[np.int64]) -> FloatArray:
+        """(n,) row numbers of `table` to (n, D)."""
+        head = tokens.Headers(
+            *(getattr(table, name)[rows] for name in ("version", "proto", "l4", "has_l4", "flags", "payload_bytes", "icmp_type"))
+        )
+        toks = tokens.tokenize(table.data[rows], table.captured[rows], head)
+        width = toks.shape[1] * toks.itemsize
+        raw = toks.tobytes()
+        keys = [raw[i : i + width] for i in range(0, len(raw), width)]
+        out = np.empty((len(rows), self._dim), np.float32)
+        missing: dict[bytes, int] = {}
+        for i, key in enumerate(keys):
+            if key in self._slots:
+                self._slots.move_to_end(key)
+            else:
+                missing.setdefault(key, i)
+        fresh: dict[bytes, FloatArray] = {}
+        if missing:
+            new = toks[list(missing.values())].astype(np.int32)
+            parts = [
+                self._session.run(["embedding"], {"tokens": new[i : i + ENCODE_ROWS]})[0] for i in range(0, len(new), ENCODE_ROWS)
+            ]
+            self.encoded += len(new)
+            fresh = dict(zip(missing, np.concatenate(parts), strict=True))
+        for i, key in enumerate(keys):
+            out[i] = fresh[key] if key in fresh else self._table[self._slots[key]]
+        for key, embedding in fresh.items():
+            slot = len(self._slots) if len(self._slots) < len(self._table) else self._slots.popitem(last=False)[1]
+            self._slots[key] = slot
+            self._table[slot] = embedding
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Model input and output of W windows."""
+
+    embeddings: FloatArray
+    """(W, A, D)"""
+    relations: FloatArray
+    """(W, A, R)"""
+    probabilities: FloatArray
+    """(W, missions + 1), Benign first, calibrated."""
+
+
+def probabilities(bundle: Bundle, embeddings: FloatArray, rel: FloatArray, padding: npt.NDArray[np.bool_], keep: FloatArray | None = None) -> FloatArray:
+    """Run the reasoner: (W, A, D), (W, A, R), (W, A) and (W or 1, C) to (W, missions + 1) calibrated probabilities."""
+    if keep is None:
+        keep = np.ones((1, len(bundle.concepts)), np.float32)
+    logits: FloatArray = bundle.reasoner.run(
+        ["logits"], {"embedding": embeddings, "relations": rel, "padding": padding, "keep": keep}
+    )[0]
+    z = logits.astype(np.float64) / bundle.manifest.temperature
+    z = np.exp(z - z.max(1, keepdims=True))
+    return (z / z.sum(1, keepdims=True)).astype(np.float32)
+
+
+def score(bundle: Bundle, encoder: Encoder, table: Columns, rows: npt.NDArray[np.int64]) -> Scored:
+    """Score W windows, (W, A) rows with -1 as padding."""
+    used, place = np.unique(rows, return_inverse=True)
+    place = place.reshape(rows.shape)
+    real = used >= 0
+    embedding = np.zeros((len(used), bundle.manifest.embedding), np.float32)
+    embedding[real] = encoder(table, used[real])
+    x, rel = embedding[place], relations(table, rows)
+    return Scored(x, rel, probabilities(bundle, x, rel, rows < 0))
+
+
+def judge(streams: Iterable[Windows], bundle: Bundle, thresholds: dict[str, float], counters: Counters) -> Iterator[Judged]:
+    """Judge every window; only those whose probability reaches their mission's threshold become verdicts.
+
+    Args:
+        thresholds: probability for each mission, from the bundle, a site's calibration or the configuration.
+    """
+    encoder = Encoder(bundle)
+    limit = np.array([thresholds[m] for m in MISSIONS], np.float32)
+    for w in streams:
+        verdicts: list[Verdict] = []
+        for start in range(0, len(w.rows), REASON_WINDOWS):
+            rows = w.rows[start : start + REASON_WINDOWS]
+            distinct, where = np.unique(rows, axis=0, return_inverse=True)
+            scored = score(bundle, encoder, w.table, distinct)
+            reached = (scored.probabilities[:, 1:] >= limit).any(1)
+            for i in np.nonzero(reached[where.ravel()])[0]:
+                j = int(where.ravel()[i])
+                verdicts.append(_verdict(w, start + int(i), scored, j, limit))
+        counters.verdicts += len(verdicts)
+        yield Judged(verdicts, w.batch, w.judged, w.resume)
+
+
+def _verdict(w: Windows, i: int, scored: Scored, j: int, limit: FloatArray) -> Verdict:
+    p = scored.probabilities[j]
+    mission = int(np.argmax(np.where(p[1:] >= limit, p[1:], -1.0)))
+    packets: tuple[Packet, ...] = tuple(w.table.record[w.rows[i][w.rows[i] >= 0]])
+    return Verdict(
+        second=int(w.second[i]),
+        view=VIEWS[int(w.view[i])],
+        sources=tuple(h for h, _ in Counter(x.orig_h for x in packets).most_common()),
+        destinations=tuple(h for h, _ in Counter(x.resp_h for x in packets).most_common()),
+        mission=MISSIONS[mission],
+        probability=float(p[1 + mission]),
+        missions={name: float(v) for name, v in zip(("Benign", *MISSIONS), p, strict=True)},
+        packets=packets,
+        embeddings=scored.embeddings[j],
+        relations=scored.relations[j],
+    )
