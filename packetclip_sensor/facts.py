@@ -154,9 +154,10 @@ def icmp_name(head: Header) -> str:
 
 def _completed(packets: Sequence[Packet], heads: Sequence[Header]) -> int | None:
     """Connections seen to be completed; None where the window leaves it open for some connection."""
-    completed = 0
-    for uid in {p.uid for p in packets}:
-        own = [(p, h.flags) for p, h in zip(packets, heads, strict=True) if p.uid == uid]
+    completed, connections = 0, dict[str, list[tuple[Packet, int | None]]]()
+    for p, h in zip(packets, heads, strict=True):
+        connections.setdefault(p.uid, []).append((p, h.flags))
+    for own in connections.values():
         if any(f is None for _, f in own):
             return None
         on = [p for p, f in own if f is not None and f & ACK and not f & (SYN | RST) and p.n > 1]
