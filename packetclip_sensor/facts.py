@@ -17,12 +17,14 @@ Facts = dict[str, Fact]
 
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 FLAG_NAMES = ((SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (PSH, "PSH"), (ACK, "ACK"), (URG, "URG"))
-_ICMPPROTOCOL_NAMES = {
+_ICMP_NAMES = {
     4: {0: "echo reply", 3: "destination unreachable", 5: "redirect", 8: "echo request", 11: "time exceeded",
         13: "timestamp request"},
     6: {1: "destination unreachable", 3: "time exceeded", 128: "echo request", 129: "echo reply", 133: "router solicitation",
         134: "router advertisement", 135: "neighbor solicitation", 136: "neighbor advertisement", 143: "group report"},
 }  # fmt: skip
+_ZEEK_PROTO = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp"}
+"""In a tunnel the outer header is of another protocol than the connection; its fields are then not read as the connection's."""
 PROTOCOL_NAMES = {"tcp": "TCP", "udp": "UDP", "icmp": "ICMP", "mixed": "mixed", "other": "IP"}
 
 
@@ -51,7 +53,7 @@ def header(packet: Packet) -> Header:
         start, protocol, later_fragment = _skip_extensions(data)
     else:
         return Header()
-    if start < 20 or later_fragment:
+    if start < 20 or later_fragment or _ZEEK_PROTO.get(protocol) != packet.proto:
         return Header(version)
     if protocol == 6 and len(data) >= start + 14:
         length = (data[start + 12] >> 4) * 4
@@ -149,7 +151,7 @@ def _odd(flags: int) -> bool:
 def icmp_name(head: Header) -> str:
     """What an ICMP packet is: "echo request", or "ICMP type 42" where it has no name here."""
     kind = -1 if head.icmp_type is None else head.icmp_type
-    return _ICMPPROTOCOL_NAMES.get(head.version or 4, {}).get(kind, f"ICMP type {kind}")
+    return _ICMP_NAMES.get(head.version or 4, {}).get(kind, f"ICMP type {kind}")
 
 
 def _completed(packets: Sequence[Packet], heads: Sequence[Header]) -> int | None:

@@ -172,6 +172,11 @@ def chat(text: str) -> tuple[int, bytes]:
     return 200, json.dumps({"choices": [{"message": {"content": text}}]}).encode()
 
 
+def concept(prompt: str) -> str:
+    """The concept in "K = {concept}"."""
+    return prompt.partition("{")[2].partition("}")[0]
+
+
 ANSWERS = {
     "flooding": "1. Burst\n2. **Volume**: lots of it\n3. two words",
     "spoofing": "- Forged\n- burst\n- flooding",
@@ -185,7 +190,7 @@ def test_two_rounds_of_the_papers_prompts_make_a_valid_graph(endpoint, tmp_path:
     def answer(prompt: str) -> tuple[int, bytes]:
         if prompt.startswith("List"):
             return chat("1. Flooding\n2. Spoofing\n3. Denial of service")
-        return chat(ANSWERS[prompt.split("{")[1].split("}", maxsplit=1)[0]])
+        return chat(ANSWERS[concept(prompt)])
 
     where, asked = endpoint(answer)
     out = tmp_path / "made.yaml"
