@@ -385,7 +385,7 @@ PROMPTS: dict[str, tuple[str, ...]] = {
     "Dictionary Attack": ("network packets of a dictionary attack", "password guessing traffic", "a brute force login attack",
                           "packets of repeated failed logins", "attempts to guess credentials", "login attempts from a password list",
                           "a capture of password brute forcing", "dictionary attack"),
-    "Benign": ("benign network packets", "normal network traffic", "ordinary communication between hosts", "packets of legitimate use",
+    "Benign": ("benign network packets", "traffic of normal network operation", "ordinary communication between hosts", "packets of legitimate use",
                "traffic without any attack", "everyday use of a network", "a capture of normal traffic", "benign"),
 }  # fmt: skip
 """Zero-shot prompts, kept out of the training texts."""

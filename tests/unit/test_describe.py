@@ -72,7 +72,8 @@ def test_a_scan_is_measured() -> None:
     got = facts(scan(), "pair")
     expected = {
         "view": "pair", "packets": 30, "orig_packets": 29, "duration_s": 0.4, "rate_pps": 72.5, "proto": "tcp",
-        "distinct_orig_h": 1, "distinct_resp_h": 1, "distinct_resp_p": 29, "top_resp_p": None, "distinct_uid": 29, "answered_connections": 1,
+        "distinct_orig_h": 1, "distinct_resp_h": 1, "distinct_resp_p": 29, "top_resp_p": None, "distinct_uid": 29,
+        "answered_connections": 1,
         "completed_connections": 0, "mean_size_bytes": 40.0, "payload_mean_bytes": 0.0, "syn_share": 0.9667, "synack_share": 0.0,
         "rst_share": 0.0333, "ack_share": 0.0333, "reply_share": 0.0333, "one_packet_connections_share": 0.9655,
         "icmp_echo_share": None,
