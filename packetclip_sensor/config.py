@@ -1,0 +1,206 @@
+"""The sensor's configuration: one typed YAML file in which every key is checked.
+
+Names, types, defaults and meanings stand in one place, the structs below: `packetclip init` writes its commented file from them,
+and a wrong key is answered with the key that was probably meant. Relative paths are relative to the file's folder. Secrets never
+stand in the file: the sink reads them from the environment or from files of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import yaml
+from msgspec import Meta, field
+from msgspec.structs import replace
+
+from packetclip_sensor import schema
+from packetclip_sensor.documents import check_namespace
+from packetclip_sensor.episodes import Policy
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.records import MISSIONS
+from packetclip_sensor.resources import resource
+from packetclip_sensor.sinks.cluster import ElasticsearchConfig
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+class NdjsonConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Alerts as JSON lines in a file; needs no server."""
+
+    path: Path = Path("alerts.ndjson")
+    """The file; it is appended to, and may be rotated by renaming it."""
+
+
+class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where alerts go: exactly one of the two."""
+
+    ndjson: NdjsonConfig | None = None
+    """A file of JSON lines."""
+    elasticsearch: ElasticsearchConfig | None = None
+    """A data stream of Elasticsearch 9."""
+
+
+class PolicyConfig(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a verdict counts, and when an episode opens, is told again and closes."""
+
+    thresholds: dict[str, Probability] = field(default_factory=dict)
+    """Probability (0 to 1) from which a verdict of a mission counts, by mission, in place of the model's own, for example
+    {DoS: 0.95}. Missions: DoS, Reconnaissance, Brute Force."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set. A window's size comes with the model and is no setting."""
+
+    logs: tuple[Path, ...] = ()
+    """Folders in which Zeek writes packetclip_packet.log and packetclip_flow.log, for example /opt/zeek/logs/current."""
+    state_dir: Path = Path("state")
+    """Folder for what the sensor must remember over a restart; one sensor each."""
+    model: Path | None = None
+    """Folder of a model bundle; null for the one that comes with the sensor."""
+    namespace: str = "default"
+    """Last part of the data stream's name, logs-packetclip.alert-NAMESPACE; lower case."""
+    sensor_name: str = field(default_factory=lambda: socket.gethostname() or "sensor")
+    """Name of this sensor in every alert (`observer.name`); part of the alerts' ids, so keep it stable."""
+    sink: SinkConfig = SinkConfig(ndjson=NdjsonConfig())
+    """Where alerts go: `ndjson` or `elasticsearch`."""
+    policy: PolicyConfig = PolicyConfig()
+    """When a verdict counts, and when an episode opens, is told again and closes."""
+    rejects_path: Path | None = None
+    """File for log lines that could not be read, with the reason; null for rejects.jsonl in state_dir."""
+    log_level: str = "info"
+    """What the sensor says of itself on standard error: debug, info, warning or error."""
+
+    @property
+    def model_path(self) -> Path:
+        """Folder of the bundle to open.
+
+        Raises:
+            ConfigError: none is named and the installation carries none.
+        """
+        return self.model or resource("model")
+
+    @property
+    def rejects(self) -> Path:
+        """File for bad lines."""
+        return self.rejects_path or self.state_dir / "rejects.jsonl"
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file; paths in the result are absolute.
+
+    Raises:
+        ConfigError: not readable, not YAML, an unknown key (with the nearest known one), a wrong type or a value out of range.
+            The message names the file with the line, the key and the value.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as err:
+        raise ConfigError(f"{path}: no such file; `packetclip init --out {path}` writes one with comments") from err
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"{path}: not UTF-8 text; is it a configuration file?") from err
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be read: {err.strerror}; give the sensor's user the right to read it") from err
+    return parse(text, str(path), path.resolve().parent)
+
+
+def parse(text: str, name: str, folder: Path) -> Config:
+    """Check the text of a configuration file; `name` stands in messages, relative paths start at `folder`."""
+    places = schema.Places(text, name)
+    try:
+        raw: Any = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as err:  # ValueError: a date that no calendar has
+        raise ConfigError(f"{name}: not valid YAML: {' '.join(str(err).split())}; check indentation and quotes") from err
+    raw = {} if raw is None else raw
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{name}: holds {schema.shown(raw)} where `key: value` lines are expected; see `packetclip init`")
+    schema.refuse_unknown(raw, Config, places)
+    try:
+        config = msgspec.convert(_without_nulls(raw), Config, dec_hook=_decode)
+    except msgspec.ValidationError as err:
+        raise places.wrong_value(err, raw) from err
+    _check(config, places, raw)
+    return resolve(config, folder)
+
+
+def resolve(config: Config, folder: Path) -> Config:
+    """Relative paths made absolute from `folder`, the namespace handed to the sink."""
+    elasticsearch = config.sink.elasticsearch
+    if elasticsearch is not None:
+        dead_letters = folder / config.state_dir / "dead-letters.ndjson"
+        if elasticsearch.dead_letter_path != ElasticsearchConfig(hosts=[]).dead_letter_path:
+            dead_letters = folder / Path(elasticsearch.dead_letter_path).expanduser()
+        secrets = {
+            name: str(folder / Path(path).expanduser())
+            for name in ("ca_certs", "api_key_file")
+            if (path := getattr(elasticsearch, name)) is not None
+        }
+        elasticsearch = replace(elasticsearch, namespace=config.namespace, dead_letter_path=str(dead_letters), **secrets)
+    ndjson = config.sink.ndjson
+    return replace(
+        config,
+        logs=tuple(folder / path for path in config.logs),
+        state_dir=folder / config.state_dir,
+        model=None if config.model is None else folder / config.model,
+        rejects_path=None if config.rejects_path is None else folder / config.rejects_path,
+        sink=SinkConfig(ndjson=None if ndjson is None else NdjsonConfig(path=folder / ndjson.path), elasticsearch=elasticsearch),
+    )
+
+
+def commented(settings: dict[str, Any]) -> str:
+    """The text of a configuration file: every key with its meaning, those in `settings` set."""
+    head = "# packetclip sensor. A line that starts with `# ` is off and shows the default; take the mark away to set it.\n\n"
+    return head + schema.commented(Config, settings, hidden=("sink.elasticsearch.namespace",))
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is not Path:
+        raise NotImplementedError(f"no reader for {kind}")
+    if not isinstance(value, str) or not value:
+        raise ValueError("Expected a path")
+    return Path(value).expanduser()
+
+
+def _without_nulls(value: Any) -> Any:
+    """`key:` with nothing behind it means the default, as its author surely thought."""
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return value
+
+
+def _check(config: Config, places: schema.Places, raw: dict[str, Any]) -> None:
+    """What a type cannot say."""
+    if "namespace" in ((raw.get("sink") or {}).get("elasticsearch") or {}):
+        raise ConfigError(
+            f"{places.at('sink', 'elasticsearch', 'namespace')}: no such key; `namespace` stands at the top of the file"
+        )
+    named = [kind for kind in ("ndjson", "elasticsearch") if kind in (raw.get("sink") or {})]
+    if len(named) > 1:
+        raise ConfigError(f"{places.at('sink')}: names {' and '.join(named)}; keep one of them")
+    if config.sink.ndjson is None and config.sink.elasticsearch is None:
+        raise ConfigError(
+            f"{places.at('sink')}: names no sink; give it `ndjson: {{path: alerts.ndjson}}` or `elasticsearch: ...`"
+        )
+    for mission in config.policy.thresholds:
+        if mission not in MISSIONS:
+            hint = schema.suggestion(mission, MISSIONS)
+            raise ConfigError(
+                f"{places.at('policy', 'thresholds', mission)}: no such mission{hint}; missions: {', '.join(MISSIONS)}"
+            )
+    for key in ("update_s", "close_s", "open_packets"):
+        value = getattr(config.policy, key)
+        if not 0 < value < math.inf:
+            raise ConfigError(f"{places.at('policy', key)} is {value}; it must be above 0 and finite")
+    if config.log_level not in LOG_LEVELS:
+        hint = schema.suggestion(config.log_level, LOG_LEVELS)
+        raise ConfigError(f"{places.at('log_level')} is {config.log_level!r}{hint}; levels: {', '.join(LOG_LEVELS)}")
+    if not config.sensor_name.strip() or not config.sensor_name.isprintable():
+        raise ConfigError(f"{places.at('sensor_name')} is {config.sensor_name!r}; give the sensor a printable name")
+    try:
+        check_namespace(config.namespace)
+    except ConfigError as err:
+        raise ConfigError(f"{places.at('namespace')}: {err}") from err
