@@ -149,7 +149,8 @@ def test_pair_text_joins_a_class_sentence_with_the_facts_in_words() -> None:
     identity, text = pair_text("SYN Flood", SYN_FLOOD, random.Random(3))
     assert text.endswith(
         "Many TCP packets, sent very fast, over a thousand a second, from many hosts to one port of one host, in many "
-        "connections of mostly a single packet; nearly all are SYN alone and no connection is completed; no payload; no answer comes."
+        "connections of mostly a single packet; nearly all are SYN alone and no connection is completed; no payload; "
+        "no answer comes."
     )
     assert text.split(". Many TCP packets")[0] + "." in {t if t.endswith(".") else t + "." for t in TEXTS["SYN Flood"]}
     assert re.fullmatch("[0-9a-f]{16}", identity)
