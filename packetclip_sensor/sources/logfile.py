@@ -1,0 +1,387 @@
+"""One log file, plain or gzipped, read forward as whole lines, with the position after each block.
+
+Zeek renames, compresses, copies and truncates its logs while they are read, so a file is known by what it contains (its first
+bytes), not by its name. Offsets count plain text, so they hold for the log and for its .gz alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+
+import msgspec
+
+from packetclip_sensor.records import Lines, Position
+from packetclip_sensor.rejects import SHOWN_BYTES, Rejects
+
+HEAD_BYTES = 1024
+"""Plain bytes that identify a file. A shorter file is known by what it has, and is never waited for."""
+SPAN_S = 5.0
+"""Event time that one block may cover, so that packets and flows of finished logs stay close together."""
+GZIP_MAGIC = b"\x1f\x8b"
+
+_NAME = re.compile(r"packetclip_(packet|flow)(?:(?:\.|__|-).+)?\.log(?:[.-]\d[\w:-]*)?(?:\.gz)?")
+_TS = re.compile(rb'"ts":\s*([0-9.eE+-]+)')
+_DURATION = re.compile(rb'"duration":\s*([0-9.eE+-]+)')
+
+
+def log_of(name: str) -> str | None:
+    """ "packet" or "flow" for the names Zeek and its helpers give our logs, growing or rotated; None for any other name."""
+    match = _NAME.fullmatch(name)
+    return match[1] if match else None
+
+
+class _Plain:
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.read_bytes = 0
+
+    def head(self) -> bytes:
+        return os.pread(self.fd, HEAD_BYTES, 0)
+
+    def read(self, n: int) -> bytes:
+        data = os.pread(self.fd, n, self.read_bytes)
+        self.read_bytes += len(data)
+        return data
+
+    def seek(self, offset: int) -> bool:
+        """Go to `offset` if the text reaches it and a line ends there."""
+        size = os.fstat(self.fd).st_size
+        self.read_bytes = offset
+        return offset <= size and (offset in (0, size) or os.pread(self.fd, 1, offset - 1) == b"\n")
+
+    def damage(self) -> str | None:
+        return None
+
+
+class _Gzip:
+    """Plain text of a .gz, which may still be growing; several members in a row count as one text."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.read_bytes = 0
+        self._head = b""
+        self._start()
+
+    def _start(self) -> None:
+        self.read_bytes = 0
+        self._raw_at = 0
+        self._raw = b""
+        self._inflate = zlib.decompressobj(31)
+        self._jumped = False
+        self._error: str | None = None
+
+    def head(self) -> bytes:
+        if len(self._head) < HEAD_BYTES:
+            at, self._head = self.read_bytes, b""
+            self._start()
+            while len(self._head) < HEAD_BYTES and (data := self.read(HEAD_BYTES - len(self._head))):
+                self._head += data
+            self._start()
+            self.seek(at)
+        return self._head
+
+    def read(self, n: int) -> bytes:
+        while self._error is None:
+            if not self._raw:
+                self._raw = os.pread(self.fd, 1 << 16, self._raw_at)
+                self._raw_at += len(self._raw)
+                if not self._raw:
+                    return b""
+            if self._inflate.eof:
+                self._raw = self._raw.lstrip(b"\0")  # padding after a member, as tapes and some archivers leave it
+                if not self._raw:
+                    continue
+                self._inflate = zlib.decompressobj(31)
+            try:
+                data = self._inflate.decompress(self._raw, n)
+            except zlib.error as err:
+                self._error = f"gzip is damaged ({err})"
+                return b""
+            self._raw = self._inflate.unused_data or self._inflate.unconsumed_tail
+            if data:
+                self.read_bytes += len(data)
+                return data
+        return b""
+
+    def seek(self, offset: int) -> bool:
+        if offset < self.read_bytes:
+            self._start()
+        if offset and self._plain_size() == offset:
+            self._raw_at, self.read_bytes = os.fstat(self.fd).st_size, offset
+            self._jumped = True
+            return True
+        last = b"\n"
+        while self.read_bytes < offset:
+            data = self.read(min(1 << 20, offset - self.read_bytes))
+            if not data:
+                return False
+            last = data[-1:]
+        return last == b"\n"
+
+    def _plain_size(self) -> int | None:
+        """Size of the text from the trailer (RFC 1952 2.3.1): saves unpacking a file of which everything has been read."""
+        size = os.fstat(self.fd).st_size
+        return int(struct.unpack("<I", os.pread(self.fd, 4, size - 4))[0]) if size >= 18 else None
+
+    def damage(self) -> str | None:
+        if self._error is None and not self._inflate.eof and self.read_bytes and not self._jumped:
+            return "gzip ends before its end mark"
+        return self._error
+
+
+class LogFile:
+    """A log file and how far it has been read. Opened when needed; `release` gives the descriptor back and keeps the place."""
+
+    def __init__(self, path: Path, log: str, rejects: Rejects, *, block_bytes: int, max_line_bytes: int) -> None:
+        """Open the file and look at its first bytes.
+
+        Raises:
+            OSError: it cannot be opened or read.
+        """
+        self.path = path
+        self.log = log
+        self.more = True
+        """False once everything now there has been read."""
+        self.active_at = 0.0
+        """Monotonic time at which lines were last found, seconds."""
+        self._rejects = rejects
+        self._max_line_bytes = max_line_bytes
+        self._chunk_bytes = min(block_bytes, max_line_bytes)
+        self._stream: _Plain | _Gzip | None = None
+        self.head = b""
+        self.offset = 0
+        self._lines, self._at = b"", 0  # whole lines, and how many of their bytes were given out
+        self._partial = b""
+        self._skipping = False
+        self._skipped_bytes, self._shown = 0, b""
+        self._unended = 0
+        self._next_ts: float | None = None
+        self._open()
+        self.head = self._opened().head()
+        self.last = self.position(0)
+        """The position up to which blocks were given out."""
+
+    def _open(self) -> None:
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            stat = os.fstat(fd)
+            self.device, self.inode = stat.st_dev, stat.st_ino
+            self.gzipped = os.pread(fd, 2, 0) == GZIP_MAGIC
+            self._stream = _Gzip(fd) if self.gzipped else _Plain(fd)
+        except OSError:
+            os.close(fd)
+            raise
+
+    def _opened(self) -> _Plain | _Gzip:
+        if self._stream is None:
+            key = self.key
+            self._open()
+            stream = self._opened()
+            if self.key != key or not stream.head().startswith(self.head) or not stream.seek(self.offset):
+                self.release()
+                raise FileNotFoundError(f"{self.path} is no longer the file that was to be read")
+        assert self._stream is not None
+        return self._stream
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Device and inode."""
+        return self.device, self.inode
+
+    @property
+    def is_open(self) -> bool:
+        return self._stream is not None
+
+    def release(self) -> None:
+        """Close the descriptor. Reading may go on later: the file is opened again by its path."""
+        if self._stream is not None:
+            os.close(self._stream.fd)
+            self._stream = None
+        self._lines, self._at, self._partial, self._skipping, self._unended = b"", 0, b"", False, 0
+
+    def stat(self) -> os.stat_result:
+        return os.fstat(self._opened().fd)
+
+    def position(self, offset: int) -> Position:
+        prefix = self.head[: min(offset, HEAD_BYTES)]
+        return Position(str(self.path), self.device, self.inode, len(prefix), hashlib.sha256(prefix).hexdigest(), offset)
+
+    def resume(self, last: Position) -> bool:
+        """Go on after `last`. False, and at the start, where the text does not reach it or no line ends there."""
+        self._lines, self._at, self._partial, self._next_ts = b"", 0, b"", None
+        self.more = True
+        if self._opened().seek(last.offset):
+            self.offset, self.last = last.offset, last
+            return True
+        self._opened().seek(0)
+        self.offset, self.last = 0, self.position(0)
+        return False
+
+    def replaced(self) -> bool:
+        """Whether other text now stands in this file (copytruncate, a rewrite). Notes growth in `more`."""
+        stream = self._opened()
+        if isinstance(stream, _Gzip):
+            self.more = True
+            return False
+        size = os.fstat(stream.fd).st_size
+        if size < stream.read_bytes:
+            return True
+        if size > stream.read_bytes:
+            self.more = True
+            return stream.head()[: len(self.head)] != self.head
+        return False
+
+    def fill(self, *, finished: bool = False) -> bool:
+        """Have at least one whole line ready, if there is one.
+
+        Args:
+            finished: nothing more will be written: a last line without newline counts if it is whole JSON.
+        Raises:
+            OSError: the file cannot be read, or is gone.
+        """
+        if self._at < len(self._lines):
+            return True
+        stream = self._opened()
+        while chunk := stream.read(self._chunk_bytes):
+            end = chunk.rfind(b"\n") + 1
+            if not end:
+                self._hold(chunk)
+                continue
+            if self._skipping:
+                first = chunk.find(b"\n") + 1
+                self._skip(chunk[:first])
+                lines, self._partial = chunk[first:end], b""
+            else:
+                lines, self._partial = self._partial + chunk[:end], b""
+                first = lines.find(b"\n") + 1
+                if first > self._max_line_bytes:
+                    self._shown = lines[:SHOWN_BYTES]
+                    self._skip(lines[:first])
+                    lines = lines[first:]
+            self._hold(chunk[end:])
+            if lines:
+                return self._ready(lines)
+        self.more = False
+        return finished and self._finish(stream)
+
+    def _ready(self, lines: bytes) -> bool:
+        self._lines, self._at, self._next_ts = lines, 0, None
+        self.active_at = time.monotonic()
+        if len(self.head) < HEAD_BYTES:
+            head = self._opened().head()
+            if head.startswith(self.head):
+                self.head = head
+        return True
+
+    def _hold(self, part: bytes) -> None:
+        """Keep the beginning of a line, unless it is too long: then only its length and first bytes."""
+        if self._skipping:
+            self._skipped_bytes += len(part)
+            return
+        self._partial += part
+        if len(self._partial) > self._max_line_bytes:
+            self._skipping, self._skipped_bytes = True, len(self._partial)
+            self._shown, self._partial = self._partial[:SHOWN_BYTES], b""
+
+    def _skip(self, rest: bytes) -> None:
+        size = self._skipped_bytes + len(rest)
+        reason = f"line of {size} bytes, longer than the {self._max_line_bytes} allowed"
+        self._rejects.add(str(self.path), self.offset, reason, self._shown)
+        self.offset += size
+        self._skipping, self._skipped_bytes, self._shown = False, 0, b""
+
+    def _finish(self, stream: _Plain | _Gzip) -> bool:
+        last, self._partial = self._partial, b""
+        if self._skipping:
+            self._skip(b"")
+        elif last:
+            try:
+                msgspec.json.decode(last)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                self._rejects.add(str(self.path), self.offset, "last line is half-written: no newline, and not whole JSON", last)
+            else:
+                self._unended = 1
+                self.more = True
+                return self._ready(last + b"\n")
+        if damage := stream.damage():
+            self._rejects.add(str(self.path), self.offset, f"{damage}; what follows is lost", b"")
+        return False
+
+    @property
+    def event_ts(self) -> float:
+        """Event time of the next line, epoch seconds, as far as known without reading; -inf where it must be read to know."""
+        if self._next_ts is None:
+            if self._at < len(self._lines):
+                self._next_ts = _first_ts(self._lines, self._at, self.log)
+            elif self.offset == 0:
+                self._next_ts = _first_ts(self.head, 0, self.log)
+            else:
+                return -inf
+        return self._next_ts
+
+    def take(self, until: float) -> Iterator[Lines]:
+        """The ready lines up to event time `until`, at least one of them. After skipped lines an empty block comes first."""
+        if self.last.offset != self.offset:
+            here = self.position(self.offset)
+            yield Lines(self.log, b"", self.last, here)
+            self.last = here
+        cut = _cut(self._lines, self._at, min(until, self.event_ts + SPAN_S), self.log)
+        data = self._lines[self._at : cut]
+        self._at, self._next_ts = cut, None
+        self.offset += len(data)
+        if self._unended and cut == len(self._lines):
+            self.offset, self._unended = self.offset - 1, 0
+        start, self.last = self.last, self.position(self.offset)
+        yield Lines(self.log, data, start, self.last)
+
+
+def _line_ts(data: bytes, start: int, end: int, log: str) -> float | None:
+    match = _TS.search(data, start, end)
+    if not match:
+        return None
+    try:
+        ts = float(match[1])
+        if log == "flow" and (duration := _DURATION.search(data, start, end)):
+            ts += float(duration[1])  # a flow row is written when the flow is over
+    except ValueError:
+        return None
+    return ts
+
+
+def _first_ts(data: bytes, at: int, log: str) -> float:
+    """Event time of the first readable line from `at` on; -inf where none of the first few is."""
+    for _ in range(5):
+        end = data.find(b"\n", at)
+        ts = _line_ts(data, at, len(data) if end < 0 else end, log)
+        if ts is not None:
+            return ts
+        if end < 0:
+            break
+        at = end + 1
+    return -inf
+
+
+def _cut(data: bytes, at: int, until: float, log: str) -> int:
+    """Index after the last line not later than `until`, at least one line on. Binary search: lines are nearly in order."""
+    size = len(data)
+    last = _line_ts(data, data.rfind(b"\n", at, size - 1) + 1 or at, size, log)
+    if last is not None and last <= until:
+        return size
+    low, high = data.find(b"\n", at) + 1, size
+    while low < high:
+        middle = (low + high) // 2
+        start = max(data.rfind(b"\n", low, middle) + 1, low)
+        ts = _line_ts(data, start, data.find(b"\n", start), log)
+        if ts is None or ts <= until:
+            low = data.find(b"\n", start) + 1
+        else:
+            high = start
+    return low

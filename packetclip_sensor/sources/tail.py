@@ -1,0 +1,155 @@
+"""Follows growing and rotated logs, or reads finished ones; yields blocks of whole lines with positions, and `Idle` when quiet.
+
+Zeek's log files are the sensor's queue, so nothing in them may be lost or read twice, whatever rotates them: a rename keeps the
+inode, a .gz or a copy keeps the first bytes, a truncation changes them. Two files with equal first bytes are one log; the copy is
+read only where its original is gone, from the place at which reading of the original ended. Blocks come in event-time order.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from math import inf
+from pathlib import Path
+
+from packetclip_sensor.records import Idle, Lines, Position
+from packetclip_sensor.rejects import Rejects
+from packetclip_sensor.sources.known import Found, KnownLogs, OnLost, missing
+from packetclip_sensor.sources.logfile import LogFile, log_of
+from packetclip_sensor.sources.units import Unit, check_folder, discover, logs_in
+from packetclip_sensor.sources.wake import Wake
+
+__all__ = ["Unit", "discover", "finite", "follow"]
+
+RESCAN_S = 2.0
+"""Folders are listed again when they change, and at least this often."""
+OVERLAP_S = 0.1
+"""Files that overlap in time are interleaved in steps of at least this much event time."""
+
+
+def follow(
+    paths: Sequence[Path],
+    since: Sequence[Position] = (),
+    *,
+    block_bytes: int = 1 << 20,
+    max_line_bytes: int = 1 << 20,
+    poll_s: float = 0.25,
+    stop: threading.Event | None = None,
+    rejects: Rejects | None = None,
+) -> Iterator[Lines | Idle]:
+    """Follow the packet and flow logs of folders, or single files, for ever.
+
+    Folders and files may come later. Rotated logs that are already there are read first, oldest first.
+
+    Args:
+        paths: log folders or log files.
+        since: positions up to which the files were read before, from the last batch's `end`.
+        block_bytes: most plain text in one block; `max_line_bytes` bounds it too.
+        max_line_bytes: a longer line is skipped to its newline and rejected.
+        poll_s: longest wait between two looks at the files; changes seen by the operating system end it early.
+        stop: set it to end the iteration.
+        rejects: where bad lines go.
+    Raises:
+        LogFormatError: at the start, a log is TSV or cannot be read. Later such a file is rejected and counted.
+    """
+    stop = stop or threading.Event()
+    logs = KnownLogs(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
+    with Wake(paths) as wake:
+        first, scanned_at = True, -inf
+        while not stop.is_set():
+            if logs.disturbed or logs.unripe or wake.folders_changed() or time.monotonic() - scanned_at > RESCAN_S:
+                logs.scan(_listing(paths), strict=first)
+                first, scanned_at = False, time.monotonic()
+                yield from logs.restored()
+            logs.look()
+            for block in _merged(logs.files(), logs.lost):
+                yield block
+                if stop.is_set():
+                    return
+            if logs.disturbed:
+                continue
+            yield Idle()
+            logs.tidy()
+            wake.wait(poll_s, stop)
+
+
+def finite(
+    paths: Sequence[Path],
+    since: Sequence[Position] = (),
+    *,
+    block_bytes: int = 1 << 20,
+    max_line_bytes: int = 1 << 20,
+    rejects: Rejects | None = None,
+) -> Iterator[Lines | Idle]:
+    """Read finished logs once: folders (their own files, plain or .gz, rotated or not) or log files; then `Idle(final=True)`.
+
+    A last line without newline counts if it is whole JSON. Arguments as for `follow`.
+
+    Raises:
+        LogFormatError: at once, where a path is missing, unreadable, TSV, holds none of our logs, or all of them are empty.
+    """
+    found: list[tuple[Path, str]] = []
+    for path in paths:
+        found += check_folder(path) if path.is_dir() else [(path, "")]
+    logs = KnownLogs(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
+    logs.scan([(path, log, True) for path, log in found], strict=True, finished=True)
+    if not logs.files():
+        raise missing(paths)
+    return _finite(logs)
+
+
+def _finite(logs: KnownLogs) -> Iterator[Lines | Idle]:
+    yield from logs.restored()
+    yield from _merged(logs.files(), logs.lost, finished=True)
+    yield Idle(final=True)
+
+
+def _listing(paths: Sequence[Path]) -> list[Found]:
+    """Path, log, and whether it was asked for: a single file's rotated siblings are only looked at to find one again."""
+    found: list[Found] = []
+    for path in paths:
+        if path.is_dir():
+            found += [(file, log, True) for file, log in logs_in(path)]
+            continue
+        if path.exists():
+            found.append((path, log_of(path.name) or "", True))
+        if path.parent.is_dir() and (log := log_of(path.name)):
+            found += [(file, kind, False) for file, kind in logs_in(path.parent) if kind == log and file != path]
+    return found
+
+
+def _merged(files: Iterable[LogFile], lost: OnLost, *, finished: bool = False) -> Iterator[Lines]:
+    """All that can be read now, in event-time order at block granularity: flows up to the next packet, then packets."""
+    waiting = {"packet": [f for f in files if f.log == "packet"], "flow": [f for f in files if f.log == "flow"]}
+    while True:
+        packet, packet_until = _earliest(waiting["packet"], lost, finished)
+        flow, flow_until = _earliest(waiting["flow"], lost, finished)
+        if flow is not None and (packet is None or flow.event_ts <= packet.event_ts):
+            yield from flow.take(flow_until if packet is None else min(flow_until, packet.event_ts))
+        elif packet is not None:
+            yield from packet.take(packet_until)
+        else:
+            return
+
+
+def _earliest(files: list[LogFile], lost: OnLost, finished: bool) -> tuple[LogFile | None, float]:
+    """The file whose next line is the oldest, with that line read, and the time up to which no other file has any."""
+    while True:
+        files[:] = [f for f in files if f.more]
+        if not files:
+            return None, inf
+        file = min(files, key=lambda f: f.event_ts)
+        try:
+            ready = file.fill(finished=finished)
+        except OSError as err:
+            file.more = False
+            lost(file, err)
+            continue
+        if finished and not file.more:
+            file.release()
+        if ready:
+            before = file.event_ts
+            others = min((f.event_ts for f in files if f is not file), default=inf)
+            if before <= others:
+                return file, max(others, before + OVERLAP_S)
