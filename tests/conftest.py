@@ -1,1 +1,156 @@
-"""Shared fixtures."""
+"""Shared fixtures: a real Elasticsearch node, started once for all tests and workers of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SERVERS = Path(__file__).parent / "servers"
+ASSEMBLED = Path(__file__).parent / ".servers"
+"""Programs put together from Maven artifacts, kept between runs; data lie in temporary folders."""
+MIN_JDK = 21
+START_TIMEOUT_S = 300
+"""Enough for Maven's first download on a slow line; later starts take about ten seconds."""
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real node. PACKETCLIP_TEST_ELASTICSEARCH names one that runs already.
+
+    Skips with the reason where none can be started, and fails instead where the environment variable CI is set. Workers of
+    pytest-xdist share one node: the first starts it, the last stops it.
+    """
+    running = os.environ.get("PACKETCLIP_TEST_ELASTICSEARCH")
+    if running:
+        yield running
+        return
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    state = shared / "elasticsearch.json"
+    with _locked(shared / "elasticsearch.lock"):
+        node = json.loads(state.read_text()) if state.exists() else _start_elasticsearch(shared)
+        node["users"] = node.get("users", 0) + 1
+        state.write_text(json.dumps(node))
+    yield node["url"]
+    with _locked(shared / "elasticsearch.lock"):
+        node = json.loads(state.read_text())
+        node["users"] -= 1
+        state.write_text(json.dumps(node))
+        if not node["users"]:
+            state.unlink()
+            _stop(node["pid"])
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A data stream namespace of the test's own, so that tests on one node do not see each other's alerts."""
+    return "t" + uuid.uuid4().hex[:12]
+
+
+def find_jdk() -> Path | None:
+    """Home of a JDK that is new enough: JAVA_HOME first, then where systems put them."""
+    places = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
+    for folder in (
+        "/usr/lib/jvm",
+        "/opt",
+        "/usr/java",
+        "~/.sdkman/candidates/java",
+        "~/.jdks",
+        "/Library/Java/JavaVirtualMachines",
+    ):
+        with contextlib.suppress(OSError):
+            places += sorted(Path(folder).expanduser().iterdir(), reverse=True)
+    for place in places:
+        for home in (place, place / "Contents" / "Home"):
+            with contextlib.suppress(OSError):
+                found = re.search(r'^JAVA_VERSION="(\d+)', (home / "release").read_text(), re.MULTILINE)
+                if found and int(found[1]) >= MIN_JDK and (home / "bin" / "javac").exists():
+                    return home
+    return None
+
+
+def unavailable(reason: str) -> None:
+    """Skip, or fail where nobody would notice a skip."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason} (CI is set, so this is a failure and not a skip)")
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _start_elasticsearch(shared: Path) -> dict[str, str | int]:
+    jdk = find_jdk()
+    if jdk is None:
+        unavailable(f"the real Elasticsearch needs a JDK of {MIN_JDK} or newer: none in JAVA_HOME, /usr/lib/jvm, /opt")
+    home = ASSEMBLED / "elasticsearch"
+    if not shutil.which("mvn") and not list(home.glob(".assembled-*")):
+        unavailable("the real Elasticsearch is put together by Maven: no mvn on PATH")
+    port, output = free_port(), shared / "elasticsearch.log"
+    home.mkdir(parents=True, exist_ok=True)
+    with _locked(home / ".lock"), output.open("wb") as log:
+        process = subprocess.Popen(
+            ["sh", str(SERVERS / "elasticsearch" / "start.sh"), str(home), str(port), str(free_port()), str(shared / "es-data")],
+            env=os.environ | {"JAVA_HOME": str(jdk)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + START_TIMEOUT_S
+        while not _healthy(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                tail = "\n".join(output.read_text(errors="replace").splitlines()[-15:])
+                unavailable(f"the real Elasticsearch did not start; end of {output}:\n{tail}")
+            time.sleep(0.2)
+    return {"url": url, "pid": process.pid}
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/_cluster/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _stop(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGTERM)
+    for _ in range(100):
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,92 @@
+"""Which Elasticsearch cluster, and how to log in to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from elasticsearch import Elasticsearch
+
+from packetclip_sensor.documents import check_namespace
+from packetclip_sensor.errors import ConfigError
+
+log = structlog.get_logger()
+
+
+class ElasticsearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the cluster is and how to log in: by API key, by user and password, or not at all. Secrets stand in the environment
+    or in a file, never in the configuration."""
+
+    hosts: list[str]
+    """URLs with scheme and port, for example https://elastic.example.org:9200."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the encoded API key."""
+    api_key_file: str | None = None
+    username: str | None = None
+    password_env: str | None = None
+    ca_certs: str | None = None
+    """PEM file of the authority that signed the cluster's certificate."""
+    verify_certs: bool = True
+    namespace: str = "default"
+    manage_templates: bool = True
+    """Put and check the templates at start; False where an administrator has put them and the key may only write."""
+    batch_documents: int = 500
+    batch_bytes: int = 5 << 20
+    timeout_s: float = 30.0
+    dead_letter_path: str = "packetclip-dead-letter.ndjson"
+    """JSON lines of refused documents with the reason, made when the first one is refused."""
+
+
+def connect(config: ElasticsearchConfig) -> Elasticsearch:
+    """A client that never retries by itself; nothing is sent yet.
+
+    Raises:
+        ConfigError: a host is no URL, a secret is missing, or there are two ways to log in.
+    """
+    check_namespace(config.namespace)
+    options: dict[str, Any] = {
+        "request_timeout": config.timeout_s,
+        "max_retries": 0,
+        "retry_on_timeout": False,
+        "http_compress": True,
+    }
+    if any(host.startswith("https:") for host in config.hosts):
+        options["verify_certs"] = config.verify_certs
+        options["ssl_show_warn"] = False
+        if config.ca_certs is not None:
+            if not Path(config.ca_certs).is_file():
+                raise ConfigError(
+                    f"elasticsearch.ca_certs {config.ca_certs}: no such file; name the PEM file of the cluster's authority"
+                )
+            options["ca_certs"] = config.ca_certs
+        if not config.verify_certs:
+            log.warning("certificates_not_verified", hosts=config.hosts, remedy="set ca_certs and verify_certs: true")
+    if sum(given is not None for given in (config.api_key_env, config.api_key_file, config.username)) > 1:
+        raise ConfigError("elasticsearch: api_key_env, api_key_file and username exclude each other; keep one")
+    if config.api_key_env is not None:
+        options["api_key"] = _from_environment(config.api_key_env, "api_key_env")
+    elif config.api_key_file is not None:
+        try:
+            options["api_key"] = Path(config.api_key_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as err:
+            raise ConfigError(f"elasticsearch.api_key_file {config.api_key_file}: {err}; put the encoded key there") from err
+    elif config.username is not None:
+        if config.password_env is None:
+            raise ConfigError(
+                f"elasticsearch.username {config.username} has no password_env; name the variable with the password"
+            )
+        options["basic_auth"] = (config.username, _from_environment(config.password_env, "password_env"))
+    try:
+        return Elasticsearch(config.hosts, **options)
+    except ValueError as err:
+        raise ConfigError(f"elasticsearch.hosts {config.hosts}: {err}; write them like https://elastic.example.org:9200") from err
+
+
+def _from_environment(name: str, option: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ConfigError(f"elasticsearch.{option}: the environment variable {name} is not set; export it before the start")
+    return value

@@ -1,0 +1,358 @@
+"""The Elasticsearch sink against a scripted HTTP server: what a real node does not do on demand (busy, away, refusing)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import free_port
+from factories import SENSOR, alert, safe
+from structlog.testing import capture_logs
+
+from packetclip_sensor.documents import document
+from packetclip_sensor.errors import ConfigError, SinkError
+from packetclip_sensor.records import Safe
+from packetclip_sensor.sinks import elasticsearch
+from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, connect, resend, write
+
+DROP = "close the connection without an answer"
+Answer = int | str | dict[str, Any] | list[int | tuple[int, str]]
+
+
+class ScriptedServer(ThreadingHTTPServer):
+    """Answers bulk calls from a list (then with 201s), all else with `health`; keeps the ids of every bulk call.
+
+    An answer is a whole request's status, a body with status, DROP, or one status (with error type) per item.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self.answers: list[Answer] = []
+        self.health: tuple[int, dict[str, Any]] = (200, {"status": "green"})
+        self.product = "Elasticsearch"
+        self.calls: list[list[str]] = []
+        self.sizes_bytes: list[int] = []
+        self.headers: list[dict[str, str]] = []
+        super().__init__(("127.0.0.1", port), _Handler)
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ScriptedServer
+
+    def do_GET(self) -> None:
+        self.reply(*self.server.health)
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        lines = (gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body).splitlines()
+        ids = [json.loads(line)["create"]["_id"] for line in lines[::2]]
+        self.server.calls.append(ids)
+        self.server.sizes_bytes.append(sum(len(line) for line in lines[1::2]))
+        self.server.headers.append(dict(self.headers.items()))
+        answer = self.server.answers.pop(0) if self.server.answers else [201] * len(ids)
+        match answer:
+            case str():
+                self.connection.shutdown(socket.SHUT_RDWR)
+            case int():
+                self.reply(answer, {"error": {"type": "t", "reason": f"status {answer}"}})
+            case dict():
+                self.reply(answer["status"], answer)
+            case list():
+                items = [each if isinstance(each, tuple) else (each, "") for each in answer]
+                self.reply(200, {"items": [{"create": _item(status, kind)} for status, kind in items]})
+
+    def do_POST(self) -> None:
+        self.do_PUT()
+
+    def reply(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("x-elastic-product", self.server.product)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+def _item(status: int, kind: str) -> dict[str, Any]:
+    return {"status": status} | ({"error": {"type": kind, "reason": f"{kind} says no"}} if status >= 300 else {})
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as running:
+        yield running
+        running.shutdown()
+
+
+class Run:
+    """One run of the sink with waits counted instead of waited."""
+
+    def __init__(self, url: str, folder: Path, **options: Any) -> None:
+        self.dead_letters = folder / "dead.ndjson"
+        given = {"hosts": [url], "manage_templates": False, "dead_letter_path": str(self.dead_letters)}
+        self.config = ElasticsearchConfig(**(given | options))
+        self.counters: Counter[str] = Counter()
+        self.waits: list[float] = []
+        self.on_wait: Callable[[int], None] = lambda _: None
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.on_wait(len(self.waits))
+
+    def write(self, *batches: Safe) -> list[Safe]:
+        return list(write(batches, self.config, SENSOR, self.counters, sleep=self.sleep, rng=lambda: 1.0))
+
+    def letters(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.dead_letters.read_text().splitlines()]
+
+
+class StopWaitingError(Exception):
+    """Ends a run that would wait for ever."""
+
+
+def test_a_safe_comes_back_only_after_its_documents_are_acknowledged(server: ScriptedServer, tmp_path: Path) -> None:
+    run = Run(server.url, tmp_path)
+    written = write([safe(alert(id="a")), safe(), safe(alert(id="b"))], run.config, SENSOR, run.counters)
+    seen = [(next(written), list(server.calls))[1] for _ in range(3)]
+    assert seen == [[["a"]], [["a"]], [["a"], ["b"]]]
+    assert run.counters == {"alerts_written": 2}
+
+
+@pytest.mark.parametrize("trouble", [429, 500, 502, 503, 504, DROP])
+def test_a_busy_or_lost_cluster_gets_the_same_batch_again(server: ScriptedServer, tmp_path: Path, trouble: Answer) -> None:
+    server.answers = [trouble, trouble, trouble]
+    run = Run(server.url, tmp_path)
+    with capture_logs() as logs:
+        run.write(safe(alert(id="a"), alert(id="b")))
+    assert server.calls == [["a", "b"]] * 4
+    assert run.waits == [0.5, 1.0, 2.0]
+    assert [entry["event"] for entry in logs] == ["elasticsearch_waiting", "elasticsearch_back"]
+    assert run.counters == {"alerts_written": 2, "elasticsearch_retries": 3}
+
+
+def test_waits_grow_to_thirty_seconds_and_jitter_halves_them_at_most(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers = [503] * 9
+    run = Run(server.url, tmp_path)
+    list(write([safe(alert())], run.config, SENSOR, run.counters, sleep=run.sleep, rng=lambda: 0.0))
+    assert run.waits == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+
+
+def test_only_the_items_that_were_refused_for_now_are_sent_again_with_growing_waits(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    busy = (429, "es_rejected_execution_exception")
+    server.answers = [[201, busy, 409, (503, "unavailable_shards_exception")], [busy, 201]]
+    run = Run(server.url, tmp_path)
+    with capture_logs() as logs:
+        run.write(safe(*(alert(id=name) for name in "abcd")))
+    assert server.calls == [["a", "b", "c", "d"], ["b", "d"], ["b"]]
+    assert run.waits == [0.5, 1.0]
+    assert [entry["event"] for entry in logs] == ["elasticsearch_waiting", "elasticsearch_back"]
+    assert run.counters == {"alerts_written": 3, "alerts_duplicate": 1, "elasticsearch_retries": 2}
+
+
+def test_a_server_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
+    port = free_port()
+    run = Run(f"http://127.0.0.1:{port}", tmp_path)
+    started: list[ScriptedServer] = []
+    run.on_wait = lambda count: started.append(ScriptedServer(port)) if count == 3 else None
+    run.write(safe(alert(id="a")))
+    assert started[0].calls == [["a"]]
+    assert len(run.waits) == 3
+    started[0].shutdown()
+    started[0].server_close()
+
+
+def test_a_server_that_never_comes_is_waited_for_without_end_and_nothing_is_lost(tmp_path: Path) -> None:
+    run = Run(f"http://127.0.0.1:{free_port()}", tmp_path)
+
+    def stop(count: int) -> None:
+        if count == 50:
+            raise StopWaitingError
+
+    run.on_wait = stop
+    with capture_logs() as logs, pytest.raises(StopWaitingError):
+        run.write(safe(alert()))
+    assert [entry["event"] for entry in logs] == ["elasticsearch_waiting"]
+    assert not run.dead_letters.exists()
+    assert max(run.waits) == 30.0
+
+
+@pytest.mark.parametrize("when", ["start", "bulk", "item"])
+@pytest.mark.parametrize(
+    ("status", "remedy"), [(401, "check the key or password"), (403, "give the key create_doc, auto_configure")]
+)
+def test_wrong_credentials_and_missing_rights_stop_with_the_remedy(
+    server: ScriptedServer, tmp_path: Path, when: str, status: int, remedy: str
+) -> None:
+    if when == "start":
+        server.health = (status, {"error": {"type": "security_exception", "reason": "no"}})
+    server.answers = [[(status, "security_exception")] if when == "item" else status]
+    run = Run(server.url, tmp_path)
+    with pytest.raises(SinkError, match=remedy):
+        run.write(safe(alert()))
+    assert run.waits == []
+    assert not run.dead_letters.exists()
+
+
+def test_a_key_that_may_not_monitor_may_still_write(server: ScriptedServer, tmp_path: Path) -> None:
+    server.health = (403, {"error": {"type": "security_exception", "reason": "no monitor"}})
+    run = Run(server.url, tmp_path)
+    run.write(safe(alert()))
+    assert run.counters == {"alerts_written": 1}
+
+
+def test_a_write_block_is_waited_out_although_it_is_a_403(server: ScriptedServer, tmp_path: Path) -> None:
+    block = {"status": 403, "error": {"type": "cluster_block_exception", "reason": "blocked by: [FORBIDDEN/8/index write (api)]"}}
+    server.answers = [block, [(403, "cluster_block_exception")]]
+    run = Run(server.url, tmp_path)
+    run.write(safe(alert()))
+    assert run.counters == {"alerts_written": 1, "elasticsearch_retries": 2}
+
+
+def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_others_are_written(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.answers = [[201, (400, "document_parsing_exception"), 201]]
+    run = Run(server.url, tmp_path)
+    run.write(safe(alert(id="a"), alert(id="b"), alert(id="c")))
+    assert run.counters == {"alerts_written": 2, "alerts_dead_lettered": 1}
+    assert run.letters() == [
+        {
+            "id": "b",
+            "status": 400,
+            "type": "document_parsing_exception",
+            "reason": "document_parsing_exception says no",
+            "document": document(alert(id="b"), SENSOR),
+        }
+    ]
+
+
+def test_dead_letters_are_sent_again_and_the_file_is_gone(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers = [[(400, "x"), (400, "x")], [201, (400, "still no")]]
+    run = Run(server.url, tmp_path)
+    run.write(safe(alert(id="a"), alert(id="b")))
+    assert resend(run.config, run.counters) == 2
+    assert [(letter["id"], letter["type"]) for letter in run.letters()] == [("b", "still no")]
+    assert resend(run.config, run.counters) == 1
+    assert not run.dead_letters.exists()
+    assert server.calls == [["a", "b"], ["a", "b"], ["b"]]
+    assert resend(run.config, run.counters) == 0
+
+
+def test_resending_goes_on_where_it_was_killed(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers = [[(400, "x")], 401]
+    run = Run(server.url, tmp_path)
+    run.write(safe(alert(id="a")))
+    with pytest.raises(SinkError):
+        resend(run.config, run.counters)
+    assert resend(run.config, run.counters) == 1
+    assert server.calls == [["a"], ["a"], ["a"]]
+
+
+def test_a_document_that_always_breaks_the_server_does_not_hold_back_the_others(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers = [[201, (500, "null_pointer_exception")]] + [[(500, "null_pointer_exception")]] * 7
+    run = Run(server.url, tmp_path)
+    run.write(safe(alert(id="a"), alert(id="b")), safe(alert(id="c")))
+    assert run.counters == {"alerts_written": 2, "alerts_dead_lettered": 1, "elasticsearch_retries": 7}
+    assert run.letters()[0]["id"] == "b"
+
+
+def test_a_request_that_is_too_large_is_halved_and_a_lone_document_dead_lettered(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers = [413, 413]
+    run = Run(server.url, tmp_path)
+    run.write(safe(*(alert(id=name) for name in "abcd")))
+    assert server.calls == [["a", "b", "c", "d"], ["a", "b"], ["a"], ["b"], ["c", "d"]]
+    server.answers = [413]
+    run.write(safe(alert(id="e")))
+    assert [(letter["id"], letter["status"]) for letter in run.letters()] == [("e", 413)]
+
+
+def test_a_template_that_was_deleted_meanwhile_stops_the_sensor(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers = [[(404, "index_not_found_exception")]]
+    with pytest.raises(SinkError, match="manage_templates: true"):
+        Run(server.url, tmp_path).write(safe(alert()))
+
+
+def test_a_server_that_is_no_elasticsearch_is_named(server: ScriptedServer, tmp_path: Path) -> None:
+    server.product = "OpenSearch"
+    with pytest.raises(SinkError, match=r"is not Elasticsearch; mend elasticsearch\.hosts"):
+        Run(server.url, tmp_path).write(safe(alert()))
+
+
+def test_tls_to_a_server_that_speaks_none_stops_at_start(server: ScriptedServer, tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match=r"set elasticsearch\.ca_certs"):
+        Run(server.url.replace("http:", "https:"), tmp_path).write(safe(alert()))
+
+
+def test_batches_are_cut_by_count_and_by_bytes(server: ScriptedServer, tmp_path: Path) -> None:
+    run = Run(server.url, tmp_path, batch_documents=2)
+    run.write(safe(*(alert(id=name) for name in "abcde")))
+    assert server.calls == [["a", "b"], ["c", "d"], ["e"]]
+    server.calls.clear()
+    server.sizes_bytes.clear()
+    run = Run(server.url, tmp_path, batch_bytes=8000)
+    run.write(safe(*(alert(id=name, nearest_texts=(("ü" * 1000, 0.5),)) for name in "abcde")))
+    assert len(server.calls) > 1
+    assert [each for call in server.calls for each in call] == list("abcde")
+    assert max(server.sizes_bytes) <= 8000
+
+
+def test_the_dead_letter_file_that_cannot_be_written_stops_before_the_position_moves(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.answers = [[(400, "x")]]
+    run = Run(server.url, tmp_path, dead_letter_path=str(tmp_path / "no" / "folder"))
+    with pytest.raises(SinkError, match="name a file that this user may write"):
+        run.write(safe(alert()))
+
+
+def test_the_api_key_comes_from_the_environment_or_a_file(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_ES_KEY", "c2VjcmV0")
+    Run(server.url, tmp_path, api_key_env="TEST_ES_KEY").write(safe(alert()))
+    (tmp_path / "key").write_text("ZmlsZQ==\n")
+    Run(server.url, tmp_path, api_key_file=str(tmp_path / "key")).write(safe(alert()))
+    monkeypatch.setenv("TEST_ES_PASSWORD", "p")
+    Run(server.url, tmp_path, username="u", password_env="TEST_ES_PASSWORD").write(safe(alert()))
+    sent = [{name.lower(): value for name, value in headers.items()}["authorization"] for headers in server.headers]
+    assert sent == ["ApiKey c2VjcmV0", "ApiKey ZmlsZQ==", "Basic dTpw"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hosts": ["elastic.example.org"]}, "write them like https://elastic.example.org:9200"),
+        ({"hosts": []}, "write them like https://elastic.example.org:9200"),
+        ({"api_key_env": "PACKETCLIP_NO_SUCH"}, "PACKETCLIP_NO_SUCH is not set; export it"),
+        ({"api_key_file": "/no/such/key"}, "put the encoded key there"),
+        ({"api_key_env": "A", "username": "b"}, "exclude each other; keep one"),
+        ({"username": "b"}, "has no password_env"),
+        ({"hosts": ["https://localhost:9200"], "ca_certs": "/no/such.pem"}, "no such file; name the PEM file"),
+        ({"namespace": "a-b"}, "use 1 to 100 lower-case"),
+    ],
+)
+def test_a_wrong_configuration_is_named_with_its_remedy(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        connect(ElasticsearchConfig(**({"hosts": ["http://localhost:9200"]} | options)))
+
+
+def test_the_sink_module_offers_what_its_callers_use() -> None:
+    assert set(elasticsearch.__all__) == {"ElasticsearchConfig", "connect", "ensure_templates", "resend", "write"}
