@@ -19,27 +19,50 @@ SERVICES = {
 """Service by protocol and responder port, for texts only; no model input has it."""
 
 WORDS = {
-    "SYN Flood": ("flooding", "exhaustion", "saturation", "overload", "handshake", "spoofing", "burst", "rate", "backlog", "halfopen",
-                  "syn", "queue", "forged", "randomized", "incomplete", "unacknowledged", "repetition", "drop", "swarm", "distributed"),
-    "UDP Flood": ("flooding", "saturation", "datagram", "overload", "spoofing", "burst", "volume", "bandwidth", "rate", "payload", "udp",
-                  "congestion", "unidirectional", "uniform", "unanswered", "randomized", "repetition", "drop", "distributed"),
-    "ICMP Flood": ("flooding", "saturation", "echo", "overload", "burst", "rate", "volume", "icmp", "ping", "bandwidth", "congestion",
-                   "unanswered", "uniform", "repetition", "latency", "swarm", "distributed"),
-    "DNS Flood": ("flooding", "resolver", "exhaustion", "overload", "query", "nameserver", "recursion", "subdomain", "amplification",
-                  "reflection", "burst", "rate", "volume", "randomized", "datagram", "repetition", "latency"),
-    "Slowloris": ("exhaustion", "keepalive", "timeout", "trickle", "partial", "lingering", "header", "incomplete", "queue", "overload",
-                  "latency", "backlog"),
-    "Port Scan": ("scanning", "probing", "sweep", "enumeration", "discovery", "port", "stealth", "sequential", "closed", "open",
-                  "filtered", "service", "reset", "refused", "novelty", "halfscan", "silence", "unreachable", "shortlived", "mapping"),
-    "OS Scan": ("fingerprinting", "probing", "discovery", "stealth", "flags", "options", "stack", "ttl", "window", "malformed", "hops",
-                "response", "closed", "open", "reset", "scanning", "host", "mapping"),
-    "Vulnerability Scan": ("vulnerability", "crawling", "banner", "enumeration", "probing", "version", "exploit", "script", "directory",
-                           "injection", "missing", "software", "greeting", "service", "inventory", "scanning"),
-    "Dictionary Attack": ("password", "login", "credential", "username", "authentication", "dictionary", "guessing", "retry", "session",
-                          "lockout", "failure", "attempt", "reconnect", "repetition", "wordlist", "rejection", "disconnect", "identical",
-                          "regular", "persistence", "parallel", "account", "ssh", "telnet", "ftp", "http"),
+    "SYN Flood": ("handshake", "backlog", "flooding", "exhaustion", "saturation", "overload", "spoofing", "burst", "rate",
+                  "halfopen", "syn", "queue", "forged", "randomized", "incomplete", "unacknowledged", "repetition", "drop",
+                  "swarm", "distributed"),
+    "UDP Flood": ("flooding", "volume", "saturation", "datagram", "overload", "spoofing", "burst", "bandwidth", "rate", "payload",
+                  "udp", "congestion", "unidirectional", "uniform", "unanswered", "randomized", "repetition", "drop",
+                  "distributed"),
+    "ICMP Flood": ("flooding", "saturation", "echo", "overload", "burst", "rate", "volume", "icmp", "ping", "bandwidth",
+                   "congestion", "unanswered", "uniform", "repetition", "latency", "swarm", "distributed"),
+    "DNS Flood": ("resolver", "query", "flooding", "exhaustion", "overload", "nameserver", "recursion", "subdomain",
+                  "amplification", "reflection", "burst", "rate", "volume", "randomized", "datagram", "repetition", "latency"),
+    "Slowloris": ("keepalive", "partial", "exhaustion", "timeout", "trickle", "lingering", "header", "incomplete", "queue",
+                  "overload", "latency", "backlog"),
+    "Port Scan": ("port", "enumeration", "scanning", "probing", "sweep", "discovery", "stealth", "sequential", "closed", "open",
+                  "filtered", "service", "reset", "refused", "novelty", "halfscan", "silence", "unreachable", "shortlived",
+                  "mapping"),
+    "OS Scan": ("fingerprinting", "stack", "probing", "discovery", "stealth", "flags", "options", "ttl", "window", "malformed",
+                "hops", "response", "closed", "open", "reset", "scanning", "host", "mapping"),
+    "Vulnerability Scan": ("vulnerability", "exploit", "crawling", "banner", "enumeration", "probing", "version", "script",
+                           "directory", "injection", "missing", "software", "greeting", "service", "inventory", "scanning"),
+    "Dictionary Attack": ("password", "login", "credential", "username", "authentication", "dictionary", "guessing", "retry",
+                          "session", "lockout", "failure", "attempt", "reconnect", "repetition", "wordlist", "rejection",
+                          "disconnect", "identical", "regular", "persistence", "parallel", "account", "ssh", "telnet", "ftp",
+                          "http"),
 }  # fmt: skip
-"""Words of the mission's graph that suit the class."""
+"""Words of the mission's graph that suit the class; the first two tell it from its neighbours, and one of them is in each enrichment."""
+
+ENRICHED = (
+    "{s} Associated words: {w}.",
+    "{s} It involves {w}.",
+    "{s} Signs of it are {w}.",
+    "{s} Concepts: {w}.",
+    "Concerning {w}: {l}",
+    "{s} This relates to {w}.",
+)
+"""How words of a graph join a sentence: {s} is the sentence, {l} the same with a small first letter, {w} the words."""
+
+ENRICHED_BENIGN = (
+    "{s} This is legitimate use.",
+    "Benign: {l}",
+    "{s} All of it is normal behaviour.",
+    "Everyday traffic: {l}",
+    "{s} Nothing in it is out of the ordinary.",
+)
+"""Benign has no graph; its sentences are enriched with these."""
 
 WORD_NEEDS = {
     "udp": "udp", "datagram": "udp", "syn": "syn", "icmp": "icmp", "ping": "echo", "echo": "echo", "ssh": "ssh", "telnet": "telnet",

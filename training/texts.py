@@ -19,19 +19,10 @@ from typing import Protocol
 from packetclip_sensor.describe import window_text
 from packetclip_sensor.records import CLASS_MISSION
 from training.knowledge import load_mission
-from training.text_bank import BENIGN, CORES, PROMPTS, SERVICES, WORD_NEEDS, WORDS
+from training.text_bank import BENIGN, CORES, ENRICHED, ENRICHED_BENIGN, PROMPTS, SERVICES, WORD_NEEDS, WORDS
 
 _PER_CORE = 5
 """Wordings kept of a core, spread over all its alternatives."""
-
-_ENRICHED = (
-    "{s} Associated words: {w}.",
-    "{s} It involves {w}.",
-    "{s} Signs of it are {w}.",
-    "{s} Concepts: {w}.",
-    "Concerning {w}: {l}",
-    "{s} This relates to {w}.",
-)
 
 
 class Uniform(Protocol):
@@ -82,12 +73,13 @@ def bank(klass: str) -> tuple[Sentence, ...]:
         for wording in _spread(expand(template), _PER_CORE):
             plain = wording[0].upper() + wording[1:] + "."
             out.setdefault(normalised(plain), Sentence(plain, must))
-            if not words:
-                continue
-            fitting = [w for w in words if not WORD_NEEDS.get(w) or WORD_NEEDS[w] in must]
-            chosen = rng.sample(fitting, rng.choice((2, 3)))
-            listed = ", ".join(chosen[:-1]) + " and " + chosen[-1]
-            text = rng.choice(_ENRICHED).format(s=plain, w=listed, l=wording + ".")
+            if words:
+                rest = [w for w in words[2:] if not WORD_NEEDS.get(w) or WORD_NEEDS[w] in must]
+                chosen = [rng.choice(words[:2]), *rng.sample(rest, rng.choice((1, 2)))]
+                form, listed = rng.choice(ENRICHED), ", ".join(chosen[:-1]) + " and " + chosen[-1]
+            else:
+                form, listed = rng.choice(ENRICHED_BENIGN), ""
+            text = form.format(s=plain, w=listed, l=wording + ".")
             out.setdefault(normalised(text), Sentence(text, must))
     return tuple(out.values())
 
