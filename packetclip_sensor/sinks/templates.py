@@ -83,8 +83,10 @@ def _version(found: ObjectApiResponse[Any]) -> int:
 
 def _check_outcome(client: Elasticsearch, stream: str) -> dict[str, Any]:
     """The mapping that a new index of the stream would get, after all templates; refused where it is not ours."""
-    outcome = client.indices.simulate_index_template(name=stream)["template"].get("mappings", {})
-    if "packetclip" not in outcome.get("_meta", {}):
+    simulated = client.indices.simulate_index_template(name=stream)
+    outcome = simulated["template"].get("mappings", {})
+    # What overlaps is what lost.
+    if "packetclip" not in outcome.get("_meta", {}) or TEMPLATE in [lost["name"] for lost in simulated["overlapping"]]:
         raise SinkError(
             f"{stream}: another index template of higher priority takes this name; lower its priority below that of {TEMPLATE}, "
             "or narrow its patterns"
