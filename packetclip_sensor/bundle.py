@@ -107,9 +107,7 @@ class Bundle:
             ]
         except Exception as err:  # onnxruntime raises classes of its own, numpy ValueError, KeyError or BadZipFile
             raise ModelBundleError(f"model bundle {path}: {err}; {REMEDY}") from err
-        return Bundle(
-            path, manifest, sessions[0], sessions[1], graphs, texts, text_embeddings, class_embeddings, logit_scale
-        )
+        return Bundle(path, manifest, sessions[0], sessions[1], graphs, texts, text_embeddings, class_embeddings, logit_scale)
 
 
 def _manifest(path: Path) -> Manifest:

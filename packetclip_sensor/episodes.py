@@ -188,7 +188,9 @@ def _enrich(episode: Episode, flow: Flow) -> None:
     """Take a flow row into an open episode of its hosts. Rows of other times are other stories."""
     one_source = episode.scope == "destination" or flow.orig_h in episode.sources
     one_destination = episode.scope == "source" or flow.resp_h in episode.destinations
-    if not (one_source and one_destination and episode.first - 1 <= flow.ts + (flow.duration or 0.0) and flow.ts <= episode.last + 1):
+    if not (
+        one_source and one_destination and episode.first - 1 <= flow.ts + (flow.duration or 0.0) and flow.ts <= episode.last + 1
+    ):
         return
     packets = (flow.orig_pkts or 0) + (flow.resp_pkts or 0)
     if flow.final:

@@ -22,6 +22,7 @@ from packetclip_sensor.records import (
     MISSIONS,
     Alert,
     Concept,
+    Episode,
     Evidence,
     Explanation,
     FloatArray,
@@ -43,8 +44,8 @@ def explain(streams: Iterable[Told], bundle: Bundle, *, sensor: str) -> Iterator
         yield Safe(alerts, told.resume, told.judged, tuple(map(_copy, told.open)))
 
 
-def _copy(episode: object) -> object:
-    return msgspec.structs.replace(episode)  # type: ignore[type-var]
+def _copy(episode: Episode) -> Episode:
+    return msgspec.structs.replace(episode, sources=list(episode.sources), destinations=list(episode.destinations))
 
 
 def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
@@ -55,18 +56,25 @@ def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
     if why is None:
         raise AssertionError(f"episode {episode.id} closes but was never explained")
     episode.documents += 1
-    told = msgspec.structs.replace(episode, sources=list(episode.sources), destinations=list(episode.destinations))
     return Alert(
         id=identifier(sensor, bundle.manifest.version, episode.id, episode.mission, event.state, event.second),
         state=event.state,
         ts=event.verdict.packets[-1].ts if event.verdict else episode.last,
-        episode=told,
+        episode=_copy(episode),
         mission=episode.mission,
         klass=why.klass,
         probability=why.probability,
         missions=why.missions,
         classes=why.classes,
-        title=describe.title(episode.mission, why.klass, episode.sources, episode.destinations, episode.scope),
+        title=describe.title(
+            episode.mission,
+            why.klass,
+            episode.sources,
+            episode.destinations,
+            episode.scope,
+            source_count=episode.source_count,
+            destination_count=episode.destination_count,
+        ),
         reason=why.reason,
         concepts=why.concepts,
         paths=why.paths,
@@ -121,7 +129,11 @@ def explanation(verdict: Verdict, bundle: Bundle) -> Explanation:
         concepts=tuple(Concept(concepts[own[i]][2], round(float(weight[1 + i]), 6), concepts[own[i]][1]) for i in by_weight),
         paths=paths(bundle, mission, states[0, a - real :], arrived[0, a - real :]),
         evidence=tuple(
-            Evidence(verdict.packets[i], round(float(weight[1 + len(own) + i]), 6), describe.packet_reason(verdict.packets[i], verdict.packets))
+            Evidence(
+                verdict.packets[i],
+                round(float(weight[1 + len(own) + i]), 6),
+                describe.packet_reason(verdict.packets[i], verdict.packets),
+            )
             for i in by_packet
         ),
         nearest_texts=_texts(bundle, embedding[0]),

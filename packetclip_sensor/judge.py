@@ -89,7 +89,9 @@ class Scored:
     """(W, missions + 1), Benign first, calibrated."""
 
 
-def probabilities(bundle: Bundle, embeddings: FloatArray, rel: FloatArray, padding: npt.NDArray[np.bool_], keep: FloatArray | None = None) -> FloatArray:
+def probabilities(
+    bundle: Bundle, embeddings: FloatArray, rel: FloatArray, padding: npt.NDArray[np.bool_], keep: FloatArray | None = None
+) -> FloatArray:
     """Run the reasoner: (W, A, D), (W, A, R), (W, A) and (W or 1, C) to (W, missions + 1) calibrated probabilities."""
     if keep is None:
         keep = np.ones((1, len(bundle.concepts)), np.float32)
@@ -98,7 +100,8 @@ def probabilities(bundle: Bundle, embeddings: FloatArray, rel: FloatArray, paddi
     )[0]
     z = logits.astype(np.float64) / bundle.manifest.temperature
     z = np.exp(z - z.max(1, keepdims=True))
-    return (z / z.sum(1, keepdims=True)).astype(np.float32)
+    calibrated: FloatArray = (z / z.sum(1, keepdims=True)).astype(np.float32)
+    return calibrated
 
 
 def score(bundle: Bundle, encoder: Encoder, table: Columns, rows: npt.NDArray[np.int64]) -> Scored:
@@ -126,7 +129,7 @@ def judge(streams: Iterable[Windows], bundle: Bundle, thresholds: dict[str, floa
             rows = w.rows[start : start + REASON_WINDOWS]
             distinct, where = np.unique(rows, axis=0, return_inverse=True)
             scored = score(bundle, encoder, w.table, distinct)
-            reached = (scored.probabilities[:, 1:] >= limit).any(1)
+            reached = np.any(scored.probabilities[:, 1:] >= limit, axis=1)
             for i in np.nonzero(reached[where.ravel()])[0]:
                 j = int(where.ravel()[i])
                 verdicts.append(_verdict(w, start + int(i), scored, j, limit))

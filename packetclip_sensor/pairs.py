@@ -180,16 +180,19 @@ def _unit(
             tool = main.tool if main else ""
 
             def make(
-                w: Windows = w, i: int = i, picked: np.ndarray = picked, verdict: str | None = verdict, tool: str = tool, share: float = share
+                w: Windows = w,
+                i: int = i,
+                picked: np.ndarray = picked,
+                verdict: str | None = verdict,
+                tool: str = tool,
+                share: float = share,
             ) -> Row:
                 return _row(name, w, i, picked, window, verdict, tool, share)
 
             yield verdict or "", make
 
 
-def _row(
-    name: str, w: Windows, i: int, picked: np.ndarray, window: Window, label: str | None, tool: str, share: float
-) -> Row:
+def _row(name: str, w: Windows, i: int, picked: np.ndarray, window: Window, label: str | None, tool: str, share: float) -> Row:
     packets: list[Packet] = list(w.table.record[picked])
     facts = describe.facts(packets, VIEWS[int(w.view[i])])
     part = w.table.take(picked)

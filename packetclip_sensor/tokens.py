@@ -114,7 +114,7 @@ def headers(data: Bytes, captured: Ints, size_bytes: Ints) -> Headers:
     tcp_header = np.where(tcp, np.maximum((data[index, at + 12] >> 4).astype(np.int64) * 4, 20), 0)
     header = np.where(tcp, tcp_header, np.where(has_l4, 8, 0))
     icmp = has_l4 & ((proto == ICMP) & (version == 4) | (proto == ICMP6) & (version == 6))
-    icmp_type = np.where(icmp, data[index, np.where(icmp, l4, 0)], -1).astype(np.int64)
+    icmp_type = np.where(icmp, data[index, np.where(icmp, l4, 0)].astype(np.int64), -1)
     payload = np.maximum(size_bytes - l4 - header, 0)
     return Headers(version, proto, l4, has_l4, flags, payload, icmp_type)
 

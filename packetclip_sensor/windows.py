@@ -289,7 +289,8 @@ def relations(table: Columns, rows: Ints) -> FloatArray:
     def unseen(values: Ints) -> Bools:
         """(W, A): True where no earlier packet of the window has this value."""
         field = values[at]
-        return ~((field[:, :, None] == field[:, None, :]) & earlier).any(2) & ~pad
+        seen: Bools = ((field[:, :, None] == field[:, None, :]) & earlier).any(2)
+        return ~seen & ~pad
 
     ts = np.where(pad, np.inf, table.ts[at])
     previous = np.concatenate([np.full((len(rows), 1), np.inf), ts[:, :-1]], axis=1)

@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute  # pa.compute is there only once it is imported
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from packetclip_sensor.describe import window_text
 from packetclip_sensor.records import CLASS_MISSION, MISSIONS
 from packetclip_sensor.tokens import PAD, ROW_BYTES
 from packetclip_sensor.windows import RELATIONS
@@ -62,7 +64,12 @@ class Examples:
         """The windows `chosen`; they share the packet rows."""
         at = torch.from_numpy(chosen)
         return Examples(
-            self.tokens, self.rows[at], self.relations[at], self.label[at], self.capture[chosen], self.tool[chosen],
+            self.tokens,
+            self.rows[at],
+            self.relations[at],
+            self.label[at],
+            self.capture[chosen],
+            self.tool[chosen],
             [self.facts[i] for i in chosen],
         )
 
@@ -150,7 +157,9 @@ class TextTower:
         out = torch.empty(len(sentences), self._model.config.hidden_size)
         for start in range(0, len(order), batch):
             chosen = order[start : start + batch]
-            enc = self._tokenizer([sentences[i] for i in chosen], padding=True, truncation=True, max_length=64, return_tensors="pt")
+            enc = self._tokenizer(
+                [sentences[i] for i in chosen], padding=True, truncation=True, max_length=96, return_tensors="pt"
+            )
             hidden = self._model(**enc).last_hidden_state
             mask = enc["attention_mask"][:, :, None]
             out[chosen] = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
@@ -171,13 +180,19 @@ def _minilm() -> str:
 
 
 def pair_texts(examples: Examples, seed: int, each: int = 2) -> tuple[list[str], Tensor]:
-    """Texts of every window: distinct sentences, and (N, each) numbers of the sentences that describe window i."""
+    """Texts of every window: distinct sentences, and (N, each) numbers of the sentences that describe window i.
+
+    Windows of one class whose facts read the same share their `each` sentences: texts stay as many as there are things to say.
+    """
     rng = np.random.default_rng(seed)
     number: dict[str, int] = {}
+    known: dict[tuple[int, str], list[int]] = {}
     out = np.empty((len(examples), each), np.int64)
     for i, raw in enumerate(examples.facts):
-        facts = json.loads(raw)
-        for j in range(each):
-            _, text = texts.pair_text(CLASSES[int(examples.label[i])], facts, rng)
-            out[i, j] = number.setdefault(text, len(number))
+        facts, label = json.loads(raw), int(examples.label[i])
+        key = (label, window_text(facts))
+        if key not in known:
+            sentences = [texts.pair_text(CLASSES[label], facts, rng)[1] for _ in range(each)]
+            known[key] = [number.setdefault(text, len(number)) for text in sentences]
+        out[i] = known[key]
     return list(number), torch.from_numpy(out)

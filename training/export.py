@@ -67,8 +67,8 @@ def export(
     Raises:
         RuntimeError: the difference is above 1e-3; the bundle would not be the model that was measured.
     """
-    model.eval()
-    torch.backends.mha.set_fastpath_enabled(False)  # its fused kernel has no ONNX form
+    # A wrapper of its own would be in training mode, and exporting would put the model back into it.
+    encoder, reasoner = EncoderGraph(model).eval(), ReasonerGraph(model).eval()
     out.mkdir(parents=True, exist_ok=True)
     at = np.linspace(0, len(examples) - 1, 64).astype(np.int64)
     sample = examples.take(at)
@@ -76,26 +76,40 @@ def export(
     tokens = table_tokens[sample.rows[~padding]].to(torch.int32)
     with torch.no_grad():
         embedding = torch.zeros(*sample.rows.shape, model.config.embedding)
-        embedding[~padding] = EncoderGraph(model)(tokens)
+        embedding[~padding] = encoder(tokens)
     keep = torch.ones(1, sum(model.sizes))
     torch.onnx.export(
-        EncoderGraph(model), (tokens[:3],), str(out / "encoder.onnx"), opset_version=OPSET, dynamo=False,
-        input_names=["tokens"], output_names=["embedding"], dynamic_axes={"tokens": {0: "n"}, "embedding": {0: "n"}},
+        encoder,
+        (tokens[:3],),
+        str(out / "encoder.onnx"),
+        opset_version=OPSET,
+        dynamo=False,
+        input_names=["tokens"],
+        output_names=["embedding"],
+        dynamic_axes={"tokens": {0: "n"}, "embedding": {0: "n"}},
     )
     inputs = (embedding, sample.relations, padding, keep)
     torch.onnx.export(
-        ReasonerGraph(model), tuple(x[:5] if i < 3 else x for i, x in enumerate(inputs)), str(out / "reasoner.onnx"),
-        opset_version=OPSET, dynamo=False,
-        input_names=["embedding", "relations", "padding", "keep"], output_names=["logits", "window_embedding", "states", "arrived"],
-        dynamic_axes={name: {0: "b"} for name in ("embedding", "relations", "padding", "logits", "window_embedding", "states", "arrived")}
+        reasoner,
+        tuple(x[:5] if i < 3 else x for i, x in enumerate(inputs)),
+        str(out / "reasoner.onnx"),
+        opset_version=OPSET,
+        dynamo=False,
+        input_names=["embedding", "relations", "padding", "keep"],
+        output_names=["logits", "window_embedding", "states", "arrived"],
+        dynamic_axes={
+            name: {0: "b"} for name in ("embedding", "relations", "padding", "logits", "window_embedding", "states", "arrived")
+        }
         | {"keep": {0: "k"}},
     )
     with torch.no_grad():
-        expected = ReasonerGraph(model)(*inputs)
-        encoded = EncoderGraph(model)(tokens)
+        expected = reasoner(*inputs)
+        encoded = encoder(tokens)
     run_encoder = onnxruntime.InferenceSession(str(out / "encoder.onnx"), providers=["CPUExecutionProvider"])
     run_reasoner = onnxruntime.InferenceSession(str(out / "reasoner.onnx"), providers=["CPUExecutionProvider"])
-    found = run_reasoner.run(None, {n: x.numpy() for n, x in zip(("embedding", "relations", "padding", "keep"), inputs, strict=True)})
+    found = run_reasoner.run(
+        None, {n: x.numpy() for n, x in zip(("embedding", "relations", "padding", "keep"), inputs, strict=True)}
+    )
     differences = [float(np.abs(run_encoder.run(None, {"tokens": tokens.numpy()})[0] - encoded.numpy()).max())]
     differences += [float(np.abs(a - b.numpy()).max()) for a, b in zip(found, expected, strict=True)]
     print(f"largest difference of onnxruntime and PyTorch on {len(sample)} windows: {max(differences):.2e}")

@@ -40,6 +40,43 @@ class ModelConfig:
         return asdict(self)
 
 
+class Attention(nn.Module):
+    """Multi-head self-attention, written out so that its ONNX form takes any batch size (Vaswani et al. 2017, arXiv:1706.03762)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.depth = heads, width // heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """(N, L, width), and (N, L) bool, True where a position must not be seen."""
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, self.depth)).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = q @ k.transpose(2, 3) / math.sqrt(self.depth)
+        if padding is not None:
+            scores = scores.masked_fill(padding[:, None, None, :], -1e4)
+        return self.out((scores.softmax(3) @ v).transpose(1, 2).flatten(2))
+
+
+class EncoderLayer(nn.Module):
+    """One transformer encoder layer; `first` puts the norms before the sublayers, else behind them as in the paper's."""
+
+    def __init__(self, width: int, heads: int, inner: int, *, first: bool, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.inner = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.first, self.drop = first, nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """(N, L, width) to the same."""
+        if self.first:
+            x = x + self.drop(self.attention(self.norms[0](x), padding))
+            return x + self.drop(self.inner(self.norms[1](x)))
+        x = self.norms[0](x + self.drop(self.attention(x, padding)))
+        return self.norms[1](x + self.drop(self.inner(x)))
+
+
 class PatchEncoder(nn.Module):
     """f_P: byte embedding, patches of bytes, pre-norm transformer, mean over the patches that hold a byte."""
 
@@ -49,10 +86,9 @@ class PatchEncoder(nn.Module):
         self.byte = nn.Embedding(VOCABULARY, 16)
         self.project = nn.Linear(16 * config.patch, config.width)
         self.position = nn.Parameter(torch.randn(ROW_BYTES // config.patch, config.width) * 0.02)
-        layer = nn.TransformerEncoderLayer(
-            config.width, config.heads, 2 * config.width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        self.encoder = nn.Sequential(
+            *(EncoderLayer(config.width, config.heads, 2 * config.width, first=True) for _ in range(config.layers))
         )
-        self.encoder = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(config.width)
 
     def patches(self, tokens: Tensor) -> Tensor:
@@ -73,7 +109,11 @@ class SensorNode(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.relations = nn.Sequential(
-            nn.Linear(len(RELATIONS), 128), nn.GELU(), nn.Linear(128, 128), nn.GELU(), nn.Linear(128, config.embedding, bias=False)
+            nn.Linear(len(RELATIONS), 128),
+            nn.GELU(),
+            nn.Linear(128, 128),
+            nn.GELU(),
+            nn.Linear(128, config.embedding, bias=False),
         )
 
     def forward(self, embedding: Tensor, relations: Tensor) -> Tensor:
@@ -94,9 +134,7 @@ class MissionGraph(nn.Module):
         self.levels = [list(level) for level in graph.levels]
         self.depth = len(self.levels)
         width = config.graph_width
-        self.transform = nn.ModuleList(
-            nn.Linear(config.embedding if i == 0 else width, width) for i in range(self.depth + 1)
-        )
+        self.transform = nn.ModuleList(nn.Linear(config.embedding if i == 0 else width, width) for i in range(self.depth + 1))
         self.norm = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(self.depth + 1))
         self.embedding_node = nn.Parameter(torch.randn(config.embedding) / math.sqrt(config.embedding))
         edges = set(graph.edges)
@@ -108,6 +146,7 @@ class MissionGraph(nn.Module):
         self.leaves = [
             torch.tensor([j for j, c in enumerate(level) if c in to_embedding], dtype=torch.long) for level in self.levels
         ]
+        self.has_leaves = [len(leaves) > 0 for leaves in self.leaves]
         if not all(c in parents for level in self.levels[1:] for c in level):
             raise ValueError(f"mission {graph.mission}: a concept has no parent; run python -m training.knowledge validate")
 
@@ -125,7 +164,9 @@ class MissionGraph(nn.Module):
         """BatchNorm over packets and nodes together, then ELU: (B, A, n, H)."""
         return F.elu(self.norm[layer](x.flatten(0, 2)).reshape(x.shape))
 
-    def forward(self, sensor: Tensor, concepts: list[Tensor], keep: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
+    def forward(
+        self, sensor: Tensor, concepts: list[Tensor], keep: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
         """Pass messages for B windows of A packets.
 
         Args:
@@ -146,7 +187,7 @@ class MissionGraph(nn.Module):
             if keep is not None:
                 h = h * keep[level][:, None, :, None]
             sent.append(h)
-            if len(self.leaves[level]):
+            if self.has_leaves[level]:
                 leaf = h[:, :, self.leaves[level]]
                 for later in range(level + 2, self.depth + 1):
                     leaf = self.transform[later](leaf)
@@ -162,12 +203,12 @@ class Temporal(nn.Module):
         super().__init__()
         width = config.graph_width * missions
         self.position = nn.Parameter(torch.randn(config.window, width) * 0.02)
-        self.layer = nn.TransformerEncoderLayer(width, config.temporal_heads, config.temporal_inner, dropout=0.1, batch_first=True)
+        self.layer = EncoderLayer(width, config.temporal_heads, config.temporal_inner, first=False, dropout=0.1)
         self.head = nn.Sequential(nn.Linear(2 * width, 64), nn.GELU(), nn.Dropout(0.1), nn.Linear(64, missions + 1))
 
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
         """(B, A, M*H) and (B, A) bool, True on padding, to (B, A, M+1) logits; each packet also sees the mean of its window."""
-        y = self.layer(x + self.position, src_key_padding_mask=padding)
+        y = self.layer(x + self.position, padding)
         held = (~padding).to(y.dtype)[:, :, None]
         mean = (y * held).sum(1, keepdim=True) / held.sum(1, keepdim=True).clamp(min=1)
         return self.head(torch.cat([y, mean.expand_as(y)], dim=2))

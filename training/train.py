@@ -82,7 +82,7 @@ def pretrain_bytes(model: PacketClip, tokens: Tensor, steps: int, generator: tor
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        value = float(loss)
+        value = loss.item()
     return value
 
 
@@ -93,7 +93,9 @@ def contrast(
     generator = torch.Generator().manual_seed(seed)
     sampler = Sampler(train, seed)
     parts = [model.packet_encoder, model.packet_head, model.text_head, model.sensor]
-    optimiser = torch.optim.Adam([p for m in parts for p in m.parameters()] + [model.log_logit_scale], lr=5e-4, betas=(0.9, 0.98), eps=1e-6)
+    optimiser = torch.optim.Adam(
+        [p for m in parts for p in m.parameters()] + [model.log_logit_scale], lr=5e-4, betas=(0.9, 0.98), eps=1e-6
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=steps)
     value = 0.0
     for _ in track(range(steps), "contrast"):
@@ -120,7 +122,7 @@ def contrast(
         loss.backward()
         optimiser.step()
         schedule.step()
-        value = float(loss)
+        value = loss.item()
     return value
 
 
@@ -131,13 +133,16 @@ def encode_all(model: PacketClip, tokens: Tensor) -> Tensor:
     return torch.cat([model.encode(part) for part in tokens.split(2048)])
 
 
-def reason(
-    model: PacketClip, train: Examples, table: Tensor, features: Tensor, text_of: Tensor, steps: int, seed: int
-) -> float:
+def reason(model: PacketClip, train: Examples, table: Tensor, features: Tensor, text_of: Tensor, steps: int, seed: int) -> float:
     """Reasoner stage: byte embeddings are fixed, relations, graphs and temporal model learn; contrast goes on beside."""
     generator = torch.Generator().manual_seed(seed)
     sampler = Sampler(train, seed + 1)
-    learned = [*model.sensor.parameters(), *model.graphs.parameters(), *model.temporal.parameters(), *model.text_head.parameters()]
+    learned = [
+        *model.sensor.parameters(),
+        *model.graphs.parameters(),
+        *model.temporal.parameters(),
+        *model.text_head.parameters(),
+    ]
     optimiser = torch.optim.Adam(learned, lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=1e-5)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     weight = torch.ones(len(GROUPS))
@@ -164,7 +169,7 @@ def reason(
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimiser.step()
         schedule.step()
-        value = float(loss)
+        value = loss.item()
     return value
 
 
@@ -238,8 +243,10 @@ def train_and_export(args: argparse.Namespace) -> None:
     examples = load(args.pairs)
     at_train, at_held = split(examples, seed=args.seed)
     train, held = examples.take(at_train), examples.take(at_held)
-    print(f"{len(train)} windows of {len(set(train.capture))} captures to train, {len(held)} of {len(set(held.capture))} held out; "
-          f"{len(examples.tokens)} distinct packet rows")
+    print(
+        f"{len(train)} windows of {len(set(train.capture))} captures to train, {len(held)} of {len(set(held.capture))} held out; "
+        f"{len(examples.tokens)} distinct packet rows"
+    )
     for i, name in enumerate(CLASSES):
         print(f"  {name:20} {int((train.label == i).sum()):7} train {int((held.label == i).sum()):7} held out")
 
@@ -275,11 +282,20 @@ def train_and_export(args: argparse.Namespace) -> None:
     for name, value in metrics.items():
         print(f"  {name:48} {value:8.4f}")
     export(
-        model, graphs, tower, args.out,
-        version=args.version, temperature=temperature, thresholds=thresholds(probabilities, held.group.numpy(), args.budget),
-        metrics=metrics, examples=held, table_tokens=tokens,
+        model,
+        graphs,
+        tower,
+        args.out,
+        version=args.version,
+        temperature=temperature,
+        thresholds=thresholds(probabilities, held.group.numpy(), args.budget),
+        metrics=metrics,
+        examples=held,
+        table_tokens=tokens,
         data={
-            "train": sorted(set(train.capture)), "held out": sorted(set(held.capture)), "seed": args.seed,
+            "train": sorted(set(train.capture)),
+            "held out": sorted(set(held.capture)),
+            "seed": args.seed,
             "windows": {"train": len(train), "held out": len(held)},
         },
     )
