@@ -1,0 +1,97 @@
+"""`python -m training.lab --out lab --seed 1`: records the planned captures that are not there yet, a few at a time."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from subprocess import SubprocessError
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from training.lab import network, services
+from training.lab.catalogue import captures
+from training.lab.plan import Capture
+from training.lab.record import LabError, finished, record
+
+NEEDED = ("ip", "ethtool", "tcpdump", "nmap", "hping3", "nginx", "dnsmasq", "vsftpd", "mosquitto", "snmpd", "chronyd", "hydra")
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training.lab", description="Record labelled lab traffic. Needs root.")
+    parser.add_argument("--out", type=Path, default=Path("lab"), help="folder for NAME.pcap and NAME.labels.json")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the plan")
+    parser.add_argument("--profile", choices=["first", "demo"], default="first", help="training set or demo set")
+    parser.add_argument("--only", default="", help="record only captures whose name contains this")
+    parser.add_argument("--jobs", type=int, default=3, help="captures recorded at the same time")
+    parser.add_argument("--plan", action="store_true", help="print the plan as JSON lines and stop")
+    return parser.parse_args(argv)
+
+
+def _lacking() -> str:
+    if os.geteuid() != 0:
+        return "the lab makes network namespaces and needs root; run it with sudo"
+    missing = [tool for tool in NEEDED if not shutil.which(tool)]
+    if missing:
+        packages = Path(__file__).with_name("packages.txt")
+        return f"not installed: {', '.join(missing)}; run: apt-get install $(grep -v '^#' {packages})"
+    return ""
+
+
+def _stop(signum: int, frame: object) -> None:
+    network.remove(network.PREFIX)
+    os._exit(128 + signum)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 all recorded, 1 some failed, 2 cannot start."""
+    options = _options(argv)
+    planned = [capture for capture in captures(options.profile, options.seed) if options.only in capture.name]
+    if options.plan:
+        for capture in planned:
+            print(json.dumps(capture.described()))
+        return 0
+    if lack := _lacking():
+        print(f"error: {lack}", file=sys.stderr)
+        return 2
+    network.remove(network.PREFIX)
+    atexit.register(network.remove, network.PREFIX)
+    for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(sign, _stop)
+    options.out.mkdir(parents=True, exist_ok=True)
+    services.keys((options.out / ".work" / "shared").absolute())
+    missing = [capture for capture in planned if not finished(options.out, capture.name)]
+    console = Console(stderr=True)
+    console.print(f"{len(planned)} captures planned, {len(planned) - len(missing)} there already")
+    return 1 if _record_all(missing, options.out, options.jobs, console) else 0
+
+
+def _record_all(missing: list[Capture], out: Path, jobs: int, console: Console) -> int:
+    failed = 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(jobs) as pool:
+        task = progress.add_task("recording", total=len(missing))
+        running = {pool.submit(record, capture, out): capture for capture in missing}
+        for future in as_completed(running):
+            progress.advance(task)
+            try:
+                labels = future.result()
+            except (LabError, OSError, ValueError, KeyError, SubprocessError) as err:
+                failed += 1
+                progress.console.print(f"[red]failed[/] {running[future].name}: {err}")
+                continue
+            tools = ", ".join(f"{i['label']} by {i['tool']} ({i['exit_code']})" for i in labels["intervals"]) or "benign"
+            progress.console.print(f"{labels['capture']}: {labels['packets']} packets, {tools}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

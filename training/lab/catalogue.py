@@ -1,0 +1,108 @@
+"""All captures of a profile, by name: which modes, which benign mix and which bursts; everything drawn from the seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from training.lab.attacks import MODES, attack
+from training.lab.habits import BURSTS, everyday
+from training.lab.plan import Capture, network
+
+BENIGN = {
+    "first": [
+        ["startup", "names"],
+        ["discovery", "pings"],
+        ["monitoring", "update"],
+        ["names", "pages"],
+        ["rollout", "outage"],
+        ["mirror", "video"],
+        ["flash", "slow"],
+        ["slow", "startup"],
+        ["outage", "discovery"],
+        ["pings", "video", "monitoring"],
+        ["pages", "flash", "update"],
+        ["video", "video", "rollout"],
+        ["startup", "monitoring", "discovery", "names"],
+        [],
+    ],
+    "demo": [["startup", "discovery", "names"], ["monitoring", "rollout", "pings"], ["flash", "slow", "outage", "video"]],
+}
+
+TWICE = ("os_nmap_ports", "vuln_nmap", "icmp_hping", "syn_hping", "syn_hping_spoofed", "udp_hping", "dns_perf", "slow_headers", "slow_plain", "dict_hydra_ssh")
+"""Modes that the training profile records a second time, with other parameters."""
+
+SECOND = {
+    "port_syn": "dict_hydra_ssh",
+    "port_sweep": "syn_hping",
+    "os_nmap_guess": "vuln_whatweb",
+    "vuln_dirb": "slow_body",
+    "icmp_nping": "udp_nping",
+    "dns_dig": "port_connect",
+    "dict_medusa_ftp": "port_slow",
+    "udp_hping_ports": "os_nmap_ports",
+}
+"""Second attack of a training capture, after the first."""
+
+DEMO = [
+    *("os_nmap_ports", "os_nping", "vuln_gobuster", "vuln_nmap_safe", "port_pnscan", "port_zmap", "port_maimon", "icmp_fping", "icmp_t50"),
+    *("syn_hping", "syn_trafgen", "udp_hping", "udp_t50", "dns_resperf", "dns_perf_any", "slow_read", "slow_headers_tls"),
+    *("dict_patator_ftp", "dict_nmap_ssh"),
+]
+
+
+def captures(profile: str, seed: int) -> list[Capture]:
+    """Every capture of the profile, in the order in which they are recorded: classes take turns, so that few are soon of all."""
+    benign = [_benign(profile, seed, index, bursts) for index, bursts in enumerate(BENIGN[profile])]
+    if profile == "demo":
+        attacks = [_attacked(profile, seed, name, "", 0) for name in DEMO]
+    else:
+        names = [(name, 0) for name, mode in MODES.items() if mode.profile != "demo"] + [(name, 1) for name in TWICE]
+        attacks = [_attacked(profile, seed, name, SECOND.get(name, "") if not again else "", again) for name, again in names]
+    return _take_turns([*benign, *attacks])
+
+
+def _take_turns(found: list[Capture]) -> list[Capture]:
+    """One of every class, then the next of every class, and so on."""
+    piles: dict[str, list[Capture]] = {}
+    for capture in found:
+        piles.setdefault(capture.attacks[0].label if capture.attacks else "Benign", []).append(capture)
+    turns = max(len(pile) for pile in piles.values())
+    return [pile[turn] for turn in range(turns) for pile in piles.values() if turn < len(pile)]
+
+
+def _benign(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
+    name = f"{'b' if profile == 'first' else 'demo-b'}{index:02d}-{'-'.join(bursts[:2]) or 'everyday'}"
+    capture, rng = network(name, profile, seed, 16 if profile == "demo" else random.Random(f"{seed}{name}").uniform(28, 38))
+    habits = everyday(capture, rng, 0.5 if profile == "demo" else rng.uniform(0.6, 1.6))
+    for burst in bursts:
+        habits += BURSTS[burst](capture, rng)
+    return replace(capture, habits=habits, max_packets=6000 if profile == "demo" else 30000)
+
+
+def _attacked(profile: str, seed: int, mode: str, second: str, again: int) -> Capture:
+    name = f"{'demo-' if profile == 'demo' else ''}{mode.replace('_', '-')}{'-2' if again else ''}"
+    demo, needs_six = profile == "demo", MODES[mode].six
+    attackers = 4 if mode == "syn_hping_many" else 1
+    # The network is drawn anew under another seed until it has what the mode needs.
+    for attempt in range(50):
+        capture, rng = network(name, profile, seed + 1000 * attempt, 14 if demo else 20, attackers)
+        if not needs_six or capture.host("att").address6:
+            break
+    first, words = attack(mode, capture, rng, rng.uniform(2, 4) if demo else rng.uniform(4, 9))
+    runs = [first]
+    if second:
+        after, more = attack(second, capture, rng, first.at + first.limit_s + rng.uniform(1, 3))
+        runs.append(after)
+        words |= {f"b-{key}": lines for key, lines in more.items()}
+        runs[-1] = replace(after, command=_renamed(after.command, more))
+    habits = everyday(capture, rng, 0.4 if demo else rng.uniform(0.5, 1.5))
+    if rng.random() < (0.2 if demo else 0.5):
+        habits += BURSTS[rng.choice(sorted(BURSTS))](capture, rng)
+    return replace(capture, habits=habits, attacks=runs, words=words, max_packets=6000 if demo else 30000)
+
+
+def _renamed(command: str, words: dict[str, list[str]]) -> str:
+    for key in words:
+        command = command.replace(f"{{work}}/{key}", f"{{work}}/b-{key}")
+    return command

@@ -1,0 +1,201 @@
+"""The plan of a capture: hosts, addresses, services, habits and attacks, all drawn from the seed before anything runs.
+
+The profiles share nothing: `first` (training) and `demo` (tests and demonstration) have address plans, seeds, TTLs, ports and
+parameters of their own, so that a score on `demo` says something about networks that training never saw.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Service:
+    """A daemon of a host. `name` is a key of `services.MAKERS`."""
+
+    name: str
+    port: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Habit:
+    """A benign thing a host does: at `at` seconds, then again about every `every` seconds (0: once). Run by `clients.py`."""
+
+    host: str
+    name: str
+    at: float
+    every: float
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A tool's run: a shell command that starts at `at` seconds and is ended after `limit_s`. `{work}` is the capture's folder."""
+
+    label: str
+    tool: str
+    command: str
+    attacker: list[str]
+    victim: list[str]
+    at: float
+    limit_s: float
+    host: str = "att"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A namespace: its addresses with prefix length, routes in `ip route add` form, and its TCP/IP stack's settings."""
+
+    name: str
+    mac: str
+    addresses: list[str]
+    routes: list[str]
+    ttl: int
+    sysctls: dict[str, int]
+    services: list[Service] = field(default_factory=list)
+    rate_mbit: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """The first IPv4 address, without its prefix length."""
+        return next(a for a in self.addresses if ":" not in a).split("/")[0]
+
+    @property
+    def address6(self) -> str:
+        """The first IPv6 address; "" where the host has none."""
+        return next((a.split("/")[0] for a in self.addresses if ":" in a), "")
+
+    def plain(self) -> list[str]:
+        """Every address without its prefix length."""
+        return [a.split("/")[0] for a in self.addresses]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One recording: `duration_s` of wall time unless the attacks take longer, at most `max_packets`."""
+
+    name: str
+    profile: str
+    seed: int
+    duration_s: float
+    max_packets: int
+    mtu: int
+    user: str
+    password: str
+    zones: list[str]
+    hosts: list[Host]
+    habits: list[Habit] = field(default_factory=list)
+    attacks: list[Attack] = field(default_factory=list)
+    words: dict[str, list[str]] = field(default_factory=dict)
+    """Word lists that tools read: file name to lines, written to `{work}`."""
+
+    def host(self, name: str) -> Host:
+        """The host of that name; KeyError where there is none."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise KeyError(name)
+
+    def described(self) -> dict[str, Any]:
+        """The plan as plain data for the labels file, without word lists and without the test password."""
+        plan = asdict(self)
+        del plan["words"], plan["password"]
+        return plan
+
+
+NETS = {
+    "first": ([(10, 0, 127), (172, 16, 23), (192, 168, 168)], "fd1", ["198.18.{}.{}", "192.0.2.{1}"]),
+    "demo": ([(10, 128, 254), (172, 24, 31), (192, 168, 168)], "fd9", ["203.0.113.{1}", "198.51.100.{1}"]),
+}
+OUTSIDE_ROUTES = ["198.18.0.0/15", "192.0.2.0/24", "203.0.113.0/24", "198.51.100.0/24"]
+PORTS = {
+    "first": {"http": [80, 80, 8080, 8000], "ssh": [22, 22, 2222], "ftp": [21, 21, 2121], "telnet": [23, 23, 2323]},
+    "demo": {"http": [80, 8081, 3000], "ssh": [22, 2022], "ftp": [21, 2021], "telnet": [23, 2423]},
+}
+DEVICE_PORTS = [80, 554, 1883, 8080, 8008, 9100, 49152, 5683, 6668, 8883]
+
+
+def _subnet(rng: random.Random, profile: str) -> tuple[str, str]:
+    nets, six, _ = NETS[profile]
+    first, low, high = rng.choice(nets)
+    second = rng.randint(low, high)
+    third = rng.randint(0, 127) if profile == "first" else rng.randint(128, 254)
+    return f"{first}.{second}.{third}", f"{six}{rng.randrange(16):x}:{rng.randrange(1, 65536):x}:{rng.randrange(1, 65536):x}:1"
+
+
+def _stack(rng: random.Random) -> dict[str, int]:
+    return {
+        "net.ipv4.tcp_timestamps": rng.choice([0, 1, 1]),
+        "net.ipv4.tcp_sack": rng.choice([0, 1, 1, 1]),
+        "net.ipv4.tcp_window_scaling": rng.choice([0, 1, 1, 1]),
+        "net.ipv4.tcp_syncookies": rng.choice([0, 1]),
+        "net.ipv4.tcp_synack_retries": rng.choice([1, 2, 5]),
+        "net.ipv4.tcp_ecn": rng.choice([0, 0, 2]),
+    }
+
+
+def network(name: str, profile: str, seed: int, duration_s: float, attackers: int = 1) -> tuple[Capture, random.Random]:
+    """A capture's hosts without habits and attacks, and the random source from which the rest is drawn.
+
+    Hosts: `gw` (a router behind which nothing answers), `web`, `files`, `infra` (servers), `c1`..`c3` (clients), `iot` (many
+    devices in one namespace), `att` (with `attackers` addresses; in or outside the network).
+    """
+    rng = random.Random(f"{seed}/{profile}/{name}")
+    net, net6 = _subnet(rng, profile)
+    dual = rng.random() < 0.6
+    ttls = [64, 64, 128, 255, 60, 127] if profile == "first" else [64, 64, 128, 254, 62, 125]
+    used = rng.sample(range(5, 250), 60)
+    mtu = rng.choice([1500, 1500, 1500, 1492, 1400, 1280]) if profile == "first" else rng.choice([1500, 1500, 1460, 1420])
+    outside = rng.random() < 0.4
+    gateway = f"{net}.{rng.choice([1, 1, 254, 2])}"
+    macs = (f"02:{rng.randrange(256):02x}:{rng.randrange(256):02x}:00:00:{i:02x}" for i in range(1, 40))
+
+    def host(label: str, count: int = 1, services: list[Service] | None = None, away: bool = False, **options: Any) -> Host:
+        tails = [used.pop() for _ in range(count)]
+        if away:
+            # %: each address of an outside host has a different third byte as well, as strangers have.
+            form = rng.choice(NETS[profile][2])
+            addresses = [form.format(rng.randrange(256), tail) + "/32" for tail in tails]
+            routes = ["default dev eth0 scope link"]
+        else:
+            addresses = [f"{net}.{tail}/24" for tail in tails]
+            routes = [*([f"default via {gateway}"] if label != "gw" else []), *[f"{r} dev eth0" for r in OUTSIDE_ROUTES]]
+        if dual:
+            addresses += [f"{net6}::{tail:x}/64" for tail in tails]
+        ttl = rng.choice(ttls) - (rng.randint(4, 19) if away else 0)
+        rate = int(options.pop("rate_mbit", 0))
+        return Host(label, next(macs), addresses, routes, ttl, _stack(rng), services or [], rate, options)
+
+    def port(service: str) -> int:
+        return rng.choice(PORTS[profile][service])
+
+    web = [
+        Service("app", 5000),
+        Service("http", port("http"), {"keepalive": rng.choice([5, 15, 65]), "tokens": rng.choice(["on", "off"]), "connections": 1024}),
+    ]
+    files = [
+        Service("ssh", port("ssh"), {"pam": rng.choice(["yes", "no"]), "tries": rng.choice([3, 6])}),
+        Service("ftp", port("ftp"), {"delay": rng.choice([0, 1])}),
+        Service("telnet", port("telnet")),
+    ]
+    infra = [Service("dns", 53), Service("mqtt", 1883), Service("snmp", 161), Service("ntp", 123)]
+    dhcp = f"{net}.251,{net}.253" if not gateway.endswith((".251", ".253")) else f"{net}.3,{net}.4"
+    router = Host("gw", next(macs), [f"{gateway}/24"], [], 64, {"net.ipv4.ip_forward": 0})
+    hosts = [
+        router,
+        host("web", services=web, rate_mbit=rng.choice([0, 20, 100])),
+        host("files", services=files),
+        host("infra", services=infra, dhcp=dhcp),
+        *[host(f"c{i}", away=i == 3 and rng.random() < 0.5) for i in (1, 2, 3)],
+        host("iot", rng.randint(8, 20), [Service("devices", 0, {"ports": sorted(rng.sample(DEVICE_PORTS, rng.randint(3, 6)))})]),
+        host("att", attackers, away=outside),
+    ]
+    words = ["harbor", "maple", "orbit", "velvet", "cobalt", "lantern", "quartz", "meadow"]
+    zones = [f"{rng.choice(words)}{rng.randrange(99)}.{tld}" for tld in ("example.net", "example.org", "example.com", "test")]
+    user = rng.choice(["maria", "jonas", "operator7", "svcuser", "lena"]) if profile == "first" else rng.choice(["tomas", "ines", "ops2"])
+    password = f"{rng.choice(words)}-{rng.randrange(10**6)}"
+    return Capture(name, profile, seed, duration_s, 30000, mtu, user, password, zones, hosts), rng

@@ -1,0 +1,189 @@
+"""The servers' configuration: real daemons in the foreground, everything they need in one work folder, nothing in /etc."""
+
+from __future__ import annotations
+
+import functools
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from training.lab.plan import Capture, Host, Service
+
+HERE = Path(__file__).parent
+
+
+def accounts(work: Path, capture: Capture) -> dict[str, str]:
+    """Files laid over /etc in the namespaces: the lab's user beside the machine's own, and the lab's DNS server."""
+    home = work / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o777)
+    digest = _crypt(capture.password)
+    user, dns = capture.user, capture.host("infra").address
+    passwd = Path("/etc/passwd").read_text() + f"{user}:x:4242:4242:lab:{home}:/bin/sh\n"
+    return {
+        "passwd": passwd,
+        "group": Path("/etc/group").read_text() + f"{user}:x:4242:\n",
+        "shadow": Path("/etc/shadow").read_text() + f"{user}:{digest}:19000:0:99999:7:::\n",
+        "resolv.conf": f"nameserver {dns}\noptions timeout:1 attempts:1\n",
+    }
+
+
+@functools.cache
+def _crypt(password: str) -> str:
+    return subprocess.run(["openssl", "passwd", "-6", password], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def keys(shared: Path) -> None:
+    """Make the SSH keys and the TLS certificate once for all captures."""
+    shared.mkdir(parents=True, exist_ok=True)
+    Path("/run/sshd").mkdir(exist_ok=True)
+    Path("/run/vsftpd/empty").mkdir(parents=True, exist_ok=True)
+    for name in ("host", "client"):
+        if not (shared / name).exists():
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(shared / name)], check=True)
+    if not (shared / "tls.pem").exists():
+        out = ["-keyout", str(shared / "tls.key"), "-out", str(shared / "tls.pem")]
+        new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj", "/CN=lab.test", *out]
+        subprocess.run(new, check=True, capture_output=True)
+
+
+def documents(root: Path, rng: random.Random) -> None:
+    """The web server's and file server's files: pages, pictures, an update, small and large, of random bytes."""
+    sizes = {f"p{i}.html": int(rng.lognormvariate(9, 1.2)) for i in range(20)}
+    sizes |= {f"i{i}.jpg": int(rng.lognormvariate(9.5, 1.4)) for i in range(40)}
+    sizes |= {f"s{i}.txt": rng.randint(20, 900) for i in range(30)}
+    sizes |= {"update.bin": 3_000_000, "big.bin": 6_000_000, "index.html": rng.randint(600, 9000)}
+    for folder in (root, root / "admin", root / "files"):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o755)
+    for name, size in sizes.items():
+        (root / name).write_bytes(rng.randbytes(min(size, 6_000_000)))
+    for name in ("index.html", "status.html", "s0.txt"):
+        (root / "admin" / name).write_bytes(rng.randbytes(700))
+
+
+def commands(host: Host, capture: Capture, work: Path, shared: Path) -> dict[str, list[str]]:
+    """Write the configuration of the host's services; returns the command of each, by name."""
+    made = {}
+    for service in host.services:
+        folder = work / f"{host.name}-{service.name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        made[service.name] = MAKERS[service.name](host, service, capture, folder, shared)
+    return made
+
+
+def _write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def _http(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    root = work / "www"
+    documents(root, random.Random(f"{capture.name}/www"))
+    _write(work / "htpasswd", f"{capture.user}:{_crypt(capture.password)}\n")
+    temps = "".join(f"{kind}_temp_path {work}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    text = f"""user root; worker_processes 1; pid {work}/pid; error_log /dev/null crit;
+events {{ worker_connections {service.options.get("connections", 1024)}; }}
+http {{ access_log off; {temps} server_tokens {service.options.get("tokens", "on")}; include /etc/nginx/mime.types;
+keepalive_timeout {service.options.get("keepalive", 65)}; client_header_timeout 60; client_body_timeout 60; client_max_body_size 50m;
+server {{ listen {service.port}; listen [::]:{service.port}; listen 443 ssl; listen [::]:443 ssl;
+ssl_certificate {shared}/tls.pem; ssl_certificate_key {shared}/tls.key; root {root};
+location / {{ autoindex on; }}
+location /admin/ {{ auth_basic "lab"; auth_basic_user_file {work}/htpasswd; }}
+location /app/ {{ proxy_pass http://127.0.0.1:5000/; proxy_request_buffering off; }} }} }}
+"""
+    return ["nginx", "-p", str(work), "-c", _write(work / "nginx.conf", text), "-g", "daemon off;"]
+
+
+def _app(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    return [sys.executable, "-E", str(HERE / "devices.py"), "app", str(service.port)]
+
+
+def _devices(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    return [sys.executable, "-E", str(HERE / "devices.py"), "devices", *map(str, service.options["ports"])]
+
+
+def _ssh(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    text = f"""Port {service.port}
+HostKey {shared}/host
+AuthorizedKeysFile {shared}/client.pub
+StrictModes no
+UsePAM {service.options.get("pam", "no")}
+PasswordAuthentication yes
+MaxAuthTries {service.options.get("tries", 6)}
+MaxStartups 60:30:100
+PidFile {work}/pid
+Subsystem sftp internal-sftp
+"""
+    return ["/usr/sbin/sshd", "-D", "-f", _write(work / "sshd_config", text)]
+
+
+def _ftp(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    documents(work / "pub", random.Random(f"{capture.name}/ftp"))
+    text = f"""listen=NO
+listen_ipv6=YES
+listen_port={service.port}
+background=NO
+anonymous_enable=YES
+anon_root={work}/pub
+local_enable=YES
+local_root={work}/pub
+write_enable=YES
+seccomp_sandbox=NO
+secure_chroot_dir=/run/vsftpd/empty
+pam_service_name=vsftpd
+delay_failed_login={service.options.get("delay", 1)}
+"""
+    return ["vsftpd", _write(work / "vsftpd.conf", text)]
+
+
+def _telnet(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    text = f"{service.port} stream tcp nowait root /usr/sbin/telnetd telnetd\n"
+    return ["inetutils-inetd", "-d", "-R", "6000", _write(work / "inetd.conf", text)]
+
+
+def _mqtt(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    text = f"user root\nlistener {service.port}\nallow_anonymous true\nlog_dest none\n"
+    return ["mosquitto", "-c", _write(work / "mosquitto.conf", text)]
+
+
+def _dns(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    web = capture.host("web").address
+    zones = "".join(f"address=/{zone}/{web}\n" for zone in capture.zones)
+    text = f"""user=root
+group=root
+no-resolv
+no-hosts
+{zones}local=/lab.test/
+txt-record=lab.test,"{"v=lab " * 20}"
+dhcp-range={host.options["dhcp"]},10m
+dhcp-leasefile={work}/leases
+pid-file={work}/pid
+dns-forward-max=1000
+"""
+    return ["dnsmasq", "-k", "-C", _write(work / "dnsmasq.conf", text)]
+
+
+def _snmp(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    conf = _write(work / "snmpd.conf", "rocommunity public\nrocommunity6 public\nsysLocation lab\nsysContact lab@lab.test\n")
+    return ["snmpd", "-f", "-Lf", "/dev/null", "-C", "-c", conf, "-p", f"{work}/pid", "udp:161,udp6:161"]
+
+
+def _ntp(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    text = f"local stratum 8\nallow\ncmdport 0\npidfile {work}/pid\nbindcmdaddress /\n"
+    return ["chronyd", "-d", "-x", "-u", "root", "-f", _write(work / "chrony.conf", text)]
+
+
+MAKERS = {
+    "http": _http,
+    "app": _app,
+    "devices": _devices,
+    "ssh": _ssh,
+    "ftp": _ftp,
+    "telnet": _telnet,
+    "mqtt": _mqtt,
+    "dns": _dns,
+    "snmp": _snmp,
+    "ntp": _ntp,
+}
