@@ -151,6 +151,21 @@ def resolve(config: Config, folder: Path) -> Config:
     )
 
 
+def with_sink(config: Config, sink: SinkConfig, folder: Path) -> Config:
+    """The same configuration with another sink; the sink's relative paths start at `folder`."""
+    return resolve(replace(config, sink=sink), folder)
+
+
+def first_settings() -> dict[str, Any]:
+    """What `packetclip init` sets: what a Zeek from the usual packages needs, and what must be looked at."""
+    return {
+        "logs": ["/opt/zeek/logs/current"],
+        "state_dir": "/var/lib/packetclip",
+        "sensor_name": Config().sensor_name,
+        "sink": {"ndjson": {"path": "/var/log/packetclip/alerts.ndjson"}},
+    }
+
+
 def commented(settings: dict[str, Any]) -> str:
     """The text of a configuration file: every key with its meaning, those in `settings` set."""
     head = "# packetclip sensor. A line that starts with `# ` is off and shows the default; take the mark away to set it.\n\n"
