@@ -25,6 +25,8 @@ HEAD_BYTES = 1024
 """Plain bytes that identify a file. A shorter file is known by what it has, and is never waited for."""
 SPAN_S = 5.0
 """Event time that one block may cover, so that packets and flows of finished logs stay close together."""
+LARGE_BYTES = 1 << 20
+"""From this size on a .gz whose last member is as long as what was read counts as read; below, equal members are likely."""
 GZIP_MAGIC = b"\x1f\x8b"
 
 _NAME = re.compile(r"packetclip_(packet|flow)(?:(?:\.|__|-).+)?\.log(?:[.-]\d[\w:-]*)?(?:\.gz)?")
@@ -114,7 +116,7 @@ class _Gzip:
     def seek(self, offset: int) -> bool:
         if offset < self.read_bytes:
             self._start()
-        if offset and self._plain_size() == offset:
+        if offset >= LARGE_BYTES and self._plain_size() == offset:
             self._raw_at, self.read_bytes = os.fstat(self.fd).st_size, offset
             self._jumped = True
             return True

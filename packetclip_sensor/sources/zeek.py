@@ -132,7 +132,7 @@ def _check(record: Packet | Flow) -> None:
 
 def _reason(line: bytes, err: Exception) -> str:
     if line.startswith(b"#"):
-        return "a TSV header where JSON was expected: does a script of the site set use_tsv for this log?"
+        return "a TSV line where JSON was expected: has a script changed the filter of this log stream?"
     if isinstance(err, RecursionError):
         return "JSON nested too deeply"
     return str(err)
