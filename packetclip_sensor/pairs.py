@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -43,8 +44,13 @@ class LabelFile(msgspec.Struct, frozen=True):
 
     capture: str
     intervals: list[Interval]
-    hosts: list[str] = []
-    """Addresses of the lab's own hosts: never a spoofed source."""
+    plan: dict[str, Any] = {}
+    """How the lab made it; of its `hosts` only the addresses are used: a host of the lab is never a spoofed source."""
+
+    @property
+    def hosts(self) -> set[str]:
+        """Addresses of the capture's own hosts, where the plan names them."""
+        return {str(a).split("/")[0] for host in self.plan.get("hosts", []) for a in host.get("addresses", [])}
 
 
 class Labels:
@@ -52,7 +58,7 @@ class Labels:
 
     def __init__(self, file: LabelFile) -> None:
         self._intervals = file.intervals
-        self._hosts = set(file.hosts)
+        self._hosts = file.hosts
         self._match = lru_cache(maxsize=200_000)(self._endpoints_match)
 
     @staticmethod
@@ -173,9 +179,8 @@ def _unit(
             hits = [a for a in found if a is not None]
             share = len(hits) / len(found)
             main = max(hits, key=hits.count) if hits else None
-            if labels is None:
-                verdict = label
-            else:
+            verdict = label
+            if labels is not None:
                 verdict = "Benign" if main is None else main.label if share >= MIXED_BELOW else None
             tool = main.tool if main else ""
 

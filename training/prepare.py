@@ -1,0 +1,115 @@
+"""Logs to pairs: the lab's captures and, where a user has them, captures by others whose manifest allows training.
+
+    python -m training.prepare --lab lab/logs --captures CAPTURES --out runs/pairs
+
+A manifest is a CSV with the columns file, label and use; only rows with the use "train or test" are taken. Captures that are held back for
+testing by source are named with --without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.progress import Progress
+
+from packetclip_sensor import pairs
+from packetclip_sensor.errors import SensorError
+from packetclip_sensor.metrics import Counters
+from packetclip_sensor.records import CLASS_MISSION, Batch
+from packetclip_sensor.rejects import Rejects
+from packetclip_sensor.sources import tail, zeek
+from packetclip_sensor.sources.pcap import logs_of
+from packetclip_sensor.windows import Window
+
+TRAINABLE = "train or test"
+PACKET_LOG = "packetclip_packet.log"
+
+
+def records(folder: Path) -> Iterator[Batch]:
+    """The batches of a folder of finished logs."""
+    rejects = Rejects(None)
+    return zeek.batches(tail.finite([folder], rejects=rejects), rejects, Counters())
+
+
+def allowed(captures: Path, without: set[str]) -> list[tuple[Path, str]]:
+    """(pcap, class) of every capture that may be trained on, from MANIFEST.csv.
+
+    Raises:
+        SystemExit: there is no manifest; nothing is trained on by guess.
+    """
+    manifest = captures / "MANIFEST.csv"
+    if not manifest.is_file():
+        raise SystemExit(f"error: {manifest}: no such file; it must say which captures may be trained on (file, label, use)")
+    found = []
+    with manifest.open(newline="") as file:
+        for row in csv.DictReader(file):
+            label = row["label"].replace("_", " ").removesuffix(" protocols")
+            if row["use"] == TRAINABLE and label in CLASS_MISSION and row.get("source") not in without:
+                found.append((captures / row["file"], label))
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 nothing to read or no zeek for the captures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lab", type=Path, required=True, help="folder of the lab's logs, one folder a capture, each with labels.json")
+    parser.add_argument("--captures", type=Path, help="folder of captures by others with a MANIFEST.csv; needs zeek")
+    parser.add_argument("--without", nargs="*", default=[], help="sources of the manifest to leave out, for tests on unseen sources")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--attack-windows", type=int, default=900, help="most windows of one label in one capture")
+    parser.add_argument("--benign-windows", type=int, default=300, help="most windows of one benign capture by others")
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        _prepare(args)
+    except SensorError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    window = Window()
+    folders = sorted(p.parent for p in args.lab.glob(f"*/{PACKET_LOG}*"))
+    if not folders:
+        raise SystemExit(f"error: {args.lab}: no folder with {PACKET_LOG}; run `make lab` first")
+    with Progress() as progress:
+        task = progress.add_task("lab", total=len(folders))
+        units = ((f.name, records(f), pairs.Labels.load(f / "labels.json")) for f in folders)
+        count = pairs.write(
+            units, args.out / "lab.parquet", window, most_per_unit=args.attack_windows, progress=lambda *_: progress.advance(task)
+        )
+        print(f"lab: {count} windows of {len(folders)} captures")
+        if not args.captures:
+            return
+        wanted = allowed(args.captures, set(args.without))
+        logs = args.out.parent / "captures"
+        task = progress.add_task("zeek", total=len(wanted))
+
+        def replay(capture: Path) -> Path | None:
+            work = logs / capture.name
+            if not any(work.glob(PACKET_LOG)):
+                work.mkdir(parents=True, exist_ok=True)
+                logs_of(capture, work)
+            progress.advance(task)
+            return work if any(work.glob(PACKET_LOG)) else None
+
+        with ThreadPoolExecutor(2) as pool:
+            replayed = list(pool.map(lambda item: replay(item[0]), wanted))
+        for label in sorted({label for _, label in wanted}):
+            chosen = [work for work, (_, its) in zip(replayed, wanted, strict=True) if its == label and work]
+            most = args.benign_windows if label == "Benign" else args.attack_windows
+            name = f"captures-{label.replace(' ', '-')}.parquet"
+            count = pairs.write(
+                ((f.name, records(f), None) for f in chosen), args.out / name, window, label=label, most_per_unit=most
+            )
+            print(f"captures, {label}: {count} windows of {len(chosen)} captures")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
