@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-
-def mappings_path() -> Path:
-    """The folder `mappings/`: inside the installed package, or beside it in a checkout."""
-    installed = Path(__file__).parent / "mappings"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "mappings"
+from packetclip_sensor.resources import resource
 
 
 @cache
 def attack_table() -> dict[str, Any]:
     """mappings/attack.yaml: `framework`, `tactics`, `techniques`, `missions` and `classes`."""
-    table: dict[str, Any] = yaml.safe_load((mappings_path() / "attack.yaml").read_text(encoding="utf-8"))
+    table: dict[str, Any] = yaml.safe_load((resource("mappings") / "attack.yaml").read_text(encoding="utf-8"))
     return table
 
 

@@ -28,8 +28,15 @@ START_TIMEOUT_S = 300
 """Enough for Maven's first download on a slow line; later starts take about ten seconds."""
 
 
+@pytest.fixture
+def elasticsearch_url(elasticsearch_node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of the real node, for one test at a time: templates are the cluster's, and a test may spoil them for a while."""
+    with _locked(_shared(tmp_path_factory) / "elasticsearch-test.lock"):
+        yield elasticsearch_node
+
+
 @pytest.fixture(scope="session")
-def elasticsearch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def elasticsearch_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real node. PACKETCLIP_TEST_ELASTICSEARCH names one that runs already.
 
     Skips with the reason where none can be started, and fails instead where the environment variable CI is set. Workers of
@@ -39,8 +46,7 @@ def elasticsearch_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     if running:
         yield running
         return
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared = _shared(tmp_path_factory)
     state = shared / "elasticsearch.json"
     with _locked(shared / "elasticsearch.lock"):
         node = json.loads(state.read_text()) if state.exists() else _start_elasticsearch(shared)
@@ -96,6 +102,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def _start_elasticsearch(shared: Path) -> dict[str, str | int]:

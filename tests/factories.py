@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from packetclip_sensor.documents import SensorInfo
+from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Alert, Concept, Episode, Evidence, Flow, Packet, Path, Safe
 
 SENSOR = SensorInfo(name="sensor-1", version="0.1.0")
@@ -111,3 +112,8 @@ def alert(**changed: Any) -> Alert:
 
 def safe(*alerts: Alert) -> Safe:
     return Safe(alerts=list(alerts))
+
+
+def told(counters: Counters) -> dict[str, int]:
+    """The counters that rose."""
+    return {name: value for name, value in counters.as_dict().items() if value}

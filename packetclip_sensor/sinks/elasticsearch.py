@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedPr
 
 from packetclip_sensor.documents import SensorInfo, document
 from packetclip_sensor.errors import SinkError
+from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Safe
 from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect
 from packetclip_sensor.sinks.templates import ensure_templates, reason, stream_name
@@ -57,7 +57,7 @@ def write(
     batches: Iterable[Safe],
     config: ElasticsearchConfig,
     sensor: SensorInfo,
-    counters: Counter[str],
+    counters: Counters,
     *,
     sleep: Callable[[float], None] = time.sleep,
     rng: Callable[[], float] = random.random,
@@ -68,7 +68,7 @@ def write(
         batches: what the pipeline made; a `Safe` without alerts passes through.
         config: the cluster; its namespace goes into the documents.
         sensor: who writes.
-        counters: `alerts_written`, `alerts_duplicate` (409: was there already), `alerts_dead_lettered`, `elasticsearch_retries`.
+        counters: `alerts_written`, `alerts_duplicate` (409: was there already), `dead_letters`, `es_retries`.
         sleep, rng: the clock to wait by and the jitter's source in [0, 1), for tests.
     Raises:
         ConfigError: see `connect`.
@@ -85,7 +85,7 @@ def write(
 
 def resend(
     config: ElasticsearchConfig,
-    counters: Counter[str],
+    counters: Counters,
     *,
     sleep: Callable[[float], None] = time.sleep,
     rng: Callable[[], float] = random.random,
@@ -133,7 +133,7 @@ class _Sender:
         self,
         client: Elasticsearch,
         config: ElasticsearchConfig,
-        counters: Counter[str],
+        counters: Counters,
         sleep: Callable[[float], None],
         rng: Callable[[], float],
     ) -> None:
@@ -198,9 +198,9 @@ class _Sender:
         for item, answer in zip(items, response["items"], strict=True):
             status, error = answer["create"]["status"], answer["create"].get("error", {})
             if status < 300:
-                self.counters["alerts_written"] += 1
+                self.counters.alerts_written += 1
             elif status == 409:
-                self.counters["alerts_duplicate"] += 1
+                self.counters.alerts_duplicate += 1
             elif self._may_succeed(item, status, error):
                 again.append(item)
                 busy = f"{status} {error.get('type')}: {error.get('reason')}"
@@ -260,14 +260,14 @@ class _Sender:
         pause_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(self.tries, 16)) * (0.5 + self.rng() / 2)
         self.tries += 1
         self.waited_s += pause_s
-        self.counters["elasticsearch_retries"] += 1
+        self.counters.es_retries += 1
         self.sleep(pause_s)
 
     def _for_good(self, status: int, why: str) -> SinkError:
         remedy = {
             401: "check the key or password that api_key_env, api_key_file or password_env names",
-            403: f"give the key create_doc, auto_configure and view_index_metadata on {self.stream}, and manage_index_templates "
-            "(or set manage_templates: false)",
+            403: f"give the key create_doc, auto_configure, manage and view_index_metadata on {self.stream}, and on the cluster "
+            "manage_index_templates; or put the templates yourself, set manage_templates: false and keep the first two",
             404: "start the sensor again with manage_templates: true, so that the template is put",
         }.get(status, "look into Elasticsearch's log")
         return SinkError(f"Elasticsearch at {', '.join(self.config.hosts)} refuses with {status}: {why}; {remedy}")
@@ -284,6 +284,7 @@ class _Sender:
             lines += msgspec.json.encode(letter) + b"\n"
         path = self.config.dead_letter_path
         try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
             with os.fdopen(fd, "wb") as file:
                 file.write(lines)
@@ -293,7 +294,7 @@ class _Sender:
             raise SinkError(
                 f"elasticsearch.dead_letter_path {path}: {err.strerror}; name a file that this user may write"
             ) from err
-        self.counters["alerts_dead_lettered"] += len(refused)
+        self.counters.dead_letters += len(refused)
         log.error(
             "documents_dead_lettered", count=len(refused), path=path, status=refused[0][1], reason=refused[0][2].get("reason")
         )

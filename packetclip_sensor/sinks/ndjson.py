@@ -11,7 +11,6 @@ import fcntl
 import os
 import stat
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +20,7 @@ import structlog
 
 from packetclip_sensor.documents import SensorInfo, document
 from packetclip_sensor.errors import SinkError
+from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Alert, Safe
 
 TAIL_BYTES = 256 << 20
@@ -42,7 +42,7 @@ class _Written(msgspec.Struct):
     event: _Event
 
 
-def write(batches: Iterable[Safe], path: Path | None, sensor: SensorInfo, counters: Counter[str]) -> Iterator[Safe]:
+def write(batches: Iterable[Safe], path: Path | None, sensor: SensorInfo, counters: Counters) -> Iterator[Safe]:
     """Append each alert as one line, and yield its `Safe` once the line is on the disk.
 
     Args:
@@ -50,7 +50,7 @@ def write(batches: Iterable[Safe], path: Path | None, sensor: SensorInfo, counte
         path: the file, made where it is missing, or None for standard output (which is flushed, not synced, and not deduplicated
             over restarts).
         sensor: who writes.
-        counters: `alerts_written` and `alerts_duplicate` rise; `ndjson_repaired` where a half-written last line was cut off.
+        counters: `alerts_written` and `alerts_duplicate` rise.
     Raises:
         SinkError: the file cannot be opened, locked or written, or holds something else than JSON lines.
     """
@@ -66,7 +66,7 @@ def write(batches: Iterable[Safe], path: Path | None, sensor: SensorInfo, counte
 class _File:
     """The open file, locked against a second sensor, and the ids that it holds."""
 
-    def __init__(self, path: Path, counters: Counter[str]) -> None:
+    def __init__(self, path: Path, counters: Counters) -> None:
         self.path = path
         self.counters = counters
         self.ids: dict[str, None] = {}
@@ -84,7 +84,7 @@ class _File:
         fresh = []
         for alert in alerts:
             if alert.id in self.ids:
-                self.counters["alerts_duplicate"] += 1
+                self.counters.alerts_duplicate += 1
             else:
                 self.ids[alert.id] = None
                 fresh.append(msgspec.json.encode(document(alert, sensor)) + b"\n")
@@ -102,7 +102,7 @@ class _File:
             raise SinkError(
                 f"{self.path}: {err.strerror}; free the disk or mend the rights and start again, nothing is lost"
             ) from err
-        self.counters["alerts_written"] += len(fresh)
+        self.counters.alerts_written += len(fresh)
 
     def _open(self) -> None:
         try:
@@ -163,11 +163,11 @@ class _File:
         else:
             os.write(self.fd, b"\n")
         os.fsync(self.fd)
-        self.counters["ndjson_repaired"] += 1
         log.warning("ndjson_repaired", path=str(self.path), bytes=len(last))
 
     def _read_ids(self) -> None:
         decoder = msgspec.json.Decoder(_Written)
+        foreign = 0
         with self.path.open("rb") as file:
             if os.fstat(self.fd).st_size > TAIL_BYTES:
                 file.seek(-TAIL_BYTES, os.SEEK_END)
@@ -177,10 +177,12 @@ class _File:
                 try:
                     self.ids[decoder.decode(line).event.id] = None
                 except (msgspec.DecodeError, UnicodeDecodeError):
-                    self.counters["ndjson_foreign_lines"] += 1
+                    foreign += 1
+        if foreign:
+            log.warning("ndjson_foreign_lines", path=str(self.path), lines=foreign)
 
 
-def _write_stdout(batches: Iterable[Safe], sensor: SensorInfo, counters: Counter[str]) -> Iterator[Safe]:
+def _write_stdout(batches: Iterable[Safe], sensor: SensorInfo, counters: Counters) -> Iterator[Safe]:
     for safe in batches:
         try:
             for alert in safe.alerts:
@@ -188,5 +190,5 @@ def _write_stdout(batches: Iterable[Safe], sensor: SensorInfo, counters: Counter
             sys.stdout.buffer.flush()
         except BrokenPipeError as err:
             raise SinkError("standard output was closed; write to a file with --out to keep what comes") from err
-        counters["alerts_written"] += len(safe.alerts)
+        counters.alerts_written += len(safe.alerts)
         yield safe

@@ -13,9 +13,9 @@ from typing import Any
 from elastic_transport import ObjectApiResponse
 from elasticsearch import ApiError, BadRequestError, Elasticsearch
 
-from packetclip_sensor.attack import mappings_path
 from packetclip_sensor.documents import DATASET
 from packetclip_sensor.errors import SinkError
+from packetclip_sensor.resources import resource
 
 TEMPLATE = f"logs-{DATASET}"
 """Name of the index template; its components are called the same, with @ and a word behind."""
@@ -28,7 +28,7 @@ def stream_name(namespace: str) -> str:
 
 def load(kind: str) -> dict[str, dict[str, Any]]:
     """Templates of one kind ("component" or "index") as they stand in mappings/elasticsearch/, by their name in the cluster."""
-    folder = mappings_path() / "elasticsearch" / kind
+    folder = resource("mappings") / "elasticsearch" / kind
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from typing import Any
 import msgspec
 import pytest
 from elasticsearch import Elasticsearch
-from factories import SENSOR, T0, alert, episode, flow, packet, safe
+from factories import SENSOR, T0, alert, episode, flow, packet, safe, told
 
 from packetclip_sensor.errors import SinkError
+from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Alert, Evidence
 from packetclip_sensor.sinks import templates
 from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, ensure_templates, resend, write
@@ -41,8 +41,8 @@ def config(elasticsearch_url: str, namespace: str, tmp_path: Path) -> Elasticsea
     return ElasticsearchConfig(hosts=[elasticsearch_url], namespace=namespace, dead_letter_path=str(tmp_path / "dead.ndjson"))
 
 
-def run(config: ElasticsearchConfig, *alerts: Alert) -> Counter[str]:
-    counters: Counter[str] = Counter()
+def run(config: ElasticsearchConfig, *alerts: Alert) -> Counters:
+    counters = Counters()
     list(write([safe(*alerts)], config, SENSOR, counters))
     return counters
 
@@ -80,20 +80,20 @@ def varied(count: int) -> list[Alert]:
 def test_fifty_alerts_written_twice_are_fifty_documents_with_the_same_ids(
     client: Elasticsearch, config: ElasticsearchConfig
 ) -> None:
-    assert run(config, *varied(50)) == {"alerts_written": 50}
+    assert told(run(config, *varied(50))) == {"alerts_written": 50}
     first = hits(client, config)
     assert [hit["_id"] for hit in first] == [f"alert-{n:03}" for n in range(50)]
-    assert run(config, *varied(50)) == {"alerts_duplicate": 50}
+    assert told(run(config, *varied(50))) == {"alerts_duplicate": 50}
     assert hits(client, config) == first
 
 
 def test_kill_9_in_the_middle_and_a_restart_leave_the_same_documents(client: Elasticsearch, config: ElasticsearchConfig) -> None:
     """The child sends 300 alerts one by one and is killed on the way; the restart sends all of them again."""
     child = (
-        "import sys, msgspec; from collections import Counter; from factories import SENSOR, alert, safe\n"
+        "import sys, msgspec; from packetclip_sensor.metrics import Counters; from factories import SENSOR, alert, safe\n"
         "from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, write\n"
         "config = msgspec.json.decode(sys.argv[1], type=ElasticsearchConfig)\n"
-        "for _ in write((safe(alert(id=f'{n:03}')) for n in range(300)), config, SENSOR, Counter()): print('.', flush=True)\n"
+        "for _ in write((safe(alert(id=f'{n:03}')) for n in range(300)), config, SENSOR, Counters()): print('.', flush=True)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", child, msgspec.json.encode(config).decode()],
@@ -109,7 +109,7 @@ def test_kill_9_in_the_middle_and_a_restart_leave_the_same_documents(client: Ela
     before = [hit["_id"] for hit in hits(client, config)]
     assert 40 <= len(before) < 300
     counters = run(config, *(alert(id=f"{n:03}") for n in range(300)))
-    assert counters == {"alerts_written": 300 - len(before), "alerts_duplicate": len(before)}
+    assert told(counters) == {"alerts_written": 300 - len(before), "alerts_duplicate": len(before)}
     assert [hit["_id"] for hit in hits(client, config)] == [f"{n:03}" for n in range(300)]
 
 
@@ -221,7 +221,7 @@ def test_a_mapping_conflict_sends_that_document_to_the_dead_letters_and_writes_t
         manage_templates=False,
     )
     bad = alert(id="b", flow=flow(service="http"))
-    assert run(careless, alert(id="a"), bad, alert(id="c")) == {"alerts_written": 2, "alerts_dead_lettered": 1}
+    assert told(run(careless, alert(id="a"), bad, alert(id="c"))) == {"alerts_written": 2, "dead_letters": 1}
     assert [hit["_id"] for hit in hits(client, config)] == ["a", "c"]
     letter = json.loads(Path(config.dead_letter_path).read_text())
     assert (letter["id"], letter["status"], letter["type"]) == ("b", 400, "document_parsing_exception")
@@ -231,7 +231,7 @@ def test_a_mapping_conflict_sends_that_document_to_the_dead_letters_and_writes_t
     # The administrator removes the other template and rolls over; the dead letter then finds its place.
     client.indices.delete_index_template(name="packetclip-test-other")
     ensure_templates_and_roll_over(client, config.namespace)
-    assert resend(config, Counter()) == 1
+    assert resend(config, Counters()) == 1
     assert [hit["_id"] for hit in hits(client, config)] == ["a", "b", "c"]
     assert not Path(config.dead_letter_path).exists()
 
@@ -286,7 +286,7 @@ def test_a_stream_of_an_older_sensor_gets_the_fields_that_it_lacks(client: Elast
     )
     client.index(index=stream, op_type="create", document={"@timestamp": "2025-10-09", "packetclip": {"mission": "DoS"}})
     client.indices.delete_index_template(name="packetclip-test-other")
-    assert run(config, alert(id="new")) == {"alerts_written": 1}
+    assert told(run(config, alert(id="new"))) == {"alerts_written": 1}
     assert len(hits(client, config, {"term": {"packetclip.class": "SYN Flood"}})) == 1
 
 

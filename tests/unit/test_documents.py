@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from factories import SENSOR, T0, alert, episode, flow, packet
 
 from packetclip_sensor import attack
 from packetclip_sensor.community_id import community_id
-from packetclip_sensor.documents import SensorInfo, document, printable, severity_and_risk
+from packetclip_sensor.documents import ECS_VERSION, SensorInfo, document, printable, severity_and_risk
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.records import CLASS_MISSION, Evidence
+from packetclip_sensor.facts import facts
+from packetclip_sensor.records import CLASS_MISSION, Alert, Evidence, Flow
+from packetclip_sensor.resources import resource
+from packetclip_sensor.sinks import templates
 
 
 def test_a_syn_flood_becomes_this_ecs_document() -> None:
@@ -302,6 +311,123 @@ def test_community_ids_equal_the_specifications_own(changed: tuple[Any, ...], ex
     proto, orig_h, orig_p, resp_h, resp_p = changed
     made = community_id(packet(proto=proto, orig_h=orig_h, orig_p=orig_p, resp_h=resp_h, resp_p=resp_p))
     assert made == expected
+
+
+ECS = json.loads((resource("mappings") / "ecs" / f"ecs-{ECS_VERSION}-subset.json").read_text(encoding="utf-8"))
+MAPPED = {
+    name: kind
+    for body in templates.load("component").values()
+    for name, kind in templates.fields(body["template"].get("mappings", {}).get("properties", {}))
+}
+"""Every field of our component templates with its type."""
+SAME_FAMILY = {"constant_keyword": "keyword", "wildcard": "keyword", "match_only_text": "text"}
+"""Types that Elasticsearch searches as one; ours is the one that every Elasticsearch has."""
+
+
+def full_alerts() -> list[Alert]:
+    """Alerts that together fill every field there is."""
+    every_column = {
+        name: 1 for name in Flow.__struct_fields__ if name.startswith(("orig_", "resp_", "missed", "ip_proto", "vlan"))
+    }
+    every_column |= {"orig_h": "10.0.0.5", "resp_h": "10.0.0.9"} | dict.fromkeys(("syn", "ack", "fin", "rst", "psh", "urg"), 1)
+    every_column |= {name: 0.5 for name in Flow.__struct_fields__ if name.endswith(("_mean", "_std"))}
+    row = flow(**every_column, service="http", duration=1.5, community_id="1:a", local_orig=True)
+    window = [packet(), packet(ts=T0 + 1, n=2, is_orig=False)]
+    ping = packet(
+        proto="icmp",
+        orig_p=8,
+        resp_p=0,
+        data=bytes.fromhex("4500001c" + "00000000" + "40010000" + "0a000005" + "0a000009" + "0800"),
+    )
+    return [
+        alert(flow=row, flow_text="A flow.", facts=dict(facts(window, "pair"))),
+        alert(facts=dict(facts([ping, packet(proto="icmp", ts=T0 + 1)], "destination"))),
+        alert(facts={"distinct_resp_p": 1, "distinct_uid": 1}),
+        *(alert(technique=technique) for technique in attack.attack_table()["techniques"]),
+    ]
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a document under its dotted name, arrays opened."""
+    match value:
+        case dict():
+            for name, part in value.items():
+                yield from leaves(part, f"{prefix}{name}.")
+        case list():
+            for part in value:
+                yield from leaves(part, prefix)
+        case _:
+            yield prefix[:-1], value
+
+
+def fits(kind: str, value: Any) -> bool:
+    """Whether Elasticsearch takes the value for the type without guessing."""
+    match kind:
+        case "long":
+            return type(value) is int and -(2**63) <= value < 2**63
+        case "double" | "float":
+            return type(value) in (int, float)
+        case "boolean":
+            return type(value) is bool
+        case "ip":
+            return bool(ipaddress.ip_address(value))
+        case "date":
+            return bool(datetime.fromisoformat(value))
+    return type(value) is str
+
+
+def test_every_field_of_every_document_is_mapped_with_a_fitting_type() -> None:
+    for one in full_alerts():
+        wrong = [(name, value) for name, value in leaves(document(one, SENSOR)) if not fits(MAPPED.get(name, "none"), value)]
+        assert wrong == []
+        assert {name for name, _ in leaves(document(one, SENSOR))} <= set(MAPPED)
+
+
+def test_every_field_outside_our_own_namespaces_is_ecs_with_ecs_type() -> None:
+    ours = {name: kind for name, kind in MAPPED.items() if not name.startswith(("packetclip.", "zeek."))}
+    assert {name: SAME_FAMILY.get(ECS["fields"][name]["type"], ECS["fields"][name]["type"]) for name in ours} == ours
+
+
+def test_values_are_those_that_ecs_allows() -> None:
+    for one in full_alerts():
+        for name, value in leaves(document(one, SENSOR)):
+            field = ECS["fields"].get(name, {})
+            assert value in field.get("allowed_values", [value]), name
+    expected = ECS["fields"]["event.category"]["expected_event_types"]
+    assert all("info" in expected[category] for category in ("intrusion_detection", "network"))
+
+
+def test_ecs_arrays_are_arrays() -> None:
+    made = document(alert(), SENSOR)
+    for name, field in ECS["fields"].items():
+        value: Any = made
+        for part in name.split("."):
+            value = value.get(part, {}) if isinstance(value, dict) else {}
+        assert value == {} or isinstance(value, list) == field["array"], name
+
+
+def test_facts_and_flow_columns_are_mapped_whatever_the_window() -> None:
+    """The names that the facts and the flow row can have are exactly the mapped ones: a new one must be added to the template."""
+    mapped = {name.split(".")[2] for name in MAPPED if name.startswith("packetclip.facts.")}
+    assert mapped == set(facts([packet()], "pair"))
+    columns = {name.removeprefix("packetclip.flow.") for name in MAPPED if name.startswith("packetclip.flow.")}
+    assert columns == {field.encode_name for field in msgspec.structs.fields(Flow)} | {"text"}
+
+
+def test_packetclip_refuses_what_is_not_mapped() -> None:
+    properties = templates.load("component")["logs-packetclip.alert@packetclip"]["template"]["mappings"]["properties"]
+    assert properties["packetclip"]["dynamic"] == "strict"
+
+
+def test_templates_use_only_types_that_every_elasticsearch_has() -> None:
+    assert set(MAPPED.values()) <= {"keyword", "long", "float", "double", "date", "ip", "nested", "text", "boolean"}
+
+
+def test_the_documentation_names_every_field() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "fields.md").read_text(encoding="utf-8")
+    assert [name for name in MAPPED if f"`{name}`" not in text] == []
+    documented = set(re.findall(r"^\| `([@a-z_.]+)`", text, re.MULTILINE))
+    assert documented - set(MAPPED) == set()
 
 
 def test_time_is_the_alerts_own() -> None:

@@ -6,7 +6,6 @@ import gzip
 import json
 import socket
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import Any
 
 import pytest
 from conftest import free_port
-from factories import SENSOR, alert, safe
+from factories import SENSOR, alert, safe, told
 from structlog.testing import capture_logs
 
 from packetclip_sensor.documents import document
 from packetclip_sensor.errors import ConfigError, SinkError
+from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Safe
 from packetclip_sensor.sinks import elasticsearch
 from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, connect, resend, write
@@ -107,7 +107,7 @@ class Run:
         self.dead_letters = folder / "dead.ndjson"
         given = {"hosts": [url], "manage_templates": False, "dead_letter_path": str(self.dead_letters)}
         self.config = ElasticsearchConfig(**(given | options))
-        self.counters: Counter[str] = Counter()
+        self.counters: Counters = Counters()
         self.waits: list[float] = []
         self.on_wait: Callable[[int], None] = lambda _: None
 
@@ -131,7 +131,7 @@ def test_a_safe_comes_back_only_after_its_documents_are_acknowledged(server: Scr
     written = write([safe(alert(id="a")), safe(), safe(alert(id="b"))], run.config, SENSOR, run.counters)
     seen = [(next(written), list(server.calls))[1] for _ in range(3)]
     assert seen == [[["a"]], [["a"]], [["a"], ["b"]]]
-    assert run.counters == {"alerts_written": 2}
+    assert told(run.counters) == {"alerts_written": 2}
 
 
 @pytest.mark.parametrize("trouble", [429, 500, 502, 503, 504, DROP])
@@ -143,7 +143,7 @@ def test_a_busy_or_lost_cluster_gets_the_same_batch_again(server: ScriptedServer
     assert server.calls == [["a", "b"]] * 4
     assert run.waits == [0.5, 1.0, 2.0]
     assert [entry["event"] for entry in logs] == ["elasticsearch_waiting", "elasticsearch_back"]
-    assert run.counters == {"alerts_written": 2, "elasticsearch_retries": 3}
+    assert told(run.counters) == {"alerts_written": 2, "es_retries": 3}
 
 
 def test_waits_grow_to_thirty_seconds_and_jitter_halves_them_at_most(server: ScriptedServer, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_only_the_items_that_were_refused_for_now_are_sent_again_with_growing_wa
     assert server.calls == [["a", "b", "c", "d"], ["b", "d"], ["b"]]
     assert run.waits == [0.5, 1.0]
     assert [entry["event"] for entry in logs] == ["elasticsearch_waiting", "elasticsearch_back"]
-    assert run.counters == {"alerts_written": 3, "alerts_duplicate": 1, "elasticsearch_retries": 2}
+    assert told(run.counters) == {"alerts_written": 3, "alerts_duplicate": 1, "es_retries": 2}
 
 
 def test_a_server_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_key_that_may_not_monitor_may_still_write(server: ScriptedServer, tmp_
     server.health = (403, {"error": {"type": "security_exception", "reason": "no monitor"}})
     run = Run(server.url, tmp_path)
     run.write(safe(alert()))
-    assert run.counters == {"alerts_written": 1}
+    assert told(run.counters) == {"alerts_written": 1}
 
 
 def test_a_write_block_is_waited_out_although_it_is_a_403(server: ScriptedServer, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_write_block_is_waited_out_although_it_is_a_403(server: ScriptedServer
     server.answers = [block, [(403, "cluster_block_exception")]]
     run = Run(server.url, tmp_path)
     run.write(safe(alert()))
-    assert run.counters == {"alerts_written": 1, "elasticsearch_retries": 2}
+    assert told(run.counters) == {"alerts_written": 1, "es_retries": 2}
 
 
 def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_others_are_written(
@@ -232,7 +232,7 @@ def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_others_are_
     server.answers = [[201, (400, "document_parsing_exception"), 201]]
     run = Run(server.url, tmp_path)
     run.write(safe(alert(id="a"), alert(id="b"), alert(id="c")))
-    assert run.counters == {"alerts_written": 2, "alerts_dead_lettered": 1}
+    assert told(run.counters) == {"alerts_written": 2, "dead_letters": 1}
     assert run.letters() == [
         {
             "id": "b",
@@ -270,7 +270,7 @@ def test_a_document_that_always_breaks_the_server_does_not_hold_back_the_others(
     server.answers = [[201, (500, "null_pointer_exception")]] + [[(500, "null_pointer_exception")]] * 7
     run = Run(server.url, tmp_path)
     run.write(safe(alert(id="a"), alert(id="b")), safe(alert(id="c")))
-    assert run.counters == {"alerts_written": 2, "alerts_dead_lettered": 1, "elasticsearch_retries": 7}
+    assert told(run.counters) == {"alerts_written": 2, "dead_letters": 1, "es_retries": 7}
     assert run.letters()[0]["id"] == "b"
 
 
@@ -318,7 +318,7 @@ def test_the_dead_letter_file_that_cannot_be_written_stops_before_the_position_m
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     server.answers = [[(400, "x")]]
-    run = Run(server.url, tmp_path, dead_letter_path=str(tmp_path / "no" / "folder"))
+    run = Run(server.url, tmp_path, dead_letter_path=str(tmp_path))
     with pytest.raises(SinkError, match="name a file that this user may write"):
         run.write(safe(alert()))
 

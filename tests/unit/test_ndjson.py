@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from factories import SENSOR, alert, safe
+from factories import SENSOR, alert, safe, told
 
 from packetclip_sensor.errors import SinkError
+from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Safe
 from packetclip_sensor.sinks import ndjson
 
@@ -24,8 +24,8 @@ def ids(path: Path) -> list[str]:
     return [json.loads(line)["event"]["id"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def run(path: Path, *batches: Safe) -> Counter[str]:
-    counters: Counter[str] = Counter()
+def run(path: Path, *batches: Safe) -> Counters:
+    counters = Counters()
     assert list(ndjson.write(batches, path, SENSOR, counters)) == list(batches)
     return counters
 
@@ -34,12 +34,12 @@ def test_each_alert_is_one_line_and_the_folder_is_made(tmp_path: Path) -> None:
     path = tmp_path / "new" / "alerts.ndjson"
     counters = run(path, safe(alert(id="a"), alert(id="b", title="line\nbreak")), safe(), safe(alert(id="c")))
     assert ids(path) == ["a", "b", "c"]
-    assert counters == {"alerts_written": 3}
+    assert told(counters) == {"alerts_written": 3}
 
 
 def test_lines_are_in_the_file_before_the_safe_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "alerts.ndjson"
-    written = ndjson.write([safe(alert(id="a")), safe(alert(id="b"))], path, SENSOR, Counter())
+    written = ndjson.write([safe(alert(id="a")), safe(alert(id="b"))], path, SENSOR, Counters())
     next(written)
     assert ids(path) == ["a"]
     next(written)
@@ -51,7 +51,7 @@ def test_a_second_run_writes_only_what_is_new(tmp_path: Path) -> None:
     run(path, safe(alert(id="a"), alert(id="b")))
     counters = run(path, safe(alert(id="b"), alert(id="c")), safe(alert(id="c")))
     assert ids(path) == ["a", "b", "c"]
-    assert counters == {"alerts_written": 1, "alerts_duplicate": 2}
+    assert told(counters) == {"alerts_written": 1, "alerts_duplicate": 2}
 
 
 @pytest.mark.parametrize("left", [1, 40, 900, -2])
@@ -62,7 +62,7 @@ def test_a_half_written_last_line_is_cut_off_and_written_again(tmp_path: Path, l
     path.write_bytes(first + b"\n" + second[:left])
     counters = run(path, safe(alert(id="a"), alert(id="b")))
     assert ids(path) == ["a", "b"]
-    assert counters == {"alerts_written": 1, "alerts_duplicate": 1, "ndjson_repaired": 1}
+    assert told(counters) == {"alerts_written": 1, "alerts_duplicate": 1}
 
 
 def test_a_last_line_that_lacks_only_its_newline_is_kept(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_last_line_that_lacks_only_its_newline_is_kept(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:-1])
     counters = run(path, safe(alert(id="b"), alert(id="c")))
     assert ids(path) == ["a", "b", "c"]
-    assert counters == {"alerts_written": 1, "alerts_duplicate": 1, "ndjson_repaired": 1}
+    assert told(counters) == {"alerts_written": 1, "alerts_duplicate": 1}
 
 
 def test_a_first_line_that_was_cut_leaves_an_empty_file(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_ids_of_a_long_file_are_read_from_its_end(tmp_path: Path, monkeypatch: p
     run(path, *(safe(alert(id=f"a{n}")) for n in range(10)))
     monkeypatch.setattr(ndjson, "TAIL_BYTES", path.stat().st_size // 2)
     counters = run(path, safe(alert(id="a9"), alert(id="a8")))
-    assert counters == {"alerts_duplicate": 2}
+    assert told(counters) == {"alerts_duplicate": 2}
 
 
 def test_a_file_that_is_not_ours_is_refused_untouched(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_file_that_is_not_ours_is_refused_untouched(tmp_path: Path) -> None:
 
 def test_a_second_sensor_on_the_same_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "alerts.ndjson"
-    first = ndjson.write([safe(alert(id="a")), safe()], path, SENSOR, Counter())
+    first = ndjson.write([safe(alert(id="a")), safe()], path, SENSOR, Counters())
     next(first)
     with pytest.raises(SinkError, match="another process writes it"):
         run(path, safe(alert(id="b")))
@@ -116,7 +116,7 @@ def test_a_folder_and_a_device_are_refused_with_a_remedy(tmp_path: Path) -> None
 def test_a_full_disk_stops_with_a_remedy_and_the_next_start_repairs_it(tmp_path: Path) -> None:
     """A limit on the file's size, in the middle of the second document, stands for the full disk."""
     path = tmp_path / "alerts.ndjson"
-    written = ndjson.write([safe(alert(id="a")), safe(alert(id="b"))], path, SENSOR, Counter())
+    written = ndjson.write([safe(alert(id="a")), safe(alert(id="b"))], path, SENSOR, Counters())
     next(written)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
@@ -128,12 +128,12 @@ def test_a_full_disk_stops_with_a_remedy_and_the_next_start_repairs_it(tmp_path:
     assert not path.read_bytes().endswith(b"\n")
     counters = run(path, safe(alert(id="a"), alert(id="b")))
     assert ids(path) == ["a", "b"]
-    assert counters == {"alerts_written": 1, "alerts_duplicate": 1, "ndjson_repaired": 1}
+    assert told(counters) == {"alerts_written": 1, "alerts_duplicate": 1}
 
 
 def test_writing_goes_on_in_a_new_file_after_logrotate(tmp_path: Path) -> None:
     path = tmp_path / "alerts.ndjson"
-    written = ndjson.write([safe(alert(id="a")), safe(alert(id="b"))], path, SENSOR, Counter())
+    written = ndjson.write([safe(alert(id="a")), safe(alert(id="b"))], path, SENSOR, Counters())
     next(written)
     path.rename(tmp_path / "alerts.ndjson.1")
     next(written)
@@ -142,7 +142,7 @@ def test_writing_goes_on_in_a_new_file_after_logrotate(tmp_path: Path) -> None:
 
 
 def test_no_path_means_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    list(ndjson.write([safe(alert(id="a"))], None, SENSOR, Counter()))
+    list(ndjson.write([safe(alert(id="a"))], None, SENSOR, Counters()))
     assert json.loads(capfdbinary.readouterr().out)["event"]["id"] == "a"
 
 
@@ -150,11 +150,11 @@ def test_kill_9_at_any_moment_and_a_restart_leave_each_document_once(tmp_path: P
     """A child writes without end and is killed four times; the restart writes everything from the start again."""
     path = tmp_path / "alerts.ndjson"
     child = (
-        "import sys; from collections import Counter; from pathlib import Path\n"
+        "import sys; from packetclip_sensor.metrics import Counters; from pathlib import Path\n"
         "from factories import SENSOR, alert, safe\n"
         "from packetclip_sensor.sinks import ndjson\n"
         "endless = (safe(alert(id=f'a{n}'), alert(id=f'b{n}')) for n in range(10**9))\n"
-        "for _ in ndjson.write(endless, Path(sys.argv[1]), SENSOR, Counter()): pass\n"
+        "for _ in ndjson.write(endless, Path(sys.argv[1]), SENSOR, Counters()): pass\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     for _ in range(3):
