@@ -86,8 +86,8 @@ def packetclip(
 def run(config: ConfigPath) -> None:
     """Follow the logs and write alerts, until stopped.
 
-    Ctrl-C and SIGTERM stop it cleanly. A restart goes on where the last acknowledged alert stands. What the sensor does is logged on standard error, one
-    `interval` line a minute.
+    Ctrl-C and SIGTERM stop it cleanly. A restart goes on where the last acknowledged alert stands. What the sensor does is
+    logged on standard error, one `interval` line a minute.
 
     \b
     Exit codes:
@@ -134,7 +134,8 @@ def replay(
 ) -> None:
     """Judge finished logs or captures.
 
-    Writes the alerts and prints them as a table. Takes folders of logs, folders of such folders, log files (plain or .gz), and captures where Zeek is installed. Each capture
+    Writes the alerts and prints them as a table. Takes folders of logs, folders of such folders, log files (plain or
+    .gz), and captures where Zeek is installed. Each capture
     or log folder is judged for itself. Alerts that the file or the cluster has already are not written twice.
 
     \b
@@ -178,7 +179,8 @@ def pairs(
 ) -> None:
     """Write text/packet pairs for training.
 
-    One row per packet window with text, label and tokens; docs/pairs.md names every column with its unit. Windows that mix attack and other packets have no label.
+    One row per packet window with text, label and tokens; docs/pairs.md names every column with its unit. Windows that
+    mix attack and other packets have no label.
 
     \b
     Exit codes:
@@ -252,6 +254,38 @@ def check(config: ConfigPath) -> None:
 
 
 @app.command()
+def resend(config: ConfigPath) -> None:
+    """Send refused documents to Elasticsearch again.
+
+    Takes what Elasticsearch refused (`dead_letter_path`), say after a mapping or the rights were mended. What is refused again
+    is kept again.
+
+    \b
+    Exit codes:
+      0  all sent, or nothing to send
+      1  some were refused again
+      2  bad start: configuration, credentials
+
+    \b
+    Examples:
+      packetclip resend --config /etc/packetclip/sensor.yaml
+    """
+    from packetclip_sensor import config as configs
+    from packetclip_sensor import logs
+    from packetclip_sensor.metrics import Counters
+    from packetclip_sensor.sinks import elasticsearch as sink
+
+    settings = configs.load(config)
+    logs.set_up(settings.log_level)
+    if settings.sink.elasticsearch is None:
+        raise ConfigError(f"{config}: sink is no Elasticsearch, so nothing was refused; name the configuration of that sensor")
+    counters = Counters()
+    read = sink.resend(settings.sink.elasticsearch, counters)
+    print(f"{read:,} documents read, {counters.dead_letters:,} refused again")
+    raise typer.Exit(FAILED if counters.dead_letters else DONE)
+
+
+@app.command()
 def init(
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write, - for standard output.")] = Path("sensor.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
@@ -291,7 +325,8 @@ def report(
 ) -> None:
     """Make one HTML page from alerts.
 
-    Timeline, table, and for each alert why the model says so. The page loads nothing, sends nothing and runs no script; it can be mailed and archived.
+    Timeline, table, and for each alert why the model says so. The page loads nothing, sends nothing and runs no script;
+    it can be mailed and archived.
 
     \b
     Exit codes:

@@ -123,6 +123,8 @@ def parse(text: str, name: str, folder: Path) -> Config:
         config = msgspec.convert(_without_nulls(raw), Config, dec_hook=_decode)
     except msgspec.ValidationError as err:
         raise places.wrong_value(err, raw) from err
+    except RecursionError as err:
+        raise ConfigError(f"{name}: a value holds itself; take the anchors (& and *) out") from err
     _check(config, places, raw)
     return resolve(config, folder)
 

@@ -80,7 +80,10 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
 
 def shown(value: Any) -> str:
     """A value as the user wrote it, cut to what fits a message."""
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except ValueError:  # YAML can make a list that holds itself
+        text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
