@@ -5,15 +5,17 @@ A file is matched first by device and inode, then by its first bytes. Whatever m
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from packetclip_sensor.errors import LogFormatError
+from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import Lines, Position
 from packetclip_sensor.rejects import Rejects
-from packetclip_sensor.sources.logfile import HEAD_BYTES, LogFile, log_of
+from packetclip_sensor.sources.logfile import LogFile, log_of
+from packetclip_sensor.sources.plaintext import HEAD_BYTES
 from packetclip_sensor.sources.units import content_log, refuse_tsv, unreadable
 
 OPEN_FILES = 64
@@ -26,11 +28,10 @@ ORPHANS = 256
 Key = tuple[int, int]
 Found = tuple[Path, str, bool]
 """Path, log ("" where its name does not say), and whether it was asked for or only looked at to find a known log again."""
-OnLost = Callable[[LogFile, OSError], None]
 
 
 class KnownLogs:
-    """The logs being read, and what is needed to recognise them under other names."""
+    """The logs being read."""
 
     def __init__(self, since: Sequence[Position], rejects: Rejects, *, block_bytes: int, max_line_bytes: int) -> None:
         self.disturbed = False
@@ -81,9 +82,9 @@ class KnownLogs:
         # Plain before .gz and long before short: of two copies the one that can be read on comes first.
         opened.sort(key=lambda f: (f.gzipped, -self._signs[f.key][0]))
         wanted = {path for path, _, asked in found if asked}
-        rest = [file for file in opened if not self._resume_same_inode(file)]
+        rest = [file for file in opened if not self._placed(file, self._resume_same_inode)]
         for file in rest:
-            self._place(file, file.path in wanted)
+            self._placed(file, lambda f: self._place(f, f.path in wanted))
         if strict:
             self._kept = [p for p in self._restored_at_start() if p]
         self._limit_open()
@@ -121,6 +122,7 @@ class KnownLogs:
         except FileNotFoundError:
             return None
         except OSError as err:
+            _refuse_crowd(err)
             if strict and asked:
                 raise unreadable(path, err) from err
             stat = path.stat()
@@ -137,6 +139,16 @@ class KnownLogs:
             file.log = content_log(path, file.head)
         return file
 
+    def _placed(self, file: LogFile, place: Callable[[LogFile], bool]) -> bool:
+        """What `place` says; a file that was renamed or removed meanwhile is left for the next scan."""
+        try:
+            return place(file)
+        except OSError as err:
+            _refuse_crowd(err)
+            file.release()
+            self.disturbed = True
+            return True
+
     def _resume_same_inode(self, file: LogFile) -> bool:
         for position in self._restored:
             if (position.device, position.inode) == file.key and _begins(file, position):
@@ -148,26 +160,23 @@ class KnownLogs:
                 return True
         return False
 
-    def _place(self, file: LogFile, asked: bool) -> None:
-        for position in self._restored:
-            if _begins(file, position):
-                if file.resume(position):
-                    self._restored.remove(position)
-                    self._take_up(file)
-                else:
-                    self._ignore(file)
-                return
+    def _place(self, file: LogFile, asked: bool) -> bool:
+        restored = next((p for p in self._restored if _begins(file, p)), None)
         live = next((f for f in self._files.values() if _same_log(f, file)), None)
         orphan = next((f for f in self._orphans if _same_log(f, file)), None)
-        if live:
+        if restored and file.resume(restored):
+            self._restored.remove(restored)
+            self._take_up(file)
+        elif live and not restored:
             self._place_copy(file, live)
-        elif orphan and file.resume(orphan.last):
+        elif orphan and not restored and file.resume(orphan.last):
             self._orphans.remove(orphan)
             self._take_up(file)
-        elif asked and (not orphan or orphan.key == file.key):
+        elif asked and not restored and (not orphan or orphan.key == file.key):
             self._take_up(file)
         else:
             self._ignore(file)
+        return True
 
     def _place_copy(self, file: LogFile, live: LogFile) -> None:
         """A copy is read from where its original ended, once the original is gone; while it is there, only if it has more."""
@@ -215,6 +224,7 @@ class KnownLogs:
 
     def lost(self, file: LogFile, err: OSError) -> None:
         """A file turned out to be unreadable or replaced while it was read."""
+        _refuse_crowd(err)
         reason = (
             "file is gone before it was read" if isinstance(err, FileNotFoundError) else f"file cannot be read: {err.strerror}"
         )
@@ -222,6 +232,11 @@ class KnownLogs:
             self._rejects.add(str(file.path), file.offset, reason, b"")
         self._orphan(file)
         self.disturbed = True
+
+    def drained(self, file: LogFile, finished: bool) -> None:
+        """A file was read to its end: among too many open ones, close it."""
+        if finished or (not _is_active(file) and sum(f.is_open for f in self._files.values()) > OPEN_FILES):
+            file.release()
 
     def look(self) -> None:
         """See which open files have grown, and which hold other text now: copytruncate, a rewrite."""
@@ -235,6 +250,11 @@ class KnownLogs:
                 self._orphan(file)
                 self.disturbed = True
 
+    def close(self) -> None:
+        """Close every file."""
+        for file in self._files.values():
+            file.release()
+
     def tidy(self) -> None:
         """Let go of files that are gone for good, and of descriptors beyond the limit."""
         now = time.monotonic()
@@ -246,7 +266,7 @@ class KnownLogs:
     def _limit_open(self) -> None:
         held = [f for f in self._files.values() if f.is_open]
         if len(held) > OPEN_FILES:
-            held = [f for f in held if f.key in self._present and f.path.name != f"packetclip_{f.log}.log"]
+            held = [f for f in held if f.key in self._present and not _is_active(f)]
             held.sort(key=lambda f: (f.more, f.active_at), reverse=True)
             for file in held[OPEN_FILES:]:
                 file.release()
@@ -265,12 +285,18 @@ def _begins(file: LogFile, position: Position) -> bool:
     return len(prefix) == position.prefix_bytes and hashlib.sha256(prefix).hexdigest() == position.prefix_sha256
 
 
+def _is_active(file: LogFile) -> bool:
+    """Whether this is the file that Zeek is writing now."""
+    return file.path.name == f"packetclip_{file.log}.log"
+
+
+def _refuse_crowd(err: OSError) -> None:
+    if err.errno in (errno.EMFILE, errno.ENFILE):
+        raise ConfigError(
+            f"no more files can be opened ({err.strerror}); raise the limit of open files to 1024 (`ulimit -n`, LimitNOFILE)"
+        ) from err
+
+
 def _same_log(one: LogFile, other: LogFile) -> bool:
     size = min(len(one.head), len(other.head))
     return one.log == other.log and size > 0 and one.head[:size] == other.head[:size]
-
-
-def missing(paths: Sequence[Path]) -> LogFormatError:
-    """The error for finished logs in which there is nothing."""
-    names = ", ".join(str(path) for path in paths)
-    return LogFormatError(f"{names}: the log is empty; did Zeek see any packets, and has it ended or flushed its logs?")

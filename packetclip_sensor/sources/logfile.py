@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import struct
 import time
-import zlib
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
@@ -20,14 +18,10 @@ import msgspec
 
 from packetclip_sensor.records import Lines, Position
 from packetclip_sensor.rejects import SHOWN_BYTES, Rejects
+from packetclip_sensor.sources.plaintext import GZIP_MAGIC, HEAD_BYTES, Gzip, Plain
 
-HEAD_BYTES = 1024
-"""Plain bytes that identify a file. A shorter file is known by what it has, and is never waited for."""
 SPAN_S = 5.0
 """Event time that one block may cover, so that packets and flows of finished logs stay close together."""
-LARGE_BYTES = 1 << 20
-"""From this size on a .gz whose last member is as long as what was read counts as read; below, equal members are likely."""
-GZIP_MAGIC = b"\x1f\x8b"
 
 _NAME = re.compile(r"packetclip_(packet|flow)(?:(?:\.|__|-).+)?\.log(?:[.-]\d[\w:-]*)?(?:\.gz)?")
 _TS = re.compile(rb'"ts":\s*([0-9.eE+-]+)')
@@ -38,105 +32,6 @@ def log_of(name: str) -> str | None:
     """ "packet" or "flow" for the names Zeek and its helpers give our logs, growing or rotated; None for any other name."""
     match = _NAME.fullmatch(name)
     return match[1] if match else None
-
-
-class _Plain:
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.read_bytes = 0
-
-    def head(self) -> bytes:
-        return os.pread(self.fd, HEAD_BYTES, 0)
-
-    def read(self, n: int) -> bytes:
-        data = os.pread(self.fd, n, self.read_bytes)
-        self.read_bytes += len(data)
-        return data
-
-    def seek(self, offset: int) -> bool:
-        """Go to `offset` if the text reaches it and a line ends there."""
-        size = os.fstat(self.fd).st_size
-        self.read_bytes = offset
-        return offset <= size and (offset in (0, size) or os.pread(self.fd, 1, offset - 1) == b"\n")
-
-    def damage(self) -> str | None:
-        return None
-
-
-class _Gzip:
-    """Plain text of a .gz, which may still be growing; several members in a row count as one text."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.read_bytes = 0
-        self._head = b""
-        self._start()
-
-    def _start(self) -> None:
-        self.read_bytes = 0
-        self._raw_at = 0
-        self._raw = b""
-        self._inflate = zlib.decompressobj(31)
-        self._jumped = False
-        self._error: str | None = None
-
-    def head(self) -> bytes:
-        if len(self._head) < HEAD_BYTES:
-            at, self._head = self.read_bytes, b""
-            self._start()
-            while len(self._head) < HEAD_BYTES and (data := self.read(HEAD_BYTES - len(self._head))):
-                self._head += data
-            self._start()
-            self.seek(at)
-        return self._head
-
-    def read(self, n: int) -> bytes:
-        while self._error is None:
-            if not self._raw:
-                self._raw = os.pread(self.fd, 1 << 16, self._raw_at)
-                self._raw_at += len(self._raw)
-                if not self._raw:
-                    return b""
-            if self._inflate.eof:
-                self._raw = self._raw.lstrip(b"\0")  # padding after a member, as tapes and some archivers leave it
-                if not self._raw:
-                    continue
-                self._inflate = zlib.decompressobj(31)
-            try:
-                data = self._inflate.decompress(self._raw, n)
-            except zlib.error as err:
-                self._error = f"gzip is damaged ({err})"
-                return b""
-            self._raw = self._inflate.unused_data or self._inflate.unconsumed_tail
-            if data:
-                self.read_bytes += len(data)
-                return data
-        return b""
-
-    def seek(self, offset: int) -> bool:
-        if offset < self.read_bytes:
-            self._start()
-        if offset >= LARGE_BYTES and self._plain_size() == offset:
-            self._raw_at, self.read_bytes = os.fstat(self.fd).st_size, offset
-            self._jumped = True
-            return True
-        last = b"\n"
-        while self.read_bytes < offset:
-            data = self.read(min(1 << 20, offset - self.read_bytes))
-            if not data:
-                return False
-            last = data[-1:]
-        return last == b"\n"
-
-    def _plain_size(self) -> int | None:
-        """Size of the text from the trailer (RFC 1952 2.3.1): saves unpacking a file of which everything has been read."""
-        size = os.fstat(self.fd).st_size
-        return int(struct.unpack("<I", os.pread(self.fd, 4, size - 4))[0]) if size >= 18 else None
-
-    def damage(self) -> str | None:
-        if self._error is None and not self._inflate.eof and self.read_bytes and not self._jumped:
-            return "gzip ends before its end mark"
-        return self._error
 
 
 class LogFile:
@@ -157,7 +52,7 @@ class LogFile:
         self._rejects = rejects
         self._max_line_bytes = max_line_bytes
         self._chunk_bytes = min(block_bytes, max_line_bytes)
-        self._stream: _Plain | _Gzip | None = None
+        self._stream: Plain | Gzip | None = None
         self.head = b""
         self.offset = 0
         self._lines, self._at = b"", 0  # whole lines, and how many of their bytes were given out
@@ -177,12 +72,12 @@ class LogFile:
             stat = os.fstat(fd)
             self.device, self.inode = stat.st_dev, stat.st_ino
             self.gzipped = os.pread(fd, 2, 0) == GZIP_MAGIC
-            self._stream = _Gzip(fd) if self.gzipped else _Plain(fd)
+            self._stream = Gzip(fd) if self.gzipped else Plain(fd)
         except OSError:
             os.close(fd)
             raise
 
-    def _opened(self) -> _Plain | _Gzip:
+    def _opened(self) -> Plain | Gzip:
         if self._stream is None:
             key = self.key
             self._open()
@@ -230,7 +125,7 @@ class LogFile:
     def replaced(self) -> bool:
         """Whether other text now stands in this file (copytruncate, a rewrite). Notes growth in `more`."""
         stream = self._opened()
-        if isinstance(stream, _Gzip):
+        if isinstance(stream, Gzip):
             self.more = True
             return False
         size = os.fstat(stream.fd).st_size
@@ -300,7 +195,7 @@ class LogFile:
         self.offset += size
         self._skipping, self._skipped_bytes, self._shown = False, 0, b""
 
-    def _finish(self, stream: _Plain | _Gzip) -> bool:
+    def _finish(self, stream: Plain | Gzip) -> bool:
         last, self._partial = self._partial, b""
         if self._skipping:
             self._skip(b"")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.resources import resource
-from packetclip_sensor.sources.logfile import GZIP_MAGIC
+from packetclip_sensor.sources.plaintext import GZIP_MAGIC
 from packetclip_sensor.sources.units import unreadable
 
 USUAL_ZEEK = Path("/opt/zeek/bin/zeek")

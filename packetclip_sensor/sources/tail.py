@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from math import inf
 from pathlib import Path
 
 from packetclip_sensor.records import Idle, Lines, Position
 from packetclip_sensor.rejects import Rejects
-from packetclip_sensor.sources.known import Found, KnownLogs, OnLost, missing
+from packetclip_sensor.sources.known import Found, KnownLogs
 from packetclip_sensor.sources.logfile import LogFile, log_of
-from packetclip_sensor.sources.units import Unit, check_folder, discover, logs_in
+from packetclip_sensor.sources.units import Unit, all_empty, check_folder, discover, logs_in
 from packetclip_sensor.sources.wake import Wake
 
 __all__ = ["Unit", "discover", "finite", "follow"]
@@ -55,7 +56,7 @@ def follow(
     """
     stop = stop or threading.Event()
     logs = KnownLogs(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
-    with Wake(paths) as wake:
+    with closing(logs), Wake(paths) as wake:
         first, scanned_at = True, -inf
         while not stop.is_set():
             if logs.disturbed or logs.unripe or wake.folders_changed() or time.monotonic() - scanned_at > RESCAN_S:
@@ -63,7 +64,7 @@ def follow(
                 first, scanned_at = False, time.monotonic()
                 yield from logs.restored()
             logs.look()
-            for block in _merged(logs.files(), logs.lost):
+            for block in _merged(logs):
                 yield block
                 if stop.is_set():
                     return
@@ -95,13 +96,14 @@ def finite(
     logs = KnownLogs(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
     logs.scan([(path, log, True) for path, log in found], strict=True, finished=True)
     if not logs.files():
-        raise missing(paths)
+        raise all_empty(paths)
     return _finite(logs)
 
 
 def _finite(logs: KnownLogs) -> Iterator[Lines | Idle]:
-    yield from logs.restored()
-    yield from _merged(logs.files(), logs.lost, finished=True)
+    with closing(logs):
+        yield from logs.restored()
+        yield from _merged(logs, finished=True)
     yield Idle(final=True)
 
 
@@ -119,12 +121,13 @@ def _listing(paths: Sequence[Path]) -> list[Found]:
     return found
 
 
-def _merged(files: Iterable[LogFile], lost: OnLost, *, finished: bool = False) -> Iterator[Lines]:
+def _merged(logs: KnownLogs, *, finished: bool = False) -> Iterator[Lines]:
     """All that can be read now, in event-time order at block granularity: flows up to the next packet, then packets."""
-    waiting = {"packet": [f for f in files if f.log == "packet"], "flow": [f for f in files if f.log == "flow"]}
+    packets = [file for file in logs.files() if file.log == "packet"]
+    flows = [file for file in logs.files() if file.log == "flow"]
     while True:
-        packet, packet_until = _earliest(waiting["packet"], lost, finished)
-        flow, flow_until = _earliest(waiting["flow"], lost, finished)
+        packet, packet_until = _earliest(packets, logs, finished)
+        flow, flow_until = _earliest(flows, logs, finished)
         if flow is not None and (packet is None or flow.event_ts <= packet.event_ts):
             yield from flow.take(flow_until if packet is None else min(flow_until, packet.event_ts))
         elif packet is not None:
@@ -133,7 +136,7 @@ def _merged(files: Iterable[LogFile], lost: OnLost, *, finished: bool = False) -
             return
 
 
-def _earliest(files: list[LogFile], lost: OnLost, finished: bool) -> tuple[LogFile | None, float]:
+def _earliest(files: list[LogFile], logs: KnownLogs, finished: bool) -> tuple[LogFile | None, float]:
     """The file whose next line is the oldest, with that line read, and the time up to which no other file has any."""
     while True:
         files[:] = [f for f in files if f.more]
@@ -144,10 +147,10 @@ def _earliest(files: list[LogFile], lost: OnLost, finished: bool) -> tuple[LogFi
             ready = file.fill(finished=finished)
         except OSError as err:
             file.more = False
-            lost(file, err)
+            logs.lost(file, err)
             continue
-        if finished and not file.more:
-            file.release()
+        if not file.more:
+            logs.drained(file, finished)
         if ready:
             before = file.event_ts
             others = min((f.event_ts for f in files if f is not file), default=inf)

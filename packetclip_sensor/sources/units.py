@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.sources.logfile import GZIP_MAGIC, log_of
+from packetclip_sensor.sources.logfile import log_of
+from packetclip_sensor.sources.plaintext import GZIP_MAGIC
 
 _PCAP_MAGIC = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")
 
@@ -131,6 +133,12 @@ def unreadable(path: Path, err: OSError) -> LogFormatError:
     if isinstance(err, FileNotFoundError):
         return LogFormatError(f"{path} does not exist; give a Zeek log folder, a log file or a pcap")
     return LogFormatError(f"{path} cannot be read ({err.strerror}); let the sensor's user read it, for example by the group zeek")
+
+
+def all_empty(paths: Sequence[Path]) -> LogFormatError:
+    """The error for finished logs in which there is nothing."""
+    names = ", ".join(str(path) for path in paths)
+    return LogFormatError(f"{names}: the log is empty; did Zeek see any packets, and has it ended or flushed its logs?")
 
 
 def first_bytes(path: Path) -> bytes:

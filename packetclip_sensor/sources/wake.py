@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ class Wake:
         self._times: dict[Path, tuple[int, int, int]] = {}
 
     def __enter__(self) -> Self:
+        logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # being stopped is an error to it; the rest the clock mends
         with contextlib.suppress(OSError, RuntimeError):
             observer = Observer()
             observer.start()

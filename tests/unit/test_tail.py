@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packetclip_sensor.errors import LogFormatError
+from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.records import Idle, Lines, Position
 from packetclip_sensor.rejects import Rejects
 from packetclip_sensor.sources import known, tail
@@ -284,6 +284,44 @@ def test_files_beyond_the_limit_of_open_ones_are_all_read(tmp_path: Path, monkey
     append(tmp_path / "packetclip_packet.2026-11-21-00-00-00.log", packets(99))
     assert uids(read(blocks, 1)) == ["C99"]
     stop.set()
+
+
+def test_every_descriptor_is_given_back(tmp_path: Path) -> None:
+    for i in range(5):
+        (tmp_path / f"packetclip_packet.{i}.log").write_bytes(packets(i))
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    blocks = follow([tmp_path], poll_s=0.02)
+    until_idle(blocks)
+    assert len(os.listdir("/proc/self/fd")) >= before + 5  # noqa: PTH208
+    blocks.close()  # type: ignore[attr-defined]
+    everything(finite([tmp_path]))
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_too_few_descriptors_stop_the_sensor_instead_of_losing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    (tmp_path / "packetclip_packet.log").write_bytes(packets(1))
+    blocks = follow([tmp_path], poll_s=0.02)
+    until_idle(blocks)
+    monkeypatch.setattr("packetclip_sensor.sources.logfile.os.open", full)
+    (tmp_path / "packetclip_packet.2.log").write_bytes(packets(2))
+    with pytest.raises(ConfigError, match=r"no more files can be opened .* raise the limit of open files"):
+        read(blocks, 1)
+
+
+def test_a_restart_from_an_earlier_batch_repeats_lines_and_loses_none(tmp_path: Path, log: Path) -> None:
+    """The pipeline goes back some seconds to rebuild its windows; meanwhile the log was rotated twice."""
+    log.write_bytes(packets(*range(18)))
+    first = everything(iter(until_idle(follow([tmp_path], poll_s=0.02))))
+    log.rename(tmp_path / "packetclip_packet.1.log")
+    log.write_bytes(packets(*range(18, 24)))
+    log.rename(tmp_path / "packetclip_packet.2.log")
+    log.write_bytes(packets(24))
+    assert uids(first) == [f"C{i}" for i in range(18)]
+    again = read(follow([tmp_path], [first[1].start], poll_s=0.02), 19)
+    assert uids(again) == [f"C{i}" for i in range(6, 25)]
 
 
 def test_two_files_with_equal_first_lines_are_both_read_and_kept_apart(tmp_path: Path) -> None:
