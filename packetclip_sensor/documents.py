@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from packetclip_sensor.attack import attack_table
 from packetclip_sensor.community_id import community_id
@@ -327,12 +328,17 @@ def _time(ts: float) -> str:
 
 
 def _clean(value: Any) -> Any:
-    """Drop None, NaN, infinities and empty containers; round floats to what they are known to; escape strings."""
+    """Drop None, NaN, infinities and empty containers; round floats to what they are known to; escape strings.
+
+    A numpy number that slipped through the stages becomes Python's: JSON has no other.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
     match value:
         case dict():
             kept = {name: _clean(part) for name, part in value.items()}
             return {name: part for name, part in kept.items() if part is not None} or None
-        case list():
+        case list() | tuple():
             return [part for part in map(_clean, value) if part is not None] or None
         case str():
             return printable(value)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from factories import SENSOR, T0, alert, episode, flow, packet
 
@@ -19,7 +20,7 @@ from packetclip_sensor.community_id import community_id
 from packetclip_sensor.documents import ECS_VERSION, SensorInfo, document, printable, severity_and_risk
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.facts import facts
-from packetclip_sensor.records import CLASS_MISSION, Alert, Evidence, Flow
+from packetclip_sensor.records import CLASS_MISSION, Alert, Concept, Evidence, Flow
 from packetclip_sensor.resources import resource
 from packetclip_sensor.sinks import templates
 
@@ -235,6 +236,13 @@ def test_nan_infinity_and_impossible_times_do_not_reach_the_document() -> None:
     assert made["event"]["end"] == "9999-12-31T23:59:59.000000Z"
     assert "probability" not in made["packetclip"]
     json.dumps(made, allow_nan=False)
+
+
+def test_numpy_numbers_become_plain_ones() -> None:
+    concepts = (Concept("flood", np.float32(0.5), np.int64(1)),)  # type: ignore[arg-type]
+    made = document(alert(concepts=concepts, probability=np.float32("nan")), SENSOR)["packetclip"]
+    assert msgspec.json.encode(made["concepts"]) == b'[{"name":"flood","weight":0.5,"level":1}]'
+    assert "probability" not in made
 
 
 @pytest.mark.parametrize(
