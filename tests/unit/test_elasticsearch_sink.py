@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -299,6 +302,35 @@ def test_a_server_that_is_no_elasticsearch_is_named(server: ScriptedServer, tmp_
 def test_tls_to_a_server_that_speaks_none_stops_at_start(server: ScriptedServer, tmp_path: Path) -> None:
     with pytest.raises(SinkError, match=r"set elasticsearch\.ca_certs"):
         Run(server.url.replace("http:", "https:"), tmp_path).write(safe(alert()))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    made, key = folder / "ca.pem", folder / "key.pem"
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test"
+    options += " -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(["openssl", *options.split(), "-keyout", str(key), "-out", str(made)], check=True, capture_output=True)
+    return made, key
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificate with openssl")
+def test_tls_is_verified_by_default_and_trusts_the_given_authority(
+    server: ScriptedServer, tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = server.url.replace("http:", "https:")
+    with pytest.raises(SinkError, match=r"set elasticsearch\.ca_certs"):
+        Run(url, tmp_path).write(safe(alert()))
+    assert server.calls == []
+    Run(url, tmp_path, ca_certs=str(certificate[0])).write(safe(alert(id="a")))
+    with capture_logs() as logs:
+        Run(url, tmp_path, verify_certs=False).write(safe(alert(id="b")))
+    assert server.calls == [["a"], ["b"]]
+    assert [entry["event"] for entry in logs] == ["certificates_not_verified"]
 
 
 def test_batches_are_cut_by_count_and_by_bytes(server: ScriptedServer, tmp_path: Path) -> None:
