@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from training.lab import exhaustion, floods, scans
 from training.lab.attacks import MODES, attack
-from training.lab.habits import BURSTS, everyday
+from training.lab.habits import BURSTS, everyday, lighter
 from training.lab.plan import Capture, network
+
+MODES_FROM = (scans, floods, exhaustion)
+"""Modules whose import enters their modes into MODES."""
 
 BENIGN = {
     "first": [
@@ -29,7 +33,18 @@ BENIGN = {
     "demo": [["startup", "discovery", "names"], ["monitoring", "rollout", "pings"], ["flash", "slow", "outage", "video"]],
 }
 
-TWICE = ("os_nmap_ports", "vuln_nmap", "icmp_hping", "syn_hping", "syn_hping_spoofed", "udp_hping", "dns_perf", "slow_headers", "slow_plain", "dict_hydra_ssh")
+TWICE = (
+    "os_nmap_ports",
+    "vuln_nmap",
+    "icmp_hping",
+    "syn_hping",
+    "syn_hping_spoofed",
+    "udp_hping",
+    "dns_perf",
+    "slow_headers",
+    "slow_plain",
+    "dict_hydra_ssh",
+)
 """Modes that the training profile records a second time, with other parameters."""
 
 SECOND = {
@@ -45,7 +60,17 @@ SECOND = {
 """Second attack of a training capture, after the first."""
 
 DEMO = [
-    *("os_nmap_ports", "os_nping", "vuln_gobuster", "vuln_nmap_safe", "port_pnscan", "port_zmap", "port_maimon", "icmp_fping", "icmp_t50"),
+    *(
+        "os_nmap_ports",
+        "os_nping",
+        "vuln_gobuster",
+        "vuln_nmap_safe",
+        "port_pnscan",
+        "port_zmap",
+        "port_maimon",
+        "icmp_fping",
+        "icmp_t50",
+    ),
     *("syn_hping", "syn_trafgen", "udp_hping", "udp_t50", "dns_resperf", "dns_perf_any", "slow_read", "slow_headers_tls"),
     *("dict_patator_ftp", "dict_nmap_ssh"),
 ]
@@ -77,7 +102,7 @@ def _benign(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
     habits = everyday(capture, rng, 0.5 if profile == "demo" else rng.uniform(0.6, 1.6))
     for burst in bursts:
         habits += BURSTS[burst](capture, rng)
-    return replace(capture, habits=habits, max_packets=6000 if profile == "demo" else 30000)
+    return replace(capture, habits=lighter(capture, habits), max_packets=6000 if profile == "demo" else 30000)
 
 
 def _attacked(profile: str, seed: int, mode: str, second: str, again: int) -> Capture:
@@ -99,7 +124,7 @@ def _attacked(profile: str, seed: int, mode: str, second: str, again: int) -> Ca
     habits = everyday(capture, rng, 0.4 if demo else rng.uniform(0.5, 1.5))
     if rng.random() < (0.2 if demo else 0.5):
         habits += BURSTS[rng.choice(sorted(BURSTS))](capture, rng)
-    return replace(capture, habits=habits, attacks=runs, words=words, max_packets=6000 if demo else 30000)
+    return replace(capture, habits=lighter(capture, habits), attacks=runs, words=words, max_packets=6000 if demo else 30000)
 
 
 def _renamed(command: str, words: dict[str, list[str]]) -> str:

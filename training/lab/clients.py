@@ -36,7 +36,9 @@ def habit(act: Callable[[Params], Awaitable[None]]) -> Callable[[Params], Awaita
 async def tool(*argv: object, limit_s: float = 15, stdin: bytes = b"") -> None:
     """Run a real client quietly; killed when its time is over."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*map(str, argv), stdin=pipe, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(
+        *map(str, argv), stdin=pipe, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
     try:
         await asyncio.wait_for(process.communicate(stdin), limit_s)
     except (TimeoutError, asyncio.CancelledError):
@@ -62,7 +64,9 @@ def _datagram(p: Params, host: str) -> socket.socket:
 
 async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, path: str, extra: str = "") -> None:
     """One HTTP request on an open connection; reads the answer whole."""
-    agent = RNG.choice(["Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0", "Mozilla/5.0 (iPhone) Safari/604.1", "okhttp/4.12", "curl/8.5"])
+    agent = RNG.choice(
+        ["Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0", "Mozilla/5.0 (iPhone) Safari/604.1", "okhttp/4.12", "curl/8.5"]
+    )
     writer.write(f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\nAccept: */*\r\n{extra}\r\n".encode())
     head = await reader.readuntil(b"\r\n\r\n")
     for line in head.lower().split(b"\r\n"):
@@ -116,7 +120,10 @@ async def upload_slowly(p: Params) -> None:
     """A sensor behind a thin line that posts its data a little at a time: slow, but it ends."""
     reader, writer = await _connect(p, p["host"], p["port"])
     size = p["size"]
-    writer.write(f"POST /app/upload HTTP/1.1\r\nHost: {p['host']}\r\nContent-Length: {size}\r\nContent-Type: application/octet-stream\r\n\r\n".encode())
+    writer.write(
+        f"POST /app/upload HTTP/1.1\r\nHost: {p['host']}\r\nContent-Length: {size}\r\n"
+        "Content-Type: application/octet-stream\r\n\r\n".encode()
+    )
     for at in range(0, size, p["chunk"]):
         writer.write(os.urandom(min(p["chunk"], size - at)))
         await writer.drain()
@@ -179,11 +186,26 @@ async def dns(p: Params) -> None:
 @habit
 async def dig(p: Params) -> None:
     """dig with a few record types, also over TCP."""
-    await tool("dig", f"@{p['host']}", f"www.{RNG.choice(p['zones'])}", RNG.choice(["A", "AAAA", "TXT", "MX"]), *RNG.choice([[], ["+tcp"]]))
+    await tool(
+        "dig",
+        f"@{p['host']}",
+        f"www.{RNG.choice(p['zones'])}",
+        RNG.choice(["A", "AAAA", "TXT", "MX"]),
+        *RNG.choice([[], ["+tcp"]]),
+    )
 
 
 def _ssh_options(p: Params) -> list[str]:
-    quiet = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=5", "-o", "LogLevel=ERROR"]
+    quiet = [
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "-o",
+        "ConnectTimeout=5",
+        "-o",
+        "LogLevel=ERROR",
+    ]
     return ["-i", p["key"], *quiet, *(["-o", f"BindAddress={p['src']}"] if p.get("src") else [])]
 
 
@@ -300,7 +322,20 @@ async def mqtt(p: Params) -> None:
     for _ in range(RNG.randint(1, p.get("count", 3))):
         bind = ["-A", p["src"]] if p.get("src") else []
         topic = f"home/{RNG.randrange(9)}/temp"
-        await tool("mosquitto_pub", "-h", p["host"], "-p", p["port"], *bind, "-t", topic, "-m", "x" * RNG.randint(4, 300), "-q", RNG.randrange(3))
+        await tool(
+            "mosquitto_pub",
+            "-h",
+            p["host"],
+            "-p",
+            p["port"],
+            *bind,
+            "-t",
+            topic,
+            "-m",
+            "x" * RNG.randint(4, 300),
+            "-q",
+            RNG.randrange(3),
+        )
 
 
 @habit
@@ -315,7 +350,19 @@ async def snmp(p: Params) -> None:
     for host in p["hosts"]:
         far = f"udp6:[{host}]" if ":" in host else host
         if RNG.random() < 0.4:
-            await tool("snmpbulkwalk", "-v2c", "-c", "public", "-t", "0.5", "-r", "0", far, RNG.choice(["1.3.6.1.2.1.2", "1.3.6.1.2.1.1"]), limit_s=5)
+            await tool(
+                "snmpbulkwalk",
+                "-v2c",
+                "-c",
+                "public",
+                "-t",
+                "0.5",
+                "-r",
+                "0",
+                far,
+                RNG.choice(["1.3.6.1.2.1.2", "1.3.6.1.2.1.1"]),
+                limit_s=5,
+            )
         else:
             await tool("snmpget", "-v2c", "-c", "public", "-t", "0.5", "-r", "0", far, "1.3.6.1.2.1.1.3.0", limit_s=5)
 
@@ -338,7 +385,14 @@ async def ntp(p: Params) -> None:
 async def ping(p: Params) -> None:
     """A few pings, with various sizes and intervals, as a user or a watchdog sends them."""
     bind = ["-I", p["src"]] if p.get("src") else []
-    options = ["-c", RNG.randint(1, p.get("count", 5)), "-i", RNG.choice([0.2, 0.5, 1]), "-s", RNG.choice([24, 56, 56, 56, 500, 1200])]
+    options = [
+        "-c",
+        RNG.randint(1, p.get("count", 5)),
+        "-i",
+        RNG.choice([0.2, 0.5, 1]),
+        "-s",
+        RNG.choice([24, 56, 56, 56, 500, 1200]),
+    ]
     await tool("ping", "-n", *bind, *options, RNG.choice(p["hosts"]), limit_s=10)
 
 
@@ -368,7 +422,7 @@ async def scrape(p: Params) -> None:
 
 @habit
 async def stream(p: Params) -> None:
-    """Steady datagrams: video one way, voice both ways, a game, flow records; `both` makes the far side answer nothing but exist."""
+    """Steady datagrams: video one way, voice both ways, a game, flow records."""
     loop = asyncio.get_running_loop()
     with _datagram(p, p["host"]) as sock:
         if p["host"].startswith("239."):
@@ -380,7 +434,10 @@ async def stream(p: Params) -> None:
                 number += 1
                 size = max(20, int(RNG.gauss(p["size"], p.get("spread", 30))))
                 with contextlib.suppress(OSError):
-                    sock.send(struct.pack(">BBHII", 0x80, 96, number & 0xFFFF, number * 3000 & 0xFFFFFFFF, 7) + RNG.randbytes(min(size, 1400)))
+                    sock.send(
+                        struct.pack(">BBHII", 0x80, 96, number & 0xFFFF, number * 3000 & 0xFFFFFFFF, 7)
+                        + RNG.randbytes(min(size, 1400))
+                    )
             await asyncio.sleep(1 / p["rate"])
 
 
@@ -424,7 +481,8 @@ def _announce(src: str) -> list[tuple[str, int, bytes]]:
     mdns = bytearray(_query(name, 255))
     mdns[0:4] = b"\0\0\0\0"
     search = b'M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: "ssdp:discover"\r\nMX: 2\r\nST: ssdp:all\r\n\r\n'
-    notify = f"NOTIFY * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nLOCATION: http://{src}:49152/d.xml\r\nNTS: ssdp:alive\r\n\r\n".encode()
+    where = f"HOST: 239.255.255.250:1900\r\nLOCATION: http://{src}:49152/d.xml"
+    notify = f"NOTIFY * HTTP/1.1\r\n{where}\r\nNTS: ssdp:alive\r\n\r\n".encode()
     return [("224.0.0.251", 5353, bytes(mdns)), ("239.255.255.250", 1900, RNG.choice([search, notify]))]
 
 
@@ -435,7 +493,11 @@ def _dhcp(mac: bytes, src: str) -> None:
         if kind == 3:
             options += bytes([50, 4]) + socket.inet_aton(src)
         transaction = RNG.randbytes(4)
-        body = struct.pack(">BBBB4sHH16s6s10s192xI", 1, 1, 6, 0, transaction, 0, 0x8000, b"", mac, b"", 0x63825363) + options + b"\xff"
+        body = (
+            struct.pack(">BBBB4sHH16s6s10s192xI", 1, 1, 6, 0, transaction, 0, 0x8000, b"", mac, b"", 0x63825363)
+            + options
+            + b"\xff"
+        )
         body = body.ljust(300, b"\0")
         udp = struct.pack(">HHHH", 68, 67, 8 + len(body), 0) + body
         head = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), RNG.randrange(65536), 0, 64, 17, 0, bytes(4), b"\xff" * 4)
@@ -449,7 +511,7 @@ def _dhcp(mac: bytes, src: str) -> None:
 
 @habit
 async def startup(p: Params) -> None:
-    """Devices that come up together, as after a power cut: DHCP, announcements, names, time, MQTT, several connections at once."""
+    """Devices that come up together, as after a power cut: DHCP, announcements, names, time, MQTT and web at once."""
 
     async def device(src: str) -> None:
         await asyncio.sleep(RNG.uniform(0, p["spread"]))

@@ -16,7 +16,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 
-FORM = '<form action="search" method="get"><input name="q"></form><form action="login" method="post"><input name="user"><input name="pw"></form>'
+FORM = (
+    '<form action="search" method="get"><input name="q"></form>'
+    '<form action="login" method="post"><input name="user"><input name="pw"></form>'
+)
 
 
 async def _request(reader: Reader) -> tuple[str, str, bytes, bool] | None:
@@ -29,7 +32,7 @@ async def _request(reader: Reader) -> tuple[str, str, bytes, bool] | None:
     return method, target, body, found.get("connection", "keep-alive" if first.endswith("1.1") else "close") != "close"
 
 
-def _answer(target: str, body: bytes) -> tuple[str, bytes]:
+def _answer(target: str, body: bytes) -> tuple[str, bytes]:  # noqa: PLR0911 - one return a page
     url = urlsplit(target)
     asked = {key: values[0] for key, values in parse_qs(url.query or body.decode("latin-1")).items()}
     if url.path.endswith("/item"):
@@ -55,7 +58,8 @@ async def _serve_http(reader: Reader, writer: Writer) -> None:
             method, target, body, stays = request
             status, content = _answer(target, body)
             head = f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {len(content)}\r\n"
-            writer.write(f"{head}Connection: {'keep-alive' if stays else 'close'}\r\n\r\n".encode() + (b"" if method == "HEAD" else content))
+            head += f"Connection: {'keep-alive' if stays else 'close'}\r\n\r\n"
+            writer.write(head.encode() + (b"" if method == "HEAD" else content))
             await writer.drain()
             if not stays:
                 break

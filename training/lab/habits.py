@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from training.lab.plan import Capture, Habit
@@ -101,6 +102,22 @@ def everyday(capture: Capture, rng: random.Random, intensity: float = 1.0) -> li
     return made
 
 
+def lighter(capture: Capture, habits: list[Habit]) -> list[Habit]:
+    """The demo's habits: the same acts with less on them, since its captures are kept in the repository."""
+    if capture.profile != "demo":
+        return habits
+    most = {"size": 300, "rate": 25, "burst": 1, "seconds": 8, "objects": 25, "count": 60, "files": 8, "parallel": 20}
+    keep = {"scp": {"size": 15_000}, "upload_slowly": {"size": 3000}}
+    made = []
+    for habit in habits:
+        limits = most | keep.get(habit.name, {}) if habit.name != "listen" else {}
+        params = {k: min(v, limits[k]) if k in limits and isinstance(v, int | float) else v for k, v in habit.params.items()}
+        if "urls" in params:
+            params["urls"] = [url.replace("big.bin", "i3.jpg") for url in params["urls"]]
+        made.append(replace(habit, params=params))
+    return made
+
+
 def video(capture: Capture, rng: random.Random, rate: float = 120, seconds: float = 15) -> list[Habit]:
     """A camera's stream, a call or a game: steady datagrams, some with answers, some to a multicast group."""
     src, dst = rng.sample(CLIENTS, 2)
@@ -108,8 +125,17 @@ def video(capture: Capture, rng: random.Random, rate: float = 120, seconds: floa
     number = rng.choice([5004, 16384 + rng.randrange(9000), 443, 3074, 2055, 514])
     size = rng.choice([160, 300, 900, 1200])
     echo = rng.choice([1, 2, 25, 10**9])
-    listen = Habit(dst, "listen", 0, 0, {"src": where, "port": number, "echo": echo, "seconds": capture.duration_s + 5, "size": 400})
-    params = {"src": capture.host(src).address, "port": number, "rate": rate, "size": size, "burst": rng.randint(1, 4), "seconds": seconds}
+    listen = Habit(
+        dst, "listen", 0, 0, {"src": where, "port": number, "echo": echo, "seconds": capture.duration_s + 5, "size": 400}
+    )
+    params = {
+        "src": capture.host(src).address,
+        "port": number,
+        "rate": rate,
+        "size": size,
+        "burst": rng.randint(1, 4),
+        "seconds": seconds,
+    }
     if rng.random() < 0.25:
         return [Habit(src, "stream", at, 0, params | {"host": f"239.{rng.randrange(1, 250)}.1.{rng.randrange(1, 250)}"})]
     return [listen, Habit(src, "stream", at, 0, params | {"host": where})]
@@ -143,7 +169,10 @@ def monitoring(capture: Capture, rng: random.Random) -> list[Habit]:
     ends, client = Ends(capture, rng), rng.choice(("c1", "c2"))
     src, hosts = capture.host(client).address, ends.devices()
     checks = [(host, number) for host in hosts[:12] for number in ends.device_ports()[:2]]
-    checks += [(capture.host("web").address, port(capture, "web", "http")), (capture.host("files").address, port(capture, "files", "ssh"))]
+    checks += [
+        (capture.host("web").address, port(capture, "web", "http")),
+        (capture.host("files").address, port(capture, "files", "ssh")),
+    ]
     scraped = next((number for number in ends.device_ports() if number in (80, 8080, 8008, 9100, 49152)), 80)
     gaps = {"gap_ms": rng.choice([1, 10, 40]), "gap_s": rng.choice([0.0, 0.05])}
     return [
@@ -156,7 +185,11 @@ def monitoring(capture: Capture, rng: random.Random) -> list[Habit]:
 def many_names(capture: Capture, rng: random.Random) -> list[Habit]:
     """Browser prefetch, a mail server or a crawler: tens of look-ups at once, again and again."""
     ends, client = Ends(capture, rng), rng.choice(CLIENTS)
-    params = ends.pair(client, "infra") | {"zones": [*capture.zones, "lab.test"], "parallel": rng.randint(15, 60), "rounds": rng.randint(1, 6)}
+    params = ends.pair(client, "infra") | {
+        "zones": [*capture.zones, "lab.test"],
+        "parallel": rng.randint(15, 60),
+        "rounds": rng.randint(1, 6),
+    }
     return [Habit(client, "dns", rng.uniform(1, 6), rng.uniform(3, 8), params)]
 
 
@@ -174,7 +207,13 @@ def mirror(capture: Capture, rng: random.Random) -> list[Habit]:
     """FTP of many small files, with a wrong password once; telnet sessions beside it."""
     ends, (a, b) = Ends(capture, rng), rng.sample(CLIENTS, 2)
     return [
-        Habit(a, "ftp", rng.uniform(1, 4), rng.uniform(1, 3), ends.file(a, "ftp") | {"files": rng.randint(10, 40), "wrong": rng.random() < 0.5}),
+        Habit(
+            a,
+            "ftp",
+            rng.uniform(1, 4),
+            rng.uniform(1, 3),
+            ends.file(a, "ftp") | {"files": rng.randint(10, 40), "wrong": rng.random() < 0.5},
+        ),
         Habit(b, "telnet", rng.uniform(1, 4), 3, ends.file(b, "telnet")),
     ]
 
@@ -194,8 +233,20 @@ def slow_lines(capture: Capture, rng: random.Random) -> list[Habit]:
     rate = rng.choice(["8k", "20k", "60k"])
     return [
         *[Habit(a, "upload_slowly", rng.uniform(1, 5), 3, ends.http(a) | thin) for _ in range(rng.randint(2, 6))],
-        Habit(b, "hold", rng.uniform(1, 4), 0, ends.http(b) | {"count": rng.randint(5, 30), "beats": rng.randint(3, 8), "pause": rng.uniform(1, 3)}),
-        Habit(b, "curl", rng.uniform(1, 4), 5, {"urls": ends.urls(["i1.jpg", "i2.jpg", "big.bin"], tls=False), "options": ["--limit-rate", rate], "count": 3}),
+        Habit(
+            b,
+            "hold",
+            rng.uniform(1, 4),
+            0,
+            ends.http(b) | {"count": rng.randint(5, 30), "beats": rng.randint(3, 8), "pause": rng.uniform(1, 3)},
+        ),
+        Habit(
+            b,
+            "curl",
+            rng.uniform(1, 4),
+            5,
+            {"urls": ends.urls(["i1.jpg", "i2.jpg", "big.bin"], tls=False), "options": ["--limit-rate", rate], "count": 3},
+        ),
     ]
 
 
@@ -206,10 +257,18 @@ def outage(capture: Capture, rng: random.Random) -> list[Habit]:
     knocked = [rng.randrange(2000, 60000) for _ in range(3)]
     six = ends.pair(b, "web")
     return [
-        Habit(a, "retry", rng.uniform(1, 3), 2, {"src": capture.host(a).address, "host": web, "port": 8443, "count": 10, "pause": rng.uniform(0.05, 0.6)}),
+        Habit(
+            a,
+            "retry",
+            rng.uniform(1, 3),
+            2,
+            {"src": capture.host(a).address, "host": web, "port": 8443, "count": 10, "pause": rng.uniform(0.05, 0.6)},
+        ),
         Habit(b, "retry", rng.uniform(1, 3), 3, {"src": "", "host": dead, "port": 5432, "count": 5, "pause": 0.5}),
         Habit(b, "retry", rng.uniform(1, 3), 3, six | {"port": 4789, "count": 12, "pause": rng.uniform(0.02, 0.3), "udp": True}),
-        Habit(a, "knock", rng.uniform(2, 5), 8, ends.file(a, "ssh") | {"ssh_port": port(capture, "files", "ssh"), "ports": knocked}),
+        Habit(
+            a, "knock", rng.uniform(2, 5), 8, ends.file(a, "ssh") | {"ssh_port": port(capture, "files", "ssh"), "ports": knocked}
+        ),
         Habit(b, "trace", rng.uniform(2, 5), 9, six | {"hops": rng.randint(3, 10)}),
     ]
 
@@ -217,7 +276,10 @@ def outage(capture: Capture, rng: random.Random) -> list[Habit]:
 def pings(capture: Capture, rng: random.Random) -> list[Habit]:
     """Several people and watchdogs ping at once, with large packets too."""
     hosts = [capture.host(name).address for name in ("web", "files", "infra")]
-    return [Habit(client, "ping", rng.uniform(0, 3), rng.uniform(0.5, 2), {"hosts": hosts, "count": 12, "src": ""}) for client in CLIENTS * 2]
+    return [
+        Habit(client, "ping", rng.uniform(0, 3), rng.uniform(0.5, 2), {"hosts": hosts, "count": 12, "src": ""})
+        for client in CLIENTS * 2
+    ]
 
 
 def pages(capture: Capture, rng: random.Random) -> list[Habit]:
@@ -227,7 +289,9 @@ def pages(capture: Capture, rng: random.Random) -> list[Habit]:
     names = [f"i{i}.jpg" for i in range(40)]
     return [
         Habit(a, "browse", rng.uniform(1, 4), rng.uniform(2, 5), ends.http(a) | heavy),
-        Habit(b, "curl", rng.uniform(1, 4), rng.uniform(2, 5), {"urls": ends.urls(names, tls=True), "count": rng.randint(10, 30)}),
+        Habit(
+            b, "curl", rng.uniform(1, 4), rng.uniform(2, 5), {"urls": ends.urls(names, tls=True), "count": rng.randint(10, 30)}
+        ),
     ]
 
 

@@ -63,7 +63,8 @@ def build(capture: Capture, accounts: dict[str, str]) -> None:
     for index, (host, name) in enumerate(zip(capture.hosts, names, strict=True)):
         port = f"p{index}"
         subprocess.run(
-            ["ip", "link", "add", "eth0", "address", host.mac, "netns", name, "type", "veth", "peer", port, "netns", switch], check=True
+            ["ip", "link", "add", "eth0", "address", host.mac, "netns", name, "type", "veth", "peer", port, "netns", switch],
+            check=True,
         )
         subprocess.run(command_in(name, ["sysctl", "-qw", *_sysctls(host)]), check=True, stdout=subprocess.DEVNULL)
         for where, device in ((name, "eth0"), (switch, port)):
@@ -73,9 +74,24 @@ def build(capture: Capture, accounts: dict[str, str]) -> None:
         lines = ["link set lo up", f"link set eth0 mtu {capture.mtu} up"]
         lines += [f"addr add {address} dev eth0{' nodad' if ':' in address else ''}" for address in host.addresses]
         lines += [f"route add {route}" for route in host.routes]
-        subprocess.run(["ip", "-n", name, "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True, capture_output=True)
+        subprocess.run(
+            ["ip", "-n", name, "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True, capture_output=True
+        )
         if host.rate_mbit:
-            shape = ["qdisc", "add", "dev", "eth0", "root", "tbf", "rate", f"{host.rate_mbit}mbit", "burst", "64k", "latency", "100ms"]
+            shape = [
+                "qdisc",
+                "add",
+                "dev",
+                "eth0",
+                "root",
+                "tbf",
+                "rate",
+                f"{host.rate_mbit}mbit",
+                "burst",
+                "64k",
+                "latency",
+                "100ms",
+            ]
             subprocess.run(["tc", "-n", name, *shape], check=True)
     subprocess.run(["ip", "-n", switch, "link", "set", "br0", "mtu", str(capture.mtu), "up"], check=True)
 

@@ -33,7 +33,7 @@ class Habit:
 
 @dataclass(frozen=True)
 class Attack:
-    """A tool's run: a shell command that starts at `at` seconds and is ended after `limit_s`. `{work}` is the capture's folder."""
+    """A tool's run: a shell command, started at `at` seconds, ended after `limit_s`. `{work}` is the capture's folder."""
 
     label: str
     tool: str
@@ -175,7 +175,9 @@ def network(name: str, profile: str, seed: int, duration_s: float, attackers: in
 
     web = [
         Service("app", 5000),
-        Service("http", port("http"), {"keepalive": rng.choice([5, 15, 65]), "tokens": rng.choice(["on", "off"]), "connections": 1024}),
+        Service(
+            "http", port("http"), {"keepalive": rng.choice([5, 15, 65]), "tokens": rng.choice(["on", "off"]), "connections": 1024}
+        ),
     ]
     files = [
         Service("ssh", port("ssh"), {"pam": rng.choice(["yes", "no"]), "tries": rng.choice([3, 6])}),
@@ -196,6 +198,10 @@ def network(name: str, profile: str, seed: int, duration_s: float, attackers: in
     ]
     words = ["harbor", "maple", "orbit", "velvet", "cobalt", "lantern", "quartz", "meadow"]
     zones = [f"{rng.choice(words)}{rng.randrange(99)}.{tld}" for tld in ("example.net", "example.org", "example.com", "test")]
-    user = rng.choice(["maria", "jonas", "operator7", "svcuser", "lena"]) if profile == "first" else rng.choice(["tomas", "ines", "ops2"])
+    user = (
+        rng.choice(["maria", "jonas", "operator7", "svcuser", "lena"])
+        if profile == "first"
+        else rng.choice(["tomas", "ines", "ops2"])
+    )
     password = f"{rng.choice(words)}-{rng.randrange(10**6)}"
     return Capture(name, profile, seed, duration_s, 30000, mtu, user, password, zones, hosts), rng

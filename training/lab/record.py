@@ -17,8 +17,8 @@ from training.lab.clients import HABITS
 from training.lab.plan import Attack, Capture, Host
 
 CLIENTS = Path(__file__).parent / "clients.py"
-SNAPLEN = 256
 GRACE_S = 1.0
+"""Added to a tool's end."""
 
 
 class LabError(Exception):
@@ -84,7 +84,7 @@ def _run(capture: Capture, out: Path, work: Path, shared: Path) -> dict[str, Any
 
     pcap, labels_path = paths(out, capture.name)
     raw = pcap.with_suffix(".part")
-    tcpdump = ["tcpdump", "-i", "br0", "-n", "-s", str(SNAPLEN), "-B", "16384", "-c", str(capture.max_packets), "-U", "-w", str(raw.absolute())]
+    tcpdump = ["tcpdump", "-i", "br0", "-n", "-B", "16384", "-c", str(capture.max_packets), "-U", "-w", str(raw.absolute())]
     sniffer = _spawn(capture, "sw", [*tcpdump, "-Z", "root"], work, "tcpdump")
     time.sleep(0.7)
     begin = time.time()
@@ -95,6 +95,7 @@ def _run(capture: Capture, out: Path, work: Path, shared: Path) -> dict[str, Any
     rest = capture.duration_s - (time.time() - begin)
     time.sleep(max(rest, 2.0))
     end = time.time()
+    _stretch(intervals, end)
     full = sniffer.poll() is not None
     if not full:
         os.killpg(sniffer.pid, signal.SIGINT)
@@ -110,7 +111,11 @@ def _run(capture: Capture, out: Path, work: Path, shared: Path) -> dict[str, Any
         "full": full,
         "intervals": intervals,
         "benign_clients": [
-            {"host": host.name, "addresses": host.plain(), "habits": sorted({h.name for h in capture.habits if h.host == host.name})}
+            {
+                "host": host.name,
+                "addresses": host.plain(),
+                "habits": sorted({h.name for h in capture.habits if h.host == host.name}),
+            }
             for host in capture.hosts
             if any(h.host == host.name for h in capture.habits)
         ],
@@ -119,6 +124,22 @@ def _run(capture: Capture, out: Path, work: Path, shared: Path) -> dict[str, Any
     raw.rename(pcap)
     labels_path.write_text(json.dumps(labels, indent=1))
     return labels
+
+
+def _stretch(intervals: list[dict[str, Any]], end: float) -> None:
+    """Keep the tool's own end as `stopped` and let the interval run to the capture's end, or to the next attack on the same victims.
+
+    What still passes between attacker and victim then (SYN-ACKs sent again, connections timing out) belongs to the attack, for
+    the attacking host does nothing else in a capture.
+    """
+    for index, interval in enumerate(intervals):
+        interval["stopped"] = interval["end"]
+        later = [other["start"] for other in intervals[index + 1 :] if _overlap(other["victim"], interval["victim"])]
+        interval["end"] = min([end, *later])
+
+
+def _overlap(one: list[str], other: list[str]) -> bool:
+    return bool(set(one) & set(other)) or any("/" in victim for victim in [*one, *other])
 
 
 def _packets(log: Path) -> int:

@@ -48,17 +48,48 @@ def keys(shared: Path) -> None:
         subprocess.run(new, check=True, capture_output=True)
 
 
-def documents(root: Path, rng: random.Random) -> None:
-    """The web server's and file server's files: pages, pictures, an update, small and large, of random bytes."""
-    sizes = {f"p{i}.html": int(rng.lognormvariate(9, 1.2)) for i in range(20)}
-    sizes |= {f"i{i}.jpg": int(rng.lognormvariate(9.5, 1.4)) for i in range(40)}
+WORDS = [
+    "the",
+    "of",
+    "lab",
+    "device",
+    "sensor",
+    "page",
+    "item",
+    "price",
+    "stock",
+    "order",
+    "name",
+    "value",
+    "status",
+    "house",
+    "garden",
+    "light",
+    "water",
+    "north",
+    "south",
+    "open",
+]
+
+
+def _content(name: str, size: int, rng: random.Random) -> bytes:
+    if name.endswith((".html", ".txt")):
+        return " ".join(rng.choices(WORDS, k=size // 5 + 1)).encode()[:size]
+    return rng.randbytes(size)
+
+
+def documents(root: Path, rng: random.Random, small: bool) -> None:
+    """The web server's and file server's files: text pages, pictures and updates of random bytes; `small` for the demo set."""
+    scale = 0.15 if small else 1.0
+    sizes = {f"p{i}.html": 40 + int(rng.lognormvariate(9, 1.2) * scale) for i in range(20)}
+    sizes |= {f"i{i}.jpg": 40 + int(rng.lognormvariate(9.5, 1.4) * scale) for i in range(40)}
     sizes |= {f"s{i}.txt": rng.randint(20, 900) for i in range(30)}
-    sizes |= {"update.bin": 3_000_000, "big.bin": 6_000_000, "index.html": rng.randint(600, 9000)}
+    sizes |= {"update.bin": 90_000 if small else 3_000_000, "big.bin": 6_000_000, "index.html": rng.randint(600, 9000)}
     for folder in (root, root / "admin", root / "files"):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
     for name, size in sizes.items():
-        (root / name).write_bytes(rng.randbytes(min(size, 6_000_000)))
+        (root / name).write_bytes(_content(name, min(size, 6_000_000), rng))
     for name in ("index.html", "status.html", "s0.txt"):
         (root / "admin" / name).write_bytes(rng.randbytes(700))
 
@@ -80,13 +111,14 @@ def _write(path: Path, text: str) -> str:
 
 def _http(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
     root = work / "www"
-    documents(root, random.Random(f"{capture.name}/www"))
+    documents(root, random.Random(f"{capture.name}/www"), capture.profile == "demo")
     _write(work / "htpasswd", f"{capture.user}:{_crypt(capture.password)}\n")
     temps = "".join(f"{kind}_temp_path {work}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     text = f"""user root; worker_processes 1; pid {work}/pid; error_log /dev/null crit;
 events {{ worker_connections {service.options.get("connections", 1024)}; }}
 http {{ access_log off; {temps} server_tokens {service.options.get("tokens", "on")}; include /etc/nginx/mime.types;
-keepalive_timeout {service.options.get("keepalive", 65)}; client_header_timeout 60; client_body_timeout 60; client_max_body_size 50m;
+keepalive_timeout {service.options.get("keepalive", 65)}; client_header_timeout 60;
+client_body_timeout 60; client_max_body_size 50m;
 server {{ listen {service.port}; listen [::]:{service.port}; listen 443 ssl; listen [::]:443 ssl;
 ssl_certificate {shared}/tls.pem; ssl_certificate_key {shared}/tls.key; root {root};
 location / {{ autoindex on; }}
@@ -120,7 +152,7 @@ Subsystem sftp internal-sftp
 
 
 def _ftp(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    documents(work / "pub", random.Random(f"{capture.name}/ftp"))
+    documents(work / "pub", random.Random(f"{capture.name}/ftp"), capture.profile == "demo")
     text = f"""listen=NO
 listen_ipv6=YES
 listen_port={service.port}

