@@ -1,0 +1,159 @@
+"""The lab's plan and labels, and the finding of pcaps: everything that needs neither root nor a recording."""
+
+from __future__ import annotations
+
+import gzip
+import ipaddress
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from packetclip_sensor.records import CLASS_MISSION
+from training import replay
+from training.lab import __main__ as lab
+from training.lab.attacks import MODES
+from training.lab.catalogue import captures
+from training.lab.clients import HABITS
+from training.lab.plan import Capture
+from training.lab.record import _stretch, finished
+from training.lab.services import MAKERS
+
+FIRST, DEMO = captures("first", 1), captures("demo", 1)
+
+
+def networks(found: list[Capture]) -> set[ipaddress.IPv4Network]:
+    return {ipaddress.ip_network(f"{capture.host('web').address}/24", strict=False) for capture in found}
+
+
+def tools(found: list[Capture], label: str) -> set[str]:
+    return {attack.tool for capture in found for attack in capture.attacks if attack.label == label}
+
+
+def test_the_same_seed_plans_the_same_captures_and_another_seed_others() -> None:
+    assert captures("first", 1) == FIRST
+    assert captures("first", 2)[0].hosts != FIRST[0].hosts
+
+
+@pytest.mark.parametrize("label", [label for label in CLASS_MISSION if label != "Benign"])
+def test_each_attack_class_has_four_training_captures_and_two_tools(label: str) -> None:
+    having = [capture for capture in FIRST if any(attack.label == label for attack in capture.attacks)]
+    assert len(having) >= 4
+    assert len({tool.split()[0] for tool in tools(FIRST, label)}) >= 2
+    assert any(attack.label == label for capture in DEMO for attack in capture.attacks)
+
+
+def test_ten_training_captures_are_benign_and_together_hold_every_burst() -> None:
+    benign = [capture for capture in FIRST if not capture.attacks]
+    acts = {habit.name for capture in benign for habit in capture.habits}
+    assert len(benign) >= 10
+    assert acts >= HABITS.keys() - {"dig", "api"}
+    assert len([capture for capture in DEMO if not capture.attacks]) == 3
+
+
+def test_profiles_share_no_network_and_a_third_of_the_demo_has_tools_unknown_to_training() -> None:
+    assert not networks(FIRST) & networks(DEMO)
+    known = {attack.tool for capture in FIRST for attack in capture.attacks}
+    attacked = [capture for capture in DEMO if capture.attacks]
+    new = [capture for capture in attacked if capture.attacks[0].tool not in known]
+    assert len(new) * 3 >= len(attacked)
+
+
+def test_every_label_service_and_habit_is_known() -> None:
+    for capture in FIRST + DEMO:
+        assert {attack.label for attack in capture.attacks} <= CLASS_MISSION.keys()
+        assert {service.name for host in capture.hosts for service in host.services} <= MAKERS.keys()
+        assert {habit.name for habit in capture.habits} <= HABITS.keys()
+        assert len({address for host in capture.hosts for address in host.plain()}) == sum(
+            len(h.addresses) for h in capture.hosts
+        )
+
+
+def test_word_lists_named_in_a_command_are_in_the_capture() -> None:
+    for capture in FIRST + DEMO:
+        for attack in capture.attacks:
+            named = set(re.findall(r"\{work\}/([\w-]+\.txt)", attack.command))
+            assert named <= capture.words.keys(), capture.name
+
+
+def test_every_flood_is_bounded_by_a_count_or_a_time() -> None:
+    for capture in FIRST + DEMO:
+        for attack in capture.attacks:
+            assert 0 < attack.limit_s <= 25
+            for command in re.findall(r"(?:hping3|nping) [^;&]*", attack.command):
+                timed = f"timeout {'0.' if '--flood' in command else ''}" in attack.command
+                assert timed or re.search(r" (-c \d+|--scan) ", command), command
+
+
+def test_a_mode_over_ipv6_attacks_an_ipv6_address() -> None:
+    names = {name.replace("_", "-") for name, mode in MODES.items() if mode.six}
+    found = [capture for capture in FIRST if capture.name in names]
+    assert len(found) == len(names) == 8
+    assert all(":" in address for capture in found for address in capture.attacks[0].attacker + capture.attacks[0].victim)
+
+
+def test_an_interval_runs_on_until_the_next_attack_on_the_same_victim() -> None:
+    runs = [
+        {"start": 10.0, "end": 15.0, "victim": ["10.0.0.1"]},
+        {"start": 20.0, "end": 25.0, "victim": ["10.0.0.2"]},
+        {"start": 30.0, "end": 35.0, "victim": ["10.0.0.1"]},
+    ]
+    _stretch(runs, 50.0)
+    assert [(run["stopped"], run["end"]) for run in runs] == [(15.0, 30.0), (25.0, 50.0), (35.0, 50.0)]
+
+
+def test_a_range_of_victims_overlaps_any_victim() -> None:
+    runs = [{"start": 10.0, "end": 15.0, "victim": ["10.0.0.0/24"]}, {"start": 20.0, "end": 25.0, "victim": ["10.0.0.2"]}]
+    _stretch(runs, 50.0)
+    assert runs[0]["end"] == 20.0
+
+
+def test_a_capture_without_labels_is_not_finished(tmp_path: Path) -> None:
+    (tmp_path / "one.pcap").write_bytes(b"x")
+    assert not finished(tmp_path, "one")
+    (tmp_path / "one.labels.json").write_text("{}")
+    assert finished(tmp_path, "one")
+
+
+def test_without_root_one_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert lab.main(["--out", str(tmp_path / "lab")]) == 2
+    assert capsys.readouterr().err == "error: the lab makes network namespaces and needs root; run it with sudo\n"
+    assert not (tmp_path / "lab").exists()
+
+
+def test_plan_prints_one_json_line_a_capture_without_the_password(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lab.main(["--plan", "--only", "syn-hping-many"]) == 0
+    (plan,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert plan["name"] == "syn-hping-many"
+    assert plan["attacks"][0]["tool"] == "hping3 -S, many hosts"
+    assert "password" not in plan
+
+
+def test_pcaps_are_found_in_depth_and_named_by_their_path(tmp_path: Path) -> None:
+    for name in ("a.pcap", "deep/er/b.pcapng", "c/capture.pcap.gz", ".work/d.pcap", "e.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = replay.pcaps(tmp_path)
+    assert [replay.name_of(path, tmp_path) for path in found] == ["a", "c", "deep/er/b"]
+
+
+def test_replay_without_folder_names_it_and_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert replay.main([str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none'} is no folder; record one with python -m training.lab\n"
+
+
+@pytest.mark.zeek
+def test_a_broken_pcap_leaves_no_logs(tmp_path: Path) -> None:
+    try:
+        replay.find_zeek()
+    except replay.ReplayError as err:
+        pytest.skip(str(err))
+    with gzip.open(tmp_path / "x.pcap.gz", "wb") as file:
+        file.write(b"no pcap at all, but long enough to be read")
+    with pytest.raises(replay.ReplayError, match=r"x\.pcap\.gz: zeek exit code"):
+        replay.replay(tmp_path / "x.pcap.gz", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
