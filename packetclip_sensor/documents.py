@@ -22,6 +22,7 @@ from packetclip_sensor.attack import attack_table
 from packetclip_sensor.community_id import community_id
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import Alert, Evidence, Flow
+from packetclip_sensor.severity import severity_and_risk
 
 ECS_VERSION = "9.4.0"
 """The ECS release whose field list stands in mappings/ecs/."""
@@ -31,15 +32,6 @@ MAX_HOSTS = 100
 MAX_CONNECTIONS = 20
 """Zeek uids and community ids per document, heaviest evidence first."""
 MAX_TITLE_CHARS, MAX_SENTENCE_CHARS, MAX_TEXT_CHARS = 160, 1000, 4000
-SEVERITIES = (21, 47, 73, 99)
-"""low, medium, high, critical: the only values the External Alerts rule translates."""
-RISK_BANDS = ((1, 21), (22, 47), (48, 73), (74, 100))
-WIDE_REACH = 20
-"""From this many hosts on one side on, an episode counts one severity more."""
-UNSURE_BELOW = 0.8
-"""Below this probability an episode counts one severity less."""
-
-_MISSION_SEVERITY = {"Reconnaissance": 1, "DoS": 2, "Brute Force": 2}
 _DESCRIPTIONS = {
     "DoS": "Traffic that exhausts a host, a service or a link.",
     "Reconnaissance": "Traffic that explores hosts, ports, systems or weaknesses.",
@@ -136,20 +128,6 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
     }
     cleaned: dict[str, Any] = _clean(made)
     return cleaned
-
-
-def severity_and_risk(alert: Alert) -> tuple[int, float]:
-    """`event.severity` (one of SEVERITIES) and `event.risk_score` (0-100, inside that severity's band).
-
-    The mission gives the level: Reconnaissance medium, DoS and Brute Force high. One more where the episode reaches WIDE_REACH
-    hosts on one side, one less where its peak probability stayed below UNSURE_BELOW. The probability places the risk in the band.
-    """
-    peak = min(1.0, max(alert.probability, alert.episode.peak))
-    level = _MISSION_SEVERITY.get(alert.mission, 1)
-    level += max(alert.episode.source_count, alert.episode.destination_count) >= WIDE_REACH
-    level = min(max(level - (peak < UNSURE_BELOW), 0), len(SEVERITIES) - 1)
-    low, high = RISK_BANDS[level]
-    return SEVERITIES[level], float(low + round((high - low) * peak))
 
 
 def printable(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:

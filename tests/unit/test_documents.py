@@ -17,11 +17,12 @@ from factories import SENSOR, T0, alert, episode, flow, packet
 
 from packetclip_sensor import attack
 from packetclip_sensor.community_id import community_id
-from packetclip_sensor.documents import ECS_VERSION, SensorInfo, document, printable, severity_and_risk
+from packetclip_sensor.documents import ECS_VERSION, SensorInfo, document, printable
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.facts import facts
 from packetclip_sensor.records import CLASS_MISSION, Alert, Concept, Evidence, Flow
 from packetclip_sensor.resources import resource
+from packetclip_sensor.severity import severity_and_risk
 from packetclip_sensor.sinks import templates
 
 
