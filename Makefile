@@ -1,0 +1,67 @@
+# Two commands for newcomers: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+SOURCES := pyproject.toml requirements/constraints.txt README.md $(shell find packetclip_sensor mappings zeek_scripts -type f -not -name '*.pyc')
+PIP := -m pip --quiet --disable-pip-version-check
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit test-deps lab model constraints clean
+
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+demo: .venv-demo/.installed ## Install the sensor into .venv-demo, judge recorded traffic, print the alerts, write demo/report.html
+	@mkdir -p demo; rm -f demo/alerts.ndjson demo/report.html
+	.venv-demo/bin/packetclip replay tests/data --out demo/alerts.ndjson
+	.venv-demo/bin/packetclip report demo/alerts.ndjson --out demo/report.html --title "PacketCLIP demo: recorded lab traffic"
+	.venv-demo/bin/python tests/demo_check.py demo/alerts.ndjson tests/data
+
+test: test-deps .venv/.installed lint unit ## Install what the tests need (also torch), then linters, types, Zeek scripts and all tests
+
+lint: .venv/.installed ## Linters, types, and the Zeek scripts' form
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	@for script in $$(find zeek_scripts tests/zeek -name '*.zeek'); do \
+	  .venv/bin/zeek-script parse "$$script" > /dev/null; \
+	  .venv/bin/zeek-format < "$$script" | diff -u "$$script" - || { echo "$$script: run .venv/bin/zeek-format -i on it"; exit 1; }; \
+	done; echo "Zeek scripts: parsed and formatted"
+
+unit: .venv/.installed
+	.venv/bin/python -m pytest -q -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+# As root on Debian, installs what is missing; elsewhere says what is missing, and the tests that need it skip with the reason.
+test-deps:
+	@bash tests/install_deps.sh
+
+lab: .venv/.installed ## Record labelled traffic in network namespaces (root, Debian; installs the tools of training/lab/packages.txt)
+	xargs -a <(grep -v '^#' training/lab/packages.txt) apt-get install -y --no-install-recommends
+	.venv/bin/python -m training.lab --out lab
+	.venv/bin/python -m training.replay lab --out lab/logs
+
+model: .venv/.installed ## Train on lab/logs and put the bundle into packetclip_sensor/model
+	mkdir -p runs/pairs
+	.venv/bin/python -m training.prepare --lab lab/logs --out runs/pairs
+	.venv/bin/python -m training.train --pairs runs/pairs/*.parquet --out packetclip_sensor/model
+
+constraints: .venv/.installed ## Write requirements/ anew from .venv
+	.venv/bin/python requirements/make_constraints.py --hashes
+
+clean: ## Remove what the other commands made, but for lab/ and runs/
+	rm -rf .venv .venv-demo demo/alerts.ndjson demo/report.html dist build .pytest_cache .mypy_cache .ruff_cache
+
+# --force-reinstall for the project alone: its version stays the same while its files change.
+.venv-demo/.installed: $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
+	test -x .venv-demo/bin/python || $(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python $(PIP) install --constraint requirements/constraints.txt .
+	.venv-demo/bin/python $(PIP) install --no-deps --force-reinstall .
+	@touch $@
+
+.venv/.installed: pyproject.toml requirements/constraints.txt requirements/constraints-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python $(PIP) install -c requirements/constraints.txt -c requirements/constraints-dev.txt --editable '.[train,dev]'
+	@touch $@

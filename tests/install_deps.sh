@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the tests need and that are missing, where this user may: root with apt-get.
+# Elsewhere it says what is missing; the tests that need it then skip with the reason, or fail where CI is set.
+set -euo pipefail
+
+jdk_is_new_enough() {
+  local release
+  for release in "${JAVA_HOME:-/nonexistent}/release" /usr/lib/jvm/*/release /opt/*/release; do
+    [[ -e $release ]] || continue
+    local major
+    major=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "$release")
+    [[ ${major:-0} -ge 21 && -x ${release%/release}/bin/javac ]] && return 0
+  done
+  return 1
+}
+
+missing=()
+command -v mvn > /dev/null || missing+=(maven)
+command -v tcpdump > /dev/null || missing+=(tcpdump)
+command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || missing+=(chromium)
+
+if ! jdk_is_new_enough && [[ $(id -u) -eq 0 ]] && command -v apt-cache > /dev/null; then
+  for package in openjdk-25-jdk-headless openjdk-21-jdk-headless; do
+    if apt-cache policy "$package" 2> /dev/null | grep -q 'Candidate: [0-9]'; then
+      missing+=("$package")
+      break
+    fi
+  done
+fi
+
+if [[ ${#missing[@]} -gt 0 ]]; then
+  if [[ $(id -u) -eq 0 ]] && command -v apt-get > /dev/null; then
+    echo "installing ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+  else
+    echo "missing: ${missing[*]}; tests that need them skip (install them as root to run these tests)"
+  fi
+fi
+jdk_is_new_enough || echo "missing: a JDK of 21 or newer (set JAVA_HOME); tests with a real Elasticsearch skip"
