@@ -1,4 +1,4 @@
-"""Opens and checks the model bundle: five files, each known by its hash, and nothing that could run code.
+"""Opens and checks the model bundle: six files, each known by its hash, and nothing that could run code.
 
 `manifest.json` names the version, the SHA-256 of every other file, token and window settings, classes, thresholds, what it was trained
 on and how it measured. A wrong hash, a missing file or an unknown format version is refused before a packet is read.
@@ -23,7 +23,7 @@ from packetclip_sensor.records import CLASS_MISSION, MISSIONS, FloatArray
 from packetclip_sensor.windows import RELATIONS, VIEWS, Window
 
 FORMAT = 1
-FILES = ("encoder.onnx", "reasoner.onnx", "graphs.json", "texts.npz")
+FILES = ("encoder.onnx", "reasoner.onnx", "explainer.onnx", "graphs.json", "texts.npz")
 MANIFEST = "manifest.json"
 REMEDY = "install the wheel again, or point `model:` at a folder made by `make model`"
 
@@ -61,12 +61,15 @@ class Graph(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle. `encoder` and `reasoner` are onnxruntime sessions on the CPU."""
+    """An opened bundle; the models are onnxruntime sessions on the CPU."""
 
     path: Path
     manifest: Manifest
     encoder: onnxruntime.InferenceSession
     reasoner: onnxruntime.InferenceSession
+    """Logits of a window, folded for speed."""
+    explainer: onnxruntime.InferenceSession
+    """The same reasoner with its inner states, and with concepts that can be silenced."""
     graphs: tuple[Graph, ...]
     texts: tuple[str, ...]
     text_embeddings: FloatArray
@@ -77,7 +80,7 @@ class Bundle:
 
     @property
     def concepts(self) -> list[tuple[int, int, str]]:
-        """(mission, level, name) of every concept in the order of the reasoner's `keep` input."""
+        """(mission, level, name) of every concept in the order of the explainer's `keep` input."""
         return [(m, i, c) for m, g in enumerate(self.graphs) for i, level in enumerate(g.levels, 1) for c in level]
 
     @staticmethod
@@ -103,11 +106,11 @@ class Bundle:
                 logit_scale = float(arrays["logit_scale"])
             sessions = [
                 onnxruntime.InferenceSession(content[name], options, providers=["CPUExecutionProvider"])
-                for name in ("encoder.onnx", "reasoner.onnx")
+                for name in ("encoder.onnx", "reasoner.onnx", "explainer.onnx")
             ]
         except Exception as err:  # onnxruntime raises classes of its own, numpy ValueError, KeyError or BadZipFile
             raise ModelBundleError(f"model bundle {path}: {err}; {REMEDY}") from err
-        return Bundle(path, manifest, sessions[0], sessions[1], graphs, texts, text_embeddings, class_embeddings, logit_scale)
+        return Bundle(path, manifest, *sessions, graphs, texts, text_embeddings, class_embeddings, logit_scale)
 
 
 def _manifest(path: Path) -> Manifest:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from packetclip_sensor import attack, describe
 from packetclip_sensor.bundle import Bundle, Graph
 from packetclip_sensor.episodes import Event, Told, identifier
-from packetclip_sensor.judge import probabilities
+from packetclip_sensor.judge import calibrated
 from packetclip_sensor.records import (
     CLASS_MISSION,
     MISSIONS,
@@ -108,10 +108,11 @@ def explanation(verdict: Verdict, bundle: Bundle) -> Explanation:
     x, rel = verdict.embeddings[order], verdict.relations[order]
     x[pads] = 0.0
     rel[pads] = 0.0
-    p = probabilities(bundle, x, rel, pads, keep)[:, 1 + mission]
+    logits = bundle.explainer.run(["logits"], {"embedding": x, "relations": rel, "padding": pads, "keep": keep})[0]
+    p = calibrated(bundle, logits)[:, 1 + mission]
     weight = p[0] - p
 
-    embedding, states, arrived = bundle.reasoner.run(
+    embedding, states, arrived = bundle.explainer.run(
         ["window_embedding", "states", "arrived"],
         {"embedding": x[:1], "relations": rel[:1], "padding": pads[:1], "keep": keep[:1]},
     )

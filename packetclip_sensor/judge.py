@@ -58,6 +58,7 @@ class Encoder:
         for i, key in enumerate(keys):
             if key in self._slots:
                 self._slots.move_to_end(key)
+                self.cached += 1
             else:
                 missing.setdefault(key, i)
         fresh: dict[bytes, FloatArray] = {}
@@ -89,19 +90,12 @@ class Scored:
     """(W, missions + 1), Benign first, calibrated."""
 
 
-def probabilities(
-    bundle: Bundle, embeddings: FloatArray, rel: FloatArray, padding: npt.NDArray[np.bool_], keep: FloatArray | None = None
-) -> FloatArray:
-    """Run the reasoner: (W, A, D), (W, A, R), (W, A) and (W or 1, C) to (W, missions + 1) calibrated probabilities."""
-    if keep is None:
-        keep = np.ones((1, len(bundle.concepts)), np.float32)
-    logits: FloatArray = bundle.reasoner.run(
-        ["logits"], {"embedding": embeddings, "relations": rel, "padding": padding, "keep": keep}
-    )[0]
+def calibrated(bundle: Bundle, logits: FloatArray) -> FloatArray:
+    """(W, missions + 1) logits to probabilities, with the temperature fitted after training."""
     z = logits.astype(np.float64) / bundle.manifest.temperature
     z = np.exp(z - z.max(1, keepdims=True))
-    calibrated: FloatArray = (z / z.sum(1, keepdims=True)).astype(np.float32)
-    return calibrated
+    probabilities: FloatArray = (z / z.sum(1, keepdims=True)).astype(np.float32)
+    return probabilities
 
 
 def score(bundle: Bundle, encoder: Encoder, table: Columns, rows: npt.NDArray[np.int64]) -> Scored:
@@ -112,7 +106,8 @@ def score(bundle: Bundle, encoder: Encoder, table: Columns, rows: npt.NDArray[np
     embedding = np.zeros((len(used), bundle.manifest.embedding), np.float32)
     embedding[real] = encoder(table, used[real])
     x, rel = embedding[place], relations(table, rows)
-    return Scored(x, rel, probabilities(bundle, x, rel, rows < 0))
+    logits = bundle.reasoner.run(["logits"], {"embedding": x, "relations": rel, "padding": rows < 0})[0]
+    return Scored(x, rel, calibrated(bundle, logits))
 
 
 def judge(streams: Iterable[Windows], bundle: Bundle, thresholds: dict[str, float], counters: Counters) -> Iterator[Judged]:
@@ -134,6 +129,7 @@ def judge(streams: Iterable[Windows], bundle: Bundle, thresholds: dict[str, floa
                 j = int(where.ravel()[i])
                 verdicts.append(_verdict(w, start + int(i), scored, j, limit))
         counters.verdicts += len(verdicts)
+        counters.encoded_rows, counters.cached_rows = encoder.encoded, encoder.cached
         yield Judged(verdicts, w.batch, w.judged, w.resume)
 
 

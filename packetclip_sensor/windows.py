@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from packetclip_sensor import tokens
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Batch, FloatArray, Packet, Position
+from packetclip_sensor.sources.logfile import log_of
 
 VIEWS = ("pair", "source", "destination")
 
@@ -238,10 +240,16 @@ def windows(
         while len(marks) > 1 and marks[1][0] < judged_to - window.seconds:
             marks.pop(0)
         counters.windows += int(chosen.sum())
-        resume = marks[0][1] if marks else batch.end
+        resume = _resume(marks[0][1], batch.end) if marks else batch.end
         yield Windows(table, rows[chosen], view[chosen], second[chosen], batch, judged_to, resume)
         if len(ready):
             table, held = _compact(table, held, unjudged, max_rows, counters)
+
+
+def _resume(packets_from: tuple[Position, ...], end: tuple[Position, ...]) -> tuple[Position, ...]:
+    """Packets are read again to rebuild windows, flow rows are not: episodes have counted them already."""
+    flows = [p for p in end if log_of(Path(p.path).name) == "flow"]
+    return (*(p for p in packets_from if log_of(Path(p.path).name) != "flow"), *flows)
 
 
 def _cut_views(table: Columns, held: list[Ints], ready: Ints, window: Window) -> tuple[Ints, Ints, Ints]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from packetclip_sensor.windows import RELATIONS, VIEWS, Window
 from training import texts
 from training.data import CLASSES, Examples, TextTower
 from training.knowledge import Graph
-from training.model import PacketClip
+from training.model import FoldedGraph, PacketClip
 
 OPSET = 17
+INPUTS = ("embedding", "relations", "padding")
 
 
 class EncoderGraph(nn.Module):
@@ -36,7 +38,26 @@ class EncoderGraph(nn.Module):
 
 
 class ReasonerGraph(nn.Module):
-    """embedding (B, A, D), relations (B, A, R), padding (B, A), keep (B or 1, C) to logits, window embedding, node states and leaves."""
+    """embedding (B, A, D), relations (B, A, R), padding (B, A) to logits (B, M+1): what every window goes through."""
+
+    def __init__(self, model: PacketClip) -> None:
+        super().__init__()
+        self.sensor, self.temporal = model.sensor, model.temporal
+        with torch.no_grad():
+            concepts = model.encode_text(model.concepts).split(model.sizes)
+        ends = np.cumsum([graph.depth for graph in model.graphs])
+        self.graphs = nn.ModuleList(
+            FoldedGraph(graph, list(concepts[end - graph.depth : end])) for graph, end in zip(model.graphs, ends, strict=True)
+        )
+
+    def forward(self, embedding: Tensor, relations: Tensor, padding: Tensor) -> Tensor:
+        sensor = self.sensor(embedding, relations).flatten(0, 1)
+        frames = torch.cat([graph(sensor) for graph in self.graphs], dim=1)
+        return self.temporal(frames.unflatten(0, (-1, padding.shape[1])), padding, last=True)[:, 0]
+
+
+class ExplainerGraph(nn.Module):
+    """The same with keep (B or 1, C), to logits, window embedding, node states and leaves: what an alert's explanation needs."""
 
     def __init__(self, model: PacketClip) -> None:
         super().__init__()
@@ -44,8 +65,8 @@ class ReasonerGraph(nn.Module):
 
     def forward(self, embedding: Tensor, relations: Tensor, padding: Tensor, keep: Tensor) -> tuple[Tensor, ...]:
         sensor = self.model.sensor(embedding, relations)
-        logits, states, ends = self.model.reason(sensor, padding, keep)
-        return logits[:, -1], self.model.window_embedding(sensor, padding), torch.cat(states, dim=2), torch.cat(ends, dim=2)
+        logits, states, ends = self.model.reason(sensor, padding, keep, last=True)
+        return logits[:, 0], self.model.window_embedding(sensor, padding), torch.cat(states, dim=2), torch.cat(ends, dim=2)
 
 
 def export(
@@ -67,8 +88,9 @@ def export(
     Raises:
         RuntimeError: the difference is above 1e-3; the bundle would not be the model that was measured.
     """
+    model.eval()
     # A wrapper of its own would be in training mode, and exporting would put the model back into it.
-    encoder, reasoner = EncoderGraph(model).eval(), ReasonerGraph(model).eval()
+    encoder, reasoner, explainer = EncoderGraph(model).eval(), ReasonerGraph(model).eval(), ExplainerGraph(model).eval()
     out.mkdir(parents=True, exist_ok=True)
     at = np.linspace(0, len(examples) - 1, 64).astype(np.int64)
     sample = examples.take(at)
@@ -77,42 +99,23 @@ def export(
     with torch.no_grad():
         embedding = torch.zeros(*sample.rows.shape, model.config.embedding)
         embedding[~padding] = encoder(tokens)
+    window = (embedding, sample.relations, padding)
     keep = torch.ones(1, sum(model.sizes))
-    torch.onnx.export(
-        encoder,
-        (tokens[:3],),
-        str(out / "encoder.onnx"),
-        opset_version=OPSET,
-        dynamo=False,
-        input_names=["tokens"],
-        output_names=["embedding"],
-        dynamic_axes={"tokens": {0: "n"}, "embedding": {0: "n"}},
-    )
-    inputs = (embedding, sample.relations, padding, keep)
-    torch.onnx.export(
-        reasoner,
-        tuple(x[:5] if i < 3 else x for i, x in enumerate(inputs)),
-        str(out / "reasoner.onnx"),
-        opset_version=OPSET,
-        dynamo=False,
-        input_names=["embedding", "relations", "padding", "keep"],
-        output_names=["logits", "window_embedding", "states", "arrived"],
-        dynamic_axes={
-            name: {0: "b"} for name in ("embedding", "relations", "padding", "logits", "window_embedding", "states", "arrived")
-        }
-        | {"keep": {0: "k"}},
-    )
+    differences = [
+        _to_onnx(encoder, (tokens,), out / "encoder.onnx", {"tokens": "n"}, {"embedding": "n"}),
+        _to_onnx(reasoner, window, out / "reasoner.onnx", dict.fromkeys(INPUTS, "b"), {"logits": "b"}),
+        _to_onnx(
+            explainer,
+            (*window, keep),
+            out / "explainer.onnx",
+            dict.fromkeys(INPUTS, "b") | {"keep": "k"},
+            dict.fromkeys(("logits", "window_embedding", "states", "arrived"), "b"),
+        ),
+    ]
     with torch.no_grad():
-        expected = reasoner(*inputs)
-        encoded = encoder(tokens)
-    run_encoder = onnxruntime.InferenceSession(str(out / "encoder.onnx"), providers=["CPUExecutionProvider"])
-    run_reasoner = onnxruntime.InferenceSession(str(out / "reasoner.onnx"), providers=["CPUExecutionProvider"])
-    found = run_reasoner.run(
-        None, {n: x.numpy() for n, x in zip(("embedding", "relations", "padding", "keep"), inputs, strict=True)}
-    )
-    differences = [float(np.abs(run_encoder.run(None, {"tokens": tokens.numpy()})[0] - encoded.numpy()).max())]
-    differences += [float(np.abs(a - b.numpy()).max()) for a, b in zip(found, expected, strict=True)]
-    print(f"largest difference of onnxruntime and PyTorch on {len(sample)} windows: {max(differences):.2e}")
+        differences.append(float((reasoner(*window) - explainer(*window, keep)[0]).abs().max()))
+    print(f"largest difference of onnxruntime and PyTorch, and of the folded and the whole reasoner, on {len(sample)} windows: "
+          f"{max(differences):.2e}")
     if max(differences) > 1e-3:
         raise RuntimeError(f"the exported model differs from the trained one by {max(differences):.2e}; the bundle is not usable")
 
@@ -141,6 +144,26 @@ def export(
     size = sum((out / name).stat().st_size for name in (*FILES, MANIFEST))
     print(f"bundle {out}: {size / 1e6:.2f} MB, version {version}")
     return max(differences)
+
+
+def _to_onnx(
+    module: nn.Module, inputs: tuple[Tensor, ...], path: Path, into: dict[str, str], outof: dict[str, str]
+) -> float:
+    """Export with the first axis of every input and output free, run on `inputs`, and return the largest difference."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer doubts every Python number; the comparison below is the test
+        torch.onnx.export(
+            module, tuple(x[:5] for x in inputs), str(path), opset_version=OPSET, dynamo=False,
+            input_names=list(into), output_names=list(outof),
+            dynamic_axes={name: {0: axis} for name, axis in (into | outof).items()},
+        )  # fmt: skip
+    with torch.no_grad():
+        expected = module(*inputs)
+    found = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(
+        list(outof), {name: x.numpy() for name, x in zip(into, inputs, strict=True)}
+    )
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    return max(float(np.abs(a - b.numpy()).max()) for a, b in zip(found, expected, strict=True))
 
 
 @torch.no_grad()

@@ -1,0 +1,65 @@
+"""The model bundle: what is altered, missing or of another version is refused with the remedy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from packetclip_sensor.bundle import FILES, MANIFEST, Bundle
+from packetclip_sensor.errors import ModelBundleError
+from packetclip_sensor.resources import resource
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A copy of the shipped bundle."""
+    return Path(shutil.copytree(resource("model"), tmp_path / "model"))
+
+
+def change(path: Path, key: str, value: object) -> None:
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest[key] = value
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_the_shipped_bundle_opens_and_is_small(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    assert len(opened.graphs) == 3
+    assert sum(f.stat().st_size for f in bundle.iterdir()) < 6_000_000
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_flipped_bit_is_refused(bundle: Path, name: str) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(ModelBundleError, match=rf"{name} has SHA-256 .* the manifest says .* the file was changed or cut, install"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    with pytest.raises(ModelBundleError, match=f"cannot read {name}: No such file or directory"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: change(p, "format", 99), "format 99, this sensor reads format 1"),
+        (lambda p: change(p, "relations", ["one"]), r"relations is \['one'\], this sensor has"),
+        (lambda p: change(p, "classes", []), r"classes is \[\], this sensor has"),
+        (lambda p: change(p, "temperature", "hot"), r"manifest.json is not valid: Expected `float`, got `str` - at `\$.temperature`"),
+        (lambda p: (p / MANIFEST).write_text("{"), "manifest.json is not valid"),
+        (lambda p: (p / MANIFEST).write_bytes(b"\xff"), "manifest.json is not valid"),
+    ],
+)
+def test_a_wrong_manifest_is_refused(bundle: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(bundle)
+    with pytest.raises(ModelBundleError, match=message):
+        Bundle.open(bundle)
