@@ -88,7 +88,9 @@ def main() -> None:
         out.unlink(missing_ok=True)
     seconds = time.perf_counter() - started
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{counters.packets:,} packets of {len(folders)} captures, {args.repeat} passes, one core of {platform.processor() or platform.machine()}")
+    print(
+        f"{counters.packets:,} packets of {len(folders)} captures, {args.repeat} passes, one core of {platform.processor() or platform.machine()}"
+    )
     print(f"{counters.windows:,} windows, {counters.encoded_rows:,} rows encoded, {counters.alerts_written} documents")
     before = 0.0
     print(f"{'stage':12} {'seconds':>9} {'packets/s':>12} {'share':>7}")
@@ -98,7 +100,15 @@ def main() -> None:
         print(f"{stage:12} {own:9.2f} {counters.packets / max(own, 1e-9):12,.0f} {own / seconds:7.1%}")
     print(f"{'all':12} {seconds:9.2f} {counters.packets / seconds:12,.0f}")
     print(f"peak memory {peak_mb:.0f} MB")
-    print(json.dumps({"packets_per_second": round(counters.packets / seconds), "peak_memory_mb": round(peak_mb), "packets": counters.packets}))
+    print(
+        json.dumps(
+            {
+                "packets_per_second": round(counters.packets / seconds),
+                "peak_memory_mb": round(peak_mb),
+                "packets": counters.packets,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -86,14 +86,27 @@ class Labels:
                 return interval
         return None
 
+    def _is_spoofed(self, host: str) -> bool:
+        """A stranger to the capture: a forged source, or the one that the victim's answer goes to."""
+        return host not in self._hosts and not _is_group(host)
+
     def _endpoints_match(self, i: int, orig_h: str, resp_h: str) -> bool:
         interval = self._intervals[i]
         for a, b in ((orig_h, resp_h), (resp_h, orig_h)):
             if _among(b, interval.victim) and (
-                _among(a, interval.attacker) or ("spoofed" in interval.attacker and a == orig_h and a not in self._hosts)
+                _among(a, interval.attacker) or ("spoofed" in interval.attacker and self._is_spoofed(a))
             ):
                 return True
         return False
+
+
+def _is_group(host: str) -> bool:
+    """Whether an address is multicast or broadcast."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_multicast or (address.version == 4 and host.endswith(".255"))
 
 
 def _among(host: str, names: Sequence[str]) -> bool:

@@ -1,0 +1,116 @@
+"""Packet to searchable alert: Zeek reads a flood at its own pace, the sensor follows its log, Elasticsearch is asked until it answers.
+
+    python -m benchmarks.latency --elasticsearch http://127.0.0.1:9200 [--runs 3] [CAPTURE_FOLDER ...]
+
+Zeek runs with --pseudo-realtime on the recorded floods of tests/data. The clock of a run starts with the flood's first packet: Zeek
+prints wall and network time at its first packet, and the flood's first packet comes as much later as the capture says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+from elasticsearch import Elasticsearch
+
+from packetclip_sensor.pairs import Labels
+from packetclip_sensor.records import Packet
+from packetclip_sensor.resources import resource
+from packetclip_sensor.sources.pcap import find_zeek
+
+DATA = Path(__file__).parents[1] / "tests" / "data"
+FLOODS = ("SYN Flood", "UDP Flood", "ICMP Flood", "DNS Flood")
+TIMES = 'event network_time_init() { print fmt("%.6f %.6f", current_time(), network_time()); flush_all(); }'
+
+
+def floods() -> list[Path]:
+    """Folders of the recorded floods."""
+    found = []
+    for path in sorted(DATA.glob("*/labels.json")):
+        intervals = json.loads(path.read_text())["intervals"]
+        if intervals and intervals[0]["label"] in FLOODS:
+            found.append(path.parent)
+    return found
+
+
+def first_packet(folder: Path) -> float:
+    """Time of the flood's first packet, by the capture's clock."""
+    import msgspec
+
+    labels = Labels.load(folder / "labels.json")
+    packets = msgspec.json.Decoder(Packet).decode_lines(gzip.decompress((folder / "packetclip_packet.log.gz").read_bytes()))
+    return min(p.ts for p in packets if labels.of(p))
+
+
+def measure(folder: Path, url: str, zeek: Path) -> float | None:
+    """Seconds from the flood's first packet to the first alert that a search finds; None if none came in 30 s after Zeek's end."""
+    namespace = "latency" + uuid.uuid4().hex[:8]
+    index = f"logs-packetclip.alert-{namespace}"
+    with tempfile.TemporaryDirectory() as work, Elasticsearch(url) as client:
+        logs = Path(work, "logs")
+        logs.mkdir()
+        pcap = Path(work, "capture.pcap")
+        pcap.write_bytes(gzip.decompress((folder / "capture.pcap.gz").read_bytes()))
+        config = Path(work, "sensor.yaml")
+        config.write_text(
+            f"logs: ['{logs}']\nstate_dir: '{work}/state'\nnamespace: {namespace}\nsink: {{elasticsearch: {{hosts: ['{url}']}}}}\n"
+        )
+        sensor = subprocess.Popen(
+            [sys.executable, "-m", "packetclip_sensor.cli", "run", "--config", str(config)], stderr=subprocess.DEVNULL
+        )
+        time.sleep(3)  # the sensor is there before the flood, as in real life
+        command = [str(zeek), "-C", "--pseudo-realtime=1", "-r", str(pcap), str(resource("zeek_scripts")), "-e", TIMES]
+        reader = subprocess.Popen(command, cwd=logs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            assert reader.stdout is not None
+            wall, network = map(float, reader.stdout.readline().split())
+            flood_at = wall + first_packet(folder) - network
+            ended = None
+            while ended is None or time.time() - ended < 30:
+                found = client.search(index=index, size=1, ignore_unavailable=True)["hits"]["hits"]
+                if found and time.time() >= flood_at:
+                    return time.time() - flood_at
+                if ended is None and reader.poll() is not None:
+                    ended = time.time()
+                time.sleep(0.05)
+        finally:
+            reader.kill()
+            sensor.send_signal(signal.SIGTERM)
+            sensor.wait()
+            reader.wait()
+            client.options(ignore_status=404).indices.delete_data_stream(name=index)
+    return None
+
+
+def main() -> None:
+    """Measure each flood `--runs` times and print every figure and the median."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("captures", type=Path, nargs="*")
+    parser.add_argument("--elasticsearch", default=os.environ.get("PACKETCLIP_TEST_ELASTICSEARCH", "http://127.0.0.1:9200"))
+    parser.add_argument("--runs", type=int, default=3)
+    args = parser.parse_args()
+    zeek = find_zeek()
+    if zeek is None:
+        sys.exit("error: zeek is neither on PATH nor in /opt/zeek/bin; this benchmark needs it")
+    found: list[float] = []
+    for folder in args.captures or floods():
+        times = [measure(folder, args.elasticsearch, zeek) for _ in range(args.runs)]
+        found += [t for t in times if t is not None]
+        print(f"{folder.name:32} " + "  ".join("none" if t is None else f"{t:5.2f} s" for t in times), flush=True)
+    if found:
+        print(f"median of {len(found)}: {statistics.median(found):.2f} s, longest {max(found):.2f} s")
+        print(json.dumps({"median_s": round(statistics.median(found), 2), "max_s": round(max(found), 2), "runs": len(found)}))
+
+
+if __name__ == "__main__":
+    main()

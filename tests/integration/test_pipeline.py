@@ -1,0 +1,191 @@
+"""The whole sensor as a process: replayed twice, killed, restarted; with the real Elasticsearch the same set of documents."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from elasticsearch import Elasticsearch
+
+DATA = Path(__file__).parents[1] / "data"
+CAPTURES = sorted(p.parent for p in DATA.glob("*/packetclip_packet.log.gz"))
+CLI = [sys.executable, "-m", "packetclip_sensor.cli"]
+
+
+def config(folder: Path, text: str) -> Path:
+    path = folder / "sensor.yaml"
+    path.write_text(f"sensor_name: test\nstate_dir: {folder / 'state'}\n{text}")
+    return path
+
+
+def to_elasticsearch(folder: Path, url: str, namespace: str, logs: Path | None = None) -> Path:
+    return config(
+        folder,
+        f"namespace: {namespace}\nsink: {{elasticsearch: {{hosts: ['{url}'], batch_documents: 5}}}}\n"
+        + (f"logs: ['{logs}']\n" if logs else ""),
+    )
+
+
+def documents(url: str, namespace: str) -> dict[str, str]:
+    """_id to what the document says, of all documents."""
+    with Elasticsearch(url) as client:
+        index = f"logs-packetclip.alert-{namespace}"
+        client.indices.refresh(index=index)
+        hits = client.search(index=index, size=10_000)["hits"]["hits"]
+    return {hit["_id"]: hit["_source"]["message"] + hit["_source"]["packetclip"]["episode"]["state"] for hit in hits}
+
+
+def replay(path: Path, *captures: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*CLI, "replay", *map(str, captures), "--config", str(path)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.elasticsearch
+def test_replaying_twice_leaves_the_same_documents(elasticsearch_url: str, namespace: str, tmp_path: Path) -> None:
+    path = to_elasticsearch(tmp_path, elasticsearch_url, namespace)
+    assert replay(path, *CAPTURES).returncode == 0
+    once = documents(elasticsearch_url, namespace)
+    assert replay(path, *CAPTURES).returncode == 0
+    assert documents(elasticsearch_url, namespace) == once
+    assert len(once) >= 18  # nine attack classes, each with at least an opening and a closing document
+
+
+@pytest.mark.elasticsearch
+def test_a_killed_replay_started_again_leaves_the_same_documents(elasticsearch_url: str, namespace: str, tmp_path: Path) -> None:
+    path = to_elasticsearch(tmp_path, elasticsearch_url, namespace)
+    assert replay(path, *CAPTURES).returncode == 0
+    undisturbed = documents(elasticsearch_url, namespace)
+
+    again = namespace + "k"
+    path = to_elasticsearch(tmp_path, elasticsearch_url, again)
+    process = subprocess.Popen([*CLI, "replay", *map(str, CAPTURES), "--config", str(path)], stdout=subprocess.DEVNULL)
+    with Elasticsearch(elasticsearch_url) as client:
+        for _ in range(600):  # killed once some documents are there and some are not
+            time.sleep(0.02)
+            if client.count(index=f"logs-packetclip.alert-{again}", ignore_unavailable=True)["count"] >= 4:
+                break
+            client.indices.refresh(index=f"logs-packetclip.alert-{again}", ignore_unavailable=True)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    partly = documents(elasticsearch_url, again)
+    assert 0 < len(partly) < len(undisturbed)
+    assert replay(path, *CAPTURES).returncode == 0
+    assert documents(elasticsearch_url, again) == undisturbed
+
+
+def merged_log(name: str) -> list[bytes]:
+    """Lines of a few captures one after the other, as one sensor's day."""
+    chosen = [c for c in CAPTURES if json.loads((c / "labels.json").read_text())["intervals"]][:4]
+    by_time = sorted(chosen, key=lambda c: json.loads((c / "labels.json").read_text())["intervals"][0]["start"])
+    return [line for c in by_time for line in gzip.decompress((c / f"{name}.log.gz").read_bytes()).splitlines(keepends=True)]
+
+
+def follow(path: Path, log: Path, lines: list[bytes], kills: int, seed: int) -> list[str]:
+    """Run the sensor on a log that grows, kill it `kills` times at random moments, and return the ids that it wrote."""
+    rng = random.Random(seed)
+    process = subprocess.Popen([*CLI, "run", "--config", str(path)], stderr=subprocess.DEVNULL)
+    step = max(1, len(lines) // 40)
+    moments = set(rng.sample(range(5, 38), kills))
+    with log.open("ab") as file:
+        for number, start in enumerate(range(0, len(lines), step)):
+            file.writelines(lines[start : start + step])
+            file.flush()
+            time.sleep(0.08)
+            if number in moments:
+                time.sleep(rng.random() * 0.8)
+                process.kill()
+                process.wait()
+                process = subprocess.Popen([*CLI, "run", "--config", str(path)], stderr=subprocess.DEVNULL)
+    out = path.parent / "alerts.ndjson"
+    size, quiet_since = -1, time.monotonic()
+    while time.monotonic() - quiet_since < 6:  # the last second is judged after 1.5 s without a packet
+        time.sleep(0.2)
+        now = out.stat().st_size if out.exists() else 0
+        if now != size:
+            size, quiet_since = now, time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0
+    return [json.loads(line)["event"]["id"] for line in out.read_bytes().splitlines()]
+
+
+def test_a_following_sensor_killed_at_random_writes_what_an_undisturbed_one_writes(tmp_path: Path) -> None:
+    lines = merged_log("packetclip_packet")
+    ids = []
+    for name, kills in (("calm", 0), ("killed", 4)):
+        folder = tmp_path / name
+        (folder / "logs").mkdir(parents=True)
+        path = config(folder, f"logs: ['{folder / 'logs'}']\nsink: {{ndjson: {{path: '{folder / 'alerts.ndjson'}'}}}}\n")
+        ids.append(follow(path, folder / "logs" / "packetclip_packet.log", lines, kills, seed=7))
+    assert len(ids[0]) == len(set(ids[0])) >= 4
+    assert sorted(ids[1]) == sorted(ids[0])
+
+
+def test_a_sensor_stops_at_once_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    path = config(tmp_path, f"logs: ['{tmp_path / 'logs'}']\nsink: {{ndjson: {{path: '{tmp_path / 'alerts.ndjson'}'}}}}\n")
+    process = subprocess.Popen([*CLI, "run", "--config", str(path)], stderr=subprocess.PIPE)
+    time.sleep(3)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0
+    assert time.monotonic() - began < 5
+
+
+def test_a_second_sensor_on_the_same_state_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    path = config(tmp_path, f"logs: ['{tmp_path / 'logs'}']\nsink: {{ndjson: {{path: '{tmp_path / 'alerts.ndjson'}'}}}}\n")
+    first = subprocess.Popen([*CLI, "run", "--config", str(path)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            if (tmp_path / "state" / "lock").exists():
+                break
+            time.sleep(0.1)
+        time.sleep(0.3)
+        second = subprocess.run([*CLI, "run", "--config", str(path)], capture_output=True, text=True, timeout=30, check=False)
+    finally:
+        first.kill()
+        first.wait()
+    assert second.returncode == 2
+    assert "is in use by another sensor" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["replay", "{tmp}/nothing"], "no such file"),
+        (["replay", "{tmp}/empty"], "@load packetclip"),
+        (["replay", "{tmp}/tsv"], "JSON"),
+        (["replay", "{data}", "--elasticsearch", "ftp://x"], "ftp"),
+        (["run", "--config", "{tmp}/wrong.yaml"], "did you mean"),
+        (["check", "--config", "{tmp}/none.yaml"], "packetclip init"),
+    ],
+)
+def test_a_users_mistake_is_one_clear_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "tsv").mkdir()
+    (tmp_path / "tsv" / "packetclip_packet.log").write_text("#separator \\x09\n#fields\tts\n")
+    (tmp_path / "wrong.yaml").write_text("log: [x]\n")
+    filled = [a.format(tmp=tmp_path, data=CAPTURES[0]) for a in arguments]
+    result = subprocess.run([*CLI, *filled], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_the_help_answers_without_heavy_modules() -> None:
+    code = "import sys; from packetclip_sensor.cli import main; main(['--help']); print(sorted(sys.modules), file=sys.stderr)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    for heavy in ("numpy", "onnxruntime", "elasticsearch", "pyarrow", "torch"):
+        assert f"'{heavy}'" not in result.stderr
+    assert "replay" in result.stdout
