@@ -1,0 +1,7 @@
+"""`python -m packetclip_sensor` is `packetclip`."""
+
+import sys
+
+from packetclip_sensor.cli import main
+
+sys.exit(main())
