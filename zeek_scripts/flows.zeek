@@ -142,33 +142,37 @@ function add_statistics(r: FlowInfo, c: connection)
 	{
 	local s = c$packetclip;
 	local same = s$a_p == c$id$orig_p && s$a_h == c$id$orig_h;
-	local o = same ? s$a : s$b;
-	local p = same ? s$b : s$a;
 	local span: double;
 
-	if ( o$n > 0 )
+	if ( same ? s?$a : s?$b )
+		{
+		local o = same ? s$a : s$b;
 		r$orig_size_mean = ( o$bytes + 0.0 ) / o$n;
-	if ( o$n > 1 )
-		{
-		span = ( o$last - o$first ) / 1sec;
-		r$orig_size_std = deviation(o$n, o$bytes, o$squares);
-		r$orig_iat_mean = span / ( o$n - 1 );
-		if ( o$n > 2 )
-			r$orig_iat_std = deviation(o$n - 1, span, o$gap_squares);
+		if ( o$n > 1 )
+			{
+			span = ( o$last - o$first ) / 1sec;
+			r$orig_size_std = deviation(o$n, o$bytes, o$squares);
+			r$orig_iat_mean = span / ( o$n - 1 );
+			if ( o$n > 2 )
+				r$orig_iat_std = deviation(o$n - 1, span, o$gap_squares);
+			}
 		}
 
-	if ( p$n > 0 )
+	if ( same ? s?$b : s?$a )
+		{
+		local p = same ? s$b : s$a;
 		r$resp_size_mean = ( p$bytes + 0.0 ) / p$n;
-	if ( p$n > 1 )
-		{
-		span = ( p$last - p$first ) / 1sec;
-		r$resp_size_std = deviation(p$n, p$bytes, p$squares);
-		r$resp_iat_mean = span / ( p$n - 1 );
-		if ( p$n > 2 )
-			r$resp_iat_std = deviation(p$n - 1, span, p$gap_squares);
+		if ( p$n > 1 )
+			{
+			span = ( p$last - p$first ) / 1sec;
+			r$resp_size_std = deviation(p$n, p$bytes, p$squares);
+			r$resp_iat_mean = span / ( p$n - 1 );
+			if ( p$n > 2 )
+				r$resp_iat_std = deviation(p$n - 1, span, p$gap_squares);
+			}
 		}
 
-	if ( s$proto == tcp )
+	if ( s$proto == tcp && ( s?$a || s?$b ) )
 		{
 		r$syn = s$syn;
 		r$ack = s$ack + s$only_ack + s$only_psh_ack;

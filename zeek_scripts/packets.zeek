@@ -37,15 +37,15 @@ export {
 	## Packets of one endpoint, of those that were looked at.
 	type Side: record {
 		## Packets.
-		n: count &default=0;
+		n: count &default=1;
 		## Sum of the IP lengths, bytes.
-		bytes: count &default=0;
+		bytes: count;
 		## Sum of the squared IP lengths, bytes squared.
-		squares: count &default=0;
+		squares: count;
 		## Time of the first packet.
-		first: time &optional;
+		first: time;
 		## Time of the latest packet.
-		last: time &optional;
+		last: time;
 		## Sum of the squared gaps between packets, seconds squared.
 		gap_squares: double &default=0.0;
 	};
@@ -63,9 +63,9 @@ export {
 		## Packets looked at, both directions.
 		n: count &default=0;
 		## Packets of the endpoint `a_h`, `a_p`.
-		a: Side &default=Side();
+		a: Side &optional;
 		## Packets of the other endpoint.
-		b: Side &default=Side();
+		b: Side &optional;
 		## TCP packets with ACK alone, the most frequent flags.
 		only_ack: count &default=0;
 		## TCP packets with PSH and ACK alone, the next.
@@ -113,6 +113,9 @@ global interim_at_age: interval = 0sec;
 global interim_on: bool = T;
 global stop_at_packet: count = 0;
 
+# Data link type of Ethernet; Zeek passes the number on under whatever name its enum has for it.
+const ethernet = 1;
+
 ## Port a packet came from: the type in the place of the port for ICMP, as in Zeek's connection ids.
 function source_port(p: pkt_hdr): port
 	{
@@ -154,26 +157,27 @@ function is_ip_header(bytes: string, p: pkt_hdr): bool
 ##
 ## p: the headers that Zeek parsed from the packet.
 ##
-## Returns: offset of the IP header, or -1.
-function find_ip_header(frame: string, p: pkt_hdr): int
+## Returns: offset of the IP header; the frame's length if it is not there.
+function find_ip_header(frame: string, p: pkt_hdr): count
 	{
 	local v4 = p?$ip;
 	local addresses = v4 ? address_bytes(p$ip$src) + address_bytes(p$ip$dst) :
 	    address_bytes(p$ip6$src) + address_bytes(p$ip6$dst);
-	local before = v4 ? 12 : 8;
-	local from: count = 0;
+	local before: count = v4 ? 12 : 8;
+	local from = before;
 
 	while ( from + |addresses| <= |frame| )
 		{
 		local at = find_str(frame, addresses, from);
 		if ( at < 0 )
-			return -1;
-		if ( at >= before && is_ip_header(frame[at - before :], p) )
-			return at - before;
+			break;
 		from = int_to_count(at) + 1;
+		local off = int_to_count(at) - before;
+		if ( is_ip_header(frame[off:], p) )
+			return off;
 		}
 
-	return -1;
+	return |frame|;
 	}
 
 event zeek_init() &priority=4
@@ -225,26 +229,33 @@ event new_packet(c: connection, p: pkt_hdr) &group="packetclip-packets"
 
 	local pkt = get_current_packet();
 	local frame = pkt$data;
-	local off: int = -1;
-	# Data link type 1 is Ethernet; Zeek passes the number on under whatever name its enum has for it.
-	if ( enum_to_int(pkt$link_type) == 1 && ( ! c?$tunnel || |c$tunnel| == 0 ) )
+	# The frame's own length is the value for "not found".
+	local none = |frame|;
+	local off = none;
+	if ( enum_to_int(pkt$link_type) == ethernet )
 		{
-		local ether_type = v4 ? "\x08\x00" : "\x86\xdd";
-		if ( frame[12:14] == ether_type )
+		# A frame that is 14 bytes longer than its packet has room for nothing but the Ethernet header.
+		if ( pkt$len == len + 14 )
 			off = 14;
-		else if ( frame[12:14] == "\x81\x00" && frame[16:18] == ether_type )
-			off = 18;
+		else if ( ! c?$tunnel || |c$tunnel| == 0 )
+			{
+			local ether_type = v4 ? "\x08\x00" : "\x86\xdd";
+			if ( frame[12:14] == ether_type )
+				off = 14;
+			else if ( frame[12:14] == "\x81\x00" && frame[16:18] == ether_type )
+				off = 18;
+			}
 		}
-	if ( off < 0 )
+	if ( off == none )
 		off = find_ip_header(frame, p);
 
-	if ( off < 0 )
+	if ( off == none )
 		++packets_without_header;
 	else
 		{
 		# Segmentation offloading leaves a length of zero.
 		if ( v4 && len == 0 )
-			len = pkt$len - int_to_count(off);
+			len = pkt$len - off;
 		# Not past the packet's own end: short Ethernet frames are padded. Each fragment has a length of its own.
 		local size = len;
 		if ( v4 && p$ip$MF )
@@ -261,18 +272,24 @@ event new_packet(c: connection, p: pkt_hdr) &group="packetclip-packets"
 
 	# Sums of integers are exact, and the gaps of one direction add up to its last time minus its first, so running means
 	# (Welford) would cost more and gain nothing.
-	local side = from_a ? s$a : s$b;
-	if ( side$n == 0 )
-		side$first = now;
+	if ( from_a ? s?$a : s?$b )
+		{
+		local side = from_a ? s$a : s$b;
+		local gap = ( now - side$last ) / 1sec;
+		++side$n;
+		side$bytes += len;
+		side$squares += len * len;
+		side$gap_squares += gap * gap;
+		side$last = now;
+		}
 	else
 		{
-		local gap = ( now - side$last ) / 1sec;
-		side$gap_squares += gap * gap;
+		local new_side = Side($bytes=len, $squares=len * len, $first=now, $last=now);
+		if ( from_a )
+			s$a = new_side;
+		else
+			s$b = new_side;
 		}
-	++side$n;
-	side$bytes += len;
-	side$squares += len * len;
-	side$last = now;
 
 	if ( p?$tcp )
 		{
