@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import fcntl
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from training.lab.catalogue import captures
 from training.lab.plan import Capture
 from training.lab.record import LabError, finished, record
 
+LOCK = Path("/run/packetclip-lab.lock")
 NEEDED = ("ip", "ethtool", "tcpdump", "nmap", "hping3", "nginx", "dnsmasq", "vsftpd", "mosquitto", "snmpd", "chronyd", "hydra")
 
 
@@ -61,6 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if lack := _lacking():
         print(f"error: {lack}", file=sys.stderr)
+        return 2
+    # Two runs would delete each other's namespaces as leftovers; the lock goes with the process, however it ends.
+    lock = LOCK.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print(f"error: another lab is recording (it holds {LOCK}); wait for its end", file=sys.stderr)
         return 2
     network.remove(network.PREFIX)
     atexit.register(network.remove, network.PREFIX)

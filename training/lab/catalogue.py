@@ -29,21 +29,27 @@ BENIGN = {
         ["video", "video", "rollout"],
         ["startup", "monitoring", "discovery", "names"],
         [],
+        ["flash", "names"],
+        ["monitoring", "rollout"],
+        ["discovery", "outage", "startup"],
+        ["slow", "pages"],
     ],
     "demo": [["startup", "discovery", "names"], ["monitoring", "rollout", "pings"], ["flash", "slow", "outage", "video"]],
 }
 
 TWICE = (
-    "os_nmap_ports",
-    "vuln_nmap",
-    "icmp_hping",
-    "syn_hping",
-    "syn_hping_spoofed",
-    "udp_hping",
-    "dns_perf",
-    "slow_headers",
-    "slow_plain",
-    "dict_hydra_ssh",
+    *(
+        "os_nmap_ports",
+        "os_nmap_sweep",
+        "vuln_nmap",
+        "vuln_dirb",
+        "vuln_nmap_http",
+        "vuln_sqlmap",
+        "icmp_hping",
+        "icmp_hping_spoofed",
+    ),
+    *("syn_hping", "syn_hping_spoofed", "udp_hping", "dns_perf", "dns_dig", "slow_headers", "slow_plain"),
+    *("dict_hydra_ssh", "dict_hydra_ftp", "dict_hydra_http"),
 )
 """Modes that the training profile records a second time, with other parameters."""
 
@@ -99,7 +105,7 @@ def _take_turns(found: list[Capture]) -> list[Capture]:
 def _benign(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
     name = f"{'b' if profile == 'first' else 'demo-b'}{index:02d}-{'-'.join(bursts[:2]) or 'everyday'}"
     capture, rng = network(name, profile, seed, 16 if profile == "demo" else random.Random(f"{seed}{name}").uniform(28, 38))
-    habits = everyday(capture, rng, 0.5 if profile == "demo" else rng.uniform(0.6, 1.6))
+    habits = everyday(capture, rng, 0.4 if profile == "demo" else rng.uniform(0.6, 1.6))
     for burst in bursts:
         habits += BURSTS[burst](capture, rng)
     return replace(capture, habits=lighter(capture, habits), max_packets=6000 if profile == "demo" else 30000)
@@ -108,7 +114,7 @@ def _benign(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
 def _attacked(profile: str, seed: int, mode: str, second: str, again: int) -> Capture:
     name = f"{'demo-' if profile == 'demo' else ''}{mode.replace('_', '-')}{'-2' if again else ''}"
     demo, needs_six = profile == "demo", MODES[mode].six
-    attackers = 4 if mode == "syn_hping_many" else 1
+    attackers = 4 if mode.endswith("_many") else 1
     # The network is drawn anew under another seed until it has what the mode needs.
     for attempt in range(50):
         capture, rng = network(name, profile, seed + 1000 * attempt, 14 if demo else 20, attackers)
@@ -121,10 +127,10 @@ def _attacked(profile: str, seed: int, mode: str, second: str, again: int) -> Ca
         runs.append(after)
         words |= {f"b-{key}": lines for key, lines in more.items()}
         runs[-1] = replace(after, command=_renamed(after.command, more))
-    habits = everyday(capture, rng, 0.4 if demo else rng.uniform(0.5, 1.5))
+    habits = everyday(capture, rng, 0.3 if demo else rng.uniform(0.5, 1.5))
     if rng.random() < (0.2 if demo else 0.5):
         habits += BURSTS[rng.choice(sorted(BURSTS))](capture, rng)
-    return replace(capture, habits=lighter(capture, habits), attacks=runs, words=words, max_packets=6000 if demo else 30000)
+    return replace(capture, habits=lighter(capture, habits), attacks=runs, words=words, max_packets=8000 if demo else 30000)
 
 
 def _renamed(command: str, words: dict[str, list[str]]) -> str:

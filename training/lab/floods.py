@@ -66,6 +66,23 @@ def icmp_nping(f: Field) -> Run:
     )
 
 
+@mode("ICMP Flood")
+def icmp_hping_many(f: Field) -> Run:
+    """Several machines ping at once."""
+    sources = [a for a in f.capture.host("att").plain() if ":" not in a]
+    v, pause = f.at(f.server), f.rng.choice([2000, 4000])
+    one = f"hping3 -q -1 -a {{}} -i u{pause} -c {f.count(6, 1e6 / pause)} -d {f.rng.choice([20, 300])} {v} &"
+    return "hping3 -1, many hosts", f"{' '.join(map(one.format, sources))} wait", [v], 9
+
+
+@mode("ICMP Flood")
+def icmp_ping_three(f: Field) -> Run:
+    """One machine floods all servers and some devices."""
+    victims = [f.at("web"), f.at("files"), f.at("infra"), *f.devices()[:4]]
+    one = f"ping -n -q -f -i 0.00{f.rng.randint(3, 6)} -w 6 -s {f.rng.choice([56, 900])} {{}} &"
+    return "ping -f, many victims", f"{' '.join(map(one.format, victims))} wait", victims, 9
+
+
 @mode("ICMP Flood", "demo", spoofed=True)
 def icmp_t50(f: Field) -> Run:
     v = f.at("web")
@@ -256,6 +273,17 @@ def dns_perf(f: Field) -> Run:
     )
 
 
+@mode("DNS Flood")
+def dns_perf_wide(f: Field) -> Run:
+    rate, v = f.rng.choice([900, 1500]), f.at("infra")
+    return (
+        "dnsperf, many sockets",
+        f"dnsperf -s {v} -d {f.list('names', _names(f, 2000))} -Q {rate} -l 5 -c {f.rng.choice([60, 150])}",
+        [v],
+        12,
+    )
+
+
 @mode("DNS Flood", six=True)
 def dns_perf_six(f: Field) -> Run:
     rate, v = f.rng.choice([300, 800]), f.at("infra", True)
@@ -318,11 +346,11 @@ def dns_nping(f: Field) -> Run:
 @mode("DNS Flood", "demo")
 def dns_resperf(f: Field) -> Run:
     v = f.at("infra")
-    return "resperf", f"cd {{work}} && resperf -s {v} -d {f.list('names', _names(f, 900))} -m 500 -r 3 -c 1 -L 30", [v], 6
+    return "resperf", f"cd {{work}} && resperf -s {v} -d {f.list('names', _names(f, 1500))} -m 450 -r 3 -c 1 -L 30 -C 15", [v], 6
 
 
 @mode("DNS Flood", "demo")
 def dns_perf_any(f: Field) -> Run:
     v = f.at("infra")
     names = [name.rsplit(" ", 1)[0] + " ANY" for name in _names(f, 400)]
-    return "dnsperf ANY", f"dnsperf -s {v} -d {f.list('names', names)} -Q 250 -n 3 -l 4 -c 3 -e", [v], 8
+    return "dnsperf ANY", f"dnsperf -s {v} -d {f.list('names', names)} -Q 250 -n 3 -l 4 -c 30 -e", [v], 8

@@ -127,7 +127,7 @@ def _run(capture: Capture, out: Path, work: Path, shared: Path) -> dict[str, Any
 
 
 def _stretch(intervals: list[dict[str, Any]], end: float) -> None:
-    """Keep the tool's own end as `stopped` and let the interval run to the capture's end, or to the next attack on the same victims.
+    """Keep the tool's own end as `stopped` and let the interval run to the capture's end or the next attack on its victims.
 
     What still passes between attacker and victim then (SYN-ACKs sent again, connections timing out) belongs to the attack, for
     the attacking host does nothing else in a capture.

@@ -111,8 +111,8 @@ def vuln_nmap(f: Field) -> Run:
 
 @mode("Vulnerability Scan")
 def vuln_nmap_all(f: Field) -> Run:
-    host = f.rng.choice(["web", "files"])
-    return "nmap -A", f"nmap -n -Pn -A -p {','.join(map(str, f.ports(host)))} {f.at(host)}", [f.at(host)], 25
+    v = f.at("web")
+    return "nmap -A", f"nmap -n -Pn -A -p {port(f.capture, 'web', 'http')},443,{f.rng.randint(2000, 9000)} {v}", [v], 25
 
 
 @mode("Vulnerability Scan")
@@ -160,11 +160,11 @@ def vuln_gobuster(f: Field) -> Run:
 def vuln_nmap_safe(f: Field) -> Run:
     hosts = [f.at("files"), f.at("web")]
     scripts = (
-        "ssh2-enum-algos,ssh-auth-methods,ssl-enum-ciphers,ftp-anon,ftp-syst,telnet-encryption,http-title,http-vuln-cve2017-5638"
+        "ssh2-enum-algos,ssh-auth-methods,ssl-enum-ciphers,ssl-heartbleed,ftp-anon,ftp-syst,http-title,http-vuln-cve2017-5638"
     )
     return (
         "nmap --script ssl,ssh,ftp",
-        f"nmap -n -Pn -sV --script {scripts} -p {','.join(map(str, {*f.ports('files'), *f.ports('web'), 443}))} {' '.join(hosts)}",
+        f"nmap -n -Pn --script {scripts} -p {','.join(map(str, {*f.ports('files'), *f.ports('web'), 443}))} {' '.join(hosts)}",
         hosts,
         22,
     )

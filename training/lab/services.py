@@ -72,14 +72,17 @@ WORDS = [
 ]
 
 
-def _content(name: str, size: int, rng: random.Random) -> bytes:
-    if name.endswith((".html", ".txt")):
+def _content(name: str, size: int, rng: random.Random, small: bool) -> bytes:
+    if small or name.endswith((".html", ".txt")):
         return " ".join(rng.choices(WORDS, k=size // 5 + 1)).encode()[:size]
     return rng.randbytes(size)
 
 
 def documents(root: Path, rng: random.Random, small: bool) -> None:
-    """The web server's and file server's files: text pages, pictures and updates of random bytes; `small` for the demo set."""
+    """The web server's and file server's files: text pages, pictures and updates of random bytes.
+
+    `small`: little and compressible, for the demo set, whose pcaps are kept in the repository.
+    """
     scale = 0.15 if small else 1.0
     sizes = {f"p{i}.html": 40 + int(rng.lognormvariate(9, 1.2) * scale) for i in range(20)}
     sizes |= {f"i{i}.jpg": 40 + int(rng.lognormvariate(9.5, 1.4) * scale) for i in range(40)}
@@ -89,7 +92,7 @@ def documents(root: Path, rng: random.Random, small: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
     for name, size in sizes.items():
-        (root / name).write_bytes(_content(name, min(size, 6_000_000), rng))
+        (root / name).write_bytes(_content(name, min(size, 6_000_000), rng, small))
     for name in ("index.html", "status.html", "s0.txt"):
         (root / "admin" / name).write_bytes(rng.randbytes(700))
 
