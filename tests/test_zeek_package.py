@@ -1,0 +1,174 @@
+"""The Zeek package: its logs are what the records expect and agree with independent computations; its btests pass."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import itertools
+import json
+import os
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from packetclip_sensor.records import Flow, Packet
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "zeek_scripts"
+ZEEK_TESTS = ROOT / "tests" / "zeek"
+PCAPS = ZEEK_TESTS / "pcaps"
+SCRIPTS = sorted(PACKAGE.rglob("*.zeek")) + sorted((ZEEK_TESTS / "tests").glob("*.zeek"))
+TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/opt/zeek/bin"])
+ZEEK = shutil.which("zeek", path=TOOLS)
+
+needs_zeek = [
+    pytest.mark.zeek,
+    pytest.mark.skipif(ZEEK is None, reason="no zeek on PATH or in /opt/zeek/bin; install Zeek 7.0 or newer to run its tests"),
+]
+
+
+def tool(name: str) -> str:
+    """Path of a program of the development environment; skips where it is not installed."""
+    found = shutil.which(name, path=TOOLS)
+    if found is None:
+        pytest.skip(f"{name} is not installed; pip install -e .[dev] brings it")
+    return found
+
+
+def run_zeek(folder: Path, capture: str, *arguments: str) -> None:
+    """Replay one of our captures through Zeek with the package; logs come to `folder`."""
+    command = [ZEEK, "-C", "-D", "-r", str(PCAPS / capture), str(PACKAGE), *arguments]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
+
+
+def packets(folder: Path) -> list[Packet]:
+    return msgspec.json.Decoder(Packet).decode_lines((folder / "packetclip_packet.log").read_bytes())
+
+
+def flows(folder: Path) -> list[Flow]:
+    return msgspec.json.Decoder(Flow).decode_lines((folder / "packetclip_flow.log").read_bytes())
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_scripts_parse_and_are_formatted(script: Path) -> None:
+    subprocess.run([tool("zeek-script"), "parse", str(script)], check=True, capture_output=True)
+    formatted = subprocess.run([tool("zeek-format"), str(script)], check=True, capture_output=True, text=True).stdout
+    assert formatted == script.read_text(encoding="utf-8"), f"run: zeek-format -i {script}"
+
+
+def test_package_file_names_the_script_folder_and_the_oldest_zeek() -> None:
+    meta = (ROOT / "zkg.meta").read_text(encoding="utf-8")
+    assert "script_dir = zeek_scripts\n" in meta
+    assert "zeek >=7.0.0\n" in meta
+
+
+def test_captures_are_what_their_script_writes(tmp_path: Path) -> None:
+    shutil.copy(PCAPS / "make_pcaps.py", tmp_path)
+    subprocess.run([sys.executable, str(tmp_path / "make_pcaps.py")], check=True)
+    made = {path.name: path.read_bytes() for path in tmp_path.glob("*.pcap")}
+    assert made == {path.name: path.read_bytes() for path in PCAPS.glob("*.pcap")}
+    assert len(made) == 10
+
+
+class TestWithZeek:
+    pytestmark = needs_zeek
+
+    def test_btests_pass(self) -> None:
+        env = {**os.environ, "PATH": TOOLS}
+        command = [tool("btest"), "-c", "btest.cfg", "-d", "-j", "2"]
+        result = subprocess.run(command, cwd=ZEEK_TESTS, env=env, capture_output=True, text=True, timeout=600, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+    @pytest.mark.parametrize("capture", sorted(path.name for path in PCAPS.glob("*.pcap")))
+    def test_every_line_is_a_record(self, tmp_path: Path, capture: str) -> None:
+        run_zeek(tmp_path, capture)
+        for packet in packets(tmp_path):
+            assert packet.data[0] >> 4 == (6 if ":" in packet.orig_h else 4)
+            assert 20 <= len(packet.data) <= min(128, packet.size_bytes)
+        assert all(flow.final or flow.duration for flow in flows(tmp_path))
+
+    def test_data_is_the_frame_from_the_ip_header_on_without_padding(self, tmp_path: Path) -> None:
+        run_zeek(tmp_path, "protocols.pcap")
+        capture, expected, at = (PCAPS / "protocols.pcap").read_bytes(), [], 24
+        while at < len(capture):
+            kept = struct.unpack_from("<I", capture, at + 8)[0]
+            packet = capture[at + 16 + 14 : at + 16 + kept]
+            length = (
+                struct.unpack_from("!H", packet, 2)[0] if packet[0] >> 4 == 4 else 40 + struct.unpack_from("!H", packet, 4)[0]
+            )
+            expected.append((length, packet[: min(length, 128)]))
+            at += 16 + kept
+        assert [(p.size_bytes, p.data) for p in packets(tmp_path)] == expected
+        assert len(expected) == 28
+
+    @pytest.mark.parametrize("capture", ["protocols.pcap", "tunnels.pcap", "flipped.pcap", "one_host.pcap", "long.pcap"])
+    def test_final_rows_agree_with_conn_log(self, tmp_path: Path, capture: str) -> None:
+        run_zeek(tmp_path, capture, "LogAscii::use_json=T")
+        conn = {row["uid"]: row for row in map(json.loads, (tmp_path / "conn.log").read_text().splitlines())}
+        rows = [json.loads(line) for line in (tmp_path / "packetclip_flow.log").read_text().splitlines()]
+        final = {row["uid"]: row for row in rows if row["final"]}
+        assert final.keys() == conn.keys()
+        ours = {"final", "community_id", "vlan", "syn", "ack", "fin", "rst", "psh", "urg"}
+        for uid, row in conn.items():
+            row.pop("tunnel_parents", None)
+            mine = {k: v for k, v in final[uid].items() if k not in ours and not k.endswith(("_mean", "_std"))}
+            if "ip_proto" not in row:  # Zeek 7.0 has no such column.
+                mine.pop("ip_proto")
+            assert mine == row
+
+    @pytest.mark.parametrize("capture", ["protocols.pcap", "one_host.pcap", "vlan.pcap"])
+    def test_statistics_agree_with_the_packet_log(self, tmp_path: Path, capture: str) -> None:
+        run_zeek(tmp_path, capture)
+        sides: dict[tuple[str, bool], list[Packet]] = defaultdict(list)
+        for packet in packets(tmp_path):
+            sides[packet.uid, packet.is_orig].append(packet)
+        for flow in flows(tmp_path):
+            for name, is_orig in (("orig", True), ("resp", False)):
+                side = sides[flow.uid, is_orig]
+                sizes = [p.size_bytes for p in side]
+                gaps = [b.ts - a.ts for a, b in itertools.pairwise(side)]
+                for field, values in (("size", sizes), ("iat", gaps)):
+                    mean = statistics.fmean(values) if values else None
+                    deviation = statistics.stdev(values) if len(values) > 1 else None
+                    # Gaps are differences of epoch seconds, which carry about a quarter of a microsecond.
+                    assert getattr(flow, f"{name}_{field}_mean") == (mean if mean is None else pytest.approx(mean, abs=1e-6))
+                    assert getattr(flow, f"{name}_{field}_std") == (
+                        deviation if deviation is None else pytest.approx(deviation, abs=1e-6)
+                    )
+            both = sides[flow.uid, True] + sides[flow.uid, False]
+            flags = [p.data[33 if p.data[0] >> 4 == 4 else 53] for p in both if flow.proto == "tcp"]
+            for bit, name in enumerate(("fin", "syn", "rst", "psh", "ack", "urg")):
+                count = sum(f >> bit & 1 for f in flags) if flow.proto == "tcp" else None
+                assert getattr(flow, name) == count
+
+    def test_community_id_follows_the_specification_for_icmp_too(self, tmp_path: Path) -> None:
+        run_zeek(tmp_path, "protocols.pcap")
+        found = {(flow.proto, flow.orig_h): flow for flow in flows(tmp_path)}
+        assert len(found) == 6
+        ports = {("icmp", 4): (8, 0), ("icmp", 6): (128, 129)}
+        for flow in found.values():
+            ends = [ipaddress.ip_address(flow.orig_h), ipaddress.ip_address(flow.resp_h)]
+            number = {"tcp": 6, "udp": 17, "icmp": 1 if ends[0].version == 4 else 58}[flow.proto]
+            assert flow.ip_proto == number
+            orig_p, resp_p = ports.get((flow.proto, ends[0].version), (flow.orig_p, flow.resp_p))
+            # Originators have the smaller address in this capture, so the specification's order is theirs.
+            hashed = struct.pack("!H", 0) + ends[0].packed + ends[1].packed + struct.pack("!BBHH", number, 0, orig_p, resp_p)
+            assert flow.community_id == "1:" + base64.b64encode(hashlib.sha1(hashed).digest()).decode()
+
+    def test_unknown_is_left_out_and_never_zero(self, tmp_path: Path) -> None:
+        run_zeek(tmp_path, "raw.pcap")
+        first = flows(tmp_path)[0]
+        assert (first.duration, first.orig_bytes, first.service, first.vlan, first.syn) == (None, None, None, None, None)
+        assert (first.orig_size_mean, first.orig_size_std, first.orig_iat_mean) == (31.0, None, None)
+        assert first.resp_size_mean is None
+        run_zeek(tmp_path, "protocols.pcap", "PacketCLIP::log_packets=F")
+        assert {flow.syn for flow in flows(tmp_path)} == {None}
+        assert {flow.orig_size_mean for flow in flows(tmp_path)} == {None}
