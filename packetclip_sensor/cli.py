@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 DONE, FAILED, BAD_START = 0, 1, 2
 API_KEY_ENV = "PACKETCLIP_API_KEY"
+STOP_S = 10.0
+"""Time that `run` gets to stop by itself."""
 
 app = typer.Typer(
     add_completion=False,
@@ -110,7 +112,10 @@ def run(config: ConfigPath) -> None:
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.set()
-        signal.signal(number, signal.SIG_DFL)  # asked twice, it stops at once: nothing acknowledged is lost
+        # A sink that waits for its server does not look at `stop`. What is not acknowledged will be read again.
+        last = threading.Timer(STOP_S, os._exit, (DONE,))
+        last.daemon = True
+        last.start()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask)
@@ -315,6 +320,27 @@ def init(
     except OSError as err:
         raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write") from err
     print(f"{out} written; look at `logs` and `sink` in it, then: packetclip check --config {out}")
+
+
+@app.command()
+def zeek_scripts() -> None:
+    """Print the folder of the Zeek package.
+
+    For copying it into Zeek's site folder where there is no zkg.
+
+    \b
+    Exit codes:
+      0  printed
+      2  the installation is incomplete
+
+    \b
+    Examples:
+      packetclip zeek-scripts
+      cp -r "$(packetclip zeek-scripts)" "$(zeek-config --site_dir)/packetclip"
+    """
+    from packetclip_sensor.resources import resource
+
+    print(resource("zeek_scripts"))
 
 
 @app.command()

@@ -21,7 +21,7 @@ from packetclip_sensor.cli import main
 from packetclip_sensor.documents import document
 
 SYN = bytes.fromhex("4500003c000040004006b1e60a0000050a0000099c4000500000000000000000a002faf0917000000204")
-COMMANDS = ("run", "replay", "pairs", "check", "resend", "init", "report")
+COMMANDS = ("run", "replay", "pairs", "check", "resend", "init", "zeek-scripts", "report")
 
 
 def packet_log(folder: Path, packets: int = 200, *, start: float = T0) -> Path:
@@ -54,7 +54,7 @@ def test_each_command_lists_its_exit_codes_and_examples(command: str, capsys: py
     assert main([command, "--help"]) == 0
     out = capsys.readouterr().out
     assert "Exit codes:\n    0  " in out
-    assert f"Examples:\n    packetclip {command} " in out
+    assert f"Examples:\n    packetclip {command}" in out
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,6 +205,11 @@ def test_pairs_takes_labels_from_beside_the_logs(tmp_path: Path, capsys: pytest.
     assert told(capsys)[0] == [f"{len(rows)} pairs of 200 packets in 1 captures -> {out}"]
 
 
+def test_zeek_scripts_prints_the_folder_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zeek-scripts"]) == 0
+    assert (Path(told(capsys)[0][0]) / "__load__.zeek").is_file()
+
+
 def test_report_writes_the_page(tmp_path: Path) -> None:
     alerts, page = tmp_path / "alerts.ndjson", tmp_path / "report.html"
     alerts.write_text(json.dumps(document(alert(), SENSOR)) + "\n")
@@ -243,6 +248,19 @@ def test_check_looks_askance_at_old_logs_and_refuses_clocks_that_disagree(
     assert "look  logs" in out
     assert "last written 3 days ago; is Zeek running" in out
     assert "2 hours in the future; set the clocks by NTP" in out
+
+
+def test_run_stops_while_it_waits_for_a_server_that_is_not_there(tmp_path: Path) -> None:
+    packet_log(tmp_path / "logs")
+    path = tmp_path / "sensor.yaml"
+    path.write_text("{logs: [logs], sink: {elasticsearch: {hosts: ['http://127.0.0.1:9']}}}\n")
+    code = "import sys; from packetclip_sensor import cli; cli.STOP_S = 0.2; sys.exit(cli.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "run", "--config", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "127.0.0.1:9" in process.stderr.readline()
+        process.terminate()
+        assert process.wait(timeout=20) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
