@@ -49,7 +49,8 @@ TWICE = (
         "icmp_hping_spoofed",
     ),
     *("syn_hping", "syn_hping_spoofed", "udp_hping", "dns_perf", "dns_dig", "slow_headers", "slow_plain"),
-    *("dict_hydra_ssh", "dict_hydra_ftp", "dict_hydra_http"),
+    *("dict_hydra_ssh", "dict_hydra_ftp", "dict_hydra_http", "dict_ncrack_ssh", "dict_medusa_ftp", "dict_hydra_telnet"),
+    *("dict_hydra_fast", "os_nmap_two", "os_hping", "os_nmap_guess", "vuln_nmap_all", "vuln_whatweb"),
 )
 """Modes that the training profile records a second time, with other parameters."""
 
@@ -66,17 +67,7 @@ SECOND = {
 """Second attack of a training capture, after the first."""
 
 DEMO = [
-    *(
-        "os_nmap_ports",
-        "os_nping",
-        "vuln_gobuster",
-        "vuln_nmap_safe",
-        "port_pnscan",
-        "port_zmap",
-        "port_maimon",
-        "icmp_fping",
-        "icmp_t50",
-    ),
+    *("os_nmap_ports", "os_nping", "vuln_gobuster", "vuln_nmap_safe", "port_pnscan", "port_zmap", "icmp_fping", "icmp_t50"),
     *("syn_hping", "syn_trafgen", "udp_hping", "udp_t50", "dns_resperf", "dns_perf_any", "slow_read", "slow_headers_tls"),
     *("dict_patator_ftp", "dict_nmap_ssh"),
 ]

@@ -265,9 +265,3 @@ def port_pnscan(f: Field) -> Run:
 def port_zmap(f: Field) -> Run:
     command = f"zmap -q -p {f.rng.choice([80, 1883])} -i eth0 -G {f.mac('iot')} -S {f.at('att')} -r 60 -c 1 -b /dev/null -o /dev/null {f.range()}"
     return "zmap", command, [f.range()], 10
-
-
-@mode("Port Scan", "demo")
-def port_maimon(f: Field) -> Run:
-    v = f.at("web")
-    return "nmap -sA", f"nmap -n -Pn -sA -p 1-{f.rng.randint(300, 700)} --max-rate 150 {v}", [v], 9

@@ -73,7 +73,9 @@ WORDS = [
 
 
 def _content(name: str, size: int, rng: random.Random, small: bool) -> bytes:
-    if small or name.endswith((".html", ".txt")):
+    if small:
+        return ((" ".join(rng.choices(WORDS, k=30)) + "\n").encode() * (size // 100 + 1))[:size]
+    if name.endswith((".html", ".txt")):
         return " ".join(rng.choices(WORDS, k=size // 5 + 1)).encode()[:size]
     return rng.randbytes(size)
 
