@@ -30,6 +30,9 @@ SEVERITY_NAMES = {21: "low", 47: "medium", 73: "high", 99: "critical"}
 MAX_ITEMS = 12
 """Rows of any list inside one panel."""
 
+MIN_FULL_BAR = 0.01
+"""Concepts that all weigh less than this get short bars: the longest of nothing must not look like much."""
+
 Document = dict[str, Any]
 
 
@@ -224,7 +227,7 @@ def _classes(document: Document) -> list[Item]:
 
 def _concepts(concepts: list[Document]) -> list[Item]:
     rows = [(_text(c, "name"), _number(c, "weight")) for c in concepts[:MAX_ITEMS]]
-    most = max((abs(weight) for _, weight in rows), default=0.0) or 1.0
+    most = max([MIN_FULL_BAR, *(abs(weight) for _, weight in rows)])
     return [Item(name, f"{weight:+.3f}", _unit(abs(weight) / most), weight < 0) for name, weight in rows]
 
 

@@ -27,6 +27,8 @@ PIPE_COLUMNS = 160
 WIDE_COLUMNS = 120
 """From this width on each thing has a column of its own."""
 TOP_CONCEPTS = 3
+SHOWN_WEIGHT = 0.0005
+"""Smaller weights would be shown as zero."""
 
 
 class Episodes:
@@ -165,7 +167,7 @@ def _extent(alert: Alert) -> Text:
 
 def _concepts(alert: Alert) -> list[str]:
     """The concepts that spoke for the mission, with what their removal takes from its probability."""
-    found = sorted((c for c in alert.concepts if c.weight > 0), key=lambda c: -c.weight)[:TOP_CONCEPTS]
+    found = sorted((c for c in alert.concepts if c.weight >= SHOWN_WEIGHT), key=lambda c: -c.weight)[:TOP_CONCEPTS]
     return [f"{printable(c.name, 24)} {c.weight:+.3f}" for c in found] or ["none alone"]
 
 

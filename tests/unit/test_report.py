@@ -16,7 +16,7 @@ from factories import SENSOR, alert, episode, flow, packet
 from packetclip_sensor import drawing, report
 from packetclip_sensor.documents import document
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.records import Alert, Evidence
+from packetclip_sensor.records import Alert, Concept, Evidence
 
 HOSTILE = "\"'><script>document.title='owned'</script><img src=x onerror=alert(1)>{{ 7*7 }}</style><svg onload=alert(1)>"
 ALLOWED_ATTRIBUTES = re.compile(
@@ -217,6 +217,12 @@ def test_the_timeline_has_a_bar_per_episode_inside_its_width() -> None:
 def test_only_a_technique_becomes_an_address(wrong: str) -> None:
     assert drawing.technique_address(wrong) == ""
     assert drawing.technique_address("T1046") == "https://attack.mitre.org/techniques/T1046/"
+
+
+def test_small_weights_have_short_bars() -> None:
+    page = made(alert(concepts=(Concept("flood", 0.005, 1), Concept("burst", -0.0025, 1))))
+    assert '<rect class="for" width="80.0"' in page
+    assert '<rect class="against" width="40.0"' in page
 
 
 def test_an_unknown_mission_is_shown_on_its_own_colour() -> None:

@@ -67,6 +67,12 @@ def test_markup_and_control_characters_are_shown_and_not_obeyed(monkeypatch: pyt
     assert "\x1b" not in text
 
 
+def test_concepts_that_weigh_nothing_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = printed(alert(concepts=(Concept("flood", 0.0004, 1), Concept("handshake", -0.2, 1))), monkeypatch=monkeypatch)
+    assert "none alone" in text
+    assert "flood" not in text
+
+
 def test_without_alerts_there_are_only_totals(monkeypatch: pytest.MonkeyPatch) -> None:
     text = printed(monkeypatch=monkeypatch, packets=3)
     assert text == "3 packets and 0 flows in 2 captures: 0 episodes, 0 documents -> alerts.ndjson\n"
