@@ -86,7 +86,12 @@ def icmp_ping_three(f: Field) -> Run:
 @mode("ICMP Flood", "demo", spoofed=True)
 def icmp_t50(f: Field) -> Run:
     v = f.at("web")
-    return "t50 ICMP", f"timeout 0.08 t50 {v} --protocol ICMP --flood --shuffle 2>&1 | tail -3 || true", [v], 6
+    return (
+        "t50 ICMP",
+        f"for i in 1 2 3; do t50 {v} --protocol ICMP --threshold {f.rng.randint(400, 600)}; sleep 0.8; done",
+        [v],
+        6,
+    )
 
 
 @mode("ICMP Flood", "demo")
@@ -245,7 +250,7 @@ def udp_t50(f: Field) -> Run:
     v = f.at("files")
     return (
         "t50 UDP",
-        f"timeout 0.08 t50 {v} --protocol UDP --flood --dport {f.rng.randint(1000, 60000)} 2>&1 | tail -3 || true",
+        f"for i in 1 2 3; do t50 {v} --protocol UDP --threshold 500 --dport {f.rng.randint(1000, 60000)}; sleep 0.8; done",
         [v],
         6,
     )
