@@ -165,9 +165,14 @@ def replay(
     episodes = Episodes()
     to_stdout = settings.sink.ndjson is None and settings.sink.elasticsearch is None
     with _sigterm_as_interrupt(), progress(len(units)) as shown:
-        counters = pipeline.replay(_opened(units, shown.unit), settings, on_alert=episodes.add, on_packets=shown.packets)
+
+        def begin(name: str) -> None:
+            shown.unit(name)
+            episodes.begin(name)
+
+        counters = pipeline.replay(_opened(units, begin), settings, on_alert=episodes.add, on_packets=shown.packets)
     where = elasticsearch or (str(settings.sink.ndjson.path) if settings.sink.ndjson else "")
-    summary(episodes, counters, units=len(units), where=where, file=sys.stderr if to_stdout else sys.stdout)
+    summary(episodes, counters, where=where, file=sys.stderr if to_stdout else sys.stdout)
 
 
 @app.command()

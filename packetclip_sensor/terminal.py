@@ -27,21 +27,36 @@ PIPE_COLUMNS = 160
 WIDE_COLUMNS = 120
 """From this width on each thing has a column of its own."""
 TOP_CONCEPTS = 3
+LISTED_CAPTURES = 20
 SHOWN_WEIGHT = 0.0005
 """Smaller weights would be shown as zero."""
 
 
 class Episodes:
-    """The newest alert of every episode, in the order in which the episodes opened."""
+    """The newest alert of every episode, by capture and in the order in which the episodes opened."""
 
     def __init__(self) -> None:
-        self.alerts: dict[str, Alert] = {}
+        self.captures: dict[str, dict[str, Alert]] = {}
         self.documents = 0
+        self._here: dict[str, Alert] = {}
+
+    def begin(self, capture: str) -> None:
+        """What is added from now on comes from `capture`."""
+        self._here = self.captures.setdefault(capture, {})
 
     def add(self, alert: Alert) -> None:
         """Take in one alert; a later one of the same episode replaces the earlier."""
-        self.alerts[alert.episode.id] = alert
+        self._here[alert.episode.id] = alert
         self.documents += 1
+
+    def __len__(self) -> int:
+        return sum(map(len, self.captures.values()))
+
+    def rows(self) -> Iterator[tuple[str, Alert]]:
+        """Capture and alert of every episode, each capture's in the order of their first packets."""
+        for capture, alerts in self.captures.items():
+            for alert in sorted(alerts.values(), key=lambda a: a.episode.first):
+                yield capture, alert
 
 
 class Shown:
@@ -84,19 +99,26 @@ def progress(units: int) -> Iterator[Shown]:
         yield Shown(bar, bar.add_task("", total=units, unit="", packets=0))
 
 
-def summary(episodes: Episodes, counters: Counters, *, units: int, where: str, file: TextIO) -> None:
+def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO) -> None:
     """Print the table of episodes, if there are any, and the totals."""
     console = console_for(file)
-    if episodes.alerts:
+
+    def say(words: str) -> None:
+        console.print(Text(words), soft_wrap=True)
+
+    if len(episodes):
         console.print(table(episodes, console.width))
-    read = f"{_count(counters.packets, 'packet')} and {_count(counters.flows, 'flow')} in {_count(units, 'capture')}"
-    told = f"{_count(len(episodes.alerts), 'episode')}, {_count(episodes.documents, 'document')}"
-    console.print(Text(f"{read}: {told}{' -> ' + where if where else ''}"), soft_wrap=True)
+    quiet = [printable(name, 60) for name, alerts in episodes.captures.items() if not alerts]
+    if len(episodes) and quiet:
+        say(f"No alert in {', '.join(quiet) if len(quiet) <= LISTED_CAPTURES else _count(len(quiet), 'other capture')}")
+    read = f"{_count(counters.packets, 'packet')} and {_count(counters.flows, 'flow')}"
+    told = f"{_count(len(episodes), 'episode')}, {_count(episodes.documents, 'document')}"
+    say(f"{read} in {_count(len(episodes.captures), 'capture')}: {told}{' -> ' + where if where else ''}")
     if counters.alerts_duplicate:
-        console.print(Text(f"{_count(counters.alerts_duplicate, 'document')} had been written before"), soft_wrap=True)
+        say(f"{_count(counters.alerts_duplicate, 'document')} had been written before")
     if counters.rejects:
         remedy = "`rejects_path` in the configuration names a file that gets them with the reason"
-        console.print(Text(f"{_count(counters.rejects, 'line')} could not be read; {remedy}"), soft_wrap=True)
+        say(f"{_count(counters.rejects, 'line')} could not be read; {remedy}")
 
 
 def console_for(file: TextIO) -> Console:
@@ -123,7 +145,7 @@ def table(episodes: Episodes, columns: int) -> Table:
     else:
         made.add_column("Source → destination, what happened, top concepts", ratio=1, overflow="fold")
     day = ""
-    for alert in sorted(episodes.alerts.values(), key=lambda a: a.episode.first):
+    for capture, alert in episodes.rows():
         when = datetime.fromtimestamp(alert.episode.first, UTC)
         style = MISSION_STYLE.get(alert.mission, "")
         cells = [
@@ -131,7 +153,7 @@ def table(episodes: Episodes, columns: int) -> Table:
             Text(printable(alert.mission, 20), style=f"bold {style}") + Text(f"\n{printable(alert.klass, 20)}", style="default"),
             Text(f"{min(alert.episode.peak, 0.999):.3f}"),
         ]
-        reason = Text(printable(alert.reason, 1000) + " ") + _extent(alert)
+        reason = Text(printable(alert.reason, 1000) + " ") + _extent(alert, capture if len(episodes.captures) > 1 else "")
         concepts = _concepts(alert)
         if wide:
             source, destination = _ends(alert)
@@ -155,8 +177,8 @@ def _ends(alert: Alert) -> list[str]:
     return sides
 
 
-def _extent(alert: Alert) -> Text:
-    """The whole episode, of which the reason tells one window."""
+def _extent(alert: Alert, capture: str) -> Text:
+    """The whole episode, of which the reason tells one window, and where it was read."""
     episode = alert.episode
     seconds = max(0.0, episode.last - episode.first)
     words = "1 window" if episode.verdicts == 1 else f"{episode.verdicts:,} windows"

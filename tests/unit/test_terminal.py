@@ -18,10 +18,12 @@ def printed(*alerts: Alert, columns: int | None = None, monkeypatch: pytest.Monk
     else:
         monkeypatch.setenv("COLUMNS", str(columns))
     episodes = Episodes()
+    for capture in ("quiet", "loud"):
+        episodes.begin(capture)
     for one in alerts:
         episodes.add(one)
     file = io.StringIO()
-    summary(episodes, Counters(**counts), units=2, where="alerts.ndjson", file=file)
+    summary(episodes, Counters(**counts), where="alerts.ndjson", file=file)
     return file.getvalue()
 
 
@@ -34,7 +36,8 @@ def test_an_episode_is_one_row_with_its_newest_state(monkeypatch: pytest.MonkeyP
     closed = alert(id="a2", state="close", episode=episode(verdicts=7, packets=1234))
     text = printed(alert(), closed, monkeypatch=monkeypatch, packets=2000, flows=1)
     assert text.count("SYN Flood") == 1
-    assert "windows, 1,234 packets, 1.5 s]" in words(text)
+    assert "1,234 packets, 1.5 s, in loud]" in words(text)
+    assert "No alert in quiet\n" in text
     assert "so far" not in text
     assert text.endswith("2,000 packets and 1 flow in 2 captures: 1 episode, 2 documents -> alerts.ndjson\n")
 
@@ -65,6 +68,15 @@ def test_markup_and_control_characters_are_shown_and_not_obeyed(monkeypatch: pyt
     text = printed(alert(reason="[bold red]x[/] \x1b[31m\x07"), monkeypatch=monkeypatch)
     assert "[bold red]x[/] \\x1b[31m\\x07" in text
     assert "\x1b" not in text
+
+
+def test_the_same_id_in_two_captures_is_two_rows() -> None:
+    episodes = Episodes()
+    for capture in ("one", "two"):
+        episodes.begin(capture)
+        episodes.add(alert())
+    assert [capture for capture, _ in episodes.rows()] == ["one", "two"]
+    assert len(episodes) == 2
 
 
 def test_concepts_that_weigh_nothing_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
