@@ -181,10 +181,10 @@ def _extent(alert: Alert, capture: str) -> Text:
     """The whole episode, of which the reason tells one window, and where it was read."""
     episode = alert.episode
     seconds = max(0.0, episode.last - episode.first)
-    words = "1 window" if episode.verdicts == 1 else f"{episode.verdicts:,} windows"
-    return Text(
-        f"[{'so far ' if alert.state != 'close' else ''}{words}, {episode.packets:,} packets, {seconds:.1f} s]", style="dim"
-    )
+    parts = [_count(episode.verdicts, "window"), _count(episode.packets, "packet"), f"{seconds:.1f} s"]
+    if capture:
+        parts.append(f"in {printable(capture, 60)}")
+    return Text(f"[{'so far ' if alert.state != 'close' else ''}{', '.join(parts)}]", style="dim")
 
 
 def _concepts(alert: Alert) -> list[str]:
