@@ -151,6 +151,7 @@ def write(
     *,
     label: str | None = None,
     most_per_unit: int | None = None,
+    period_s: float = 1.0,
     counters: Counters | None = None,
     progress: Callable[[str, int], None] | None = None,
 ) -> int:
@@ -159,13 +160,16 @@ def write(
     Args:
         label: label of every window of a unit without a labels file; None leaves it empty.
         most_per_unit: keep at most so many windows of each label in a unit, spread evenly over its time.
+        period_s: cut windows at the end of each such period instead of each second, see `windows`.
     """
     counters = counters or Counters()
     total = 0
     form = schema(window)
     with pq.ParquetWriter(out, form, compression="zstd") as writer:
         for name, batches, labels in units:
-            rows = _thin(list(_unit(name, windows(batches, window, counters), window, labels, label)), most_per_unit)
+            rows = _thin(
+                list(_unit(name, windows(batches, window, counters, period_s=period_s), window, labels, label)), most_per_unit
+            )
             for start in range(0, len(rows), 1024):
                 block = [make() for _, make in rows[start : start + 1024]]
                 writer.write_table(pa.Table.from_pylist(block, schema=form))
@@ -219,7 +223,7 @@ def _row(name: str, w: Windows, i: int, picked: np.ndarray, window: Window, labe
     toks[window.packets - len(picked) :] = tokens.tokenize(part.data, part.captured, head)
     return {
         "capture": name,
-        "second": int(w.second[i]),
+        "second": int(packets[-1].ts),
         "view": VIEWS[int(w.view[i])],
         "sources": sorted({p.orig_h for p in packets}),
         "destinations": sorted({p.resp_h for p in packets}),

@@ -110,8 +110,8 @@ class Columns:
         return Columns(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Columns)))
 
 
-def columns(packets: list[Packet], latest: int = 0) -> Columns:
-    """Turn records into columns; `latest` is the highest second seen before."""
+def columns(packets: list[Packet], latest: int = 0, period_s: float = 1.0) -> Columns:
+    """Turn records into columns; `latest` is the highest second (or period) seen before."""
     data, captured = tokens.rows([p.data for p in packets])
     size = np.array([p.size_bytes for p in packets], np.int64)
     head = tokens.headers(data, captured, size)
@@ -121,7 +121,9 @@ def columns(packets: list[Packet], latest: int = 0) -> Columns:
     return Columns(
         record=record,
         ts=ts,
-        second=np.maximum.accumulate(np.maximum(np.floor(ts).astype(np.int64), latest)) if len(ts) else ts.astype(np.int64),
+        second=np.maximum.accumulate(np.maximum(np.floor(ts / period_s).astype(np.int64), latest))
+        if len(ts)
+        else ts.astype(np.int64),
         uid=np.array([hash(p.uid) for p in packets], np.int64),
         orig_h=np.array([hash(p.orig_h) for p in packets], np.int64),
         resp_h=np.array([hash(p.resp_h) for p in packets], np.int64),
@@ -206,6 +208,7 @@ def windows(
     max_rows: int = 150_000,
     quiet_s: float = 1.5,
     clock: Callable[[], float] = time.monotonic,
+    period_s: float = 1.0,
 ) -> Iterator[Windows]:
     """Group packets into windows and give out those of every second that is over.
 
@@ -215,6 +218,8 @@ def windows(
     Args:
         judged: seconds up to this one were judged before a restart; they rebuild windows but are not given out again.
         max_rows: packets held at most; beyond it the oldest are let go and counted in `counters.evicted`.
+        period_s: judge at the end of each period of this length. The sensor's second is the default; training cuts finer to see an
+            attack at more of its moments, and `Windows.second` then counts periods.
     """
     table = columns([])
     held = [np.empty(0, np.int64) for _ in VIEWS]
@@ -223,9 +228,9 @@ def windows(
     last_packet = clock()
     for batch in batches:
         if batch.packets:
-            fresh = columns(batch.packets, max(latest, over + 1))
+            fresh = columns(batch.packets, max(latest, over + 1), period_s)
             marks.append((latest, batch.start))
-            counters.late_packets += int((np.floor(fresh.ts) < fresh.second).sum())
+            counters.late_packets += int((np.floor(fresh.ts / period_s) < fresh.second).sum())
             latest, last_packet = int(fresh.second[-1]), clock()
             table = Columns.join([table, fresh])
             unjudged += len(fresh)

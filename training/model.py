@@ -316,7 +316,9 @@ class PacketClip(nn.Module):
         held = (~padding).to(sensor.dtype)[:, :, None]
         return F.normalize((sensor * held).sum(1) / held.sum(1).clamp(min=1), dim=-1)
 
-    def reason(self, sensor: Tensor, padding: Tensor, keep: Tensor | None = None, *, last: bool = False) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def reason(
+        self, sensor: Tensor, padding: Tensor, keep: Tensor | None = None, *, last: bool = False
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Graphs, then time.
 
         Args:

