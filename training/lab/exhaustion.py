@@ -69,7 +69,7 @@ def slow_read(f: Field) -> Run:
 
 @mode("Slowloris", "demo")
 def slow_headers_tls(f: Field) -> Run:
-    command = f"slowhttptest -H -c {f.rng.randint(60, 120)} -r 30 -i 2 -x 40 -l 11 -u https://{f.at('web')}/ -p 3"
+    command = f"slowhttptest -H -c {f.rng.randint(40, 60)} -r 30 -i 2 -x 40 -l 11 -u https://{f.at('web')}/ -p 3"
     return "slowhttptest -H, TLS", command, [f.at("web")], 14
 
 
