@@ -171,7 +171,7 @@ def replay(
             episodes.begin(name)
 
         counters = pipeline.replay(_opened(units, begin), settings, on_alert=episodes.add, on_packets=shown.packets)
-    where = elasticsearch or (str(settings.sink.ndjson.path) if settings.sink.ndjson else "")
+    where = elasticsearch or (os.path.relpath(settings.sink.ndjson.path) if settings.sink.ndjson else "")
     summary(episodes, counters, where=where, file=sys.stderr if to_stdout else sys.stdout)
 
 

@@ -114,6 +114,8 @@ def read(path: Path) -> list[Document]:
                     found.append(document)
     except OSError as err:
         raise LogFormatError(f"{path}: cannot be read: {err.strerror}; give a file that replay or run wrote") from err
+    if not found and path.stat().st_size == 0:
+        raise LogFormatError(f"{path}: is empty: there was no alert, so there is nothing to show")
     if not found:
         raise LogFormatError(f"{path}: holds no alert document; `packetclip replay PATH --out {path}` writes them")
     return found

@@ -150,7 +150,7 @@ def test_replay_tells_its_totals_and_a_second_one_writes_nothing_new(
     assert main(["replay", "all"]) == 0
     out, err = told(capsys)
     assert out[-1].startswith("300 packets and 0 flows in 2 captures: ")
-    assert out[-1].endswith("-> alerts.ndjson") or out[-1].endswith(f"-> {tmp_path / 'alerts.ndjson'}")
+    assert out[-1].endswith(" -> alerts.ndjson")
     assert err == []
     written = Path("alerts.ndjson").read_bytes()
     assert main(["replay", "all"]) == 0

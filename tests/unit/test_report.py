@@ -144,7 +144,8 @@ def test_five_thousand_episodes_make_a_page() -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "holds no alert document"),
+        (b"", "is empty: there was no alert"),
+        (b"\n", "holds no alert document"),
         (b'{"a": 1}\n', "holds no alert document"),
         (b'{"packetclip": {}}\nnot json\n', ":2: not a JSON line"),
         (b"\xff\xfe\n", ":1: not a JSON line"),
