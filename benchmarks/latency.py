@@ -1,9 +1,10 @@
-"""Packet to searchable alert: Zeek reads a flood at its own pace, the sensor follows its log, Elasticsearch is asked until it answers.
+"""Packet to searchable alert: Zeek reads a flood at its own pace, the sensor follows its log, Elasticsearch is asked until it
+answers.
 
     python -m benchmarks.latency --elasticsearch http://127.0.0.1:9200 [--runs 3] [CAPTURE_FOLDER ...]
 
-Zeek runs with --pseudo-realtime on the recorded floods of tests/data. The clock of a run starts with the flood's first packet: Zeek
-prints wall and network time at its first packet, and the flood's first packet comes as much later as the capture says.
+Zeek runs with --pseudo-realtime on the recorded floods of tests/data. The clock of a run starts with the flood's first packet:
+Zeek prints wall and network time at its first packet, and the flood's first packet comes as much later as the capture says.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def first_packet(folder: Path) -> float:
 
 
 def measure(folder: Path, url: str, zeek: Path) -> float | None:
-    """Seconds from the flood's first packet to the first alert that a search finds; None if none came in 30 s after Zeek's end."""
+    """Seconds from the flood's first packet to the first alert that a search finds; None if none came in 30 s after Zeek's
+    end."""
     namespace = "latency" + uuid.uuid4().hex[:8]
     index = f"logs-packetclip.alert-{namespace}"
     with tempfile.TemporaryDirectory() as work, Elasticsearch(url) as client:
@@ -63,7 +65,8 @@ def measure(folder: Path, url: str, zeek: Path) -> float | None:
         pcap.write_bytes(gzip.decompress((folder / "capture.pcap.gz").read_bytes()))
         config = Path(work, "sensor.yaml")
         config.write_text(
-            f"logs: ['{logs}']\nstate_dir: '{work}/state'\nnamespace: {namespace}\nsink: {{elasticsearch: {{hosts: ['{url}']}}}}\n"
+            f"logs: ['{logs}']\nstate_dir: '{work}/state'\nnamespace: {namespace}\n"
+            f"sink: {{elasticsearch: {{hosts: ['{url}']}}}}\n"
         )
         sensor = subprocess.Popen(
             [sys.executable, "-m", "packetclip_sensor.cli", "run", "--config", str(config)], stderr=subprocess.DEVNULL

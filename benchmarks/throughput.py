@@ -2,8 +2,8 @@
 
     python -m benchmarks.throughput [LOG_FOLDER ...] [--repeat 3]
 
-Default input: the recorded traffic in tests/data, all captures one after the other. Each stage is a generator; its own time is the time
-spent in it less the time spent in the stage before it, all in one run, so the parts add up to the whole.
+Default input: the recorded traffic in tests/data, all captures one after the other. Each stage is a generator; its own time is
+the time spent in it less the time spent in the stage before it, all in one run, so the parts add up to the whole.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ def main() -> None:
         out.unlink(missing_ok=True)
     seconds = time.perf_counter() - started
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{counters.packets:,} packets of {len(folders)} captures, {args.repeat} passes, one core of {platform.processor() or platform.machine()}"
-    )
+    print(f"{counters.packets:,} packets of {len(folders)} captures, {args.repeat} passes, one core of {platform.machine()}")
     print(f"{counters.windows:,} windows, {counters.encoded_rows:,} rows encoded, {counters.alerts_written} documents")
     before = 0.0
     print(f"{'stage':12} {'seconds':>9} {'packets/s':>12} {'share':>7}")

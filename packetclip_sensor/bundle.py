@@ -1,7 +1,7 @@
 """Opens and checks the model bundle: six files, each known by its hash, and nothing that could run code.
 
-`manifest.json` names the version, the SHA-256 of every other file, token and window settings, classes, thresholds, what it was trained
-on and how it measured. A wrong hash, a missing file or an unknown format version is refused before a packet is read.
+`manifest.json` names the version, the SHA-256 of every other file, token and window settings, classes, thresholds, what it was
+trained on and how it measured. A wrong hash, a missing file or an unknown format version is refused before a packet is read.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ class Bundle:
             ]
         except Exception as err:  # onnxruntime raises classes of its own, numpy ValueError, KeyError or BadZipFile
             raise ModelBundleError(f"model bundle {path}: {err}; {REMEDY}") from err
-        return Bundle(path, manifest, *sessions, graphs, texts, text_embeddings, class_embeddings, logit_scale)
+        return Bundle(
+            path, manifest, sessions[0], sessions[1], sessions[2], graphs, texts, text_embeddings, class_embeddings, logit_scale
+        )
 
 
 def _manifest(path: Path) -> Manifest:
@@ -148,7 +150,8 @@ def _checked(path: Path, name: str, manifest: Manifest) -> bytes:
     found = hashlib.sha256(content).hexdigest()
     if found != manifest.sha256.get(name):
         raise ModelBundleError(
-            f"model bundle {path}: {name} has SHA-256 {found[:12]}..., the manifest says {str(manifest.sha256.get(name))[:12]}...; "
+            f"model bundle {path}: {name} has SHA-256 {found[:12]}..., the manifest says "
+            f"{str(manifest.sha256.get(name))[:12]}...; "
             f"the file was changed or cut, {REMEDY}"
         )
     return content

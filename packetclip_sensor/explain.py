@@ -1,8 +1,9 @@
 """Events to alerts with their reasons: weights measured by leaving things out, shares exact, sentences made only from fields.
 
-A concept's weight is what the mission's probability loses when that concept sends no message; a packet's weight, what it loses when
-the window is judged without that packet. All of an alert's occlusions run as one batch. A path's share is the part of the message
-arriving at the mission's embedding node that came along it: messages are sums before the activation, so shares are exact and sum to 1.
+A concept's weight is what the mission's probability loses when that concept sends no message; a packet's weight, what it loses
+when the window is judged without that packet. All of an alert's occlusions run as one batch. A path's share is the part of the
+message arriving at the mission's embedding node that came along it: messages are sums before the activation, so shares are exact
+and sum to 1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Windows to verdicts: each distinct packet row is encoded once, each distinct window reasoned about once.
 
-The encoder's cost is the sensor's cost, so its results are kept: a row of tokens that was seen lately comes from a table. Windows of
-different views that hold the same packets are judged once and told apart only afterwards.
+The encoder's cost is the sensor's cost, so its results are kept: a row of tokens that was seen lately comes from a table. Windows
+of different views that hold the same packets are judged once and told apart only afterwards.
 """
 
 from __future__ import annotations

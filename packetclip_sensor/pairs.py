@@ -86,15 +86,16 @@ class Labels:
                 return interval
         return None
 
-    def _is_spoofed(self, host: str) -> bool:
-        """A stranger to the capture: a forged source, or the one that the victim's answer goes to."""
-        return host not in self._hosts and not _is_group(host)
+    def _is_spoofed(self, host: str, *, answer: bool) -> bool:
+        """A stranger to the capture: a forged source (of any kind of address), or the one host that the victim's answer goes
+        to."""
+        return host not in self._hosts and not (answer and _is_group(host))
 
     def _endpoints_match(self, i: int, orig_h: str, resp_h: str) -> bool:
         interval = self._intervals[i]
         for a, b in ((orig_h, resp_h), (resp_h, orig_h)):
             if _among(b, interval.victim) and (
-                _among(a, interval.attacker) or ("spoofed" in interval.attacker and self._is_spoofed(a))
+                _among(a, interval.attacker) or ("spoofed" in interval.attacker and self._is_spoofed(a, answer=a == resp_h))
             ):
                 return True
         return False

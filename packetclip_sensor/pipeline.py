@@ -68,7 +68,8 @@ def replay(
     on_packets: Callable[[int], None] | None = None,
     counters: Counters | None = None,
 ) -> Counters:
-    """Read finished logs, each unit (the logs of one deployment or capture) for itself, through the same stages into the same sink."""
+    """Read finished logs, each unit (the logs of one deployment or capture) for itself, through the same stages into the same
+    sink."""
     counters = counters or Counters()
     bundle = Bundle.open(config.model_path)
     rejects = Rejects(config.rejects_path)

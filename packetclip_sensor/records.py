@@ -232,7 +232,8 @@ class Episode(msgspec.Struct):
     peak: float
     """Highest probability so far."""
     scope: str
-    """pair (one source, one destination), source (one source, many destinations) or destination (many sources, one destination)."""
+    """pair (one source, one destination), source (one source, many destinations) or destination (many sources, one
+    destination)."""
     explanation: Explanation | None = None
     """Of the verdict that was last reported."""
     flow: Flow | None = None

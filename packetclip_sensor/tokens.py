@@ -185,7 +185,8 @@ def _scatter_rows(mask: Bools, picked: Ints, at: Ints, start: int, end: int) -> 
 
 
 def tokenize(data: Bytes, captured: Ints, head: Headers, *, ports: bool = True) -> Tokens:
-    """Bytes to tokens: (n, width) uint16 below VOCABULARY, with place fields as MASK and everything past the packet's end as PAD."""
+    """Bytes to tokens: (n, width) uint16 below VOCABULARY, with place fields as MASK and everything past the packet's end as
+    PAD."""
     tokens: Tokens = data.astype(np.uint16)
     tokens[place_mask(data, head, ports=ports)] = MASK
     tokens[np.arange(data.shape[1])[None, :] >= captured[:, None]] = PAD

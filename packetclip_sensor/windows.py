@@ -1,9 +1,10 @@
 """Packets to streams and windows, judged at whole seconds of event time.
 
-A stream is one view of the traffic (a host pair, all that a source starts, all that a destination receives); its window is its last
-A packets not older than T seconds, and is judged at the end of each whole second in which the stream saw a packet. The state between
-two batches is nothing but the packets that may still stand in a later window, as columns, and one array of row numbers per view: a
-sort groups a batch by stream, so no work is done per packet in Python, and re-reading the last T seconds rebuilds it exactly.
+A stream is one view of the traffic (a host pair, all that a source starts, all that a destination receives); its window is its
+last A packets not older than T seconds, and is judged at the end of each whole second in which the stream saw a packet. The state
+between two batches is nothing but the packets that may still stand in a later window, as columns, and one array of row numbers
+per view: a sort groups a batch by stream, so no work is done per packet in Python, and re-reading the last T seconds rebuilds it
+exactly.
 """
 
 from __future__ import annotations
@@ -212,14 +213,14 @@ def windows(
 ) -> Iterator[Windows]:
     """Group packets into windows and give out those of every second that is over.
 
-    A second is over when a packet of a later one is read, when input has ended, or when no packet has come for `quiet_s` by `clock`;
-    a packet that comes later still is judged in the next second, never lost.
+    A second is over when a packet of a later one is read, when input has ended, or when no packet has come for `quiet_s` by
+    `clock`; a packet that comes later still is judged in the next second, never lost.
 
     Args:
         judged: seconds up to this one were judged before a restart; they rebuild windows but are not given out again.
         max_rows: packets held at most; beyond it the oldest are let go and counted in `counters.evicted`.
-        period_s: judge at the end of each period of this length. The sensor's second is the default; training cuts finer to see an
-            attack at more of its moments, and `Windows.second` then counts periods.
+        period_s: judge at the end of each period of this length. The sensor's second is the default; training cuts finer to
+            see an attack at more of its moments, and `Windows.second` then counts periods.
     """
     table = columns([])
     held = [np.empty(0, np.int64) for _ in VIEWS]

@@ -43,7 +43,8 @@ class ModelConfig:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, written out so that its ONNX form takes any batch size (Vaswani et al. 2017, arXiv:1706.03762)."""
+    """Multi-head self-attention, written out so that its ONNX form takes any batch size (Vaswani et al. 2017,
+    arXiv:1706.03762)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -129,9 +130,9 @@ class SensorNode(nn.Module):
 class MissionGraph(nn.Module):
     """One mission's graph: sensor -> key -> associated (N rounds) -> embedding node, one strict level a layer.
 
-    Layer l transforms every node, h = W x + b (eq. 6); a node of level l becomes ELU(BN(h_v * mean of its parents' h)) (eq. 7, with
-    the activation after the mean as in MissionGNN's code, so that an edge's share of the message is exact). A node that gets no
-    message in a layer keeps its own h; read literally, eq. 7 would erase every associated concept in layer 1.
+    Layer l transforms every node, h = W x + b (eq. 6); a node of level l becomes ELU(BN(h_v * mean of its parents' h)) (eq. 7,
+    with the activation after the mean as in MissionGNN's code, so that an edge's share of the message is exact). A node that gets
+    no message in a layer keeps its own h; read literally, eq. 7 would erase every associated concept in layer 1.
     """
 
     def __init__(self, graph: Graph, config: ModelConfig) -> None:
@@ -212,7 +213,8 @@ def _affine(function: Callable[[Tensor], Tensor], inputs: int) -> nn.Linear:
 
 
 class FoldedGraph(nn.Module):
-    """A trained MissionGraph as a chain of linear layers and ELU: between two activations all is affine once the concepts are fixed.
+    """A trained MissionGraph as a chain of linear layers and ELU: between two activations all is affine once the concepts are
+    fixed.
 
     Equal to MissionGraph in evaluation mode without occlusion, and several times as fast; the sensor judges with it.
     """
@@ -324,8 +326,8 @@ class PacketClip(nn.Module):
         Args:
             sensor: (B, A, D). padding: (B, A) bool. keep: (B or 1, C), 0 occludes a concept.
         Returns:
-            (B, A, M+1) logits; for each graph and level (B, A, n, H) sent states, and for each graph what arrives at its embedding node
-            (while training, of the real packets only).
+            (B, A, M+1) logits; for each graph and level (B, A, n, H) sent states, and for each graph what arrives at its
+            embedding node (while training, of the real packets only).
         """
         concepts = self.encode_text(self.concepts).split(self.sizes)
         kept = None if keep is None else keep.split(self.sizes, dim=1)

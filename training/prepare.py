@@ -2,8 +2,8 @@
 
     python -m training.prepare --lab lab/logs --captures CAPTURES --out runs/pairs
 
-A manifest is a CSV with the columns file, label and use; only rows with the use "train or test" are taken. Captures that are held back for
-testing by source are named with --without.
+A manifest is a CSV with the columns file, label and use; only rows with the use "train or test" are taken. Captures that are held
+back for testing by source are named with --without.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     python -m training.train --pairs runs/pairs/*.parquet --out packetclip_sensor/model
 
-Reads top to bottom. Every figure it prints goes into `metrics` of the bundle's manifest, with the captures that it was measured on.
+Reads top to bottom. Every figure it prints goes into `metrics` of the bundle's manifest, with the captures that it was measured
+on.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from training.losses import contrastive_loss, reasoner_loss
 from training.model import ModelConfig, PacketClip
 
 BYTE_DROPOUT = 0.3
-"""Share of training windows that see no byte at all: relations must carry a verdict alone, since bytes learn the place they come from."""
+"""Share of training windows that see no byte at all: relations must carry a verdict alone, since bytes learn the place they come
+from."""
 TTL_AT = {4: 8, 6: 7}
 """Offset of the hop limit by IP version: it tells the place, so it is masked by chance in training."""
 

@@ -37,7 +37,9 @@ def test_one_flipped_bit_is_refused(bundle: Path, name: str) -> None:
     content = bytearray((bundle / name).read_bytes())
     content[len(content) // 2] ^= 1
     (bundle / name).write_bytes(content)
-    with pytest.raises(ModelBundleError, match=rf"{name} has SHA-256 .* the manifest says .* the file was changed or cut, install"):
+    with pytest.raises(
+        ModelBundleError, match=rf"{name} has SHA-256 .* the manifest says .* the file was changed or cut, install"
+    ):
         Bundle.open(bundle)
 
 
@@ -54,7 +56,10 @@ def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
         (lambda p: change(p, "format", 99), "format 99, this sensor reads format 1"),
         (lambda p: change(p, "relations", ["one"]), r"relations is \['one'\], this sensor has"),
         (lambda p: change(p, "classes", []), r"classes is \[\], this sensor has"),
-        (lambda p: change(p, "temperature", "hot"), r"manifest.json is not valid: Expected `float`, got `str` - at `\$.temperature`"),
+        (
+            lambda p: change(p, "temperature", "hot"),
+            r"manifest.json is not valid: Expected `float`, got `str` - at `\$.temperature`",
+        ),
         (lambda p: (p / MANIFEST).write_text("{"), "manifest.json is not valid"),
         (lambda p: (p / MANIFEST).write_bytes(b"\xff"), "manifest.json is not valid"),
     ],

@@ -23,7 +23,19 @@ def verdict(
     probability: float = 0.9,
 ) -> Verdict:
     window = tuple(
-        Packet(second + i / 100, f"C{i}", sources[i % len(sources)], 1, destinations[i % len(destinations)], 80, "tcp", True, 1, 40, b"")
+        Packet(
+            second + i / 100,
+            f"C{i}",
+            sources[i % len(sources)],
+            1,
+            destinations[i % len(destinations)],
+            80,
+            "tcp",
+            True,
+            1,
+            40,
+            b"",
+        )
         for i in range(packets)
     )
     return Verdict(second, view, sources, destinations, mission, probability, {mission: probability}, window, EMPTY, EMPTY)
@@ -107,7 +119,9 @@ def test_a_restart_goes_on_with_the_open_episode() -> None:
 
 
 def test_flow_rows_of_the_hosts_are_summed_and_others_left_alone() -> None:
-    mine = Flow(ts=100.0, uid="C1", orig_h="a", orig_p=1, resp_h="b", resp_p=80, proto="tcp", final=True, orig_pkts=5, resp_pkts=2)
+    mine = Flow(
+        ts=100.0, uid="C1", orig_h="a", orig_p=1, resp_h="b", resp_p=80, proto="tcp", final=True, orig_pkts=5, resp_pkts=2
+    )
     other = Flow(ts=100.0, uid="C2", orig_h="x", orig_p=1, resp_h="b", resp_p=80, proto="tcp", final=True, orig_pkts=9)
     events, _ = told([[verdict(100)]], flows=(mine, other))
     assert (events[-1].episode.flows, events[-1].episode.flow_packets) == (1, 7)

@@ -1,0 +1,115 @@
+"""What the sensor says of each labelled capture: alerts of the right mission on the right hosts, and all others.
+
+    python -m training.captures --logs tests/data
+    python -m training.captures --logs runs/captures --manifest CAPTURES/MANIFEST.csv --use "test only"
+
+Runs the shipped pipeline, thresholds and episodes as a user has them. Labels come from each capture's labels.json, or from a
+manifest, where a capture has one label and no known hosts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from packetclip_sensor import pipeline
+from packetclip_sensor.config import Config, NdjsonConfig, PolicyConfig, SinkConfig
+from packetclip_sensor.metrics import Counters
+from packetclip_sensor.pairs import Interval, LabelFile
+from packetclip_sensor.records import CLASS_MISSION, Alert
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A capture and what is in it; no interval means benign."""
+
+    folder: Path
+    intervals: list[Interval]
+
+
+def from_labels(logs: Path) -> list[Truth]:
+    """Every folder below `logs` with a labels.json."""
+    return [
+        Truth(path.parent, msgspec.json.decode(path.read_bytes(), type=LabelFile).intervals)
+        for path in sorted(logs.glob("*/labels.json"))
+    ]
+
+
+def from_manifest(logs: Path, manifest: Path, use: str) -> list[Truth]:
+    """Folders named like the manifest's captures, of the given use; labels outside the ten classes are left out."""
+    out = []
+    with manifest.open(newline="") as file:
+        for row in csv.DictReader(file):
+            folder = logs / Path(row["file"]).name
+            label = row["label"].replace("_", " ").removesuffix(" protocols")
+            if row["use"] == use and label in CLASS_MISSION and folder.is_dir() and any(folder.glob("packetclip_packet.log*")):
+                attack = [] if label == "Benign" else [Interval(label, [], [], 0.0, float("inf"))]
+                out.append(Truth(folder, attack))
+    return out
+
+
+def judge(truth: Truth, config: Config) -> tuple[list[Alert], list[Alert], int]:
+    """(alerts of the right mission on the right hosts, all others, packets) of one capture; only opening documents count."""
+    alerts: list[Alert] = []
+    with tempfile.TemporaryDirectory() as work:
+        sink = SinkConfig(ndjson=NdjsonConfig(path=Path(work, "alerts.ndjson")))
+        counters = pipeline.replay(
+            [[truth.folder]], msgspec.structs.replace(config, sink=sink), on_alert=alerts.append, counters=Counters()
+        )
+    opened = [a for a in alerts if a.state == "open"]
+    right = [a for a in opened if any(_fits(a, i) for i in truth.intervals)]
+    return right, [a for a in opened if a not in right], counters.packets
+
+
+def _fits(alert: Alert, interval: Interval) -> bool:
+    if alert.mission != CLASS_MISSION[interval.label] or not interval.start <= alert.ts <= interval.end:
+        return False
+    hosts = {*alert.episode.sources, *alert.episode.destinations}
+    named = {*interval.attacker, *interval.victim} - {"spoofed"}
+    return not named or bool(hosts & named) or any("/" in n for n in named)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print a line a capture and the totals. Exit code 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--logs", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path)
+    parser.add_argument("--use", default="test only")
+    parser.add_argument("--model", type=Path, help="bundle; default the shipped one")
+    parser.add_argument("--threshold", type=float, help="one threshold for all missions, in place of the bundle's")
+    parser.add_argument("--quiet", action="store_true", help="do not list benign captures without an alert")
+    args = parser.parse_args(argv)
+    truths = from_manifest(args.logs, args.manifest, args.use) if args.manifest else from_labels(args.logs)
+    policy = PolicyConfig(
+        thresholds=dict.fromkeys(("DoS", "Reconnaissance", "Brute Force"), args.threshold) if args.threshold else {}
+    )
+    config = Config(model=args.model, sensor_name="evaluation", policy=policy)
+    found = attacks = false = benign_packets = 0
+    for truth in truths:
+        right, other, packets = judge(truth, config)
+        label = truth.intervals[0].label if truth.intervals else "Benign"
+        if truth.intervals:
+            attacks += 1
+            found += bool(right)
+        else:
+            benign_packets += packets
+            false += len(other)
+        if truth.intervals or other or not args.quiet:
+            best = max((a.probability for a in right), default=0.0)
+            classes = ", ".join(sorted({a.klass for a in right}))
+            print(
+                f"{truth.folder.name[:58]:58} {label:18} {len(right):3} right {best:5.3f} {classes:30} {len(other):3} other "
+                + "; ".join(f"{a.mission} {a.probability:.2f} {a.title}" for a in other[:3])
+            )
+    print(f"{found} of {attacks} attack captures named right; {false} false alerts in {benign_packets:,} benign packets")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
