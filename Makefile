@@ -41,10 +41,11 @@ lab: .venv/.installed ## Record labelled traffic in network namespaces (root, De
 	.venv/bin/python -m training.lab --out lab
 	.venv/bin/python -m training.replay lab --out lab/logs
 
-model: .venv/.installed ## Train on lab/logs and put the bundle into packetclip_sensor/model
-	mkdir -p runs/pairs
-	.venv/bin/python -m training.prepare --lab lab/logs --out runs/pairs
-	.venv/bin/python -m training.train --pairs runs/pairs/*.parquet --out packetclip_sensor/model
+# CAPTURES=DIR adds captures by others whose MANIFEST.csv allows training; they go through zeek.
+model: .venv/.installed ## Train on lab/logs (and CAPTURES) and put the bundle into packetclip_sensor/model
+	rm -rf runs/pairs
+	.venv/bin/python -m training.prepare --lab lab/logs --out runs/pairs $(if $(CAPTURES),--captures $(CAPTURES))
+	.venv/bin/python -m training.train --pairs runs/pairs/*.parquet --out packetclip_sensor/model --text-cache runs/texts.npz
 
 constraints: .venv/.installed ## Write requirements/ anew from .venv
 	.venv/bin/python requirements/make_constraints.py --hashes

@@ -140,7 +140,8 @@ def _start(verdict: Verdict, sensor: str, model_version: str) -> Episode:
     scope = _scope(verdict)
     about = (source, destination) if scope == "pair" else (source,) if scope == "source" else (destination,)
     return Episode(
-        id=identifier(sensor, model_version, verdict.mission, scope, *about, verdict.second),
+        # The uid tells apart what two captures of one second say of the same group address.
+        id=identifier(sensor, model_version, verdict.mission, scope, *about, verdict.second, verdict.packets[0].uid),
         mission=verdict.mission,
         sources=sources,
         destinations=destinations,
