@@ -56,7 +56,7 @@ def reasoner_loss(
 
     Args:
         logits: (B, A, M+1), Benign first. target: (B,) class of the window. padding: (B, A) bool. weight: (M+1,) class weights.
-        smoothing, sparsity: weights of the two terms. label_smoothing: of the cross-entropy; a window's label is not always right.
+        smoothing, sparsity: weights of the two terms. label_smoothing: of the cross-entropy; a label is not always right.
     Returns:
         Scalar, nats.
     Source: MissionGNN, arXiv:2406.18815, section 3; the smoothing term after AnomalyCLIP's public code.

@@ -256,6 +256,8 @@ def train_and_export(args: argparse.Namespace) -> None:
     generator = torch.Generator().manual_seed(args.seed)
     examples = load(args.pairs)
     at_train, at_held = split(examples, seed=args.seed)
+    if not len(at_held):
+        raise DataError("no class has two captures, so none can be held out to calibrate on; give the pairs of more captures")
     train, held = examples.take(at_train), examples.take(at_held)
     print(
         f"{len(train)} windows of {len(set(train.capture))} captures to train, {len(held)} of {len(set(held.capture))} held out; "
