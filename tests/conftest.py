@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 SERVERS = Path(__file__).parent / "servers"
 ASSEMBLED = Path(__file__).parent / ".servers"
@@ -26,6 +27,13 @@ ASSEMBLED = Path(__file__).parent / ".servers"
 MIN_JDK = 21
 START_TIMEOUT_S = 300
 """Enough for Maven's first download on a slow line; later starts take about ten seconds."""
+
+
+@pytest.fixture(autouse=True)
+def _structlog_as_it_comes() -> Iterator[None]:
+    """The command line sets structlog up for a whole process; a test that calls it must not do so for the next one."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
