@@ -27,6 +27,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     open_packets: int = 10
     """A first verdict opens an episode when its window holds so many packets; a smaller one needs a second verdict to back it."""
     update_s: float = 60.0
+    """Seconds of event time between two documents of an episode that goes on."""
     close_s: float = 60.0
     """An episode closes when no verdict has come for so many seconds of event time."""
 

@@ -50,7 +50,7 @@ def reasoner_loss(
     *,
     smoothing: float = 1e-3,
     sparsity: float = 1e-3,
-    label_smoothing: float = 0.05,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Weighted cross-entropy at the window's end, smoothness of the anomaly mass over the window, and its sparsity.
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.progress import track
 from sklearn.metrics import roc_auc_score
@@ -24,13 +25,16 @@ from packetclip_sensor.records import MISSIONS
 from packetclip_sensor.tokens import MASK, PAD, VOCABULARY
 from training import knowledge, texts
 from training.data import CLASSES, GROUPS, DataError, Examples, TextTower, load, pair_texts, split
+from training.export import ReasonerGraph, export
 from training.losses import contrastive_loss, reasoner_loss
 from training.model import ModelConfig, PacketClip
 
-BYTE_DROPOUT = 0.5
-RELATION_DROPOUT = 0.05
-"""Shares of training windows that see no byte at all, and of relations hidden for a whole window. Relations must carry a verdict
-without bytes, which learn the place they come from, and no single relation may decide alone."""
+BYTE_DROPOUT = 0.3
+"""Share of training windows that see no byte at all: relations must carry a verdict alone, since bytes learn a place."""
+HARD_SHARE = 0.5
+"""Share of a reasoner batch drawn by how wrong the model was on a window, once it has seen enough to be asked."""
+HARDNESS = (0.01, 0.5)
+"""Bounds of a window's weight there: a label may be wrong, and what is always wrong must not rule the batch."""
 TTL_AT = {4: 8, 6: 7}
 """Offset of the hop limit by IP version: it tells the place, so it is masked by chance in training."""
 
@@ -46,6 +50,15 @@ class Sampler:
             for k in np.unique(label)
         }
         self._attacks = [k for k in self._pools if k]
+        self._hard: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
+
+    def mine(self, hardness: npt.NDArray[np.float64], benign: npt.NDArray[np.bool_]) -> None:
+        """From now on draw HARD_SHARE of each batch by `hardness`, (N,), benign and attack windows apart."""
+        self._hard = []
+        for kind in (benign, ~benign):
+            at = np.nonzero(kind)[0]
+            weight = np.clip(hardness[at], *HARDNESS)
+            self._hard.append((at, np.cumsum(weight / weight.sum())))
 
     def __call__(self, size: int, benign: float = 0.4) -> Tensor:
         """(size,) row numbers, `benign` of them benign, attack classes alike, captures of a class alike."""
@@ -56,6 +69,9 @@ class Sampler:
             pools = self._pools[label]
             pool = pools[rng.integers(len(pools))]
             out[i] = pool[rng.integers(len(pool))]
+            if self._hard and rng.random() < HARD_SHARE:
+                at, cumulated = self._hard[0 if label == 0 else 1]
+                out[i] = at[min(int(np.searchsorted(cumulated, rng.random())), len(at) - 1)]
         return torch.from_numpy(out)
 
 
@@ -67,11 +83,6 @@ def masked(tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:
     for number, at in TTL_AT.items():
         drop[:, at] |= hop & (version == number)
     return torch.where(drop & (tokens < PAD), torch.full_like(tokens, MASK), tokens)
-
-
-def shown(relations: Tensor, generator: torch.Generator) -> Tensor:
-    """(B, 1, R) factors that hide each relation of a window by chance."""
-    return (torch.rand(len(relations), 1, relations.shape[2], generator=generator) >= RELATION_DROPOUT).float()
 
 
 def pretrain_bytes(model: PacketClip, tokens: Tensor, steps: int, generator: torch.Generator) -> float:
@@ -118,7 +129,7 @@ def contrast(
         embedding = torch.zeros(*rows.shape, model.config.embedding)
         embedding[~padding] = model.encode(seen)
         heard = (torch.rand(len(batch), 1, 1, generator=generator) >= BYTE_DROPOUT).float()
-        sensor = model.sensor(embedding * heard, relations * shown(relations, generator))
+        sensor = model.sensor(embedding * heard, relations)
         chosen = text_of[batch, torch.randint(text_of.shape[1], (len(batch),), generator=generator)]
         text = model.encode_text(features[chosen])
         label = train.label[batch]
@@ -151,7 +162,7 @@ def reason(model: PacketClip, train: Examples, table: Tensor, features: Tensor, 
         *model.temporal.parameters(),
         *model.text_head.parameters(),
     ]
-    optimiser = torch.optim.Adam(learned, lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=1e-4)
+    optimiser = torch.optim.Adam(learned, lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=1e-5)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     weight = torch.ones(len(GROUPS))
     group = train.group
@@ -161,12 +172,16 @@ def reason(model: PacketClip, train: Examples, table: Tensor, features: Tensor, 
     )
     value = 0.0
     for step in track(range(steps), "reason"):
+        if step in {steps * k // 10 for k in (3, 5, 7)}:
+            right = fast_probabilities(model, train, table)[np.arange(len(train)), group.numpy()]
+            sampler.mine(1.0 - right, group.numpy() == 0)
+            model.train()
         batch = sampler(192, benign=0.5)
         rows, relations = train.rows[batch], train.relations[batch]
         padding = rows < 0
         heard = (torch.rand(len(batch), 1, 1, generator=generator) >= BYTE_DROPOUT).float()
         embedding = table[rows.clamp(min=0)] * (~padding)[:, :, None] * heard
-        sensor = model.sensor(embedding, relations * shown(relations, generator))
+        sensor = model.sensor(embedding, relations)
         logits, _, _ = model.reason(sensor, padding)
         loss = reasoner_loss(logits, group[batch], padding, weight)
         if step % 2 == 0:
@@ -184,6 +199,19 @@ def reason(model: PacketClip, train: Examples, table: Tensor, features: Tensor, 
         value = loss.item()
     model.load_state_dict(average.module.state_dict())
     return value
+
+
+@torch.no_grad()
+def fast_probabilities(model: PacketClip, examples: Examples, table: Tensor) -> npt.NDArray[np.float64]:
+    """(N, M+1) probabilities by the folded reasoner, uncalibrated."""
+    model.eval()
+    reasoner = ReasonerGraph(model).eval()
+    out = []
+    for start in range(0, len(examples), 1024):
+        rows, relations = examples.rows[start : start + 1024], examples.relations[start : start + 1024]
+        padding = rows < 0
+        out.append(reasoner(table[rows.clamp(min=0)] * (~padding)[:, :, None], relations, padding).softmax(1))
+    return torch.cat(out).double().numpy()
 
 
 @torch.no_grad()
@@ -232,8 +260,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="bundle folder to write")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--byte-steps", type=int, default=300)
-    parser.add_argument("--contrast-steps", type=int, default=800)
-    parser.add_argument("--reason-steps", type=int, default=3000)
+    parser.add_argument("--contrast-steps", type=int, default=600)
+    parser.add_argument("--reason-steps", type=int, default=2400)
     parser.add_argument("--budget", type=float, default=1e-4, help="share of benign windows that may pass a mission's threshold")
     parser.add_argument("--version", default="1", help="model version, part of every document id")
     parser.add_argument("--text-cache", type=Path, help="file that keeps the features of texts between runs")
@@ -249,8 +277,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def train_and_export(args: argparse.Namespace) -> None:
     """The stages, one after the other."""
-    from training.export import export  # noqa: PLC0415  (onnx is needed only here)
-
     started = time.monotonic()
     torch.manual_seed(args.seed)
     generator = torch.Generator().manual_seed(args.seed)

@@ -25,17 +25,24 @@ class ElasticsearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     api_key_env: str | None = None
     """Name of the environment variable that holds the encoded API key."""
     api_key_file: str | None = None
+    """File that holds the encoded API key, in place of the variable."""
     username: str | None = None
+    """User name, in place of an API key."""
     password_env: str | None = None
+    """Name of the environment variable that holds the user's password."""
     ca_certs: str | None = None
     """PEM file of the authority that signed the cluster's certificate."""
     verify_certs: bool = True
+    """Check the cluster's certificate; false only in a laboratory."""
     namespace: str = "default"
     manage_templates: bool = True
     """Put and check the templates at start; False where an administrator has put them and the key may only write."""
     batch_documents: int = 500
+    """Most documents in one request."""
     batch_bytes: int = 5 << 20
+    """Most bytes in one request."""
     timeout_s: float = 30.0
+    """Seconds to wait for an answer before the same request is sent again."""
     dead_letter_path: str = "packetclip-dead-letter.ndjson"
     """JSON lines of refused documents with the reason, made when the first one is refused."""
 
