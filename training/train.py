@@ -9,6 +9,7 @@ on.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -21,58 +22,54 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from packetclip_sensor.describe import window_text
 from packetclip_sensor.records import MISSIONS
 from packetclip_sensor.tokens import MASK, PAD, VOCABULARY
 from training import knowledge, texts
 from training.data import CLASSES, GROUPS, DataError, Examples, TextTower, load, pair_texts, split
-from training.export import ReasonerGraph, export
+from training.export import export
 from training.losses import contrastive_loss, reasoner_loss
 from training.model import ModelConfig, PacketClip
 
 BYTE_DROPOUT = 0.3
 """Share of training windows that see no byte at all: relations must carry a verdict alone, since bytes learn a place."""
-HARD_SHARE = 0.5
-"""Share of a reasoner batch drawn by how wrong the model was on a window, once it has seen enough to be asked."""
-HARDNESS = (0.01, 0.5)
-"""Bounds of a window's weight there: a label may be wrong, and what is always wrong must not rule the batch."""
 TTL_AT = {4: 8, 6: 7}
 """Offset of the hop limit by IP version: it tells the place, so it is masked by chance in training."""
 
 
 class Sampler:
-    """Draws balanced batches; the pools are made once."""
+    """Draws balanced batches; the pools are made once.
+
+    Attack classes count alike, and captures of a class. Benign windows are drawn by capture, or by what they look like (the text
+    of their facts), half and half: a traceroute, seen in five captures, counts as much as browsing, seen in all.
+    """
 
     def __init__(self, examples: Examples, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         label = examples.label.numpy()
-        self._pools = {
-            int(k): [np.nonzero((label == k) & (examples.capture == c))[0] for c in sorted(set(examples.capture[label == k]))]
-            for k in np.unique(label)
-        }
-        self._attacks = [k for k in self._pools if k]
-        self._hard: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
-
-    def mine(self, hardness: npt.NDArray[np.float64], benign: npt.NDArray[np.bool_]) -> None:
-        """From now on draw HARD_SHARE of each batch by `hardness`, (N,), benign and attack windows apart."""
-        self._hard = []
-        for kind in (benign, ~benign):
-            at = np.nonzero(kind)[0]
-            weight = np.clip(hardness[at], *HARDNESS)
-            self._hard.append((at, np.cumsum(weight / weight.sum())))
+        captures = examples.capture
+        self._attacks = [pools_of(captures, np.nonzero(label == k)[0]) for k in np.unique(label) if k]
+        benign = np.nonzero(label == 0)[0]
+        looks = np.array([window_text(json.loads(facts)) for facts in examples.facts], dtype=object)
+        self._benign = [pools_of(captures, benign), pools_of(looks, benign)]
 
     def __call__(self, size: int, benign: float = 0.4) -> Tensor:
-        """(size,) row numbers, `benign` of them benign, attack classes alike, captures of a class alike."""
+        """(size,) row numbers, `benign` of them benign."""
         rng = self._rng
         out = np.empty(size, np.int64)
         for i in range(size):
-            label = 0 if i < benign * size else self._attacks[rng.integers(len(self._attacks))]
-            pools = self._pools[label]
+            kinds = self._benign if i < benign * size else self._attacks
+            pools = kinds[rng.integers(len(kinds))]
             pool = pools[rng.integers(len(pools))]
             out[i] = pool[rng.integers(len(pool))]
-            if self._hard and rng.random() < HARD_SHARE:
-                at, cumulated = self._hard[0 if label == 0 else 1]
-                out[i] = at[min(int(np.searchsorted(cumulated, rng.random())), len(at) - 1)]
         return torch.from_numpy(out)
+
+
+def pools_of(keys: npt.NDArray[np.object_], at: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """The row numbers `at`, grouped by their key."""
+    _, group = np.unique(keys[at].astype(str), return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    return [at[part] for part in np.split(order, np.cumsum(np.bincount(group))[:-1])]
 
 
 def masked(tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -167,15 +164,8 @@ def reason(model: PacketClip, train: Examples, table: Tensor, features: Tensor, 
     weight = torch.ones(len(GROUPS))
     group = train.group
     model.train()
-    average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
-    )
     value = 0.0
     for step in track(range(steps), "reason"):
-        if step in {steps * k // 10 for k in (3, 5, 7)}:
-            right = fast_probabilities(model, train, table)[np.arange(len(train)), group.numpy()]
-            sampler.mine(1.0 - right, group.numpy() == 0)
-            model.train()
         batch = sampler(192, benign=0.5)
         rows, relations = train.rows[batch], train.relations[batch]
         padding = rows < 0
@@ -195,23 +185,8 @@ def reason(model: PacketClip, train: Examples, table: Tensor, features: Tensor, 
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimiser.step()
         schedule.step()
-        average.update_parameters(model)
         value = loss.item()
-    model.load_state_dict(average.module.state_dict())
     return value
-
-
-@torch.no_grad()
-def fast_probabilities(model: PacketClip, examples: Examples, table: Tensor) -> npt.NDArray[np.float64]:
-    """(N, M+1) probabilities by the folded reasoner, uncalibrated."""
-    model.eval()
-    reasoner = ReasonerGraph(model).eval()
-    out = []
-    for start in range(0, len(examples), 1024):
-        rows, relations = examples.rows[start : start + 1024], examples.relations[start : start + 1024]
-        padding = rows < 0
-        out.append(reasoner(table[rows.clamp(min=0)] * (~padding)[:, :, None], relations, padding).softmax(1))
-    return torch.cat(out).double().numpy()
 
 
 @torch.no_grad()
@@ -261,7 +236,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--byte-steps", type=int, default=300)
     parser.add_argument("--contrast-steps", type=int, default=600)
-    parser.add_argument("--reason-steps", type=int, default=2400)
+    parser.add_argument("--reason-steps", type=int, default=2000)
     parser.add_argument("--budget", type=float, default=1e-4, help="share of benign windows that may pass a mission's threshold")
     parser.add_argument("--version", default="1", help="model version, part of every document id")
     parser.add_argument("--text-cache", type=Path, help="file that keeps the features of texts between runs")
