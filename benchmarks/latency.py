@@ -69,7 +69,7 @@ def measure(folder: Path, url: str, zeek: Path) -> float | None:
             f"sink: {{elasticsearch: {{hosts: ['{url}']}}}}\n"
         )
         sensor = subprocess.Popen(
-            [sys.executable, "-m", "packetclip_sensor.cli", "run", "--config", str(config)], stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "packetclip_sensor", "run", "--config", str(config)], stderr=subprocess.DEVNULL
         )
         time.sleep(3)  # the sensor is there before the flood, as in real life
         command = [str(zeek), "-C", "--pseudo-realtime=1", "-r", str(pcap), str(resource("zeek_scripts")), "-e", TIMES]

@@ -17,7 +17,7 @@ from elasticsearch import Elasticsearch
 
 DATA = Path(__file__).parents[1] / "data"
 CAPTURES = sorted(p.parent for p in DATA.glob("*/packetclip_packet.log.gz"))
-CLI = [sys.executable, "-m", "packetclip_sensor.cli"]
+CLI = [sys.executable, "-m", "packetclip_sensor"]
 
 
 def config(folder: Path, text: str) -> Path:
@@ -162,7 +162,7 @@ def test_a_second_sensor_on_the_same_state_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["replay", "{tmp}/nothing"], "no such file"),
+        (["replay", "{tmp}/nothing"], "does not exist"),
         (["replay", "{tmp}/empty"], "@load packetclip"),
         (["replay", "{tmp}/tsv"], "JSON"),
         (["replay", "{data}", "--elasticsearch", "ftp://x"], "ftp"),
