@@ -65,8 +65,8 @@ def main(argv: list[str] | None = None) -> int:
         "--without", nargs="*", default=[], help="sources of the manifest to leave out, for tests on unseen sources"
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--attack-windows", type=int, default=900, help="most windows of one label in one capture")
-    parser.add_argument("--benign-windows", type=int, default=300, help="most windows of one benign capture by others")
+    parser.add_argument("--attack-windows", type=int, default=400, help="most windows of one label in one capture")
+    parser.add_argument("--benign-windows", type=int, default=150, help="most windows of one benign capture by others")
     parser.add_argument("--period", type=float, default=0.1, help="cut windows so often, seconds; the sensor judges each second")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -234,7 +234,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=Path, nargs="+", required=True, help="Parquet files of `packetclip pairs`, with labels")
     parser.add_argument("--out", type=Path, required=True, help="bundle folder to write")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--byte-steps", type=int, default=300)
+    parser.add_argument("--byte-steps", type=int, default=200)
     parser.add_argument("--contrast-steps", type=int, default=600)
     parser.add_argument("--reason-steps", type=int, default=2000)
     parser.add_argument("--budget", type=float, default=1e-4, help="share of benign windows that may pass a mission's threshold")
