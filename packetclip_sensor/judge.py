@@ -37,12 +37,12 @@ class Judged:
 class Encoder:
     """Byte embeddings of packet rows, each distinct row once; the least recently used rows leave first."""
 
-    def __init__(self, bundle: Bundle, cached_rows: int = CACHED_ROWS) -> None:
+    def __init__(self, bundle: Bundle, counters: Counters | None = None, cached_rows: int = CACHED_ROWS) -> None:
+        self._counters = counters or Counters()
         self._session = bundle.encoder
         self._dim = bundle.manifest.embedding
         self._table: FloatArray = np.zeros((cached_rows, self._dim), np.float32)
         self._slots: OrderedDict[bytes, int] = OrderedDict()
-        self.encoded = self.cached = 0
 
     def __call__(self, table: Columns, rows: npt.NDArray[np.int64]) -> FloatArray:
         """(n,) row numbers of `table` to (n, D)."""
@@ -58,7 +58,7 @@ class Encoder:
         for i, key in enumerate(keys):
             if key in self._slots:
                 self._slots.move_to_end(key)
-                self.cached += 1
+                self._counters.cached_rows += 1
             else:
                 missing.setdefault(key, i)
         fresh: dict[bytes, FloatArray] = {}
@@ -67,7 +67,7 @@ class Encoder:
             parts = [
                 self._session.run(["embedding"], {"tokens": new[i : i + ENCODE_ROWS]})[0] for i in range(0, len(new), ENCODE_ROWS)
             ]
-            self.encoded += len(new)
+            self._counters.encoded_rows += len(new)
             fresh = dict(zip(missing, np.concatenate(parts), strict=True))
         for i, key in enumerate(keys):
             out[i] = fresh[key] if key in fresh else self._table[self._slots[key]]
@@ -116,7 +116,7 @@ def judge(streams: Iterable[Windows], bundle: Bundle, thresholds: dict[str, floa
     Args:
         thresholds: probability for each mission, from the bundle, a site's calibration or the configuration.
     """
-    encoder = Encoder(bundle)
+    encoder = Encoder(bundle, counters)
     limit = np.array([thresholds[m] for m in MISSIONS], np.float32)
     for w in streams:
         verdicts: list[Verdict] = []
@@ -129,7 +129,6 @@ def judge(streams: Iterable[Windows], bundle: Bundle, thresholds: dict[str, floa
                 j = int(where.ravel()[i])
                 verdicts.append(_verdict(w, start + int(i), scored, j, limit))
         counters.verdicts += len(verdicts)
-        counters.encoded_rows, counters.cached_rows = encoder.encoded, encoder.cached
         yield Judged(verdicts, w.batch, w.judged, w.resume)
 
 

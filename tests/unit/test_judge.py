@@ -61,9 +61,9 @@ def test_cached_rows_give_the_embeddings_of_fresh_ones(bundle: Bundle, packets: 
 
 def test_equal_rows_are_encoded_once(bundle: Bundle, packets: list[Packet]) -> None:
     table = cut(packets)[0].table
-    encoder = Encoder(bundle)
-    encoder(table, np.zeros(50, np.int64))
-    assert encoder.encoded == 1
+    counters = Counters()
+    Encoder(bundle, counters)(table, np.zeros(50, np.int64))
+    assert counters.encoded_rows == 1
 
 
 def test_probabilities_do_not_depend_on_the_batch(bundle: Bundle, packets: list[Packet]) -> None:
