@@ -7,6 +7,7 @@ while it lasts, one when it closes. Everything follows event time and the verdic
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,9 @@ from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Episode, Flow, Position, Verdict
 
 LISTED_HOSTS = 100
-"""Hosts kept by name in an episode; further ones are only counted, up to COUNTED_HOSTS."""
-COUNTED_HOSTS = 100_000
+"""Hosts kept by name and counted in an episode: beyond it, "100" means 100 or more."""
+CROWD = 3
+"""Pairs of one host in one second up to which each pair speaks for itself."""
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,7 +78,7 @@ def episodes(
     current = list(restored)
     for judged in streams:
         events: list[Event] = []
-        for verdict in judged.verdicts:
+        for verdict in _ordered(judged.verdicts):
             _close(current, verdict.second, policy, events)
             episode = next((e for e in current if _same_story(e, verdict)), None)
             if episode is None:
@@ -99,6 +101,21 @@ def episodes(
         if judged.batch.final:
             _close(current, None, policy, events)
         yield Told(events, tuple(current), judged.judged, judged.resume)
+
+
+def _ordered(verdicts: list[Verdict]) -> list[Verdict]:
+    """Verdicts as they are to be told: by second, and where a host is in more than CROWD pairs of a second, its own view first.
+
+    A flood from a hundred reflectors is then one story of its destination; an attack by one host stays a story of the pair.
+    """
+    pairs = Counter((v.second, v.mission, end) for v in verdicts if v.view == "pair" for end in _ends(v))
+
+    def rank(v: Verdict) -> tuple[int, bool]:
+        source, destination = _ends(v)
+        about = destination if v.view == "destination" else source
+        return v.second, v.view == "pair" or pairs[v.second, v.mission, about] <= CROWD
+
+    return sorted(verdicts, key=rank)
 
 
 def _ends(verdict: Verdict) -> tuple[str | None, str | None]:

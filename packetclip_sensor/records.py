@@ -216,7 +216,7 @@ class Episode(msgspec.Struct):
     mission: str
     sources: list[str]
     destinations: list[str]
-    """Hosts seen, capped; `source_count` and `destination_count` go on counting up to their own cap."""
+    """Hosts of the judged windows, at most 100; `source_count` and `destination_count` count these."""
     source_count: int
     destination_count: int
     first: float

@@ -97,6 +97,23 @@ def test_a_spoofed_flood_is_one_episode_of_its_destination() -> None:
     assert events[-1].episode.source_count == 15
 
 
+def test_a_flood_from_many_reflectors_is_one_episode_of_its_destination() -> None:
+    hosts = [f"r{i}" for i in range(40)]
+    step = [verdict(100, (host,), ("b",)) for host in hosts]
+    step += [verdict(100, tuple(hosts[:30]), ("b",), view="destination", packets=30)]
+    events, _ = told([step])
+    assert states(events) == [("open", 100), ("close", 160)]
+    assert events[0].episode.scope == "destination"
+
+
+def test_one_attacker_beside_few_clients_is_named_alone() -> None:
+    step = [verdict(100, ("a",), ("b",)), verdict(100, ("a", "c"), ("b",), view="destination")]
+    events, _ = told([step])
+    assert events[0].verdict is not None
+    assert events[0].verdict.view == "pair"
+    assert [e.state for e in events] == ["open", "close"]
+
+
 def test_missions_and_pairs_are_told_apart() -> None:
     events, _ = told([[verdict(100), verdict(100, mission="Brute Force"), verdict(100, ("p",), ("q",))]])
     assert [e.state for e in events] == ["open"] * 3 + ["close"] * 3
