@@ -134,7 +134,7 @@ def _same_story(episode: Episode, verdict: Verdict) -> bool:
     source, destination = _ends(verdict)
     same_source, same_destination = source == episode.sources[0], destination == episode.destinations[0]
     if episode.scope == "source":
-        return same_source or (source is None and destination is None)
+        return same_source
     if episode.scope == "destination":
         return same_destination
     if source is None:

@@ -119,12 +119,11 @@ def headers(data: Bytes, captured: Ints, size_bytes: Ints) -> Headers:
     return Headers(version, proto, l4, has_l4, flags, payload, icmp_type)
 
 
-def _scatter(mask: Bools, at: Ints, start: int, end: int) -> None:
-    """Set mask[i, at[i] + start : at[i] + end] for every row i with at[i] >= 0."""
-    (picked,) = np.nonzero(at >= 0)
-    columns = at[picked, None] + np.arange(start, end)
+def _scatter(mask: Bools, rows: Ints, at: Ints, start: int, end: int) -> None:
+    """Set mask[row, offset + start : offset + end] for every row of `rows` and its offset in `at`, (n,) each."""
+    columns = at[:, None] + np.arange(start, end)
     keep = columns < mask.shape[1]
-    mask[np.broadcast_to(picked[:, None], columns.shape)[keep], columns[keep]] = True
+    mask[np.broadcast_to(rows[:, None], columns.shape)[keep], columns[keep]] = True
 
 
 def place_mask(data: Bytes, head: Headers, *, ports: bool = True) -> Bools:
@@ -146,12 +145,13 @@ def place_mask(data: Bytes, head: Headers, *, ports: bool = True) -> Bools:
         "icmp6 error": icmp6 & np.isin(head.icmp_type, ICMP6_ERRORS),
     }
     for name, chosen in kinds.items():
-        if chosen.any():
-            for _, start, end in MASKED_FIELDS[name]:
-                _scatter(mask, np.where(chosen, head.l4, -1), start, end)
+        (rows_of_kind,) = np.nonzero(chosen)
+        for _, start, end in MASKED_FIELDS[name]:
+            _scatter(mask, rows_of_kind, head.l4[rows_of_kind], start, end)
     if ports:
+        (with_ports,) = np.nonzero(tcp | udp)
         for _, start, end in PORT_FIELDS:
-            _scatter(mask, np.where(tcp | udp, head.l4, -1), start, end)
+            _scatter(mask, with_ports, head.l4[with_ports], start, end)
     _mask_tcp_timestamps(data, head, tcp, mask)
     return mask
 
@@ -172,16 +172,10 @@ def _mask_tcp_timestamps(data: Bytes, head: Headers, tcp: Bools, mask: Bools) ->
         length = np.where(kind <= 1, 1, np.maximum(data[index, np.minimum(here + 1, width - 1)].astype(np.int64), 2))
         found = alive & (kind == TCP_TIMESTAMPS)
         if found.any():
-            _scatter_rows(mask, index[found], at[found], 2, 10)
+            _scatter(mask, index[found], at[found], 2, 10)
         alive &= kind != 0
         at = at + length
         alive &= at < end
-
-
-def _scatter_rows(mask: Bools, picked: Ints, at: Ints, start: int, end: int) -> None:
-    columns = at[:, None] + np.arange(start, end)
-    keep = columns < mask.shape[1]
-    mask[np.broadcast_to(picked[:, None], columns.shape)[keep], columns[keep]] = True
 
 
 def tokenize(data: Bytes, captured: Ints, head: Headers, *, ports: bool = True) -> Tokens:
