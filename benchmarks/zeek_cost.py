@@ -2,7 +2,7 @@
 
     python -m benchmarks.zeek_cost [--runs 3] [NAME_PART ...]
 
-Default input: all captures of tests/data, one after the other in one pcap; name parts choose some of them. Start-up counts in both.
+Default input: all captures of tests/data, one after the other in one pcap; name parts choose some. Start-up counts in both.
 """
 
 from __future__ import annotations
