@@ -52,6 +52,8 @@ class Examples:
     tool: npt.NDArray[np.object_]
     facts: list[str]
     """(N,) measured facts as JSON"""
+    view: npt.NDArray[np.object_]
+    """(N,) name of the view, one of VIEWS: pair, source or destination"""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -60,6 +62,11 @@ class Examples:
     def group(self) -> Tensor:
         """(N,) index into GROUPS: Benign and the missions."""
         return torch.tensor(GROUP_OF_CLASS)[self.label]
+
+    @property
+    def packets(self) -> Tensor:
+        """(N,) int64, packets in each window."""
+        return (self.rows >= 0).sum(1)
 
     def take(self, chosen: npt.NDArray[np.int64]) -> Examples:
         """The windows `chosen`; they share the packet rows."""
@@ -72,6 +79,7 @@ class Examples:
             self.capture[chosen],
             self.tool[chosen],
             [self.facts[i] for i in chosen],
+            self.view[chosen],
         )
 
 
@@ -83,7 +91,7 @@ def load(paths: Iterable[Path]) -> Examples:
     """
     index: dict[bytes, int] = {}
     distinct: list[npt.NDArray[np.uint16]] = []
-    rows, relations, labels, captures, tools, facts = [], [], [], [], [], []
+    rows, relations, labels, captures, tools, facts, views = [], [], [], [], [], [], []
     pad_row = np.full(ROW_BYTES, PAD, np.uint16).tobytes()
     for path in paths:
         for batch in pq.ParquetFile(path).iter_batches(2048):
@@ -111,6 +119,7 @@ def load(paths: Iterable[Path]) -> Examples:
             captures += labelled["capture"].to_pylist()
             tools += labelled["tool"].to_pylist()
             facts += labelled["facts"].to_pylist()
+            views += labelled["view"].to_pylist()
     if not rows:
         raise DataError("no labelled window in the pairs given; run `packetclip pairs` on logs with labels first")
     return Examples(
@@ -121,6 +130,7 @@ def load(paths: Iterable[Path]) -> Examples:
         np.array(captures, dtype=object),
         np.array(tools, dtype=object),
         facts,
+        np.array(views, dtype=object),
     )
 
 
