@@ -214,5 +214,6 @@ def test_examples_know_their_mission() -> None:
     examples = Examples(
         np.zeros((1, 128), np.uint16), torch.zeros(3, 30, dtype=torch.long), torch.zeros(3, 30, 28), torch.tensor([0, 5, 9]),
         np.array(["a", "b", "c"], object), np.array(["", "", ""], object), ["{}"] * 3,
+        np.array(["pair", "source", "destination"], object),
     )  # fmt: skip
     assert examples.group.tolist() == [0, 1, 3]
