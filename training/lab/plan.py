@@ -1,14 +1,19 @@
 """The plan of a capture: hosts, addresses, services, habits and attacks, all drawn from the seed before anything runs.
 
-The profiles share nothing: `first` (training) and `demo` (tests and demonstration) have address plans, seeds, TTLs, ports and
-parameters of their own, so that a score on `demo` says something about networks that training never saw.
+`profiles.py` holds what the profiles do not share. The captures that were recorded before links came (`first` and `demo` without
+`vary`) keep their plan to the byte: everything newer is drawn afterwards, from a random source of its own.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from training.lab.link import Link, draw
+from training.lab.profiles import MORE_ROUTES, OUTSIDE_ROUTES, PROFILES
+
+SIX_SHARE = 0.35
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,11 @@ class Host:
     addresses: list[str]
     routes: list[str]
     ttl: int
-    sysctls: dict[str, int]
+    sysctls: dict[str, int | str]
     services: list[Service] = field(default_factory=list)
     rate_mbit: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    link: Link | None = None
 
     @property
     def address(self) -> str:
@@ -92,6 +98,8 @@ class Capture:
     attacks: list[Attack] = field(default_factory=list)
     words: dict[str, list[str]] = field(default_factory=dict)
     """Word lists that tools read: file name to lines, written to `{work}`."""
+    six_share: float = SIX_SHARE
+    """Share of the benign habits that go over IPv6, where both ends have it."""
 
     def host(self, name: str) -> Host:
         """The host of that name; KeyError where there is none."""
@@ -104,30 +112,29 @@ class Capture:
         """The plan as plain data for the labels file, without word lists and without the test password."""
         plan = asdict(self)
         del plan["words"], plan["password"]
+        if self.six_share == SIX_SHARE:
+            del plan["six_share"]
+        for host in plan["hosts"]:
+            if host["link"] is None:
+                del host["link"]
         return plan
 
 
-NETS = {
-    "first": ([(10, 0, 127), (172, 16, 23), (192, 168, 168)], "fd1", ["198.18.{}.{}", "192.0.2.{1}"]),
-    "demo": ([(10, 128, 254), (172, 24, 31), (192, 168, 168)], "fd9", ["203.0.113.{1}", "198.51.100.{1}"]),
-}
-OUTSIDE_ROUTES = ["198.18.0.0/15", "192.0.2.0/24", "203.0.113.0/24", "198.51.100.0/24"]
-PORTS = {
-    "first": {"http": [80, 80, 8080, 8000], "ssh": [22, 22, 2222], "ftp": [21, 21, 2121], "telnet": [23, 23, 2323]},
-    "demo": {"http": [80, 8081, 3000], "ssh": [22, 2022], "ftp": [21, 2021], "telnet": [23, 2423]},
-}
 DEVICE_PORTS = [80, 554, 1883, 8080, 8008, 9100, 49152, 5683, 6668, 8883]
 
 
 def _subnet(rng: random.Random, profile: str) -> tuple[str, str]:
-    nets, six, _ = NETS[profile]
-    first, low, high = rng.choice(nets)
+    tables = PROFILES[profile]
+    first, low, high = rng.choice(tables.nets)
     second = rng.randint(low, high)
-    third = rng.randint(0, 127) if profile == "first" else rng.randint(128, 254)
-    return f"{first}.{second}.{third}", f"{six}{rng.randrange(16):x}:{rng.randrange(1, 65536):x}:{rng.randrange(1, 65536):x}:1"
+    third = rng.randint(*tables.thirds)
+    return (
+        f"{first}.{second}.{third}",
+        f"{tables.six}{rng.randrange(16):x}:{rng.randrange(1, 65536):x}:{rng.randrange(1, 65536):x}:1",
+    )
 
 
-def _stack(rng: random.Random) -> dict[str, int]:
+def _stack(rng: random.Random) -> dict[str, int | str]:
     return {
         "net.ipv4.tcp_timestamps": rng.choice([0, 1, 1]),
         "net.ipv4.tcp_sack": rng.choice([0, 1, 1, 1]),
@@ -138,8 +145,48 @@ def _stack(rng: random.Random) -> dict[str, int]:
     }
 
 
-def network(name: str, profile: str, seed: int, duration_s: float, attackers: int = 1) -> tuple[Capture, random.Random]:
+def varied(capture: Capture) -> Capture:
+    """The capture with more kinds of networks: links (none for half of the captures), MTUs, TTLs, TCP settings, IPv6.
+
+    Drawn from the capture's seed and name, not from the source that the rest of the plan uses.
+    """
+    rng = random.Random(f"{capture.seed}/{capture.profile}/{capture.name}/varied")
+    tables = PROFILES[capture.profile]
+    shaped = rng.random() < 0.5
+    who = rng.choice([("att",), ("c1", "c2", "c3", "iot"), ("att", "c1", "c2", "c3", "iot"), ("att", "c2"), ("web", "att")])
+    hosts = []
+    for host in capture.hosts:
+        if host.name == "gw":
+            hosts.append(host)
+            continue
+        away = bool(host.addresses) and host.addresses[0].endswith("/32")
+        kind = rng.choice(["wan", "wan", "mobile"] if away else ["lan", "wifi", "wan", "mobile"])
+        link = draw(rng, kind) if shaped and (host.name in who or away) else None
+        ttl = rng.choice(tables.all_ttls) - (rng.randint(4, 19) if away else 0)
+        rate = 0 if link else host.rate_mbit
+        hosts.append(replace(host, ttl=ttl, sysctls=host.sysctls | _more_stack(rng), link=link, rate_mbit=rate))
+    # Six captures in ten have IPv6 at all, so that over half of these make a third of all.
+    share = 0.8 if rng.random() < 0.56 else 0.2
+    return replace(capture, hosts=hosts, mtu=rng.choice(tables.all_mtus), six_share=share)
+
+
+def _more_stack(rng: random.Random) -> dict[str, int | str]:
+    return {
+        "net.ipv4.tcp_ecn": rng.choice([0, 1, 2, 2]),
+        "net.ipv4.tcp_timestamps": rng.choice([0, 1, 1]),
+        "net.ipv4.tcp_window_scaling": rng.choice([0, 1, 1]),
+        "net.ipv4.tcp_syn_retries": rng.choice([2, 3, 6]),
+        # The middle number is the receive buffer a connection starts with, and with it the window in its SYN.
+        "net.ipv4.tcp_rmem": f"4096 {rng.choice([8192, 16384, 65536, 131072, 131072])} {rng.choice([262144, 6291456])}",
+    }
+
+
+def network(
+    name: str, profile: str, seed: int, duration_s: float, attackers: int = 1, vary: bool | None = None
+) -> tuple[Capture, random.Random]:
     """A capture's hosts without habits and attacks, and the random source from which the rest is drawn.
+
+    `vary` (None: in all profiles but `first` and `demo`) adds links and more kinds of networks, see `varied`.
 
     Hosts: `gw` (a router behind which nothing answers), `web`, `files`, `infra` (servers), `c1`..`c3` (clients), `iot` (many
     devices in one namespace), `att` (with `attackers` addresses; in or outside the network).
@@ -147,9 +194,10 @@ def network(name: str, profile: str, seed: int, duration_s: float, attackers: in
     rng = random.Random(f"{seed}/{profile}/{name}")
     net, net6 = _subnet(rng, profile)
     dual = rng.random() < 0.6
-    ttls = [64, 64, 128, 255, 60, 127] if profile == "first" else [64, 64, 128, 254, 62, 125]
+    tables, old = PROFILES[profile], profile in ("first", "demo")
+    beyond = OUTSIDE_ROUTES if old else OUTSIDE_ROUTES + MORE_ROUTES
     used = rng.sample(range(5, 250), 60)
-    mtu = rng.choice([1500, 1500, 1500, 1492, 1400, 1280]) if profile == "first" else rng.choice([1500, 1500, 1460, 1420])
+    mtu = rng.choice(tables.mtus)
     outside = rng.random() < 0.4
     gateway = f"{net}.{rng.choice([1, 1, 254, 2])}"
     macs = (f"02:{rng.randrange(256):02x}:{rng.randrange(256):02x}:00:00:{i:02x}" for i in range(1, 40))
@@ -158,20 +206,20 @@ def network(name: str, profile: str, seed: int, duration_s: float, attackers: in
         tails = [used.pop() for _ in range(count)]
         if away:
             # %: each address of an outside host has a different third byte as well, as strangers have.
-            form = rng.choice(NETS[profile][2])
+            form = rng.choice(tables.outside)
             addresses = [form.format(rng.randrange(256), tail) + "/32" for tail in tails]
             routes = ["default dev eth0 scope link"]
         else:
             addresses = [f"{net}.{tail}/24" for tail in tails]
-            routes = [*([f"default via {gateway}"] if label != "gw" else []), *[f"{r} dev eth0" for r in OUTSIDE_ROUTES]]
+            routes = [*([f"default via {gateway}"] if label != "gw" else []), *[f"{r} dev eth0" for r in beyond]]
         if dual:
             addresses += [f"{net6}::{tail:x}/64" for tail in tails]
-        ttl = rng.choice(ttls) - (rng.randint(4, 19) if away else 0)
+        ttl = rng.choice(tables.ttls) - (rng.randint(4, 19) if away else 0)
         rate = int(options.pop("rate_mbit", 0))
         return Host(label, next(macs), addresses, routes, ttl, _stack(rng), services or [], rate, options)
 
     def port(service: str) -> int:
-        return rng.choice(PORTS[profile][service])
+        return rng.choice(tables.ports[service])
 
     web = [
         Service("app", 5000),
@@ -198,10 +246,7 @@ def network(name: str, profile: str, seed: int, duration_s: float, attackers: in
     ]
     words = ["harbor", "maple", "orbit", "velvet", "cobalt", "lantern", "quartz", "meadow"]
     zones = [f"{rng.choice(words)}{rng.randrange(99)}.{tld}" for tld in ("example.net", "example.org", "example.com", "test")]
-    user = (
-        rng.choice(["maria", "jonas", "operator7", "svcuser", "lena"])
-        if profile == "first"
-        else rng.choice(["tomas", "ines", "ops2"])
-    )
+    user = rng.choice(tables.users)
     password = f"{rng.choice(words)}-{rng.randrange(10**6)}"
-    return Capture(name, profile, seed, duration_s, 30000, mtu, user, password, zones, hosts), rng
+    made = Capture(name, profile, seed, duration_s, 30000, mtu, user, password, zones, hosts)
+    return varied(made) if vary or (vary is None and not old) else made, rng
