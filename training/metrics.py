@@ -1,0 +1,160 @@
+"""Metrics of scores and labels as pure functions of numpy arrays, so that every table counts the same way.
+
+Ties are never broken by the order of rows: equal scores share their rank (AUC) or fall together (average precision, thresholds).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.integer]
+Bools = npt.NDArray[np.bool_]
+
+NAN = float("nan")
+
+
+def auc(score: Floats, positive: Bools, weight: Floats | None = None) -> float:
+    """Chance that a positive scores above a negative, a tie counting one half; NaN where one of the two is missing.
+
+    Args:
+        score: (N,). positive: (N,) bool. weight: (N,) of each row; None counts all alike.
+    Source: Hanley and McNeil 1982, Radiology 143:29, the Mann-Whitney form.
+    """
+    w = np.ones(len(score)) if weight is None else np.asarray(weight, np.float64)
+    up, down = _by_score(score, positive, w)
+    if not up.sum() or not down.sum():
+        return NAN
+    below = np.cumsum(down) - down
+    return float((up * (below + down / 2)).sum() / (up.sum() * down.sum()))
+
+
+def average_precision(score: Floats, positive: Bools) -> float:
+    """Mean precision over the positives from the best score down, without interpolation; NaN without a positive."""
+    up, down = (x[::-1] for x in _by_score(score, positive, np.ones(len(score))))
+    if not up.sum():
+        return NAN
+    hits = np.cumsum(up)
+    return float((up * hits / (hits + np.cumsum(down))).sum() / up.sum())
+
+
+def _by_score(score: Floats, positive: Bools, weight: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+    """Weight of positives and of negatives at each distinct score, ascending."""
+    _, at = np.unique(np.asarray(score, np.float64), return_inverse=True)
+    return np.bincount(at, weight * positive), np.bincount(at, weight * ~positive)
+
+
+@dataclass(frozen=True)
+class Operating:
+    """A threshold on scores and what passes it."""
+
+    recall: float
+    threshold: float
+    """Scores above it are alarms."""
+    false: int
+    negatives: int
+    enough: bool
+    """Whether the rate asked for is at least one negative; otherwise the recall is that without any false positive."""
+
+
+def recall_at_fpr(score: Floats, positive: Bools, negative: Bools, rate: float) -> Operating:
+    """The recall at the lowest threshold which at most `rate` of the negatives exceed.
+
+    Args:
+        score: (N,). positive, negative: (N,) bool; a row may be neither. rate: share of negatives, such as 0.001.
+    """
+    against = np.sort(np.asarray(score, np.float64)[negative])[::-1]
+    allowed = int(np.floor(rate * len(against) + 1e-9))
+    limit = float(against[allowed]) if len(against) > allowed else -np.inf
+    hits = np.asarray(score, np.float64)[positive] > limit
+    return Operating(
+        float(hits.mean()) if len(hits) else NAN, limit, int((against > limit).sum()), len(against), rate * len(against) >= 1
+    )
+
+
+def confusion(truth: Ints, predicted: Ints, classes: int) -> npt.NDArray[np.int64]:
+    """(classes, classes) counts, a row for each true class."""
+    return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def macro_f1(truth: Ints, predicted: Ints, classes: int) -> float:
+    """Mean F1 over the classes that occur in truth; a class never predicted counts 0."""
+    table = confusion(truth, predicted, classes)
+    hits, there, said = np.diag(table), table.sum(1), table.sum(0)
+    held = there > 0
+    return float((2 * hits[held] / (there[held] + said[held])).mean()) if held.any() else NAN
+
+
+def macro_recall(truth: Ints, predicted: Ints, classes: int) -> float:
+    """Mean recall over the classes that occur in truth."""
+    table = confusion(truth, predicted, classes)
+    there = table.sum(1)
+    held = there > 0
+    return float((np.diag(table)[held] / there[held]).mean()) if held.any() else NAN
+
+
+def top_k(score: Floats, truth: Ints, k: int) -> float:
+    """Share of rows whose true class is among the k best; of classes tied with it, half count as better.
+
+    Args:
+        score: (N, C). truth: (N,).
+    """
+    if not len(truth):
+        return NAN
+    own = score[np.arange(len(truth)), truth][:, None]
+    rank = (score > own).sum(1) + ((score == own).sum(1) - 1) / 2
+    return float((rank < k).mean())
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence against accuracy in bins of equal width."""
+
+    confidence: list[float]
+    accuracy: list[float]
+    share: list[float]
+    error: float
+    """Expected calibration error: the mean distance of the two, weighted by share."""
+
+
+def reliability(probabilities: Floats, truth: Ints, bins: int = 10) -> Reliability:
+    """How often the most probable class is right, by its probability; empty bins are left out.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, section 2.
+    """
+    top, right = probabilities.max(1).astype(np.float64), probabilities.argmax(1) == truth
+    at = np.minimum((top * bins).astype(int), bins - 1)
+    count = np.bincount(at, minlength=bins)
+    held = count > 0
+    confidence = np.bincount(at, top, bins)[held] / count[held]
+    accuracy = np.bincount(at, right, bins)[held] / count[held]
+    share = count[held] / len(truth)
+    error = float((share * np.abs(confidence - accuracy)).sum())
+    return Reliability(confidence.tolist(), accuracy.tolist(), share.tolist(), error)
+
+
+def equal_weight(keys: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
+    """(N,) weights with which every key (a capture) counts alike, whatever its number of rows."""
+    _, at = np.unique(keys.astype(str), return_inverse=True)
+    return 1.0 / np.bincount(at)[at] if len(keys) else np.zeros(0)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and range of a figure over seeds."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean, least and greatest of the values that are numbers."""
+    held = [v for v in values if not math.isnan(v)]
+    return Spread(float(np.mean(held)), min(held), max(held), len(held)) if held else Spread(NAN, NAN, NAN, 0)
