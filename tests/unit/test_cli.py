@@ -254,7 +254,7 @@ def test_run_stops_while_it_waits_for_a_server_that_is_not_there(tmp_path: Path)
     packet_log(tmp_path / "logs")
     path = tmp_path / "sensor.yaml"
     path.write_text("{logs: [logs], sink: {elasticsearch: {hosts: ['http://127.0.0.1:9']}}}\n")
-    code = "import sys; from packetclip_sensor import cli; cli.STOP_S = 0.2; sys.exit(cli.main(sys.argv[1:]))"
+    code = "import sys; from packetclip_sensor.cli import live, main; live.STOP_S = 0.2; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "run", "--config", str(path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

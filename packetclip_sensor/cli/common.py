@@ -1,0 +1,69 @@
+"""What several commands share: exit codes, argument types, finding and opening what a path holds."""
+
+# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from packetclip_sensor.pairs import Labels
+    from packetclip_sensor.sources.units import Unit
+
+DONE, FAILED, BAD_START = 0, 1, 2
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The sensor's YAML file.")]
+Units = Annotated[list[Path], typer.Argument(metavar="PATH", help="Log folders, folders of them, log files or captures.")]
+
+
+def discover(paths: Sequence[Path]) -> list[Unit]:
+    from packetclip_sensor.sources import units
+
+    return [unit for path in paths for unit in units.discover(path)]
+
+
+def opened(units: Sequence[Unit], begin: Callable[[str], None]) -> Iterator[Sequence[Path]]:
+    """The log paths of each unit, one after another; a capture goes through Zeek when its turn comes."""
+    for unit in units:
+        begin(unit.name)
+        if unit.kind == "logs":
+            yield unit.paths
+            continue
+        from packetclip_sensor.sources import pcap
+
+        with tempfile.TemporaryDirectory(prefix="packetclip-") as folder:
+            yield (pcap.logs_of(unit.paths[0], Path(folder)),)
+
+
+def labels_beside(unit: Unit) -> Labels | None:
+    from packetclip_sensor.pairs import Labels
+
+    folder = unit.paths[0] if unit.paths[0].is_dir() else unit.paths[0].parent
+    file = folder / "labels.json"
+    return Labels.load(file) if file.is_file() else None
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a finite command as Ctrl-C does, so that files are closed and temporary folders go."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

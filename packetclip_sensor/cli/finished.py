@@ -1,0 +1,183 @@
+"""The commands for finished logs and what comes of them: replay, pairs and report."""
+
+# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from packetclip_sensor.cli.common import Units, discover, labels_beside, opened, sigterm_as_interrupt
+from packetclip_sensor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from packetclip_sensor.config import Config
+
+API_KEY_ENV = "PACKETCLIP_API_KEY"
+
+
+def replay(
+    paths: Units,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="NDJSON file for the alerts, - for standard output. [default: alerts.ndjson]"),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Take model, policy, names and sink from here.")
+    ] = None,
+    elasticsearch: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help=f"Write into this cluster; an API key is taken from the variable {API_KEY_ENV}."),
+    ] = None,
+) -> None:
+    """Judge finished logs or captures.
+
+    Writes the alerts and prints them as a table. Takes folders of logs, folders of such folders, log files (plain or
+    .gz), and captures where Zeek is installed. Each capture
+    or log folder is judged for itself. Alerts that the file or the cluster has already are not written twice.
+
+    \b
+    Exit codes:
+      0  all read, whether there were alerts or not
+      1  stopped or failed before the end
+      2  bad start: nothing to read, configuration, model, sink
+
+    \b
+    Examples:
+      packetclip replay /opt/zeek/logs/2025-10-09 --out alerts.ndjson
+      packetclip replay office.pcap
+      packetclip replay logs/ --elasticsearch http://127.0.0.1:9200
+      packetclip replay logs/ --out - | jq .event.reason
+    """
+    from packetclip_sensor import logs, pipeline
+    from packetclip_sensor.terminal import Episodes, progress, summary
+
+    settings = _replay_settings(out, config, elasticsearch)
+    logs.set_up("warning" if config is None else settings.log_level)
+    units = discover(paths)
+    episodes = Episodes()
+    to_stdout = settings.sink.ndjson is None and settings.sink.elasticsearch is None
+    with sigterm_as_interrupt(), progress(len(units)) as shown:
+
+        def begin(name: str) -> None:
+            shown.unit(name)
+            episodes.begin(name)
+
+        counters = pipeline.replay(opened(units, begin), settings, on_alert=episodes.add, on_packets=shown.packets)
+    where = elasticsearch or (os.path.relpath(settings.sink.ndjson.path) if settings.sink.ndjson else "")
+    summary(episodes, counters, where=where, file=sys.stderr if to_stdout else sys.stdout)
+
+
+def pairs(
+    paths: Units,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Parquet file to write.")] = Path("pairs.parquet"),
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="labels.json of all paths. [default: the one beside each unit's logs]"),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Label of every window of a unit without labels, for example Benign.")
+    ] = None,
+) -> None:
+    """Write text/packet pairs for training.
+
+    One row per packet window with text, label and tokens; docs/pairs.md names every column with its unit. Windows that
+    mix attack and other packets have no label.
+
+    \b
+    Exit codes:
+      0  written
+      1  stopped or failed before the end
+      2  bad start: nothing to read, a labels file that is not one
+
+    \b
+    Examples:
+      packetclip pairs tests/data --out pairs.parquet
+      packetclip pairs office.pcap --label Benign --out benign.parquet
+    """
+    from packetclip_sensor import logs
+    from packetclip_sensor import pairs as module
+    from packetclip_sensor.metrics import Counters
+    from packetclip_sensor.records import CLASS_MISSION
+    from packetclip_sensor.rejects import Rejects
+    from packetclip_sensor.schema import suggestion
+    from packetclip_sensor.sources import tail, zeek
+    from packetclip_sensor.terminal import progress
+    from packetclip_sensor.windows import Window
+
+    if label is not None and label not in CLASS_MISSION:
+        raise ConfigError(
+            f"--label {label!r}: no such class{suggestion(label, CLASS_MISSION)}; classes: {', '.join(CLASS_MISSION)}"
+        )
+    logs.set_up("warning")
+    units = discover(paths)
+    given = module.Labels.load(labels) if labels else None
+    counters = Counters()
+    with sigterm_as_interrupt(), progress(len(units)) as shown, Rejects(None) as rejects:
+        logs_of = zip(units, opened(units, shown.unit), strict=True)
+        rows = module.write(
+            (
+                (unit.name, zeek.batches(tail.finite(logs_), rejects, counters), given or labels_beside(unit))
+                for unit, logs_ in logs_of
+            ),
+            out,
+            Window(),
+            label=label,
+            counters=counters,
+        )
+    print(f"{rows:,} pairs of {counters.packets:,} packets in {len(units)} captures -> {out}")
+    if counters.rejects:
+        print(f"{counters.rejects:,} lines could not be read", file=sys.stderr)
+
+
+def report(
+    alerts: Annotated[Path, typer.Argument(metavar="ALERTS", help="NDJSON file that replay or run wrote.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option(metavar="TEXT", help="Headline of the page.")] = "Network alerts",
+) -> None:
+    """Make one HTML page from alerts.
+
+    Timeline, table, and for each alert why the model says so. The page loads nothing, sends nothing and runs no script;
+    it can be mailed and archived.
+
+    \b
+    Exit codes:
+      0  written
+      2  no such file, no alert documents in it, or the page cannot be written
+
+    \b
+    Examples:
+      packetclip report alerts.ndjson --out report.html
+    """
+    from packetclip_sensor import report as reports
+
+    page = reports.page(reports.read(alerts), title=title)
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as err:
+        raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write") from err
+    print(f"{out} written ({len(page.encode()) / 1e6:.1f} MB)")
+
+
+def _replay_settings(out: Path | None, config: Path | None, url: str | None) -> Config:
+    from packetclip_sensor import config as configs
+
+    if out is not None and url is not None:
+        raise ConfigError(f"--out {out} and --elasticsearch {url} exclude each other; give one")
+    settings = configs.load(config) if config else configs.Config()
+    here = Path.cwd()
+    if url is not None:
+        from packetclip_sensor.sinks.cluster import ElasticsearchConfig
+
+        key = API_KEY_ENV if os.environ.get(API_KEY_ENV) else None
+        sink = configs.SinkConfig(elasticsearch=ElasticsearchConfig(hosts=[url], api_key_env=key))
+    elif out is not None or config is None:
+        file = out or Path("alerts.ndjson")
+        sink = configs.SinkConfig(ndjson=None if str(file) == "-" else configs.NdjsonConfig(path=file))
+    else:
+        return settings
+    return configs.with_sink(settings, sink, here)

@@ -1,0 +1,164 @@
+"""The commands of a running sensor: run, check, resend, init and zeek-scripts."""
+
+# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from packetclip_sensor.cli.common import DONE, FAILED, ConfigPath
+from packetclip_sensor.errors import ConfigError
+
+STOP_S = 10.0
+"""Time that `run` gets to stop by itself."""
+
+
+def run(config: ConfigPath) -> None:
+    """Follow the logs and write alerts, until stopped.
+
+    Ctrl-C and SIGTERM stop it cleanly. A restart goes on where the last acknowledged alert stands. What the sensor does is
+    logged on standard error, one `interval` line a minute.
+
+    \b
+    Exit codes:
+      0  stopped as asked
+      1  failed on the way
+      2  bad start: configuration, model, mapping, credentials, or another sensor has the same state folder
+
+    \b
+    Examples:
+      packetclip run --config /etc/packetclip/sensor.yaml
+    """
+    from packetclip_sensor import config as configs
+    from packetclip_sensor import logs, pipeline
+
+    settings = configs.load(config)
+    logs.set_up(settings.log_level)
+    if not settings.logs:
+        raise ConfigError(f"{config}: logs is empty; name Zeek's log folder, for example `logs: [/opt/zeek/logs/current]`")
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        # A sink that waits for its server does not look at `stop`. What is not acknowledged will be read again.
+        last = threading.Timer(STOP_S, os._exit, (DONE,))
+        last.daemon = True
+        last.start()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+    pipeline.run(settings, stop)
+
+
+def check(config: ConfigPath) -> None:
+    """Say what is wrong with the set-up.
+
+    Configuration, logs, Zeek package, model and sink: a line each, with the remedy.
+
+    \b
+    Exit codes:
+      0  all well
+      1  something is wrong, as printed
+      2  the configuration cannot be read
+
+    \b
+    Examples:
+      packetclip check --config /etc/packetclip/sensor.yaml
+    """
+    from packetclip_sensor import check as checks
+    from packetclip_sensor import config as configs
+    from packetclip_sensor import logs
+
+    settings = configs.load(config)
+    logs.set_up("error")
+    raise typer.Exit(DONE if checks.report(settings, config, sys.stdout) else FAILED)
+
+
+def resend(config: ConfigPath) -> None:
+    """Send refused documents to Elasticsearch again.
+
+    Takes what Elasticsearch refused (`dead_letter_path`), say after a mapping or the rights were mended. What is refused again
+    is kept again.
+
+    \b
+    Exit codes:
+      0  all sent, or nothing to send
+      1  some were refused again
+      2  bad start: configuration, credentials
+
+    \b
+    Examples:
+      packetclip resend --config /etc/packetclip/sensor.yaml
+    """
+    from packetclip_sensor import config as configs
+    from packetclip_sensor import logs
+    from packetclip_sensor.metrics import Counters
+    from packetclip_sensor.sinks import elasticsearch as sink
+
+    settings = configs.load(config)
+    logs.set_up(settings.log_level)
+    if settings.sink.elasticsearch is None:
+        raise ConfigError(f"{config}: sink is no Elasticsearch, so nothing was refused; name the configuration of that sensor")
+    counters = Counters()
+    read = sink.resend(settings.sink.elasticsearch, counters)
+    print(f"{read:,} documents read, {counters.dead_letters:,} refused again")
+    raise typer.Exit(FAILED if counters.dead_letters else DONE)
+
+
+def init(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write, - for standard output.")] = Path("sensor.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a configuration with comments.
+
+    \b
+    Exit codes:
+      0  written
+      2  the file is there already, or cannot be written
+
+    \b
+    Examples:
+      packetclip init --out /etc/packetclip/sensor.yaml
+    """
+    from packetclip_sensor import config as configs
+
+    text = configs.commented(configs.first_settings())
+    if str(out) == "-":
+        print(text, end="")
+        return
+    try:
+        with out.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as err:
+        raise ConfigError(f"{out} exists; name another file, or replace it with --force") from err
+    except OSError as err:
+        raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write") from err
+    print(f"{out} written; look at `logs` and `sink` in it, then: packetclip check --config {out}")
+
+
+def zeek_scripts() -> None:
+    """Print the folder of the Zeek package.
+
+    For copying it into Zeek's site folder where there is no zkg.
+
+    \b
+    Exit codes:
+      0  printed
+      2  the installation is incomplete
+
+    \b
+    Examples:
+      packetclip zeek-scripts
+      cp -r "$(packetclip zeek-scripts)" "$(zeek-config --site_dir)/packetclip"
+    """
+    from packetclip_sensor.resources import resource
+
+    print(resource("zeek_scripts"))
