@@ -31,7 +31,7 @@ class Ends:
     def pair(self, client: str, server: str) -> dict[str, Any]:
         """`src` and `host` of one family for a client and a server."""
         a, b = self.capture.host(client), self.capture.host(server)
-        six = bool(a.address6 and b.address6) and self.rng.random() < 0.35
+        six = bool(a.address6 and b.address6) and self.rng.random() < self.capture.six_share
         return {"src": a.address6, "host": b.address6} if six else {"src": a.address, "host": b.address}
 
     def http(self, client: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
+import os
 import random
 import selectors
 import socket
@@ -94,7 +95,10 @@ def _open(device: str) -> socket.socket:
 
 
 def pump(link: Link, first: str, second: str, seed: object = 0) -> None:
-    """Pass frames between two devices until killed."""
+    """Pass frames between two devices until killed or until a device goes, which ends a capture."""
+    # Before everything else that wants this processor: a frame that waits for it is a frame with a longer delay.
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -15)
     a, b = _open(first), _open(second)
     lines = {a: (b, Line(link, random.Random(f"{seed}/there"))), b: (a, Line(link, random.Random(f"{seed}/back")))}
     held: list[tuple[float, int, socket.socket, bytes]] = []
@@ -124,4 +128,5 @@ def pump(link: Link, first: str, second: str, seed: object = 0) -> None:
 
 
 if __name__ == "__main__":
-    pump(Link(**json.loads(sys.argv[1])), sys.argv[2], sys.argv[3], *sys.argv[4:])
+    with contextlib.suppress(OSError):
+        pump(Link(**json.loads(sys.argv[1])), sys.argv[2], sys.argv[3], *sys.argv[4:])

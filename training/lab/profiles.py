@@ -1,8 +1,8 @@
 """What sets the profiles apart: addresses, ports, TTLs, MTUs and accounts, so that a score on one says something about networks
 that training never saw.
 
-`first` trains. `demo` (tests and demonstration), `unseen` (tools that training never saw) and `evade` (attacks that hide) share no
-network and no account with it nor with each other; `unseen` and `evade` share no port of a movable service and no TTL either.
+`first` trains. `demo` (tests and demonstration), `unseen` (tools that training never saw) and `evade` (attacks that hide) share
+no network and no account with it nor with each other; `unseen` and `evade` share no port of a movable service and no TTL either.
 MTUs of 1500 and the well-known ports of DNS, MQTT, NTP, SNMP and HTTPS are everybody's.
 """
 
