@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from training.lab import network, services
 from training.lab.clients import HABITS
 from training.lab.plan import Attack, Capture, Host
 
-CLIENTS = Path(__file__).parent / "clients.py"
+HERE = Path(__file__).parent
 GRACE_S = 1.0
 """Added to a tool's end."""
 
@@ -58,7 +59,7 @@ def record(capture: Capture, out: Path) -> dict[str, Any]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _spawn(capture: Capture, host: str, argv: list[str], work: Path, log: str) -> subprocess.Popen[bytes]:
+def _spawn(capture: Capture, host: str, argv: list[str], work: Path, log: str, **env: str) -> subprocess.Popen[bytes]:
     with (work / f"{log}.log").open("wb") as output:
         return subprocess.Popen(
             network.command_in(network.namespace(capture, host), argv),
@@ -67,7 +68,7 @@ def _spawn(capture: Capture, host: str, argv: list[str], work: Path, log: str) -
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {"HOME": str(work / "home"), "LC_ALL": "C", "TERM": "dumb"},
+            env=os.environ | {"HOME": str(work / "home"), "LC_ALL": "C", "TERM": "dumb"} | env,
         )
 
 
@@ -158,13 +159,14 @@ def _start_clients(capture: Capture, host: Host, work: Path, shared: Path, secon
         plan = {"seed": f"{capture.seed}/{capture.name}/{host.name}", "seconds": seconds, "habits": mine}
         text = json.dumps(plan).replace("{work}", str(work)).replace("{shared}", str(shared))
         (work / f"{host.name}.json").write_text(text)
-        _spawn(capture, host.name, ["python3", "-E", str(CLIENTS), str(work / f"{host.name}.json")], work, f"clients-{host.name}")
+        argv = [sys.executable, "-P", "-m", "training.lab.clients", str(work / f"{host.name}.json")]
+        _spawn(capture, host.name, argv, work, f"clients-{host.name}", PYTHONPATH=str(HERE.parent.parent))
 
 
 def _attack(capture: Capture, attack: Attack, work: Path, begin: float) -> dict[str, Any]:
     """Run one tool at its time, at most `limit_s`; returns its interval, tight but for GRACE_S after its end."""
     time.sleep(max(0.0, begin + attack.at - time.time()))
-    command = attack.command.replace("{work}", str(work)).replace("{here}", str(CLIENTS.parent))
+    command = attack.command.replace("{work}", str(work)).replace("{here}", str(HERE))
     start = time.time()
     name = f"attack-{attack.label.replace(' ', '')}-{attack.at:.0f}"
     process = _spawn(capture, attack.host, ["sh", "-c", command], work, name)

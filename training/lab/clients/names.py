@@ -1,0 +1,60 @@
+"""Names and time: DNS and NTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+
+from training.lab.clients.base import RNG, Params, datagram, habit, tool
+
+
+def query(name: str, kind: int) -> bytes:
+    """A DNS question with a random id (RFC 1035, section 4)."""
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    return struct.pack(">HHHHHH", RNG.randrange(65536), 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", kind, 1)
+
+
+@habit
+async def dns(p: Params) -> None:
+    """Name look-ups as a resolver library does them: A and AAAA from one socket, a few names in a row or many at once."""
+    loop = asyncio.get_running_loop()
+
+    async def one() -> None:
+        name = f"{RNG.choice(['www', 'api', 'cdn', 'img', 'mail', 'time', f'n{RNG.randrange(300)}'])}.{RNG.choice(p['zones'])}"
+        with datagram(p, p["host"]) as sock:
+            sock.connect((p["host"], 53))
+            for kind in RNG.choice([(1,), (1, 28), (1, 28, 65), (12,), (16,)]):
+                await loop.sock_sendall(sock, query(name, kind))
+                with contextlib.suppress(TimeoutError, OSError):
+                    await asyncio.wait_for(loop.sock_recv(sock, 4096), 1)
+
+    for _ in range(p.get("rounds", 1)):
+        await asyncio.gather(*(one() for _ in range(RNG.randint(1, p.get("parallel", 3)))), return_exceptions=True)
+        await asyncio.sleep(RNG.expovariate(2))
+
+
+@habit
+async def dig(p: Params) -> None:
+    """dig with a few record types, also over TCP."""
+    await tool(
+        "dig",
+        f"@{p['host']}",
+        f"www.{RNG.choice(p['zones'])}",
+        RNG.choice(["A", "AAAA", "TXT", "MX"]),
+        *RNG.choice([[], ["+tcp"]]),
+    )
+
+
+@habit
+async def ntp(p: Params) -> None:
+    """Ask for the time: ntpdate's four samples, or one packet as a small device sends it."""
+    if RNG.random() < 0.5:
+        await tool("ntpdate", "-q", p["host"], limit_s=8)
+        return
+    loop = asyncio.get_running_loop()
+    with datagram(p, p["host"]) as sock:
+        sock.connect((p["host"], 123))
+        await loop.sock_sendall(sock, b"\x23" + bytes(47))
+        with contextlib.suppress(TimeoutError, OSError):
+            await asyncio.wait_for(loop.sock_recv(sock, 100), 1)

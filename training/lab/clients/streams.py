@@ -1,0 +1,52 @@
+"""Steady datagrams: cameras, calls, games, flow export."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import Any
+
+from training.lab.clients.base import RNG, Params, datagram, habit
+
+
+@habit
+async def stream(p: Params) -> None:
+    """Steady datagrams: video one way, voice both ways, a game, flow records."""
+    loop = asyncio.get_running_loop()
+    with datagram(p, p["host"]) as sock:
+        if p["host"].startswith("239."):
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 2)
+        sock.connect((p["host"], p["port"]))
+        until, number = loop.time() + p["seconds"], 0
+        while loop.time() < until:
+            for _ in range(RNG.randint(1, p.get("burst", 1))):
+                number += 1
+                size = max(20, int(RNG.gauss(p["size"], p.get("spread", 30))))
+                with contextlib.suppress(OSError):
+                    sock.send(
+                        struct.pack(">BBHII", 0x80, 96, number & 0xFFFF, number * 3000 & 0xFFFFFFFF, 7)
+                        + RNG.randbytes(min(size, 1400))
+                    )
+            await asyncio.sleep(1 / p["rate"])
+
+
+@habit
+async def listen(p: Params) -> None:
+    """Receive datagrams on a port; echo every `echo`-th, as a call or a receiver report does."""
+
+    class Receiver(asyncio.DatagramProtocol):
+        seen = 0
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+            self.seen += 1
+            if self.seen % p["echo"] == 0:
+                self.transport.sendto(data[: p.get("size", 60)], addr)  # type: ignore[attr-defined]
+
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Receiver, local_addr=(p["src"], p["port"]))
+    await asyncio.sleep(p["seconds"])
+    transport.close()
