@@ -1,11 +1,8 @@
-"""The mission graphs, their validator, and the generator against a small HTTP server on loopback."""
+"""The mission graphs, their validator and their figures."""
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import itertools
 from pathlib import Path
 
 import networkx as nx
@@ -14,9 +11,8 @@ import yaml
 
 from packetclip_sensor.records import MISSIONS
 from training import knowledge
-from training.knowledge import EMBEDDING, SENSOR, Graph, KnowledgeError, load_all, load_mission, validate
+from training.knowledge import EMBEDDING, SENSOR, Graph, KnowledgeError, draw, load_all, load_mission, validate
 from training.knowledge.__main__ import main
-from training.knowledge.generate import Endpoint, EndpointError, generate, words
 
 
 def small(**changes: object) -> Graph:
@@ -133,122 +129,36 @@ def test_validate_prints_problems_and_fails(tmp_path: Path, capsys: pytest.Captu
     assert "key concept 'scan' has no child" in capsys.readouterr().out
 
 
-# --- generator ---
+@pytest.mark.parametrize("mission", MISSIONS)
+def test_ways_count_every_way_through_a_word_once(mission: str) -> None:
+    graph = load_mission(mission)
+    whole = list(nx.all_simple_paths(graph.digraph(), SENSOR, EMBEDDING))
+    assert draw.ways(graph) == {word: sum(word in way for way in whole) for word in graph.words}
+    assert draw.ways(small()) == {"flood": 1, "scan": 1, "burst": 1, "probe": 1, "drop": 1}
 
 
-@pytest.fixture
-def endpoint() -> Iterator[Callable[[Callable[[str], tuple[int, bytes]]], tuple[Endpoint, list[str]]]]:
-    """Starts an OpenAI-shaped server: the given function turns a prompt into (status, body)."""
-    servers: list[HTTPServer] = []
+def test_the_order_of_a_drawn_level_leaves_fewer_crossings_and_loses_no_word() -> None:
+    def crossings(levels: list[list[str]], edges: list[tuple[str, str]]) -> int:
+        place = {w: i for level in levels for i, w in enumerate(level)}
+        level_of = {w: h for h, level in enumerate(levels) for w in level}
+        pairs = [(level_of[p], place[p], place[c]) for p, c in edges]
+        return sum(a[0] == b[0] and (a[1] - b[1]) * (a[2] - b[2]) < 0 for a, b in itertools.combinations(pairs, 2))
 
-    def start(answer: Callable[[str], tuple[int, bytes]]) -> tuple[Endpoint, list[str]]:
-        asked: list[str] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                asked.append(f"{self.path} {body['model']} {body['messages'][0]['content']}")
-                status, raw = answer(body["messages"][0]["content"])
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(raw)))
-                self.end_headers()
-                self.wfile.write(raw)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = HTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        return Endpoint(f"http://127.0.0.1:{server.server_port}/v1/", "tiny", timeout_s=5), asked
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    graph = load_mission("DoS")
+    drawn = draw.order(graph)
+    assert [sorted(level) for level in drawn] == [sorted(level) for level in graph.levels]
+    assert crossings(drawn, graph.edges) < crossings(graph.levels, graph.edges)
 
 
-def chat(text: str) -> tuple[int, bytes]:
-    return 200, json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-
-
-def concept(prompt: str) -> str:
-    """The concept in "K = {concept}"."""
-    return prompt.partition("{")[2].partition("}")[0]
-
-
-ANSWERS = {
-    "flooding": "1. Burst\n2. **Volume**: lots of it\n3. two words",
-    "spoofing": "- Forged\n- burst\n- flooding",
-    "burst": "rate",
-    "volume": "bandwidth, spoofing",
-    "forged": "rate; random",
-}
-
-
-def test_two_rounds_of_the_papers_prompts_make_a_valid_graph(endpoint, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    def answer(prompt: str) -> tuple[int, bytes]:
-        if prompt.startswith("List"):
-            return chat("1. Flooding\n2. Spoofing\n3. Denial of service")
-        return chat(ANSWERS[concept(prompt)])
-
-    where, asked = endpoint(answer)
-    out = tmp_path / "made.yaml"
-    code = main(["generate", "--mission", "DoS", "--event-name", "Denial of Service (DoS) attack", "--endpoint", where.url,
-                 "--model", "tiny", "--vocabularies", "2", "--out", str(out)])  # fmt: skip
-    assert code == 0
-    graph = knowledge.load(out)
-    assert graph.levels == [["flooding", "spoofing"], ["burst", "volume", "forged"], ["rate", "bandwidth", "random"]]
-    assert ("spoofing", "burst") in graph.edges
-    assert ("forged", "rate") in graph.edges
-    assert validate(graph) == []
-    assert graph.author_model == "tiny"
-    assert asked[0] == (
-        "/v1/chat/completions tiny List 2 typical vocabularies to represent Denial of Service (DoS) attack? "
-        "Note: Everything should be a single word."
-    )
-    assert asked[1].startswith("/v1/chat/completions tiny What are associated words with vocabularies in set K?\nK = {flooding}")
-    assert len(asked) == 1 + 2 + 3
-
-
-def test_a_key_concept_without_new_words_is_dropped(endpoint) -> None:  # type: ignore[no-untyped-def]
-    def answer(prompt: str) -> tuple[int, bytes]:
-        if prompt.startswith("List"):
-            return chat("flooding, mute, spoofing")
-        return chat(
-            {"flooding": "burst", "mute": "flooding", "spoofing": "forged"}[prompt.split("{")[1].split("}", maxsplit=1)[0]]
-        )
-
-    where, _ = endpoint(answer)
-    graph = generate("DoS", "DoS", where, vocabularies=3, rounds=1)
-    assert graph.key == ["flooding", "spoofing"]
-    assert validate(graph) == []
-
-
-@pytest.mark.parametrize(
-    ("reply", "said"),
-    [
-        ((200, b"<html>hello</html>"), "not a chat completion.*OpenAI-compatible"),
-        ((200, b'{"choices": []}'), "not a chat completion"),
-        ((200, b'{"choices": [{"message": {"content": null}}]}'), "content is NoneType, not text"),
-        ((200, json.dumps({"choices": [{"message": {"content": "I cannot help with this."}}]}).encode()), "named 0 single words"),
-        ((401, b"{}"), "answered 401.*check the key"),
-        ((404, b"{}"), "answered 404.*check the address and the model's name"),
-        ((200, b"x" * 1_000_001), "over 1000000 bytes"),
-    ],
-)
-def test_an_endpoint_that_answers_rubbish_is_refused_with_a_remedy(endpoint, reply, said: str) -> None:  # type: ignore[no-untyped-def]
-    where, _ = endpoint(lambda _: reply)
-    with pytest.raises(EndpointError, match=said):
-        generate("DoS", "DoS", where)
-
-
-def test_an_endpoint_that_is_down_is_reported_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["generate", "--mission", "DoS", "--endpoint", "http://127.0.0.1:9/v1", "--model", "m", "--timeout-s", "2"]) == 1
-    assert capsys.readouterr().err.endswith("is the endpoint running?\n")
-    with pytest.raises(EndpointError, match="not an http address"):
-        Endpoint("file:///etc", "m").ask("x")
-
-
-def test_words_are_read_from_lists_of_all_kinds() -> None:
-    assert words("1. Port-Scan\n2) **Banner** - what it says\n* echo.\nTwo words\n42\nbanner") == ["portscan", "banner", "echo"]
+def test_figures_are_equal_for_equal_graphs_and_name_every_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = draw.draw(load_mission("Brute Force"), "brute_force", tmp_path / "one")
+    again = draw.draw(load_mission("Brute Force"), "brute_force", tmp_path / "two")
+    assert [p.name for p in first] == ["brute-force-graph.svg", "brute-force-top10.svg", "brute-force-cloud.svg"]
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in again]
+    # Letters are paths, and matplotlib names each text in a comment.
+    assert all(f"<!-- {word} -->" in first[0].read_text() for word in load_mission("Brute Force").words)
+    assert all(f"<!-- {word} -->" in first[2].read_text() for word in load_mission("Brute Force").words)
+    bad = tmp_path / "g.yaml"
+    bad.write_text("mission: DoS\nkey: [flood, scan]\nassociated:\n  - {burst: [flood]}\n", encoding="utf-8")
+    assert main(["draw", "--out", str(tmp_path / "three"), str(bad)]) == 2
+    assert "key concept 'scan' has no child" in capsys.readouterr().err

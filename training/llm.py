@@ -1,0 +1,247 @@
+"""The one client for language models: an OpenAI-compatible endpoint, or a GGUF file served inside this process.
+
+What passes (no connection, time-outs, 429, 5xx, a cut body) is tried again with growing pauses; what does not (401, 404, a web
+page) ends at once with the remedy. Answers that were accepted go into a work file, so a stopped run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+MAX_ANSWER_BYTES = 1_000_000
+_LONGEST_PAUSE_S = 60.0
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+"""Statuses worth another try. Source: RFC 9110 sections 15.5.9 and 15.6, RFC 6585 section 4, RFC 8470."""
+
+
+class EndpointError(RuntimeError):
+    """The model cannot be reached, refuses, or answers something that is of no use; the message says what to do."""
+
+
+class _PassingError(EndpointError):
+    """A failure that may pass; `pause_s` is what the server asked for, if it did."""
+
+    def __init__(self, message: str, pause_s: float | None = None) -> None:
+        super().__init__(message)
+        self.pause_s = pause_s
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would send the key to another host and turn POST into GET."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's text; `cut` when it stopped at the token limit, so that its last word may be half a word."""
+
+    text: str
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An OpenAI-compatible chat endpoint: base address (with /v1), model name, optional key, limits."""
+
+    url: str
+    model: str
+    api_key: str | None = field(default=None, repr=False)
+    timeout_s: float = 120.0
+    tries: int = 5
+    pause_s: float = 1.0
+    max_tokens: int = 512
+    sleep: Callable[[float], None] = time.sleep
+
+    def ask(self, prompt: str, *, system: str | None = None, temperature: float = 0.0) -> Answer:
+        """The model's answer to one prompt.
+
+        Raises:
+            EndpointError: it failed for good, or `tries` times in a row.
+        """
+        pause = self.pause_s
+        for attempt in range(1, self.tries + 1):
+            try:
+                return self._once(prompt, system, temperature)
+            except _PassingError as err:
+                if attempt == self.tries:
+                    again = f" ({self.tries} tries)" if self.tries > 1 else ""
+                    raise EndpointError(f"{err}{again}; what was answered so far is kept, so run it again later") from err
+                self.sleep(min(err.pause_s if err.pause_s is not None else pause, _LONGEST_PAUSE_S))
+                pause *= 2
+        raise EndpointError(f"--tries is {self.tries}; it must be 1 or more")
+
+    def _once(self, prompt: str, system: str | None, temperature: float) -> Answer:
+        address = self.url.rstrip("/") + "/chat/completions"
+        if not address.startswith(("http://", "https://")):
+            raise EndpointError(f"{self.url}: not an http address; give one such as http://127.0.0.1:8080/v1")
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": prompt})
+        body = {"model": self.model, "temperature": temperature, "max_tokens": self.max_tokens, "messages": messages}
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.api_key}"} if self.api_key else {})
+        raw = self._post(address, json.dumps(body).encode(), headers)
+        try:
+            choice = json.loads(raw)["choices"][0]
+            content, cut = choice["message"]["content"], choice.get("finish_reason") == "length"
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as err:
+            shown = raw[:60].decode("utf-8", "replace")
+            raise EndpointError(f"{address}: not a chat completion: {shown!r}; is the endpoint OpenAI-compatible?") from err
+        if not isinstance(content, str):
+            raise EndpointError(f"{address}: the completion's content is {type(content).__name__}, not text; try another model")
+        return Answer(content, cut)
+
+    def _post(self, address: str, body: bytes, headers: dict[str, str]) -> bytes:
+        opener = urllib.request.build_opener(_NoRedirect)
+        request = urllib.request.Request(address, body, headers)  # noqa: S310 - scheme checked by the caller
+        late = time.monotonic() + self.timeout_s
+        try:
+            with opener.open(request, timeout=self.timeout_s) as reply:
+                raw = b""
+                while chunk := reply.read1(65536):
+                    raw += chunk
+                    if len(raw) > MAX_ANSWER_BYTES:
+                        raise EndpointError(f"{address}: answer is over {MAX_ANSWER_BYTES} bytes; is it a chat endpoint?")
+                    if time.monotonic() > late:  # the socket's own limit starts anew with every byte
+                        raise TimeoutError("timed out")
+                promised = reply.headers.get("Content-Length", "")
+                if promised.isdigit() and len(raw) < int(promised):
+                    raise _PassingError(f"{address}: the answer ended after {len(raw)} of {promised} bytes")
+                return raw
+        except urllib.error.HTTPError as err:
+            raise _refusal(address, err) from err
+        except TimeoutError as err:
+            raise _PassingError(f"{address}: no answer in {self.timeout_s:g} s; a slow model needs a larger --timeout-s") from err
+        except (OSError, http.client.HTTPException) as err:
+            reason = getattr(err, "reason", None) or err
+            if isinstance(reason, TimeoutError):
+                raise _PassingError(f"{address}: no answer in {self.timeout_s:g} s; is the endpoint running?") from err
+            raise _PassingError(f"{address}: no answer ({reason}); is the endpoint running?") from err
+
+
+def _refusal(address: str, err: urllib.error.HTTPError) -> EndpointError:
+    said = f"{address}: answered {err.code} {err.reason}"
+    if err.code in _PASSING:
+        after = err.headers.get("Retry-After", "")
+        return _PassingError(said, float(after) if after.isdigit() else None)
+    if err.code in (401, 403):
+        return EndpointError(f"{said}; check the key (--api-key-file)")
+    if 300 <= err.code < 400:
+        return EndpointError(
+            f"{said}; give the address that it points to, {err.headers.get('Location', 'which it does not name')}"
+        )
+    return EndpointError(f"{said}; check the address and the model's name")
+
+
+class Work:
+    """Accepted answers by prompt, in a file of one JSON object a line; a half line from a stop in the middle is left out.
+
+    Without a path nothing is kept. Answers of another model are not taken.
+    """
+
+    def __init__(self, path: Path | None, model: str) -> None:
+        self._model, self.path = model, path
+        self._known: dict[str, Any] = {}
+        self._file: IO[str] | None = None
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        for line in whole.splitlines():
+            try:
+                entry = json.loads(line)
+                if entry["model"] == model:
+                    self._known[entry["prompt"]] = entry["kept"]
+            except (ValueError, KeyError, TypeError):
+                continue
+        self._file = path.open("a", encoding="utf-8")
+        if whole and not whole.endswith("\n"):
+            self._file.write("\n")
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, prompt: str) -> Any:
+        """What was kept for a prompt; None when nothing was."""
+        return self._known.get(prompt)
+
+    def put(self, prompt: str, kept: Any) -> None:
+        """Keep an accepted answer, on disk at once."""
+        self._known[prompt] = kept
+        if self._file:
+            self._file.write(json.dumps({"model": self._model, "prompt": prompt, "kept": kept}) + "\n")
+            self._file.flush()
+
+    def close(self, *, done: bool) -> None:
+        """Close the file, and remove it when its work is `done`."""
+        if self._file and self.path:
+            self._file.close()
+            self._file = None
+            if done:
+                self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def served(gguf: Path, **limits: Any) -> Iterator[Endpoint]:
+    """Serve a GGUF file on a loopback port of this process with llama.cpp (package xllamacpp), for as long as the block runs.
+
+    Raises:
+        EndpointError: the package is not installed, the file is no GGUF model, or llama.cpp cannot load it.
+    """
+    try:
+        with gguf.open("rb") as file:
+            magic = file.read(4)
+    except OSError as err:
+        raise EndpointError(f"{gguf}: cannot be read ({err.strerror}); give a model file with --gguf") from err
+    if magic != b"GGUF":
+        raise EndpointError(f"{gguf}: begins with {magic!r}, so it is no GGUF model; convert it with llama.cpp first")
+    try:
+        import xllamacpp  # noqa: PLC0415  (an optional extra of 100 MB)
+    except ImportError as err:
+        raise EndpointError(f"{gguf}: needs llama.cpp; run pip install xllamacpp, or start a server and give --endpoint") from err
+    params = xllamacpp.CommonParams()
+    params.model.path, params.n_ctx, params.verbosity = str(gguf), 2048, 0
+    try:
+        server = xllamacpp.Server(params)
+    except (RuntimeError, ValueError) as err:
+        raise EndpointError(f"{gguf}: llama.cpp cannot load it ({err}); is the file whole?") from err
+    yield Endpoint(server.listening_address + "/v1", gguf.stem, **limits)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `chosen` reads."""
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--endpoint", help="base address of an OpenAI-compatible server, for example http://127.0.0.1:8080/v1")
+    where.add_argument("--gguf", type=Path, help="model file to serve in this process (needs the package xllamacpp)")
+    parser.add_argument("--model", help="name of the endpoint's model; written down as the author")
+    parser.add_argument("--api-key-file", type=Path, help="file that holds the endpoint's key, where it wants one")
+    parser.add_argument("--timeout-s", type=float, default=120.0, help="longest wait for one answer, seconds")
+    parser.add_argument("--tries", type=int, default=5, help="tries of one question, with growing pauses between them")
+    parser.add_argument("--max-tokens", type=int, default=512, help="longest answer, tokens")
+
+
+@contextmanager
+def chosen(args: argparse.Namespace) -> Iterator[Endpoint]:
+    """The model that the arguments name. Raises EndpointError."""
+    limits = {"timeout_s": args.timeout_s, "tries": args.tries, "max_tokens": args.max_tokens}
+    if args.gguf:
+        with served(args.gguf, **limits) as endpoint:
+            yield endpoint
+        return
+    if not args.model:
+        raise EndpointError(f"--endpoint {args.endpoint}: --model is missing; give the name under which the server knows it")
+    try:
+        key = args.api_key_file.read_text(encoding="utf-8").strip() if args.api_key_file else None
+    except OSError as err:
+        raise EndpointError(f"{args.api_key_file}: cannot be read ({err.strerror}); give the file with the key") from err
+    yield Endpoint(args.endpoint, args.model, key, **limits)
