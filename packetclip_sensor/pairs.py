@@ -1,7 +1,8 @@
 """Windows of labelled logs as text/packet pairs in Parquet, for training: one row per window.
 
 The columns and their units are in docs/pairs.md. Labels come from a `labels.json` beside the logs (intervals with attacker and
-victim). A window that mixes attack and other packets keeps an empty label: a wrong label is worse than a missing one.
+victim), or from anything else that says of a packet which attack it belongs to (`Truth`). A window that mixes attack and other
+packets keeps an empty label: a wrong label is worse than a missing one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -25,7 +26,7 @@ from packetclip_sensor.records import CLASS_MISSION, Batch, Packet
 from packetclip_sensor.windows import RELATIONS, VIEWS, Window, Windows, relations, windows
 
 MIXED_BELOW = 0.5
-"""A window is an attack's from this share of attack packets on, and benign at none; between, it has no label."""
+"""A window is an attack's from this share of its packets on, and benign at none of any attack; between, it has no label."""
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -37,6 +38,17 @@ class Interval(msgspec.Struct, frozen=True):
     start: float
     end: float
     tool: str = ""
+
+
+NOT_KNOWN = Interval("", [], [], 0.0, 0.0)
+"""Of a packet whose label nobody knows, or of which two labels are told: it makes no window an attack's, and none benign."""
+
+
+class Truth(Protocol):
+    """Says of each packet which attack it belongs to."""
+
+    def of(self, packet: Packet) -> Interval | None:
+        """The attack; None where the packet is known to be benign, NOT_KNOWN where nothing is known of it."""
 
 
 class LabelFile(msgspec.Struct, frozen=True):
@@ -59,7 +71,7 @@ class Labels:
     def __init__(self, file: LabelFile) -> None:
         self._intervals = file.intervals
         self._hosts = file.hosts
-        self._match = lru_cache(maxsize=200_000)(self._endpoints_match)
+        self._between = lru_cache(maxsize=200_000)(self._joining)
 
     @staticmethod
     def load(path: Path) -> Labels:
@@ -81,18 +93,21 @@ class Labels:
 
     def of(self, packet: Packet) -> Interval | None:
         """The attack that the packet belongs to: by time, and by both ends of its connection."""
-        for i, interval in enumerate(self._intervals):
-            if interval.start <= packet.ts <= interval.end and self._match(i, packet.orig_h, packet.resp_h):
-                return interval
-        return None
+        return next(iter(self.all_of(packet)), None)
+
+    def all_of(self, packet: Packet) -> list[Interval]:
+        """Every attack that the packet belongs to, in the file's order."""
+        return [i for i in self._between(packet.orig_h, packet.resp_h) if i.start <= packet.ts <= i.end]
 
     def _is_spoofed(self, host: str, *, answer: bool) -> bool:
         """A stranger to the capture: a forged source (of any kind of address), or the one host that the victim's answer goes
         to."""
         return host not in self._hosts and not (answer and _is_group(host))
 
-    def _endpoints_match(self, i: int, orig_h: str, resp_h: str) -> bool:
-        interval = self._intervals[i]
+    def _joining(self, orig_h: str, resp_h: str) -> list[Interval]:
+        return [interval for interval in self._intervals if self._endpoints_match(interval, orig_h, resp_h)]
+
+    def _endpoints_match(self, interval: Interval, orig_h: str, resp_h: str) -> bool:
         for a, b in ((orig_h, resp_h), (resp_h, orig_h)):
             if _among(b, interval.victim) and (
                 _among(a, interval.attacker) or ("spoofed" in interval.attacker and self._is_spoofed(a, answer=a == resp_h))
@@ -146,7 +161,7 @@ def schema(window: Window) -> pa.Schema:
 
 
 def write(
-    units: Iterable[tuple[str, Iterable[Batch], Labels | None]],
+    units: Iterable[tuple[str, Iterable[Batch], Truth | None]],
     out: Path,
     window: Window,
     *,
@@ -184,7 +199,7 @@ Row = dict[str, object]
 
 
 def _unit(
-    name: str, streams: Iterable[Windows], window: Window, labels: Labels | None, label: str | None
+    name: str, streams: Iterable[Windows], window: Window, labels: Truth | None, label: str | None
 ) -> Iterator[tuple[str, Callable[[], Row]]]:
     """(label, function that makes the row) of every window: most windows are thinned out before anything is computed."""
     for w in streams:
@@ -194,12 +209,12 @@ def _unit(
         for i in range(len(w.rows)):
             picked = w.rows[i][w.rows[i] >= 0]
             found = [attack[j] for j in picked]
-            hits = [a for a in found if a is not None]
+            hits = [a for a in found if a is not None and a.label]
             share = len(hits) / len(found)
             main = max(hits, key=hits.count) if hits else None
             verdict = label
             if labels is not None:
-                verdict = "Benign" if main is None else main.label if share >= MIXED_BELOW else None
+                verdict = _verdict(found, main)
             tool = main.tool if main else ""
 
             def make(
@@ -213,6 +228,14 @@ def _unit(
                 return _row(name, w, i, picked, window, verdict, tool, share)
 
             yield verdict or "", make
+
+
+def _verdict(found: Sequence[Interval | None], main: Interval | None) -> str | None:
+    """The label of a window from those of its packets."""
+    if main is None:
+        return None if NOT_KNOWN in found else "Benign"
+    own = sum(a is not None and a.label == main.label for a in found)
+    return main.label if own / len(found) >= MIXED_BELOW else None
 
 
 def _row(name: str, w: Windows, i: int, picked: np.ndarray, window: Window, label: str | None, tool: str, share: float) -> Row:

@@ -1,0 +1,330 @@
+"""Captures that others labelled, to pairs for training: replay by Zeek, label, window, and say what was wrong.
+
+    python -m training.labels pcaps DIR --labels labels.csv --out runs/pairs/mine.parquet
+    python -m training.labels cicflowmeter DIR --csv LABELS.csv --mapping aci_iot_2023 --timezone America/New_York \\
+        --out runs/pairs/aci.parquet
+    python -m training.labels zeek DIR --out runs/pairs/iot23.parquet
+    python -m training.train --pairs runs/pairs/mine.parquet --out runs/model
+
+DIR holds pcaps (plain or .gz, at any depth; Zeek is needed then) or folders of logs that Zeek wrote with the PacketCLIP package.
+A wrong or ambiguous label is reported with its file and line, and its packets stay without a label; docs/labels.md tells more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from packetclip_sensor import pairs
+from packetclip_sensor.errors import ConfigError, SensorError
+from packetclip_sensor.windows import Window
+from training.labels import cicflowmeter, connlog, intervals, mapping
+from training.labels.captures import Capture, Connection, collect, scan
+from training.labels.match import ByConnection, Matcher
+from training.labels.report import Report
+from training.labels.times import zone
+
+DONE, NOTHING_LABELLED, BAD_START = 0, 1, 2
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
+    """Gives a function that adds a bar and returns what moves it: (done, of how many, None where nobody knows)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+
+        def bar(name: str) -> Callable[[int, int | None], None]:
+            task = shown.add_task(name, total=None)
+            return lambda done, total=None: shown.update(task, completed=done, total=total)
+
+        yield bar
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 written, whatever was wrong with some labels; 1 not one window got a label; 2 bad start."""
+    args = _parser().parse_args(argv)
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    report = Report(" ".join(["python -m training.labels", *(argv if argv is not None else sys.argv[1:])]))
+    report.settings = {k: str(v) for k, v in vars(args).items() if k != "source_of"}
+    try:
+        labelled = run(args, report)
+        report.write(args.out.with_suffix(".report.json"))
+    except SensorError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return BAD_START
+    except OSError as err:
+        print(f"error: {err.filename or args.out}: {err.strerror}; free some space or name another --out", file=sys.stderr)
+        return BAD_START
+    report.print(console)
+    total = sum(report.windows.values())
+    console.print(
+        f"{total:,} windows, {labelled:,} of them with a label, of {len(report.captures)} captures -> {args.out}\n"
+        f"the whole report -> {args.out.with_suffix('.report.json')}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if not labelled:
+        print("error: not one window has a label; look at what is wrong above", file=sys.stderr)
+        return NOTHING_LABELLED
+    return DONE
+
+
+def run(args: argparse.Namespace, report: Report) -> int:
+    """Replay, label, write; returns how many windows have a label."""
+    if not args.folder.exists():
+        raise ConfigError(f"{args.folder} does not exist; name the folder of the captures")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    prepared = args.prepare(args)
+    with _progress() as bar:
+        logs = args.logs or args.out.parent / f"{args.out.stem}-logs"
+        captures = collect(args.folder, logs, report, args.jobs, bar("zeek"))
+        scanned = bar("connections")
+        connections: dict[str, list[Connection]] = {}
+        kept: list[Capture] = []
+        for i, capture in enumerate(captures):
+            try:
+                connections[capture.name] = scan(capture)
+            except SensorError as err:
+                report.add("capture", str(capture.path), f"{err}; left out")
+            else:
+                kept.append(capture)
+            scanned(i + 1, len(captures))
+        truths = args.label(args, prepared, kept, connections, report, bar)
+        windows = bar("windows")
+        part = args.out.with_name(f".{args.out.name}.part")
+        done = iter(range(1, len(kept) + 1))
+        try:
+            pairs.write(
+                ((c.name, c.batches(), truths[c.name]) for c in kept),
+                part,
+                Window(),
+                most_per_unit=args.most,
+                period_s=args.period,
+                progress=lambda *_: windows(next(done), len(kept)),
+            )
+            part.replace(args.out)
+        finally:
+            part.unlink(missing_ok=True)
+    if args.after:
+        args.after(kept, truths, report)
+    _count(args.out, kept, report)
+    report.judge_windows(args.few)
+    return sum(n for name, n in report.windows.items() if name)
+
+
+def _count(out: Path, captures: list[Capture], report: Report) -> None:
+    by_capture: dict[str, dict[str, int]] = {c.name: {} for c in captures}
+    table = pq.read_table(out, columns=["capture", "label"])
+    for name, label in zip(table["capture"].to_pylist(), table["label"].to_pylist(), strict=True):
+        report.windows[label or ""] += 1
+        report.windows_in.setdefault(label or "", set()).add(name)
+        by_capture[name][label or ""] = by_capture[name].get(label or "", 0) + 1
+    for c in captures:
+        report.captures.append(
+            {"name": c.name, "path": str(c.path), "packets": c.packets, "first": c.first, "last": c.last, "note": c.note}
+            | {"windows": by_capture[c.name]}
+        )
+
+
+Bar = Callable[[str], Callable[[int, int | None], None]]
+Connections = dict[str, list[Connection]]
+"""Of each capture by its name."""
+Truths = dict[str, pairs.Truth]
+
+
+def _table(args: argparse.Namespace) -> Path | None:
+    if args.labels and not args.labels.is_file():
+        raise ConfigError(f"{args.labels} is no file; name the CSV or YAML table of the labels")
+    table: Path | None = args.labels
+    return table
+
+
+def _by_interval(
+    args: argparse.Namespace, table: Path | None, captures: list[Capture], _connections: Connections, report: Report, _bar: Bar
+) -> Truths:
+    names = mapping.load(args.mapping) if args.mapping else mapping.ten_classes()
+    rest = None if args.rest == "Benign" else pairs.NOT_KNOWN
+    rows = intervals.owners(intervals.read(table, report), captures, report) if table else {}
+    truths: Truths = {}
+    for capture in captures:
+        file = None
+        beside = _labels_beside(capture)
+        if table:
+            found = intervals.rules(rows[capture.name], capture, names, report)
+            if not found:
+                report.add("capture", capture.name, f"{table} has no row for it; its windows get no label")
+        elif beside:
+            found, file = intervals.of_json(beside, capture, names, report)
+        else:
+            found = []
+            report.add("capture", capture.name, "no labels.json beside it; write one, or one table for all with --labels")
+        found = intervals.check(found, capture, report)
+        # In a labels.json what is not an attack is benign, by its definition; a table says so by --rest.
+        silent = rest if table else None if file else pairs.NOT_KNOWN
+        truths[capture.name] = intervals.ByInterval(found, silent if found or file else pairs.NOT_KNOWN, file)
+    return truths
+
+
+def _labels_beside(capture: Capture) -> Path | None:
+    if capture.path.is_dir():
+        places = [capture.path / "labels.json"]
+    else:
+        stem = capture.name.rsplit("/", 1)[-1]
+        places = [capture.path.with_name(f"{stem}.labels.json"), capture.path.with_name("labels.json")]
+    return next((p for p in places if p.is_file()), None)
+
+
+def _without_packets(captures: list[Capture], truths: Truths, report: Report) -> None:
+    for capture in captures:
+        truth = truths[capture.name]
+        assert isinstance(truth, intervals.ByInterval)
+        intervals.without_packets(truth, capture, report)
+
+
+def _flow_tables(args: argparse.Namespace) -> tuple[list[Path], mapping.Mapping, cicflowmeter.Clock]:
+    if args.clock == 12 and not args.afternoon_before:
+        raise ConfigError("--clock 12 needs --afternoon-before HOUR: the first hour of the morning that the captures have, say 8")
+    if args.clock != 12 and args.afternoon_before:
+        raise ConfigError("--afternoon-before goes with --clock 12 alone")
+    clock = cicflowmeter.Clock(
+        zone(args.timezone),
+        args.date_order == "mdy",
+        args.clock,
+        args.afternoon_before,
+        {"us": 1e-6, "ms": 1e-3, "s": 1.0}[args.duration_unit],
+    )
+    return cicflowmeter.tables(args.csv), mapping.load(args.mapping), clock
+
+
+def _by_flow(
+    args: argparse.Namespace,
+    prepared: tuple[list[Path], mapping.Mapping, cicflowmeter.Clock],
+    captures: list[Capture],
+    connections: Connections,
+    report: Report,
+    bar: Bar,
+) -> Truths:
+    paths, names, clock = prepared
+    matcher = Matcher((c for its in connections.values() for c in its), args.slack)
+    for path in paths:
+        rows = bar(path.name)
+        cicflowmeter.read(path, names, clock, matcher, report, args.label_column, lambda n, rows=rows: rows(n, None))
+    cicflowmeter.report_offset(matcher, clock, report, ", ".join(map(str, paths[:3])))
+    return _finish(matcher, captures, connections, report, str(paths[0]))
+
+
+def _conn_logs(args: argparse.Namespace) -> tuple[list[Path], mapping.Mapping]:
+    found = [p for path in args.log or [args.folder] for p in connlog.logs(path, args.pattern)]
+    return found, mapping.ten_classes() if args.mapping == "classes" else mapping.load(args.mapping)
+
+
+def _by_conn_log(
+    args: argparse.Namespace,
+    prepared: tuple[list[Path], mapping.Mapping],
+    captures: list[Capture],
+    connections: Connections,
+    report: Report,
+    bar: Bar,
+) -> Truths:
+    paths, names = prepared
+    matcher = Matcher((c for its in connections.values() for c in its), args.slack)
+    for path in paths:
+        rows = bar(path.name)
+        connlog.read(path, names, matcher, report, lambda n, rows=rows: rows(n, None))
+    cicflowmeter.report_offset(matcher, None, report, ", ".join(map(str, paths[:3])))
+    return _finish(matcher, captures, connections, report, str(paths[0]))
+
+
+def _finish(matcher: Matcher, captures: list[Capture], connections: Connections, report: Report, where: str) -> Truths:
+    report.matching = matcher.summary()
+    if not matcher.matched:
+        report.add(
+            "nothing matched", where, "no flow of it meets a connection of the captures; are they of the same network and day?"
+        )
+    return {c.name: ByConnection(connections[c.name]) for c in captures}
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m training.labels", description=__doc__, formatter_class=raw)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("folder", type=Path, metavar="DIR", help="captures, or logs of the PacketCLIP package, at any depth")
+    common.add_argument(
+        "--out", type=Path, required=True, help="Parquet file to write; its report goes beside it as .report.json"
+    )
+    common.add_argument("--logs", type=Path, help="folder for Zeek's logs, kept for the next run; default: OUT's name and -logs")
+    common.add_argument("--jobs", type=int, default=2, help="Zeek processes at once (default: %(default)s)")
+    common.add_argument("--most", type=int, default=400, help="most windows of one label in one capture (default: %(default)s)")
+    common.add_argument("--few", type=int, default=50, help="say it of classes with fewer windows (default: %(default)s)")
+    common.add_argument("--period", type=float, default=0.1, help="cut windows so often, seconds (default: %(default)s)")
+    sources = parser.add_subparsers(dest="source", required=True, metavar="pcaps | cicflowmeter | zeek")
+
+    one = sources.add_parser(
+        "pcaps",
+        parents=[common],
+        formatter_class=raw,
+        help="labels by time interval and address",
+        description="Labels by time interval and address: a labels.json beside each capture, or one table for the folder.\n\n"
+        "    python -m training.labels pcaps captures --labels labels.csv --rest Benign --out runs/pairs/mine.parquet\n\n"
+        "labels.csv:\n\n"
+        "    file,label,start,end,attacker,victim,tool\n"
+        "    monday.pcap,SYN Flood,2026-05-04T10:00:00+02:00,2026-05-04T10:05:00+02:00,10.0.0.66,10.0.0.0/24,hping3\n"
+        "    monday.pcap,Port Scan,+12.5,+40,10.0.0.66 10.0.0.67,*,nmap\n"
+        "    tuesday.pcap,Benign,,,,,",
+    )
+    one.add_argument("--labels", type=Path, help="CSV or YAML table: file,label,start,end,attacker,victim[,tool]")
+    one.add_argument(
+        "--rest", choices=["unknown", "Benign"], default="unknown", help="what is in no row of the table (default: %(default)s)"
+    )
+    one.add_argument("--mapping", help="label names of a data set, in mappings/labels or by path; default: the ten classes")
+    one.set_defaults(prepare=_table, label=_by_interval, after=_without_packets)
+
+    two = sources.add_parser(
+        "cicflowmeter",
+        parents=[common],
+        formatter_class=raw,
+        help="a label for each flow, in CSV tables of CICFlowMeter",
+        description="A label for each flow, in CSV tables of CICFlowMeter.\n\n"
+        "    python -m training.labels cicflowmeter ACI/pcaps --csv ACI-IoT-2023.csv --timezone America/New_York \\\n"
+        "        --out runs/pairs/aci.parquet",
+    )
+    two.add_argument("--csv", type=Path, nargs="+", required=True, help="tables, or folders of them")
+    two.add_argument(
+        "--mapping", default="aci_iot_2023", help="label names, in mappings/labels or by path (default: %(default)s)"
+    )
+    two.add_argument("--label-column", help="default: the mapping's")
+    two.add_argument("--timezone", default="UTC", help="of the machine that CICFlowMeter ran on: a name, or --timezone=-04:00")
+    two.add_argument("--date-order", choices=["dmy", "mdy"], default="dmy", help="of dates with slashes (default: %(default)s)")
+    two.add_argument("--clock", type=int, choices=[12, 24], help="of times without AM and PM, where hours do not tell")
+    two.add_argument(
+        "--afternoon-before", type=int, default=0, metavar="HOUR", help="with --clock 12: hours before it are afternoon"
+    )
+    two.add_argument("--duration-unit", choices=["us", "ms", "s"], default="us", help="of Flow Duration (default: %(default)s)")
+    two.add_argument("--slack", type=float, default=0.0, help="seconds that the clocks may differ (default: %(default)s)")
+    two.set_defaults(prepare=_flow_tables, label=_by_flow, after=None)
+
+    three = sources.add_parser(
+        "zeek",
+        parents=[common],
+        formatter_class=raw,
+        help="a label for each connection, in conn.log.labeled",
+        description="A label for each connection, in Zeek's conn.log.labeled as IoT-23 has it.\n\n"
+        "    python -m training.labels zeek IoTScenarios/CTU-IoT-Malware-Capture-34-1 --out runs/pairs/iot23-34.parquet",
+    )
+    three.add_argument("--log", type=Path, nargs="+", help="labelled logs, or folders of them; default: those below DIR")
+    three.add_argument("--pattern", default="conn*.log.labeled*", help="names of labelled logs (default: %(default)s)")
+    three.add_argument("--mapping", default="iot_23", help="in mappings/labels, by path, or `classes` (default: %(default)s)")
+    three.add_argument("--slack", type=float, default=0.0, help="seconds that the clocks may differ (default: %(default)s)")
+    three.set_defaults(prepare=_conn_logs, label=_by_conn_log, after=None)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
