@@ -115,6 +115,18 @@ class Bundle:
         )
 
 
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a bundle's manifest, which holds the hashes of all its other files: the name of exactly this model.
+
+    Raises:
+        ModelBundleError: the manifest cannot be read.
+    """
+    try:
+        return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+    except OSError as err:
+        raise ModelBundleError(f"model bundle {path}: cannot read {MANIFEST}: {err.strerror}; {REMEDY}") from err
+
+
 def _manifest(path: Path) -> Manifest:
     try:
         raw: Any = json.loads((path / MANIFEST).read_bytes())

@@ -17,7 +17,7 @@ import yaml
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from packetclip_sensor import schema
+from packetclip_sensor import calibration, schema
 from packetclip_sensor.documents import check_namespace
 from packetclip_sensor.episodes import Policy
 from packetclip_sensor.errors import ConfigError
@@ -51,6 +51,9 @@ class PolicyConfig(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True
     thresholds: dict[str, Probability] = field(default_factory=dict)
     """Probability (0 to 1) from which a verdict of a mission counts, by mission, in place of the model's own, for example
     {DoS: 0.95}. Missions: DoS, Reconnaissance, Brute Force."""
+    calibration: Path | None = None
+    """File that `packetclip calibrate` wrote for this site and this model; its thresholds replace the model's own, and
+    `thresholds` above replaces both."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,9 +93,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.rejects_path or self.state_dir / "rejects.jsonl"
 
 
-def load(path: Path) -> Config:
+def load(path: Path, *, calibrated: bool = True) -> Config:
     """Read and check a configuration file; paths in the result are absolute.
 
+    Args:
+        calibrated: take the thresholds of `policy.calibration` in; a new calibration does not look at the old one.
     Raises:
         ConfigError: not readable, not YAML, an unknown key (with the nearest known one), a wrong type or a value out of range.
             The message names the file with the line, the key and the value.
@@ -105,7 +110,8 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}: not UTF-8 text; is it a configuration file?") from err
     except OSError as err:
         raise ConfigError(f"{path}: cannot be read: {err.strerror}; give the sensor's user the right to read it") from err
-    return parse(text, str(path), path.resolve().parent)
+    config = parse(text, str(path), path.resolve().parent)
+    return with_calibration(config) if calibrated else config
 
 
 def parse(text: str, name: str, folder: Path) -> Config:
@@ -143,14 +149,31 @@ def resolve(config: Config, folder: Path) -> Config:
         }
         elasticsearch = replace(elasticsearch, namespace=config.namespace, dead_letter_path=str(dead_letters), **secrets)
     ndjson = config.sink.ndjson
+    policy = config.policy
+    if policy.calibration is not None:
+        policy = replace(policy, calibration=folder / policy.calibration)
     return replace(
         config,
+        policy=policy,
         logs=tuple(folder / path for path in config.logs),
         state_dir=folder / config.state_dir,
         model=None if config.model is None else folder / config.model,
         rejects_path=None if config.rejects_path is None else folder / config.rejects_path,
         sink=SinkConfig(ndjson=None if ndjson is None else NdjsonConfig(path=folder / ndjson.path), elasticsearch=elasticsearch),
     )
+
+
+def with_calibration(config: Config) -> Config:
+    """The same configuration with the thresholds of its calibration file, but for those that it sets itself.
+
+    Raises:
+        ConfigError: the file is unfit, or was made for another model than the configuration's.
+    """
+    policy = config.policy
+    if policy.calibration is None:
+        return config
+    fitted = calibration.thresholds(policy.calibration, config.model_path)
+    return replace(config, policy=replace(policy, thresholds=fitted | policy.thresholds))
 
 
 def with_sink(config: Config, sink: SinkConfig, folder: Path) -> Config:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from packetclip_sensor import __version__
-from packetclip_sensor.cli import finished, live
+from packetclip_sensor.cli import calibrate, finished, live
 from packetclip_sensor.cli.common import BAD_START, DONE, FAILED
 from packetclip_sensor.errors import SensorError
 
@@ -64,12 +64,14 @@ def packetclip(
       packetclip init --out sensor.yaml           write a configuration with comments
       packetclip check --config sensor.yaml       say what is wrong with the set-up, and the remedy
       packetclip run --config sensor.yaml         follow the logs until stopped
+      packetclip calibrate --logs /opt/zeek/logs  fit the thresholds to this site's own traffic
     """
 
 
 for command in (
     live.run,
     finished.replay,
+    calibrate.calibrate,
     finished.pairs,
     live.check,
     live.resend,

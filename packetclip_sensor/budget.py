@@ -1,0 +1,201 @@
+"""Thresholds for a false-alert budget: counts the episodes that would open, not the windows that would alarm.
+
+One noisy host gives thousands of verdicts and one alert, so thresholds are fitted on what a user sees. What would be a verdict at
+the bundle's own thresholds is kept without its bytes, the most probable first where there is too much of it, and goes through the
+sensor's own `episodes` again for each set of thresholds that is tried.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import groupby
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from packetclip_sensor.episodes import Policy, episodes
+from packetclip_sensor.judge import Judged
+from packetclip_sensor.metrics import Counters
+from packetclip_sensor.records import MISSIONS, Batch, Episode, Packet, Verdict
+
+CEILING = 0.995
+"""No threshold is raised above it: what must be more certain than that is hardly ever told."""
+STEP = 1e-6
+"""Fitted thresholds are multiples of it."""
+_NOTHING = np.zeros((0, 0), np.float32)
+
+
+def mission_of(probabilities: Sequence[float], limits: Sequence[float]) -> int | None:
+    """Number of the mission that a window is told as, as `judge` decides it; None where it reaches no threshold.
+
+    Args:
+        probabilities: of each mission, in the order of MISSIONS; limits: their thresholds.
+    """
+    reached = [(p, -m) for m, (p, limit) in enumerate(zip(probabilities, limits, strict=True)) if p >= limit]
+    return -max(reached)[1] if reached else None
+
+
+def rounded(limits: Mapping[str, float]) -> list[float]:
+    """Thresholds in the order of MISSIONS as `judge` compares them, in single precision."""
+    return [float(np.float32(limits[m])) for m in MISSIONS]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A window that would be a verdict at the floor."""
+
+    unit: int
+    order: int
+    probabilities: tuple[float, ...]
+    """Of each mission."""
+    margin: float
+    """How far the thresholds can rise together, in logits above the floor, until it is silent; infinite at the ceiling."""
+    verdict: Verdict
+    """Without bytes: two packets stand for all, their number is right."""
+
+
+@dataclass(slots=True)
+class Candidates:
+    """Windows at or above the floor, at most `most` of them (about 1.5 kB each)."""
+
+    floor: dict[str, float]
+    """The bundle's own thresholds, below which none is fitted."""
+    most: int = 50_000
+    kept: list[Candidate] = field(default_factory=list)
+    seen: int = 0
+    dropped: list[float] = field(default_factory=lambda: [0.0] * len(MISSIONS))
+    """Highest probability of each mission in the windows let go; no threshold may fall to it."""
+
+    def add(self, unit: int, verdict: Verdict) -> str | None:
+        """Take in a window of the capture or folder number `unit`; returns its mission, None where it is below the floor."""
+        p = tuple(verdict.missions[m] for m in MISSIONS)
+        mission = mission_of(p, rounded(self.floor))
+        if mission is None:
+            return None
+        light = replace(
+            verdict,
+            mission=MISSIONS[mission],
+            probability=p[mission],
+            packets=_outline(verdict),
+            embeddings=_NOTHING,
+            relations=_NOTHING,
+        )
+        margin = max(_logit(x) - _logit(self.floor[m]) if x < CEILING else math.inf for m, x in zip(MISSIONS, p, strict=True))
+        self.kept.append(Candidate(unit, self.seen, p, margin, light))
+        self.seen += 1
+        if len(self.kept) > 2 * self.most:
+            self._thin()
+        return light.mission
+
+    def _thin(self) -> None:
+        self.kept.sort(key=lambda c: (-c.margin, c.order))
+        for candidate in self.kept[self.most :]:
+            self.dropped = [max(a, b) for a, b in zip(self.dropped, candidate.probabilities, strict=True)]
+        del self.kept[self.most :]
+        self.kept.sort(key=lambda c: c.order)
+
+
+def _outline(verdict: Verdict) -> tuple[Packet, ...]:
+    """As many packets as the window has, the first and the last one without bytes: what an episode looks at."""
+    first, last = (msgspec.structs.replace(p, data=b"") for p in (verdict.packets[0], verdict.packets[-1]))
+    return (*(first,) * (len(verdict.packets) - 1), last)
+
+
+def _logit(p: float) -> float:
+    p = min(max(p, 1e-9), 1 - 1e-9)
+    return math.log(p / (1 - p))
+
+
+def opened(candidates: Sequence[Candidate], limits: Mapping[str, float], policy: Policy) -> list[Episode]:
+    """The episodes that the sensor would open at the thresholds `limits`, each unit for itself."""
+    values = rounded(limits)
+    found: list[Episode] = []
+    for _, unit in groupby(candidates, key=lambda c: c.unit):
+        verdicts = []
+        for c in unit:
+            mission = mission_of(c.probabilities, values)
+            if mission is not None:
+                name = MISSIONS[mission]
+                same = c.verdict.mission == name
+                verdicts.append(c.verdict if same else replace(c.verdict, mission=name, probability=c.probabilities[mission]))
+        if verdicts:
+            step = Judged(verdicts, Batch([], [], final=True), verdicts[-1].second, ())
+            for told in episodes([step], policy, Counters(), sensor="", model_version=""):
+                found += [event.episode for event in told.events if event.state == "open"]
+    return found
+
+
+def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float]:
+    """The lowest thresholds at which no more than `allowed` episodes open.
+
+    First all thresholds rise together, in logits, until the budget holds: the least certain alerts go first, whatever their
+    mission. Then each falls again as far as no alert comes back. What is certain beyond the ceiling cannot be silenced and takes
+    its share of the budget.
+    """
+    kept = candidates.kept
+    p = np.array([c.probabilities for c in kept], np.float64).reshape(-1, len(MISSIONS))
+    margin = np.array([c.margin for c in kept], np.float64)
+    floor = [candidates.floor[m] for m in MISSIONS]
+
+    def above(m: int, silent: npt.NDArray[np.bool_]) -> float:
+        """The lowest threshold of mission m at which the windows `silent`, and those let go, are below it."""
+        highest = max(float(p[silent, m].max(initial=0.0)), candidates.dropped[m])
+        lifted = (math.floor(highest / STEP) + 1) * STEP
+        return floor[m] if highest < floor[m] else max(floor[m], min(CEILING, round(lifted, 6)))
+
+    def count(limits: Sequence[float]) -> int:
+        chosen = np.nonzero((p >= np.array(limits, np.float32).astype(np.float64)).any(1))[0]
+        return len(opened([kept[i] for i in chosen], dict(zip(MISSIONS, limits, strict=True)), policy))
+
+    levels = np.unique(margin)[::-1]
+    certain = int(np.isinf(levels[:1]).sum())
+
+    def together(n: int) -> list[float]:
+        silent = margin < levels[n - 1] if n else np.ones(len(kept), np.bool_)
+        return [above(m, silent) for m in range(len(MISSIONS))]
+
+    def lowered(start: list[float], m: int, heard: npt.NDArray[np.float64], n: int) -> list[float]:
+        """`start`, with mission m's threshold so low that the first n of the probabilities `heard` are heard."""
+        return [*start[:m], above(m, p[:, m] < heard[n - 1]), *start[m + 1 :]] if n else start
+
+    def still_fits(start: list[float], m: int, heard: npt.NDArray[np.float64], n: int) -> bool:
+        return count(lowered(start, m, heard, n)) <= most
+
+    most = max(allowed, count(together(certain)))
+    limits = together(_largest(certain, len(levels), lambda n: count(together(n)) <= most))
+    for m in range(len(MISSIONS)):
+        heard = np.unique(p[(p[:, m] >= floor[m]) & (p[:, m] < limits[m]), m])[::-1]
+        limits = lowered(limits, m, heard, _largest(0, len(heard), partial(still_fits, limits, m, heard)))
+    return dict(zip(MISSIONS, limits, strict=True))
+
+
+def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
+    """The largest n of low..high that fits, for `low` does: all, or else in growing steps and then by halves.
+
+    Fitting is not quite monotone, since a long episode can fall into two; then it is an n that fits and whose next does not.
+    """
+    if low >= high or fits(high):
+        return max(low, high)
+    step = 1
+    while low + step < high and fits(low + step):
+        low, step = low + step, 2 * step
+    high = min(low + step, high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def per_day(alerts: int, days: float) -> tuple[float, float, float]:
+    """Alerts a day, and the bounds between which it lies with 95 % confidence, where so many came in `days`.
+
+    Source: Poisson interval by the Wilson-Hilferty approximation, Breslow and Day 1987, volume II, equation 2.10.
+    """
+    low = alerts * (1 - 1 / (9 * alerts) - 1.96 / (3 * math.sqrt(alerts))) ** 3 if alerts else 0.0
+    more = alerts + 1
+    high = more * (1 - 1 / (9 * more) + 1.96 / (3 * math.sqrt(more))) ** 3
+    return alerts / days, low / days, high / days

@@ -1,0 +1,303 @@
+"""Fits the thresholds to a site's own logs: reads them as the sensor does, and keeps only what could become an alert.
+
+The logs are taken as benign. An attack inside them would push a threshold up, so the windows that did are shown, and hosts and
+times can be left out. Where labels are given, attacks are kept apart and show what the new thresholds would still tell.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from packetclip_sensor import budget, describe
+from packetclip_sensor.budget import CEILING, Candidates
+from packetclip_sensor.bundle import Bundle, fingerprint
+from packetclip_sensor.calibration import Calibration, Covered
+from packetclip_sensor.episodes import Policy
+from packetclip_sensor.errors import ConfigError, LogFormatError
+from packetclip_sensor.judge import judge
+from packetclip_sensor.metrics import Counters
+from packetclip_sensor.pairs import MIXED_BELOW, Labels
+from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Batch, Episode, Packet, Verdict
+from packetclip_sensor.rejects import Rejects
+from packetclip_sensor.sources import tail, zeek
+from packetclip_sensor.windows import windows
+
+GAP_S = 3600.0
+"""A longer time without a packet counts so much: nobody knows whether Zeek ran."""
+STORIES = 1000
+"""Stories kept with their most probable window, of those that are shown."""
+TEMPERATURES = np.logspace(-0.5, 1.0, 61)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which packets are looked at."""
+
+    exclude: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    since: float = 0.0
+    until: float = float("inf")
+
+    @staticmethod
+    def of(exclude: Sequence[str], since: str | None, until: str | None) -> Selection:
+        """Read hosts and networks, and ISO 8601 times, which are UTC where they name no offset.
+
+        Raises:
+            ConfigError: one of them is none, or nothing is left between the times.
+        """
+        networks = []
+        for text in exclude:
+            try:
+                networks.append(ipaddress.ip_network(text, strict=False))
+            except ValueError as err:
+                raise ConfigError(f"--exclude {text!r}: neither a host nor a network; write 192.0.2.7 or 192.0.2.0/24") from err
+        first = _time("--since", since) if since else 0.0
+        last = _time("--until", until) if until else float("inf")
+        if first >= last:
+            raise ConfigError(f"--since {since} is not before --until {until}; turn them round")
+        return Selection(tuple(networks), first, last)
+
+    def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches with the chosen packets, and no flow rows, which judge nothing."""
+        excluded = lru_cache(maxsize=200_000)(self._excluded)
+        for batch in batches:
+            packets = batch.packets
+            if self.since or self.until != float("inf"):
+                packets = [p for p in packets if self.since <= p.ts < self.until]
+            if self.exclude:
+                packets = [p for p in packets if not (excluded(p.orig_h) or excluded(p.resp_h))]
+            yield Batch(packets, [], batch.start, batch.end, batch.idle, batch.final)
+
+    def _excluded(self, host: str) -> bool:
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network in self.exclude)
+
+
+def _time(option: str, text: str) -> float:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as err:
+        raise ConfigError(f"{option} {text!r}: no time; write 2025-10-09 or 2025-10-09T08:00 (UTC)") from err
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+@dataclass(slots=True)
+class Coverage:
+    """The event time that the packets cover, each unit for itself."""
+
+    first: float = float("inf")
+    last: float = 0.0
+    seconds: float = 0.0
+    packets: int = 0
+    _latest: float | None = None
+
+    def begin(self) -> None:
+        """Another unit begins."""
+        self._latest = None
+
+    def add(self, packets: Sequence[Packet]) -> None:
+        """Take in packets in log order; those that come late add nothing."""
+        if not packets:
+            return
+        ts = np.array([p.ts for p in packets], np.float64)
+        start = ts[0] if self._latest is None else self._latest
+        latest = np.maximum.accumulate(np.concatenate([[start], ts]))
+        self.seconds += float(np.minimum(np.diff(latest), GAP_S).sum())
+        self._latest = float(latest[-1])
+        self.first, self.last = min(self.first, float(ts.min())), max(self.last, float(ts.max()))
+        self.packets += len(packets)
+
+    @property
+    def days(self) -> float:
+        """At least a second, so that a rate can be told."""
+        return max(self.seconds, 1.0) / 86400
+
+
+@dataclass(slots=True)
+class Story:
+    """What one host does that looks like one mission, with its most probable window."""
+
+    mission: str
+    host: str
+    unit: str
+    windows: int
+    probability: float
+    packets: tuple[Packet, ...]
+
+    @property
+    def words(self) -> str:
+        """One sentence of facts."""
+        sources, destinations = (
+            [h for h, _ in Counter(hosts).most_common()]
+            for hosts in ([p.orig_h for p in self.packets], [p.resp_h for p in self.packets])
+        )
+        return describe.sentence(describe.facts(self.packets, "pair"), sources, destinations)
+
+
+@dataclass(slots=True)
+class Labelled:
+    """What labelled windows say: which attacks would be told, and how sure the model may be."""
+
+    attacks: dict[tuple[str, str, float], tuple[str, float]] = field(default_factory=dict)
+    """By unit, label and start: an attack's mission and its highest probability of that."""
+    windows: list[int] = field(default_factory=lambda: [0] * (1 + len(MISSIONS)))
+    """Of Benign and of each mission."""
+    losses: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(TEMPERATURES)))
+
+    def add(self, unit: str, verdict: Verdict, labels: Labels, temperature: float) -> bool:
+        """Take in a window; True where it is benign. One that mixes attack and other packets says nothing."""
+        attacks = [a for a in map(labels.of, verdict.packets) if a is not None]
+        share = len(attacks) / len(verdict.packets)
+        main = max(attacks, key=attacks.count) if attacks else None
+        mission = "Benign" if main is None else CLASS_MISSION.get(main.label) if share >= MIXED_BELOW else None
+        if mission is None:
+            return False
+        if main is not None and mission in MISSIONS:
+            key = (unit, main.label, main.start)
+            peak = self.attacks.get(key, ("", 0.0))[1]
+            self.attacks[key] = (mission, max(peak, verdict.missions[mission]))
+        group = ("Benign", *MISSIONS).index(mission)
+        self.windows[group] += 1
+        logits = np.log(np.maximum([verdict.missions[m] for m in ("Benign", *MISSIONS)], 1e-30)) * temperature
+        z = logits[None] / TEMPERATURES[:, None]
+        z -= z.max(1, keepdims=True)
+        self.losses += np.log(np.exp(z).sum(1)) - z[:, group]
+        return group == 0
+
+    @property
+    def temperature(self) -> float | None:
+        """The divisor of the logits with the least cross-entropy; None without attacks or without benign windows.
+
+        Source: Guo et al. 2017, arXiv:1706.04599.
+        """
+        if not self.windows[0] or not sum(self.windows[1:]):
+            return None
+        return round(float(TEMPERATURES[int(self.losses.argmin())]), 4)
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What is kept of any amount of logs."""
+
+    candidates: Candidates
+    coverage: Coverage = field(default_factory=Coverage)
+    counters: Counters = field(default_factory=Counters)
+    stories: dict[tuple[str, str], Story] = field(default_factory=dict)
+    labelled: Labelled = field(default_factory=Labelled)
+
+    def take(self, number: int, unit: str, verdict: Verdict) -> None:
+        """Take in a benign window; below the floor it is forgotten."""
+        mission = self.candidates.add(number, verdict)
+        if mission is None:
+            return
+        probability = verdict.missions[mission]
+        key = (mission, verdict.destinations[0] if verdict.view == "destination" else verdict.sources[0])
+        story = self.stories.get(key)
+        if story is None:
+            self.stories[key] = Story(mission, key[1], unit, 1, probability, verdict.packets)
+        else:
+            story.windows += 1
+            if probability > story.probability:
+                story.probability, story.packets, story.unit = probability, verdict.packets, unit
+        if len(self.stories) > 2 * STORIES:
+            self.stories = dict(sorted(self.stories.items(), key=lambda item: -item[1].probability)[:STORIES])
+
+
+def gather(
+    units: Iterable[tuple[str, Sequence[Path], Labels | None]],
+    bundle: Bundle,
+    select: Selection,
+    *,
+    on_packets: Callable[[int], None] | None = None,
+) -> Gathered:
+    """Judge all logs and keep what a fit needs, in bounded memory.
+
+    Args:
+        units: name, log paths and labels of each capture or folder; without labels all of it is benign.
+    Raises:
+        LogFormatError: no packet is left to look at.
+    """
+    found = Gathered(Candidates(dict(bundle.manifest.thresholds)))
+    nothing = dict.fromkeys(MISSIONS, 0.0)
+    for number, (name, paths, labels) in enumerate(units):
+        found.coverage.begin()
+        with Rejects(None) as rejects:
+            batches = select(zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters))
+            streams = windows(batches, bundle.manifest.window, found.counters)
+            for judged in judge(streams, bundle, nothing if labels else found.candidates.floor, found.counters):
+                found.coverage.add(judged.batch.packets)
+                if on_packets and judged.batch.packets:
+                    on_packets(len(judged.batch.packets))
+                for verdict in judged.verdicts:
+                    if not labels or found.labelled.add(name, verdict, labels, bundle.manifest.temperature):
+                        found.take(number, name, verdict)
+    if not found.coverage.packets:
+        raise LogFormatError("no packet to calibrate on; look at --logs, --since, --until and --exclude")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Thresholds and what they do to the logs they were fitted on."""
+
+    calibration: Calibration
+    alerts: list[Episode]
+    silenced: list[Story]
+    """What is told at the bundle's thresholds and no longer at the fitted ones, most probable first."""
+    blind: list[Story]
+    """What no threshold below the ceiling silences although the budget asks for it, most windows first."""
+
+
+def fit(
+    found: Gathered, bundle: Bundle, policy: Policy, alerts_per_day: float, *, paths: Sequence[Path], excluded: Sequence[str] = ()
+) -> Fit:
+    """Fit the thresholds to the budget; the same logs give the same ones."""
+    floor, cover = found.candidates.floor, found.coverage
+    allowed = math.floor(alerts_per_day * cover.days + 1e-9)
+    limits = budget.fit(found.candidates, policy, allowed)
+    alerts = budget.opened(found.candidates.kept, limits, policy)
+    before = budget.opened(found.candidates.kept, floor, policy)
+    stories = sorted(found.stories.values(), key=lambda s: (-s.probability, s.mission, s.host))
+    certain = {e.mission for e in alerts if e.peak >= CEILING} if len(alerts) > allowed else set()
+    calibration = Calibration(
+        model_version=bundle.manifest.version,
+        model_sha256=fingerprint(bundle.path),
+        made=f"{datetime.now(UTC):%Y-%m-%d}",
+        alerts_per_day=alerts_per_day,
+        logs=Covered(
+            paths=[str(p) for p in paths],
+            first=_iso(cover.first),
+            last=_iso(cover.last),
+            hours=round(cover.seconds / 3600, 3),
+            packets=cover.packets,
+            windows=found.counters.windows,
+            excluded=list(excluded),
+        ),
+        thresholds=limits,
+        thresholds_before=floor,
+        alerts={m: sum(e.mission == m for e in alerts) for m in MISSIONS},
+        alerts_before={m: sum(e.mission == m for e in before) for m in MISSIONS},
+        fitted_temperature=found.labelled.temperature,
+    )
+    return Fit(
+        calibration,
+        alerts,
+        [s for s in stories if s.probability < limits[s.mission]],
+        sorted((s for s in stories if s.mission in certain and s.probability >= CEILING), key=lambda s: -s.windows),
+    )
+
+
+def _iso(ts: float) -> str:
+    return f"{datetime.fromtimestamp(ts, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,189 @@
+"""The command calibrate: fits the thresholds to a site's own logs and shows what they change."""
+
+# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from packetclip_sensor.cli.common import DONE, FAILED, discover, labels_beside, opened, sigterm_as_interrupt
+from packetclip_sensor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from packetclip_sensor.calibrate import Fit, Labelled, Story
+    from packetclip_sensor.calibration import Calibration
+
+LISTED = 5
+"""Hosts shown of each list."""
+FEW_DAYS = 3.0
+"""Logs that cover less are called few."""
+
+
+def calibrate(
+    logs: Annotated[
+        list[Path], typer.Option("--logs", metavar="DIR", help="Log folder (or folder of them, log file, capture); repeatable.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write; name it by policy.calibration.")] = Path(
+        "calibration.yaml"
+    ),
+    alerts_per_day: Annotated[
+        float, typer.Option(metavar="N", min=0.0, help="Budget: alerts (opened episodes) a day, all missions together.")
+    ] = 1.0,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="HOST", help="Host or network (CIDR) to leave out; repeatable.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only from this time on, ISO 8601, UTC.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Take model and episode policy from here.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="labels.json of attacks in the logs. [default: the one beside each folder's logs]"),
+    ] = None,
+) -> None:
+    """Fit the thresholds to this site's own logs.
+
+    The logs are taken as benign traffic. Thresholds rise above the model's own until no more alerts open than the budget
+    allows; they never fall below them. Prints what changes, and which hosts pushed a threshold up: look at these before you
+    use the file, for an attack in the logs would teach the sensor to be silent about it.
+
+    \b
+    Exit codes:
+      0  written, the budget holds
+      1  written, but the budget does not hold: some hosts look like attacks whatever the threshold; or stopped
+      2  bad start: nothing to read, a wrong time or host, the file cannot be written
+
+    \b
+    Examples:
+      packetclip calibrate --logs /opt/zeek/logs --since 2025-10-01 --out calibration.yaml
+      packetclip calibrate --logs logs/ --alerts-per-day 0.5 --exclude 192.0.2.10 --exclude 10.9.0.0/16
+    """
+    from packetclip_sensor import calibrate as module
+    from packetclip_sensor import calibration as file
+    from packetclip_sensor import config as configs
+    from packetclip_sensor import logs as logging
+    from packetclip_sensor.bundle import Bundle
+    from packetclip_sensor.pairs import Labels
+    from packetclip_sensor.terminal import progress
+
+    settings = configs.load(config, calibrated=False) if config else configs.Config()
+    select = module.Selection.of(exclude or [], since, until)
+    logging.set_up("warning")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"{out}: its folder does not exist; make it, or name another file by --out")
+    units = discover(logs)
+    given = Labels.load(labels) if labels else None
+    bundle = Bundle.open(settings.model_path)
+    with sigterm_as_interrupt(), progress(len(units)) as shown:
+        paths = zip(units, opened(units, shown.unit), strict=True)
+        found = module.gather(
+            ((unit.name, paths_, given or labels_beside(unit)) for unit, paths_ in paths),
+            bundle,
+            select,
+            on_packets=shown.packets,
+        )
+    fit = module.fit(found, bundle, settings.policy, alerts_per_day, paths=logs, excluded=exclude or [])
+    file.save(fit.calibration, out)
+    _show(fit, found.labelled, len(units), out)
+    if settings.policy.thresholds:
+        print(f"{config} sets thresholds of its own for {', '.join(settings.policy.thresholds)}; they go before this file")
+    raise typer.Exit(FAILED if fit.blind else DONE)
+
+
+def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
+    import sys
+
+    from packetclip_sensor.budget import per_day
+    from packetclip_sensor.terminal import console_for
+
+    made, days = fit.calibration, max(fit.calibration.logs.hours / 24, 1 / 86400)
+    console = console_for(sys.stdout)
+    print(
+        f"{made.logs.packets:,} packets and {made.logs.windows:,} windows in {units} folders or captures, "
+        f"{_time(days)} of traffic, {made.logs.first} to {made.logs.last}"
+    )
+    console.print(_table(made, labelled))
+    before, after = sum(made.alerts_before.values()), sum(made.alerts.values())
+    _, low, high = per_day(after, days)
+    print(f"Alerts a day: {_rate(before / days)} before, {_rate(after / days)} after; the budget is {made.alerts_per_day:g}.")
+    if days < FEW_DAYS:
+        print(
+            f"These logs cover only {_time(days)}: what was counted is compatible with {_rate(low)} to {_rate(high)} alerts "
+            "a day (95 % confidence). Calibrate again when you have the logs of a week."
+        )
+    if made.fitted_temperature is not None:
+        print(f"Temperature that fits the {sum(labelled.windows):,} labelled windows best: {made.fitted_temperature:g}")
+    if fit.silenced:
+        print(
+            "\nThese pushed a threshold up and will be silent. If one of them is an attack, leave it out by --exclude or --until:"
+        )
+        _stories(fit.silenced)
+    for mission in dict.fromkeys(story.mission for story in fit.blind):
+        print(
+            f"\n{mission}: the budget does not hold. A threshold that silences these would make the sensor blind for {mission}, "
+            f"so it stays at {made.thresholds[mission]:g}.\nLook at what they do. If it is their duty, leave them out by "
+            "--exclude, and close their alerts by an exception in Kibana:"
+        )
+        _stories([story for story in fit.blind if story.mission == mission])
+    print(f"\n{out} written. To use it, in the sensor's configuration:\n  policy:\n    calibration: {out.absolute()}")
+
+
+def _table(made: Calibration, labelled: Labelled) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("Mission")
+    for name in ("threshold before", "after", "alerts in these logs before", "after"):
+        table.add_column(name, justify="right")
+    told = _told(labelled, made)
+    if told:
+        table.add_column("labelled attacks told before", justify="right")
+        table.add_column("after", justify="right")
+    for mission, after in made.thresholds.items():
+        row = [mission, f"{made.thresholds_before[mission]:.4f}", f"{after:.4f}"]
+        row += [f"{made.alerts_before[mission]:,}", f"{made.alerts[mission]:,}"]
+        table.add_row(*row, *told.get(mission, ["", ""] if told else []))
+    return table
+
+
+def _told(labelled: Labelled, made: Calibration) -> dict[str, list[str]]:
+    """Of each mission with labelled attacks: how many reach the thresholds before and after."""
+    out = {}
+    for mission in made.thresholds:
+        peaks = [peak for name, peak in labelled.attacks.values() if name == mission]
+        if peaks:
+            limits = (made.thresholds_before[mission], made.thresholds[mission])
+            out[mission] = [f"{sum(p >= limit for p in peaks)} of {len(peaks)}" for limit in limits]
+    return out
+
+
+def _stories(stories: list[Story]) -> None:
+    from datetime import UTC, datetime
+
+    from packetclip_sensor.documents import printable
+
+    for story in stories[:LISTED]:
+        when = f"{datetime.fromtimestamp(story.packets[-1].ts, UTC):%Y-%m-%d %H:%M:%S}"
+        extent = f"{story.mission} {story.probability:.4f}, {story.windows:,} windows, the most certain at {when} UTC"
+        print(f"  {printable(story.host, 60)}: {extent}")
+        print(f"    {printable(story.words, 400)}")
+    if len(stories) > LISTED:
+        print(f"  and {len(stories) - LISTED:,} more hosts")
+
+
+def _rate(alerts: float) -> str:
+    return f"{alerts:,.0f}" if alerts >= 10 else f"{alerts:.2g}"
+
+
+def _time(days: float) -> str:
+    hours = days * 24
+    seconds = days * 86400
+    steps = (f"{days:.1f} days", days), (f"{hours:.1f} hours", hours), (f"{hours * 60:.0f} minutes", hours * 60)
+    return next((words for words, count in steps if count >= 2), f"{seconds:.0f} seconds")
