@@ -1,414 +1,87 @@
-# ruff: noqa: E501 - a sentence is easier to read and to mend on one line
-"""The raw words of `texts.py`: per class, what may be said and what the facts must show for it.
+"""The raw words of `texts.py`, read from `training/bank/`: per class, what may be said and what the facts must show for it.
 
-A core is (needs, template): needs are tags of `texts.tags`, space separated; braces hold alternatives. Author: Claude (Anthropic).
+Sentences are data, so they stand in YAML, one file a class; paraphrases by a language model are one more file (`paraphrase.py`).
 """
 
 from __future__ import annotations
 
-SERVICES = {
-    ("tcp", 80): "http", ("tcp", 8080): "http", ("tcp", 8000): "http", ("tcp", 443): "tls", ("tcp", 8443): "tls", ("udp", 443): "quic",
-    ("udp", 53): "dns", ("tcp", 53): "dns", ("udp", 5353): "mdns", ("udp", 5355): "mdns", ("udp", 1900): "ssdp",
-    ("tcp", 1883): "mqtt", ("tcp", 8883): "mqtt", ("tcp", 22): "ssh", ("tcp", 2222): "ssh", ("tcp", 21): "ftp", ("tcp", 23): "telnet",
-    ("tcp", 2323): "telnet", ("udp", 123): "ntp", ("udp", 67): "dhcp", ("udp", 68): "dhcp", ("udp", 161): "snmp", ("udp", 162): "snmp",
-    ("tcp", 25): "mail", ("tcp", 587): "mail", ("tcp", 110): "mail", ("tcp", 143): "mail", ("tcp", 993): "mail", ("tcp", 445): "smb",
-    ("tcp", 139): "smb", ("udp", 137): "smb", ("udp", 138): "smb", ("tcp", 502): "control", ("tcp", 20000): "control",
-    ("tcp", 102): "control", ("udp", 47808): "control", ("tcp", 44818): "control", ("udp", 5060): "voice", ("tcp", 5060): "voice",
-    ("tcp", 554): "video", ("tcp", 3389): "desktop", ("tcp", 5900): "desktop", ("udp", 5683): "coap", ("udp", 514): "syslog",
-}  # fmt: skip
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from packetclip_sensor.records import CLASS_MISSION
+
+FOLDER = Path(__file__).parent / "bank"
+
+
+class BankError(ValueError):
+    """A file of the bank cannot be used; the message says what to mend."""
+
+
+class _HeldOut(msgspec.Struct, forbid_unknown_fields=True):
+    prompts: list[str]
+    sentences: dict[str, list[str]]
+
+
+class _Class(msgspec.Struct, forbid_unknown_fields=True, rename={"name": "class"}):
+    name: str
+    author: str
+    date: Any
+    cores: dict[str, list[str]]
+    prompts: list[str]
+    held_out: _HeldOut
+    words: list[str] = []
+
+
+class _Common(msgspec.Struct, forbid_unknown_fields=True):
+    services: dict[str, dict[int, str]]
+    enriched: list[str]
+    enriched_benign: list[str]
+    word_needs: dict[str, list[str]]
+
+
+def read(path: Path, kind: type[Any]) -> Any:
+    """A YAML file as the given struct. Raises BankError with the file, the place and what is wrong."""
+    try:
+        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), kind)
+    except OSError as err:
+        raise BankError(f"{path}: cannot be read ({err.strerror}); it belongs to the checkout") from err
+    except (yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError) as err:
+        raise BankError(f"{path}: {err}; mend the file, see training/bank/syn_flood.yaml") from err
+
+
+_COMMON: _Common = read(FOLDER / "common.yaml", _Common)
+_CLASSES: dict[str, _Class] = {name: read(FOLDER / f"{name.lower().replace(' ', '_')}.yaml", _Class) for name in CLASS_MISSION}
+
+SERVICES = {(proto, port): name for proto, ports in _COMMON.services.items() for port, name in ports.items()}
 """Service by protocol and responder port, for texts only; no model input has it."""
 
-WORDS = {
-    "SYN Flood": ("handshake", "backlog", "flooding", "exhaustion", "saturation", "overload", "spoofing", "burst", "rate",
-                  "halfopen", "syn", "queue", "forged", "randomized", "incomplete", "unacknowledged", "repetition", "drop",
-                  "swarm", "distributed"),
-    "UDP Flood": ("flooding", "volume", "saturation", "datagram", "overload", "spoofing", "burst", "bandwidth", "rate", "payload",
-                  "udp", "congestion", "unidirectional", "uniform", "unanswered", "randomized", "repetition", "drop",
-                  "distributed"),
-    "ICMP Flood": ("flooding", "saturation", "echo", "overload", "burst", "rate", "volume", "icmp", "ping", "bandwidth",
-                   "congestion", "unanswered", "uniform", "repetition", "latency", "swarm", "distributed"),
-    "DNS Flood": ("resolver", "query", "flooding", "exhaustion", "overload", "nameserver", "recursion", "subdomain",
-                  "amplification", "reflection", "burst", "rate", "volume", "randomized", "datagram", "repetition", "latency"),
-    "Slowloris": ("keepalive", "partial", "exhaustion", "timeout", "trickle", "lingering", "header", "incomplete", "queue",
-                  "overload", "latency", "backlog"),
-    "Port Scan": ("port", "enumeration", "scanning", "probing", "sweep", "discovery", "stealth", "sequential", "closed", "open",
-                  "filtered", "service", "reset", "refused", "novelty", "halfscan", "silence", "unreachable", "shortlived",
-                  "mapping"),
-    "OS Scan": ("fingerprinting", "stack", "probing", "discovery", "stealth", "flags", "options", "ttl", "window", "malformed",
-                "hops", "response", "closed", "open", "reset", "scanning", "host", "mapping"),
-    "Vulnerability Scan": ("vulnerability", "exploit", "crawling", "banner", "enumeration", "probing", "version", "script",
-                           "directory", "injection", "missing", "software", "greeting", "service", "inventory", "scanning"),
-    "Dictionary Attack": ("password", "login", "credential", "username", "authentication", "dictionary", "guessing", "retry",
-                          "session", "lockout", "failure", "attempt", "reconnect", "repetition", "wordlist", "rejection",
-                          "disconnect", "identical", "regular", "persistence", "parallel", "account", "ssh", "telnet", "ftp",
-                          "http"),
-}  # fmt: skip
-"""Words of the mission's graph that suit the class; the first two tell it from its neighbours, and one of them is in each enrichment."""
+WORDS = {name: tuple(of.words) for name, of in _CLASSES.items() if of.words}
+"""Words of the mission's graph that suit the class; one of the first two is in each enrichment."""
 
-ENRICHED = (
-    "{s} Associated words: {w}.",
-    "{s} It involves {w}.",
-    "{s} Signs of it are {w}.",
-    "{s} Concepts: {w}.",
-    "Concerning {w}: {l}",
-    "{s} This relates to {w}.",
-)
+ENRICHED = tuple(_COMMON.enriched)
 """How words of a graph join a sentence: {s} is the sentence, {l} the same with a small first letter, {w} the words."""
 
-ENRICHED_BENIGN = (
-    "{s} This is legitimate use.",
-    "Benign: {l}",
-    "{s} All of it is normal behaviour.",
-    "Everyday traffic: {l}",
-    "{s} Nothing in it is out of the ordinary.",
-)
+ENRICHED_BENIGN = tuple(_COMMON.enriched_benign)
 """Benign has no graph; its sentences are enriched with these."""
 
-WORD_NEEDS = {
-    "udp": "udp", "datagram": "udp", "syn": "syn", "icmp": "icmp", "ping": "echo", "echo": "echo", "ssh": "ssh", "telnet": "telnet",
-    "ftp": "ftp", "http": "http", "distributed": "many_sources", "swarm": "many_sources", "reset": "rst", "refused": "rst",
-    "malformed": "odd", "unreachable": "unreachable", "unanswered": "unanswered", "unidirectional": "unanswered",
-    "silence": "unanswered", "parallel": "many_connections", "incomplete": "incomplete", "unacknowledged": "incomplete",
-    "halfopen": "incomplete", "halfscan": "incomplete", "response": "answered", "greeting": "answered", "burst": "fast",
-    "trickle": "slow", "lingering": "pauses", "sweep": "many_targets",
-}  # fmt: skip
+WORD_NEEDS = {word: tag for tag, words in _COMMON.word_needs.items() for word in words}
 """The tag that a sentence must already need before the word may enrich it."""
 
-CORES: dict[str, tuple[tuple[str, str], ...]] = {
-    "SYN Flood": (
-        (
-            "",
-            "a SYN flood {tries to exhaust|fills|wears out} the {backlog|connection table|listen queue} of a {server|host|service}",
-        ),
-        ("", "denial of service by connection requests that are {never meant to be used|opened and abandoned|left hanging}"),
-        ("", "a flood of connection attempts {overloads|saturates|ties up} the {victim|target|service}"),
-        ("tcp", "TCP connection requests arrive {in masses|without end|in a torrent} and {no data follows|nothing else follows}"),
-        (
-            "tcp syn",
-            "SYN after SYN {hits|reaches|strikes} the same {service|machine|server}, and the handshake is {never finished|left half open}",
-        ),
-        (
-            "tcp syn incomplete",
-            "half-open handshakes pile up: {SYN segments come in|requests are opened}, the final acknowledgment {never comes|is missing}",
-        ),
-        (
-            "tcp syn fast",
-            "a {rapid|dense|violent} burst of {bare|empty|identical} SYN segments {floods|swamps} the {target|server}",
-        ),
-        (
-            "tcp syn many_sources",
-            "SYN segments from {many spoofed|countless|randomly forged} sources {converge on|flood} one {host|server}",
-        ),
-        (
-            "tcp syn one_source",
-            "one {machine|host|attacker} fires SYN segments {from ever new source ports|again and again} without completing a connection",
-        ),
-        (
-            "tcp syn unanswered",
-            "a one-way {stream|hail} of SYN segments gets {no answer|no acknowledgment} from the {overloaded|saturated} host",
-        ),
-        (
-            "tcp syn one_port",
-            "a single {port|service} is {hammered|flooded} with SYN segments so that {real clients|legitimate users} find no place",
-        ),
-        (
-            "tcp syn empty",
-            "empty TCP SYN packets of {equal|the same} size {repeat|come} at a {high|constant} rate to {deny service|exhaust resources}",
-        ),
-        (
-            "tcp many_connections incomplete",
-            "{dozens of|many} connections are begun {at once|one after another} and none is {completed|established}",
-        ),
-    ),
-    "UDP Flood": (
-        ("", "a {volumetric|bandwidth} flood {saturates|congests|chokes} the {link|host|network} of the victim"),
-        ("", "denial of service by {sheer volume|mere quantity}: packets {pour in|rain down} that nobody asked for"),
-        ("", "a UDP flood {tries to use up|consumes|exhausts} {bandwidth|capacity|the receiver's time}"),
-        ("udp", "datagrams {flood|swamp|bombard} the {target|receiver|machine} without any {conversation|session}"),
-        ("udp fast", "UDP datagrams arrive {at a very high rate|in a dense burst} to {overload|saturate} the {host|service}"),
-        ("udp unanswered", "a one-way torrent of {datagrams|UDP packets} to which {nothing is answered|no reply comes}"),
-        ("udp many_ports", "UDP packets {spray over|strike} {random|ever new} ports of the {victim|host} to keep it busy"),
-        ("udp one_port", "one UDP port is {bombarded|flooded} with {junk|meaningless} datagrams"),
-        ("udp many_sources", "UDP packets from {many|spoofed|distributed} senders {converge on|drown} one {receiver|host}"),
-        ("udp one_source", "a single sender {floods|bombards} the {target|network} with UDP {datagrams|packets}"),
-        ("udp large", "large UDP {datagrams|payloads} {fill|congest} the {link|pipe} of the {victim|target}"),
-        (
-            "udp small",
-            "small UDP packets of {uniform|equal} size are {fired|sent} in a flood that {wastes|eats} the receiver's resources",
-        ),
-        (
-            "udp unreachable",
-            "UDP packets hit {closed|unused} ports in such {masses|numbers} that {unreachable messages|error messages} come back",
-        ),
-    ),
-    "ICMP Flood": (
-        ("", "a ping flood {overwhelms|wears down|saturates} the {host|target|network}"),
-        ("", "denial of service by {echo traffic|control messages} in {huge|excessive} numbers"),
-        ("", "a flood of {pings|control packets} {eats up|consumes} the {bandwidth|capacity} of the victim"),
-        ("icmp", "ICMP packets {pour|rain} on the {victim|machine} far beyond what {diagnosis|monitoring} needs"),
-        ("icmp echo", "echo requests {flood|bombard|hammer} the {host|target} {without pause|without end}"),
-        ("icmp echo fast", "echo requests come {hundreds a second|in a rapid burst} to {overload|saturate} the {receiver|link}"),
-        (
-            "icmp echo unanswered",
-            "ping after ping {stays unanswered|gets no reply}: the {target|host} is {overloaded|flooded} with echo requests",
-        ),
-        (
-            "icmp answered",
-            "the {victim|host} {answers|replies to} an endless run of ICMP messages and {spends|loses} its capacity on them",
-        ),
-        ("icmp many_sources", "ICMP echo traffic from {many|spoofed|distributed} senders {converges on|drowns} one host"),
-        ("icmp one_source", "one {sender|machine} {pings|floods} the target with ICMP {as fast as it can|relentlessly}"),
-        ("icmp large", "oversized ICMP payloads {congest|fill} the {link|network} of the {victim|target}"),
-        ("icmp small", "uniform little echo packets {repeat|come} at a rate no {administrator|monitor} would use"),
-    ),
-    "DNS Flood": (
-        ("", "a DNS flood {overloads|exhausts|swamps} a {resolver|name server}"),
-        ("", "denial of service by {masses of|far too many} name {queries|lookups}"),
-        ("", "query after query for {random|made-up} names {wears out|burdens} the name {server|service}"),
-        ("", "domain name requests {flood|bombard} the {resolver|server} {faster than it can answer|without pause}"),
-        ("udp", "name queries in {small|single} datagrams {hammer|flood} the {resolver|name server}"),
-        ("udp dns", "DNS queries over UDP {pour into|flood} port 53 of the {resolver|server}"),
-        ("dns fast", "DNS requests at {hundreds a second|a very high rate} {saturate|overwhelm} the {resolver|name server}"),
-        ("dns unanswered", "DNS queries {stay unanswered|find no answer} because the {resolver|name server} is flooded"),
-        ("dns answered", "the {resolver|name server} {answers|works through} a torrent of {pointless|repeated} DNS queries"),
-        ("dns many_sources", "DNS queries from {many|spoofed} clients {converge on|drown} one resolver"),
-        ("dns one_source", "a single client {fires|sends} DNS queries by the {hundreds|thousands} against the resolver"),
-        ("dns many_connections", "each DNS query comes from a {new|different} source port in a flood of {lookups|name requests}"),
-        ("udp single_packets", "{isolated|single} query datagrams from ever new ports {exhaust|overload} the name service"),
-    ),
-    "Slowloris": (
-        ("", "a slow denial of service {holds|keeps} {connections|sessions} open until the {server|service} has none left"),
-        ("", "Slowloris {starves|exhausts} a web server with requests that {never end|are never finished}"),
-        ("", "partial {requests|headers} keep {workers|connections} of the web server {waiting|occupied}"),
-        ("", "low and slow: connections are {held|kept alive} to {exhaust|use up} the {connection pool|worker threads}"),
-        ("tcp", "TCP connections are opened {to be held|and kept open} while {almost nothing|a mere trickle} is sent"),
-        ("tcp pauses", "after long {pauses|silences} a few more bytes of an unfinished request {trickle in|arrive}"),
-        ("tcp slow", "header lines {trickle|drip} in so slowly that the server {waits|keeps waiting} for the end of the request"),
-        (
-            "tcp one_source many_connections",
-            "one client {holds|opens} many lingering connections to {exhaust|block} the web server",
-        ),
-        (
-            "tcp completed",
-            "connections are properly established and then {left dangling|kept lingering} with incomplete requests",
-        ),
-        ("tcp small", "tiny fragments of an HTTP request {keep|hold} the connection {alive|from timing out}"),
-        (
-            "tcp one_port many_connections",
-            "many connections to one service {linger|stay open} with {little|hardly any} data on them",
-        ),
-        ("http", "incomplete HTTP headers {hold|bind} the web server's connections {open|for as long as possible}"),
-        (
-            "http many_connections",
-            "many {slow|unfinished} HTTP requests in parallel {occupy|use up} every worker of the web server",
-        ),
-    ),
-    "Port Scan": (
-        ("", "a port scan {searches|looks} for {open ports|listening services}"),
-        ("", "reconnaissance {checks|tries} which services a {host|machine|network} offers"),
-        ("", "a scanner {probes|knocks at} one {port|service} after another"),
-        ("many_ports", "packets {touch|try} {ever new|many different} ports of the {host|target} in {turn|quick succession}"),
-        (
-            "many_ports one_source",
-            "one host {sweeps|walks through} the ports of {another|its target} to {enumerate|discover} services",
-        ),
-        (
-            "tcp many_ports rst",
-            "most ports {answer with a reset|are closed and reset the attempt} while a scanner {goes on|tries the next}",
-        ),
-        ("tcp syn many_ports", "a SYN to each of many ports {discovers|tells} which are {open|listening}"),
-        (
-            "tcp syn incomplete many_ports",
-            "a half-open scan sends SYN to {many ports|port after port} and {never|does not} {complete|finish} a connection",
-        ),
-        ("tcp rst", "connection attempts are {refused|reset} by {closed|unused} ports, as in a scan"),
-        (
-            "many_targets",
-            "the same {probe|question} goes to {many|ever new} hosts: a sweep in search of {open ports|live machines}",
-        ),
-        (
-            "tcp completed many_connections",
-            "connections are opened and {closed|dropped} at once to {learn|test} whether a port is open",
-        ),
-        ("udp many_ports", "UDP probes to {many|different} ports {wait for|look for} a {reply|port unreachable message}"),
-        ("single_packets", "{single|lone} probe packets, each in a connection of its own, {map|explore} the {target|network}"),
-        ("tcp odd", "TCP probes with {strange|stealthy} flags {slip past filters|tell closed ports from open ones}"),
-        ("unanswered", "probes {vanish|stay unanswered} at filtered ports while the scan {goes on|continues}"),
-        ("slow", "a {patient|slow} scan {spreads|stretches} its probes over time to stay {unnoticed|below thresholds}"),
-    ),
-    "OS Scan": (
-        ("", "an operating system scan {fingerprints|identifies} the {network stack|system} of a host"),
-        ("", "reconnaissance {guesses|finds out} the operating system from {how a host answers|details of its replies}"),
-        ("", "crafted probes {test|measure} how the {target's stack|remote system} reacts"),
-        ("tcp", "TCP probes with {unusual|special} options and window sizes {fingerprint|examine} the stack"),
-        (
-            "tcp odd",
-            "{malformed|odd} flag combinations such as {none at all|SYN with FIN} {test|provoke} the stack's {reaction|answer}",
-        ),
-        ("tcp rst", "the host's resets to {strange|crafted} probes {reveal|betray} its operating system"),
-        (
-            "tcp syn",
-            "a {series|handful} of SYN probes with {varied|different} options {samples|collects} sequence numbers and window sizes",
-        ),
-        ("icmp", "ICMP probes with {odd|unusual} codes {fingerprint|test} the host's stack"),
-        ("icmp echo", "echo requests with {unusual|crafted} fields {check|compare} how the system {answers|copies them}"),
-        (
-            "udp unreachable",
-            "a UDP probe to a closed port {draws|provokes} an unreachable message whose {fields|details} betray the system",
-        ),
-        ("mixed", "probes by {several protocols|TCP, UDP and ICMP} together {fingerprint|identify} the operating system"),
-        (
-            "many_ports",
-            "a scan of ports is {followed|joined} by fingerprint probes to {one open and one closed port|the few open ones}",
-        ),
-        ("answered", "each reply {adds|gives} a {clue|trait} about the {operating system|stack} of the probed host"),
-        ("one_target", "one host is {examined|probed} with {many different|varied} packets to learn what system it runs"),
-    ),
-    "Vulnerability Scan": (
-        ("", "a vulnerability scan {tries|tests} {known weaknesses|known exploits} of a {service|server}"),
-        ("", "a scanner {asks for|requests} {one suspicious path|one test case} after another"),
-        ("", "reconnaissance {collects|reads} software versions and {looks up|checks} their weaknesses"),
-        ("", "scripts {probe|examine} a {service|web application} for {flaws|misconfiguration|outdated software}"),
-        ("tcp", "service probes over TCP {draw|grab} banners to {find|identify} vulnerable software"),
-        ("tcp completed", "many complete but short connections each {carry|try} one {test|probe} of the service"),
-        ("tcp completed many_ports", "after finding open ports, {scripts|plugins} {talk to|question} each service in turn"),
-        (
-            "tcp answered small",
-            "short {requests|questions} and {replies|answers} {reveal|tell} the {version|configuration} of the software",
-        ),
-        ("http", "HTTP requests for {hidden directories|known flawed scripts|backup files} {crawl|enumerate} the web server"),
-        ("http answered", "the web server {answers|returns} error pages to a {long list|run} of guessed paths"),
-        ("http many_connections", "a web scanner {opens|uses} many connections to {inject|try} crafted parameters"),
-        ("tls", "encrypted handshakes {repeat|come again and again} as a scanner {tests|lists} {ciphers|web paths}"),
-        (
-            "one_target many_connections",
-            "one server {gets|receives} {all kinds of|many different} requests in {quick succession|a short time}",
-        ),
-        ("fast", "automated {checks|tests} {follow|chase} each other faster than any {person|browser} would click"),
-    ),
-    "Dictionary Attack": (
-        ("", "a dictionary attack {tries|guesses} passwords from a {list|wordlist}"),
-        (
-            "",
-            "brute force: {login after login|one attempt after another} {fails|is refused} and {the next follows|is tried again}",
-        ),
-        ("", "credentials are {guessed|tried out} {by a machine|automatically} until one {fits|opens the account}"),
-        ("", "repeated authentication {attempts|failures} against {one account|a login service}"),
-        ("tcp", "TCP sessions of the same {short|uniform} pattern {repeat|follow} each other, as when passwords are tried"),
-        ("tcp completed", "each connection {carries|holds} a few login attempts before the server {hangs up|closes it}"),
-        ("tcp completed many_connections", "a client {reconnects|comes back} again and again with {another|the next} password"),
-        (
-            "tcp answered small",
-            "small {requests|messages} and small {refusals|answers} {alternate|take turns}, as in repeated failed logins",
-        ),
-        ("tcp one_port", "a single login service {suffers|sees} a {steady|long} run of password guesses"),
-        ("tcp fast", "password guesses {run|come} {in parallel|in quick succession} from a cracking tool"),
-        ("ssh", "SSH logins are {tried|guessed} over and over: key exchange, {failed password|refusal}, {reconnect|next try}"),
-        ("ftp", "FTP user and password commands {repeat|are tried} with {ever new|other} passwords"),
-        ("telnet", "the telnet login prompt is {answered|fed} with one password after another"),
-        ("http", "a web login {form|page} is {posted|sent} again and again with {other|guessed} passwords"),
-        ("desktop", "remote desktop logins are {guessed|tried} {again and again|in series}"),
-        ("mail", "mail account passwords are {guessed|tried} one after another"),
-        ("smb", "file sharing logins are {guessed|tried} with a list of passwords"),
-    ),
-    "Benign": (
-        ("", "{benign|normal|ordinary|legitimate} network traffic {without|free of} any sign of attack"),
-        ("", "{everyday|routine|expected} communication between {devices|hosts} of a {healthy|quiet} network"),
-        ("", "nothing {suspicious|unusual}: a {device|program} does its normal work"),
-        ("", "harmless background traffic of {an office|a home|a small network}"),
-    ),
+CORES = {
+    name: tuple((needs, template) for needs, templates in of.cores.items() for template in templates)
+    for name, of in _CLASSES.items()
 }
+"""(needs, template) of each class: needs are tags of `texts.tags`, space separated; braces hold alternatives."""
 
-BENIGN: tuple[tuple[str, str], ...] = (
-    ("tcp", "{ordinary|normal} TCP conversation: request, {answer|reply}, orderly close"),
-    ("tcp", "a {benign|routine} client talks to a {server|service} over TCP"),
-    ("tcp large", "a {normal|benign} file transfer or download {moves|carries} large segments in one direction"),
-    ("tcp large", "{video|a software update|a backup} streams over TCP at the pace the receiver {allows|acknowledges}"),
-    ("tcp completed", "{properly|normally} established connections {exchange|carry} data in both directions"),
-    (
-        "tcp completed many_connections",
-        "a {page|program} opens {several|many} connections at once to load its parts, all of them {completed|used}",
-    ),
-    ("tcp one_connection", "one {long-lived|lasting} connection {carries|exchanges} messages {now and then|as needed}"),
-    ("tcp slow", "an idle connection is kept alive by a {small|short} message {from time to time|now and then}"),
-    ("tcp rst", "a connection is {reset|cut off} as programs {ordinarily|normally} do when they {exit|no longer need it}"),
-    ("udp", "{ordinary|benign} UDP exchange of {small|short} messages between programs"),
-    ("udp answered", "a {question|request} by UDP and its {answer|reply}, as many {ordinary|everyday} services do"),
-    ("udp large", "{voice, video or game|media} data {flows|streams} in UDP packets as usual"),
-    ("udp unanswered", "a device {announces|advertises} itself to the local network and expects no answer"),
-    ("udp fast", "a short {burst|flurry} of UDP packets as {media|a call|a game} {starts|plays}"),
-    ("udp many_targets", "a program {contacts|greets} several {peers|servers} by UDP in normal use"),
-    ("icmp", "{ordinary|routine} ICMP messages of {network diagnosis|a router}"),
-    ("icmp echo", "someone {pings|checks} a host {to see whether it is alive|for monitoring} at a {calm|normal} pace"),
-    ("icmp answered", "a few pings and their {replies|answers} in {normal|everyday} monitoring"),
-    ("icmp unreachable", "a router or host {reports|says} that a {port|destination} is unreachable, as happens in normal use"),
-    ("mixed", "{ordinary|benign} mix of name lookups, web requests and other everyday traffic of a {device|computer}"),
-    ("mixed", "a {device|computer} {starts up|joins the network} and contacts the services that it needs"),
-    ("other", "{routine|ordinary} control packets of the network such as {group membership|routing}"),
-    ("tcp http", "{web browsing|a browser loading pages}: HTTP requests and the pages that {answer|follow}"),
-    ("tcp http", "a {device|program} {fetches|polls} a web resource by HTTP in normal use"),
-    ("tcp tls", "encrypted web traffic of a {browser|phone|cloud service} in {normal|everyday} use"),
-    ("tcp tls", "a {device|program} {talks|reports} to its cloud service over TLS"),
-    ("udp quic", "encrypted web traffic over QUIC as {browsers|phones} {use|prefer} it"),
-    ("udp dns", "{ordinary|normal} name lookups: a DNS question and its {answer|reply}"),
-    ("udp dns", "a {browser|device} {resolves|looks up} the names of the services it {needs|uses}"),
-    ("tcp dns", "an ordinary DNS exchange over TCP, such as a {large answer|zone transfer}"),
-    ("udp mdns", "a {printer|speaker|device} {announces|looks for} services in the local network by multicast names"),
-    ("udp mdns", "{ordinary|normal} multicast name service of a local network"),
-    ("udp ssdp", "a {television|device} {announces|searches} services by SSDP in the home network"),
-    ("udp ssdp", "{ordinary|normal} plug and play discovery of {home|media} devices"),
-    ("tcp mqtt", "an IoT device {publishes|reports} its {sensor values|state} by MQTT to a broker"),
-    ("tcp mqtt", "MQTT {keeps|holds} a session with the broker by {small|regular} messages"),
-    ("tcp ssh", "an administrator {works|types} in an SSH session after a {successful|proper} login"),
-    ("tcp ssh", "{a file copy|remote work} over one {authenticated|established} SSH session"),
-    ("tcp ftp", "an ordinary FTP session: one login, then {files are listed and fetched|transfers}"),
-    ("tcp telnet", "a person {types|works} at a telnet terminal after logging in once"),
-    ("udp ntp", "a {clock|device} {synchronises|asks for} the time by NTP"),
-    ("udp dhcp", "a {device|computer} {asks for|renews} its address by DHCP"),
-    ("udp snmp", "a monitoring {station|system} {polls|reads} counters by SNMP at {regular|steady} intervals"),
-    ("tcp mail", "mail is {delivered|fetched} as {usual|normal}"),
-    ("tcp smb", "{office|desktop} computers {share|open} files over SMB in {normal|daily} work"),
-    ("udp smb", "{Windows|office} computers announce their names by NetBIOS as usual"),
-    ("tcp control", "a controller {polls|reads} its field devices at a {regular|steady} pace"),
-    ("tcp control", "{ordinary|routine} industrial control messages between {master and slave|controller and device}"),
-    ("udp control", "building automation devices {exchange|report} values as usual"),
-    ("udp voice", "an internet telephone {registers|signals a call} as usual"),
-    ("tcp voice", "call signalling over TCP in normal use"),
-    ("tcp video", "a camera {streams|is watched} in normal use"),
-    ("tcp desktop", "a person works on a remote desktop in one {long|established} session"),
-    ("udp coap", "a small device {answers|reports} by CoAP as usual"),
-    ("udp syslog", "a device {sends|writes} its log messages to a collector"),
-)
-"""Benign by kind: said where the facts show the kind."""
+PROMPTS = {name: tuple(of.prompts) for name, of in _CLASSES.items()}
+"""Zero-shot prompts, kept out of the training texts: some name the class, some say what its packets look like."""
 
-PROMPTS: dict[str, tuple[str, ...]] = {
-    "SYN Flood": ("network packets of a SYN flood", "TCP SYN flooding attack traffic", "a half-open connection flood",
-                  "packets sent to exhaust a server's TCP backlog", "a denial of service attack with SYN packets",
-                  "unfinished TCP handshakes in great number", "a capture of a TCP SYN flood", "SYN flood"),
-    "UDP Flood": ("network packets of a UDP flood", "UDP flooding attack traffic", "a flood of UDP datagrams",
-                  "a denial of service attack with UDP packets", "packets sent to saturate bandwidth by UDP",
-                  "a volumetric datagram attack", "a capture of a UDP flood", "UDP flood"),
-    "ICMP Flood": ("network packets of an ICMP flood", "ping flooding attack traffic", "a flood of ICMP echo requests",
-                   "a denial of service attack with pings", "packets sent to overwhelm a host by ICMP",
-                   "excessive echo requests against a host", "a capture of a ping flood", "ICMP flood"),
-    "DNS Flood": ("network packets of a DNS flood", "DNS query flooding attack traffic", "a flood of DNS requests to a resolver",
-                  "a denial of service attack with DNS queries", "packets sent to overload a name server",
-                  "excessive domain name lookups", "a capture of a DNS query flood", "DNS flood"),
-    "Slowloris": ("network packets of a Slowloris attack", "slow HTTP denial of service traffic", "web connections held open with partial requests",
-                  "a low-rate denial of service attack on a web server", "packets that keep unfinished HTTP requests alive",
-                  "many idle connections to a web server", "a capture of a slow HTTP attack", "Slowloris"),
-    "Port Scan": ("network packets of a port scan", "port scanning traffic", "a scan for open ports", "packets that probe many ports",
-                  "reconnaissance of listening services", "connection attempts to many closed ports", "a capture of a port scan", "port scan"),
-    "OS Scan": ("network packets of an operating system scan", "OS fingerprinting traffic", "TCP/IP stack fingerprinting probes",
-                "packets that detect a host's operating system", "reconnaissance of the operating system", "unusual probes to identify a system",
-                "a capture of OS detection", "OS scan"),
-    "Vulnerability Scan": ("network packets of a vulnerability scan", "vulnerability scanning traffic", "a scan for weaknesses of a server",
-                           "packets that test a service for known flaws", "reconnaissance of vulnerable software",
-                           "automated requests for exploitable paths", "a capture of a vulnerability scanner", "vulnerability scan"),
-    "Dictionary Attack": ("network packets of a dictionary attack", "password guessing traffic", "a brute force login attack",
-                          "packets of repeated failed logins", "attempts to guess credentials", "login attempts from a password list",
-                          "a capture of password brute forcing", "dictionary attack"),
-    "Benign": ("benign network packets", "traffic of normal network operation", "ordinary communication between hosts", "packets of legitimate use",
-               "traffic without any attack", "everyday use of a network", "a capture of normal traffic", "benign"),
-}  # fmt: skip
-"""Zero-shot prompts, kept out of the training texts."""
+HELD_OUT_PROMPTS = {name: tuple(of.held_out.prompts) for name, of in _CLASSES.items()}
+HELD_OUT_SENTENCES = {
+    name: tuple((needs, text) for needs, texts in of.held_out.sentences.items() for text in texts)
+    for name, of in _CLASSES.items()
+}
+"""For tests only: other words and other templates than all that training sees."""

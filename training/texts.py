@@ -1,8 +1,9 @@
 """The words that packets are paired with: a bank of sentences for each class, prompts for zero-shot, and the text of a window.
 
-Source: PacketCLIP section III-B: a template is enriched with words of the label's mission graph. Each sentence names what the
-facts must show before it may stand beside a window (`needs`): a text never claims UDP of TCP packets, many sources of one, or SSH
-without port 22. Everything here is deterministic; randomness comes only from the `rng` that the caller gives.
+Source: PacketCLIP section III-B: a template is enriched with words of the label's mission graph and paraphrased by a language
+model, where its accepted paraphrases are at hand (`paraphrase.py`). Each sentence names what the facts must show before it may
+stand beside a window (`needs`): a text never claims UDP of TCP packets, many sources of one, or SSH without port 22. Everything
+here is deterministic; randomness comes only from the `rng` that the caller gives. `python -m training.texts` reports on the bank.
 """
 
 from __future__ import annotations
@@ -11,15 +12,34 @@ import hashlib
 import itertools
 import random
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from packetclip_sensor.describe import window_text
 from packetclip_sensor.records import CLASS_MISSION
 from training.knowledge import load_mission
-from training.text_bank import BENIGN, CORES, ENRICHED, ENRICHED_BENIGN, PROMPTS, SERVICES, WORD_NEEDS, WORDS
+from training.text_bank import (
+    CORES,
+    ENRICHED,
+    ENRICHED_BENIGN,
+    FOLDER,
+    HELD_OUT_PROMPTS,
+    HELD_OUT_SENTENCES,
+    PROMPTS,
+    SERVICES,
+    WORD_NEEDS,
+    WORDS,
+    read,
+)
+
+PARAPHRASES = FOLDER / "paraphrases.yaml"
+"""Accepted paraphrases of a language model; optional."""
 
 _PER_CORE = 5
 """Wordings kept of a core, spread over all its alternatives."""
@@ -41,6 +61,57 @@ class Sentence:
     needs: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Texts of a class that no training text equals: for the zero-shot test."""
+
+    prompts: tuple[str, ...]
+    sentences: tuple[Sentence, ...]
+
+
+class Paraphrase(msgspec.Struct):
+    """A language model's other words for a sentence of the bank or the text of a window."""
+
+    source: str
+    text: str
+
+
+class Paraphrases(msgspec.Struct):
+    """What `paraphrase.py` writes: who made it, when, what was asked, what was refused and why, and what was accepted."""
+
+    model: str
+    date: str
+    prompt: str
+    rejected: dict[str, int]
+    sentences: list[Paraphrase] = []
+    windows: list[Paraphrase] = []
+
+
+@cache
+def paraphrases(path: Path = PARAPHRASES) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Accepted paraphrases by normalised source: of sentences, of window texts; both empty where there is no file.
+
+    Raises:
+        BankError: the file is there and is not one of `paraphrase.py`.
+    """
+    sentences: dict[str, list[str]] = {}
+    windows: dict[str, list[str]] = {}
+    if path.exists():
+        found: Paraphrases = read(path, Paraphrases)
+        for kind, entries in ((sentences, found.sentences), (windows, found.windows)):
+            for entry in entries:
+                kind.setdefault(normalised(entry.source), []).append(entry.text)
+        count = f"{len(found.sentences)} sentences and {len(found.windows)} window texts"
+        print(f"texts: {count} paraphrased by {found.model} ({found.date}) are used too; {path.name}", file=sys.stderr)
+    return sentences, windows
+
+
+def held_out(klass: str) -> HeldOut:
+    """Prompts and sentences of a class in other words and by other templates than the bank's; never used in training."""
+    own = (Sentence(_sentence(text), frozenset(needs.split())) for needs, text in HELD_OUT_SENTENCES[klass])
+    return HeldOut(HELD_OUT_PROMPTS[klass], tuple(own))
+
+
 def concept_prompt(word: str) -> str:
     """The prompt whose text embedding is a concept node's feature. Source: MissionGNN's prompt, for packets."""
     return f"this network packet is related to {word}"
@@ -58,20 +129,24 @@ def expand(template: str) -> list[str]:
     return ["".join(pick) for pick in itertools.product(*choices)]
 
 
+def _sentence(wording: str) -> str:
+    return wording[0].upper() + wording[1:] + "."
+
+
 def _spread(items: list[str], count: int) -> list[str]:
     return [items[i * len(items) // count] for i in range(min(count, len(items)))] if len(items) > count else items
 
 
 @cache
 def bank(klass: str) -> tuple[Sentence, ...]:
-    """The sentences of a class, each once: every core in several wordings, plain and enriched with words of the graph."""
+    """The sentences of a class, each once: every core in several wordings, plain, enriched with graph words, paraphrased."""
     rng = random.Random(f"texts of {klass}")
     words = WORDS.get(klass, ())
     out: dict[str, Sentence] = {}
-    for needs, template in [*CORES.get(klass, ()), *(BENIGN if klass == "Benign" else ())]:
+    for needs, template in CORES[klass]:
         must = frozenset(needs.split())
         for wording in _spread(expand(template), _PER_CORE):
-            plain = wording[0].upper() + wording[1:] + "."
+            plain = _sentence(wording)
             out.setdefault(normalised(plain), Sentence(plain, must))
             if words:
                 rest = [w for w in words[2:] if not WORD_NEEDS.get(w) or WORD_NEEDS[w] in must]
@@ -81,6 +156,9 @@ def bank(klass: str) -> tuple[Sentence, ...]:
                 form, listed = rng.choice(ENRICHED_BENIGN), ""
             text = form.format(s=plain, w=listed, l=wording + ".")
             out.setdefault(normalised(text), Sentence(text, must))
+    for source, sentence in list(out.items()):
+        for text in paraphrases()[0].get(source, ()):
+            out.setdefault(normalised(text), Sentence(text, sentence.needs))
     return tuple(out.values())
 
 
@@ -96,7 +174,11 @@ def tags(facts: Mapping[str, float | int | str | None]) -> frozenset[str]:
         return isinstance(value, int | float) and value < limit
 
     proto = str(facts.get("proto"))
-    service = SERVICES.get((proto, int(facts["top_resp_p"]))) if isinstance(facts.get("top_resp_p"), int | float) else None
+    port = facts.get("top_resp_p")
+    service = None
+    if isinstance(port, int | float):
+        either = [SERVICES.get((p, int(port))) for p in (("udp", "tcp") if proto == "mixed" else (proto,))]
+        service = either[0] if len(set(either)) == 1 else None
     checks = {
         "many_sources": at_least("distinct_orig_h", 5),
         "one_source": facts.get("distinct_orig_h") == 1,
@@ -147,7 +229,12 @@ def pair_text(klass: str, facts: Mapping[str, float | int | str | None], rng: Un
     """
     held = fitting(klass, facts)
     chosen = held[min(int(rng.random() * len(held)), len(held) - 1)]
-    text = f"{chosen.text} {window_text(facts)}"
+    window = window_text(facts)
+    others = paraphrases()[1].get(normalised(window))
+    if others:  # one more draw, only where there is a choice: without the file the texts stay what they were
+        choices = [window, *others]
+        window = choices[min(int(rng.random() * len(choices)), len(choices) - 1)]
+    text = f"{chosen.text} {window}"
     return text_id(text), text
 
 
@@ -169,3 +256,8 @@ def graph_words(klass: str) -> set[str]:
 
 TEXTS: dict[str, list[str]] = {klass: [s.text for s in bank(klass)] for klass in CLASS_MISSION}
 """The sentences of each of the ten classes."""
+
+if __name__ == "__main__":
+    from training.text_report import main
+
+    sys.exit(main())

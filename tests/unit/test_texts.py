@@ -13,14 +13,16 @@ import pytest
 import yaml
 
 from packetclip_sensor.records import CLASS_MISSION
-from training.text_bank import BENIGN, CORES, SERVICES, WORD_NEEDS, WORDS
+from training.text_bank import CORES, SERVICES, WORD_NEEDS, WORDS
 from training.texts import (
     TEXTS,
+    bank,
     class_prompts,
     concept_prompt,
     expand,
     fitting,
     graph_words,
+    held_out,
     normalised,
     pair_text,
     tags,
@@ -48,7 +50,7 @@ NOTHING: Facts = {"packets": 3, "proto": None}
 
 
 @pytest.mark.parametrize("klass", CLASS_MISSION)
-def test_a_class_has_at_least_forty_different_sentences(klass: str) -> None:
+def test_a_class_has_over_a_hundred_different_sentences(klass: str) -> None:
     assert len({normalised(t) for t in TEXTS[klass]}) == len(TEXTS[klass])
     assert len(TEXTS[klass]) >= 100
     assert all(re.fullmatch(r"[A-Z][^{}|]*\.", t) for t in TEXTS[klass])
@@ -61,6 +63,49 @@ def test_eight_prompts_are_held_out_from_the_training_texts(klass: str) -> None:
     assert len(set(prompts)) == 8
     whole = [p for p in prompts if len(p.split()) > 2]  # a class's bare name may occur within a sentence
     assert not [p for p in whole if normalised(p) in everything]
+
+
+@pytest.mark.parametrize("klass", CLASS_MISSION)
+def test_held_out_texts_are_in_no_training_text_or_prompt(klass: str) -> None:
+    held = held_out(klass)
+    assert len({text_id(p) for p in held.prompts}) >= 8
+    assert len({text_id(s.text) for s in held.sentences}) >= 8
+    seen = {text_id(t) for texts in TEXTS.values() for t in texts} | {text_id(p) for k in CLASS_MISSION for p in class_prompts(k)}
+    assert not seen & {text_id(t) for t in (*held.prompts, *(s.text for s in held.sentences))}
+    everything = " / ".join(normalised(t) for texts in TEXTS.values() for t in texts)
+    assert not [t for t in (*held.prompts, *(s.text for s in held.sentences)) if normalised(t) in everything]
+
+
+def test_held_out_texts_share_no_run_of_five_words_with_their_class() -> None:
+    def runs(texts: list[str]) -> set[tuple[str, ...]]:
+        split = [normalised(t).split() for t in texts]
+        return {tuple(words[i : i + 5]) for words in split for i in range(len(words) - 4)}
+
+    for klass in CLASS_MISSION:
+        held = held_out(klass)
+        assert runs([*held.prompts, *(s.text for s in held.sentences)]) & runs(TEXTS[klass]) == set(), klass
+
+
+def test_a_sentence_says_no_more_than_its_needs_of_the_window() -> None:
+    """What a sentence claims about protocol or service stands in its needs, held-out sentences included."""
+    implied = {
+        "ssh": {"tcp"},
+        "ftp": {"tcp"},
+        "telnet": {"tcp"},
+        "http": {"tcp"},
+        "tls": {"tcp"},
+        "quic": {"udp"},
+        "smb": {"tcp"},
+    }
+    for klass in set(CLASS_MISSION) - {"Benign"}:
+        for s in [*bank(klass), *held_out(klass).sentences]:
+            have = set(s.needs) | {t for need in s.needs for t in implied.get(need, ())}
+            own = {"SYN Flood": {"tcp"}, "UDP Flood": {"udp"}, "ICMP Flood": {"icmp"}, "OS Scan": {"tcp", "udp", "icmp"}}.get(
+                klass, set()
+            )
+            loose = {"icmp"} if have & {"mixed", "unreachable"} else set()
+            loose |= {"tcp", "udp"} if have & {"mixed", "dns", "unreachable"} else set()
+            assert claims(s.text) - have - own - loose == set(), (klass, s.text)
 
 
 def test_no_text_belongs_to_two_classes() -> None:
@@ -85,7 +130,7 @@ def test_every_need_is_a_tag_that_facts_can_give() -> None:
         given |= tags({name: rng.choice((0, 0.03, 0.3, 1, 2, 5, 50, 600, 1000)) for name in (*SYN_FLOOD, "icmp_echo_share",
                                                                                           "icmp_unreachable_share")})  # fmt: skip
     needed = {tag for cores in CORES.values() for needs, _ in cores for tag in needs.split()}
-    needed |= {tag for needs, _ in BENIGN for tag in needs.split()} | set(WORD_NEEDS.values())
+    needed |= {tag for klass in CLASS_MISSION for s in held_out(klass).sentences for tag in s.needs} | set(WORD_NEEDS.values())
     assert needed - given == set()
 
 
