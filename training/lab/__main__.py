@@ -1,4 +1,9 @@
-"""`python -m training.lab --out lab --seed 1`: records the planned captures that are not there yet, a few at a time."""
+"""`python -m training.lab --out lab --seed 1`: records the planned captures that are not there yet, a few at a time.
+
+What a killed run left behind (namespaces with all their processes, files in /etc/netns, work folders) goes at the next start.
+
+    sudo python -m training.lab --out lab --only m0 --jobs 3
+"""
 
 from __future__ import annotations
 
@@ -19,20 +24,30 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from training.lab import network, services
+from training.lab.benign import mixed
 from training.lab.catalogue import captures
 from training.lab.plan import Capture
-from training.lab.record import LabError, finished, record
+from training.lab.profiles import PROFILES
+from training.lab.record import LabError, finished, outdated, record, tidy
 
 LOCK = Path("/run/packetclip-lab.lock")
 NEEDED = ("ip", "ethtool", "tcpdump", "nmap", "hping3", "nginx", "dnsmasq", "vsftpd", "mosquitto", "snmpd", "chronyd", "hydra")
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m training.lab", description="Record labelled lab traffic. Needs root.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.lab", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("lab"), help="folder for NAME.pcap and NAME.labels.json")
     parser.add_argument("--seed", type=int, default=1, help="seed of the plan")
-    parser.add_argument("--profile", choices=["first", "demo"], default="first", help="training set or demo set")
-    parser.add_argument("--only", default="", help="record only captures whose name contains this")
+    parser.add_argument(
+        "--profile",
+        choices=sorted({*PROFILES, "harden"}),
+        default="first",
+        help="first trains, demo is for tests and demonstration, unseen has other tools, evade hides, harden trains on that",
+    )
+    parser.add_argument("--only", default="", help="record only captures whose name contains this (one of these, with commas)")
+    parser.add_argument("--again", action="store_true", help="also record anew the captures whose plan has changed since")
     parser.add_argument("--jobs", type=int, default=3, help="captures recorded at the same time")
     parser.add_argument("--plan", action="store_true", help="print the plan as JSON lines and stop")
     return parser.parse_args(argv)
@@ -56,7 +71,9 @@ def _stop(signum: int, frame: object) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all recorded, 1 some failed, 2 cannot start."""
     options = _options(argv)
-    planned = [capture for capture in captures(options.profile, options.seed) if options.only in capture.name]
+    wanted = options.only.split(",")
+    every = [*captures(options.profile, options.seed), *mixed(options.profile, options.seed)]
+    planned = [capture for capture in every if any(part in capture.name for part in wanted)]
     if options.plan:
         for capture in planned:
             print(json.dumps(capture.described()))
@@ -76,11 +93,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(sign, _stop)
     options.out.mkdir(parents=True, exist_ok=True)
+    tidy(options.out)
     services.keys((options.out / ".work" / "shared").absolute())
-    missing = [capture for capture in planned if not finished(options.out, capture.name)]
-    console = Console(stderr=True)
-    console.print(f"{len(planned)} captures planned, {len(planned) - len(missing)} there already")
+    missing, console = _missing(planned, options.out, options.again), Console(stderr=True)
+    seconds = sum(max([c.duration_s, *[a.at + a.limit_s for a in c.attacks]]) + 5 for c in missing) / options.jobs
+    shaped = "netem" if network.netem() else "a process a host (the kernel has no netem)"
+    there = f"{len(planned)} captures planned, {len(planned) - len(missing)} there already"
+    console.print(f"{there}; about {seconds / 60:.0f} minutes, links by {shaped}")
     return 1 if _record_all(missing, options.out, options.jobs, console) else 0
+
+
+def _missing(planned: list[Capture], out: Path, again: bool) -> list[Capture]:
+    """Captures to record: those that are not there, and with `again` those of another plan, which are named in any case."""
+    there = [capture for capture in planned if finished(out, capture.name)]
+    old = {capture.name for capture in there if outdated(out, capture)}
+    if old and not again:
+        print(f"recorded by an older plan and kept (--again records them anew): {', '.join(sorted(old))}", file=sys.stderr)
+    kept = {capture.name for capture in there} - (old if again else set())
+    return [capture for capture in planned if capture.name not in kept]
 
 
 def _record_all(missing: list[Capture], out: Path, jobs: int, console: Console) -> int:

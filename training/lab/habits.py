@@ -8,55 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from training.lab.ends import CLIENTS, Ends, port
 from training.lab.plan import Capture, Habit
 
 Burst = Callable[[Capture, random.Random], list[Habit]]
-CLIENTS = ("c1", "c2", "c3")
-
-
-def port(capture: Capture, host: str, service: str) -> int:
-    """The port of a service of a host; KeyError where it has none."""
-    for found in capture.host(host).services:
-        if found.name == service:
-            return found.port
-    raise KeyError(service)
-
-
-class Ends:
-    """Addresses of one capture as habits need them: IPv6 in a share of the habits where client and server have it."""
-
-    def __init__(self, capture: Capture, rng: random.Random) -> None:
-        self.capture, self.rng = capture, rng
-
-    def pair(self, client: str, server: str) -> dict[str, Any]:
-        """`src` and `host` of one family for a client and a server."""
-        a, b = self.capture.host(client), self.capture.host(server)
-        six = bool(a.address6 and b.address6) and self.rng.random() < self.capture.six_share
-        return {"src": a.address6, "host": b.address6} if six else {"src": a.address, "host": b.address}
-
-    def http(self, client: str) -> dict[str, Any]:
-        """Ends of a web habit."""
-        return self.pair(client, "web") | {"port": port(self.capture, "web", "http")}
-
-    def file(self, client: str, service: str) -> dict[str, Any]:
-        """Ends of an ssh, ftp or telnet habit, with account and key."""
-        login = {"user": self.capture.user, "password": self.capture.password, "key": "{shared}/client", "work": "{work}"}
-        return self.pair(client, "files") | login | {"port": port(self.capture, "files", service)}
-
-    def urls(self, names: list[str], tls: bool) -> list[str]:
-        """URLs of the web server."""
-        web = self.capture.host("web").address
-        base = f"https://{web}" if tls else f"http://{web}:{port(self.capture, 'web', 'http')}"
-        return [f"{base}/{name}" for name in names]
-
-    def devices(self) -> list[str]:
-        """IPv4 addresses of the devices."""
-        return [a for a in self.capture.host("iot").plain() if ":" not in a]
-
-    def device_ports(self) -> list[int]:
-        """Ports on which the devices listen."""
-        ports: list[int] = self.capture.host("iot").services[0].options["ports"]
-        return ports
 
 
 def everyday(capture: Capture, rng: random.Random, intensity: float = 1.0) -> list[Habit]:
@@ -93,13 +48,42 @@ def everyday(capture: Capture, rng: random.Random, intensity: float = 1.0) -> li
         (c[10], "api", often(4), ends.http(c[10]) | {"basic": basic}),
         (c[11], "dig", often(4), {"host": ends.pair(c[11], "infra")["host"], "zones": capture.zones}),
     ]
-    for client, name, every, params in rng.sample(choices, rng.randint(6, 10)):
+    if capture.varied:
+        choices += _newer(ends, rng, [rng.choice(CLIENTS) for _ in range(16)], often)
+    for client, name, every, params in rng.sample(choices, rng.randint(6, 10) + (4 if capture.varied else 0)):
         add(client, name, every, params)
     if rng.random() < 0.5:
         made += video(capture, rng, rate=rng.uniform(15, 50), seconds=capture.duration_s)
     if rng.random() < 0.3:
         made += update(capture, rng)
     return made
+
+
+def _newer(
+    ends: Ends, rng: random.Random, c: list[str], often: Callable[[float], float]
+) -> list[tuple[str, str, float, dict[str, Any]]]:
+    """What came with the varied captures: the acts of `lookalikes.py` at the pace of every day."""
+    gentle = {"pause": rng.uniform(1, 3)}
+    tls = ends.pair(c[0], "web") | {"port": 443, "tls": True}
+    checks = [(host, number) for host in ends.devices()[:4] for number in ends.device_ports()[:2]]
+    return [
+        (c[0], "browse", often(3), tls | {"objects": rng.randint(4, 25), "parallel": rng.randint(1, 6)}),
+        ("iot", "announce", often(6), {"sources": ends.devices(), "spread": 0.5}),
+        (c[1], "coap", often(4), ends.things(c[1])),
+        (c[2], "health", 0, ends.http(c[2]) | {"count": 40, "pause": 1.0}),
+        (c[3], "idle", 0, ends.pair(c[3], "infra") | {"port": 1883, "count": 2, "beat": rng.randint(2, 8), "seconds": 60}),
+        (c[4], "watch_film", 0, ends.http(c[4]) | {"segments": 15, "size": rng.randint(30_000, 200_000), "pause": 2.5}),
+        (c[5], "upload", often(6), ends.http(c[5]) | {"size": rng.randint(20_000, 200_000)}),
+        (c[6], "form_login", often(8), ends.http(c[6]) | ends.account() | {"wrong": 1}),
+        (c[7], "git", often(10), ends.file(c[7], "ssh") | {"count": 2} | gentle),
+        (c[8], "ssh_script", often(8), ends.file(c[8], "ssh") | {"count": 2} | gentle),
+        (c[9], "ftp_script", often(8), ends.file(c[9], "ftp") | {"count": 2} | gentle),
+        (c[10], "backup", often(12), ends.file(c[10], "ssh") | {"parallel": 1, "files": 12, "rate_kb": 200}),
+        (c[11], "trace_route", often(9), ends.pair(c[11], "files") | {"hops": 4, "each": 2}),
+        (c[12], "check_ports", often(6), {"src": "", "checks": checks, "together": rng.random() < 0.5, "pause": 0.2}),
+        (c[13], "download_parts", often(9), ends.http(c[13]) | {"file": "update.bin", "size": 400_000, "parallel": 4}),
+        (c[14], "mqtt_busy", 0, ends.broker(c[14]) | {"publishers": 2, "listeners": 1, "rate": 4, "seconds": 30}),
+    ]
 
 
 def lighter(capture: Capture, habits: list[Habit]) -> list[Habit]:

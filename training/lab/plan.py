@@ -101,6 +101,11 @@ class Capture:
     six_share: float = SIX_SHARE
     """Share of the benign habits that go over IPv6, where both ends have it."""
 
+    @property
+    def varied(self) -> bool:
+        """True where `varied` made it: with links, more services and more habits than the first captures have."""
+        return self.six_share != SIX_SHARE
+
     def host(self, name: str) -> Host:
         """The host of that name; KeyError where there is none."""
         for host in self.hosts:
@@ -112,7 +117,7 @@ class Capture:
         """The plan as plain data for the labels file, without word lists and without the test password."""
         plan = asdict(self)
         del plan["words"], plan["password"]
-        if self.six_share == SIX_SHARE:
+        if not self.varied:
             del plan["six_share"]
         for host in plan["hosts"]:
             if host["link"] is None:
@@ -146,7 +151,8 @@ def _stack(rng: random.Random) -> dict[str, int | str]:
 
 
 def varied(capture: Capture) -> Capture:
-    """The capture with more kinds of networks: links (none for half of the captures), MTUs, TTLs, TCP settings, IPv6.
+    """The capture with more kinds of networks: links (none for half of the captures), MTUs, TTLs, TCP settings, IPv6; and with
+    ssh on every server and CoAP on the devices.
 
     Drawn from the capture's seed and name, not from the source that the rest of the plan uses.
     """
@@ -164,7 +170,16 @@ def varied(capture: Capture) -> Capture:
         link = draw(rng, kind) if shaped and (host.name in who or away) else None
         ttl = rng.choice(tables.all_ttls) - (rng.randint(4, 19) if away else 0)
         rate = 0 if link else host.rate_mbit
-        hosts.append(replace(host, ttl=ttl, sysctls=host.sysctls | _more_stack(rng), link=link, rate_mbit=rate))
+        services = [*host.services]
+        if host.name in ("web", "infra"):
+            services.append(Service("ssh", rng.choice(tables.ports["ssh"]), {"pam": "no", "tries": 6}))
+        if host.name == "iot":
+            # The CoAP server answers on 5683 by TCP too (RFC 8323).
+            open_ports = [number for number in host.services[0].options["ports"] if number != 5683]
+            services = [Service("devices", 0, {"ports": open_ports}), Service("coap", 5683)]
+        hosts.append(
+            replace(host, ttl=ttl, sysctls=host.sysctls | _more_stack(rng), link=link, rate_mbit=rate, services=services)
+        )
     # Six captures in ten have IPv6 at all, so that over half of these make a third of all.
     share = 0.8 if rng.random() < 0.56 else 0.2
     return replace(capture, hosts=hosts, mtu=rng.choice(tables.all_mtus), six_share=share)

@@ -20,6 +20,8 @@ from training.lab.plan import Attack, Capture, Host
 HERE = Path(__file__).parent
 GRACE_S = 1.0
 """Added to a tool's end."""
+LEAST_FREE = 1 << 30
+"""Bytes that must be free before a capture starts: a few captures of 30,000 large packets at once."""
 
 
 class LabError(Exception):
@@ -36,12 +38,32 @@ def finished(out: Path, name: str) -> bool:
     return all(path.exists() for path in paths(out, name))
 
 
+def outdated(out: Path, capture: Capture) -> bool:
+    """True where the recorded capture followed another plan than this one; ValueError where its labels cannot be read."""
+    recorded = json.loads(paths(out, capture.name)[1].read_text()).get("plan")
+    return bool(recorded != json.loads(json.dumps(capture.described())))
+
+
+def tidy(out: Path) -> None:
+    """Remove what a killed run left in `out`: work folders and unfinished pcaps."""
+    for left in [*out.glob("*.part"), *out.glob(".work/*")]:
+        if left.suffix == ".part":
+            left.unlink()
+        elif left.name != "shared":
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def record(capture: Capture, out: Path) -> dict[str, Any]:
     """Record `capture` into `out`; returns the labels as written. Removes its namespaces and processes in any case.
 
     Raises:
-        LabError: a server did not start, or tcpdump wrote nothing.
+        LabError: a server did not start, tcpdump wrote nothing, or the disk is nearly full.
     """
+    free = shutil.disk_usage(out).free
+    if free < LEAST_FREE:
+        raise LabError(
+            f"{capture.name}: {out} has {free >> 20} MB free, the lab wants {LEAST_FREE >> 20}; make room and start again"
+        )
     work, shared = (out / ".work" / capture.name).absolute(), (out / ".work" / "shared").absolute()
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from training.lab import logins
 from training.lab.plan import Capture, Host, Service
 
 HERE = Path(__file__).parent
@@ -18,6 +19,8 @@ def accounts(work: Path, capture: Capture) -> dict[str, str]:
     home = work / "home"
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o777)
+    # git serves a repository that belongs to another user only where it is told to.
+    (home / ".gitconfig").write_text("[safe]\n\tdirectory = *\n")
     digest = _crypt(capture.password)
     user, dns = capture.user, capture.host("infra").address
     passwd = Path("/etc/passwd").read_text() + f"{user}:x:4242:4242:lab:{home}:/bin/sh\n"
@@ -35,7 +38,7 @@ def _crypt(password: str) -> str:
 
 
 def keys(shared: Path) -> None:
-    """Make the SSH keys and the TLS certificate once for all captures."""
+    """Make the SSH keys, the TLS certificate and a git repository once for all captures."""
     shared.mkdir(parents=True, exist_ok=True)
     Path("/run/sshd").mkdir(exist_ok=True)
     Path("/run/vsftpd/empty").mkdir(parents=True, exist_ok=True)
@@ -46,6 +49,13 @@ def keys(shared: Path) -> None:
         out = ["-keyout", str(shared / "tls.key"), "-out", str(shared / "tls.pem")]
         new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj", "/CN=lab.test", *out]
         subprocess.run(new, check=True, capture_output=True)
+    if not (shared / "repo.git").exists():
+        tree = "".join(f"M 644 inline f{i}.txt\ndata 600\n{'lab data ' * 66}{i:05d}\n\n" for i in range(40))
+        subprocess.run(["git", "init", "-q", "--bare", str(shared / "repo.git")], check=True, capture_output=True)
+        commit = f"commit refs/heads/main\ncommitter lab <lab@lab.test> 1700000000 +0000\ndata 5\nfirst\n{tree}"
+        subprocess.run(
+            ["git", "--git-dir", str(shared / "repo.git"), "fast-import", "--quiet"], input=commit, text=True, check=True
+        )
 
 
 WORDS = [
@@ -137,6 +147,10 @@ def _app(host: Host, service: Service, capture: Capture, work: Path, shared: Pat
     return [sys.executable, "-E", str(HERE / "devices.py"), "app", str(service.port)]
 
 
+def _coap(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    return ["coap-server-notls", "-d", "100"]
+
+
 def _devices(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
     return [sys.executable, "-E", str(HERE / "devices.py"), "devices", *map(str, service.options["ports"])]
 
@@ -216,6 +230,7 @@ MAKERS = {
     "http": _http,
     "app": _app,
     "devices": _devices,
+    "coap": _coap,
     "ssh": _ssh,
     "ftp": _ftp,
     "telnet": _telnet,
@@ -223,4 +238,5 @@ MAKERS = {
     "dns": _dns,
     "snmp": _snmp,
     "ntp": _ntp,
+    **logins.MAKERS,
 }

@@ -34,7 +34,9 @@ async def main(plan: dict[str, Any]) -> None:
     await asyncio.wait(acts, timeout=plan["seconds"])
     for task in acts:
         task.cancel()
-    await asyncio.gather(*acts, return_exceptions=True)
+    for item, end in zip(plan["habits"], await asyncio.gather(*acts, return_exceptions=True), strict=True):
+        if isinstance(end, Exception):
+            print(f"{item['name']}: {end!r}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from pathlib import Path
 from training.lab.clients.base import PAGES, RNG, Params, connect, habit, local, tool
 
 
-def _ssh_options(p: Params) -> list[str]:
+def ssh_options(p: Params) -> list[str]:
+    """Options of ssh, scp and sftp: the key first, no questions about host keys."""
     quiet = [
         "-o",
         "StrictHostKeyChecking=no",
@@ -27,7 +28,8 @@ def _ssh_options(p: Params) -> list[str]:
     return ["-i", p["key"], *quiet, *(["-o", f"BindAddress={p['src']}"] if p.get("src") else [])]
 
 
-def _bracket(host: str) -> str:
+def bracket(host: str) -> str:
+    """The host as URLs and scp want it: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -35,14 +37,14 @@ def _bracket(host: str) -> str:
 async def ssh(p: Params) -> None:
     """A command over ssh with a key; `parallel` sessions at once as a configuration tool opens them."""
     work = ["ls -l /usr/bin | head -100", "uname -a", "cat /etc/services", "sleep 2; date", "dmesg | tail -50; df"]
-    one = ["ssh", *_ssh_options(p), "-p", p["port"], f"{p['user']}@{p['host']}"]
+    one = ["ssh", *ssh_options(p), "-p", p["port"], f"{p['user']}@{p['host']}"]
     await asyncio.gather(*(tool(*one, RNG.choice(work)) for _ in range(p.get("parallel", 1))))
 
 
 @habit
 async def ssh_typing(p: Params) -> None:
     """An interactive session: keys one by one, with the shell's echo."""
-    argv = ["ssh", "-tt", *_ssh_options(p), "-p", str(p["port"]), f"{p['user']}@{p['host']}"]
+    argv = ["ssh", "-tt", *ssh_options(p), "-p", str(p["port"]), f"{p['user']}@{p['host']}"]
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.PIPE, stdout=quiet, stderr=quiet)
     assert process.stdin
@@ -61,7 +63,7 @@ async def ssh_typing(p: Params) -> None:
 @habit
 async def ssh_mistyped(p: Params) -> None:
     """A user who types the password wrong once or twice and then right."""
-    argv = ["ssh", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1", *_ssh_options(p)[2:]]
+    argv = ["ssh", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1", *ssh_options(p)[2:]]
     for word in [*["wrong-word"] * p.get("wrong", 1), p["password"]]:
         await tool("sshpass", "-p", word, *argv, "-p", p["port"], f"{p['user']}@{p['host']}", "id")
         await asyncio.sleep(RNG.uniform(0.8, 2))
@@ -73,12 +75,12 @@ async def scp(p: Params) -> None:
     size = int(p.get("size", 200_000) * RNG.uniform(0.3, 1.5))
     path = Path(p["work"]) / f"up-{RNG.randrange(10**6)}"
     path.write_bytes(os.urandom(size))
-    far = f"{p['user']}@{_bracket(p['host'])}"
+    far = f"{p['user']}@{bracket(p['host'])}"
     if RNG.random() < 0.5:
-        await tool("scp", *_ssh_options(p), "-P", p["port"], path, f"{far}:", limit_s=20)
+        await tool("scp", *ssh_options(p), "-P", p["port"], path, f"{far}:", limit_s=20)
     else:
         batch = f"put {path}\nls -l\nget {path.name} /dev/null\nrm {path.name}\n".encode()
-        await tool("sftp", *_ssh_options(p), "-P", p["port"], "-b", "-", far, limit_s=20, stdin=batch)
+        await tool("sftp", *ssh_options(p), "-P", p["port"], "-b", "-", far, limit_s=20, stdin=batch)
     path.unlink(missing_ok=True)
 
 

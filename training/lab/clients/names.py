@@ -30,7 +30,9 @@ async def dns(p: Params) -> None:
                     await asyncio.wait_for(loop.sock_recv(sock, 4096), 1)
 
     for _ in range(p.get("rounds", 1)):
-        await asyncio.gather(*(one() for _ in range(RNG.randint(1, p.get("parallel", 3)))), return_exceptions=True)
+        await asyncio.gather(
+            *(one() for _ in range(RNG.randint(p.get("least", 1), p.get("parallel", 3)))), return_exceptions=True
+        )
         await asyncio.sleep(RNG.expovariate(2))
 
 

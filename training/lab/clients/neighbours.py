@@ -91,3 +91,17 @@ async def discover(p: Params) -> None:
     for host in p["hosts"]:
         await look(host)
         await asyncio.sleep(RNG.uniform(0, p.get("gap", 0.1)))
+
+
+@habit
+async def announce(p: Params) -> None:
+    """mDNS questions and SSDP notes of every source, now and then the DHCP of a device that is new."""
+    for src in p["sources"]:
+        for host, port, data in _announce(src):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(src))
+                sock.bind((src, 0))
+                sock.sendto(data, (host, port))
+        if RNG.random() < 0.3:
+            _dhcp(b"\x02" + RNG.randbytes(5), src)
+        await asyncio.sleep(RNG.uniform(0, p["spread"]))

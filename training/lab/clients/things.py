@@ -1,6 +1,9 @@
-"""Device and management protocols: MQTT and SNMP."""
+"""Device and management protocols: MQTT, SNMP and CoAP."""
 
 from __future__ import annotations
+
+import asyncio
+import contextlib
 
 from training.lab.clients.base import RNG, Params, habit, tool
 
@@ -31,6 +34,44 @@ async def mqtt(p: Params) -> None:
 async def mqtt_listen(p: Params) -> None:
     """Subscribe and stay."""
     await tool("mosquitto_sub", "-h", p["host"], "-p", p["port"], "-t", "home/#", "-k", "5", limit_s=p["seconds"])
+
+
+@habit
+async def mqtt_busy(p: Params) -> None:
+    """A busy broker: subscribers that stay, and publishers on open connections with tens of messages a second each."""
+
+    async def publisher() -> None:
+        far = ("-h", p["host"], "-p", p["port"], "-t", f"plant/{RNG.randrange(40)}", "-q", RNG.randrange(2), "-l")
+        quiet = asyncio.subprocess.DEVNULL
+        process = await asyncio.create_subprocess_exec(
+            "mosquitto_pub", *map(str, far), stdin=asyncio.subprocess.PIPE, stdout=quiet, stderr=quiet
+        )
+        assert process.stdin
+        with contextlib.suppress(OSError):
+            for _ in range(int(p["rate"] * p["seconds"])):
+                process.stdin.write(b"x" * RNG.randint(10, 200) + b"\n")
+                await asyncio.sleep(RNG.expovariate(p["rate"]))
+        process.stdin.close()
+        await process.wait()
+
+    listen = ("mosquitto_sub", "-h", p["host"], "-p", p["port"], "-t", "plant/#")
+    everyone = [tool(*listen, limit_s=p["seconds"]) for _ in range(p["listeners"])]
+    await asyncio.gather(*everyone, *(publisher() for _ in range(p["publishers"])), return_exceptions=True)
+
+
+@habit
+async def coap(p: Params) -> None:
+    """Ask devices over CoAP: their resources, a reading, a value set, or readings as they change (RFC 7252, RFC 7641)."""
+    for host in RNG.sample(p["hosts"], min(len(p["hosts"]), p.get("count", 3))):
+        far = f"coap://{f'[{host}]' if ':' in host else host}"
+        ways: list[list[str]] = [
+            [f"{far}/.well-known/core"],
+            [f"{far}/time"],
+            ["-s", "6", f"{far}/time"],
+            ["-m", "put", "-e", str(RNG.randrange(10**6)), f"{far}/example_data"],
+        ]
+        bind = ["-a", p["src"]] if p.get("src") else []
+        await tool("coap-client-notls", "-B", 2, *bind, *RNG.choice(ways), limit_s=8)
 
 
 @habit

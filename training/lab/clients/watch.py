@@ -86,3 +86,57 @@ async def trace(p: Params) -> None:
                     sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
                 sock.sendto(bytes(32), (p["host"], 33434 + ttl * 3 + RNG.randrange(3)))
             await asyncio.sleep(0.03)
+
+
+@habit
+async def trace_route(p: Params) -> None:
+    """traceroute by UDP, ICMP or TCP SYN, to a neighbour or far beyond the router, which keeps silent."""
+    way = RNG.choice([[], ["-I"], ["-T", "-p", "443"], ["-U", "-p", "53"]])
+    await tool("traceroute", "-n", *way, "-m", p["hops"], "-w", "0.6", "-q", p["each"], "-N", p["each"], p["host"], limit_s=15)
+
+
+@habit
+async def check_ports(p: Params) -> None:
+    """A monitoring system: a connection to each port of each host, all at once or in turn, some of them known to be closed."""
+
+    async def one(host: str, port: int) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            reader, writer = await connect(p, host, port, 2)
+            if p.get("banner"):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(100), 0.3)
+            writer.close()
+
+    if p["together"]:
+        await asyncio.gather(*(one(host, port) for host, port in p["checks"]))
+        return
+    for host, port in p["checks"]:
+        await one(host, port)
+        await asyncio.sleep(RNG.uniform(0, p["pause"]))
+
+
+@habit
+async def health(p: Params) -> None:
+    """A load balancer's question to its server, each second on a new connection."""
+    for _ in range(p["count"]):
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+            reader, writer = await connect(p, p["host"], p["port"], 1)
+            await get(reader, writer, p["host"], p.get("path", "s0.txt"), "Connection: close\r\n")
+            writer.close()
+        await asyncio.sleep(p["pause"])
+
+
+@habit
+async def idle(p: Params) -> None:
+    """Connections without a word for a long time, which TCP's keep-alive holds open: a shell, a broker, a database."""
+
+    async def one() -> None:
+        _, writer = await connect(p, p["host"], p["port"])
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, p["beat"])
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, p["beat"])
+        await asyncio.sleep(p["seconds"])
+        writer.close()
+
+    await asyncio.gather(*(one() for _ in range(p["count"])), return_exceptions=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from training.lab.clients.base import PAGES, RNG, Params, connect, get, habit, tool
+from training.lab.clients.base import PAGES, RNG, SMALL, Params, connect, get, habit, tool
 
 
 @habit
@@ -20,7 +20,7 @@ async def browse(p: Params) -> None:
         await asyncio.sleep(RNG.uniform(0, p.get("linger", 1.0)))
         writer.close()
 
-    paths = RNG.choices(PAGES, k=RNG.randint(1, p.get("objects", 20)))
+    paths = RNG.choices(SMALL if p.get("small") else PAGES, k=RNG.randint(p.get("least", 1), p.get("objects", 20)))
     count = min(p.get("parallel", 4), len(paths))
     await asyncio.gather(*(worker(paths[i::count]) for i in range(count)), return_exceptions=True)
 
@@ -32,7 +32,7 @@ async def crowd(p: Params) -> None:
     async def one(src: str) -> None:
         await asyncio.sleep(RNG.uniform(0, p["spread"]))
         reader, writer = await connect({"src": src}, p["host"], p["port"])
-        await get(reader, writer, p["host"], RNG.choice(PAGES[60:]), "Connection: close\r\n")
+        await get(reader, writer, p["host"], RNG.choice(SMALL), "Connection: close\r\n")
         writer.close()
 
     await asyncio.gather(*(one(RNG.choice(p["sources"])) for _ in range(p["count"])), return_exceptions=True)
@@ -72,10 +72,10 @@ async def hold(p: Params) -> None:
 
     async def one() -> None:
         reader, writer = await connect(p, p["host"], p["port"])
-        await get(reader, writer, p["host"], RNG.choice(PAGES[60:]))
+        await get(reader, writer, p["host"], RNG.choice(SMALL))
         for _ in range(p["beats"]):
             await asyncio.sleep(p["pause"] * RNG.uniform(0.7, 1.3))
-            await get(reader, writer, p["host"], RNG.choice(PAGES[60:]))
+            await get(reader, writer, p["host"], RNG.choice(SMALL))
         writer.close()
 
     await asyncio.gather(*(one() for _ in range(p["count"])), return_exceptions=True)

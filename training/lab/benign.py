@@ -1,0 +1,60 @@
+"""Captures without an attack that are recorded beside those of `catalogue.py`: habits of all kinds over links of all kinds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from training.lab.habits import BURSTS, everyday
+from training.lab.lookalikes import LOOKALIKES
+from training.lab.plan import Capture, network
+
+MIXES = {
+    "first": [
+        ["logins", "names"],
+        ["mistypes", "pages"],
+        ["ports", "monitoring"],
+        ["routes", "pings"],
+        ["backups", "update"],
+        ["downloader", "video"],
+        ["objects", "flash"],
+        ["resolver", "startup"],
+        ["phones", "slow"],
+        ["broker", "discovery"],
+        ["builds", "rollout"],
+        ["checks", "mirror"],
+        ["silence", "outage"],
+        ["things", "video"],
+        ["logins", "mistypes", "builds"],
+        ["ports", "routes", "checks"],
+        ["phones", "downloader"],
+        ["resolver", "objects", "broker"],
+        ["silence", "things", "backups"],
+        ["mistypes", "rollout"],
+        ["ports", "discovery", "startup"],
+        ["checks", "objects"],
+        ["builds", "backups", "logins"],
+        ["phones", "broker", "slow"],
+        ["routes", "silence", "resolver"],
+        ["downloader", "pages", "flash"],
+        ["mistypes", "logins"],
+        ["ports", "things"],
+        [],
+        [],
+    ],
+}
+"""Profile to the bursts of each capture; an empty list is everyday traffic alone."""
+
+
+def mixed(profile: str, seed: int) -> list[Capture]:
+    """The profile's mixed benign captures, in the order of MIXES; none where the profile has no list."""
+    return [_mixed(profile, seed, index, bursts) for index, bursts in enumerate(MIXES.get(profile, []))]
+
+
+def _mixed(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
+    start = "m" if profile == "first" else f"{profile}-m"
+    name = f"{start}{index:02d}-{'-'.join(bursts[:2]) or 'everyday'}"
+    capture, rng = network(name, profile, seed, 0, vary=True)
+    habits = everyday(capture, rng, rng.uniform(0.5, 1.4))
+    for burst in bursts:
+        habits += (LOOKALIKES | BURSTS)[burst](capture, rng)
+    return replace(capture, habits=habits, duration_s=rng.uniform(28, 42))
