@@ -26,6 +26,7 @@ from packetclip_sensor.bundle import MANIFEST, Bundle
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.resources import resource
 from training.baselines import REGISTRY, Fit, on_embeddings
+from training.baselines.etbert import etbert_full
 from training.baselines.features import packet_mean
 from training.baselines.types import Encode, Floats
 from training.data import GROUPS, DataError, Examples, load, split
@@ -77,6 +78,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
         raise DataError("no class has two captures, so none can be held out; give the pairs of more captures")
     train, held = examples.take(at_train), examples.take(at_held)
     known = baselines(args.bundle, held, console)
+    if args.full_size:
+        if not torch.cuda.is_available():
+            raise DataError("--full-size: ET-BERT at full size needs a GPU, and torch finds none; leave the flag out on a CPU")
+        known = {**known, "etbert": etbert_full("cuda")}
     wanted = args.only or list(known)
     for name in wanted:
         if name not in known:
@@ -104,6 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--bundle", help=f"folder of the bundle that embeds packets; default the shipped one, {NO_EMBEDDINGS!r} for none"
     )
+    parser.add_argument("--full-size", action="store_true", help="also train ET-BERT at full size, on a GPU")
     args = parser.parse_args(argv)
     try:
         run(args, Console(width=130))

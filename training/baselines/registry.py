@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from training.baselines.etbert import ETBERT_REDUCED
 from training.baselines.features import WindowStatistics, flow_statistics
+from training.baselines.flows import CLE_TFE_REDUCED, TFE_GNN_REDUCED
+from training.baselines.image import image_trees
 from training.baselines.statistics import dnn, lightgbm, majority, nearest, xgboost
 from training.baselines.types import Encode, Fit, Floats
 from training.data import Examples
@@ -48,6 +51,10 @@ REGISTRY: dict[str, Fit] = {
     "LightGBM, window and flow": lightgbm(window_and_flow),
     "DNN, window": dnn(window),
     "DNN, window and flow": dnn(window_and_flow),
+    "image and XGBoost (AIS-NIDS)": image_trees,
+    "etbert-reduced": ETBERT_REDUCED,
+    "tfe-gnn-reduced": TFE_GNN_REDUCED,
+    "cle-tfe-reduced": CLE_TFE_REDUCED,
 }
 
 
