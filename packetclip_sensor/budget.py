@@ -22,8 +22,8 @@ from packetclip_sensor.judge import Judged
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import MISSIONS, Batch, Episode, Packet, Verdict
 
-CEILING = 0.995
-"""No threshold is raised above it: what must be more certain than that is hardly ever told."""
+CEILING = 0.95
+"""No threshold is raised above it where the bundle names no ceilings of its own: a model that is calibrated is seldom surer."""
 STEP = 1e-6
 """Fitted thresholds are multiples of it."""
 _NOTHING = np.zeros((0, 0), np.float32)
@@ -37,6 +37,11 @@ def mission_of(probabilities: Sequence[float], limits: Sequence[float]) -> int |
     """
     reached = [(p, -m) for m, (p, limit) in enumerate(zip(probabilities, limits, strict=True)) if p >= limit]
     return -max(reached)[1] if reached else None
+
+
+def ceilings(floor: Mapping[str, float], named: Mapping[str, float]) -> dict[str, float]:
+    """How far each mission's threshold may rise: as the bundle's manifest names it, never below the floor."""
+    return {m: max(floor[m], named.get(m, CEILING)) for m in MISSIONS}
 
 
 def rounded(limits: Mapping[str, float]) -> list[float]:
@@ -64,6 +69,8 @@ class Candidates:
 
     floor: dict[str, float]
     """The bundle's own thresholds, below which none is fitted."""
+    ceiling: dict[str, float]
+    """Above it a mission would be as good as switched off."""
     most: int = 50_000
     kept: list[Candidate] = field(default_factory=list)
     seen: int = 0
@@ -84,7 +91,9 @@ class Candidates:
             embeddings=_NOTHING,
             relations=_NOTHING,
         )
-        margin = max(_logit(x) - _logit(self.floor[m]) if x < CEILING else math.inf for m, x in zip(MISSIONS, p, strict=True))
+        margin = max(
+            _logit(x) - _logit(self.floor[m]) if x < self.ceiling[m] else math.inf for m, x in zip(MISSIONS, p, strict=True)
+        )
         self.kept.append(Candidate(unit, self.seen, p, margin, light))
         self.seen += 1
         if len(self.kept) > 2 * self.most:
@@ -140,12 +149,13 @@ def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float
     p = np.array([c.probabilities for c in kept], np.float64).reshape(-1, len(MISSIONS))
     margin = np.array([c.margin for c in kept], np.float64)
     floor = [candidates.floor[m] for m in MISSIONS]
+    ceiling = [candidates.ceiling[m] for m in MISSIONS]
 
     def above(m: int, silent: npt.NDArray[np.bool_]) -> float:
         """The lowest threshold of mission m at which the windows `silent`, and those let go, are below it."""
         highest = max(float(p[silent, m].max(initial=0.0)), candidates.dropped[m])
         lifted = (math.floor(highest / STEP) + 1) * STEP
-        return floor[m] if highest < floor[m] else max(floor[m], min(CEILING, round(lifted, 6)))
+        return floor[m] if highest < floor[m] else max(floor[m], min(ceiling[m], round(lifted, 6)))
 
     def count(limits: Sequence[float]) -> int:
         chosen = np.nonzero((p >= np.array(limits, np.float32).astype(np.float64)).any(1))[0]

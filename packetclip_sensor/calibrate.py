@@ -6,29 +6,28 @@ times can be left out. Where labels are given, attacks are kept apart and show w
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor import budget, describe
-from packetclip_sensor.budget import CEILING, Candidates
+from packetclip_sensor.budget import Candidates
 from packetclip_sensor.bundle import Bundle, fingerprint
 from packetclip_sensor.calibration import Calibration, Covered
 from packetclip_sensor.episodes import Policy
-from packetclip_sensor.errors import ConfigError, LogFormatError
+from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.judge import judge
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.pairs import MIXED_BELOW, Labels
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Batch, Episode, Packet, Verdict
+from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Episode, Packet, Verdict
 from packetclip_sensor.rejects import Rejects
+from packetclip_sensor.selection import Selection
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.windows import windows
 
@@ -37,60 +36,6 @@ GAP_S = 3600.0
 STORIES = 1000
 """Stories kept with their most probable window, of those that are shown."""
 TEMPERATURES = np.logspace(-0.5, 1.0, 61)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which packets are looked at."""
-
-    exclude: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
-    since: float = 0.0
-    until: float = float("inf")
-
-    @staticmethod
-    def of(exclude: Sequence[str], since: str | None, until: str | None) -> Selection:
-        """Read hosts and networks, and ISO 8601 times, which are UTC where they name no offset.
-
-        Raises:
-            ConfigError: one of them is none, or nothing is left between the times.
-        """
-        networks = []
-        for text in exclude:
-            try:
-                networks.append(ipaddress.ip_network(text, strict=False))
-            except ValueError as err:
-                raise ConfigError(f"--exclude {text!r}: neither a host nor a network; write 192.0.2.7 or 192.0.2.0/24") from err
-        first = _time("--since", since) if since else 0.0
-        last = _time("--until", until) if until else float("inf")
-        if first >= last:
-            raise ConfigError(f"--since {since} is not before --until {until}; turn them round")
-        return Selection(tuple(networks), first, last)
-
-    def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches with the chosen packets, and no flow rows, which judge nothing."""
-        excluded = lru_cache(maxsize=200_000)(self._excluded)
-        for batch in batches:
-            packets = batch.packets
-            if self.since or self.until != float("inf"):
-                packets = [p for p in packets if self.since <= p.ts < self.until]
-            if self.exclude:
-                packets = [p for p in packets if not (excluded(p.orig_h) or excluded(p.resp_h))]
-            yield Batch(packets, [], batch.start, batch.end, batch.idle, batch.final)
-
-    def _excluded(self, host: str) -> bool:
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return any(address in network for network in self.exclude)
-
-
-def _time(option: str, text: str) -> float:
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError as err:
-        raise ConfigError(f"{option} {text!r}: no time; write 2025-10-09 or 2025-10-09T08:00 (UTC)") from err
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
 @dataclass(slots=True)
@@ -229,14 +174,15 @@ def gather(
     Raises:
         LogFormatError: no packet is left to look at.
     """
-    found = Gathered(Candidates(dict(bundle.manifest.thresholds)))
+    floor = bundle.manifest.thresholds
+    found = Gathered(Candidates(floor, budget.ceilings(floor, bundle.manifest.ceilings)))
     nothing = dict.fromkeys(MISSIONS, 0.0)
     for number, (name, paths, labels) in enumerate(units):
         found.coverage.begin()
         with Rejects(None) as rejects:
             batches = select(zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters))
             streams = windows(batches, bundle.manifest.window, found.counters)
-            for judged in judge(streams, bundle, nothing if labels else found.candidates.floor, found.counters):
+            for judged in judge(streams, bundle, nothing if labels else floor, found.counters):
                 found.coverage.add(judged.batch.packets)
                 if on_packets and judged.batch.packets:
                     on_packets(len(judged.batch.packets))
@@ -270,7 +216,8 @@ def fit(
     alerts = budget.opened(found.candidates.kept, limits, policy)
     before = budget.opened(found.candidates.kept, floor, policy)
     stories = sorted(found.stories.values(), key=lambda s: (-s.probability, s.mission, s.host))
-    certain = {e.mission for e in alerts if e.peak >= CEILING} if len(alerts) > allowed else set()
+    ceiling = found.candidates.ceiling
+    certain = {e.mission for e in alerts if e.peak >= ceiling[e.mission]} if len(alerts) > allowed else set()
     calibration = Calibration(
         model_version=bundle.manifest.version,
         model_sha256=fingerprint(bundle.path),
@@ -294,9 +241,19 @@ def fit(
     return Fit(
         calibration,
         alerts,
-        [s for s in stories if s.probability < limits[s.mission]],
-        sorted((s for s in stories if s.mission in certain and s.probability >= CEILING), key=lambda s: -s.windows),
+        _distinct(s for s in stories if s.probability < limits[s.mission]),
+        _distinct(
+            sorted((s for s in stories if s.mission in certain and s.probability >= ceiling[s.mission]), key=lambda s: -s.windows)
+        ),
     )
+
+
+def _distinct(stories: Iterable[Story]) -> list[Story]:
+    """The first story of each set of hosts: a pair's window is told of both ends."""
+    first: dict[tuple[str, frozenset[str]], Story] = {}
+    for story in stories:
+        first.setdefault((story.mission, frozenset(h for p in story.packets for h in (p.orig_h, p.resp_h))), story)
+    return list(first.values())
 
 
 def _iso(ts: float) -> str:

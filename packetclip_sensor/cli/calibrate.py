@@ -70,10 +70,11 @@ def calibrate(
     from packetclip_sensor import logs as logging
     from packetclip_sensor.bundle import Bundle
     from packetclip_sensor.pairs import Labels
+    from packetclip_sensor.selection import Selection
     from packetclip_sensor.terminal import progress
 
     settings = configs.load(config, calibrated=False) if config else configs.Config()
-    select = module.Selection.of(exclude or [], since, until)
+    select = Selection.of(exclude or [], since, until)
     logging.set_up("warning")
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"{out}: its folder does not exist; make it, or name another file by --out")
@@ -102,10 +103,11 @@ def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
     from packetclip_sensor.budget import per_day
     from packetclip_sensor.terminal import console_for
 
+    where = f"{units:,} folders or captures" if units > 1 else "1 folder or capture"
     made, days = fit.calibration, max(fit.calibration.logs.hours / 24, 1 / 86400)
     console = console_for(sys.stdout)
     print(
-        f"{made.logs.packets:,} packets and {made.logs.windows:,} windows in {units} folders or captures, "
+        f"{made.logs.packets:,} packets and {made.logs.windows:,} windows in {where}, "
         f"{_time(days)} of traffic, {made.logs.first} to {made.logs.last}"
     )
     console.print(_table(made, labelled))
@@ -172,10 +174,10 @@ def _stories(stories: list[Story]) -> None:
     for story in stories[:LISTED]:
         when = f"{datetime.fromtimestamp(story.packets[-1].ts, UTC):%Y-%m-%d %H:%M:%S}"
         extent = f"{story.mission} {story.probability:.4f}, {story.windows:,} windows, the most certain at {when} UTC"
-        print(f"  {printable(story.host, 60)}: {extent}")
+        print(f"  {printable(story.host, 60)}: {extent}, in {printable(story.unit, 60)}")
         print(f"    {printable(story.words, 400)}")
     if len(stories) > LISTED:
-        print(f"  and {len(stories) - LISTED:,} more hosts")
+        print(f"  and {len(stories) - LISTED:,} less certain ones")
 
 
 def _rate(alerts: float) -> str:

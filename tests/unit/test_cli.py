@@ -21,7 +21,7 @@ from packetclip_sensor.cli import main
 from packetclip_sensor.documents import document
 
 SYN = bytes.fromhex("4500003c000040004006b1e60a0000050a0000099c4000500000000000000000a002faf0917000000204")
-COMMANDS = ("run", "replay", "pairs", "check", "resend", "init", "zeek-scripts", "report")
+COMMANDS = ("run", "replay", "calibrate", "pairs", "check", "resend", "init", "zeek-scripts", "report")
 
 
 def packet_log(folder: Path, packets: int = 200, *, start: float = T0) -> Path:
