@@ -42,6 +42,19 @@ def paper_contrastive_loss(packet_emb: Tensor, text_emb: Tensor, logit_scale: Te
     return (torch.logsumexp(others, dim=1) - logits.diagonal()).mean()
 
 
+def suppressed(logits: Tensor, target: Tensor, threshold: float) -> Tensor:
+    """MissionGNN's decaying threshold: an attack is taught as benign while its anomaly mass is at most 1 - threshold.
+
+    Args:
+        logits: (B, M+1) at the window's end, Benign first. target: (B,). threshold: 1 at the start, falling; see `reason.losses`.
+    Returns:
+        (B,) targets.
+    Source: MissionGNN, arXiv:2406.18815; made for labels of whole videos. Ours are of packets, so it adds noise: default off.
+    """
+    anomaly = 1 - logits.detach().softmax(1)[:, 0]
+    return torch.where(anomaly <= 1 - threshold, torch.zeros_like(target), target)
+
+
 def reasoner_loss(
     logits: Tensor,
     target: Tensor,

@@ -8,8 +8,9 @@ MissionGNN (arXiv 2406.18815); the corrections are listed in docs/decisions.md.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import torch
@@ -36,8 +37,18 @@ class ModelConfig:
     temporal_heads: int = 8
     temporal_inner: int = 128
     window: int = 30
+    encoder: str = "patch"
+    """patch, none, or etbert, whose `width` is its hidden size"""
+    whiten: bool = False
+    """A frozen encoder's features are centred and decorrelated before the packet head."""
+    relations: bool = True
+    bytes: bool = True
+    graph: str = "mission"
+    """mission, none (a plain MLP stands for each graph), or shuffled (see `shuffled`)"""
+    packets: int | None = None
+    """Packets at the window's end that are seen; None is all of them."""
 
-    def as_dict(self) -> dict[str, int]:
+    def as_dict(self) -> dict[str, int | str | bool | None]:
         """Plain values for JSON."""
         return asdict(self)
 
@@ -109,11 +120,49 @@ class PatchEncoder(nn.Module):
         return x.sum(1) / held.sum(1, keepdim=True).clamp(min=1)
 
 
+class NoEncoder(nn.Module):
+    """Stands where a packet encoder would: zeros, so that relations must do alone."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.width = config.width
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(N, W) int to (N, width)."""
+        return torch.zeros(len(tokens), self.width, device=tokens.device)
+
+
+class Whitening(nn.Module):
+    """Centres and decorrelates features; frozen encoders' features lie in a narrow cone that a linear head cannot part.
+
+    Source: the effect on traffic encoders is arXiv:2509.23089; the transform is ZCA.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("matrix", torch.eye(width))
+
+    def fit(self, features: Tensor, floor: float = 1e-3) -> None:
+        """Fit to (N, width). Directions with less than `floor` of the mean variance are damped instead of blown up."""
+        x = features.double()
+        mean = x.mean(0)
+        values, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / max(len(x) - 1, 1))
+        scale = (values.clamp(min=0) + floor * values.mean().clamp(min=1e-12)).rsqrt()
+        self.mean.copy_(mean)
+        self.matrix.copy_(vectors @ torch.diag(scale) @ vectors.T)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width) to the same."""
+        return (x - self.mean) @ self.matrix
+
+
 class SensorNode(nn.Module):
     """x_s = g_P(f_P(bytes)) + R(relations): a packet and its place in the window, in the shared space."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.use_bytes, self.use_relations = config.bytes, config.relations
         self.relations = nn.Sequential(
             nn.Linear(len(RELATIONS), 128),
             nn.GELU(),
@@ -124,6 +173,11 @@ class SensorNode(nn.Module):
 
     def forward(self, embedding: Tensor, relations: Tensor) -> Tensor:
         """(..., D) byte embeddings and (..., R) relations to (..., D)."""
+        # Times zero instead of left out: an exported model keeps both inputs.
+        if not self.use_bytes:
+            embedding = embedding * 0.0
+        if not self.use_relations:
+            relations = relations * 0.0
         return embedding + self.relations(relations)
 
 
@@ -258,12 +312,64 @@ class FoldedGraph(nn.Module):
         return F.elu(self.norm(total))
 
 
+class PlainMission(nn.Module):
+    """What stands for a mission's graph in the ablation without graphs: an MLP of about as many parameters, concepts unused."""
+
+    def __init__(self, graph: Graph, config: ModelConfig) -> None:
+        super().__init__()
+        self.depth = len(graph.levels)
+        self.levels = [list(level) for level in graph.levels]
+        wanted = sum(p.numel() for p in MissionGraph(graph, config).parameters())
+        hidden = max(round((wanted - 3 * config.graph_width) / (config.embedding + config.graph_width + 3)), 1)
+        self.inner = nn.Linear(config.embedding, hidden)
+        self.inner_norm = nn.BatchNorm1d(hidden)
+        self.out = nn.Linear(hidden, config.graph_width)
+        self.norm = nn.BatchNorm1d(config.graph_width)
+
+    def forward(
+        self, sensor: Tensor, concepts: list[Tensor], keep: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """As `MissionGraph.forward`; there are no states and no leaves."""
+        x = F.elu(self.inner_norm(self.inner(sensor.flatten(0, 1))))
+        x = F.elu(self.norm(self.out(x))).unflatten(0, sensor.shape[:2])
+        return x, [], x[:, :, None][:, :, :0]
+
+
+def shuffled(graphs: list[Graph], concepts: Tensor, seed: int) -> tuple[list[Graph], Tensor]:
+    """Graphs that mean nothing any more, for the ablation: same sizes, same degrees, other edges and other concepts.
+
+    Edges trade their ends within a level, which keeps every node's number of parents and of children, and the (C, T) concept
+    features are permuted over all graphs.
+    """
+    rng = random.Random(f"shuffled {seed}")
+    out = []
+    for graph in graphs:
+        edges: list[tuple[str, str]] = []
+        for level in graph.levels:
+            own = [e for e in graph.edges if e[0] in set(level)]
+            present = set(own)
+            for _ in range(20 * len(own)):
+                i, j = rng.randrange(len(own)), rng.randrange(len(own))
+                (a, b), (c, d) = own[i], own[j]
+                if (a, d) in present or (c, b) in present:
+                    continue
+                present -= {(a, b), (c, d)}
+                present |= {(a, d), (c, b)}
+                own[i], own[j] = (a, d), (c, b)
+            edges += own
+        out.append(replace(graph, edges=edges))
+    order = list(range(len(concepts)))
+    rng.shuffle(order)
+    return out, concepts[order]
+
+
 class Temporal(nn.Module):
     """One transformer encoder layer over the window, padding masked, positions learned, then an MLP at each packet (eq. 9)."""
 
     def __init__(self, config: ModelConfig, missions: int) -> None:
         super().__init__()
         width = config.graph_width * missions
+        self.packets = config.packets
         self.position = nn.Parameter(torch.randn(config.window, width) * 0.02)
         self.layer = EncoderLayer(width, config.temporal_heads, config.temporal_inner, first=False, dropout=0.1)
         self.head = nn.Sequential(nn.Linear(2 * width, 64), nn.GELU(), nn.Dropout(0.1), nn.Linear(64, missions + 1))
@@ -276,6 +382,7 @@ class Temporal(nn.Module):
         Returns:
             (B, A, M+1) logits, or (B, 1, M+1) with `last`. Each packet also sees the mean of its window.
         """
+        padding = seen_only(padding, self.packets)
         held = (~padding).to(x.dtype)[:, :, None]
         mean = (x * held).sum(1, keepdim=True) / held.sum(1, keepdim=True).clamp(min=1)
         x = x + self.position
@@ -283,19 +390,36 @@ class Temporal(nn.Module):
         return self.head(torch.cat([y, mean.expand(-1, y.shape[1], -1)], dim=2))
 
 
+def seen_only(padding: Tensor, packets: int | None) -> Tensor:
+    """(B, A) bool: what lies before the window's last `packets` packets is padding too."""
+    if packets is None or packets >= padding.shape[1]:
+        return padding
+    older = torch.arange(padding.shape[1], device=padding.device) < padding.shape[1] - packets
+    return padding | older
+
+
 class PacketClip(nn.Module):
     """All of it; `encode`, `window_embedding` and `reason` are the three things that are exported or trained."""
 
-    def __init__(self, graphs: list[Graph], concepts: Tensor, config: ModelConfig) -> None:
-        """concepts: (C, TEXT_DIM) frozen text features of every graph's concepts, key level first, graph after graph."""
+    def __init__(self, graphs: list[Graph], concepts: Tensor, config: ModelConfig, encoder: nn.Module | None = None) -> None:
+        """Build the model with fresh weights.
+
+        Args:
+            concepts: (C, T) frozen text features of every graph's concepts, key level first, graph after graph; T is the text
+                encoder's width.
+            encoder: f_P where `config.encoder` is etbert: (N, W) int to (N, config.width).
+        """
         super().__init__()
         self.config = config
-        self.packet_encoder = PatchEncoder(config)
+        if encoder is None:
+            encoder = NoEncoder(config) if config.encoder == "none" else PatchEncoder(config)
+        self.packet_encoder = encoder
+        self.whitening = Whitening(config.width) if config.whiten else nn.Identity()
         self.packet_head = nn.Linear(config.width, config.embedding, bias=False)
-        self.text_head = nn.Linear(TEXT_DIM, config.embedding, bias=False)
+        self.text_head = nn.Linear(concepts.shape[1], config.embedding, bias=False)
         self.sensor = SensorNode(config)
         self.log_logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.graphs = nn.ModuleList(MissionGraph(g, config) for g in graphs)
+        self.graphs = nn.ModuleList((PlainMission if config.graph == "none" else MissionGraph)(g, config) for g in graphs)
         self.temporal = Temporal(config, len(graphs))
         self.sizes = [len(level) for g in self.graphs for level in g.levels]
         self.register_buffer("concepts", concepts)
@@ -307,14 +431,22 @@ class PacketClip(nn.Module):
 
     def encode(self, tokens: Tensor) -> Tensor:
         """g_P(f_P(bytes)): (N, W) int to (N, D)."""
-        return self.packet_head(self.packet_encoder(tokens))
+        return self.packet_head(self.features(tokens))
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """f_P(bytes), whitened where the encoder is frozen: (N, W) int to (N, width)."""
+        return self.whitening(self.packet_encoder(tokens))
 
     def encode_text(self, features: Tensor) -> Tensor:
-        """g_T of frozen text features: (N, TEXT_DIM) to (N, D), unit norm."""
+        """g_T of frozen text features: (N, T) to (N, D), unit norm."""
         return F.normalize(self.text_head(features), dim=-1)
 
     def window_embedding(self, sensor: Tensor, padding: Tensor) -> Tensor:
         """Mean of the window's sensor nodes: (B, A, D), (B, A) to (B, D), unit norm."""
+        return self.pooled(sensor, seen_only(padding, self.config.packets))
+
+    def pooled(self, sensor: Tensor, padding: Tensor) -> Tensor:
+        """The same of any packets that were drawn of the window: (B, n, D), (B, n) to (B, D), unit norm."""
         held = (~padding).to(sensor.dtype)[:, :, None]
         return F.normalize((sensor * held).sum(1) / held.sum(1).clamp(min=1), dim=-1)
 
@@ -329,6 +461,7 @@ class PacketClip(nn.Module):
             (B, A, M+1) logits; for each graph and level (B, A, n, H) sent states, and for each graph what arrives at its
             embedding node (while training, of the real packets only).
         """
+        padding = seen_only(padding, self.config.packets)
         concepts = self.encode_text(self.concepts).split(self.sizes)
         kept = None if keep is None else keep.split(self.sizes, dim=1)
         # Padding must not enter the batch statistics, so training sees the real packets as one long window.
@@ -343,5 +476,5 @@ class PacketClip(nn.Module):
             ends.append(end)
         frame = torch.cat(frames, dim=2)
         if self.training:
-            frame = torch.zeros(*padding.shape, frame.shape[2], dtype=frame.dtype).masked_scatter(~padding[:, :, None], frame)
+            frame = frame.new_zeros(*padding.shape, frame.shape[2]).masked_scatter(~padding[:, :, None], frame)
         return self.temporal(frame, padding, last=last), states, ends

@@ -1,0 +1,302 @@
+"""The three stages of training: masked bytes, contrast with text, reasoning. Each draws its batches and computes its loss.
+
+A stage owns an optimiser, a schedule and its generators, so that `state` is all that its next step depends on; the engine runs,
+watches and saves it. Random numbers are drawn for the whole batch by every process, which then works on its part.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from packetclip_sensor.tokens import MASK, PAD, VOCABULARY
+from training import experiment as settings
+from training.data import CLASSES, GROUPS, Examples
+from training.losses import contrastive_loss, paper_contrastive_loss, reasoner_loss, suppressed
+from training.model import PacketClip, seen_only
+from training.parallel import gather, part, together, world
+
+TTL_AT = {4: 8, 6: 7}
+"""Offset of the hop limit by IP version: it tells the place, so it is masked by chance in training."""
+
+
+class Sampler:
+    """Draws balanced batches; the pools are made once.
+
+    Attack classes count alike, and captures of a class. Benign windows are drawn by capture, or by what they look like (the text
+    of their facts), half and half: a traceroute, seen in five captures, counts as much as browsing, seen in all.
+    """
+
+    def __init__(self, examples: Examples, seed: int, looks: npt.NDArray[np.object_], without: Sequence[str] = ()) -> None:
+        self.rng = np.random.default_rng(seed)
+        label = examples.label.numpy()
+        captures = examples.capture
+        self._attacks = [
+            pools_of(captures, np.nonzero(label == k)[0]) for k in np.unique(label) if k and CLASSES[k] not in without
+        ]
+        benign = np.nonzero(label == 0)[0]
+        self._benign = [pools_of(captures, benign), pools_of(looks, benign)]
+
+    def __call__(self, size: int, benign: float = 0.4) -> Tensor:
+        """(size,) row numbers, `benign` of them benign."""
+        rng = self.rng
+        out = np.empty(size, np.int64)
+        for i in range(size):
+            kinds = self._benign if i < benign * size else self._attacks
+            pools = kinds[rng.integers(len(kinds))]
+            pool = pools[rng.integers(len(pools))]
+            out[i] = pool[rng.integers(len(pool))]
+        return torch.from_numpy(out)
+
+
+def pools_of(keys: npt.NDArray[np.object_], at: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """The row numbers `at`, grouped by their key."""
+    _, group = np.unique(keys[at].astype(str), return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    return [at[chosen] for chosen in np.split(order, np.cumsum(np.bincount(group))[:-1])]
+
+
+def masked(tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Tokens with `share` of their bytes masked by chance, and the hop limit in half of the rows."""
+    drop = torch.rand(tokens.shape, generator=generator) < share
+    hop = torch.rand(len(tokens), generator=generator) < 0.5
+    version = tokens[:, 0] >> 4
+    for number, at in TTL_AT.items():
+        drop[:, at] |= hop & (version == number)
+    return torch.where(drop & (tokens < PAD), torch.full_like(tokens, MASK), tokens)
+
+
+@dataclass
+class Material:
+    """What all stages learn from."""
+
+    model: PacketClip
+    experiment: settings.Experiment
+    train: Examples
+    looks: npt.NDArray[np.object_]
+    """(N,) text of each window's facts"""
+    tokens: Tensor
+    """(U, W) int, the rows that training windows hold"""
+    rows: Tensor
+    """(N, A) into `tokens`, -1 is padding"""
+    features: Tensor
+    """(S, T) frozen features of the distinct texts"""
+    text_of: Tensor
+    """(N, each) texts of each window"""
+    device: torch.device
+
+    @property
+    def hears(self) -> bool:
+        """Whether bytes reach the model at all."""
+        return self.experiment.model.bytes and self.experiment.model.encoder != "none"
+
+
+class Stage:
+    """One stage of training."""
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        material: Material,
+        chosen: settings.Bytes | settings.Contrast | settings.Reason,
+        parameters: Iterable[nn.Parameter],
+        seed: int,
+        *,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        clip: float | None = None,
+    ) -> None:
+        self.material, self.model, self.device = material, material.model, material.device
+        self.steps, self.batch, self.step = chosen.steps, chosen.batch, 0
+        self.own = nn.ModuleDict()
+        self.parameters = [p for p in parameters if p.requires_grad]
+        self.clip = clip
+        self.generator = torch.Generator().manual_seed(seed)
+        self.sampler: Sampler | None = None
+        self.optimiser = torch.optim.Adam(
+            self.parameters, lr=chosen.learning_rate, betas=chosen.betas, eps=eps, weight_decay=weight_decay
+        )
+        self.schedule = (
+            torch.optim.lr_scheduler.OneCycleLR(self.optimiser, chosen.learning_rate, total_steps=max(self.steps, 1))
+            if chosen.schedule == "one_cycle"
+            else None
+        )
+
+    def loss(self) -> Tensor:
+        """Draw the next batch and return this process's loss."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, but for the model's weights and the global generators."""
+        return {
+            "own": self.own.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else {},
+            "generator": self.generator.get_state(),
+            "sampler": json.dumps(self.sampler.rng.bit_generator.state) if self.sampler else "",
+        }
+
+    def load(self, state: dict[str, Any], step: int) -> None:
+        """Go on from a `state` taken after `step` steps."""
+        self.step = step
+        self.own.load_state_dict(state["own"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        if self.sampler:
+            self.sampler.rng.bit_generator.state = json.loads(state["sampler"])
+
+
+class BytesStage(Stage):
+    """Masked-byte pre-training of the patch encoder."""
+
+    name = "bytes"
+
+    def __init__(self, material: Material) -> None:
+        self.chosen = material.experiment.bytes
+        config = material.model.config
+        decode = nn.Linear(config.width, config.patch * VOCABULARY).to(material.device)
+        encoder = material.model.packet_encoder
+        super().__init__(material, self.chosen, [*encoder.parameters(), *decode.parameters()], material.experiment.seed, eps=1e-8)
+        self.own["decode"] = decode
+
+    def loss(self) -> Tensor:
+        """Cross-entropy of the hidden bytes, in nats a byte."""
+        rows = self.material.tokens[torch.randint(len(self.material.tokens), (self.batch,), generator=self.generator)].long()
+        hidden = torch.rand(rows.shape, generator=self.generator) < self.chosen.hidden
+        hidden &= rows < PAD
+        total = int(hidden.sum())
+        rows, hidden = part(rows).to(self.device), part(hidden).to(self.device)
+        patches = self.model.packet_encoder.patches(torch.where(hidden, torch.full_like(rows, MASK), rows))
+        # A hidden byte's logits come from its own slice of `decode`: most of the product is never needed.
+        width = self.model.config.patch
+        weight = self.own["decode"].weight.unflatten(0, (width, VOCABULARY))
+        bias = self.own["decode"].bias.unflatten(0, (width, VOCABULARY))
+        at, truth = hidden.unflatten(1, (-1, width)), rows.unflatten(1, (-1, width))
+        losses = [
+            F.cross_entropy(F.linear(patches[at[:, :, i]], weight[i], bias[i]), truth[:, :, i][at[:, :, i]], reduction="sum")
+            for i in range(width)
+        ]
+        return torch.stack(losses).sum() * world() / max(total, 1)
+
+
+class ContrastStage(Stage):
+    """A window's embedding, from some of its packets, and single packets against the window's text."""
+
+    name = "contrast"
+
+    def __init__(self, material: Material, table: Tensor | None) -> None:
+        """`table`: (U, width) features of the frozen encoder; None where the encoder learns."""
+        self.chosen, self.table = material.experiment.contrast, table
+        model = material.model
+        parts = [model.packet_encoder, model.packet_head, model.text_head, model.sensor]
+        seed = material.experiment.seed
+        super().__init__(material, self.chosen, [*(p for m in parts for p in m.parameters()), model.log_logit_scale], seed)
+        self.sampler = Sampler(material.train, seed, material.looks, self.chosen.without)
+
+    def loss(self) -> Tensor:
+        """The window's loss and the packets', in nats."""
+        m, chosen, generator = self.material, self.chosen, self.generator
+        batch = self.sampler(self.batch, chosen.benign)
+        rows, relations = m.rows[batch], m.train.relations[batch]
+        chance = torch.rand(rows.shape, generator=generator) - (rows < 0).float() * 2
+        chance[:, -1] += 1  # the window's last packet is always there: it is the one that the relations describe best
+        at = chance.topk(min(chosen.packets, rows.shape[1]), dim=1).indices
+        rows, relations = rows.gather(1, at), relations.gather(1, at[:, :, None].expand(-1, -1, relations.shape[2]))
+        # A row that a batch holds several times is masked and encoded once.
+        distinct, number = rows[rows >= 0].unique(return_inverse=True)
+        numbers = torch.full_like(rows, -1).masked_scatter(rows >= 0, number)
+        seen = masked(m.tokens[distinct], chosen.hidden, generator) if self.table is None and m.hears else distinct
+        heard = (torch.rand(len(batch), 1, 1, generator=generator) >= m.experiment.model.byte_dropout).float()
+        texts = m.text_of[batch, torch.randint(m.text_of.shape[1], (len(batch),), generator=generator)]
+
+        numbers, relations, heard = part(numbers), part(relations).to(self.device), part(heard).to(self.device)
+        padding = (numbers < 0).to(self.device)
+        embedding = self._embed(numbers, seen)
+        sensor = self.model.sensor(embedding * heard, relations)
+        text = gather(self.model.encode_text(m.features[part(texts)]))
+        texts, label = together(texts).to(self.device), together(m.train.label[batch]).to(self.device)
+        window = gather(self.model.pooled(sensor, padding))
+        packet = gather(F.normalize(sensor[:, 0], dim=-1))
+        return self._one(window, text, texts, label) + chosen.packet_weight * self._one(packet, text, texts, label)
+
+    def _embed(self, numbers: Tensor, seen: Tensor) -> Tensor:
+        """(b, n) numbers of distinct rows, and those rows' tokens (or numbers, where frozen), to (b, n, D)."""
+        embedding = torch.zeros(*numbers.shape, self.model.config.embedding, device=self.device)
+        if not self.material.hears:
+            return embedding
+        own, number = numbers[numbers >= 0].unique(return_inverse=True)
+        rows = seen[own]
+        if self.table is None:
+            found = self.model.encode(rows.to(self.device).long())
+        else:
+            found = self.model.packet_head(self.table[rows].to(self.device))
+        embedding[(numbers >= 0).to(self.device)] = found[number.to(self.device)]
+        return embedding
+
+    def _one(self, embedding: Tensor, text: Tensor, texts: Tensor, label: Tensor) -> Tensor:
+        if self.chosen.loss == "paper":
+            return paper_contrastive_loss(embedding, text, self.model.logit_scale)
+        return contrastive_loss(embedding, text, self.model.logit_scale, texts, label)
+
+
+class ReasonStage(Stage):
+    """Byte embeddings are fixed; relations, graphs and temporal model learn; contrast goes on beside."""
+
+    name = "reason"
+
+    def __init__(self, material: Material, table: Tensor) -> None:
+        """`table`: (U, D) embeddings of the rows."""
+        self.chosen, self.table = material.experiment.reason, table
+        model, chosen = material.model, self.chosen
+        learned = [*model.sensor.parameters(), *model.graphs.parameters(), *model.temporal.parameters()]
+        seed = material.experiment.seed
+        super().__init__(
+            material, chosen, [*learned, *model.text_head.parameters()], seed, weight_decay=chosen.weight_decay, clip=chosen.clip
+        )
+        self.sampler = Sampler(material.train, seed + 1, material.looks)
+        self.group = material.train.group
+        self.weight = torch.ones(len(GROUPS), device=material.device)
+        left_out = torch.tensor([name in material.experiment.contrast.without for name in CLASSES])
+        self.contrasted = ~left_out[material.train.label]
+
+    def loss(self) -> Tensor:
+        """Cross-entropy with its terms, and in every `contrast_every` steps the contrastive loss, in nats."""
+        m, chosen = self.material, self.chosen
+        batch = self.sampler(self.batch, chosen.benign)
+        heard = (torch.rand(len(batch), 1, 1, generator=self.generator) >= m.experiment.model.byte_dropout).float()
+        beside = chosen.contrast > 0 and self.step % chosen.contrast_every == 0
+        if beside:
+            texts = m.text_of[batch, torch.randint(m.text_of.shape[1], (len(batch),), generator=self.generator)]
+        own = part(batch)
+        rows = m.rows[own].to(self.device)
+        padding = rows < 0
+        embedding = self.table[rows.clamp(min=0)] * (~padding)[:, :, None] * part(heard).to(self.device)
+        sensor = self.model.sensor(embedding, m.train.relations[own].to(self.device))
+        logits, _, _ = self.model.reason(sensor, padding)
+        target = self.group[own].to(self.device)
+        if chosen.losses.decay:
+            target = suppressed(logits[:, -1], target, chosen.losses.decay**self.step)
+        seen = seen_only(padding, self.model.config.packets)
+        loss = reasoner_loss(
+            logits, target, seen, self.weight, smoothing=chosen.losses.smoothing, sparsity=chosen.losses.sparsity
+        )
+        if beside:
+            kept = together(self.contrasted[batch]).to(self.device)
+            window = gather(self.model.window_embedding(sensor, padding))
+            text = gather(self.model.encode_text(m.features[part(texts)]))
+            texts, label = together(texts).to(self.device), together(m.train.label[batch]).to(self.device)
+            loss = loss + chosen.contrast * contrastive_loss(
+                window[kept], text[kept], self.model.logit_scale, texts[kept], label[kept]
+            )
+        return loss
