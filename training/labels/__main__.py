@@ -38,7 +38,8 @@ DONE, NOTHING_LABELLED, BAD_START = 0, 1, 2
 def _progress() -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
     """Gives a function that adds a bar and returns what moves it: (done, of how many, None where nobody knows)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
 
         def bar(name: str) -> Callable[[int, int | None], None]:
             task = shown.add_task(name, total=None)
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {err}", file=sys.stderr)
         return BAD_START
     except OSError as err:
-        print(f"error: {err.filename or args.out}: {err.strerror}; free some space or name another --out", file=sys.stderr)
+        print(f"error: {err.filename or args.out}: {err.strerror or err}; free some space or name another --out", file=sys.stderr)
         return BAD_START
     report.print(console)
     total = sum(report.windows.values())
@@ -95,6 +96,8 @@ def run(args: argparse.Namespace, report: Report) -> int:
                 report.add("capture", str(capture.path), f"{err}; left out")
             else:
                 kept.append(capture)
+                if capture.bad_lines:
+                    report.add("capture", str(capture.path), f"{capture.bad_lines:,} lines of its logs cannot be read")
             scanned(i + 1, len(captures))
         truths = args.label(args, prepared, kept, connections, report, bar)
         windows = bar("windows")
@@ -155,7 +158,7 @@ def _by_interval(
     truths: Truths = {}
     for capture in captures:
         file = None
-        beside = _labels_beside(capture)
+        beside = _labels_beside(capture, captures)
         if table:
             found = intervals.rules(rows[capture.name], capture, names, report)
             if not found:
@@ -164,7 +167,11 @@ def _by_interval(
             found, file = intervals.of_json(beside, capture, names, report)
         else:
             found = []
-            report.add("capture", capture.name, "no labels.json beside it; write one, or one table for all with --labels")
+            report.add(
+                "capture",
+                capture.name,
+                "no labels of its own beside it; write NAME.labels.json, or one table for all with --labels",
+            )
         found = intervals.check(found, capture, report)
         # In a labels.json what is not an attack is benign, by its definition; a table says so by --rest.
         silent = rest if table else None if file else pairs.NOT_KNOWN
@@ -172,12 +179,15 @@ def _by_interval(
     return truths
 
 
-def _labels_beside(capture: Capture) -> Path | None:
+def _labels_beside(capture: Capture, captures: list[Capture]) -> Path | None:
+    """NAME.labels.json, or labels.json where it can be about no other capture."""
     if capture.path.is_dir():
         places = [capture.path / "labels.json"]
     else:
         stem = capture.name.rsplit("/", 1)[-1]
-        places = [capture.path.with_name(f"{stem}.labels.json"), capture.path.with_name("labels.json")]
+        places = [capture.path.with_name(f"{stem}.labels.json")]
+        if sum(other.path.parent == capture.path.parent for other in captures) == 1:
+            places.append(capture.path.with_name("labels.json"))
     return next((p for p in places if p.is_file()), None)
 
 

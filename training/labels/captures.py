@@ -7,9 +7,10 @@ import shutil
 import struct
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
 from math import inf
@@ -61,6 +62,7 @@ class Capture:
     first: float = inf
     last: float = -inf
     packets: int = 0
+    bad_lines: int = 0
 
     def batches(self, counters: Counters | None = None) -> Iterator[Batch]:
         """The records of its logs."""
@@ -86,7 +88,8 @@ def scan(capture: Capture) -> list[Connection]:
     """Fill in a capture's time and packets, and return its connections in the order of their first packets."""
     found: dict[str, Connection] = {}
     capture.first, capture.last, capture.packets = inf, -inf, 0
-    for batch in capture.batches():
+    counters = Counters()
+    for batch in capture.batches(counters):
         for p in batch.packets:
             c = found.get(p.uid)
             if c is None:
@@ -99,6 +102,7 @@ def scan(capture: Capture) -> list[Connection]:
         for f in batch.flows:
             if c := found.get(f.uid):  # the packet log ends after the connection's first packets
                 c.last = max(c.last, f.ts + (f.duration or 0.0))
+    capture.bad_lines = counters.rejects
     return sorted(found.values(), key=lambda c: c.first)
 
 
@@ -113,7 +117,11 @@ def collect(
         LogFormatError: there is no capture and no log of ours.
         ConfigError: there are pcaps and no zeek.
     """
-    units = discover(folder)
+    units: list[Unit] = []
+    names: Counter[str] = Counter()
+    for unit in discover(folder):
+        names[unit.name] += 1
+        units.append(unit if names[unit.name] == 1 else replace(unit, name=f"{unit.name}-{names[unit.name]}"))
     taken = {path for unit in units for path in unit.paths}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         bare = path.with_suffix("") if path.suffix == ".gz" else path
@@ -162,6 +170,8 @@ def whole(pcap: Path, work: Path) -> tuple[Path, str]:
 
     Returns:
         The capture itself, or a copy in `work` where it is packed or cut.
+    Raises:
+        LogFormatError: not one packet in it is whole.
     """
     plain, said = pcap, ""
     with pcap.open("rb") as file:
@@ -176,6 +186,8 @@ def whole(pcap: Path, work: Path) -> tuple[Path, str]:
                 said = f"the packed file is damaged ({err}); "
     size = plain.stat().st_size
     packets, end = _extent(plain, size)
+    if not packets:
+        raise LogFormatError(f"{pcap} holds no packet")
     if end < size:
         said += f"cut in the middle of packet {packets + 1:,} at byte {size:,}; "
         copy = work / "whole.pcap"
@@ -192,13 +204,13 @@ def _copy(read: Callable[[int], bytes], write: Callable[[bytes], object], size: 
 
 
 def _extent(path: Path, size: int) -> tuple[int, int]:
-    """(whole packets, byte at which the last whole packet or block ends); anything else than a pcap counts as whole."""
+    """(whole packets, byte at which the last whole packet or block ends)."""
     with path.open("rb") as file:
         magic = file.read(4)
         if magic == _PCAPNG:
             return _extent_ng(path, size)
         if magic not in (*_LITTLE, *_BIG) or size < 24:
-            return 0, size
+            return 0, 0
         order = "<" if magic in _LITTLE else ">"
         packets, end = 0, 24
         while end < size:
