@@ -170,7 +170,7 @@ def silence(capture: Capture, rng: random.Random) -> list[Habit]:
     ends, (a, b) = Ends(capture, rng), rng.sample(CLIENTS, 2)
     far = f"{rng.randint(11, 90)}.{rng.randrange(256)}.{rng.randrange(256)}.{rng.randint(1, 250)}"
     closed = ends.pair(b, rng.choice(["files", "infra"])) | {"port": rng.choice([3306, 5432, 8443, 9200])}
-    lost = {"src": "", "host": far, "port": rng.choice([443, 8883, 123])}
+    lost = {"src": "", "host": far, "port": rng.choice([443, 8883, 123]), "wait": rng.choice([1, 4, 8])}
     return [
         *[Habit(a, "retry", _at(rng), 1, lost | {"count": 8, "pause": rng.uniform(0.2, 1)}) for _ in range(rng.randint(2, 8))],
         Habit(b, "retry", _at(rng), 2, closed | {"count": rng.randint(10, 60), "pause": rng.choice([0.02, 0.1, 0.5])}),

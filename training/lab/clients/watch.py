@@ -52,7 +52,10 @@ async def scrape(p: Params) -> None:
 
 @habit
 async def retry(p: Params) -> None:
-    """A program whose server is down: tries again and again, to a closed port or an address where nobody lives."""
+    """A program whose server is down: tries again and again, to a closed port or an address where nobody lives.
+
+    It gives up after `wait` seconds; the kernel sends its SYN again after 1, 3 and 7.
+    """
     for _ in range(p["count"]):
         if p.get("udp"):
             with datagram(p, p["host"]) as sock, contextlib.suppress(OSError):
@@ -60,7 +63,7 @@ async def retry(p: Params) -> None:
                 sock.send(os.urandom(60))
         else:
             with contextlib.suppress(OSError, TimeoutError):
-                _, writer = await connect(p, p["host"], p["port"], 1)
+                _, writer = await connect(p, p["host"], p["port"], p.get("wait", 1))
                 writer.close()
         await asyncio.sleep(p["pause"] * RNG.uniform(0.8, 1.2))
 
