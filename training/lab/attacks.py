@@ -1,7 +1,8 @@
 """The attack tools: each mode is a function that draws parameters and gives the command, its victims and its time limit.
 
 Floods are paced to some hundred to a few thousand packets a second; a burst at full speed lasts tenths of a second.
-Modes marked `demo` are used by the demo profile only, those marked `first` by the training profile only.
+A mode belongs to the profile it is marked with, `both` to `first` and `demo`. `first` and `harden` train; no tool of theirs is
+among the tools of `unseen` for the same class, while `evade` hides with the tools of `first`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from training.lab.habits import port
 from training.lab.plan import Attack, Capture
@@ -20,13 +22,23 @@ Run = tuple[str, str, list[str], float]
 
 @dataclass(frozen=True)
 class Mode:
-    """A tool in one of its modes. `spoofed`: the packets' sources are not the attacker's own. `six`: needs IPv6."""
+    """A tool in one of its modes.
+
+    `spoofed`: the packets' sources are not the attacker's own. `six`: needs IPv6. `needs`: services of `logins.py` that the
+    file server has in its captures. `varied`: recorded in a network with links and more kinds of stacks.
+    """
 
     label: str
     profile: str
     draw: Callable[[Field], Run]
     spoofed: bool = False
     six: bool = False
+    needs: tuple[str, ...] = ()
+    varied: bool = False
+
+    def of(self, profile: str) -> bool:
+        """True where the mode is recorded for that profile."""
+        return self.profile == profile or (self.profile == "both" and profile in ("first", "demo"))
 
 
 class Field:
@@ -41,6 +53,14 @@ class Field:
         """Address of a host."""
         found = self.capture.host(host)
         return found.address6 if six else found.address
+
+    def login(self, service: str) -> tuple[str, int]:
+        """Address and port of a service of the file server, where people log in."""
+        return self.at("files"), port(self.capture, "files", service)
+
+    def hidden(self, evade: list[Any], harden: list[Any]) -> Any:
+        """One of the values with which attacks hide: those of the test set, or the others that are trained on."""
+        return self.rng.choice(evade if self.capture.profile == "evade" else harden)
 
     @property
     def server(self) -> str:
@@ -110,12 +130,17 @@ MODES: dict[str, Mode] = {}
 
 
 def mode(
-    label: str, profile: str = "first", spoofed: bool = False, six: bool = False
+    label: str,
+    profile: str = "first",
+    spoofed: bool = False,
+    six: bool = False,
+    needs: tuple[str, ...] = (),
+    varied: bool = False,
 ) -> Callable[[Callable[[Field], Run]], Callable[[Field], Run]]:
     """Enter a mode under its function's name."""
 
     def enter(draw: Callable[[Field], Run]) -> Callable[[Field], Run]:
-        MODES[draw.__name__] = Mode(label, profile, draw, spoofed, six)
+        MODES[draw.__name__] = Mode(label, profile, draw, spoofed, six, needs, varied)
         return draw
 
     return enter

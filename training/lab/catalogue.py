@@ -5,12 +5,24 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from training.lab import exhaustion, floods, scans
+from training.lab import (
+    disguise,
+    exhaustion,
+    floods,
+    guessing,
+    logins,
+    more_floods,
+    more_scans,
+    pace,
+    scans,
+    unseen_floods,
+    unseen_scans,
+)
 from training.lab.attacks import MODES, attack
 from training.lab.habits import BURSTS, everyday, lighter
 from training.lab.plan import Capture, network
 
-MODES_FROM = (scans, floods, exhaustion)
+MODES_FROM = (scans, floods, exhaustion, guessing, more_floods, more_scans, unseen_floods, unseen_scans, pace, disguise)
 """Modules whose import enters their modes into MODES."""
 
 BENIGN = {
@@ -35,6 +47,22 @@ BENIGN = {
         ["slow", "pages"],
     ],
     "demo": [["startup", "discovery", "names"], ["monitoring", "rollout", "pings"], ["flash", "slow", "outage", "video"]],
+    "unseen": [
+        [],
+        ["update", "video"],
+        ["names", "rollout"],
+        ["discovery", "monitoring", "pings"],
+        ["flash", "outage"],
+        ["slow", "mirror"],
+        ["pages", "startup"],
+        ["video", "names", "monitoring"],
+        ["outage", "rollout", "discovery"],
+        ["mirror", "flash", "pings"],
+        ["startup", "slow", "update"],
+        ["pages", "video", "outage", "names"],
+    ],
+    "evade": [],
+    "harden": [],
 }
 
 TWICE = (
@@ -78,9 +106,12 @@ def captures(profile: str, seed: int) -> list[Capture]:
     benign = [_benign(profile, seed, index, bursts) for index, bursts in enumerate(BENIGN[profile])]
     if profile == "demo":
         attacks = [_attacked(profile, seed, name, "", 0) for name in DEMO]
-    else:
-        names = [(name, 0) for name, mode in MODES.items() if mode.profile != "demo"] + [(name, 1) for name in TWICE]
+    elif profile == "first":
+        names = [(name, 0) for name, mode in MODES.items() if mode.of("first")] + [(name, 1) for name in TWICE]
         attacks = [_attacked(profile, seed, name, SECOND.get(name, "") if not again else "", again) for name, again in names]
+    else:
+        drawn_from = "evade" if profile == "harden" else profile
+        attacks = [_attacked(profile, seed, name, "", 0) for name, mode in MODES.items() if mode.of(drawn_from)]
     return _take_turns([*benign, *attacks])
 
 
@@ -94,7 +125,7 @@ def _take_turns(found: list[Capture]) -> list[Capture]:
 
 
 def _benign(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
-    name = f"{'b' if profile == 'first' else 'demo-b'}{index:02d}-{'-'.join(bursts[:2]) or 'everyday'}"
+    name = f"{'b' if profile == 'first' else f'{profile}-b'}{index:02d}-{'-'.join(bursts[:2]) or 'everyday'}"
     capture, rng = network(name, profile, seed, 16 if profile == "demo" else random.Random(f"{seed}{name}").uniform(28, 38))
     habits = everyday(capture, rng, 0.4 if profile == "demo" else rng.uniform(0.6, 1.6))
     for burst in bursts:
@@ -102,15 +133,25 @@ def _benign(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
     return replace(capture, habits=lighter(capture, habits), max_packets=6000 if profile == "demo" else 30000)
 
 
+def _name(profile: str, mode: str, again: int) -> str:
+    """Name of an attack capture; that of an evasion tells its kind and its number within the kind."""
+    if profile in ("evade", "harden"):
+        kind = mode.split("_", maxsplit=1)[0]
+        return f"{profile}-{kind}-{[name for name in MODES if name.startswith(f'{kind}_')].index(mode) + 1}"
+    return f"{'' if profile == 'first' else f'{profile}-'}{mode.replace('_', '-')}{'-2' if again else ''}"
+
+
 def _attacked(profile: str, seed: int, mode: str, second: str, again: int) -> Capture:
-    name = f"{'demo-' if profile == 'demo' else ''}{mode.replace('_', '-')}{'-2' if again else ''}"
+    name, plan = _name(profile, mode, again), "first" if profile == "harden" else profile
     demo, needs_six = profile == "demo", MODES[mode].six
     attackers = 4 if mode.endswith("_many") else 1
+    vary = True if MODES[mode].varied or profile == "harden" else None
     # The network is drawn anew under another seed until it has what the mode needs.
     for attempt in range(50):
-        capture, rng = network(name, profile, seed + 1000 * attempt, 14 if demo else 20, attackers)
+        capture, rng = network(name, plan, seed + 1000 * attempt, 14 if demo else 20, attackers, vary)
         if not needs_six or capture.host("att").address6:
             break
+    capture = logins.added(replace(capture, profile=profile), MODES[mode].needs)
     first, words = attack(mode, capture, rng, rng.uniform(2, 4) if demo else rng.uniform(4, 9))
     runs = [first]
     if second:
@@ -121,7 +162,13 @@ def _attacked(profile: str, seed: int, mode: str, second: str, again: int) -> Ca
     habits = everyday(capture, rng, 0.3 if demo else rng.uniform(0.5, 1.5))
     if rng.random() < (0.2 if demo else 0.5):
         habits += BURSTS[rng.choice(sorted(BURSTS))](capture, rng)
-    return replace(capture, habits=lighter(capture, habits), attacks=runs, words=words, max_packets=8000 if demo else 30000)
+    return replace(
+        capture,
+        habits=[*capture.habits, *lighter(capture, habits)],
+        attacks=runs,
+        words=words,
+        max_packets=8000 if demo else 30000,
+    )
 
 
 def _renamed(command: str, words: dict[str, list[str]]) -> str:

