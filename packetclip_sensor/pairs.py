@@ -92,8 +92,12 @@ class Labels:
         return Labels(file)
 
     def of(self, packet: Packet) -> Interval | None:
-        """The attack that the packet belongs to: by time, and by both ends of its connection."""
-        return next(iter(self.all_of(packet)), None)
+        """The attack that the packet belongs to: by time, and by both ends of its connection. NOT_KNOWN where two attacks of
+        different labels claim it."""
+        found = self.all_of(packet)
+        if len(found) > 1 and any(i.label != found[0].label for i in found):
+            return NOT_KNOWN
+        return found[0] if found else None
 
     def all_of(self, packet: Packet) -> list[Interval]:
         """Every attack that the packet belongs to, in the file's order."""

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_logs import T0, packet
+from label_logs import T0, packet, said
 
 from packetclip_sensor import pairs
-from packetclip_sensor.pairs import NOT_KNOWN, Interval
+from packetclip_sensor.pairs import NOT_KNOWN, Interval, LabelFile, Labels
 from packetclip_sensor.records import Batch, Packet
 from packetclip_sensor.windows import Window
 from training.labels.captures import Connection
@@ -84,3 +84,12 @@ def test_only_connections_with_one_label_of_a_class_have_one() -> None:
     truth = ByConnection(made)
     found = [truth.of(packet(T0, f"C{i}", "10.0.0.1", 1, "10.0.0.2", 2)) for i in range(6)]
     assert [f if f is None else f.label for f in found] == ["UDP Flood", None, "", "", "", ""]
+
+
+def test_a_labels_file_that_tells_two_attacks_of_one_packet_labels_it_with_neither() -> None:
+    hosts = (["10.0.0.66"], ["10.0.0.9"])
+    intervals = [Interval("UDP Flood", *hosts, T0, T0 + 5), Interval("UDP Flood", *hosts, T0 + 2, T0 + 3)]
+    intervals.append(Interval("DNS Flood", *hosts, T0 + 4, T0 + 9))
+    labels = Labels(LabelFile("c", intervals))
+    packets = [packet(T0 + s, "C1", "10.0.0.66", 1, "10.0.0.9", 53) for s in (1, 2.5, 4.5, 6, 10)]
+    assert said(labels, packets) == ["UDP Flood", "UDP Flood", "", "DNS Flood", None]

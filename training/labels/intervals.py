@@ -228,7 +228,7 @@ def check(found: list[Rule], capture: Capture, report: Report) -> list[Rule]:
     timed = sorted((r for r in out if r.interval.label), key=lambda r: r.interval.start)
     for n, one in enumerate(timed):
         for other in timed[n + 1 :]:
-            if other.interval.start > one.interval.end:
+            if other.interval.start >= one.interval.end:
                 break
             if one.interval.label != other.interval.label and _same_hosts(one.interval, other.interval):
                 both = min(one.interval.end, other.interval.end) - other.interval.start
