@@ -58,6 +58,7 @@ def labelled(
     matcher = Matcher(connections, slack)
     cicflowmeter.read(path, mapping.load("aci_iot_2023"), clock, matcher, report)
     cicflowmeter.report_offset(matcher, clock, report, str(path))
+    matcher.settle(report)
     for p in report.problems:
         p.where = p.where.replace(f"{tmp_path}/", "")
     return ByConnection(connections), matcher, report
@@ -218,13 +219,26 @@ def test_a_flow_that_cannot_be_used_is_reported_with_its_line_and_the_others_cou
     assert reason in report.problems[0].text
 
 
+@pytest.mark.parametrize("bad", [row("Benign", "noon"), row("Benign", us="-7"), row("Ping Sweep", "")])
+def test_a_flow_whose_time_cannot_be_told_puts_other_labels_of_its_ends_in_doubt(tmp_path: Path, bad: str) -> None:
+    truth, _, report = labelled(tmp_path, row("UDP Flood") + bad + row("Benign", src="10.0.0.7", sport=4001))
+    assert said(truth, [FLOOD[0], VISIT[0]]) == ["", None]
+    assert kinds(report)[1] == ("ambiguous", "l.csv:3")
+    assert f"at a time that cannot be told, {tmp_path}/l.csv:2 says UDP Flood, of connection C1" in report.problems[1].text
+
+
 def test_hostile_cells_are_escaped_and_cannot_break_the_table(tmp_path: Path) -> None:
     evil = row('"\x1b[2J\x00=cmd|calc\u202e\nBenign"') + row("UDP Flood", "\x1b]0;x\x07") + b"\xff\xfe,\x80\n".decode("latin-1")
     truth, _, report = labelled(tmp_path, evil + row("UDP Flood", src="10.0.0.7", sport=4001))
     assert said(truth, [FLOOD[0], VISIT[0]]) == ["", "UDP Flood"]
-    assert len(report.problems) == 3
+    assert len(report.problems) == 4
     assert all(p.text.isprintable() and p.where.isprintable() for p in report.problems)
-    assert json.loads(json.dumps(report.as_dict()))["problem_counts"] == {"unknown label": 1, "time": 1, "row": 1}
+    assert json.loads(json.dumps(report.as_dict()))["problem_counts"] == {
+        "unknown label": 1,
+        "time": 1,
+        "row": 1,
+        "ambiguous": 1,
+    }
 
 
 def test_a_table_without_addresses_or_label_stops_the_start(tmp_path: Path) -> None:

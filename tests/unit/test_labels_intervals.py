@@ -168,7 +168,7 @@ def test_control_characters_of_a_table_are_escaped_in_what_is_said(tmp_path: Pat
     texts = [p.text for p in report.problems]
     assert all(t.isprintable() for t in texts)
     assert texts[0] == r"file '\x07evil' is none of the 1 captures; the row is left out"
-    assert texts[1] == r"label 'SYN\\x1b[31m\\nFlood' is none that the mapping has"
+    assert texts[1] == r"label 'SYN\x1b[31m\nFlood' is none that the mapping has"
 
 
 LABELS = ["UDP Flood", "Port Scan", "Benign", "Nonsense", ""]

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -25,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from packetclip_sensor import pairs
 from packetclip_sensor.errors import ConfigError, SensorError
 from packetclip_sensor.windows import Window
-from training.labels import cicflowmeter, connlog, intervals, mapping
+from training.labels import cicflowmeter, connlog, intervals, mapping, options
 from training.labels.captures import Capture, Connection, collect, scan
 from training.labels.match import ByConnection, Matcher
 from training.labels.report import Report
@@ -49,11 +50,11 @@ def _progress() -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 written, whatever was wrong with some labels; 1 not one window got a label; 2 bad start."""
-    args = _parser().parse_args(argv)
+    """Exit codes: 0 written, whatever was wrong with some labels; 1 stopped, or not one window got a label; 2 bad start."""
+    args = options.parser(__doc__ or "").parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 130)
     report = Report(" ".join(["python -m training.labels", *(argv if argv is not None else sys.argv[1:])]))
-    report.settings = {k: str(v) for k, v in vars(args).items() if k != "source_of"}
+    report.settings = {k: str(v) for k, v in vars(args).items()}
     try:
         labelled = run(args, report)
         report.write(args.out.with_suffix(".report.json"))
@@ -63,6 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as err:
         print(f"error: {err.filename or args.out}: {err.strerror or err}; free some space or name another --out", file=sys.stderr)
         return BAD_START
+    except KeyboardInterrupt:
+        print(f"stopped; {args.out} is as it was, and Zeek's logs so far are kept for the next run", file=sys.stderr)
+        return NOTHING_LABELLED
     report.print(console)
     total = sum(report.windows.values())
     console.print(
@@ -82,7 +86,8 @@ def run(args: argparse.Namespace, report: Report) -> int:
     if not args.folder.exists():
         raise ConfigError(f"{args.folder} does not exist; name the folder of the captures")
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    prepared = args.prepare(args)
+    prepare, label = SOURCES[args.source]
+    prepared = prepare(args)
     with _progress() as bar:
         logs = args.logs or args.out.parent / f"{args.out.stem}-logs"
         captures = collect(args.folder, logs, report, args.jobs, bar("zeek"))
@@ -99,7 +104,7 @@ def run(args: argparse.Namespace, report: Report) -> int:
                 if capture.bad_lines:
                     report.add("capture", str(capture.path), f"{capture.bad_lines:,} lines of its logs cannot be read")
             scanned(i + 1, len(captures))
-        truths = args.label(args, prepared, kept, connections, report, bar)
+        truths = label(args, prepared, kept, connections, report, bar)
         windows = bar("windows")
         part = args.out.with_name(f".{args.out.name}.part")
         done = iter(range(1, len(kept) + 1))
@@ -115,8 +120,7 @@ def run(args: argparse.Namespace, report: Report) -> int:
             part.replace(args.out)
         finally:
             part.unlink(missing_ok=True)
-    if args.after:
-        args.after(kept, truths, report)
+    _without_packets(kept, truths, report)
     _count(args.out, kept, report)
     report.judge_windows(args.few)
     return sum(n for name, n in report.windows.items() if name)
@@ -194,8 +198,8 @@ def _labels_beside(capture: Capture, captures: list[Capture]) -> Path | None:
 def _without_packets(captures: list[Capture], truths: Truths, report: Report) -> None:
     for capture in captures:
         truth = truths[capture.name]
-        assert isinstance(truth, intervals.ByInterval)
-        intervals.without_packets(truth, capture, report)
+        if isinstance(truth, intervals.ByInterval):
+            intervals.without_packets(truth, capture, report)
 
 
 def _flow_tables(args: argparse.Namespace) -> tuple[list[Path], mapping.Mapping, cicflowmeter.Clock]:
@@ -253,6 +257,7 @@ def _by_conn_log(
 
 
 def _finish(matcher: Matcher, captures: list[Capture], connections: Connections, report: Report, where: str) -> Truths:
+    matcher.settle(report)
     report.matching = matcher.summary()
     if not matcher.matched:
         report.add(
@@ -261,79 +266,12 @@ def _finish(matcher: Matcher, captures: list[Capture], connections: Connections,
     return {c.name: ByConnection(connections[c.name]) for c in captures}
 
 
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m training.labels", description=__doc__, formatter_class=raw)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("folder", type=Path, metavar="DIR", help="captures, or logs of the PacketCLIP package, at any depth")
-    common.add_argument(
-        "--out", type=Path, required=True, help="Parquet file to write; its report goes beside it as .report.json"
-    )
-    common.add_argument("--logs", type=Path, help="folder for Zeek's logs, kept for the next run; default: OUT's name and -logs")
-    common.add_argument("--jobs", type=int, default=2, help="Zeek processes at once (default: %(default)s)")
-    common.add_argument("--most", type=int, default=400, help="most windows of one label in one capture (default: %(default)s)")
-    common.add_argument("--few", type=int, default=50, help="say it of classes with fewer windows (default: %(default)s)")
-    common.add_argument("--period", type=float, default=0.1, help="cut windows so often, seconds (default: %(default)s)")
-    sources = parser.add_subparsers(dest="source", required=True, metavar="pcaps | cicflowmeter | zeek")
-
-    one = sources.add_parser(
-        "pcaps",
-        parents=[common],
-        formatter_class=raw,
-        help="labels by time interval and address",
-        description="Labels by time interval and address: a labels.json beside each capture, or one table for the folder.\n\n"
-        "    python -m training.labels pcaps captures --labels labels.csv --rest Benign --out runs/pairs/mine.parquet\n\n"
-        "labels.csv:\n\n"
-        "    file,label,start,end,attacker,victim,tool\n"
-        "    monday.pcap,SYN Flood,2026-05-04T10:00:00+02:00,2026-05-04T10:05:00+02:00,10.0.0.66,10.0.0.0/24,hping3\n"
-        "    monday.pcap,Port Scan,+12.5,+40,10.0.0.66 10.0.0.67,*,nmap\n"
-        "    tuesday.pcap,Benign,,,,,",
-    )
-    one.add_argument("--labels", type=Path, help="CSV or YAML table: file,label,start,end,attacker,victim[,tool]")
-    one.add_argument(
-        "--rest", choices=["unknown", "Benign"], default="unknown", help="what is in no row of the table (default: %(default)s)"
-    )
-    one.add_argument("--mapping", help="label names of a data set, in mappings/labels or by path; default: the ten classes")
-    one.set_defaults(prepare=_table, label=_by_interval, after=_without_packets)
-
-    two = sources.add_parser(
-        "cicflowmeter",
-        parents=[common],
-        formatter_class=raw,
-        help="a label for each flow, in CSV tables of CICFlowMeter",
-        description="A label for each flow, in CSV tables of CICFlowMeter.\n\n"
-        "    python -m training.labels cicflowmeter ACI/pcaps --csv ACI-IoT-2023.csv --timezone America/New_York \\\n"
-        "        --out runs/pairs/aci.parquet",
-    )
-    two.add_argument("--csv", type=Path, nargs="+", required=True, help="tables, or folders of them")
-    two.add_argument(
-        "--mapping", default="aci_iot_2023", help="label names, in mappings/labels or by path (default: %(default)s)"
-    )
-    two.add_argument("--label-column", help="default: the mapping's")
-    two.add_argument("--timezone", default="UTC", help="of the machine that CICFlowMeter ran on: a name, or --timezone=-04:00")
-    two.add_argument("--date-order", choices=["dmy", "mdy"], default="dmy", help="of dates with slashes (default: %(default)s)")
-    two.add_argument("--clock", type=int, choices=[12, 24], help="of times without AM and PM, where hours do not tell")
-    two.add_argument(
-        "--afternoon-before", type=int, default=0, metavar="HOUR", help="with --clock 12: hours before it are afternoon"
-    )
-    two.add_argument("--duration-unit", choices=["us", "ms", "s"], default="us", help="of Flow Duration (default: %(default)s)")
-    two.add_argument("--slack", type=float, default=0.0, help="seconds that the clocks may differ (default: %(default)s)")
-    two.set_defaults(prepare=_flow_tables, label=_by_flow, after=None)
-
-    three = sources.add_parser(
-        "zeek",
-        parents=[common],
-        formatter_class=raw,
-        help="a label for each connection, in conn.log.labeled",
-        description="A label for each connection, in Zeek's conn.log.labeled as IoT-23 has it.\n\n"
-        "    python -m training.labels zeek IoTScenarios/CTU-IoT-Malware-Capture-34-1 --out runs/pairs/iot23-34.parquet",
-    )
-    three.add_argument("--log", type=Path, nargs="+", help="labelled logs, or folders of them; default: those below DIR")
-    three.add_argument("--pattern", default="conn*.log.labeled*", help="names of labelled logs (default: %(default)s)")
-    three.add_argument("--mapping", default="iot_23", help="in mappings/labels, by path, or `classes` (default: %(default)s)")
-    three.add_argument("--slack", type=float, default=0.0, help="seconds that the clocks may differ (default: %(default)s)")
-    three.set_defaults(prepare=_conn_logs, label=_by_conn_log, after=None)
-    return parser
+SOURCES: dict[str, tuple[Callable[..., Any], Callable[..., Truths]]] = {
+    "pcaps": (_table, _by_interval),
+    "cicflowmeter": (_flow_tables, _by_flow),
+    "zeek": (_conn_logs, _by_conn_log),
+}
+"""Source: what looks at its arguments before the long work begins, and what labels the captures then."""
 
 
 if __name__ == "__main__":

@@ -145,12 +145,13 @@ def read(
     for n, (where, cells) in enumerate(_rows(path, {**HEADERS, "label": (column,)}, report)):
         if n % 10_000 == 0:
             progress(n)
-        flow = _flow(cells, where, mapping, clock, report)
+        flow = _flow(cells, where, mapping, clock, matcher, report)
         if flow is None:
             continue
         if lost:
             left_out += 1
             matcher.try_later(flow)
+            matcher.doubt(flow.key, flow.claim, where)
         else:
             matcher.give(flow, report)
     if left_out:
@@ -164,13 +165,16 @@ def read(
         report.add("row", str(path), "no flow in it can be used")
 
 
-def _flow(cells: dict[str, str], where: str, mapping: Mapping, clock: Clock, report: Report) -> Flow | None:
+def _flow(cells: dict[str, str], where: str, mapping: Mapping, clock: Clock, matcher: Matcher, report: Report) -> Flow | None:
     try:
         proto = _PROTOCOLS.get(cells["proto"].casefold().removesuffix(".0"), "other")
-        ends = [(address(cells[a]), _port(cells[p])) for a, p in (("src", "sport"), ("dst", "dport"))]
+        source, destination = ((address(cells[a]), _port(cells[p])) for a, p in (("src", "sport"), ("dst", "dport")))
     except ValueError as err:
         report.add("address", where, f"{err}; the flow is left out")
         return None
+    ends = key(proto, source, destination)
+    label = mapping.of(cells["label"], where, report)
+    claim = label or folded(cells["label"])
     try:
         start, resolution = _start(cells["time"], clock)
         duration = float(cells["duration"] or 0) * clock.duration_unit_s
@@ -178,12 +182,13 @@ def _flow(cells: dict[str, str], where: str, mapping: Mapping, clock: Clock, rep
             raise ValueError(f"flow duration {cells['duration']!r} is not a number")
     except ValueError as err:
         report.add("time", where, f"{err}; the flow is left out")
+        matcher.doubt(ends, claim, where)
         return None
     if duration < 0:
         report.add("backwards", where, f"the flow ends {-duration:g} s before it starts; it is left out")
+        matcher.doubt(ends, claim, where)
         return None
-    label = mapping.of(cells["label"], where, report)
-    return Flow(key(proto, *ends), start, start + duration + resolution, label, label or folded(cells["label"]), where)
+    return Flow(ends, start, start + duration + resolution, label, claim, where)
 
 
 def _port(text: str) -> int:

@@ -65,7 +65,7 @@ def read(
         for n, (where, row) in enumerate(rows):
             if n % 10_000 == 0:
                 progress(n)
-            flow = _flow(row, where, mapping, report)
+            flow = _flow(row, where, mapping, matcher, report)
             if flow is not None:
                 matcher.give(flow, report)
 
@@ -143,13 +143,17 @@ def _json_rows(path: Path, shown: Path, report: Report) -> Iterator[tuple[str, d
             yield where, row
 
 
-def _flow(row: dict[str, str], where: str, mapping: Mapping, report: Report) -> Flow | None:
+def _flow(row: dict[str, str], where: str, mapping: Mapping, matcher: Matcher, report: Report) -> Flow | None:
     try:
         one = (address(row["id.orig_h"]), int(row["id.orig_p"]))
         other = (address(row["id.resp_h"]), int(row["id.resp_p"]))
     except (KeyError, ValueError) as err:
         report.add("address", where, f"{err}; the connection is left out")
         return None
+    ends = key(row.get("proto", ""), one, other)
+    name = _name(row)
+    label = mapping.of(name, where, report)
+    claim = label or folded(name)
     try:
         start = instant(row["ts"], 0.0)
         duration = 0.0 if row.get("duration", "-") in UNSET else float(row["duration"])
@@ -157,14 +161,13 @@ def _flow(row: dict[str, str], where: str, mapping: Mapping, report: Report) -> 
             raise TimeError(f"duration {row['duration']!r} is not a number")
     except (KeyError, ValueError) as err:
         report.add("time", where, f"{err}; the connection is left out")
+        matcher.doubt(ends, claim, where)
         return None
     if duration < 0:
         report.add("backwards", where, f"the connection ends {-duration:g} s before it starts; it is left out")
+        matcher.doubt(ends, claim, where)
         return None
-    name = _name(row)
-    label = mapping.of(name, where, report)
-    ends = key(row.get("proto", ""), one, other)
-    return Flow(ends, start, start + duration, label, label or folded(name), where, row.get("uid", ""))
+    return Flow(ends, start, start + duration, label, claim, where, row.get("uid", ""))
 
 
 def _name(row: dict[str, str]) -> str:

@@ -71,7 +71,7 @@ def read(path: Path, report: Report) -> list[Row]:
         if missing:
             report.add("row", where, f"no {' and no '.join(missing)}; the row is left out")
             continue
-        out.append(Row(*(cells.get(name, "") for name in COLUMNS), tool=cells.get("tool", ""), where=where))
+        out.append(Row(*(cells.get(name, "") for name in (*COLUMNS, "tool")), where))
     return out
 
 

@@ -60,6 +60,7 @@ class Matcher:
             self._by_uid[c.uid].append(c)
         self._firsts = {k: [c.first for c in its] for k, its in self._by_key.items()}
         self._longest = {k: max(c.last - c.first for c in its) for k, its in self._by_key.items()}
+        self._doubts: dict[Key, dict[str, str]] = defaultdict(dict)
         self._sample: list[Flow] = []
         self._known = 0
         self._random = random.Random(1)
@@ -81,6 +82,21 @@ class Matcher:
                     flow.where,
                     f"says {flow.claim}, {c.where} says {c.claim}, of connection {c.uid} in {c.capture}; it gets no label",
                 )
+
+    def doubt(self, ends: Key, claim: str, where: str) -> None:
+        """A flow whose time cannot be told: what else is said between its ends may be about another time than it seems."""
+        if ends in self._by_key:
+            self._doubts[ends].setdefault(claim, where)
+
+    def settle(self, report: Report) -> None:
+        """Once all flows are given: take the label from connections that a flow of unknown time may contradict."""
+        for ends, claims in self._doubts.items():
+            for c in self._by_key[ends]:
+                others = [claim for claim in claims if claim != c.claim]
+                if c.claim is not None and not c.conflict and others:
+                    c.conflict = True
+                    text = f"says {others[0]} at a time that cannot be told, {c.where} says {c.claim}, of connection {c.uid} in "
+                    report.add("ambiguous", claims[others[0]], f"{text}{c.capture}; it gets no label")
 
     def try_later(self, flow: Flow) -> None:
         """Keep a flow for `offsets`, if any connection joins its ends."""

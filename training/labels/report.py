@@ -84,7 +84,7 @@ class Report:
         if shown not in self.unknown and len(self.unknown) >= NAMES:
             shown = "(others)"
         if shown not in self.unknown:
-            self.add("unknown label", where, f"label {shown!r} is none that the mapping has")
+            self.add("unknown label", where, f"label '{shown}' is none that the mapping has")
         else:
             self.counts["unknown label"] += 1
         times, first = self.unknown.get(shown, (0, printable(where, 300)))
@@ -97,7 +97,11 @@ class Report:
             if self.named[name] and not count:
                 self.add("empty class", name, f"{self.named[name]:,} labels, but no window of it; look at what did not match")
             elif count and count < few:
-                self.add("few windows", name, f"{count:,} windows in {captures} captures; from {few:,} on it is worth training")
+                self.add(
+                    "few windows",
+                    name,
+                    f"{count:,} windows of captures: {captures}; from {few:,} windows on it is worth training",
+                )
             elif captures == 1:
                 self.add("few windows", name, f"all {count:,} windows are of one capture, so none can be held out for validation")
 
