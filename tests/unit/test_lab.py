@@ -14,13 +14,14 @@ from packetclip_sensor.records import CLASS_MISSION
 from training import replay
 from training.lab import __main__ as lab
 from training.lab.attacks import MODES
+from training.lab.benign import mixed
 from training.lab.catalogue import captures
 from training.lab.clients import HABITS
 from training.lab.plan import Capture
-from training.lab.record import _stretch, finished
+from training.lab.record import LabError, _stretch, finished, record, tidy
 from training.lab.services import MAKERS
 
-FIRST, DEMO = captures("first", 1), captures("demo", 1)
+FIRST, DEMO, MIXED = captures("first", 1), captures("demo", 1), mixed("first", 1)
 
 
 def networks(found: list[Capture]) -> set[ipaddress.IPv4Network]:
@@ -44,11 +45,11 @@ def test_each_attack_class_has_four_training_captures_and_two_tools(label: str) 
     assert any(attack.label == label for capture in DEMO for attack in capture.attacks)
 
 
-def test_ten_training_captures_are_benign_and_together_hold_every_burst() -> None:
+def test_forty_eight_training_captures_are_benign_and_together_hold_every_habit() -> None:
     benign = [capture for capture in FIRST if not capture.attacks]
-    acts = {habit.name for capture in benign for habit in capture.habits}
-    assert len(benign) >= 10
-    assert acts >= HABITS.keys() - {"dig", "api"}
+    acts = {habit.name for capture in benign + MIXED for habit in capture.habits}
+    assert (len(benign), len(MIXED)) == (18, 30)
+    assert acts == HABITS.keys()
     assert len([capture for capture in DEMO if not capture.attacks]) == 3
 
 
@@ -61,7 +62,7 @@ def test_profiles_share_no_network_and_a_third_of_the_demo_has_tools_unknown_to_
 
 
 def test_every_label_service_and_habit_is_known() -> None:
-    for capture in FIRST + DEMO:
+    for capture in FIRST + DEMO + MIXED:
         assert {attack.label for attack in capture.attacks} <= CLASS_MISSION.keys()
         assert {service.name for host in capture.hosts for service in host.services} <= MAKERS.keys()
         assert {habit.name for habit in capture.habits} <= HABITS.keys()
@@ -114,6 +115,33 @@ def test_a_capture_without_labels_is_not_finished(tmp_path: Path) -> None:
     assert not finished(tmp_path, "one")
     (tmp_path / "one.labels.json").write_text("{}")
     assert finished(tmp_path, "one")
+
+
+def test_a_capture_recorded_by_another_plan_is_named_and_recorded_anew_only_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for capture, plan in ((MIXED[0], MIXED[0].described()), (MIXED[1], MIXED[1].described() | {"mtu": 700})):
+        (tmp_path / f"{capture.name}.pcap").write_bytes(b"x")
+        (tmp_path / f"{capture.name}.labels.json").write_text(json.dumps({"plan": plan}))
+    assert lab._missing(MIXED[:3], tmp_path, again=False) == [MIXED[2]]
+    said = "recorded by an older plan and kept (--again records them anew): m01-mistypes-pages\n"
+    assert capsys.readouterr().err == said
+    assert lab._missing(MIXED[:3], tmp_path, again=True) == MIXED[1:3]
+
+
+def test_the_next_start_removes_work_and_half_pcaps_of_a_killed_run_but_neither_keys_nor_captures(tmp_path: Path) -> None:
+    for name in (".work/m00/x.log", ".work/shared/client", "m00.part", "m01.pcap"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    tidy(tmp_path)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == [".work/shared/client", "m01.pcap"]
+
+
+def test_a_capture_is_not_begun_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.lab.record.LEAST_FREE", 1 << 60)
+    with pytest.raises(LabError, match=r"^m00-logins-names: .* MB free, the lab wants 1099511627776; make room and start again$"):
+        record(MIXED[0], tmp_path)
 
 
 def test_without_root_one_line_says_so(
