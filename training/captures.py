@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from packetclip_sensor import pipeline
+from packetclip_sensor.bundle import MANIFEST
 from packetclip_sensor.config import Config, NdjsonConfig, PolicyConfig, SinkConfig
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.pairs import Interval, LabelFile
@@ -73,6 +76,48 @@ def _fits(alert: Alert, interval: Interval) -> bool:
     hosts = {*alert.episode.sources, *alert.episode.destinations}
     named = {*interval.attacker, *interval.victim} - {"spoofed"}
     return not named or bool(hosts & named) or any("/" in n for n in named)
+
+
+def rows(bundle: Path, logs: Path, manifest: Path | None = None, use: str = "test only") -> list[dict[str, Any]]:
+    """What the sensor says of each capture with this bundle, as plain values for a report.
+
+    Raises:
+        SensorError: the bundle is not usable.
+        ValueError: no capture to judge, or one from a source that the bundle was trained on.
+    """
+    truths = from_manifest(logs, manifest, use) if manifest else from_labels(logs)
+    if not truths:
+        raise ValueError(f"{logs}: no capture to judge; it needs folders of logs with labels.json, or named in a manifest")
+    config = Config(model=bundle, sensor_name="evaluation")
+    sources = _sources(manifest) if manifest else {}
+    trained = json.loads((bundle / MANIFEST).read_bytes()).get("data", {})
+    known = {*trained.get("train", ()), *trained.get("held out", ())}
+    seen = {sources[name] for name in known if name in sources}
+    out = []
+    for truth in truths:
+        name = truth.folder.name
+        if name in known or sources.get(name) in seen:
+            raise ValueError(f"{name}: the bundle {bundle} was trained on it or its source; test on other captures")
+        right, other, packets = judge(truth, config)
+        out.append(
+            {
+                "capture": name,
+                "label": truth.intervals[0].label if truth.intervals else "Benign",
+                "source": sources.get(name, "lab"),
+                "packets": packets,
+                "right": len(right),
+                "probability": max((a.probability for a in right), default=0.0),
+                "classes": ", ".join(sorted({a.klass for a in right})),
+                "other": len(other),
+                "titles": "; ".join(f"{a.mission} {a.probability:.2f}" for a in other[:3]),
+            }
+        )
+    return out
+
+
+def _sources(manifest: Path) -> dict[str, str]:
+    with manifest.open(newline="") as file:
+        return {Path(row["file"]).name: row["source"] for row in csv.DictReader(file)}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,1 @@
+"""Every table and figure of training/RESULTS.md from a plan of runs: see docs/evaluation.md."""

@@ -1,0 +1,131 @@
+"""Report sections on the model itself: ablations, hidden fields, cost, training curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from training import metrics
+from training.evaluate import figures
+from training.evaluate.detection import with_mean
+from training.evaluate.judged import Judged, zero_shot
+from training.evaluate.occlusion import GROUPS as HIDDEN
+from training.evaluate.results import Results, cell, cells, mean, source, table
+
+Figure = Callable[[str, str, Callable[[Path], None]], str]
+
+
+def ablations(results: Results) -> str:
+    """Mean AUC of every ablation beside the whole model, with the paired difference over the seeds that both have."""
+
+    def measure(j: Judged) -> list[float]:
+        return [mean(j.auc()), mean(j.opening.auc()), zero_shot(j).get("macro recall", math.nan)]
+
+    rows = []
+    for name in ("ours", *(run.name for run in results.named("ablation/"))):
+        row = ["**whole model**" if name == "ours" else name.removeprefix("ablation/")]
+        for test in ("lab", "unseen"):
+            row += [
+                *cells(results.over_seeds(name, test, measure), 3),
+                "" if name == "ours" else _difference(results, name, test),
+            ]
+        rows.append([*row, str(len(results.done(name)))])
+    per_test = ["mean AUC", "of opening windows", "zero-shot macro recall", "difference in mean AUC"]
+    head = ["", *(f"{m}, {t}" for t in ("test captures", "tools never seen") for m in per_test), "seeds"]
+    runs = "; ".join(f"{run.name.removeprefix('ablation/')}: `{' '.join(run.overrides)}`" for run in results.named("ablation/"))
+    return (
+        "The difference is to the whole model with the same seed and split, all judged windows; with one seed it may be chance: "
+        f"compare it with the whole model's range over seeds.\n\n{table(head, rows)}\n\n{source(results, 'ours', 'lab')} "
+        f"Settings: {runs}."
+    )
+
+
+def _difference(results: Results, name: str, test: str) -> str:
+    whole = {o.task.seed: o for o in results.done("ours")}
+    found = []
+    for o in results.done(name):
+        if o.task.seed in whole:
+            one, other = results.judged(o, test), results.judged(whole[o.task.seed], test)
+            if one is not None and other is not None:
+                found.append(mean(one.auc()) - mean(other.auc()))
+    spread = metrics.spread(found)
+    if not spread.count:
+        return results.why(name) if not results.done(name) else "–"
+    return f"{spread.mean:+.3f}" if spread.count == 1 else f"{spread.mean:+.3f} ({spread.low:+.3f} to {spread.high:+.3f})"
+
+
+def hidden(results: Results, figure: Figure) -> str:
+    """Loss of mean AUC when a group of fields is hidden at test time."""
+    rows, bars = [], {}
+    tests = ("lab, sample", "unseen, sample")
+    whole = {test: results.over_seeds("ours", test, lambda j: with_mean(j.auc())) for test in tests}
+    rows.append(["nothing hidden", *(x for test in tests for x in cells(whole[test], 5)[-1:]), "", ""])
+    for group in HIDDEN:
+        row, losses = [group], []
+        for test in tests:
+            found = results.over_seeds("ours", test, lambda j: with_mean(j.auc()), f"without {group}")
+            row += cells(found, 5)[-1:]
+            full = whole[test]
+            losses.append(found if isinstance(found, str) or isinstance(full, str) else cell(full[-1].mean - found[-1].mean))
+            if test == tests[0] and not isinstance(found, str) and not isinstance(full, str):
+                bars[group] = full[-1].mean - found[-1].mean
+        rows.append([*row, *losses])
+    text = (
+        "Fields are hidden at test time from a model trained with them (bytes masked, relations zero), on windows drawn by "
+        "chance from each test set. Ports, addresses, ids, checksums, sequence numbers and timestamps never reach the model, in "
+        "training or test, so they cannot be hidden: what they would add was not measured.\n\n"
+        + table(
+            ["hidden", "mean AUC, test captures", "mean AUC, tools never seen", "loss, test captures", "loss, tools never seen"],
+            rows,
+        )
+    )
+    if bars:
+        text += "\n\n" + figure(
+            "hidden", "Loss of mean AUC by hidden fields", lambda p: figures.bars(p, bars, "loss of mean AUC, test captures")
+        )
+    return text + "\n\n" + source(results, "ours", "lab")
+
+
+def cost(results: Results, figure: Figure) -> str:
+    """Parameters and FLOPs of whole models, encoder and head together."""
+    found = [o.result.facts["costs"] for o in results.done("ours") if o.result and "costs" in o.result.facts]
+    if not found:
+        return results.why("ours") if not results.done("ours") else "missing"
+    costs: dict[str, dict[str, float]] = found[0]
+    reference = costs.get("ET-BERT", {})
+    rows = []
+    for name, c in costs.items():
+        share = [f"{c[k] / reference[k]:.3%}" if reference else "–" for k in ("parameters", "flops")]
+        rows.append([name, f"{c['parameters']:,.0f}", share[0], f"{c['flops']:,.0f}", share[1]])
+    drawn = {name: (c["parameters"], c["flops"]) for name, c in costs.items() if c["parameters"] and c["flops"]}
+    return (
+        "Whole models, from packet bytes to the verdict; the paper counts only the head behind its frozen encoder.\n\n"
+        + table(["", "parameters", "of ET-BERT's", "FLOPs a packet", "of ET-BERT's"], rows)
+        + "\n\n" + figure("cost", "Parameters and FLOPs a packet of whole models", lambda p: figures.costs(p, drawn))
+        + "\n\n" + source(results, "ours", "lab")
+    )  # fmt: skip
+
+
+def curves(results: Results, figure: Figure) -> str:
+    """Zero-shot accuracy on validation captures while training (the paper's figure 4)."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for name in ("ours", *(run.name for run in results.named("contrast/"))):
+        for o in results.done(name)[:1]:
+            assert o.result is not None
+            points, before, stage, last = [], 0.0, "", 0.0
+            for entry in o.result.history:  # steps begin anew with each stage
+                if entry["stage"] != stage:
+                    before, stage = before + last, entry["stage"]
+                last = float(entry["step"])
+                if "zero_shot_top1" in entry:
+                    points.append((before + last, float(entry["zero_shot_top1"])))
+            if len(points) > 1:
+                lines[name.removeprefix("contrast/")] = points
+    if not lines:
+        return "missing"
+    drawn = figure(
+        "curves", "Zero-shot top-1 while training", lambda p: figures.curves(p, lines, "zero-shot top-1, validation captures")
+    )
+    said = "Zero-shot top-1 on validation windows, as many of each class, while training."
+    return f"{said}\n\n{drawn}\n\n{source(results, 'ours', 'lab')}"

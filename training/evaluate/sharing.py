@@ -1,0 +1,79 @@
+"""Runs that differ only in the reasoner share the contrastive stage of their seed: it is trained once and kept in the store.
+
+What is shared is a checkpoint at the stage's end, so a run that goes on from it is the run that would have been made without
+sharing, bit for bit, where its model has the same parts. A run with another graph takes the encoder, heads and relations from the
+checkpoint and its graph and temporal model fresh from its own seed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import torch
+
+from training import checkpoints, fitting, knowledge, texts
+from training.data import Examples
+from training.evaluate.towers import Tower
+from training.experiment import Experiment, Reason, from_dict
+from training.fitting import Fitted, fit
+from training.model import shuffled
+
+CONTRASTED = ("packet_encoder.", "packet_head.", "text_head.", "sensor.", "whitening.", "log_logit_scale")
+"""Prefixes of the weights that the contrastive stage learns."""
+
+
+def shared_fit(experiment: Experiment, train: Examples, tower: Tower, validation: Examples, folder: Path) -> Fitted:
+    """`fitting.fit`, with the stages before the reasoner's taken from `folder` or put there."""
+    base = before_reasoning(experiment)
+    asked = {k: v for k, v in msgspec.to_builtins(base).items() if k not in ("run", "name")}
+    key = hashlib.sha256((json.dumps(asked, sort_keys=True) + fitting.fingerprint(train)).encode()).hexdigest()[:16]
+    with _alone(folder / f"{key}.lock"):  # a second process waits for the first one's stage instead of training it too
+        fitted = fit(base, train, tower, work=folder / key, validation=validation)
+    if not experiment.reason.steps and experiment.model.graph == base.model.graph:
+        return fitted
+    state = checkpoints.load(folder / key)
+    if state is None:  # the base has no steps at all
+        return fit(experiment, train, tower, validation=validation)
+    state["experiment"] = json.dumps(msgspec.to_builtins(experiment))
+    if experiment.model.graph != base.model.graph:
+        kept = {k: v for k, v in state["model"].items() if k.startswith(CONTRASTED)}
+        state["model"] = fresh(experiment, tower, train.rows.shape[1]).state_dict() | kept
+    with tempfile.TemporaryDirectory(prefix="packetclip-evaluate-") as work:
+        checkpoints.save(Path(work), state["stage"], state["step"], state)
+        fitted = fit(experiment, train, tower, work=Path(work), validation=validation)
+        fitted.work = None
+    return fitted
+
+
+def before_reasoning(experiment: Experiment) -> Experiment:
+    """The experiment without what only the reasoner's stage sees."""
+    raw = msgspec.to_builtins(experiment)
+    raw["reason"] = msgspec.to_builtins(Reason()) | {"steps": 0}
+    raw["model"]["graph"] = "mission"
+    raw["name"] = "shared"
+    return from_dict(raw)
+
+
+def fresh(experiment: Experiment, tower: Tower, window: int) -> torch.nn.Module:
+    """The experiment's model with its first weights."""
+    torch.manual_seed(experiment.seed)
+    graphs = knowledge.load_all()
+    concepts = tower([texts.concept_prompt(c) for g in graphs for level in g.levels for c in level])
+    if experiment.model.graph == "shuffled":
+        graphs, concepts = shuffled(graphs, concepts, experiment.seed)
+    return fitting.build(experiment, graphs, concepts, window)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
