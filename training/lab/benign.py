@@ -41,6 +41,16 @@ MIXES = {
         [],
         [],
     ],
+    "unseen": [
+        ["logins", "checks"],
+        ["mistypes", "backups"],
+        ["ports", "resolver"],
+        ["routes", "broker"],
+        ["downloader", "objects"],
+        ["phones", "silence"],
+        ["builds", "things"],
+        ["checks", "ports", "logins"],
+    ],
 }
 """Profile to the bursts of each capture; an empty list is everyday traffic alone."""
 

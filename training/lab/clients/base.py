@@ -38,6 +38,7 @@ async def tool(*argv: object, limit_s: float = 15, stdin: bytes = b"") -> None:
     except (TimeoutError, asyncio.CancelledError):
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+        await process.wait()
 
 
 def local(p: Params) -> tuple[str, int] | None:
