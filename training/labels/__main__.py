@@ -62,7 +62,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {err}", file=sys.stderr)
         return BAD_START
     except OSError as err:
-        print(f"error: {err.filename or args.out}: {err.strerror or err}; free some space or name another --out", file=sys.stderr)
+        place = f" (at {err.filename})" if err.filename else ""
+        print(f"error: {args.out}: {err.strerror or err}{place}; free some space or name another --out", file=sys.stderr)
         return BAD_START
     except KeyboardInterrupt:
         print(f"stopped; {args.out} is as it was, and Zeek's logs so far are kept for the next run", file=sys.stderr)
