@@ -213,8 +213,8 @@ def pair_texts(examples: Examples, seed: int, each: int = 2) -> tuple[list[str],
     """Texts of every window: distinct sentences, and (N, each) numbers of the sentences that describe window i.
 
     Windows of one class whose facts read the same share their `each` sentences: texts stay as many as there are things to say.
+    What is drawn for them depends on the seed and on those facts, so a part of the windows has the texts that the whole has.
     """
-    rng = np.random.default_rng(seed)
     number: dict[str, int] = {}
     known: dict[tuple[int, str], list[int]] = {}
     out = np.empty((len(examples), each), np.int64)
@@ -222,6 +222,7 @@ def pair_texts(examples: Examples, seed: int, each: int = 2) -> tuple[list[str],
         facts, label = json.loads(raw), int(examples.label[i])
         key = (label, window_text(facts))
         if key not in known:
+            rng = np.random.default_rng([seed, *hashlib.sha256(f"{label} {key[1]}".encode()).digest()[:8]])
             sentences = [texts.pair_text(CLASSES[label], facts, rng)[1] for _ in range(each)]
             known[key] = [number.setdefault(text, len(number)) for text in sentences]
         out[i] = known[key]
