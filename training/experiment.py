@@ -101,7 +101,7 @@ class Model(Section):
             raise ValueError(f"patch {self.patch} does not divide a row's {ROW_BYTES} bytes")
         if self.graph_width * len(MISSIONS) % self.temporal_heads:
             raise ValueError(
-                f"{len(MISSIONS)} missions of graph_width {self.graph_width} are no multiple of {self.temporal_heads} temporal_heads"
+                f"{len(MISSIONS)} times graph_width {self.graph_width} is no multiple of temporal_heads {self.temporal_heads}"
             )
 
 
