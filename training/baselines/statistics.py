@@ -83,7 +83,7 @@ def lightgbm(features: Features) -> Fit:
             n_jobs=1, random_state=seed, deterministic=True, force_row_wise=True, verbose=-1,
         )  # fmt: skip
         trees.fit(x, y, sample_weight=w)
-        return lambda z: trees.booster_.predict(z) if len(trees.classes_) > 2 else trees.predict_proba(z)
+        return lambda z: trees.booster_.predict(z, num_threads=1) if len(trees.classes_) > 2 else trees.predict_proba(z)
 
     return _trees(features, train_trees)
 
