@@ -137,8 +137,10 @@ def load(paths: Iterable[Path]) -> Examples:
 def split(examples: Examples, held_out: float = 0.2, seed: int = 1) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Row numbers for training and validation, by capture: every class keeps captures on both sides where it has two."""
     order: dict[str, list[str]] = {}
-    for capture in sorted(set(examples.capture)):
-        inside = examples.label[torch.from_numpy(examples.capture == capture)].numpy()
+    label = examples.label.numpy()
+    names, number = np.unique(examples.capture.astype(str), return_inverse=True)
+    by_capture = np.split(label[np.argsort(number, kind="stable")], np.cumsum(np.bincount(number))[:-1])
+    for capture, inside in zip(names.tolist(), by_capture, strict=True):
         attacks = inside[inside > 0]
         main = CLASSES[int(np.bincount(attacks).argmax())] if len(attacks) else "Benign"
         order.setdefault(main, []).append(capture)
@@ -146,7 +148,7 @@ def split(examples: Examples, held_out: float = 0.2, seed: int = 1) -> tuple[npt
     for captures in order.values():
         shuffled = sorted(captures, key=lambda c: hashlib.sha256(f"{seed} {c}".encode()).digest())
         held.update(shuffled[: min(max(round(held_out * len(shuffled)), 1), len(shuffled) - 1)])
-    is_held = np.array([c in held for c in examples.capture])
+    is_held = np.array([name in held for name in names.tolist()])[number]
     return np.nonzero(~is_held)[0], np.nonzero(is_held)[0]
 
 
