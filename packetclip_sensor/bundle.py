@@ -129,6 +129,11 @@ def fingerprint(path: Path) -> str:
         raise ModelBundleError(f"model bundle {path}: cannot read {MANIFEST}: {err.strerror}; {REMEDY}") from err
 
 
+def sealed(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The content of a manifest with the hashes of the files that lie in `path` now."""
+    return manifest | {"sha256": {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in FILES}}
+
+
 def _manifest(path: Path) -> Manifest:
     try:
         raw: Any = json.loads((path / MANIFEST).read_bytes())

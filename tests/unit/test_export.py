@@ -1,0 +1,155 @@
+"""Export and int8: what is shipped is what was measured, and an int8 form is taken only where it pays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is only installed for training")
+
+from packetclip_sensor.bundle import MANIFEST, Bundle  # noqa: E402
+from packetclip_sensor.tokens import ROW_BYTES  # noqa: E402
+from packetclip_sensor.windows import RELATIONS  # noqa: E402
+from training import export, knowledge, quantise  # noqa: E402
+from training.data import Examples  # noqa: E402
+from training.model import TEXT_DIM, ModelConfig, PacketClip  # noqa: E402
+
+WINDOWS, LENGTH = 48, 30
+
+
+def tower(sentences: list[str]) -> torch.Tensor:
+    return torch.randn(len(sentences), TEXT_DIM, generator=torch.Generator().manual_seed(7))
+
+
+def examples() -> Examples:
+    """48 windows of 6 captures: benign, a flood, a port scan."""
+    rng = np.random.default_rng(1)
+    rows = torch.from_numpy(rng.integers(0, 100, (WINDOWS, LENGTH)))
+    rows[::5, :20] = -1
+    capture = np.array([f"c{i // 8}" for i in range(WINDOWS)], dtype=object)
+    return Examples(
+        rng.integers(0, 256, (100, ROW_BYTES)).astype(np.uint16),
+        rows,
+        torch.from_numpy(rng.standard_normal((WINDOWS, LENGTH, len(RELATIONS))).astype(np.float32)) * (rows >= 0)[:, :, None],
+        torch.tensor([(0, 6, 3)[i // 8 % 3] for i in range(WINDOWS)]),
+        capture,
+        np.full(WINDOWS, "tool", dtype=object),
+        ["{}"] * WINDOWS,
+        np.full(WINDOWS, "pair", dtype=object),
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> PacketClip:
+    torch.manual_seed(3)
+    graphs = knowledge.load_all()
+    concepts = tower([c for g in graphs for level in g.levels for c in level])
+    return PacketClip(graphs, concepts, ModelConfig(window=LENGTH)).eval()
+
+
+def exported(model: PacketClip, out: Path, **more: object) -> dict[str, object]:
+    data = examples()
+    export.export(
+        model, knowledge.load_all(), tower, out, version="9", temperature=2.0,
+        thresholds={"DoS": 0.0, "Reconnaissance": 0.0, "Brute Force": 0.9}, metrics={}, examples=data,
+        table_tokens=torch.from_numpy(data.tokens.astype(np.int64)), data={}, **more,
+    )  # fmt: skip
+    return json.loads((out / MANIFEST).read_text())
+
+
+@pytest.fixture(scope="module")
+def bundle(model: PacketClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One real export; the tests below it exchange single steps."""
+    out = tmp_path_factory.mktemp("export") / "model"
+    exported(model, out)
+    return out
+
+
+@pytest.fixture
+def ready(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports again take the ONNX files that are there."""
+
+    def copied(module: object, inputs: object, path: Path, *names: object) -> float:
+        shutil.copyfile(bundle / path.name, path)
+        return 1e-6
+
+    monkeypatch.setattr(export, "_to_onnx", copied)
+
+
+def test_the_manifest_tells_the_differences_and_a_ceiling_for_each_mission_with_attacks(
+    bundle: Path, ready: None, model: PacketClip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported(model, tmp_path / "again")
+    assert "onnxruntime against PyTorch on 48 windows of 6 captures, folded and whole: largest" in capsys.readouterr().out
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    assert 0 < manifest["onnx_difference"] < 1e-3
+    assert manifest["onnx_difference_of_probabilities"] < 1e-4
+    assert set(manifest["ceilings"]) == {"DoS", "Reconnaissance"}
+    assert manifest["int8"] == {}
+    assert Bundle.open(bundle).manifest.ceilings == manifest["ceilings"]
+
+
+@pytest.mark.parametrize("bound", ["MOST_LOGIT", "MOST_PROBABILITY"])
+def test_an_export_that_differs_from_the_model_is_refused(
+    bound: str, ready: None, model: PacketClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, bound, 0.0)
+    with pytest.raises(RuntimeError, match=r"the exported model differs .* the bundle is not usable"):
+        exported(model, tmp_path / "model")
+    assert not (tmp_path / "model" / MANIFEST).exists()
+
+
+def test_int8_that_pays_stands_in_the_bundle_and_its_manifest(
+    bundle: Path, ready: None, model: PacketClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantise, "measure", lambda forms, held: [measured("reasoner.onnx", "static", faster=1.5)])
+    plain = json.loads((bundle / MANIFEST).read_text())
+    small = exported(model, tmp_path / "small", int8=True)
+    assert small["int8"] == {"reasoner.onnx": "static"}
+    sizes = [(folder / "reasoner.onnx").stat().st_size for folder in (bundle, tmp_path / "small")]
+    assert sizes[1] < sizes[0] / 2
+    assert plain["sha256"]["encoder.onnx"] == small["sha256"]["encoder.onnx"]
+    Bundle.open(tmp_path / "small")
+
+
+def test_int8_of_a_whole_batch_drifts_only_where_ranges_come_from_the_batch(bundle: Path, tmp_path: Path) -> None:
+    data = examples()
+    forms = quantise.make(bundle, tmp_path, data)
+    batch = {"tokens": data.tokens.astype(np.int32)}
+    drifts = {form: quantise.drift(forms["encoder.onnx", form], batch) for form in quantise.FORMS}
+    assert drifts["float"] <= quantise.MOST_DRIFT
+    assert drifts["static"] <= quantise.MOST_DRIFT
+    assert drifts["dynamic"] > 1e-3
+
+
+def measured(
+    file: str, form: str, *, faster: float = 1.2, loss: float = 0.0, drift: float = 0.0, size: int = 1
+) -> quantise.Measured:
+    return quantise.Measured(file, form, size, 1.0, faster, 0.9, loss, drift)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([measured("encoder.onnx", "float", faster=1.0)], {}),
+        ([measured("encoder.onnx", "static", faster=0.95)], {}),
+        ([measured("encoder.onnx", "static", loss=0.002)], {}),
+        ([measured("encoder.onnx", "dynamic", faster=2.0, drift=0.05)], {}),
+        ([measured("encoder.onnx", "static"), measured("encoder.onnx", "dynamic", faster=1.5)], {"encoder.onnx": "dynamic"}),
+        (
+            [measured("encoder.onnx", "static", loss=0.0015), measured("reasoner.onnx", "static", loss=0.0009)],
+            {"reasoner.onnx": "static"},
+        ),
+    ],
+)
+def test_only_what_is_faster_steady_and_as_good_is_chosen(found: list[quantise.Measured], expected: dict[str, str]) -> None:
+    assert quantise.chosen(found) == expected
+
+
+def test_the_command_tells_a_missing_bundle_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert quantise.main(["--bundle", str(tmp_path), "--pairs", "none.parquet"]) == 2
+    assert capsys.readouterr().err.startswith("error: model bundle ")
