@@ -16,7 +16,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -88,21 +87,21 @@ class Paraphrases(msgspec.Struct):
 
 
 @cache
-def paraphrases(path: Path = PARAPHRASES) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Accepted paraphrases by normalised source: of sentences, of window texts; both empty where there is no file.
+def paraphrases() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Accepted paraphrases by normalised source: of sentences, of window texts; both empty where there is no `PARAPHRASES`.
 
     Raises:
         BankError: the file is there and is not one of `paraphrase.py`.
     """
     sentences: dict[str, list[str]] = {}
     windows: dict[str, list[str]] = {}
-    if path.exists():
-        found: Paraphrases = read(path, Paraphrases)
+    if PARAPHRASES.exists():
+        found: Paraphrases = read(PARAPHRASES, Paraphrases)
         for kind, entries in ((sentences, found.sentences), (windows, found.windows)):
             for entry in entries:
                 kind.setdefault(normalised(entry.source), []).append(entry.text)
         count = f"{len(found.sentences)} sentences and {len(found.windows)} window texts"
-        print(f"texts: {count} paraphrased by {found.model} ({found.date}) are used too; {path.name}", file=sys.stderr)
+        print(f"texts: {count} paraphrased by {found.model} ({found.date}) are used too; {PARAPHRASES.name}", file=sys.stderr)
     return sentences, windows
 
 

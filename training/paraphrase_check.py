@@ -1,0 +1,131 @@
+"""Why a paraphrase is refused: everything that it says and its source does not.
+
+The rules are closed lists of words (`training/bank/words.yaml`) and patterns, not a model: a doubt is a refusal, for a lost
+paraphrase costs nothing and a false one teaches a false thing.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from training.knowledge import load_all
+from training.text_bank import FOLDER, SERVICES, read
+from training.texts import normalised
+
+
+class _Words(msgspec.Struct, forbid_unknown_fields=True):
+    numbers: str
+    names: str
+    hosts: str
+    grammar: str
+    common: str
+    groups: dict[str, str]
+
+
+_READ: _Words = read(FOLDER / "words.yaml", _Words)
+_NUMBERS = frozenset(_READ.numbers.split())
+_NAMES = frozenset(_READ.names.split()) | set(SERVICES.values()) - {"control", "voice", "video", "mail", "desktop"}
+_HOSTS = frozenset(_READ.hosts.split())
+_GRAMMAR = frozenset(_READ.grammar.split())
+_GROUPS = {group: frozenset(words.split()) for group, words in _READ.groups.items()}
+
+_CONCEPTS = frozenset(word for graph in load_all() for word in graph.words) - frozenset(_READ.common.split())
+"""Words of the mission graphs: each of them stands for a class or a few."""
+
+_NEGATION = re.compile(
+    r"\b(?:no|not|never|none|nothing|nobody|neither|nor|without|cannot|lack\w*|absen\w*|fail\w*|refus\w*|reject\w*|denie[sd]|"
+    r"un(?:answered|finished|completed|acknowledged|established|successful\w*)|incomplete\w*|miss(?:ing|es))\b|n't\b"
+)
+_CHARACTERS = re.compile(r"[A-Za-z0-9 ,.;:'()%/-]+")
+_TALK = re.compile(
+    r"\b(?:paraphras\w*|sentence|rewrit\w*|rephras\w*|here (?:is|are)|sure|certainly|as an ai|language model|description|"
+    r"i|you|we)\b"
+)
+_AMOUNTS = {
+    "no": "no|without", "one": "one|an?(?: single)?|single|the same", "few": "a few|few|two|three", "several": "several",
+    "many": "many|numerous|countless|multiple|dozens of|hundreds of",
+}  # fmt: skip
+_THINGS = {
+    "host": "hosts?|machines?|senders?|sources?|clients?|servers?|receivers?|targets?", "port": "ports?",
+    "connection": "connections?|sessions?", "payload": "payloads?", "answer": "answers?|repl(?:y|ies)|responses?",
+}  # fmt: skip
+_AMOUNT = re.compile(
+    r"(?:\b(?P<way>from|by|to|against|at)\s+)?\b(?:" + "|".join(f"(?P<{name}>{words})" for name, words in _AMOUNTS.items())
+    + r")\s+(?:\w+\s+)?(?:" + "|".join(f"(?P<{name}>{words})" for name, words in _THINGS.items()) + r")\b"
+)  # fmt: skip
+_WAYS = {"by": "from", "against": "to", "at": "to"}
+
+
+def fault(source: str, text: str) -> str | None:
+    """The first reason against `text` as a paraphrase of `source`, in words that can be counted; None when there is none."""
+    return _form(source, text) or _figures(source, text) or _meaning(source, text)
+
+
+def _tokens(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+def _amounts(text: str) -> set[tuple[str, str, str]]:
+    """(way, amount, thing) of every "from many hosts", "no payload", ...; the way is "" where none is said."""
+    out = set()
+    for match in _AMOUNT.finditer(text.lower()):
+        named = match.groupdict()
+        amount, thing = (next(name for name in of if named[name]) for of in (_AMOUNTS, _THINGS))
+        way = named["way"] or ""
+        out.add((_WAYS.get(way, way), amount, thing))
+    return out
+
+
+def _form(source: str, text: str) -> str | None:
+    """Characters, length, language, and talk about the task."""
+    said, own = _tokens(text), _tokens(source)
+    checks = {
+        "characters that no sentence of the bank has": not _CHARACTERS.fullmatch(text),
+        "the source itself": normalised(text) == normalised(source),
+        "too short or too long": not 0.5 * len(own) <= len(said) <= 2 * len(own) + 4 or not 4 <= len(said) <= 70,
+        "talk about the task": bool(_TALK.search(text.lower()) and not _TALK.search(source.lower())),
+        "not an English sentence": sum(word in _GRAMMAR for word in said) < 0.12 * len(said),
+        "words over and over": len(set(said)) < 0.5 * len(said),
+    }
+    return next((reason for reason, holds in checks.items() if holds), None)
+
+
+def _figures(source: str, text: str) -> str | None:
+    """Numbers and names: none that the source has not, and no number left out."""
+    said, own = set(_tokens(text)), set(_tokens(source))
+    numbers = {w for w in said if any(c.isdigit() for c in w) or w in _NUMBERS}
+    expected = {w for w in own if any(c.isdigit() for c in w) or w in _NUMBERS}
+    if numbers - expected:
+        return "a number that is not the source's"
+    if expected - numbers:
+        return "a number left out"
+    # A capital letter within a sentence begins a name.
+    names = {word.lower() for word in re.findall(r"(?<![.;:] )(?<!^)\b[A-Za-z]*[A-Z][A-Za-z]*", text)} | (said & _NAMES)
+    return "a name that is not the source's" if names - own else None
+
+
+def _meaning(source: str, text: str) -> str | None:
+    """Subject, negation, amounts, hosts, pace, and words of another class."""
+    said, own = set(_tokens(text)), set(_tokens(source))
+    stems = {w[:5] for w in own - _GRAMMAR}
+    if len(stems & {w[:5] for w in said}) < 0.4 * len(stems):
+        return "something else than the source"
+    if bool(_NEGATION.search(text.lower())) != bool(_NEGATION.search(source.lower())):
+        return "a negation turned round"
+    foreign = [group for group, words in _GROUPS.items() if words & said and not words & own]
+    checks = {
+        "hosts that are not the source's": bool((said & _HOSTS) - own) or any("host" in group for group in foreign),
+        "an amount that is not the source's": not all(_supported(one, _amounts(source)) for one in _amounts(text)),
+        f"a word of {' and '.join(foreign)} that the source has not": bool(foreign),
+        "a concept that the source has not": any(w[:5] not in stems for w in said & _CONCEPTS),
+    }
+    return next((reason for reason, holds in checks.items() if holds), None)
+
+
+def _supported(amount: tuple[str, str, str], known: set[tuple[str, str, str]]) -> bool:
+    """Whether the source says the same amount of the same thing, and the same way where both say which; "one" may be new."""
+    way, count, thing = amount
+    alike = {c for w, c, t in known if t == thing and (not way or w in ("", way))}
+    return count in alike or (count == "one" and not alike)
