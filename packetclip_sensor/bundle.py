@@ -20,7 +20,8 @@ import onnxruntime
 from packetclip_sensor import tokens
 from packetclip_sensor.errors import ModelBundleError
 from packetclip_sensor.records import CLASS_MISSION, MISSIONS, FloatArray
-from packetclip_sensor.windows import RELATIONS, VIEWS, Window
+from packetclip_sensor.relations import RELATIONS
+from packetclip_sensor.windows import VIEWS, Window
 
 FORMAT = 1
 FILES = ("encoder.onnx", "reasoner.onnx", "explainer.onnx", "graphs.json", "texts.npz")

@@ -17,7 +17,8 @@ from packetclip_sensor import tokens
 from packetclip_sensor.bundle import Bundle
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import MISSIONS, Batch, FloatArray, Packet, Position, Verdict
-from packetclip_sensor.windows import VIEWS, Columns, Windows, relations
+from packetclip_sensor.relations import relations
+from packetclip_sensor.windows import VIEWS, Columns, Windows
 
 ENCODE_ROWS = 256
 REASON_WINDOWS = 512
@@ -98,14 +99,14 @@ def calibrated(bundle: Bundle, logits: FloatArray) -> FloatArray:
     return probabilities
 
 
-def score(bundle: Bundle, encoder: Encoder, table: Columns, rows: npt.NDArray[np.int64]) -> Scored:
-    """Score W windows, (W, A) rows with -1 as padding."""
+def score(bundle: Bundle, encoder: Encoder, table: Columns, rows: npt.NDArray[np.int64], past: npt.NDArray[np.int64]) -> Scored:
+    """Score W windows, (W, A) rows with -1 as padding, and their (W, 2, C) past connections."""
     used, place = np.unique(rows, return_inverse=True)
     place = place.reshape(rows.shape)
     real = used >= 0
     embedding = np.zeros((len(used), bundle.manifest.embedding), np.float32)
     embedding[real] = encoder(table, used[real])
-    x, rel = embedding[place], relations(table, rows)
+    x, rel = embedding[place], relations(table, rows, past)
     logits = bundle.reasoner.run(["logits"], {"embedding": x, "relations": rel, "padding": rows < 0})[0]
     return Scored(x, rel, calibrated(bundle, logits))
 
@@ -122,8 +123,10 @@ def judge(streams: Iterable[Windows], bundle: Bundle, thresholds: dict[str, floa
         verdicts: list[Verdict] = []
         for start in range(0, len(w.rows), REASON_WINDOWS):
             rows = w.rows[start : start + REASON_WINDOWS]
-            distinct, where = np.unique(rows, axis=0, return_inverse=True)
-            scored = score(bundle, encoder, w.table, distinct)
+            past = w.past[start : start + REASON_WINDOWS]
+            # Views that hold the same packets and began the same connections are one window.
+            _, one, where = np.unique(np.hstack([rows, past[:, 0]]), axis=0, return_index=True, return_inverse=True)
+            scored = score(bundle, encoder, w.table, rows[one], past[one])
             reached = np.any(scored.probabilities[:, 1:] >= limit, axis=1)
             for i in np.nonzero(reached[where.ravel()])[0]:
                 j = int(where.ravel()[i])

@@ -23,7 +23,8 @@ from packetclip_sensor import describe, tokens
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import CLASS_MISSION, Batch, Packet
-from packetclip_sensor.windows import RELATIONS, VIEWS, Window, Windows, relations, windows
+from packetclip_sensor.relations import RELATIONS, relations
+from packetclip_sensor.windows import VIEWS, Window, Windows, windows
 
 MIXED_BELOW = 0.5
 """A window is an attack's from this share of its packets on, and benign at none of any attack; between, it has no label."""
@@ -264,7 +265,7 @@ def _row(name: str, w: Windows, i: int, picked: np.ndarray, window: Window, labe
         "attack_share": share,
         "text": describe.window_text(facts),
         "facts": json.dumps(facts),
-        "relations": relations(w.table, w.rows[i : i + 1]).ravel(),
+        "relations": relations(w.table, w.rows[i : i + 1], w.past[i : i + 1]).ravel(),
         "tokens": toks.ravel(),
     }
 

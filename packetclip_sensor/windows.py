@@ -19,45 +19,13 @@ import numpy.typing as npt
 
 from packetclip_sensor import tokens
 from packetclip_sensor.metrics import Counters
-from packetclip_sensor.records import Batch, FloatArray, Packet, Position
+from packetclip_sensor.records import Batch, Packet, Position
 from packetclip_sensor.sources.logfile import log_of
 
 VIEWS = ("pair", "source", "destination")
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-
-RELATIONS = (
-    "is_orig",
-    "log_size",
-    "log_payload",
-    "log_gap",
-    "fin",
-    "syn",
-    "rst",
-    "psh",
-    "ack",
-    "urg",
-    "tcp",
-    "udp",
-    "icmp",
-    "icmp_echo",
-    "log_n",
-    "first_of_connection",
-    "new_connection",
-    "new_resp_p",
-    "new_resp_h",
-    "new_orig_h",
-    "new_size",
-    "share_connections",
-    "share_resp_p",
-    "share_resp_h",
-    "share_orig_h",
-    "share_sizes",
-    "log_age",
-    "same_gap",
-)
-"""The relations of one token, in order; all scaled to about [-1, 1]. They hold on networks never seen, see docs/decisions.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +38,8 @@ class Window:
     """T, oldest packet in a window."""
     min_packets: int = 4
     """Smaller windows are not judged: one to three packets are weak evidence, and other views see them too."""
+    connections: int = 64
+    """C, most connections of the last T seconds that a window remembers beyond its packets."""
 
 
 @dataclass(slots=True)
@@ -154,6 +124,8 @@ class Windows:
 
     table: Columns
     rows: Ints
+    past: Ints
+    """(W, 2, C) the stream's last C connections of T seconds: the row of each one's first packet, and of its latest; -1 in front."""
     view: Ints
     second: Ints
     batch: Batch
@@ -168,36 +140,81 @@ def view_keys(table: Columns) -> tuple[Ints, Ints, Ints]:
     return table.orig_h + table.resp_h, table.orig_h, table.resp_h
 
 
-def cut(table: Columns, keys: Ints, held: Ints, new: Ints, window: Window) -> tuple[Ints, Ints, Ints]:
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One view's windows of a batch."""
+
+    rows: Ints
+    """(W, A) as in `Windows`."""
+    past: Ints
+    """(W, 2, C) as in `Windows`."""
+    ends: Ints
+    """(W,) the row that ends each window."""
+    hold: Ints
+    """(H,) rows that a later window may need, ascending."""
+
+
+def cut(table: Columns, keys: Ints, held: Ints, new: Ints, window: Window) -> Cut:
     """Cut one view's windows.
 
     Args:
         table: packets; keys: (n,) stream key of each.
         held: rows kept from before, ascending; new: rows to judge now, ascending and behind them.
-    Returns:
-        (W, A) rows of windows; (W,) the row that ends each; (H,) rows to hold for the next call, ascending.
     """
     rows = np.concatenate([held, new])
-    if not rows.size:
-        return np.empty((0, window.packets), np.int64), rows, rows
     order = np.argsort(keys[rows], kind="stable")
     rows = rows[order]
     key, second, ts = keys[rows], table.second[rows], table.ts[rows]
     m = len(rows)
+    place = np.arange(m)
     starts_key = np.r_[True, key[1:] != key[:-1]]
     ends_key = np.r_[starts_key[1:], True]
-    first = np.maximum.accumulate(np.where(starts_key, np.arange(m), 0))
-    last = np.minimum.accumulate(np.where(ends_key, np.arange(m), m)[::-1])[::-1]
+    first = np.maximum.accumulate(np.where(starts_key, place, 0))
+    last = np.minimum.accumulate(np.where(ends_key, place, m)[::-1])[::-1]
     ends_second = ends_key | np.r_[second[1:] != second[:-1], True]
     (ends,) = np.nonzero(ends_second & (order >= len(held)))
     at = ends[:, None] + np.arange(1 - window.packets, 1)
     inside = at >= first[ends][:, None]
     inside &= ts[np.maximum(at, 0)] > ts[ends][:, None] - window.seconds
     enough = inside.sum(1) >= window.min_packets
-    picked = np.where(inside, rows[np.maximum(at, 0)], -1)[enough]
-    now = float(table.ts[rows].max())
-    hold = (last - np.arange(m) < window.packets) & (ts > now - window.seconds)
-    return picked, rows[ends[enough]], np.sort(rows[hold])
+    ends, at, inside = ends[enough], at[enough], inside[enough]
+
+    opens = table.n[rows] == 1
+    (opened,) = np.nonzero(opens)
+    count = np.cumsum(opens)
+    which = count[ends][:, None] + np.arange(-window.connections, 0)
+    begun = np.append(opened, 0)[np.maximum(which, 0)]
+    known = (which >= 0) & (begun >= first[ends][:, None]) & (ts[begun] > ts[ends][:, None] - window.seconds)
+    latest = Latest(table.uid[rows])
+    past = np.where(known[:, None, :], np.stack([rows[begun], rows[latest(begun, ends[:, None])]], axis=1), -1)
+
+    recent = ts > float(ts.max()) - window.seconds
+    remembered = opens & recent & (count[last] - count < window.connections)
+    hold = ((last - place < window.packets) & recent) | remembered | latest.of(remembered)
+    return Cut(np.where(inside, rows[np.maximum(at, 0)], -1), past, rows[ends], np.sort(rows[hold]))
+
+
+class Latest:
+    """Finds the latest packet of a connection up to a place, for m packets in the order of time within each connection."""
+
+    def __init__(self, uid: Ints) -> None:
+        self._m = len(uid)
+        _, self._uid = np.unique(uid, return_inverse=True)
+        self._sorted = np.sort(self._uid * self._m + np.arange(self._m))
+
+    def __call__(self, packet: Ints, upto: Ints) -> Ints:
+        """Places of the latest packet at or before `upto` of the connections that the packets at `packet` belong to."""
+        found = np.searchsorted(self._sorted, self._uid[packet] * self._m + upto, side="right") - 1
+        return self._sorted[np.maximum(found, 0)] % self._m
+
+    def of(self, chosen: Bools) -> Bools:
+        """(m,) True at the very last packet of each connection that has a packet in `chosen`, (m,)."""
+        wanted = np.zeros(int(self._uid.max()) + 1, np.bool_)
+        wanted[self._uid[chosen]] = True
+        owner = self._sorted // self._m
+        out = np.zeros(self._m, np.bool_)
+        out[self._sorted[np.r_[owner[1:] != owner[:-1], True]] % self._m] = True
+        return out & wanted[self._uid]
 
 
 def windows(
@@ -239,7 +256,7 @@ def windows(
         over = max(over, latest if quiet else latest - 1)
         ready = np.arange(len(table) - unjudged, len(table))
         ready = ready[table.second[ready] <= over]
-        rows, view, second = _cut_views(table, held, ready, window)
+        rows, past, view, second = _cut_views(table, held, ready, window)
         unjudged -= len(ready)
         chosen = second > judged
         judged_to = max(over, judged)
@@ -247,7 +264,7 @@ def windows(
             marks.pop(0)
         counters.windows += int(chosen.sum())
         resume = _resume(marks[0][1], batch.end) if marks else batch.end
-        yield Windows(table, rows[chosen], view[chosen], second[chosen], batch, judged_to, resume)
+        yield Windows(table, rows[chosen], past[chosen], view[chosen], second[chosen], batch, judged_to, resume)
         if len(ready):
             table, held = _compact(table, held, unjudged, max_rows, counters)
 
@@ -258,18 +275,18 @@ def _resume(packets_from: tuple[Position, ...], end: tuple[Position, ...]) -> tu
     return (*(p for p in packets_from if log_of(Path(p.path).name) != "flow"), *flows)
 
 
-def _cut_views(table: Columns, held: list[Ints], ready: Ints, window: Window) -> tuple[Ints, Ints, Ints]:
-    """Cut all views, renewing `held` in place: rows (W, A), view (W,) and second (W,), by second, view and last packet."""
+def _cut_views(table: Columns, held: list[Ints], ready: Ints, window: Window) -> tuple[Ints, Ints, Ints, Ints]:
+    """Cut all views, renewing `held` in place: rows (W, A), past (W, 2, C), view (W,), second (W,), by second, view and last
+    packet."""
     if not ready.size:
-        return np.empty((0, window.packets), np.int64), ready, ready
-    cuts = []
-    for view, keys in enumerate(view_keys(table)):
-        picked, ends, held[view] = cut(table, keys, held[view], ready, window)
-        cuts.append((picked, ends, np.full(len(ends), view)))
-    rows, ends, view_of = (np.concatenate(part) for part in zip(*cuts, strict=True))
+        return np.empty((0, window.packets), np.int64), np.empty((0, 2, window.connections), np.int64), ready, ready
+    cuts = [cut(table, keys, held[view], ready, window) for view, keys in enumerate(view_keys(table))]
+    held[:] = [c.hold for c in cuts]
+    view_of = np.repeat(np.arange(len(cuts)), [len(c.ends) for c in cuts])
+    rows, past, ends = (np.concatenate([getattr(c, name) for c in cuts]) for name in ("rows", "past", "ends"))
     second = table.second[ends]
     order = np.lexsort((ends, view_of, second))
-    return rows[order], view_of[order], second[order]
+    return rows[order], past[order], view_of[order], second[order]
 
 
 def _compact(table: Columns, held: list[Ints], unjudged: int, max_rows: int, counters: Counters) -> tuple[Columns, list[Ints]]:
@@ -287,55 +304,3 @@ def _compact(table: Columns, held: list[Ints], unjudged: int, max_rows: int, cou
         return table, held
     number = np.cumsum(keep) - 1
     return table.take(np.nonzero(keep)[0]), [number[rows[keep[rows]]] for rows in held]
-
-
-def relations(table: Columns, rows: Ints) -> FloatArray:
-    """What each packet is within its window: (W, A) rows to (W, A, len(RELATIONS)) float32, zero on padding.
-
-    New-within-window compares each packet with the earlier ones of the same window only, so the result depends on nothing else.
-    """
-    pad = rows < 0
-    at = np.where(pad, 0, rows)
-    count = np.maximum(np.cumsum(~pad, axis=1), 1).astype(np.float32)
-    earlier = np.tril(np.ones((rows.shape[1], rows.shape[1]), np.bool_), -1)[None]
-    earlier = earlier & ~pad[:, None, :]
-
-    def unseen(values: Ints) -> Bools:
-        """(W, A): True where no earlier packet of the window has this value."""
-        field = values[at]
-        seen: Bools = ((field[:, :, None] == field[:, None, :]) & earlier).any(2)
-        return ~seen & ~pad
-
-    ts = np.where(pad, np.inf, table.ts[at])
-    previous = np.concatenate([np.full((len(rows), 1), np.inf), ts[:, :-1]], axis=1)
-    has_previous = np.isfinite(previous) & ~pad
-    gap = np.where(has_previous, np.maximum(np.where(pad, 0.0, ts) - np.where(has_previous, previous, 0.0), 0.0), 0.0)
-    start = np.where(pad, np.inf, ts).min(1, initial=np.inf)
-    age = np.where(pad, 0.0, np.maximum(np.where(pad, 0.0, ts) - np.where(np.isfinite(start), start, 0.0)[:, None], 0.0))
-    log_gap = np.where(has_previous, (np.log10(gap + 1e-6) + 6.0) / 8.0, 0.0)
-    gap_before = np.concatenate([np.zeros((len(rows), 1)), log_gap[:, :-1]], axis=1)
-    proto, flags, n = table.proto[at], table.flags[at], table.n[at]
-    icmp = table.icmp_type[at] >= 0
-    new = [unseen(v) for v in (table.uid, table.resp_p, table.resp_h, table.orig_h, table.size_bytes)]
-    features = [
-        np.where(table.is_orig[at], 1.0, -1.0),
-        np.log1p(table.size_bytes[at]) / 8.0,
-        np.log1p(table.payload_bytes[at]) / 8.0,
-        log_gap,
-        *((flags >> bit) & 1 for bit in range(6)),
-        proto == tokens.TCP,
-        proto == tokens.UDP,
-        icmp,
-        np.isin(table.icmp_type[at], (8, 128)),
-        np.log1p(n) / 5.0,
-        n == 1,
-        *new,
-        *(np.cumsum(x, axis=1) / count for x in new),
-        (np.log10(age + 1e-3) + 3.0) / 5.0,
-        has_previous & (np.abs(log_gap - gap_before) < 0.02),
-    ]
-    out = np.empty((*rows.shape, len(RELATIONS)), np.float32)
-    for i, feature in enumerate(features):
-        out[:, :, i] = feature
-    out[pad] = 0.0
-    return out

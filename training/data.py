@@ -22,8 +22,8 @@ from torch import Tensor
 
 from packetclip_sensor.describe import window_text
 from packetclip_sensor.records import CLASS_MISSION, MISSIONS
+from packetclip_sensor.relations import RELATIONS
 from packetclip_sensor.tokens import PAD, ROW_BYTES
-from packetclip_sensor.windows import RELATIONS
 from training import texts
 
 CLASSES = list(CLASS_MISSION)

@@ -111,10 +111,19 @@ class Text(Section):
     encoder: Annotated[str | None, Meta(description="folder of a Hugging Face encoder; null is MiniLM of the package")] = None
 
 
+class Augment(Section):
+    """Chance changes of a training window's relations: another pace, other sizes, a field that is missing."""
+
+    time: Annotated[Weight, Meta(description="standard deviation of the factor on all times of a window, decades")] = 0.5
+    size: Annotated[Weight, Meta(description="standard deviation of the factor on all sizes of a window, in units of e")] = 0.36
+    drop: Annotated[Share, Meta(description="chance that a relation is zero in the whole window")] = 0.05
+    noise: Annotated[Weight, Meta(description="standard deviation of what is added to each relation")] = 0.02
+
+
 class Bytes(Section):
     """Masked-byte pre-training of the patch encoder."""
 
-    steps: Steps = 200
+    steps: Steps = 100
     batch: Batch = 256
     learning_rate: Rate = 1e-3
     betas: Betas = (0.9, 0.999)
@@ -122,10 +131,21 @@ class Bytes(Section):
     hidden: Annotated[Share, Meta(description="share of bytes to guess")] = 0.3
 
 
-class Contrast(Section):
-    """Contrastive stage: windows and single packets against texts."""
+class Words(Section):
+    """Packets against the words for what they say (packetclip_sensor/payload.py): the patch encoder learns content, not places."""
 
-    steps: Steps = 600
+    steps: Steps = 500
+    batch: Batch = 384
+    learning_rate: Rate = 2e-3
+    betas: Betas = (0.9, 0.999)
+    schedule: Schedule = "one_cycle"
+    hidden: Annotated[Share, Meta(description="share of bytes masked by chance")] = 0.05
+
+
+class Contrast(Section):
+    """Contrastive stage: windows against texts, single packets against their words."""
+
+    steps: Steps = 300
     batch: Batch = 256
     learning_rate: Rate = 1e-3
     betas: Betas = (0.9, 0.98)
@@ -137,11 +157,11 @@ class Contrast(Section):
         Literal["both", "packet", "text", "none"],
         Meta(description="linear heads that learn; the others stay the identity where sizes allow, else a random projection"),
     ] = "both"
-    train_encoder: Annotated[bool, Meta(description="false: the packet encoder is frozen and its features are cached")] = True
-    whiten: Annotated[bool, Meta(description="frozen features are centred and decorrelated on the training rows")] = True
+    train_encoder: Annotated[bool, Meta(description="false: the packet encoder is frozen and its features are cached")] = False
+    whiten: Annotated[bool, Meta(description="frozen features are centred and decorrelated on the training rows")] = False
     without: Annotated[tuple[str, ...], Meta(description="classes whose windows and texts stay out of contrast")] = ()
-    packets: Annotated[int, Meta(ge=1, le=1024, description="packets drawn of each window, the last one always")] = 6
-    packet_weight: Annotated[Weight, Meta(description="weight of the loss of single packets")] = 0.3
+    packets: Annotated[int, Meta(ge=1, le=1024, description="packets drawn where the encoder learns, the last one always")] = 6
+    packet_weight: Annotated[Weight, Meta(description="weight of the loss of single packets against their words")] = 0.3
     hidden: Annotated[Share, Meta(description="share of bytes masked by chance")] = 0.05
     benign: Annotated[Share, Meta(description="share of benign windows in a batch")] = 0.4
 
@@ -166,12 +186,12 @@ class Losses(Section):
 class Reason(Section):
     """Reasoner stage: relations, graphs and the temporal model; the packet encoder is fixed."""
 
-    steps: Steps = 2000
-    batch: Batch = 192
-    learning_rate: Rate = 2e-3
+    steps: Steps = 600
+    batch: Batch = 256
+    learning_rate: Rate = 3e-3
     betas: Betas = (0.9, 0.98)
     schedule: Schedule = "one_cycle"
-    weight_decay: Annotated[Weight, Meta(description="Adam's L2 penalty")] = 1e-5
+    weight_decay: Annotated[Weight, Meta(description="decoupled, as in AdamW")] = 1e-2
     clip: Annotated[float, Meta(gt=0, description="largest norm of the gradient")] = 1.0
     contrast: Annotated[Weight, Meta(description="weight of the contrastive loss that goes on beside")] = 0.3
     contrast_every: Annotated[int, Meta(ge=1, description="it is added in every so many steps")] = 2
@@ -198,7 +218,9 @@ class Experiment(Section):
     data: Data = Data()
     model: Model = Model()
     text: Text = Text()
+    augment: Augment = Augment()
     bytes: Bytes = Bytes()
+    words: Words = Words()
     contrast: Contrast = Contrast()
     reason: Reason = Reason()
     run: Run = Run()

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from packetclip_sensor.bundle import FILES, FORMAT, MANIFEST, sealed
 from packetclip_sensor.records import MISSIONS
+from packetclip_sensor.relations import RELATIONS
 from packetclip_sensor.tokens import ROW_BYTES
-from packetclip_sensor.windows import RELATIONS, VIEWS, Window
+from packetclip_sensor.windows import VIEWS, Window
 from training import quantise, texts
 from training.data import CLASSES, GROUPS, Examples, TextTower
 from training.knowledge import Graph

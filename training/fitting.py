@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from packetclip_sensor import payload
 from packetclip_sensor.describe import window_text
+from packetclip_sensor.tokens import PAD
 from training import knowledge, parallel, texts
 from training.checkpoints import write_whole
 from training.data import CLASSES, DataError, Examples, TextTower, pair_texts
@@ -31,7 +33,7 @@ from training.experiment import Experiment
 from training.export import ReasonerGraph
 from training.knowledge import Graph
 from training.model import ModelConfig, PacketClip, shuffled
-from training.stages import BytesStage, ContrastStage, Material, ReasonStage, Stage
+from training.stages import BytesStage, ContrastStage, Material, ReasonStage, Stage, WordsStage
 
 
 @dataclass
@@ -151,7 +153,7 @@ def headed(model: PacketClip, features: Tensor) -> Tensor:
     """(U, width) features of a frozen encoder to (U, D), on the CPU."""
     model.eval()
     device = model.log_logit_scale.device
-    return torch.cat([model.packet_head(model.whitening(rows.to(device))).cpu() for rows in features.split(8192)])
+    return torch.cat([model.project(model.whitening(rows.to(device))).cpu() for rows in features.split(8192)])
 
 
 @torch.no_grad()
@@ -216,6 +218,8 @@ def fix_heads(model: PacketClip, head: str, seed: int) -> list[str]:
                 layer.weight.copy_(basis if out > width else basis.T)
                 said.append(f"{name} head: fixed, random projection of features of width {width} to {out}")
         layer.requires_grad_(False)
+    if head in ("text", "none"):
+        model.window_head.requires_grad_(False)  # stays the mean
     return said
 
 
@@ -234,7 +238,7 @@ class ZeroShot:
 
     def __call__(self, stage: Stage) -> dict[str, float]:
         """The figures of the model as it is."""
-        if stage.name == "bytes":
+        if stage.name in ("bytes", "words"):
             return {}
         if self._fitted is None:
             self._fitted = Fitted(stage.model, self._experiment, [], [], self._work)
@@ -270,9 +274,11 @@ def fit(
     for message in check(train, experiment):
         if not parallel.rank():
             print(f"warning: {message}", file=sys.stderr)
-    if any(chosen.batch % parallel.world() for chosen in (experiment.bytes, experiment.contrast, experiment.reason)):
+    if any(
+        chosen.batch % parallel.world() for chosen in (experiment.bytes, experiment.words, experiment.contrast, experiment.reason)
+    ):
         raise DataError(
-            f"{parallel.world()} processes do not divide every batch; change bytes.batch, contrast.batch, reason.batch"
+            f"{parallel.world()} processes do not divide every batch; change bytes.batch, words.batch, contrast.batch, reason.batch"
         )
     device = torch.device(parallel.start(chosen_device(experiment)))
     torch.manual_seed(experiment.seed)
@@ -350,7 +356,19 @@ def gathered(model: PacketClip, experiment: Experiment, train: Examples, tower: 
     used, number = rows[rows >= 0].unique(return_inverse=True)
     rows = torch.full_like(rows, -1).masked_scatter(rows >= 0, number)
     tokens = torch.from_numpy(train.tokens[used.numpy()].astype(np.int16))
-    return Material(model, experiment, train, looks, tokens, rows, tower(sentences).to(device), text_of, device)
+    phrases, phrase_of = (
+        phrased(train.tokens[used.numpy()]) if hears(experiment) else (["nothing"], np.zeros(len(used), np.int64))
+    )
+    features, said = tower(sentences).to(device), tower([texts.packet_prompt(p) for p in phrases]).to(device)
+    return Material(model, experiment, train, looks, tokens, rows, features, text_of, said, torch.from_numpy(phrase_of), device)
+
+
+def phrased(rows: npt.NDArray[np.uint16]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """What packets say: (U, W) tokens to the distinct phrases and the (U,) number of each row's."""
+    data, captured = np.where(rows < PAD, rows, 0).astype(np.uint8), (rows != PAD).sum(1)
+    said = [payload.words(row[:n].tobytes()) for row, n in zip(data, captured, strict=True)]
+    phrases, number = np.unique(np.array(said, dtype=object).astype(str), return_inverse=True)
+    return phrases.tolist(), number.astype(np.int64)
 
 
 def plan(material: Material, work: Path | None) -> list[Callable[[], Stage]]:
@@ -359,6 +377,8 @@ def plan(material: Material, work: Path | None) -> list[Callable[[], Stage]]:
     out: list[Callable[[], Stage]] = []
     if experiment.bytes.steps and experiment.model.encoder == "patch" and experiment.model.bytes:
         out.append(partial(BytesStage, material))
+    if experiment.words.steps and experiment.model.encoder == "patch" and experiment.model.bytes:
+        out.append(partial(WordsStage, material))
     if experiment.contrast.steps:
         out.append(partial(contrast_stage, material, work))
     if experiment.reason.steps:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from packetclip_sensor.relations import RELATIONS
 from packetclip_sensor.tokens import PAD, ROW_BYTES, VOCABULARY
-from packetclip_sensor.windows import RELATIONS
 from training.knowledge import Graph
 
 TEXT_DIM = 384
@@ -372,7 +372,7 @@ class Temporal(nn.Module):
         self.packets = config.packets
         self.position = nn.Parameter(torch.randn(config.window, width) * 0.02)
         self.layer = EncoderLayer(width, config.temporal_heads, config.temporal_inner, first=False, dropout=0.1)
-        self.head = nn.Sequential(nn.Linear(2 * width, 64), nn.GELU(), nn.Dropout(0.1), nn.Linear(64, missions + 1))
+        self.head = nn.Sequential(nn.Linear(4 * width, 64), nn.GELU(), nn.Dropout(0.1), nn.Linear(64, missions + 1))
 
     def forward(self, x: Tensor, padding: Tensor, *, last: bool = False) -> Tensor:
         """Judge each packet of each window, or only the last one, which is what a sensor asks for and costs a thirtieth.
@@ -380,14 +380,21 @@ class Temporal(nn.Module):
         Args:
             x: (B, A, M*H) embedding nodes. padding: (B, A) bool.
         Returns:
-            (B, A, M+1) logits, or (B, 1, M+1) with `last`. Each packet also sees the mean of its window.
+            (B, A, M+1) logits, or (B, 1, M+1) with `last`. Each packet also sees mean and spread of its window's nodes.
         """
         padding = seen_only(padding, self.packets)
-        held = (~padding).to(x.dtype)[:, :, None]
-        mean = (x * held).sum(1, keepdim=True) / held.sum(1, keepdim=True).clamp(min=1)
-        x = x + self.position
-        y = self.layer(x, padding, last=last)
-        return self.head(torch.cat([y, mean.expand(-1, y.shape[1], -1)], dim=2))
+        mean, spread = moments(x, padding)
+        y = self.layer(x + self.position, padding, last=last)
+        n = y.shape[1]
+        return self.head(torch.cat([y, mean.expand(-1, n, -1), spread.expand(-1, n, -1), x[:, -n:]], dim=2))
+
+
+def moments(x: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over the packets of a window: (B, A, D), (B, A) bool to (B, 1, D) each."""
+    held = (~padding).to(x.dtype)[:, :, None]
+    count = held.sum(1, keepdim=True).clamp(min=1)
+    mean = (x * held).sum(1, keepdim=True) / count
+    return mean, (((x - mean) * held).square().sum(1, keepdim=True) / count + 1e-5).sqrt()
 
 
 def seen_only(padding: Tensor, packets: int | None) -> Tensor:
@@ -416,6 +423,10 @@ class PacketClip(nn.Module):
         self.packet_encoder = encoder
         self.whitening = Whitening(config.width) if config.whiten else nn.Identity()
         self.packet_head = nn.Linear(config.width, config.embedding, bias=False)
+        # At first the mean alone speaks.
+        self.window_head = nn.Linear(3 * config.embedding, config.embedding, bias=False)
+        with torch.no_grad():
+            self.window_head.weight.copy_(torch.eye(config.embedding, 3 * config.embedding))
         self.text_head = nn.Linear(concepts.shape[1], config.embedding, bias=False)
         self.sensor = SensorNode(config)
         self.log_logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
@@ -430,8 +441,12 @@ class PacketClip(nn.Module):
         return self.log_logit_scale.clamp(0, math.log(100)).exp()
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """g_P(f_P(bytes)): (N, W) int to (N, D)."""
-        return self.packet_head(self.features(tokens))
+        """g_P(f_P(bytes)): (N, W) int to (N, D), unit norm."""
+        return self.project(self.features(tokens))
+
+    def project(self, features: Tensor) -> Tensor:
+        """g_P of a packet encoder's features: (N, width) to (N, D), unit norm."""
+        return F.normalize(self.packet_head(features), dim=-1)
 
     def features(self, tokens: Tensor) -> Tensor:
         """f_P(bytes), whitened where the encoder is frozen: (N, W) int to (N, width)."""
@@ -442,13 +457,14 @@ class PacketClip(nn.Module):
         return F.normalize(self.text_head(features), dim=-1)
 
     def window_embedding(self, sensor: Tensor, padding: Tensor) -> Tensor:
-        """Mean of the window's sensor nodes: (B, A, D), (B, A) to (B, D), unit norm."""
+        """Mean, spread and last of the window's sensor nodes, brought into the shared space: (B, A, D), (B, A) to (B, D), unit
+        norm."""
         return self.pooled(sensor, seen_only(padding, self.config.packets))
 
     def pooled(self, sensor: Tensor, padding: Tensor) -> Tensor:
         """The same of any packets that were drawn of the window: (B, n, D), (B, n) to (B, D), unit norm."""
-        held = (~padding).to(sensor.dtype)[:, :, None]
-        return F.normalize((sensor * held).sum(1) / held.sum(1).clamp(min=1), dim=-1)
+        mean, spread = moments(sensor, padding)
+        return F.normalize(self.window_head(torch.cat([mean[:, 0], spread[:, 0], sensor[:, -1]], dim=1)), dim=-1)
 
     def reason(
         self, sensor: Tensor, padding: Tensor, keep: Tensor | None = None, *, last: bool = False

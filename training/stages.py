@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from packetclip_sensor.relations import RELATIONS
 from packetclip_sensor.tokens import MASK, PAD, VOCABULARY
 from training import experiment as settings
 from training.data import CLASSES, GROUPS, Examples
@@ -24,6 +25,9 @@ from training.losses import contrastive_loss, paper_contrastive_loss, reasoner_l
 from training.model import PacketClip, seen_only
 from training.parallel import gather, part, together, world
 
+GAPS = [RELATIONS.index(name) for name in ("log_gap", "history_log_gap")]
+AGES = [RELATIONS.index(name) for name in ("log_age", "history_log_age", "history_log_duration")]
+SIZES = [RELATIONS.index(name) for name in ("log_size", "log_payload")]
 TTL_AT = {4: 8, 6: 7}
 """Offset of the hop limit by IP version: it tells the place, so it is masked by chance in training."""
 
@@ -91,6 +95,10 @@ class Material:
     """(S, T) frozen features of the distinct texts"""
     text_of: Tensor
     """(N, each) texts of each window"""
+    phrases: Tensor
+    """(P, T) frozen features of what packets say"""
+    phrase_of: Tensor
+    """(U,) what each row says"""
     device: torch.device
 
     @property
@@ -107,7 +115,7 @@ class Stage:
     def __init__(
         self,
         material: Material,
-        chosen: settings.Bytes | settings.Contrast | settings.Reason,
+        chosen: settings.Bytes | settings.Words | settings.Contrast | settings.Reason,
         parameters: Iterable[nn.Parameter],
         seed: int,
         *,
@@ -122,7 +130,7 @@ class Stage:
         self.clip = clip
         self.generator = torch.Generator().manual_seed(seed)
         self.sampler: Sampler | None = None
-        self.optimiser = torch.optim.Adam(
+        self.optimiser = torch.optim.AdamW(
             self.parameters, lr=chosen.learning_rate, betas=chosen.betas, eps=eps, weight_decay=weight_decay
         )
         self.schedule = (
@@ -190,8 +198,55 @@ class BytesStage(Stage):
         return torch.stack(losses).sum() * world() / max(total, 1)
 
 
+class WordsStage(Stage):
+    """Packets against the words for what they say, each phrase drawn by the root of how often it is said."""
+
+    name = "words"
+
+    def __init__(self, material: Material) -> None:
+        self.chosen = material.experiment.words
+        model, seed = material.model, material.experiment.seed
+        parts = [model.packet_encoder, model.packet_head, model.text_head]
+        super().__init__(material, self.chosen, [*(p for m in parts for p in m.parameters()), model.log_logit_scale], seed + 2)
+        count = torch.bincount(material.phrase_of).double()
+        self.upto = (count.rsqrt()[material.phrase_of]).cumsum(0)
+
+    def loss(self) -> Tensor:
+        """Cross-entropy over all phrases, nats."""
+        m = self.material
+        drawn = torch.rand(self.batch, generator=self.generator, dtype=torch.float64) * self.upto[-1]
+        at = torch.searchsorted(self.upto, drawn).clamp(max=len(self.upto) - 1)
+        seen, truth = part(masked(m.tokens[at], self.chosen.hidden, self.generator)), part(m.phrase_of[at])
+        embedding = self.model.encode(seen.to(self.device).long())
+        return said_loss(self.model, embedding, m.phrases, truth.to(self.device))
+
+
+def said_loss(model: PacketClip, embedding: Tensor, phrases: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy of (N, D) packets over all phrases, whose (P, T) features are given; nats."""
+    return F.cross_entropy(model.logit_scale * embedding @ model.encode_text(phrases).T, truth)
+
+
+def augmented(relations: Tensor, padding: Tensor, chosen: settings.Augment, generator: torch.Generator) -> Tensor:
+    """Relations of windows that could have been: another pace, other sizes, a field missing, a little noise.
+
+    (B, n, R) and (B, n) bool to (B, n, R). Times and sizes are logarithms, so a factor is a shift; what is zero stays so.
+    """
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    out = relations.clone()
+    pace, scale = normal(len(out), 1, 1) * chosen.time, normal(len(out), 1, 1) * chosen.size
+    for columns, span, shift in ((GAPS, 8.0, pace), (AGES, 5.0, pace), (SIZES, 8.0, scale)):
+        values = relations[:, :, columns]
+        out[:, :, columns] = values + (values > 0) * shift / span
+    out *= torch.rand(len(out), 1, out.shape[2], generator=generator) >= chosen.drop
+    out += normal(*out.shape) * chosen.noise
+    return out * (~padding)[:, :, None]
+
+
 class ContrastStage(Stage):
-    """A window's embedding, from some of its packets, and single packets against the window's text."""
+    """A window's embedding against its text, and its last packet against the words for what it says."""
 
     name = "contrast"
 
@@ -199,7 +254,7 @@ class ContrastStage(Stage):
         """`table`: (U, width) features of the frozen encoder; None where the encoder learns."""
         self.chosen, self.table = material.experiment.contrast, table
         model = material.model
-        parts = [model.packet_encoder, model.packet_head, model.text_head, model.sensor]
+        parts = [model.packet_encoder, model.packet_head, model.text_head, model.window_head, model.sensor]
         seed = material.experiment.seed
         super().__init__(material, self.chosen, [*(p for m in parts for p in m.parameters()), model.log_logit_scale], seed)
         self.sampler = Sampler(material.train, seed, material.looks, self.chosen.without)
@@ -209,10 +264,13 @@ class ContrastStage(Stage):
         m, chosen, generator = self.material, self.chosen, self.generator
         batch = self.sampler(self.batch, chosen.benign)
         rows, relations = m.rows[batch], m.train.relations[batch]
-        chance = torch.rand(rows.shape, generator=generator) - (rows < 0).float() * 2
-        chance[:, -1] += 1  # the window's last packet is always there: it is the one that the relations describe best
-        at = chance.topk(min(chosen.packets, rows.shape[1]), dim=1).indices
-        rows, relations = rows.gather(1, at), relations.gather(1, at[:, :, None].expand(-1, -1, relations.shape[2]))
+        if self.table is None:
+            chance = torch.rand(rows.shape, generator=generator) - (rows < 0).float() * 2
+            chance[:, -1] += 1  # the window's last packet is always there: it is the one that the relations describe best
+            at = chance.topk(min(chosen.packets, rows.shape[1]), dim=1).indices.sort(1).values
+            rows, relations = rows.gather(1, at), relations.gather(1, at[:, :, None].expand(-1, -1, relations.shape[2]))
+        relations = augmented(relations, rows < 0, m.experiment.augment, generator)
+        said = part(m.phrase_of[rows[:, -1].clamp(min=0)])
         # A row that a batch holds several times is masked and encoded once.
         distinct, number = rows[rows >= 0].unique(return_inverse=True)
         numbers = torch.full_like(rows, -1).masked_scatter(rows >= 0, number)
@@ -227,8 +285,10 @@ class ContrastStage(Stage):
         text = gather(self.model.encode_text(m.features[part(texts)]))
         texts, label = together(texts).to(self.device), together(m.train.label[batch]).to(self.device)
         window = gather(self.model.pooled(sensor, padding))
-        packet = gather(F.normalize(sensor[:, 0], dim=-1))
-        return self._one(window, text, texts, label) + chosen.packet_weight * self._one(packet, text, texts, label)
+        loss = self._one(window, text, texts, label)
+        if chosen.packet_weight and m.hears:
+            loss = loss + chosen.packet_weight * said_loss(self.model, embedding[:, -1], m.phrases, said.to(self.device))
+        return loss
 
     def _embed(self, numbers: Tensor, seen: Tensor) -> Tensor:
         """(b, n) numbers of distinct rows, and those rows' tokens (or numbers, where frozen), to (b, n, D)."""
@@ -240,7 +300,7 @@ class ContrastStage(Stage):
         if self.table is None:
             found = self.model.encode(rows.to(self.device).long())
         else:
-            found = self.model.packet_head(self.table[rows].to(self.device))
+            found = self.model.project(self.table[rows].to(self.device))
         embedding[(numbers >= 0).to(self.device)] = found[number.to(self.device)]
         return embedding
 
@@ -259,10 +319,10 @@ class ReasonStage(Stage):
         """`table`: (U, D) embeddings of the rows."""
         self.chosen, self.table = material.experiment.reason, table
         model, chosen = material.model, self.chosen
-        learned = [*model.sensor.parameters(), *model.graphs.parameters(), *model.temporal.parameters()]
+        parts = [model.sensor, model.graphs, model.temporal, model.text_head, model.window_head]
         seed = material.experiment.seed
         super().__init__(
-            material, chosen, [*learned, *model.text_head.parameters()], seed, weight_decay=chosen.weight_decay, clip=chosen.clip
+            material, chosen, (p for m in parts for p in m.parameters()), seed, weight_decay=chosen.weight_decay, clip=chosen.clip
         )
         self.sampler = Sampler(material.train, seed + 1, material.looks)
         self.group = material.train.group
@@ -278,11 +338,12 @@ class ReasonStage(Stage):
         beside = chosen.contrast > 0 and self.step % chosen.contrast_every == 0
         if beside:
             texts = m.text_of[batch, torch.randint(m.text_of.shape[1], (len(batch),), generator=self.generator)]
+        relations = augmented(m.train.relations[batch], m.rows[batch] < 0, m.experiment.augment, self.generator)
         own = part(batch)
         rows = m.rows[own].to(self.device)
         padding = rows < 0
         embedding = self.table[rows.clamp(min=0)] * (~padding)[:, :, None] * part(heard).to(self.device)
-        sensor = self.model.sensor(embedding, m.train.relations[own].to(self.device))
+        sensor = self.model.sensor(embedding, part(relations).to(self.device))
         logits, _, _ = self.model.reason(sensor, padding)
         target = self.group[own].to(self.device)
         if chosen.losses.decay:

@@ -116,6 +116,11 @@ def concept_prompt(word: str) -> str:
     return f"this network packet is related to {word}"
 
 
+def packet_prompt(phrase: str) -> str:
+    """The sentence for what a packet says, from a phrase of packetclip_sensor/payload.py."""
+    return f"a packet: {phrase}"
+
+
 def class_prompts(klass: str) -> list[str]:
     """Short prompts for zero-shot classification; none of them is a training text."""
     return list(PROMPTS[klass])

@@ -30,9 +30,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from packetclip_sensor.bundle import Bundle
 from packetclip_sensor.errors import SensorError
+from packetclip_sensor.relations import RELATIONS
 from packetclip_sensor.resources import resource
 from packetclip_sensor.tokens import PAD, ROW_BYTES
-from packetclip_sensor.windows import RELATIONS, VIEWS
+from packetclip_sensor.windows import VIEWS
 from training import knowledge
 from training.baselines.bytegraph import ByteGraphNetwork, Sizes, byte_graphs, random_packets
 from training.data import GROUPS, DataError, load

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor import tokens as fields
-from packetclip_sensor.windows import RELATIONS
+from packetclip_sensor.relations import HISTORY, RELATIONS
 from training.data import Examples
 
 Tokens = npt.NDArray[np.uint16]
@@ -29,6 +29,7 @@ RELATION_GROUPS: dict[str, tuple[str, ...]] = {
         "new_connection", "new_resp_p", "new_resp_h", "new_orig_h",
         "share_connections", "share_resp_p", "share_resp_h", "share_orig_h",
     ),
+    "relations: history": HISTORY,
 }  # fmt: skip
 
 BYTE_GROUPS = (

@@ -25,7 +25,7 @@ from training.experiment import Experiment, Reason, from_dict
 from training.fitting import Fitted, fit
 from training.model import shuffled
 
-CONTRASTED = ("packet_encoder.", "packet_head.", "text_head.", "sensor.", "whitening.", "log_logit_scale")
+CONTRASTED = ("packet_encoder.", "packet_head.", "text_head.", "sensor.", "window_head.", "whitening.", "log_logit_scale")
 """Prefixes of the weights that the contrastive stage learns."""
 
 
