@@ -31,8 +31,8 @@ def ssh_loop(f: Field, tries: int, more: str, pause: str, address: str = "") -> 
 def dict_hydra_serial(f: Field) -> Run:
     v, number = f.login("ssh")
     return (
-        "hydra ssh -t 1",
-        f"hydra -I -L {f.users()} -P {f.passwords(60)} -t 1 -W {f.rng.choice([1, 2])} -s {number} {v} ssh",
+        "hydra ssh -c",
+        f"hydra -I -L {f.users()} -P {f.passwords(60)} -c {f.rng.choice([1, 2])} -s {number} {v} ssh",
         [v],
         20,
     )
