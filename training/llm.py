@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import time
 import urllib.error
 import urllib.request
@@ -211,6 +212,8 @@ def served(gguf: Path, **limits: Any) -> Iterator[Endpoint]:
         raise EndpointError(f"{gguf}: needs llama.cpp; run pip install xllamacpp, or start a server and give --endpoint") from err
     params = xllamacpp.CommonParams()
     params.model.path, params.n_ctx, params.verbosity = str(gguf), 2048, 0
+    # llama.cpp's threads wait for each other by spinning, so one thread too many on a busy machine costs minutes.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = max((os.cpu_count() or 2) // 2, 1)
     try:
         server = xllamacpp.Server(params)
     except (RuntimeError, ValueError) as err:

@@ -257,11 +257,11 @@ class MissionGraph(nn.Module):
 
 
 @torch.no_grad()
-def _affine(function: Callable[[Tensor], Tensor], inputs: int) -> nn.Linear:
+def _affine(function: Callable[[Tensor], Tensor], inputs: int, device: torch.device) -> nn.Linear:
     """The layer equal to an affine function of (N, inputs)."""
-    bias = function(torch.zeros(1, inputs))
-    layer = nn.Linear(inputs, bias.shape[1])
-    layer.weight.copy_((function(torch.eye(inputs)) - bias).T)
+    bias = function(torch.zeros(1, inputs, device=device))
+    layer = nn.Linear(inputs, bias.shape[1], device=device)
+    layer.weight.copy_((function(torch.eye(inputs, device=device)) - bias).T)
     layer.bias.copy_(bias[0])
     return layer
 
@@ -297,8 +297,8 @@ class FoldedGraph(nn.Module):
             return own[-1] * h.sum(1) / count
 
         sizes = [graph.transform[0].in_features, *(len(level) * width for level in graph.levels)]
-        self.levels = nn.ModuleList(_affine(partial(level, i), sizes[i]) for i in range(graph.depth))
-        self.ends = nn.ModuleList(_affine(partial(arriving, i), sizes[i + 1]) for i in range(graph.depth))
+        self.levels = nn.ModuleList(_affine(partial(level, i), sizes[i], own[0].device) for i in range(graph.depth))
+        self.ends = nn.ModuleList(_affine(partial(arriving, i), sizes[i + 1], own[0].device) for i in range(graph.depth))
         self.norm = graph.norm[graph.depth]
         self.has_leaves = graph.has_leaves
 

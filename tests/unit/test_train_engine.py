@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: E402
 from packetclip_sensor.errors import ConfigError  # noqa: E402
 from packetclip_sensor.tokens import MASK, PAD, ROW_BYTES  # noqa: E402
 from packetclip_sensor.windows import RELATIONS  # noqa: E402
-from training import checkpoints, knowledge, parallel  # noqa: E402
+from training import checkpoints, knowledge, parallel, train  # noqa: E402
 from training.data import CLASSES, DataError, Examples  # noqa: E402
 from training.engine import Engine, TrainingError  # noqa: E402
 from training.experiment import Experiment, changed  # noqa: E402
@@ -367,3 +367,27 @@ def test_data_that_cannot_teach_is_named_before_training() -> None:
 
 def test_zero_shot_takes_a_few_windows_of_each_class() -> None:
     assert len(ZeroShot(windows(1), Words(), tiny(), None)._examples) == 9
+
+
+def test_the_command_trains_resumes_and_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "load", lambda _: windows())
+    monkeypatch.setattr(train, "TextTower", lambda *_: Words())
+    given = ["--pairs", "any.parquet", *(word for setting in TINY for word in ("--set", setting))]
+    work = ["--work", str(tmp_path / "work")]
+    assert train.main([*given, *work]) == 0
+    first = capsys.readouterr().out
+    assert train.main([*given, *work]) == 2
+    assert "holds checkpoints of an earlier run; resume it, or name another folder" in capsys.readouterr().err
+    assert train.main([*given, *work, "--resume"]) == 0
+    again = capsys.readouterr().out
+
+    def measured(said: str) -> list[str]:
+        return [line for line in said.splitlines() if line.startswith("  auc") or "(nats)" in line]
+
+    assert measured(first) == measured(again) != []
+    assert train.main([*given, "--resume"]) == 2
+    assert "--resume needs --work" in capsys.readouterr().err
+    assert train.main([*given, "--set", "model.graph=none", "--out", str(tmp_path)]) == 2
+    assert "a bundle needs model.encoder patch and a graph" in capsys.readouterr().err

@@ -69,10 +69,10 @@ def _one(args: argparse.Namespace) -> int:
     from training.evaluate.execute import command, execute  # noqa: PLC0415
 
     plan = plans.read(args.plan)
-    found = [t for t in plans.tasks(plan) if t.run.name == args.name]
+    found = [run for run in plan.runs if run.name == args.name]
     if not found:
         raise ConfigError(f"{args.plan}: no run named {args.name!r}; the runs are {', '.join(r.name for r in plan.runs)}")
-    task = plans.Task(found[0].run, args.seed, found[0].experiment)
+    task = plans.task_of(plan, found[0], args.seed)
     store = Store(args.store)
     result = execute(plan, task, store, command(task, args.plan, args.store))
     print(f"{store.path(task)}: {'failed: ' + result.error if result.error else f'{result.minutes:.1f} minutes'}")

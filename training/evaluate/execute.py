@@ -30,7 +30,8 @@ from training.evaluate.sharing import shared_fit
 from training.evaluate.store import Result, Store, machine
 from training.fitting import Fitted, encode_all, fit, hears
 
-OCCLUDED_WINDOWS = 4000
+OCCLUDED = ("lab", "unseen")
+OCCLUDED_WINDOWS = 3000
 """Windows of a test set on which fields are hidden, drawn by chance: the prediction is repeated for each group of fields."""
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -137,8 +138,10 @@ def class_embeddings(fitted: Fitted, tower: towers.Tower, *, sentences: bool) ->
 def _occlusion(fitted: Fitted, selection: Selection, seed: int) -> Arrays:
     """Scores with each group of fields hidden, on a sample of each test set, which is a test set of its own."""
     arrays: Arrays = {}
-    for name, part in selection.test.items():
-        few = limited(part, OCCLUDED_WINDOWS, seed)
+    for name in OCCLUDED:
+        if name not in selection.test:
+            continue
+        few = limited(selection.test[name], OCCLUDED_WINDOWS, seed)
         arrays |= to_arrays(f"{name}, sample", few)
         arrays[f"{name}, sample/{OURS}"] = np.asarray(fitted.predict(few)[0], np.float32)
         for group in occlusion.GROUPS:

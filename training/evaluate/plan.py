@@ -39,7 +39,8 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: float = 1.0
     """Share of the training captures that is used."""
     extras: list[Extra] = []
-    """What is measured beside: baselines on this model's embeddings, occlusion of fields, parameters and FLOPs."""
+    """What is measured beside: baselines on this model's embeddings and, of the first seed alone, hidden fields, parameters and
+    FLOPs."""
     bundle: str = ""
     """Bundle folder: the run judges whole captures with the shipped pipeline, and nothing is trained."""
     logs: str = ""
@@ -47,10 +48,12 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     manifest: str = ""
 
 
-class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All of it; paths are relative to the working directory."""
 
     experiment: str
+    overrides: list[str] = []
+    """For every run, before its own."""
     data: dict[str, Files]
     runs: list[Run]
     text_cache: str = ""
@@ -97,12 +100,15 @@ def read(path: Path) -> Plan:
 
 def tasks(plan: Plan) -> list[Task]:
     """All tasks in the plan's order: first every run's first seed, then the others, so that an early end still has all rows."""
-    found = [
-        (index > 0, Task(run, seed, run.experiment or plan.experiment))
-        for run in plan.runs
-        for index, seed in enumerate(run.seeds)
-    ]
+    found = [(seed != run.seeds[0], task_of(plan, run, seed)) for run in plan.runs for seed in run.seeds]
     return [task for late in (False, True) for is_late, task in found if is_late == late]
+
+
+def task_of(plan: Plan, run: Run, seed: int) -> Task:
+    """A run with one seed, and with everything that the plan says of it."""
+    extras: list[Extra] = run.extras if seed == run.seeds[0] else [e for e in run.extras if e == "embeddings"]
+    own = msgspec.structs.replace(run, extras=extras, overrides=[*plan.overrides, *run.overrides])
+    return Task(own, seed, run.experiment or plan.experiment)
 
 
 def key(task: Task) -> str:
@@ -119,9 +125,8 @@ def files(plan: Plan, task: Task) -> dict[str, list[Path]]:
         ConfigError: a pattern that matches nothing.
     """
     out = {f"train {n}": _matching(plan.data[n].train) for n in task.run.train}
-    out |= {
-        f"test {n}": _matching(plan.data[n].test) for n in dict.fromkeys([*task.run.test, *task.run.train]) if plan.data[n].test
-    }
+    tests = dict.fromkeys([*task.run.test, *task.run.train])
+    out |= {f"test {n}": _matching(plan.data[n].test) for n in tests if plan.data[n].test}
     return out
 
 

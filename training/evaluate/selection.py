@@ -29,7 +29,8 @@ class Selection:
 def select(plan: Plan, task: Task) -> Selection:
     """Load and split a task's data.
 
-    A test set whose source is also trained on keeps only the windows of the test captures; any other keeps all.
+    A test set whose source is also trained on keeps only the windows of the test captures; any other keeps all. A source without
+    test files is trained on whole.
 
     Raises:
         DataError: files missing, no capture to test on, or a capture that would stand on both sides.
@@ -44,7 +45,8 @@ def select(plan: Plan, task: Task) -> Selection:
         return loaded[paths]
 
     whole = join([windows(f"train {name}") for name in task.run.train])
-    side = split(main_classes(whole), task.seed)
+    wholly = {c for name in task.run.train if f"test {name}" not in found for c in windows(f"train {name}").capture}
+    side = split({c: k for c, k in main_classes(whole).items() if c not in wholly}, task.seed) | dict.fromkeys(wholly, "train")
     chosen = scarce({c: k for c, k in main_classes(whole).items() if side[c] == "train"}, task.run.share, task.seed)
     train = compact(only(whole, chosen))
     validation, test = [], {}

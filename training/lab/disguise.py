@@ -15,7 +15,10 @@ KINDS = ("padding", "fragments", "stack", "decoys", "mixed")
 
 
 def beside(f: Field, command: str, six: bool = False) -> str:
-    """The command while the attacker also browses the web server, looks up names and pings, as a user of the victims does."""
+    """The command while the attacker also browses, looks up names, pings and signs in, as a user of the three servers does.
+
+    What passes between attacker and victim then is labelled as attack, what goes to the other servers is benign.
+    """
     pages = " ".join(f"{f.web()}/{name}" for name in ("p1.html", "i3.jpg", "i7.jpg", "s2.txt", "p5.html"))
     browse = f"while :; do curl -s -o /dev/null {pages.replace(' ', ' -o /dev/null ')}; sleep {f.hidden([0.4, 1], [0.2, 0.6, 2])}; done"
     ask = f"while :; do dig @{f.at('infra')} +short +tries=1 +time=1 {f.rng.choice(f.capture.zones)}; ping -c 2 -n {f.at('infra')}; sleep 1; done"
@@ -230,7 +233,7 @@ def mixed_guess(f: Field) -> Run:
     return (
         "hydra ssh beside browsing",
         beside(f, f"timeout 18 hydra -I -L {f.users()} -P {f.passwords(60)} -t {f.hidden([2], [1, 4])} -s {number} {v} ssh"),
-        [v, f.at("web"), f.at("infra")],
+        [v],
         22,
     )
 
@@ -243,7 +246,7 @@ def mixed_slow(f: Field) -> Run:
             f,
             f"{HOLD} headers {f.at('web')} {f.web_port} --sockets {f.hidden([40], [25, 90])} --pause {f.hidden([2], [1, 3])} --seconds 16",
         ),
-        [f.at("web"), f.at("files"), f.at("infra")],
+        [f.at("web")],
         22,
     )
 
@@ -256,7 +259,7 @@ def mixed_web(f: Field) -> Run:
             f,
             f"timeout 16 sqlmap -u '{f.web()}/app/item?id=7' --batch --flush-session --level 2 --delay {f.hidden([0.3], [0.15, 0.5])} --output-dir {{work}}/sql",
         ),
-        [f.at("web"), f.at("files"), f.at("infra")],
+        [f.at("web")],
         20,
     )
 
@@ -270,6 +273,6 @@ def mixed_udp(f: Field) -> Run:
             f,
             f"hping3 -q -2 -p {f.rng.randint(1000, 60000)} -i u{pause} -c {int(12e6 / pause)} -d {f.hidden([150], [60, 400])} {v}",
         ),
-        [v, f.at("web"), f.at("files")],
+        [v],
         18,
     )

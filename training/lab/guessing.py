@@ -31,8 +31,8 @@ def ssh_loop(f: Field, tries: int, more: str, pause: str, address: str = "") -> 
 def dict_hydra_serial(f: Field) -> Run:
     v, number = f.login("ssh")
     return (
-        "hydra ssh -t 1",
-        f"hydra -I -L {f.users()} -P {f.passwords(60)} -t 1 -W {f.rng.choice([1, 2])} -s {number} {v} ssh",
+        "hydra ssh -c",
+        f"hydra -I -L {f.users()} -P {f.passwords(60)} -c {f.rng.choice([1, 2])} -s {number} {v} ssh",
         [v],
         20,
     )
@@ -54,12 +54,6 @@ def dict_hydra_form(f: Field) -> Run:
         [v],
         14,
     )
-
-
-@mode(LABEL, needs=("redis",), varied=True)
-def dict_hydra_redis(f: Field) -> Run:
-    v, number = f.login("redis")
-    return "hydra redis", f"hydra -I -P {f.passwords(800)} -t {f.rng.choice([2, 8])} -s {number} {v} redis", [v], 12
 
 
 @mode(LABEL, needs=("imap",), varied=True)
@@ -138,10 +132,15 @@ def dict_ncrack_telnet(f: Field) -> Run:
     )
 
 
-@mode(LABEL, needs=("redis",), varied=True)
-def dict_ncrack_redis(f: Field) -> Run:
-    v, number = f.login("redis")
-    return "ncrack redis", f"ncrack -T4 --user default -P {f.passwords(400)} redis://{v}:{number}", [v], 12
+@mode(LABEL, needs=("smtp",), varied=True)
+def dict_medusa_smtp(f: Field) -> Run:
+    v, number = f.login("smtp")
+    return (
+        "medusa smtp",
+        f"medusa -h {v} -n {number} -U {f.users()} -P {f.passwords(120)} -t {f.rng.choice([1, 3, 8])} -M smtp -m AUTH:LOGIN",
+        [v],
+        14,
+    )
 
 
 @mode(LABEL, needs=("dropbear",), varied=True)
@@ -151,7 +150,7 @@ def dict_ncrack_slow(f: Field) -> Run:
         "ncrack ssh, one connection",
         f"ncrack --user root,{f.capture.user} -P {f.passwords(60)} ssh://{v}:{number},CL=1,at=1,cd={f.rng.choice([1, 2, 3])}s",
         [v],
-        20,
+        24,
     )
 
 
@@ -207,6 +206,15 @@ def dict_own_smtp(f: Field) -> Run:
     return (
         "guess.py smtp",
         *own(f, "smtp", "smtp", f"--parallel {f.rng.choice([1, 6])} --pause {f.rng.choice([0, 2.5])} --jitter 0.3"),
+        18,
+    )
+
+
+@mode(LABEL, needs=("redis",), varied=True)
+def dict_own_redis(f: Field) -> Run:
+    return (
+        "guess.py redis",
+        *own(f, "redis", "redis", f"--parallel {f.rng.choice([1, 5])} --pause {f.rng.choice([0.05, 0.5, 2])} --jitter 0.3"),
         18,
     )
 

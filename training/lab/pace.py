@@ -32,7 +32,7 @@ def slowscan_syn(f: Field) -> Run:
 def slowscan_wide(f: Field) -> Run:
     return (
         "nmap slow sweep",
-        f"nmap -n -Pn -sS -p {f.hidden(['22', '8443'], ['80', '23', '1883'])} --randomize-hosts --scan-delay {f.hidden(['700ms', '900ms'], ['400ms', '550ms'])} --max-retries 0 {f.range()}",
+        f"nmap -n -Pn -sS -p {f.hidden(['22', '8443'], ['80', '23', '1883'])} --randomize-hosts --disable-arp-ping --max-rate {f.hidden([2, 4], [3, 6])} --max-retries 0 {f.range()}",
         [f.range()],
         25,
     )
@@ -43,7 +43,7 @@ def slowscan_os(f: Field) -> Run:
     host = f.server
     return (
         "nmap -O slow",
-        f"nmap -n -Pn -O -T2 --max-os-tries 1 --scan-delay {f.hidden(['500ms', '1s'], ['300ms', '700ms'])} -p {f.ports(host)[0]},{f.rng.randint(3000, 9000)} {f.at(host)}",
+        f"nmap -n -Pn -O --max-os-tries 1 --scan-delay {f.hidden(['400ms', '600ms'], ['300ms', '500ms'])} -p {f.ports(host)[0]},{f.rng.randint(3000, 9000)} {f.at(host)}",
         [f.at(host)],
         25,
     )
@@ -110,7 +110,7 @@ def gaps_web(f: Field) -> Run:
     )
     return (
         "curl scanner, random gaps",
-        f"for i in 1 2 3; do for p in $(shuf {paths}); do curl -s -g -o /dev/null --max-time 4 {f.web()}$p; sleep $(shuf -e {f.hidden('0.2 1 2.5', '0.1 0.6 1.8')} -n 1); done; done",
+        f"for i in 1 2 3; do for p in $(shuf {paths}); do curl -s -g -o /dev/null --max-time 4 {f.web()}$p; sleep $(shuf -e {f.hidden(['0.2 1 2.5'], ['0.1 0.6 1.8'])} -n 1); done; done",
         [f.at("web")],
         24,
     )
@@ -145,7 +145,7 @@ def short_icmp(f: Field) -> Run:
     v = f.at(f.server)
     return (
         "ping -f, 0.1 s",
-        f"for i in 1 2 3; do ping -n -q -f -c {f.hidden([150], [80, 250])} -s {f.hidden([100], [56, 600])} {v}; sleep {f.hidden([4], [3, 5])}; done",
+        f"for i in 1 2 3; do ping -n -q -f -l {f.hidden([60], [40, 90])} -c {f.hidden([150], [80, 250])} -s {f.hidden([100], [56, 600])} {v}; sleep {f.hidden([4], [3, 5])}; done",
         [v],
         18,
     )
