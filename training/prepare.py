@@ -1,6 +1,10 @@
 """Logs to pairs: the lab's captures and, where a user has them, captures by others whose manifest allows training.
 
     python -m training.prepare --lab lab/logs --captures CAPTURES --out runs/pairs
+    python -m training.prepare --lab lab/logs --test unseen=lab-unseen/logs evade=lab-evade/logs --out runs/pairs --judged runs/judged
+
+Training windows are cut ten times a second, to see an attack at more of its moments; windows to test on (--judged) once a second,
+as the sensor cuts them.
 
 A manifest is a CSV with the columns file, label and use; only rows with the use "train or test" are taken. Captures that are held
 back for testing by source are named with --without.
@@ -64,7 +68,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--without", nargs="*", default=[], help="sources of the manifest to leave out, for tests on unseen sources"
     )
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--also", nargs="*", default=[], metavar="NAME=LOGS", help="more lab logs to train on, each to a file of its own"
+    )
+    parser.add_argument(
+        "--test", nargs="*", default=[], metavar="NAME=LOGS", help="lab logs to test on, cut as the sensor does; needs --judged"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the training windows")
+    parser.add_argument("--judged", type=Path, help="folder of the same captures' windows as the sensor cuts them")
     parser.add_argument("--attack-windows", type=int, default=400, help="most windows of one label in one capture")
     parser.add_argument("--benign-windows", type=int, default=150, help="most windows of one benign capture by others")
     parser.add_argument("--period", type=float, default=0.1, help="cut windows so often, seconds; the sensor judges each second")
@@ -78,23 +89,47 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def named(pairs_of: list[str], option: str) -> list[tuple[str, Path]]:
+    """NAME=LOGS as (name, folder). Raises SystemExit."""
+    out = []
+    for text in pairs_of:
+        name, equals, folder = text.partition("=")
+        if not equals or not name or not Path(folder).is_dir():
+            raise SystemExit(f"error: {option} {text}: write NAME=LOGS with a folder of logs, for example unseen=lab-unseen/logs")
+        out.append((name, Path(folder)))
+    return out
+
+
+def _lab(progress: Progress, name: str, logs: Path, out: Path, args: argparse.Namespace, period_s: float) -> None:
+    """Write one file of a lab's windows, labelled by each capture's labels.json."""
+    folders = sorted({p.parent for p in logs.glob(f"*/{PACKET_LOG}*")})
+    if not folders:
+        raise SystemExit(f"error: {logs}: no folder with {PACKET_LOG}; run `make lab` first")
+    out.mkdir(parents=True, exist_ok=True)
+    task = progress.add_task(f"{out.name}/{name}", total=len(folders))
+    units = ((f.name, records(f), pairs.Labels.load(f / "labels.json")) for f in folders)
+    count = pairs.write(
+        units,
+        out / f"{name}.parquet",
+        Window(),
+        most_per_unit=args.attack_windows,
+        period_s=period_s,
+        progress=lambda *_: progress.advance(task),
+    )
+    print(f"{out.name}/{name}: {count} windows of {len(folders)} captures")
+
+
 def _prepare(args: argparse.Namespace) -> None:
     window = Window()
-    folders = sorted(p.parent for p in args.lab.glob(f"*/{PACKET_LOG}*"))
-    if not folders:
-        raise SystemExit(f"error: {args.lab}: no folder with {PACKET_LOG}; run `make lab` first")
+    also, test = named(args.also, "--also"), named(args.test, "--test")
+    if test and not args.judged:
+        raise SystemExit("error: --test needs --judged, the folder for windows as the sensor cuts them")
     with Progress() as progress:
-        task = progress.add_task("lab", total=len(folders))
-        units = ((f.name, records(f), pairs.Labels.load(f / "labels.json")) for f in folders)
-        count = pairs.write(
-            units,
-            args.out / "lab.parquet",
-            window,
-            most_per_unit=args.attack_windows,
-            period_s=args.period,
-            progress=lambda *_: progress.advance(task),
-        )
-        print(f"lab: {count} windows of {len(folders)} captures")
+        for name, logs in [("lab", args.lab), *also]:
+            _lab(progress, name, logs, args.out, args, args.period)
+        if args.judged:
+            for name, logs in [("lab", args.lab), *test]:
+                _lab(progress, name, logs, args.judged, args, 1.0)
         if not args.captures:
             return
         wanted = allowed(args.captures, set(args.without))
@@ -114,16 +149,17 @@ def _prepare(args: argparse.Namespace) -> None:
         for label in sorted({label for _, label in wanted}):
             chosen = [work for work, (_, its) in zip(replayed, wanted, strict=True) if its == label and work]
             most = args.benign_windows if label == "Benign" else args.attack_windows
-            name = f"captures-{label.replace(' ', '-')}.parquet"
-            count = pairs.write(
-                ((f.name, records(f), None) for f in chosen),
-                args.out / name,
-                window,
-                label=label,
-                most_per_unit=most,
-                period_s=args.period,
-            )
-            print(f"captures, {label}: {count} windows of {len(chosen)} captures")
+            for out, period_s in ((args.out, args.period), *(((args.judged, 1.0),) if args.judged else ())):
+                name = f"captures-{label.replace(' ', '-')}.parquet"
+                count = pairs.write(
+                    ((f.name, records(f), None) for f in chosen),
+                    out / name,
+                    window,
+                    label=label,
+                    most_per_unit=most,
+                    period_s=period_s,
+                )
+                print(f"{out.name}, captures, {label}: {count} windows of {len(chosen)} captures")
 
 
 if __name__ == "__main__":
