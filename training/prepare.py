@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,8 +41,8 @@ def records(folder: Path) -> Iterator[Batch]:
     return zeek.batches(tail.finite([folder], rejects=rejects), rejects, Counters())
 
 
-def allowed(captures: Path, without: set[str]) -> list[tuple[Path, str]]:
-    """(pcap, class) of every capture that may be trained on, from MANIFEST.csv.
+def allowed(captures: Path, without: set[str]) -> list[tuple[Path, str, str]]:
+    """(pcap, class, source) of every capture that may be trained on, from MANIFEST.csv.
 
     Raises:
         SystemExit: there is no manifest; nothing is trained on by guess.
@@ -53,8 +54,9 @@ def allowed(captures: Path, without: set[str]) -> list[tuple[Path, str]]:
     with manifest.open(newline="") as file:
         for row in csv.DictReader(file):
             label = row["label"].replace("_", " ").removesuffix(" protocols")
-            if row["use"] == TRAINABLE and label in CLASS_MISSION and row.get("source") not in without:
-                found.append((captures / row["file"], label))
+            source = row.get("source") or "unknown"
+            if row["use"] == TRAINABLE and label in CLASS_MISSION and source not in without:
+                found.append((captures / row["file"], label, source))
     return found
 
 
@@ -146,20 +148,21 @@ def _prepare(args: argparse.Namespace) -> None:
 
         with ThreadPoolExecutor(2) as pool:
             replayed = list(pool.map(lambda item: replay(item[0]), wanted))
-        for label in sorted({label for _, label in wanted}):
-            chosen = [work for work, (_, its) in zip(replayed, wanted, strict=True) if its == label and work]
+        # A file a class and source: who holds a source back for a test names the other files.
+        for label, source in sorted({(label, source) for _, label, source in wanted}):
+            own = [work for work, (_, *of) in zip(replayed, wanted, strict=True) if of == [label, source] and work]
             most = args.benign_windows if label == "Benign" else args.attack_windows
+            name = re.sub(r"[^A-Za-z0-9.]+", "-", f"captures {label} {source}") + ".parquet"
             for out, period_s in ((args.out, args.period), *(((args.judged, 1.0),) if args.judged else ())):
-                name = f"captures-{label.replace(' ', '-')}.parquet"
                 count = pairs.write(
-                    ((f.name, records(f), None) for f in chosen),
+                    ((f.name, records(f), None) for f in own),
                     out / name,
                     window,
                     label=label,
                     most_per_unit=most,
                     period_s=period_s,
                 )
-                print(f"{out.name}, captures, {label}: {count} windows of {len(chosen)} captures")
+                print(f"{out.name}/{name}: {count} windows of {len(own)} captures")
 
 
 if __name__ == "__main__":
