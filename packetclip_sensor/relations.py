@@ -136,7 +136,7 @@ def history(table: Columns, past: Ints, ends: Ints) -> FloatArray:
         (W, len(HISTORY)) float32, scaled to about [0, 1]; zeros where no connection began within T seconds.
     """
     held = past[:, 0] >= 0
-    first, latest = np.where(held, past, 0).transpose(1, 0, 2)
+    first, latest = np.where(held[:, None], past, 0).transpose(1, 0, 2)
     count = held.sum(1)
     begun = table.ts[first]
     follows = np.zeros_like(held)

@@ -90,7 +90,8 @@ class Model(Section):
     graph_width: Annotated[int, Meta(ge=1, le=512, description="width of a mission's graph; the paper's D")] = 8
     temporal_heads: Annotated[int, Meta(ge=1, le=64, description="attention heads over the window")] = 8
     temporal_inner: Annotated[int, Meta(ge=1, le=8192, description="feed-forward width over the window")] = 128
-    byte_dropout: Annotated[Share, Meta(description="share of training windows that see no byte: relations must do alone")] = 0.3
+    byte_dropout: Annotated[Share, Meta(description="share of training windows that see no byte: relations must do alone")] = 0.5
+    packet_dropout: Annotated[Share, Meta(description="share of the other windows' packets whose bytes are not seen")] = 0.2
     etbert: EtBert = EtBert()
 
     def __post_init__(self) -> None:
@@ -186,9 +187,9 @@ class Losses(Section):
 class Reason(Section):
     """Reasoner stage: relations, graphs and the temporal model; the packet encoder is fixed."""
 
-    steps: Steps = 600
+    steps: Steps = 500
     batch: Batch = 256
-    learning_rate: Rate = 3e-3
+    learning_rate: Rate = 2e-3
     betas: Betas = (0.9, 0.98)
     schedule: Schedule = "one_cycle"
     weight_decay: Annotated[Weight, Meta(description="decoupled, as in AdamW")] = 1e-2

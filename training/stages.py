@@ -221,6 +221,12 @@ class WordsStage(Stage):
         return said_loss(self.model, embedding, m.phrases, truth.to(self.device))
 
 
+def heard_bytes(shape: torch.Size, chosen: settings.Model, generator: torch.Generator) -> Tensor:
+    """(B, n) to (B, n, 1) factors, 0 where a packet's bytes are not seen: in whole windows, and of single packets."""
+    window = torch.rand(shape[0], 1, 1, generator=generator) >= chosen.byte_dropout
+    return (window & (torch.rand(*shape, 1, generator=generator) >= chosen.packet_dropout)).float()
+
+
 def said_loss(model: PacketClip, embedding: Tensor, phrases: Tensor, truth: Tensor) -> Tensor:
     """Cross-entropy of (N, D) packets over all phrases, whose (P, T) features are given; nats."""
     return F.cross_entropy(model.logit_scale * embedding @ model.encode_text(phrases).T, truth)
@@ -275,13 +281,15 @@ class ContrastStage(Stage):
         distinct, number = rows[rows >= 0].unique(return_inverse=True)
         numbers = torch.full_like(rows, -1).masked_scatter(rows >= 0, number)
         seen = masked(m.tokens[distinct], chosen.hidden, generator) if self.table is None and m.hears else distinct
-        heard = (torch.rand(len(batch), 1, 1, generator=generator) >= m.experiment.model.byte_dropout).float()
+        heard = heard_bytes(rows.shape, m.experiment.model, generator)
         texts = m.text_of[batch, torch.randint(m.text_of.shape[1], (len(batch),), generator=generator)]
 
         numbers, relations, heard = part(numbers), part(relations).to(self.device), part(heard).to(self.device)
         padding = (numbers < 0).to(self.device)
         embedding = self._embed(numbers, seen)
-        sensor = self.model.sensor(embedding * heard, relations)
+        # A frozen encoder's packets stand where their words put them; windows' classes would pull them to where they come from.
+        seen = embedding if self.table is None else embedding.detach()
+        sensor = self.model.sensor(seen * heard, relations)
         text = gather(self.model.encode_text(m.features[part(texts)]))
         texts, label = together(texts).to(self.device), together(m.train.label[batch]).to(self.device)
         window = gather(self.model.pooled(sensor, padding))
@@ -334,7 +342,7 @@ class ReasonStage(Stage):
         """Cross-entropy with its terms, and in every `contrast_every` steps the contrastive loss, in nats."""
         m, chosen = self.material, self.chosen
         batch = self.sampler(self.batch, chosen.benign)
-        heard = (torch.rand(len(batch), 1, 1, generator=self.generator) >= m.experiment.model.byte_dropout).float()
+        heard = heard_bytes(m.rows[batch].shape, m.experiment.model, self.generator)
         beside = chosen.contrast > 0 and self.step % chosen.contrast_every == 0
         if beside:
             texts = m.text_of[batch, torch.randint(m.text_of.shape[1], (len(batch),), generator=self.generator)]
