@@ -100,6 +100,9 @@ DEMO = [
     *("dict_patator_ftp", "dict_nmap_ssh"),
 ]
 
+TEST_ONLY = ("decoys_neighbours",)
+"""Evasions that `harden` leaves out: forged packets of hosts that also send benign ones would be trained on as benign."""
+
 
 def captures(profile: str, seed: int) -> list[Capture]:
     """Every capture of the profile, in the order in which they are recorded: classes take turns, so that few are soon of all."""
@@ -111,7 +114,9 @@ def captures(profile: str, seed: int) -> list[Capture]:
         attacks = [_attacked(profile, seed, name, SECOND.get(name, "") if not again else "", again) for name, again in names]
     else:
         drawn_from = "evade" if profile == "harden" else profile
-        attacks = [_attacked(profile, seed, name, "", 0) for name, mode in MODES.items() if mode.of(drawn_from)]
+        names_once = [name for name, mode in MODES.items() if mode.of(drawn_from)]
+        left_out = TEST_ONLY if profile == "harden" else ()
+        attacks = [_attacked(profile, seed, name, "", 0) for name in names_once if name not in left_out]
     return _take_turns([*benign, *attacks])
 
 
