@@ -80,7 +80,7 @@ TWICE = (
     *("dict_hydra_ssh", "dict_hydra_ftp", "dict_hydra_http", "dict_ncrack_ssh", "dict_medusa_ftp", "dict_hydra_telnet"),
     *("dict_hydra_fast", "os_nmap_two", "os_hping", "os_nmap_guess", "vuln_nmap_all", "vuln_whatweb"),
 )
-"""Modes that the training profile records a second time, with other parameters."""
+"""Modes that the training profile records a second time, with other parameters; so it does all newer ones of guessing."""
 
 SECOND = {
     "port_syn": "dict_hydra_ssh",
@@ -110,7 +110,8 @@ def captures(profile: str, seed: int) -> list[Capture]:
     if profile == "demo":
         attacks = [_attacked(profile, seed, name, "", 0) for name in DEMO]
     elif profile == "first":
-        names = [(name, 0) for name, mode in MODES.items() if mode.of("first")] + [(name, 1) for name in TWICE]
+        twice = [*TWICE, *(name for name, mode in MODES.items() if mode.varied and mode.label == guessing.LABEL)]
+        names = [(name, 0) for name, mode in MODES.items() if mode.of("first")] + [(name, 1) for name in twice]
         attacks = [_attacked(profile, seed, name, SECOND.get(name, "") if not again else "", again) for name, again in names]
     else:
         drawn_from = "evade" if profile == "harden" else profile
