@@ -8,7 +8,7 @@ sensor's own `episodes` again for each set of thresholds that is tried.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -119,23 +119,31 @@ def _logit(p: float) -> float:
     return math.log(p / (1 - p))
 
 
-def opened(candidates: Sequence[Candidate], limits: Mapping[str, float], policy: Policy) -> list[Episode]:
-    """The episodes that the sensor would open at the thresholds `limits`, each unit for itself."""
-    values = rounded(limits)
+def opened(
+    candidates: Sequence[Candidate], limits: Mapping[str, float], policy: Policy, enough: float = math.inf
+) -> list[Episode]:
+    """The episodes that the sensor would open at the thresholds `limits`, each unit for itself; no more than `enough`."""
     found: list[Episode] = []
     for _, unit in groupby(candidates, key=lambda c: c.unit):
+        for told in episodes(_judged(unit, rounded(limits)), policy, Counters(), sensor="", model_version=""):
+            found += [event.episode for event in told.events if event.state == "open"]
+            if len(found) >= enough:
+                return found
+    return found
+
+
+def _judged(unit: Iterable[Candidate], limits: list[float]) -> Iterator[Judged]:
+    """What `judge` would give of one unit at these thresholds, a second at a time; whole seconds are all that episodes need."""
+    for second, group in groupby(unit, key=lambda c: c.verdict.second):
         verdicts = []
-        for c in unit:
-            mission = mission_of(c.probabilities, values)
+        for c in group:
+            mission = mission_of(c.probabilities, limits)
             if mission is not None:
                 name = MISSIONS[mission]
                 same = c.verdict.mission == name
                 verdicts.append(c.verdict if same else replace(c.verdict, mission=name, probability=c.probabilities[mission]))
         if verdicts:
-            step = Judged(verdicts, Batch([], [], final=True), verdicts[-1].second, ())
-            for told in episodes([step], policy, Counters(), sensor="", model_version=""):
-                found += [event.episode for event in told.events if event.state == "open"]
-    return found
+            yield Judged(verdicts, Batch([], []), second, ())
 
 
 def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float]:
@@ -159,7 +167,7 @@ def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float
 
     def count(limits: Sequence[float]) -> int:
         chosen = np.nonzero((p >= np.array(limits, np.float32).astype(np.float64)).any(1))[0]
-        return len(opened([kept[i] for i in chosen], dict(zip(MISSIONS, limits, strict=True)), policy))
+        return len(opened([kept[i] for i in chosen], dict(zip(MISSIONS, limits, strict=True)), policy, enough))
 
     levels = np.unique(margin)[::-1]
     certain = int(np.isinf(levels[:1]).sum())
@@ -175,7 +183,9 @@ def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float
     def still_fits(start: list[float], m: int, heard: npt.NDArray[np.float64], n: int) -> bool:
         return count(lowered(start, m, heard, n)) <= most
 
+    enough = math.inf
     most = max(allowed, count(together(certain)))
+    enough = most + 1
     limits = together(_largest(certain, len(levels), lambda n: count(together(n)) <= most))
     for m in range(len(MISSIONS)):
         heard = np.unique(p[(p[:, m] >= floor[m]) & (p[:, m] < limits[m]), m])[::-1]

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import time
 import traceback
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,7 @@ def _model(plan: Plan, task: Task, store: Store, selection: Selection, judged: d
         arrays[f"{name}/classes"] = (embeddings @ prompts.T).astype(np.float16)
         arrays[f"{name}/sentences"] = (embeddings @ words.T).astype(np.float16)
     if "cost" in task.run.extras:
-        result.facts["costs"] = {
-            name: {"parameters": c.parameters, "flops": c.packet, "note": c.note}
-            for name, c in cost.measure(fitted.model).items()
-        }
+        result.facts["costs"] = {name: asdict(c) for name, c in cost.measure(fitted.model).items()}
     if "embeddings" in task.run.extras and hears(chosen):
 
         def encode_rows(rows: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:

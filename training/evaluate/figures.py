@@ -97,13 +97,3 @@ def bars(path: Path, values: Mapping[str, float], xlabel: str) -> None:
         axes.axvline(0, color="black", lw=0.8)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(xlabel)
-
-
-def costs(path: Path, points: Mapping[str, tuple[float, float]]) -> None:
-    """Parameters and FLOPs a packet, both on log scales."""
-    with drawn(path, (6.0, 3.8)) as axes:
-        for i, (name, (parameters, flops)) in enumerate(points.items()):
-            axes.scatter(parameters, flops, color=COLOURS[i % len(COLOURS)], s=40)
-            axes.annotate(name, (parameters, flops), xytext=(6, 4), textcoords="offset points", fontsize=8)
-        axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel="FLOPs a packet")
-        axes.margins(x=0.25, y=0.15)

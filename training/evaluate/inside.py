@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from training import metrics
+from training.baselines.cost import REFERENCE, Cost, draw, verdict
 from training.evaluate import figures
 from training.evaluate.detection import with_mean
 from training.evaluate.judged import Judged, zero_shot
@@ -41,7 +42,8 @@ def ablations(results: Results) -> str:
     )
 
 
-def _difference(results: Results, name: str, test: str) -> str:
+def difference(results: Results, name: str, test: str) -> metrics.Spread | str:
+    """Mean AUC of a run less that of the whole model with the same seed, over the seeds that both have, or why there is none."""
     whole = {o.task.seed: o for o in results.done("ours")}
     found = []
     for o in results.done(name):
@@ -49,10 +51,14 @@ def _difference(results: Results, name: str, test: str) -> str:
             one, other = results.judged(o, test), results.judged(whole[o.task.seed], test)
             if one is not None and other is not None:
                 found.append(mean(one.auc()) - mean(other.auc()))
-    spread = metrics.spread(found)
-    if not spread.count:
-        return results.why(name) if not results.done(name) else "–"
-    return f"{spread.mean:+.3f}" if spread.count == 1 else f"{spread.mean:+.3f} ({spread.low:+.3f} to {spread.high:+.3f})"
+    return metrics.spread(found) if found else "–" if results.done(name) else results.why(name)
+
+
+def _difference(results: Results, name: str, test: str) -> str:
+    found = difference(results, name, test)
+    if isinstance(found, str):
+        return found
+    return f"{found.mean:+.3f}" if found.count == 1 else f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
 def hidden(results: Results, figure: Figure) -> str:
@@ -92,19 +98,24 @@ def cost(results: Results, figure: Figure) -> str:
     found = [o.result.facts["costs"] for o in results.done("ours") if o.result and "costs" in o.result.facts]
     if not found:
         return results.why("ours") if not results.done("ours") else "missing"
-    costs: dict[str, dict[str, float]] = found[0]
-    reference = costs.get("ET-BERT", {})
-    rows = []
-    for name, c in costs.items():
-        share = [f"{c[k] / reference[k]:.3%}" if reference else "–" for k in ("parameters", "flops")]
-        rows.append([name, f"{c['parameters']:,.0f}", share[0], f"{c['flops']:,.0f}", share[1]])
-    drawn = {name: (c["parameters"], c["flops"]) for name, c in costs.items() if c["parameters"] and c["flops"]}
-    return (
-        "Whole models, from packet bytes to the verdict; the paper counts only the head behind its frozen encoder.\n\n"
-        + table(["", "parameters", "of ET-BERT's", "FLOPs a packet", "of ET-BERT's"], rows)
-        + "\n\n" + figure("cost", "Parameters and FLOPs a packet of whole models", lambda p: figures.costs(p, drawn))
-        + "\n\n" + source(results, "ours", "lab")
-    )  # fmt: skip
+    costs = {name: Cost(**c) for name, c in found[0].items()}
+    reference = costs[REFERENCE]
+    rows = [
+        [
+            name, f"{c.parameters:,}", f"{c.parameters / reference.parameters:.3%}",
+            f"{c.packet:,.0f}", f"1/{reference.packet / c.packet:,.0f}", c.note,
+        ]
+        for name, c in costs.items()
+    ]  # fmt: skip
+    out = [
+        "Whole models, from packet bytes to the verdict; the paper counts only the head behind its frozen encoder. How FLOPs are "
+        "counted stands in training/baselines/cost.py.",
+        table(["", "parameters", "of ET-BERT's", "FLOPs a packet", "of ET-BERT's", "what"], rows),
+        "\n".join(f"- {line}" for line in verdict(costs)),
+        figure("cost", "Parameters and FLOPs a packet of whole models", lambda p: draw(costs, p)),
+        source(results, "ours", "lab"),
+    ]
+    return "\n\n".join(out)
 
 
 def curves(results: Results, figure: Figure) -> str:

@@ -80,7 +80,7 @@ TWICE = (
     *("dict_hydra_ssh", "dict_hydra_ftp", "dict_hydra_http", "dict_ncrack_ssh", "dict_medusa_ftp", "dict_hydra_telnet"),
     *("dict_hydra_fast", "os_nmap_two", "os_hping", "os_nmap_guess", "vuln_nmap_all", "vuln_whatweb"),
 )
-"""Modes that the training profile records a second time, with other parameters."""
+"""Modes that the training profile records a second time, with other parameters; so it does all newer ones of guessing."""
 
 SECOND = {
     "port_syn": "dict_hydra_ssh",
@@ -100,6 +100,9 @@ DEMO = [
     *("dict_patator_ftp", "dict_nmap_ssh"),
 ]
 
+TEST_ONLY = ("decoys_neighbours",)
+"""Evasions that `harden` leaves out: forged packets of hosts that also send benign ones would be trained on as benign."""
+
 
 def captures(profile: str, seed: int) -> list[Capture]:
     """Every capture of the profile, in the order in which they are recorded: classes take turns, so that few are soon of all."""
@@ -107,11 +110,14 @@ def captures(profile: str, seed: int) -> list[Capture]:
     if profile == "demo":
         attacks = [_attacked(profile, seed, name, "", 0) for name in DEMO]
     elif profile == "first":
-        names = [(name, 0) for name, mode in MODES.items() if mode.of("first")] + [(name, 1) for name in TWICE]
+        twice = [*TWICE, *(name for name, mode in MODES.items() if mode.varied and mode.label == guessing.LABEL)]
+        names = [(name, 0) for name, mode in MODES.items() if mode.of("first")] + [(name, 1) for name in twice]
         attacks = [_attacked(profile, seed, name, SECOND.get(name, "") if not again else "", again) for name, again in names]
     else:
         drawn_from = "evade" if profile == "harden" else profile
-        attacks = [_attacked(profile, seed, name, "", 0) for name, mode in MODES.items() if mode.of(drawn_from)]
+        names_once = [name for name, mode in MODES.items() if mode.of(drawn_from)]
+        left_out = TEST_ONLY if profile == "harden" else ()
+        attacks = [_attacked(profile, seed, name, "", 0) for name in names_once if name not in left_out]
     return _take_turns([*benign, *attacks])
 
 

@@ -185,7 +185,7 @@ def stack_os(f: Field) -> Run:
 # Decoys
 
 
-@mode("Port Scan", "evade")
+@mode("Port Scan", "evade", spoofed=True)
 def decoys_scan(f: Field) -> Run:
     v = f.at(f.server)
     return "nmap -D", f"nmap -n -Pn -sS -F -D RND:{f.hidden([5], [3, 8])} --max-rate {f.hidden([150], [100, 300])} {v}", [v], 16
@@ -193,13 +193,13 @@ def decoys_scan(f: Field) -> Run:
 
 @mode("Port Scan", "evade")
 def decoys_neighbours(f: Field) -> Run:
-    """Decoys that are there: the clients and devices of the network."""
+    """Decoys that are there: the clients and devices of the network. Not trained on, for their own traffic is benign."""
     v = f.at("files")
     neighbours = ",".join([f.at("c1"), f.at("c2"), *f.rng.sample(f.devices(), f.hidden([2], [1, 4]))])
     return "nmap -D, neighbours", f"nmap -n -Pn -sS -F -D {neighbours},ME --max-rate {f.hidden([120], [60, 200])} {v}", [v], 16
 
 
-@mode("OS Scan", "evade")
+@mode("OS Scan", "evade", spoofed=True)
 def decoys_os(f: Field) -> Run:
     host = f.server
     return (
