@@ -7,7 +7,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit test-deps lab model constraints clean
+.PHONY: help demo test lint unit test-deps lab pairs model evaluate constraints clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -36,16 +36,29 @@ unit: .venv/.installed
 test-deps:
 	@bash tests/install_deps.sh
 
+# first and harden are trained on; unseen (tools never seen, other networks) and evade are tests.
 lab: .venv/.installed ## Record labelled traffic in network namespaces (root, Debian; installs the tools of training/lab/packages.txt)
 	xargs -a <(grep -v '^#' training/lab/packages.txt) apt-get install -y --no-install-recommends
-	.venv/bin/python -m training.lab --out lab
-	.venv/bin/python -m training.replay lab --out lab/logs
+	for profile in first harden unseen evade; do \
+	  out=lab$${profile/#/-}; [ $$profile = first ] && out=lab; \
+	  .venv/bin/python -m training.lab --profile $$profile --out $$out; \
+	  .venv/bin/python -m training.replay $$out --out $$out/logs; \
+	done
+	.venv/bin/python -m training.lab.card lab lab-harden lab-unseen lab-evade --out runs
 
 # CAPTURES=DIR adds captures by others whose MANIFEST.csv allows training; they go through zeek.
-model: .venv/.installed ## Train on lab/logs (and CAPTURES) and put the bundle into packetclip_sensor/model
-	rm -rf runs/pairs
-	.venv/bin/python -m training.prepare --lab lab/logs --out runs/pairs $(if $(CAPTURES),--captures $(CAPTURES))
+pairs: .venv/.installed ## Cut the lab's logs (and CAPTURES) into windows to train on (runs/pairs) and to test on (runs/judged)
+	rm -rf runs/pairs runs/judged
+	.venv/bin/python -m training.prepare --lab lab/logs --also harden=lab-harden/logs \
+	  --test unseen=lab-unseen/logs evade=lab-evade/logs --out runs/pairs --judged runs/judged \
+	  $(if $(CAPTURES),--captures $(CAPTURES))
+
+model: pairs ## Train on runs/pairs and put the bundle into packetclip_sensor/model
 	.venv/bin/python -m training.train --pairs runs/pairs/*.parquet --out packetclip_sensor/model --text-cache runs/texts.npz
+
+evaluate: .venv/.installed ## Run the plan of training/evaluate/plan.yaml (an hour; goes on where it stopped) and write training/RESULTS.md
+	.venv/bin/python -m training.evaluate run --plan training/evaluate/plan.yaml --store runs/evaluation --jobs 2
+	.venv/bin/python -m training.evaluate report --store runs/evaluation
 
 constraints: .venv/.installed ## Write requirements/ anew from .venv
 	.venv/bin/python requirements/make_constraints.py --hashes

@@ -17,12 +17,15 @@ torch = pytest.importorskip("torch", reason="torch is only installed for trainin
 from packetclip_sensor import pairs, tokens  # noqa: E402
 from packetclip_sensor.errors import ConfigError  # noqa: E402
 from packetclip_sensor.windows import RELATIONS, Window  # noqa: E402
+from training import experiment  # noqa: E402
 from training.data import load  # noqa: E402
 from training.evaluate import __main__ as command  # noqa: E402
 from training.evaluate import execute, judged, occlusion, schedule, selection  # noqa: E402
 from training.evaluate import plan as plans  # noqa: E402
 from training.evaluate.results import Results, cell  # noqa: E402
+from training.evaluate.sharing import shared_fit  # noqa: E402
 from training.evaluate.store import Store  # noqa: E402
+from training.fitting import fit  # noqa: E402
 from training.metrics import Spread  # noqa: E402
 
 SYN = bytes.fromhex("4500003c12344000400600000a0000050a000009 c350005000000001000000005002faf000000000020405b4".replace(" ", ""))
@@ -204,6 +207,19 @@ def test_runs_that_differ_in_the_reasoner_share_the_contrastive_stage(ran: tuple
     assert len(list((store.folder / "stages").glob("*.lock"))) == 1
 
 
+def test_a_shared_contrastive_stage_gives_the_model_that_training_it_again_gives(
+    ran: tuple[plans.Plan, Store], folder: Path
+) -> None:
+    plan, _ = ran
+    task = plans.tasks(plan)[0]
+    parts = selection.select(plan, task)
+    chosen = experiment.read(Path(task.experiment), ["seed=1"])
+    alone = fit(chosen, parts.train, FakeTower(), validation=parts.validation).predict(parts.validation)
+    shared = shared_fit(chosen, parts.train, FakeTower(), parts.validation, folder / "store" / "stages").predict(parts.validation)
+    assert alone[0].equal(shared[0])
+    assert alone[1].equal(shared[1])
+
+
 def test_predictions_are_judged_with_the_validation_s_calibration(ran: tuple[plans.Plan, Store]) -> None:
     plan, store = ran
     results = Results(plan, store)
@@ -299,8 +315,6 @@ def test_a_plan_that_names_unknown_data_says_so(folder: Path) -> None:
 def test_the_shipped_plan_can_be_read_and_its_experiments_exist() -> None:
     plan = plans.read(plans.PLAN)
     assert [run.seeds for run in plan.runs if run.name == "ours"] == [[1, 2, 3]]
-    from training import experiment
-
     for run in plan.runs:
         if run.train and not run.baseline:
             experiment.read(Path(run.experiment or plan.experiment), [*plan.overrides, *run.overrides, "seed=1"])

@@ -124,6 +124,9 @@ def files(plan: Plan, task: Task) -> dict[str, list[Path]]:
     Raises:
         ConfigError: a pattern that matches nothing.
     """
+    if task.run.bundle:
+        held = [str(Path(task.run.bundle, "manifest.json")), *([task.run.manifest] if task.run.manifest else [])]
+        return {"bundle": _matching(held)}  # the bundle's manifest holds the hashes of its other files
     out = {f"train {n}": _matching(plan.data[n].train) for n in task.run.train}
     tests = dict.fromkeys([*task.run.test, *task.run.train])
     out |= {f"test {n}": _matching(plan.data[n].test) for n in tests if plan.data[n].test}
@@ -135,7 +138,7 @@ def _matching(patterns: list[str]) -> list[Path]:
     for pattern in patterns:
         here = sorted(Path(p) for p in glob(pattern))  # noqa: PTH207  (patterns may be absolute)
         if not here:
-            raise ConfigError(f"{pattern}: no such file; training.prepare writes the windows, see docs/evaluation.md")
+            raise ConfigError(f"{pattern}: no such file; docs/evaluation.md says which files a run needs and what makes them")
         found += here
     return found
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from packetclip_sensor.errors import SensorError
 from training.evaluate.execute import command
 from training.evaluate.plan import Plan, Task, hashes, key
 from training.evaluate.store import Result, Store, machine
@@ -26,9 +27,17 @@ def missing(plan: Plan, tasks: Sequence[Task], store: Store, *, retry: bool = Fa
     out = []
     for task in tasks:
         result = store.read(task)
-        if result is None or (retry and result.error) or (not result.error and result.data != hashes(plan, task)):
+        if result is None or (retry and result.error) or (not result.error and _of_other_data(plan, task, result)):
             out.append(task)
     return out
+
+
+def _of_other_data(plan: Plan, task: Task, result: Result) -> bool:
+    """Whether the files are others now; a result outlives files that are gone."""
+    try:
+        return result.data != hashes(plan, task)
+    except SensorError:
+        return False
 
 
 def minutes_left(store: Store, done: Sequence[Task], waiting: Sequence[Task], jobs: int) -> float:
