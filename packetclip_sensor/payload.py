@@ -212,6 +212,8 @@ def _udp(p: bytes) -> str:
         return "empty UDP datagram"
     if found := _dns(p):
         return found
+    if len(p) < 4:
+        return "UDP data: " + _shape(p)
     if len(p) >= 48 and p[0] & 7 in (3, 4) and (p[0] >> 3) & 7 in (3, 4) and len(p) <= 68:
         return "NTP request" if p[0] & 7 == 3 else "NTP answer"
     if p[0] & 7 == 7 and len(p) in (8, 12):

@@ -162,6 +162,7 @@ class Contrast(Section):
     whiten: Annotated[bool, Meta(description="frozen features are centred and decorrelated on the training rows")] = False
     without: Annotated[tuple[str, ...], Meta(description="classes whose windows and texts stay out of contrast")] = ()
     packets: Annotated[int, Meta(ge=1, le=1024, description="packets drawn where the encoder learns, the last one always")] = 6
+    class_weight: Annotated[Weight, Meta(description="weight of the same loss with all texts of a class as positives")] = 1.0
     packet_weight: Annotated[Weight, Meta(description="weight of the loss of single packets against their words")] = 0.3
     hidden: Annotated[Share, Meta(description="share of bytes masked by chance")] = 0.05
     benign: Annotated[Share, Meta(description="share of benign windows in a batch")] = 0.4

@@ -251,6 +251,12 @@ def augmented(relations: Tensor, padding: Tensor, chosen: settings.Augment, gene
     return out * (~padding)[:, :, None]
 
 
+def both_levels(window: Tensor, text: Tensor, logit_scale: Tensor, text_id: Tensor, label: Tensor, class_weight: float) -> Tensor:
+    """The contrastive loss with equal texts as positives, and with all texts of a class: what is said, and what it amounts to."""
+    loss = contrastive_loss(window, text, logit_scale, text_id, label)
+    return loss + class_weight * contrastive_loss(window, text, logit_scale, label, label) if class_weight else loss
+
+
 class ContrastStage(Stage):
     """A window's embedding against its text, and its last packet against the words for what it says."""
 
@@ -315,7 +321,7 @@ class ContrastStage(Stage):
     def _one(self, embedding: Tensor, text: Tensor, texts: Tensor, label: Tensor) -> Tensor:
         if self.chosen.loss == "paper":
             return paper_contrastive_loss(embedding, text, self.model.logit_scale)
-        return contrastive_loss(embedding, text, self.model.logit_scale, texts, label)
+        return both_levels(embedding, text, self.model.logit_scale, texts, label, self.chosen.class_weight)
 
 
 class ReasonStage(Stage):
@@ -365,7 +371,8 @@ class ReasonStage(Stage):
             window = gather(self.model.window_embedding(sensor, padding))
             text = gather(self.model.encode_text(m.features[part(texts)]))
             texts, label = together(texts).to(self.device), together(m.train.label[batch]).to(self.device)
-            loss = loss + chosen.contrast * contrastive_loss(
-                window[kept], text[kept], self.model.logit_scale, texts[kept], label[kept]
+            weight = m.experiment.contrast.class_weight
+            loss = loss + chosen.contrast * both_levels(
+                window[kept], text[kept], self.model.logit_scale, texts[kept], label[kept], weight
             )
         return loss
