@@ -29,8 +29,8 @@ HISTORY = (
     "history_log_duration",
 )
 """How many connections (at most C), to how many ports and hosts and from how many, since when; packets of a connection so far (at
-most N are logged), their spread, connections of one packet; time between beginnings and its spread; share of the latest's port; age
-of a connection at its latest packet."""
+most N are logged), their spread, connections of one packet; time between beginnings and its spread; share of the latest's port;
+age of a connection at its latest packet."""
 
 RELATIONS = (
     "is_orig",
