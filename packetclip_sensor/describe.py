@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from packetclip_sensor.facts import FLAG_NAMES, PROTOCOL_NAMES, Fact, facts, header, icmp_name
+from packetclip_sensor.payload import known
 from packetclip_sensor.records import Flow, Packet
 
 __all__ = ["address", "facts", "flow_text", "packet_reason", "sentence", "title", "window_text"]
@@ -312,6 +313,7 @@ def title(
 def packet_reason(packet: Packet, window: Sequence[Packet]) -> str:
     """What the record says of an evidence packet: "SYN to port 8080, the 14th new port of the window".
 
+    Payload of a known protocol is named: "PSH-ACK to port 80 with 80 bytes of payload: HTTP GET request for a login".
     `window` is the window that holds the packet, oldest first; newness is counted up to the packet.
     """
     at = next((i for i, p in enumerate(window) if p is packet), None)
@@ -321,7 +323,8 @@ def packet_reason(packet: Packet, window: Sequence[Packet]) -> str:
     out = label + _side(packet)
     payload = header(packet).payload_bytes
     if payload:
-        out += f" with {payload} bytes of payload"
+        said = known(packet.data)
+        out += f" with {payload} bytes of payload" + (f": {said}" if said else "")
     transport = packet.proto in ("tcp", "udp")
     orders = [
         (_new({(p.resp_h, p.resp_p) for p in before}, (packet.resp_h, packet.resp_p)) if transport else 0, "new port"),

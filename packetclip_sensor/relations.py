@@ -29,8 +29,8 @@ HISTORY = (
     "history_log_duration",
 )
 """How many connections (at most C), to how many ports and hosts and from how many, since when; packets of a connection so far (at
-most N are logged), their spread, connections of one packet; time between beginnings and its spread; share of the latest's port; age
-of a connection at its latest packet."""
+most N are logged), their spread, connections of one packet; time between beginnings and its spread; share of the latest's port;
+age of a connection at its latest packet."""
 
 RELATIONS = (
     "is_orig",
@@ -161,6 +161,7 @@ def history(table: Columns, past: Ints, ends: Ints) -> FloatArray:
     log_n, log_gap = np.log1p(table.n[latest]) / 5.0, _decades(gap, 1e-6, 8.0)
     since = np.maximum(table.ts[ends] - np.where(held, begun, np.inf).min(1, initial=np.inf), 0.0)
     port = table.resp_p[first]
+    newest = held.shape[1] - 1 - held[:, ::-1].argmax(1)  # packets out of order leave a hole at the end
     features = [
         np.log1p(count) / 5.0,
         *(distinct(v) for v in (table.resp_p, table.resp_h, table.orig_h)),
@@ -170,7 +171,7 @@ def history(table: Columns, past: Ints, ends: Ints) -> FloatArray:
         mean(table.n[latest] == 1),
         mean(log_gap, follows),
         spread(log_gap, follows),
-        mean(port == port[:, -1:]),
+        mean(port == port[np.arange(len(port)), newest][:, None]),
         mean(_decades(np.maximum(table.ts[latest] - begun, 0.0), 1e-3, 5.0)),
     ]
     return np.stack(features, axis=1).astype(np.float32)

@@ -125,7 +125,7 @@ class Windows:
     table: Columns
     rows: Ints
     past: Ints
-    """(W, 2, C) the stream's last C connections of T seconds: the row of each one's first packet, and of its latest; -1 in front."""
+    """(W, 2, C) the stream's last C connections of T seconds: rows of each one's first packet and of its latest; -1 in front."""
     view: Ints
     second: Ints
     batch: Batch

@@ -81,6 +81,10 @@ class Model(Section):
         Literal["mission", "none", "shuffled"],
         Meta(description="none: a plain MLP of as many parameters; shuffled: edges within levels and concepts permuted by seed"),
     ] = "mission"
+    message: Annotated[
+        Literal["similarity", "product"],
+        Meta(description="how key concepts hear a packet: by partial cosines with their words, or as equation 7 is printed"),
+    ] = "similarity"
     window_packets: Annotated[int, Meta(ge=1, le=1024, description="packets of a window that are seen, the last ones")] = 30
     width: Annotated[int, Meta(ge=4, le=2048, description="patch encoder's width")] = 64
     layers: Annotated[int, Meta(ge=1, le=24, description="patch encoder's layers")] = 2
@@ -100,6 +104,8 @@ class Model(Section):
             raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
         if ROW_BYTES % self.patch:
             raise ValueError(f"patch {self.patch} does not divide a row's {ROW_BYTES} bytes")
+        if self.embedding % self.graph_width:
+            raise ValueError(f"embedding {self.embedding} is no multiple of graph_width {self.graph_width}")
         if self.graph_width * len(MISSIONS) % self.temporal_heads:
             raise ValueError(
                 f"{len(MISSIONS)} times graph_width {self.graph_width} is no multiple of temporal_heads {self.temporal_heads}"

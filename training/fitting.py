@@ -340,6 +340,7 @@ def build(experiment: Experiment, graphs: list[Graph], concepts: Tensor, window:
         relations=m.relations,
         bytes=m.bytes,
         graph=m.graph,
+        message=m.message,
         packets=m.window_packets if m.window_packets < window else None,
     )
     return PacketClip(graphs, concepts, config, EtBertEncoder(m.etbert) if m.encoder == "etbert" else None)

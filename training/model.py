@@ -43,6 +43,8 @@ class ModelConfig:
     """A frozen encoder's features are centred and decorrelated before the packet head."""
     relations: bool = True
     bytes: bool = True
+    message: str = "similarity"
+    """How key concepts hear the sensor node: similarity, or product as printed (see MissionGraph)"""
     graph: str = "mission"
     """mission, none (a plain MLP stands for each graph), or shuffled (see `shuffled`)"""
     packets: int | None = None
@@ -187,6 +189,11 @@ class MissionGraph(nn.Module):
     Layer l transforms every node, h = W x + b (eq. 6); a node of level l becomes ELU(BN(h_v * mean of its parents' h)) (eq. 7,
     with the activation after the mean as in MissionGNN's code, so that an edge's share of the message is exact). A node that gets
     no message in a layer keeps its own h; read literally, eq. 7 would erase every associated concept in layer 1.
+
+    `config.message` says how a key concept hears the sensor node. As printed ("product"), W brings both to H dimensions before
+    they are multiplied, so every concept hears the same H numbers, louder or softer, and which words stand in the graph hardly
+    matters. By default ("similarity") they are multiplied in the D dimensions of the contrastive space and summed in H groups:
+    H partial cosines between the packet and the concept's own words.
     """
 
     def __init__(self, graph: Graph, config: ModelConfig) -> None:
@@ -194,9 +201,16 @@ class MissionGraph(nn.Module):
         self.levels = [list(level) for level in graph.levels]
         self.depth = len(self.levels)
         width = config.graph_width
-        self.transform = nn.ModuleList(nn.Linear(config.embedding if i == 0 else width, width) for i in range(self.depth + 1))
+        self.width, self.similar = width, config.message == "similarity"
+        first = nn.Linear(config.embedding, config.embedding if self.similar else width)
+        self.transform = nn.ModuleList([first, *(nn.Linear(width, width) for _ in range(self.depth))])
         self.norm = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(self.depth + 1))
-        self.embedding_node = nn.Parameter(torch.randn(config.embedding) / math.sqrt(config.embedding))
+        size = width if self.similar else config.embedding
+        self.embedding_node = nn.Parameter(torch.randn(size) / math.sqrt(size))
+        if self.similar:
+            nn.init.eye_(first.weight)
+            nn.init.zeros_(first.bias)
+            self.own = nn.ModuleList(nn.Linear(config.embedding, width) for _ in range(self.depth - 1))
         edges = set(graph.edges)
         parents = {v for _, v in edges}
         for i in range(1, self.depth):
@@ -211,7 +225,11 @@ class MissionGraph(nn.Module):
             raise ValueError(f"mission {graph.mission}: a concept has no parent; run python -m training.knowledge validate")
 
     def constants(self, concepts: list[Tensor]) -> list[Tensor]:
-        """h of each level's nodes at the layer in which they get their message: [(n_l, H)], the embedding node's last."""
+        """h of each level's nodes at the layer in which they get their message, the embedding node's last: [(n_l, H)], but (n, D)
+        for key concepts that hear by similarity."""
+        if self.similar:
+            later = [own(x) for own, x in zip(self.own, concepts[1:], strict=True)]
+            return [self.transform[0](concepts[0]), *later, self.embedding_node[None]]
         out = []
         for level, x in enumerate([*concepts, self.embedding_node[None]]):
             h = x
@@ -219,6 +237,10 @@ class MissionGraph(nn.Module):
                 h = self.transform[layer](h)
             out.append(h)
         return out
+
+    def grouped(self, x: Tensor) -> Tensor:
+        """Sum the dimensions of the first message in H groups: (..., D or H) to (..., H)."""
+        return x.unflatten(-1, (self.width, -1)).sum(-1)
 
     def normalise(self, layer: int, x: Tensor) -> Tensor:
         """BatchNorm over packets and nodes together, then ELU: (B, A, n, H)."""
@@ -242,7 +264,7 @@ class MissionGraph(nn.Module):
         arrived: list[Tensor] = []
         for level in range(self.depth):
             mean = h if level == 0 else torch.einsum("vu,bauh->bavh", getattr(self, f"adjacency_{level}"), h)
-            x = self.normalise(level, own[level] * mean)
+            x = self.normalise(level, self.grouped(own[level] * mean))
             h = self.transform[level + 1](x)
             if keep is not None:
                 h = h * keep[level][:, None, :, None]
@@ -277,14 +299,14 @@ class FoldedGraph(nn.Module):
         super().__init__()
         graph.eval()
         own = [x.detach() for x in graph.constants(concepts)]
-        width = own[0].shape[1]
+        width = graph.width
 
         def norm(layer: int, x: Tensor) -> Tensor:
             return graph.norm[layer](x.flatten(0, 1)).reshape(x.shape).flatten(1)
 
         def level(i: int, x: Tensor) -> Tensor:
             if i == 0:
-                return norm(0, own[0] * graph.transform[0](x)[:, None, :])
+                return norm(0, graph.grouped(own[0] * graph.transform[0](x)[:, None, :]))
             h = graph.transform[i](x.unflatten(1, (-1, width)))
             return norm(i, own[i] * torch.einsum("vu,nuh->nvh", getattr(graph, f"adjacency_{i}"), h))
 

@@ -290,3 +290,19 @@ def test_the_reason_of_a_packet_says_what_is_new_with_it() -> None:
 
 def test_the_reason_of_a_packet_outside_the_window_is_counted_after_all_of_it() -> None:
     assert packet_reason(tcp(SYN, uid="new", resp_p=9999), scan()) == "SYN to port 9999, the 30th new port of the window"
+
+
+def test_the_reason_of_a_packet_names_payload_of_a_known_protocol() -> None:
+    asked = [tcp(SYN, uid=f"C{i}", orig_p=i) for i in range(2)]
+    login = packet(ip4(6, tcp_header(PSH | ACK, b"GET /login HTTP/1.1\r\nHost: <b>\x1b[2J\r\n\r\n")), uid="C2")
+    assert packet_reason(login, [*asked, login]) == (
+        "PSH-ACK to port 80 with 38 bytes of payload: HTTP GET request for a login, the 3rd new connection of the window"
+    )
+    refused = packet(ip4(6, tcp_header(PSH | ACK, b"530 Login incorrect.\r\n")), resp_p=21, is_orig=False)
+    assert packet_reason(refused, [refused]) == "PSH-ACK back from port 21 with 22 bytes of payload: reply 530, login refused"
+
+
+def test_the_reason_of_a_packet_says_nothing_of_unknown_payload() -> None:
+    unknown = packet(ip4(6, tcp_header(PSH | ACK, b"\x99\x81\x07\x03")))
+    assert packet_reason(unknown, [unknown]) == "PSH-ACK to port 80 with 4 bytes of payload"
+    assert packet_reason(udp(30), [udp(30)]) == "UDP packet to port 80 with 30 bytes of payload"

@@ -68,16 +68,18 @@ def test_equal_rows_are_encoded_once(bundle: Bundle, packets: list[Packet]) -> N
 
 def test_probabilities_do_not_depend_on_the_batch(bundle: Bundle, packets: list[Packet]) -> None:
     w = cut(packets)[0]
-    rows = w.rows[:: max(1, len(w.rows) // 40)]
-    together = score(bundle, Encoder(bundle), w.table, rows).probabilities
-    alone = np.concatenate([score(bundle, Encoder(bundle), w.table, rows[i : i + 1]).probabilities for i in range(len(rows))])
+    step = max(1, len(w.rows) // 40)
+    rows, past = w.rows[::step], w.past[::step]
+    together = score(bundle, Encoder(bundle), w.table, rows, past).probabilities
+    one = [slice(i, i + 1) for i in range(len(rows))]
+    alone = np.concatenate([score(bundle, Encoder(bundle), w.table, rows[i], past[i]).probabilities for i in one])
     np.testing.assert_allclose(together, alone, atol=2e-5)
     np.testing.assert_allclose(together.sum(1), 1, atol=1e-5)
 
 
 def test_the_folded_reasoner_is_the_one_that_explains(bundle: Bundle, packets: list[Packet]) -> None:
     w = cut(packets)[0]
-    scored = score(bundle, Encoder(bundle), w.table, w.rows[:64])
+    scored = score(bundle, Encoder(bundle), w.table, w.rows[:64], w.past[:64])
     again = probabilities(bundle, scored.embeddings, scored.relations, w.rows[:64] < 0)
     np.testing.assert_allclose(scored.probabilities, again, atol=2e-5)
 

@@ -3,49 +3,69 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict, deque
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Batch, Packet
-from packetclip_sensor.windows import RELATIONS, VIEWS, Window, columns, relations, windows
+from packetclip_sensor.relations import relations
+from packetclip_sensor.windows import VIEWS, Window, Windows, windows
 
-SMALL = Window(packets=5, seconds=4.0, min_packets=2)
+SMALL = Window(packets=5, seconds=4.0, min_packets=2, connections=3)
+Past = tuple[tuple[int, int], ...]
+"""Of each remembered connection the numbers of its first and latest packet."""
+Cut = tuple[int, str, tuple[int, ...], Past]
 
 
 def packet(
-    ts: float, orig: str, resp: str, resp_p: int = 80, uid: str | None = None, n: int = 1, *, is_orig: bool = True
+    ts: float,
+    orig: str,
+    resp: str,
+    resp_p: int = 80,
+    uid: str | None = None,
+    n: int = 1,
+    *,
+    is_orig: bool = True,
+    number: int = 0,
 ) -> Packet:
-    return Packet(
-        ts, uid or f"{orig}{resp}{resp_p}", orig, 1000, resp, resp_p, "tcp", is_orig, n, 60, bytes.fromhex("45") + bytes(59)
-    )
+    """`number` tells packets apart; it stands in orig_p, which windows do not look at."""
+    data = bytes.fromhex("45") + bytes(59)
+    return Packet(ts, uid or f"{orig}{resp}{resp_p}", orig, number, resp, resp_p, "tcp", is_orig, n, 60, data)
 
 
 def traffic(seed: int, count: int = 200) -> list[Packet]:
+    """Connections that begin and go on beside each other."""
     rng = random.Random(seed)
     ts, out = 100.0, []
+    begun: list[tuple[str, str, int, str]] = []
+    seen: Counter[str] = Counter()
     for i in range(count):
         ts += rng.choice([0.0, 0.01, 0.3, 0.9, 5.0] if rng.random() < 0.3 else [0.01])
-        a, b = rng.sample("abcd", 2)
-        out.append(packet(ts, a, b, rng.choice([80, 443]), f"C{rng.randrange(20)}", i))
+        if not begun or rng.random() < 0.4:
+            a, b = rng.sample("abcd", 2)
+            begun.append((a, b, rng.choice([80, 443]), f"C{i}"))
+        connection = rng.choice(begun[-12:])
+        seen[connection[3]] += 1
+        out.append(packet(ts, *connection, seen[connection[3]], is_orig=rng.random() < 0.5, number=i))
     return out
 
 
-def reference(packets: list[Packet], window: Window) -> set[tuple[int, str, tuple[int, ...]]]:
-    """(second, view, n of the packets) of every window, by a plain loop."""
-    streams: dict[tuple[str, object], deque[Packet]] = defaultdict(lambda: deque(maxlen=window.packets))
+def reference(packets: list[Packet], window: Window) -> set[Cut]:
+    """(second, view, packets, past) of every window, by a plain loop."""
+    streams: dict[tuple[str, object], list[Packet]] = defaultdict(list)
     touched: set[tuple[str, object]] = set()
     found = set()
     second = None
 
     def judge() -> None:
         for key in touched:
-            stream = streams[key]
-            kept = [p for p in stream if p.ts > stream[-1].ts - window.seconds]
-            if len(kept) >= window.min_packets:
-                found.add((second, key[0], tuple(p.n for p in kept)))
+            recent = [p for p in streams[key] if p.ts > streams[key][-1].ts - window.seconds]
+            if len(recent[-window.packets :]) >= window.min_packets:
+                latest = {p.uid: p.orig_p for p in streams[key]}
+                past = [(p.orig_p, latest[p.uid]) for p in recent if p.n == 1][-window.connections :]
+                found.add((second, key[0], tuple(p.orig_p for p in recent[-window.packets :]), tuple(past)))
         touched.clear()
 
     for p in packets:
@@ -59,12 +79,20 @@ def reference(packets: list[Packet], window: Window) -> set[tuple[int, str, tupl
     return found
 
 
-def cut(packets: list[Packet], window: Window, batch: int) -> list[tuple[int, str, tuple[int, ...]]]:
-    batches = [Batch(packets[i : i + batch], []) for i in range(0, len(packets), batch)] + [Batch([], [], final=True)]
+def batches_of(packets: list[Packet], size: int) -> list[Batch]:
+    return [Batch(packets[i : i + size], []) for i in range(0, len(packets), size)] + [Batch([], [], final=True)]
+
+
+def told(w: Windows, i: int) -> Cut:
+    first, latest = (w.table.record[side[side >= 0]] for side in w.past[i])
+    past = tuple((a.orig_p, b.orig_p) for a, b in zip(first, latest, strict=True))
+    rows = w.table.record[w.rows[i][w.rows[i] >= 0]]
+    return int(w.second[i]), VIEWS[int(w.view[i])], tuple(p.orig_p for p in rows), past
+
+
+def cut(packets: list[Packet], window: Window, batch: int, judged: int = 0) -> list[Cut]:
     return [
-        (int(w.second[i]), VIEWS[int(w.view[i])], tuple(p.n for p in w.table.record[w.rows[i][w.rows[i] >= 0]]))
-        for w in windows(batches, window, Counters())
-        for i in range(len(w.rows))
+        told(w, i) for w in windows(batches_of(packets, batch), window, Counters(), judged=judged) for i in range(len(w.rows))
     ]
 
 
@@ -87,15 +115,47 @@ def test_a_restart_gives_the_windows_after_the_judged_second_and_no_other() -> N
     whole = cut(packets, SMALL, 10)
     judged = int(packets[120].ts)
     again = [p for p in packets if p.ts > judged - SMALL.seconds]
-    batches = [Batch(again[i : i + 9], []) for i in range(0, len(again), 9)] + [Batch([], [], final=True)]
-    counters = Counters()
-    found = [
-        (int(w.second[i]), VIEWS[int(w.view[i])], tuple(p.n for p in w.table.record[w.rows[i][w.rows[i] >= 0]]))
-        for w in windows(batches, SMALL, counters, judged=judged)
-        for i in range(len(w.rows))
-    ]
+    found = cut(again, SMALL, 9, judged)
     assert found == [w for w in whole if w[0] > judged]
-    assert found
+    assert any(past for *_, past in found)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_relations_do_not_depend_on_batches(batch: int) -> None:
+    def related(size: int) -> np.ndarray:
+        return np.concatenate(
+            [relations(w.table, w.rows, w.past) for w in windows(batches_of(traffic(5), size), SMALL, Counters())]
+        )
+
+    np.testing.assert_array_equal(related(batch), related(1000))
+
+
+def remembered(packets: list[Packet], window: Window) -> Past:
+    """The past of the pair's last window."""
+    return [past for _, view, _, past in cut(packets, window, 2) if view == "pair"][-1]
+
+
+def test_only_the_last_connections_are_remembered_and_none_older_than_the_window_allows() -> None:
+    packets = [packet(100 + i, "a", "b", 80, f"C{i}", number=i) for i in range(8)]
+    assert remembered(packets, Window(seconds=60, connections=3, min_packets=2)) == ((5, 5), (6, 6), (7, 7))
+    assert remembered(packets, Window(seconds=2.5, connections=64, min_packets=2)) == ((5, 5), (6, 6), (7, 7))
+
+
+def test_connections_are_remembered_beyond_the_windows_packets() -> None:
+    opened = [packet(100 + i / 10, "a", "b", 80, f"C{i}", number=i) for i in range(3)]
+    going_on = [packet(101 + i / 10, "a", "b", 80, "C1", 2 + i, number=3 + i) for i in range(9)]
+    assert remembered(opened + going_on, SMALL) == ((0, 0), (1, 11), (2, 2))
+
+
+def test_the_latest_packet_of_a_remembered_connection_is_kept_while_others_go_on() -> None:
+    quiet = [packet(100.0, "a", "b", 80, "C0", 1, number=0), packet(100.1, "a", "b", 80, "C0", 2, number=1)]
+    busy = [packet(101 + i / 5, "a", "b", 80, "C1", 1 + i, number=2 + i) for i in range(12)]
+    assert remembered(quiet + busy, SMALL) == ((0, 1), (2, 13))
+
+
+def test_a_log_that_starts_in_the_middle_of_connections_remembers_none() -> None:
+    packets = [packet(100 + i / 10, "a", "b", 80, f"C{i % 2}", 7 + i, number=i) for i in range(6)]
+    assert remembered(packets, SMALL) == ()
 
 
 def test_a_quiet_second_is_judged_without_a_later_packet() -> None:
@@ -124,23 +184,3 @@ def test_memory_is_bounded_and_what_is_let_go_is_counted() -> None:
     held = [len(w.table) for w in windows([Batch([p], []) for p in packets], Window(), counters, max_rows=50)]
     assert max(held) < 250
     assert counters.evicted > 200
-
-
-def test_relations_say_what_is_new_within_the_window() -> None:
-    packets = [
-        packet(100.0, "a", "b", 80, "C1", 1),
-        packet(100.5, "a", "b", 80, "C1", 2, is_orig=False),
-        packet(100.6, "a", "b", 81, "C2", 1),
-        packet(100.7, "c", "b", 81, "C3", 1),
-    ]
-    rows = np.array([[-1, 0, 1, 2, 3]])
-    found = relations(columns(packets), rows)[0]
-    at = {name: i for i, name in enumerate(RELATIONS)}
-    assert not found[0].any()
-    assert found[1:, at["is_orig"]].tolist() == [1, -1, 1, 1]
-    assert found[1:, at["new_connection"]].tolist() == [1, 0, 1, 1]
-    assert found[1:, at["new_resp_p"]].tolist() == [1, 0, 1, 0]
-    assert found[1:, at["new_orig_h"]].tolist() == [1, 0, 0, 1]
-    assert found[1:, at["share_connections"]].tolist() == pytest.approx([1, 1 / 2, 2 / 3, 3 / 4])
-    assert found[2, at["log_gap"]] == pytest.approx((np.log10(0.5 + 1e-6) + 6) / 8)
-    assert found[1, at["log_gap"]] == 0
