@@ -21,6 +21,9 @@ from training.experiment import Experiment
 RANDOM = "random"
 """As `text.encoder`: MiniLM's architecture and tokens with random weights, the answer to what pre-trained words are worth."""
 
+SAVED = 1000
+"""Features are written each time that so many are new: a run that is stopped has not lost them."""
+
 
 class Tower:
     """A text tower in front of a folder of known features."""
@@ -40,10 +43,13 @@ class Tower:
     def __call__(self, sentences: Sequence[str]) -> Tensor:
         """(N, features) of N sentences."""
         fresh = [s for s in dict.fromkeys(sentences) if s not in self._known]
-        if fresh:
+        for start in range(0, len(fresh), SAVED):
+            part = fresh[start : start + SAVED]
             self._inner = self._inner or TextTower(self._path)
-            self._known |= dict(zip(fresh, self._inner(fresh).numpy(), strict=True))
-            self._fresh += fresh
+            self._known |= dict(zip(part, self._inner(part).numpy(), strict=True))
+            self._fresh += part
+            if len(self._fresh) >= SAVED:
+                self.save()
         return torch.from_numpy(np.stack([self._known[s] for s in sentences]))
 
     def save(self) -> None:
