@@ -142,7 +142,7 @@ class PaperHead(nn.Module):
     def __init__(self, window: int) -> None:
         super().__init__()
         graphs = knowledge.load_all()
-        config = ModelConfig(embedding=BERT_WIDTH, window=window)
+        config = ModelConfig(embedding=BERT_WIDTH, window=window, message="product")
         self.graphs = nn.ModuleList(MissionGraph(graph, config) for graph in graphs)
         width = config.graph_width * len(graphs)
         self.temporal = nn.TransformerEncoderLayer(width, config.temporal_heads, config.temporal_inner, batch_first=True)
