@@ -7,7 +7,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit test-deps lab pairs model evaluate constraints clean
+.PHONY: help demo test lint unit test-deps lab pairs model folds evaluate constraints clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -55,6 +55,16 @@ pairs: .venv/.installed ## Cut the lab's logs (and CAPTURES) into windows to tra
 
 model: pairs ## Train on runs/pairs and put the bundle into packetclip_sensor/model
 	.venv/bin/python -m training.train --pairs runs/pairs/*.parquet --out packetclip_sensor/model --text-cache runs/texts.npz
+
+# Sources by others in two halves: a bundle that knows one half is tested on the other.
+FOLD1 := $(wildcard runs/pairs/captures-*andypitcher* runs/pairs/captures-*StopDDoS*)
+FOLD2 := $(filter-out $(FOLD1),$(wildcard runs/pairs/captures-*))
+folds: .venv/.installed ## Train two bundles, each on the lab and half of the sources by others, for the evaluation
+	for fold in 1 2; do \
+	  [ $$fold = 1 ] && captures="$(FOLD1)" || captures="$(FOLD2)"; \
+	  .venv/bin/python -m training.train --pairs runs/pairs/lab.parquet runs/pairs/harden.parquet $$captures \
+	    --out runs/fold-$$fold --version fold-$$fold --text-cache runs/texts.npz; \
+	done
 
 evaluate: .venv/.installed ## Run the plan of training/evaluate/plan.yaml (an hour; goes on where it stopped) and write training/RESULTS.md
 	.venv/bin/python -m training.evaluate run --plan training/evaluate/plan.yaml --store runs/evaluation --jobs 2

@@ -28,6 +28,10 @@ from packetclip_sensor.pairs import Interval, LabelFile
 from packetclip_sensor.records import CLASS_MISSION, Alert
 
 
+ANY = "any"
+"""As a use: every capture of a manifest but those from sources that the bundle was trained on."""
+
+
 @dataclass(frozen=True)
 class Truth:
     """A capture and what is in it; no interval means benign."""
@@ -45,13 +49,18 @@ def from_labels(logs: Path) -> list[Truth]:
 
 
 def from_manifest(logs: Path, manifest: Path, use: str) -> list[Truth]:
-    """Folders named like the manifest's captures, of the given use; labels outside the ten classes are left out."""
+    """Folders named like the manifest's captures, of the given use or of ANY; labels outside the ten classes are left out."""
     out = []
     with manifest.open(newline="") as file:
         for row in csv.DictReader(file):
             folder = logs / Path(row["file"]).name
             label = row["label"].replace("_", " ").removesuffix(" protocols")
-            if row["use"] == use and label in CLASS_MISSION and folder.is_dir() and any(folder.glob("packetclip_packet.log*")):
+            if (
+                use in (row["use"], ANY)
+                and label in CLASS_MISSION
+                and folder.is_dir()
+                and any(folder.glob("packetclip_packet.log*"))
+            ):
                 attack = [] if label == "Benign" else [Interval(label, [], [], 0.0, float("inf"))]
                 out.append(Truth(folder, attack))
     return out
@@ -97,6 +106,8 @@ def rows(bundle: Path, logs: Path, manifest: Path | None = None, use: str = "tes
     for truth in truths:
         name = truth.folder.name
         if name in known or sources.get(name) in seen:
+            if use == ANY:
+                continue
             raise ValueError(f"{name}: the bundle {bundle} was trained on it or its source; test on other captures")
         right, other, packets = judge(truth, config)
         out.append(

@@ -70,7 +70,9 @@ def execute(plan: Plan, task: Task, store: Store, again: str) -> Result:
 def _judge(plan: Plan, task: Task, store: Store, result: Result) -> Arrays:
     run = task.run
     if run.bundle:
-        result.facts = {"captures": captures.rows(Path(run.bundle), Path(run.logs), Path(run.manifest) if run.manifest else None)}
+        result.facts = {
+            "captures": captures.rows(Path(run.bundle), Path(run.logs), Path(run.manifest) if run.manifest else None, run.use)
+        }
         return {}
     selection = select(plan, task)
     parts = {"train": selection.train, VALIDATION: selection.validation, **selection.test}

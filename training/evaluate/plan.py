@@ -46,6 +46,8 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     logs: str = ""
     """Folder of such captures' logs; labels from labels.json, or from the manifest."""
     manifest: str = ""
+    use: str = "test only"
+    """Captures of the manifest to judge: of one use, or "any" for all from sources that the bundle was not trained on."""
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
