@@ -27,7 +27,6 @@ from packetclip_sensor.metrics import Counters
 from packetclip_sensor.pairs import Interval, LabelFile
 from packetclip_sensor.records import CLASS_MISSION, Alert
 
-
 ANY = "any"
 """As a use: every capture of a manifest but those from sources that the bundle was trained on."""
 

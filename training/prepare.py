@@ -1,7 +1,7 @@
 """Logs to pairs: the lab's captures and, where a user has them, captures by others whose manifest allows training.
 
     python -m training.prepare --lab lab/logs --captures CAPTURES --out runs/pairs
-    python -m training.prepare --lab lab/logs --test unseen=lab-unseen/logs evade=lab-evade/logs --out runs/pairs --judged runs/judged
+    python -m training.prepare --lab lab/logs --test unseen=lab-unseen/logs --out runs/pairs --judged runs/judged
 
 Training windows are cut ten times a second, to see an attack at more of its moments; windows to test on (--judged) once a second,
 as the sensor cuts them.
