@@ -157,7 +157,7 @@ def _manifest(path: Path) -> Manifest:
     for key, (found, wanted) in expected.items():
         if found != wanted:
             raise ModelBundleError(
-                f"model bundle {path}: {key} is {found!r}, this sensor has {wanted!r}; they must be of one version, {REMEDY}"
+                f"model bundle {path}: {key} {_difference(found, wanted)}; they must be of one version, {REMEDY}"
             )
     return manifest
 
@@ -175,3 +175,19 @@ def _checked(path: Path, name: str, manifest: Manifest) -> bytes:
             f"the file was changed or cut, {REMEDY}"
         )
     return content
+
+
+def _difference(found: object, wanted: object) -> str:
+    """What a bundle says otherwise than this sensor, in a few words however long the lists are."""
+    if not (isinstance(found, list) and isinstance(wanted, list)):
+        return f"is {found!r}, this sensor has {wanted!r}"
+    lacking = [str(x) for x in wanted if x not in found]
+    unknown = [str(x) for x in found if x not in wanted]
+    parts = [
+        f"{what} {', '.join(names[:3])}{' and more' * (len(names) > 3)}"
+        for what, names in (("lack", lacking), ("hold", unknown))
+        if names
+    ]
+    return (
+        f"({len(found)} of them) {' and '.join(parts)}, unlike this sensor's {len(wanted)}" if parts else "stand in another order"
+    )

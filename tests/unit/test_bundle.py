@@ -54,8 +54,11 @@ def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
     ("damage", "message"),
     [
         (lambda p: change(p, "format", 99), "format 99, this sensor reads format 1"),
-        (lambda p: change(p, "relations", ["one"]), r"relations is \['one'\], this sensor has"),
-        (lambda p: change(p, "classes", []), r"classes is \[\], this sensor has"),
+        (
+            lambda p: change(p, "relations", ["one"]),
+            r"relations \(1 of them\) lack is_orig, log_size, log_payload and more and hold one, unlike",
+        ),
+        (lambda p: change(p, "classes", []), r"classes \(0 of them\) lack Benign, "),
         (
             lambda p: change(p, "temperature", "hot"),
             r"manifest.json is not valid: Expected `float`, got `str` - at `\$.temperature`",
