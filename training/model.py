@@ -210,6 +210,8 @@ class MissionGraph(nn.Module):
         if self.similar:
             nn.init.eye_(first.weight)
             nn.init.zeros_(first.bias)
+            # A product with ones: splitting the last dimension would fix all the others in the exported model.
+            self.register_buffer("groups", torch.eye(width).repeat_interleave(config.embedding // width, 0), persistent=False)
             self.own = nn.ModuleList(nn.Linear(config.embedding, width) for _ in range(self.depth - 1))
         edges = set(graph.edges)
         parents = {v for _, v in edges}
@@ -240,7 +242,7 @@ class MissionGraph(nn.Module):
 
     def grouped(self, x: Tensor) -> Tensor:
         """Sum the dimensions of the first message in H groups: (..., D or H) to (..., H)."""
-        return x.unflatten(-1, (self.width, -1)).sum(-1)
+        return x @ self.groups if x.shape[-1] != self.width else x
 
     def normalise(self, layer: int, x: Tensor) -> Tensor:
         """BatchNorm over packets and nodes together, then ELU: (B, A, n, H)."""
