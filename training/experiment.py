@@ -133,7 +133,7 @@ class Bytes(Section):
 
 
 class Words(Section):
-    """Packets against the words for what they say (packetclip_sensor/payload.py): the patch encoder learns content, not places."""
+    """Packets against the words for what they say (packetclip_sensor/payload.py): the encoder learns content, not places."""
 
     steps: Steps = 500
     batch: Batch = 384

@@ -278,7 +278,8 @@ def fit(
         chosen.batch % parallel.world() for chosen in (experiment.bytes, experiment.words, experiment.contrast, experiment.reason)
     ):
         raise DataError(
-            f"{parallel.world()} processes do not divide every batch; change bytes.batch, words.batch, contrast.batch, reason.batch"
+            f"{parallel.world()} processes do not divide every batch; "
+            "change bytes.batch, words.batch, contrast.batch, reason.batch"
         )
     device = torch.device(parallel.start(chosen_device(experiment)))
     torch.manual_seed(experiment.seed)
