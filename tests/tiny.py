@@ -35,12 +35,13 @@ class Words:
 
 
 def windows(seed: int = 0, each: int = 12) -> Examples:
-    """Windows of three classes, two captures each; an attack's packets hold its own byte."""
+    """Windows of three classes, two captures each; an attack's packets hold its own byte, and packets are of four protocols."""
     rng = np.random.default_rng(seed)
     labels = np.repeat([CLASSES.index(c) for c in ("Benign", "SYN Flood", "Port Scan")], each)
     n = len(labels)
     tokens = rng.integers(0, 256, (4 * n, ROW_BYTES)).astype(np.uint16)
-    tokens[:, 0], tokens[:, 100:], tokens[:, 12:20] = 0x45, PAD, MASK
+    tokens[:, 0], tokens[:, 6:8], tokens[:, 100:], tokens[:, 12:20] = 0x45, 0, PAD, MASK
+    tokens[:, 9] = 200 + np.arange(4 * n) % 4
     rows = rng.integers(0, 4, (n, WINDOW)) + 4 * np.arange(n)[:, None]
     tokens[rows, 40] = labels[:, None]
     rows[::3, :2] = -1
