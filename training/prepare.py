@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from packetclip_sensor import pairs
-from packetclip_sensor.errors import SensorError
+from packetclip_sensor.errors import ConfigError, SensorError
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import CLASS_MISSION, Batch
 from packetclip_sensor.rejects import Rejects
@@ -45,11 +45,11 @@ def allowed(captures: Path, without: set[str]) -> list[tuple[Path, str, str]]:
     """(pcap, class, source) of every capture that may be trained on, from MANIFEST.csv.
 
     Raises:
-        SystemExit: there is no manifest; nothing is trained on by guess.
+        ConfigError: there is no manifest; nothing is trained on by guess.
     """
     manifest = captures / "MANIFEST.csv"
     if not manifest.is_file():
-        raise SystemExit(f"error: {manifest}: no such file; it must say which captures may be trained on (file, label, use)")
+        raise ConfigError(f"{manifest}: no such file; it must say which captures may be trained on (file, label, use)")
     found = []
     with manifest.open(newline="") as file:
         for row in csv.DictReader(file):
@@ -92,12 +92,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def named(pairs_of: list[str], option: str) -> list[tuple[str, Path]]:
-    """NAME=LOGS as (name, folder). Raises SystemExit."""
-    out = []
+    """NAME=LOGS as (name, folder). Raises ConfigError."""
+    out: list[tuple[str, Path]] = []
     for text in pairs_of:
         name, equals, folder = text.partition("=")
-        if not equals or not name or not Path(folder).is_dir():
-            raise SystemExit(f"error: {option} {text}: write NAME=LOGS with a folder of logs, for example unseen=lab-unseen/logs")
+        if not equals or not re.fullmatch(r"[\w.-]+", name) or not Path(folder).is_dir():
+            raise ConfigError(f"{option} {text}: write NAME=LOGS with a folder of logs, for example unseen=lab-unseen/logs")
+        if name in ("lab", *(known for known, _ in out)):
+            raise ConfigError(f"{option} {text}: the name {name} is taken; choose another one")
         out.append((name, Path(folder)))
     return out
 
@@ -106,7 +108,7 @@ def _lab(progress: Progress, name: str, logs: Path, out: Path, args: argparse.Na
     """Write one file of a lab's windows, labelled by each capture's labels.json."""
     folders = sorted({p.parent for p in logs.glob(f"*/{PACKET_LOG}*")})
     if not folders:
-        raise SystemExit(f"error: {logs}: no folder with {PACKET_LOG}; run `make lab` first")
+        raise ConfigError(f"{logs}: no folder with {PACKET_LOG}; run `make lab` first")
     out.mkdir(parents=True, exist_ok=True)
     task = progress.add_task(f"{out.name}/{name}", total=len(folders))
     units = ((f.name, records(f), pairs.Labels.load(f / "labels.json")) for f in folders)
@@ -125,7 +127,7 @@ def _prepare(args: argparse.Namespace) -> None:
     window = Window()
     also, test = named(args.also, "--also"), named(args.test, "--test")
     if test and not args.judged:
-        raise SystemExit("error: --test needs --judged, the folder for windows as the sensor cuts them")
+        raise ConfigError("--test needs --judged, the folder for windows as the sensor cuts them")
     with Progress() as progress:
         for name, logs in [("lab", args.lab), *also]:
             _lab(progress, name, logs, args.out, args, args.period)

@@ -16,7 +16,8 @@ torch = pytest.importorskip("torch", reason="torch is only installed for trainin
 
 from packetclip_sensor import pairs, tokens  # noqa: E402
 from packetclip_sensor.errors import ConfigError  # noqa: E402
-from packetclip_sensor.windows import RELATIONS, Window  # noqa: E402
+from packetclip_sensor.relations import RELATIONS  # noqa: E402
+from packetclip_sensor.windows import Window  # noqa: E402
 from training import experiment  # noqa: E402
 from training.data import load  # noqa: E402
 from training.evaluate import __main__ as command  # noqa: E402
@@ -84,7 +85,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / "evade.parquet", {"evade-padding-1": "SYN Flood", "evade-slow-1": "Port Scan", "evade-b00-video": "Benign"}
     )
     (root / "tiny.yaml").write_text(
-        "name: tiny\nbytes: {steps: 1, batch: 8}\ncontrast: {steps: 3, batch: 16, packets: 2}\nreason: {steps: 4, batch: 16}\n"
+        "name: tiny\nbytes: {steps: 1, batch: 8}\nwords: {steps: 1, batch: 8}\n"
+        "contrast: {steps: 3, batch: 16, packets: 2}\nreason: {steps: 4, batch: 16}\n"
         "run: {validate_steps: 2, validate_windows: 2}\n"
     )
     (root / "plan.yaml").write_text(

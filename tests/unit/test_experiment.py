@@ -19,8 +19,12 @@ def test_the_default_experiment_is_the_default_of_every_setting() -> None:
 
 def test_the_shipped_recipe_is_what_made_the_shipped_model() -> None:
     shipped = Experiment()
-    assert (shipped.bytes.steps, shipped.contrast.steps, shipped.reason.steps) == (200, 600, 2000)
-    assert (shipped.bytes.batch, shipped.contrast.batch, shipped.reason.batch) == (256, 256, 192)
+    stages = (shipped.bytes, shipped.words, shipped.contrast, shipped.reason)
+    assert [stage.steps for stage in stages] == [100, 500, 300, 500]
+    assert [stage.batch for stage in stages] == [256, 384, 256, 256]
+    assert (shipped.contrast.train_encoder, shipped.contrast.packet_weight) == (False, 0.3)
+    assert (shipped.model.byte_dropout, shipped.model.packet_dropout) == (0.5, 0.2)
+    assert shipped.augment == experiment.Augment(time=0.5, size=0.36, drop=0.05, noise=0.02)
     assert (shipped.model.width, shipped.model.layers, shipped.model.embedding, shipped.model.graph_width) == (64, 2, 64, 8)
     assert (shipped.contrast.learning_rate, shipped.reason.learning_rate) == (0.001, 0.002)
 
@@ -45,6 +49,7 @@ def test_shipped_experiments_are_valid_and_named_as_their_file(name: str) -> Non
 def test_etbert_is_the_papers_form() -> None:
     found = read(Path("etbert"))
     assert (found.model.encoder, found.contrast.train_encoder, found.contrast.loss) == ("etbert", False, "paper")
+    assert (found.contrast.whiten, found.model.byte_dropout, found.model.packet_dropout) == (True, 0.0, 0.0)
     assert (found.model.etbert.layers, found.model.etbert.width, found.model.etbert.heads) == (12, 768, 12)
 
 

@@ -12,8 +12,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is only installed for training")
 
 from packetclip_sensor.bundle import MANIFEST, Bundle  # noqa: E402
+from packetclip_sensor.relations import RELATIONS  # noqa: E402
 from packetclip_sensor.tokens import ROW_BYTES  # noqa: E402
-from packetclip_sensor.windows import RELATIONS  # noqa: E402
 from training import export, knowledge, quantise  # noqa: E402
 from training.data import Examples  # noqa: E402
 from training.model import TEXT_DIM, ModelConfig, PacketClip  # noqa: E402

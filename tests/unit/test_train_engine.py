@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import resource
@@ -15,63 +14,18 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is only installed for training")
 
-from torch.nn import functional as F  # noqa: E402
+from tiny import TINY, Words, tiny, windows  # noqa: E402
 
 from packetclip_sensor.errors import ConfigError  # noqa: E402
-from packetclip_sensor.tokens import MASK, PAD, ROW_BYTES  # noqa: E402
-from packetclip_sensor.windows import RELATIONS  # noqa: E402
 from training import checkpoints, knowledge, parallel, train  # noqa: E402
 from training.data import CLASSES, DataError, Examples  # noqa: E402
 from training.engine import Engine, TrainingError  # noqa: E402
-from training.experiment import Experiment, changed  # noqa: E402
 from training.fitting import Fitted, ZeroShot, check, fit  # noqa: E402
 from training.losses import suppressed  # noqa: E402
 from training.model import MissionGraph, ModelConfig, PlainMission, Whitening, shuffled  # noqa: E402
 from training.stages import ContrastStage, Sampler  # noqa: E402
 
-WINDOW = 6
-SETTINGS = """
-    model.width=8 model.layers=1 model.heads=2 model.patch=16 model.embedding=8 bytes.batch=8 contrast.batch=16 contrast.packets=3
-    reason.batch=16 bytes.steps=8 contrast.steps=8 reason.steps=8 data.minimum_windows=5 run.checkpoint_steps=4 run.log_steps=4
-    run.device=cpu run.validate_windows=3 run.validate_steps=4
-"""
-TINY = SETTINGS.split()
 TINY_ETBERT = [f"model.etbert.{size}" for size in ("layers=1", "width=16", "heads=2", "inner=16", "tokens=16", "positions=20")]
-
-
-class Words:
-    """Stands in for the text tower: features of a sentence from its hash, the same in every process."""
-
-    width = 12
-
-    def __call__(self, sentences: list[str]) -> torch.Tensor:
-        seeds = [int.from_bytes(hashlib.sha256(s.encode()).digest()[:4]) for s in sentences]
-        rows = np.array([np.random.default_rng(s).normal(size=self.width) for s in seeds], dtype=np.float32)
-        return F.normalize(torch.from_numpy(rows), dim=1)
-
-
-def windows(seed: int = 0, each: int = 12) -> Examples:
-    """Windows of three classes, two captures each; an attack's packets hold its own byte."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat([CLASSES.index(c) for c in ("Benign", "SYN Flood", "Port Scan")], each)
-    n = len(labels)
-    tokens = rng.integers(0, 256, (4 * n, ROW_BYTES)).astype(np.uint16)
-    tokens[:, 0], tokens[:, 100:], tokens[:, 12:20] = 0x45, PAD, MASK
-    rows = rng.integers(0, 4, (n, WINDOW)) + 4 * np.arange(n)[:, None]
-    tokens[rows, 40] = labels[:, None]
-    rows[::3, :2] = -1
-    relations = rng.normal(size=(n, WINDOW, len(RELATIONS))).astype(np.float32)
-    relations[:, :, 0] += labels[:, None]
-    captures = np.array([f"c{k}-{i % 2}" for i, k in enumerate(labels)], dtype=object)
-    facts = [json.dumps({"proto": "tcp", "packets": 10, "rate_pps": float(10 ** (i % 4))}) for i in range(n)]
-    tool, view = np.array([""] * n, object), np.array(["pair"] * n, object)
-    return Examples(
-        tokens, torch.from_numpy(rows), torch.from_numpy(relations), torch.from_numpy(labels), captures, tool, facts, view
-    )
-
-
-def tiny(*overrides: str) -> Experiment:
-    return changed(Experiment(), *TINY, *overrides)
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +64,8 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, stage: str, step: int, work: Path
 
 
 @pytest.mark.parametrize(
-    ("stage", "step", "left"), [("bytes", 6, "0-00000004"), ("contrast", 7, "1-00000004"), ("reason", 4, "2-00000004")]
+    ("stage", "step", "left"),
+    [("bytes", 6, "0-00000004"), ("words", 5, "1-00000004"), ("contrast", 7, "2-00000004"), ("reason", 4, "3-00000004")],
 )
 def test_a_run_that_was_killed_resumes_to_equal_weights(
     stage: str, step: int, left: str, whole: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -126,7 +81,7 @@ def test_a_run_that_was_killed_resumes_to_equal_weights(
 def test_training_is_the_same_with_and_without_watching(whole: Fitted, tmp_path: Path) -> None:
     unseen = fit(tiny("run.validate_steps=0", "run.log_steps=3"), windows(), Words(), work=tmp_path)
     assert equal(unseen, whole)
-    assert {e["stage"] for e in whole.history} == {"bytes", "contrast", "reason"}
+    assert {e["stage"] for e in whole.history} == {"bytes", "words", "contrast", "reason"}
     assert [e["step"] for e in whole.history if "zero_shot_top1" in e] == [4, 8, 4, 8]
     assert list((tmp_path / "tensorboard").glob("events*"))
 
@@ -148,7 +103,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert equal(done, whole)
     said = capsys.readouterr().err
-    assert "File too large; training goes on without it, checkpoint-1-00000004.pt is intact and can be resumed" in said
+    assert "File too large; training goes on without it, checkpoint-2-00000004.pt is intact and can be resumed" in said
     assert {p.name: p.read_bytes() for p in checkpoints.found(tmp_path)} == before
     assert not list(tmp_path.glob(".checkpoint*"))
     assert equal(fit(tiny(), windows(), Words(), work=tmp_path, validation=windows(1)), whole)
@@ -248,7 +203,7 @@ def with_other(examples: Examples, *, tokens: bool = False, relations: bool = Fa
 )
 def test_an_ablated_model_does_not_see_what_it_must_not(setting: str, unseen: dict, seen: dict) -> None:
     test = windows(1)
-    made = fit(tiny(setting, "bytes.steps=2", "contrast.steps=2", "reason.steps=2"), windows(), Words())
+    made = fit(tiny(setting, "bytes.steps=2", "words.steps=2", "contrast.steps=2", "reason.steps=2"), windows(), Words())
     for whole, other in zip(made.predict(test), made.predict(with_other(test, **unseen)), strict=True):
         assert torch.allclose(whole, other, atol=1e-6)
     assert not torch.allclose(made.predict(test)[0], made.predict(with_other(test, **seen))[0], atol=1e-6)
@@ -307,7 +262,7 @@ def test_a_frozen_etbert_is_read_once_and_its_features_are_kept(tmp_path: Path, 
 
 
 def test_an_etbert_can_be_tuned() -> None:
-    few = ("model.encoder=etbert", "reason.steps=2", *TINY_ETBERT)
+    few = ("model.encoder=etbert", "contrast.train_encoder=true", "reason.steps=2", *TINY_ETBERT)
     tuned, fresh = (
         fit(tiny(*few, "contrast.steps=3"), windows(), Words()),
         fit(tiny(*few, "contrast.steps=0"), windows(), Words()),

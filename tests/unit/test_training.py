@@ -137,7 +137,7 @@ def test_pairs_open_in_pandas_with_a_row_a_window(pairs: Path) -> None:
     frame = pandas.read_parquet(pairs)
     assert {"SYN Flood", "Port Scan", "Dictionary Attack", "Benign"} <= set(frame.label.dropna())
     assert frame.tokens.map(len).eq(30 * 128).all()
-    assert frame.relations.map(len).eq(30 * 28).all()
+    assert frame.relations.map(len).eq(30 * 40).all()
     assert frame.packets.between(4, 30).all()
     assert frame.text.str.len().min() > 20
     assert not frame.text.str.contains("flood|attack|scan", case=False).any()  # the text of facts must not tell the label
@@ -187,7 +187,7 @@ def test_a_short_training_run_makes_a_bundle_that_opens(pairs: Path, tmp_path: P
             return F.normalize(torch.tensor(np.array(rows), dtype=torch.float32), dim=1)
 
     monkeypatch.setattr(train, "TextTower", Words)
-    steps = ["--byte-steps", "2", "--contrast-steps", "3", "--reason-steps", "3"]
+    steps = ["--byte-steps", "2", "--set", "words.steps=2", "--contrast-steps", "3", "--reason-steps", "3"]
     assert train.main(["--pairs", str(pairs), "--out", str(tmp_path / "model"), *steps]) == 0
     bundle = Bundle.open(tmp_path / "model")
     manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
@@ -212,7 +212,7 @@ def test_training_without_pairs_says_what_to_do(tmp_path: Path, capsys: pytest.C
 
 def test_examples_know_their_mission() -> None:
     examples = Examples(
-        np.zeros((1, 128), np.uint16), torch.zeros(3, 30, dtype=torch.long), torch.zeros(3, 30, 28), torch.tensor([0, 5, 9]),
+        np.zeros((1, 128), np.uint16), torch.zeros(3, 30, dtype=torch.long), torch.zeros(3, 30, 40), torch.tensor([0, 5, 9]),
         np.array(["a", "b", "c"], object), np.array(["", "", ""], object), ["{}"] * 3,
         np.array(["pair", "source", "destination"], object),
     )  # fmt: skip
