@@ -66,6 +66,9 @@ def findings(config: Config) -> Iterator[Finding]:
     elif config.sink.ndjson is not None:
         file = config.sink.ndjson.path
         yield from _guarded("sink", partial(_writable, file.parent, f"alerts go to {file}"))
+    if config.zeek_feedback.path is not None:
+        file = config.zeek_feedback.path
+        yield from _guarded("feedback", partial(_writable, file.parent, f"verdicts for Zeek go to {file}"))
 
 
 def _guarded(part: str, look: Callable[[], Iterator[tuple[bool | None, str]]]) -> Iterator[Finding]:

@@ -45,6 +45,16 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """A data stream of Elasticsearch 9."""
 
 
+class ZeekFeedbackConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Verdicts for Zeek's notice framework, beside the sink."""
+
+    path: Path | None = None
+    """File for Zeek to read with packetclip/verdicts, for example /var/lib/packetclip/zeek/verdicts.tsv; null for none. Zeek's
+    user must be able to read it and to write beside it (docs/zeek_feedback.md)."""
+    max_bytes: Annotated[int, Meta(ge=65536)] = 8 << 20
+    """Size in bytes from which a new file is begun; the one before stays beside it as .1."""
+
+
 class PolicyConfig(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a verdict counts, and when an episode opens, is told again and closes."""
 
@@ -71,6 +81,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Name of this sensor in every alert (`observer.name`); part of the alerts' ids, so keep it stable."""
     sink: SinkConfig = SinkConfig(ndjson=NdjsonConfig())
     """Where alerts go: `ndjson` or `elasticsearch`."""
+    zeek_feedback: ZeekFeedbackConfig = ZeekFeedbackConfig()
+    """Back into Zeek: what opens or grows more severe becomes a notice there as well (notice.log, mail, the site's policy)."""
     policy: PolicyConfig = PolicyConfig()
     """When a verdict counts, and when an episode opens, is told again and closes."""
     rejects_path: Path | None = None
@@ -149,6 +161,9 @@ def resolve(config: Config, folder: Path) -> Config:
         }
         elasticsearch = replace(elasticsearch, namespace=config.namespace, dead_letter_path=str(dead_letters), **secrets)
     ndjson = config.sink.ndjson
+    feedback = config.zeek_feedback
+    if feedback.path is not None:
+        feedback = replace(feedback, path=folder / feedback.path)
     policy = config.policy
     if policy.calibration is not None:
         policy = replace(policy, calibration=folder / policy.calibration)
@@ -159,6 +174,7 @@ def resolve(config: Config, folder: Path) -> Config:
         state_dir=folder / config.state_dir,
         model=None if config.model is None else folder / config.model,
         rejects_path=None if config.rejects_path is None else folder / config.rejects_path,
+        zeek_feedback=feedback,
         sink=SinkConfig(ndjson=None if ndjson is None else NdjsonConfig(path=folder / ndjson.path), elasticsearch=elasticsearch),
     )
 
@@ -177,8 +193,11 @@ def with_calibration(config: Config) -> Config:
 
 
 def with_sink(config: Config, sink: SinkConfig, folder: Path) -> Config:
-    """The same configuration with another sink; the sink's relative paths start at `folder`."""
-    return resolve(replace(config, sink=sink), folder)
+    """The same configuration with another sink and no feedback; the sink's relative paths start at `folder`.
+
+    Who asks for alerts in another place looks at something; no mail of Zeek's should come of it.
+    """
+    return resolve(replace(config, sink=sink, zeek_feedback=ZeekFeedbackConfig()), folder)
 
 
 def first_settings() -> dict[str, Any]:

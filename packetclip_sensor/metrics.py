@@ -30,6 +30,8 @@ class Counters:
     alerts_written: int = 0
     alerts_duplicate: int = 0
     """Documents that were already there (409): a repeat after a restart."""
+    verdicts_fed: int = 0
+    """Lines written for Zeek to raise notices from."""
     es_retries: int = 0
     dead_letters: int = 0
 

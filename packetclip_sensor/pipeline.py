@@ -24,6 +24,7 @@ from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Alert, Batch, Safe
 from packetclip_sensor.rejects import Rejects
 from packetclip_sensor.sinks import elasticsearch, ndjson
+from packetclip_sensor.sinks import zeek as zeek_feedback
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.windows import windows
 
@@ -106,12 +107,17 @@ def alerts(
 
 
 def sink(safes: Iterable[Safe], config: Config, counters: Counters) -> Iterator[Safe]:
-    """Write alerts where the configuration says; each `Safe` comes back once it is acknowledged."""
+    """Write alerts where the configuration says; each `Safe` comes back once every place has acknowledged it."""
     sensor = SensorInfo(name=config.sensor_name, version=__version__, namespace=config.namespace)
     if config.sink.elasticsearch is not None:
-        return elasticsearch.write(safes, config.sink.elasticsearch, sensor, counters)
-    path = config.sink.ndjson.path if config.sink.ndjson else None
-    return ndjson.write(safes, path, sensor, counters)
+        acknowledged = elasticsearch.write(safes, config.sink.elasticsearch, sensor, counters)
+    else:
+        path = config.sink.ndjson.path if config.sink.ndjson else None
+        acknowledged = ndjson.write(safes, path, sensor, counters)
+    feedback = config.zeek_feedback
+    if feedback.path is None:
+        return acknowledged
+    return zeek_feedback.write(acknowledged, feedback.path, counters, max_bytes=feedback.max_bytes)
 
 
 def _watched(batches: Iterable[Batch], on_packets: Callable[[int], None] | None) -> Iterator[Batch]:
