@@ -280,6 +280,9 @@ function open_verdicts()
 # old file before it is taken from it.
 event PacketCLIP::check_size()
 	{
+	# Timers run out when Zeek ends.
+	if ( zeek_is_terminating() )
+		return;
 	local size = file_size(verdicts_path);
 	if ( size < last_size )
 		{
@@ -329,13 +332,8 @@ event Input::end_of_data(name: string, source: string)
 	begin_reading();
 	}
 
-event zeek_init()
+event PacketCLIP::begin()
 	{
-	if ( verdicts_path == ""
-	    || Supervisor::is_supervisor()
-	    || ( Cluster::is_enabled() && Cluster::local_node_type() != Cluster::MANAGER ) )
-		return;
-	started = reading_traces() ? double_to_time(0.0) : current_time();
 	if ( file_size(memory_path()) <= 0.0 )
 		begin_reading();
 	else
@@ -344,4 +342,15 @@ event zeek_init()
 		    $name="packetclip-raised", $fields=Raised,
 		    $ev=PacketCLIP::raised_line,
 		    $error_ev=PacketCLIP::raised_fault));
+	}
+
+event zeek_init()
+	{
+	if ( verdicts_path == ""
+	    || Supervisor::is_supervisor()
+	    || ( Cluster::is_enabled() && Cluster::local_node_type() != Cluster::MANAGER ) )
+		return;
+	started = reading_traces() ? double_to_time(0.0) : current_time();
+	# Later, since an error while Zeek initializes ends it, and a folder that we may not write is no reason for that.
+	schedule 1msec { PacketCLIP::begin() };
 	}

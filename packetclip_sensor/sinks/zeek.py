@@ -158,6 +158,8 @@ class _File:
         self.fd = -1
         self.size = 0
         """Bytes that we left in the file; fewer there means that someone cut it."""
+        self.torn = False
+        """Whether a full disk left half a line at the end."""
         self._patiently(self._open)
 
     def __enter__(self) -> _File:
@@ -190,25 +192,19 @@ class _File:
 
     def _put(self, one: bytes) -> None:
         """Append one line inside one page. What a full disk cut off stays behind as a void line."""
-        left = PAGE_BYTES - self.size % PAGE_BYTES
-        pad = b"\n" * left if len(one) > left else b""
 
         def attempt() -> None:
-            written = os.write(self.fd, pad + one)
+            data = b"\n" + one if self.torn else one
+            left = PAGE_BYTES - self.size % PAGE_BYTES
+            if len(data) > left:
+                data = b"\n" * left + one
+            written = os.write(self.fd, data)
             self.size += written
-            if written < len(pad) + len(one):
-                self._end_line()
+            self.torn = written < len(data)
+            if self.torn:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         self._patiently(attempt)
-
-    def _end_line(self) -> None:
-        """Start a new line behind a half one; where not even that fits, the next start mends it."""
-        try:
-            self.size += os.write(self.fd, b"\n")
-        except OSError as err:
-            if err.errno not in FULL:
-                raise
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +215,10 @@ class _File:
             self._begin_anew()
         else:
             self._take(fd)
-            self._repair()
+            if self.size:
+                self._repair()
+            else:
+                self._begin_anew()
         for path in (self.before, self.path):
             self._read_told(path)
 
@@ -231,7 +230,7 @@ class _File:
             os.close(fd)
             raise SinkError(f"{self.path}: another process writes it; stop that one or set another zeek_feedback.path") from err
         self._close()
-        self.fd, self.size = fd, os.fstat(fd).st_size
+        self.fd, self.size, self.torn = fd, os.fstat(fd).st_size, False
 
     def _close(self) -> None:
         if self.fd >= 0:
@@ -265,7 +264,8 @@ class _File:
         new = self.path.with_name(self.path.name + ".new")
         fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
-            os.write(fd, HEADER)
+            if os.write(fd, HEADER) < len(HEADER):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(fd)
             if self.path.exists():
                 self.path.replace(self.before)
@@ -274,7 +274,7 @@ class _File:
             os.close(fd)
             raise
         if self.fd >= 0:
-            _say_moved(self.fd)
+            _say_moved(self.fd, self.size)
         self._take(fd)
         log.debug("zeek_feedback_begun", path=str(self.path))
 
@@ -287,7 +287,7 @@ class _File:
         try:
             size = os.fstat(fd).st_size
             if not os.pread(fd, PAGE_BYTES, max(0, size - PAGE_BYTES)).endswith(_moved_line()):
-                _say_moved(fd)
+                _say_moved(fd, size)
         finally:
             os.close(fd)
 
@@ -328,12 +328,17 @@ def _moved_line() -> bytes:
     return ("\t".join(fields.get(column, "-") for column in COLUMNS) + "\n").encode()
 
 
-def _say_moved(fd: int) -> None:
-    """Behind a line's end, so that it is a line of its own whatever stood last. Best effort: Zeek also looks at the size."""
-    size = os.fstat(fd).st_size
+def _say_moved(fd: int, size: int) -> None:
+    """Behind a line's end, so that it is a line of its own whatever stood last. Best effort: Zeek also looks at the size.
+
+    Args:
+        size: bytes that the file once had. Zeek's reader waits there where someone cut the file, so it gets its length back.
+    """
     last = _moved_line()
-    gap = PAGE_BYTES - (size + 1) % PAGE_BYTES
     try:
+        size = max(size, os.fstat(fd).st_size)
+        os.ftruncate(fd, size)
+        gap = PAGE_BYTES - (size + 1) % PAGE_BYTES
         os.write(fd, b"\n" * (1 + (gap if len(last) > gap else 0)) + last)
         os.fsync(fd)
     except OSError as err:

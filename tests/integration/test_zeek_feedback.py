@@ -1,0 +1,153 @@
+"""Verdicts into a running Zeek: the file comes later, grows, is rotated, moved, cut and half-written, and each is raised once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from factories import alert, episode, safe
+
+from packetclip_sensor.metrics import Counters
+from packetclip_sensor.records import Safe
+from packetclip_sensor.resources import resource
+from packetclip_sensor.sinks import zeek
+
+ZEEK = shutil.which("zeek", path=os.pathsep.join([os.environ.get("PATH", ""), "/opt/zeek/bin"]))
+DATA = Path(__file__).parents[1] / "data"
+SETTINGS = [
+    "exit_only_after_terminate=T",
+    "PacketCLIP::verdicts_path=verdicts.tsv",
+    "PacketCLIP::verdicts_max_age=10000days",
+    "PacketCLIP::verdicts_check_interval=1sec",
+    "Log::default_rotation_interval=0secs",
+    "LogAscii::enable_leftover_log_rotation=F",
+    "Log::flush_interval=0.2secs",
+]
+pytestmark = [pytest.mark.zeek, pytest.mark.skipif(ZEEK is None, reason="no zeek on PATH or in /opt/zeek/bin")]
+
+
+class Running:
+    """A Zeek without traffic in a folder of its own; its notices as they come."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.errors = (folder / "stderr").open("w+")
+        script = 'event zeek_init() &priority=-10 { local f = open("ready"); close(f); }'
+        self.process = subprocess.Popen(
+            [str(ZEEK), str(resource("zeek_scripts") / "verdicts.zeek"), *SETTINGS, "-e", script],
+            cwd=folder,
+            stdout=self.errors,
+            stderr=self.errors,
+        )
+        self.until((folder / "ready").exists, 60)
+
+    def until(self, done: Callable[[], bool], limit_s: float = 20) -> None:
+        end = time.monotonic() + limit_s
+        while not done():
+            assert self.process.poll() is None, (self.folder / "stderr").read_text()
+            assert time.monotonic() < end, (self.told(), (self.folder / "stderr").read_text())
+            time.sleep(0.1)
+
+    def told(self) -> list[str]:
+        """The episode of each notice in notice.log, in order."""
+        try:
+            lines = (self.folder / "notice.log").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        names = next(line for line in lines if line.startswith("#fields")).split("\t")[1:]
+        return [line.split("\t")[names.index("packetclip_episode")] for line in lines if not line.startswith("#")]
+
+    def until_told(self, *episodes: str) -> None:
+        self.until(lambda: len(self.told()) >= len(episodes))
+        assert self.told() == list(episodes)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    zeek_process = Running(tmp_path)
+    yield zeek_process
+    zeek_process.process.terminate()
+    zeek_process.process.wait(30)
+    zeek_process.errors.close()
+
+
+def of(name: str) -> Safe:
+    return safe(alert(id=name, episode=episode(id=name)))
+
+
+def append(path: Path, *names: str, max_bytes: int = 1 << 20) -> None:
+    assert len(list(zeek.write(map(of, names), path, Counters(), max_bytes=max_bytes))) == len(names)
+
+
+def test_a_running_zeek_raises_each_verdict_once_whatever_happens_to_the_file(running: Running) -> None:
+    path = running.folder / "verdicts.tsv"
+    append(path, "a", "b")  # the file appears after Zeek's start
+    running.until_told("a", "b")
+    append(path, "c")  # it grows, by another run of the sensor
+    running.until_told("a", "b", "c")
+
+    append(path, "d", max_bytes=1)  # the sensor rotates it
+    append(path, "e")
+    running.until_told("a", "b", "c", "d", "e")
+    assert path.with_name("verdicts.tsv.1").exists()
+
+    sensor = zeek.write(map(of, ["f", "g", "h", "i"]), path, Counters(), max_bytes=1 << 20)
+    next(sensor)
+    path.rename(running.folder / "elsewhere")  # another hand moves it
+    next(sensor)
+    running.until_told(*"abcdefg")
+    path.unlink()  # removes it
+    next(sensor)
+    running.until_told(*"abcdefgh")
+    os.truncate(path, 0)  # cuts it, which Zeek's reader alone would never notice
+    next(sensor)
+    running.until_told(*"abcdefghi")
+    sensor.close()
+
+    with path.open("ab") as file:
+        file.write(zeek.line(alert(), "half", 73)[:-5])  # half a line, then nothing for two looks of Zeek's
+    time.sleep(2.5)
+    append(path, "j")
+    running.until_told(*"abcdefghij")
+    assert "half" not in (running.folder / "raised.tsv").read_text()
+
+
+def test_lines_that_come_page_by_page_reach_a_reading_zeek_whole(running: Running) -> None:
+    names = [f"e{n}" for n in range(3000)]  # some 300 pages, while Zeek reads
+    append(running.folder / "verdicts.tsv", *names[:1])
+    running.until_told("e0")
+    append(running.folder / "verdicts.tsv", *names[1:])
+    running.until(lambda: len(running.told()) >= 3000)
+    assert running.told() == names
+    assert "Not enough fields" not in (running.folder / "stderr").read_text()
+
+
+def test_replayed_attacks_become_notices_in_zeek(tmp_path: Path) -> None:
+    captures = {"demo-syn-hping": "DoS", "demo-port-pnscan": "Reconnaissance", "demo-dict-patator-ftp": "Brute_Force"}
+    config = tmp_path / "sensor.yaml"
+    config.write_text("sensor_name: test\nzeek_feedback: {path: verdicts.tsv}\nsink: {ndjson: {path: alerts.ndjson}}\n")
+    command = [sys.executable, "-m", "packetclip_sensor", "replay", *(str(DATA / name) for name in captures), "-c", str(config)]
+    for _ in range(2):  # the second run finds everything written
+        subprocess.run(command, check=True, capture_output=True)
+    running = Running(tmp_path)
+    try:
+        opened = [
+            line.split(b"\t")[1].decode() for line in (tmp_path / "verdicts.tsv").read_bytes().splitlines() if b"\topen\t" in line
+        ]
+        running.until(lambda: set(opened) <= set(running.told()))
+    finally:
+        running.process.terminate()
+        running.process.wait(30)
+    log = (tmp_path / "notice.log").read_text(encoding="utf-8")
+    assert {note for note in captures.values() if f"\tPacketCLIP::{note}\t" in log} == set(captures.values())
+    assert len(opened) == len(set(opened))
+    documents = (tmp_path / "alerts.ndjson").read_text(encoding="utf-8")
+    assert documents.count('"state":"open"') == len(opened)
+    for name in opened:
+        assert name in documents
