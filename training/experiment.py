@@ -152,7 +152,7 @@ class Words(Section):
 class Contrast(Section):
     """Contrastive stage: windows against texts, single packets against their words."""
 
-    steps: Steps = 300
+    steps: Steps = 600
     batch: Batch = 256
     learning_rate: Rate = 1e-3
     betas: Betas = (0.9, 0.98)
@@ -168,10 +168,12 @@ class Contrast(Section):
     whiten: Annotated[bool, Meta(description="frozen features are centred and decorrelated on the training rows")] = False
     without: Annotated[tuple[str, ...], Meta(description="classes whose windows and texts stay out of contrast")] = ()
     packets: Annotated[int, Meta(ge=1, le=1024, description="packets drawn where the encoder learns, the last one always")] = 6
-    class_weight: Annotated[Weight, Meta(description="weight of the same loss with all texts of a class as positives")] = 1.0
+    class_weight: Annotated[
+        Weight, Meta(description="weight of the loss with all texts of a class as positives, every other step bare sentences")
+    ] = 1.0
     packet_weight: Annotated[Weight, Meta(description="weight of the loss of single packets against their words")] = 0.3
     hidden: Annotated[Share, Meta(description="share of bytes masked by chance")] = 0.05
-    benign: Annotated[Share, Meta(description="share of benign windows in a batch")] = 0.4
+    benign: Annotated[Share, Meta(description="share of benign windows in a batch")] = 0.5
 
     def __post_init__(self) -> None:
         """`without` holds attack classes."""

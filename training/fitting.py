@@ -361,7 +361,30 @@ def gathered(model: PacketClip, experiment: Experiment, train: Examples, tower: 
         phrased(train.tokens[used.numpy()]) if hears(experiment) else (["nothing"], np.zeros(len(used), np.int64))
     )
     features, said = tower(sentences).to(device), tower([texts.packet_prompt(p) for p in phrases]).to(device)
-    return Material(model, experiment, train, looks, tokens, rows, features, text_of, said, torch.from_numpy(phrase_of), device)
+    bare, bare_of = without_facts(sentences, text_of, looks)
+    return Material(
+        model,
+        experiment,
+        train,
+        looks,
+        tokens,
+        rows,
+        features=features,
+        text_of=text_of,
+        bare=tower(bare).to(device),
+        bare_of=bare_of,
+        phrases=said,
+        phrase_of=torch.from_numpy(phrase_of),
+        device=device,
+    )
+
+
+def without_facts(sentences: list[str], text_of: Tensor, looks: npt.NDArray[np.object_]) -> tuple[list[str], Tensor]:
+    """The sentences of texts without the facts that follow them: the distinct ones, and the (S,) number of each text's."""
+    look_of = dict(zip(text_of.flatten().tolist(), np.repeat(looks, text_of.shape[1]), strict=True))
+    bare = [text.removesuffix(look_of.get(i, "")).strip() for i, text in enumerate(sentences)]
+    number = {text: i for i, text in enumerate(dict.fromkeys(bare))}
+    return list(number), torch.tensor([number[text] for text in bare])
 
 
 def phrased(rows: npt.NDArray[np.uint16]) -> tuple[list[str], npt.NDArray[np.int64]]:

@@ -95,11 +95,20 @@ class Material:
     """(S, T) frozen features of the distinct texts"""
     text_of: Tensor
     """(N, each) texts of each window"""
+    bare: Tensor
+    """(B, T) frozen features of the same texts' sentences without the window's facts: what prompts are like"""
+    bare_of: Tensor
+    """(S,) bare sentence of each text"""
     phrases: Tensor
     """(P, T) frozen features of what packets say"""
     phrase_of: Tensor
     """(U,) what each row says"""
     device: torch.device
+
+    def class_texts(self, step: int, texts: Tensor) -> Tensor | None:
+        """What stands for a window's class in a step: its whole text (None), or in every other step the bare sentence, as in
+        prompts. (b,) texts to (b, T) features."""
+        return self.bare[self.bare_of[texts]] if step % 2 else None
 
     @property
     def hears(self) -> bool:
@@ -251,12 +260,6 @@ def augmented(relations: Tensor, padding: Tensor, chosen: settings.Augment, gene
     return out * (~padding)[:, :, None]
 
 
-def both_levels(window: Tensor, text: Tensor, logit_scale: Tensor, text_id: Tensor, label: Tensor, class_weight: float) -> Tensor:
-    """The contrastive loss with equal texts as positives, and with all texts of a class: what is said, and what it amounts to."""
-    loss = contrastive_loss(window, text, logit_scale, text_id, label)
-    return loss + class_weight * contrastive_loss(window, text, logit_scale, label, label) if class_weight else loss
-
-
 class ContrastStage(Stage):
     """A window's embedding against its text, and its last packet against the words for what it says."""
 
@@ -294,12 +297,18 @@ class ContrastStage(Stage):
         padding = (numbers < 0).to(self.device)
         embedding = self._embed(numbers, seen)
         # A frozen encoder's packets stand where their words put them; windows' classes would pull them to where they come from.
-        seen = embedding if self.table is None else embedding.detach()
+        taught = self.table is not None and m.experiment.model.encoder == "patch"
+        seen = embedding.detach() if taught else embedding
         sensor = self.model.sensor(seen * heard, relations)
-        text = gather(self.model.encode_text(m.features[part(texts)]))
+        texts_here = part(texts)
+        text = gather(self.model.encode_text(m.features[texts_here]))
         texts, label = together(texts).to(self.device), together(m.train.label[batch]).to(self.device)
         window = gather(self.model.pooled(sensor, padding))
         loss = self._one(window, text, texts, label)
+        if chosen.class_weight and chosen.loss != "paper":
+            said_of = m.class_texts(self.step, texts_here)
+            sentence = text if said_of is None else gather(self.model.encode_text(said_of))
+            loss = loss + chosen.class_weight * contrastive_loss(window, sentence, self.model.logit_scale, label, label)
         if chosen.packet_weight and m.hears:
             loss = loss + chosen.packet_weight * said_loss(self.model, embedding[:, -1], m.phrases, said.to(self.device))
         return loss
@@ -321,7 +330,7 @@ class ContrastStage(Stage):
     def _one(self, embedding: Tensor, text: Tensor, texts: Tensor, label: Tensor) -> Tensor:
         if self.chosen.loss == "paper":
             return paper_contrastive_loss(embedding, text, self.model.logit_scale)
-        return both_levels(embedding, text, self.model.logit_scale, texts, label, self.chosen.class_weight)
+        return contrastive_loss(embedding, text, self.model.logit_scale, texts, label)
 
 
 class ReasonStage(Stage):
@@ -369,10 +378,16 @@ class ReasonStage(Stage):
         if beside:
             kept = together(self.contrasted[batch]).to(self.device)
             window = gather(self.model.window_embedding(sensor, padding))
-            text = gather(self.model.encode_text(m.features[part(texts)]))
+            texts_here = part(texts)
+            text = gather(self.model.encode_text(m.features[texts_here]))
             texts, label = together(texts).to(self.device), together(m.train.label[batch]).to(self.device)
-            weight = m.experiment.contrast.class_weight
-            loss = loss + chosen.contrast * both_levels(
-                window[kept], text[kept], self.model.logit_scale, texts[kept], label[kept], weight
-            )
+            scale, weight = self.model.logit_scale, m.experiment.contrast.class_weight
+            beside_loss = contrastive_loss(window[kept], text[kept], scale, texts[kept], label[kept])
+            if weight:
+                said_of = m.class_texts(self.step // chosen.contrast_every, texts_here)
+                sentence = text if said_of is None else gather(self.model.encode_text(said_of))
+                beside_loss = beside_loss + weight * contrastive_loss(
+                    window[kept], sentence[kept], scale, label[kept], label[kept]
+                )
+            loss = loss + chosen.contrast * beside_loss
         return loss
