@@ -214,7 +214,10 @@ function raise_notice(v: Verdict)
 	    $sub=v$sub, $identifier=v$identifier,
 	    $suppress_for=verdicts_suppress_for,
 	    $packetclip_probability=v$probability,
-	    $packetclip_severity=v$severity, $packetclip_episode=v$episode);
+	    $packetclip_severity=v$severity, $packetclip_episode=v$episode,
+	    $email_body_sections=vector(fmt(
+	    "PacketCLIP: probability %.2f, severity %d, episode %s",
+	    v$probability, v$severity, v$episode)));
 	if ( v?$packets )
 		n$n = v$packets;
 	if ( v?$src )
@@ -233,12 +236,11 @@ global open_verdicts: function();
 event PacketCLIP::verdict_line(description: Input::EventDescription,
     change: Input::Event, v: Verdict)
 	{
-	# Lines of a file that we have left may still be under way; what they say stands in `raised` or will be read again.
-	if ( description$name != fmt("packetclip-verdicts-%d", readers) )
-		return;
 	if ( v$state == "moved" && v$end == "." )
 		{
-		open_verdicts();
+		# Lines of a file that we have left may still be under way.
+		if ( description$name == fmt("packetclip-verdicts-%d", readers) )
+			open_verdicts();
 		return;
 		}
 	local why = fault(v);

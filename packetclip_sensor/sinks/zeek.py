@@ -215,10 +215,10 @@ class _File:
             self._begin_anew()
         else:
             self._take(fd)
-            if self.size:
-                self._repair()
-            else:
+            if not self.size or _is_left(fd):
                 self._begin_anew()
+            else:
+                self._repair()
         for path in (self.before, self.path):
             self._read_told(path)
 
@@ -285,9 +285,8 @@ class _File:
         except FileNotFoundError:
             return
         try:
-            size = os.fstat(fd).st_size
-            if not os.pread(fd, PAGE_BYTES, max(0, size - PAGE_BYTES)).endswith(_moved_line()):
-                _say_moved(fd, size)
+            if not _is_left(fd):
+                _say_moved(fd, 0)
         finally:
             os.close(fd)
 
@@ -326,6 +325,12 @@ class _File:
 def _moved_line() -> bytes:
     fields = {"ts": "0", "state": "moved", "end": END}
     return ("\t".join(fields.get(column, "-") for column in COLUMNS) + "\n").encode()
+
+
+def _is_left(fd: int) -> bool:
+    """Whether the file has had its last word."""
+    last = _moved_line()
+    return os.pread(fd, len(last), max(0, os.fstat(fd).st_size - len(last))) == last
 
 
 def _say_moved(fd: int, size: int) -> None:

@@ -185,6 +185,15 @@ def test_what_a_crash_left_is_mended_at_the_next_start(tmp_path: Path) -> None:
     assert [row["state"] for row in rows(before)] == ["open", "moved"]
 
 
+def test_an_empty_file_and_one_that_was_left_get_a_successor(tmp_path: Path) -> None:
+    path, before = tmp_path / "verdicts.tsv", tmp_path / "verdicts.tsv.1"
+    path.touch()
+    run(path, of("a"), max_bytes=1)
+    before.replace(path)  # someone put the old one back
+    assert told(run(path, of("a"), of("b"))) == {"verdicts_fed": 1}
+    assert identifiers(path) == ["b"]
+
+
 def test_a_full_disk_holds_the_safe_and_the_line_is_written_whole_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "verdicts.tsv"
     real, room, waits = os.write, [10, 0, 0, 1 << 20], []
@@ -249,7 +258,7 @@ def test_the_main_sink_comes_first_and_the_feedback_is_off_by_default(tmp_path: 
 
 def test_check_says_where_verdicts_go_or_why_they_cannot(tmp_path: Path) -> None:
     def feedback(where: str) -> list[tuple[bool | None, str]]:
-        settings = config.parse(f"zeek_feedback: {{path: {where}}}\n", "c", tmp_path)
+        settings = config.parse(f"model: nowhere\nzeek_feedback: {{path: {where}}}\n", "c", tmp_path)
         return [(finding.ok, finding.words) for finding in check.findings(settings) if finding.part == "feedback"]
 
     assert feedback("v.tsv") == [(True, f"verdicts for Zeek go to {tmp_path}/v.tsv")]

@@ -1,6 +1,6 @@
 # @TEST-DOC: Verdicts become notices once each: three missions, an episode that grew more severe, hostile text inert, columns unset.
 # @TEST-DOC: Bad lines, old lines and lines that a hook refuses do not; bad ones are reported, and policy hooks see the new fields.
-# @TEST-EXEC: zeek $PACKAGE/verdicts.zeek %INPUT PacketCLIP::verdicts_path=$VERDICTS/mixed.tsv > out 2> err
+# @TEST-EXEC: zeek -D $PACKAGE/verdicts.zeek %INPUT PacketCLIP::verdicts_path=$VERDICTS/mixed.tsv > out 2> err
 # @TEST-EXEC: zeek-cut ts note msg sub src dst p proto n uid suppress_for actions packetclip_probability packetclip_severity packetclip_episode < notice.log > notices
 # @TEST-EXEC: zeek-cut level message < reporter.log | sed 's|/[^ ]*/||g' | grep PacketCLIP: > reports
 # @TEST-EXEC: grep -q 'Not enough fields in line' reporter.log && grep -q 'Bad address: 10.0.0.256' reporter.log
@@ -9,11 +9,17 @@
 # @TEST-EXEC: btest-diff notices
 # @TEST-EXEC: btest-diff reports
 # @TEST-EXEC: btest-diff raised
+# @TEST-EXEC: grep -v User-Agent mail > sent
+# @TEST-EXEC: btest-diff sent
 
 redef exit_only_after_terminate = T;
 redef PacketCLIP::raised_path = "my_raised.tsv";
 redef PacketCLIP::verdicts_max_age = 10000days;
 redef PacketCLIP::verdicts_suppress_for = 2hrs;
+# A program of ours, which appends what it is given to the file "mail".
+redef Notice::sendmail = "mail-to-file";
+redef Notice::mail_dest = "soc@example.org";
+redef Notice::emailed_types += {PacketCLIP::Brute_Force};
 
 hook PacketCLIP::verdict(v: PacketCLIP::Verdict)
 	{
@@ -38,8 +44,13 @@ hook Notice::policy(n: Notice::Info) &priority=-10
 
 event Notice::log_notice(n: Notice::Info)
 	{
-	if ( n?$packetclip_episode && n$packetclip_episode == "last" )
-		terminate();
+	if ( ! n?$packetclip_episode || n$packetclip_episode != "last" )
+		return;
+	local again = Notice::Info($note=PacketCLIP::Brute_Force, $identifier="e3");
+	local other = Notice::Info($note=PacketCLIP::Brute_Force, $identifier="e4");
+	print "suppressed", Notice::is_being_suppressed(again),
+	    Notice::is_being_suppressed(other);
+	terminate();
 	}
 
 event zeek_done()

@@ -1,5 +1,5 @@
 # @TEST-DOC: A restart of Zeek reads the file again and raises nothing twice: it remembers (2). Where it cannot remember, it raises
-# @TEST-DOC: nothing from before its start (3). Nothing at all happens on a node that is no manager, or without a file's name (4).
+# @TEST-DOC: nothing from before its start (3). Without a file's name nothing happens (4), and what is too old is forgotten (5).
 # @TEST-EXEC: cp $VERDICTS/mixed.tsv verdicts.tsv
 # @TEST-EXEC: zeek $PACKAGE/verdicts.zeek %INPUT > /dev/null 2> 1.err && zeek-cut packetclip_episode < notice.log | sort > 1 && rm notice.log
 # @TEST-EXEC: printf '1760000003.000000\tnew\topen\tDoS\t73\t0.99\t60\t-\t-\t-\t-\tnew\tA new one\tReason.\t.\n' >> verdicts.tsv
@@ -8,7 +8,9 @@
 # @TEST-EXEC: test ! -e notice.log && grep -c "cannot be written, so verdicts from before" 3.err > 3
 # @TEST-EXEC: zeek $PACKAGE/verdicts.zeek %INPUT PacketCLIP::verdicts_path= > 4.out 2> 4.err
 # @TEST-EXEC: test ! -e notice.log && ! grep -q PacketCLIP 4.err && grep -c termination 4.err > 4
-# @TEST-EXEC: head 1 2 3 4 > out
+# @TEST-EXEC: zeek $PACKAGE/verdicts.zeek %INPUT PacketCLIP::verdicts_max_age=1sec > 5.out 2> 5.err
+# @TEST-EXEC: test ! -e notice.log && cat raised.tsv > 5
+# @TEST-EXEC: head 1 2 3 4 5 > out
 # @TEST-EXEC: btest-diff out
 
 redef exit_only_after_terminate = T;
