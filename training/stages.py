@@ -105,11 +105,6 @@ class Material:
     """(U,) what each row says"""
     device: torch.device
 
-    def class_texts(self, step: int, texts: Tensor) -> Tensor | None:
-        """What stands for a window's class in a step: its whole text (None), or in every other step the bare sentence, as in
-        prompts. (b,) texts to (b, T) features."""
-        return self.bare[self.bare_of[texts]] if step % 2 else None
-
     @property
     def hears(self) -> bool:
         """Whether bytes reach the model at all."""
@@ -260,6 +255,21 @@ def augmented(relations: Tensor, padding: Tensor, chosen: settings.Augment, gene
     return out * (~padding)[:, :, None]
 
 
+def class_sentences(m: Material, step: int, texts_here: Tensor, text: Tensor) -> Tensor:
+    """What stands for windows' classes in a step: their whole texts, (B, D) as given, or in every other step the bare sentences,
+    as in prompts. `texts_here` are the numbers of this process's texts."""
+    return gather(m.model.encode_text(m.bare[m.bare_of[texts_here]])) if step % 2 else text
+
+
+def both_levels(
+    window: Tensor, text: Tensor, sentence: Tensor, logit_scale: Tensor, text_id: Tensor, label: Tensor, class_weight: float
+) -> Tensor:
+    """The contrastive loss with equal texts as positives, and with all sentences of a class: what is said, and what it amounts
+    to."""
+    loss = contrastive_loss(window, text, logit_scale, text_id, label)
+    return loss + class_weight * contrastive_loss(window, sentence, logit_scale, label, label) if class_weight else loss
+
+
 class ContrastStage(Stage):
     """A window's embedding against its text, and its last packet against the words for what it says."""
 
@@ -304,11 +314,11 @@ class ContrastStage(Stage):
         text = gather(self.model.encode_text(m.features[texts_here]))
         texts, label = together(texts).to(self.device), together(m.train.label[batch]).to(self.device)
         window = gather(self.model.pooled(sensor, padding))
-        loss = self._one(window, text, texts, label)
-        if chosen.class_weight and chosen.loss != "paper":
-            said_of = m.class_texts(self.step, texts_here)
-            sentence = text if said_of is None else gather(self.model.encode_text(said_of))
-            loss = loss + chosen.class_weight * contrastive_loss(window, sentence, self.model.logit_scale, label, label)
+        if chosen.loss == "paper":
+            loss = paper_contrastive_loss(window, text, self.model.logit_scale)
+        else:
+            sentence = class_sentences(m, self.step, texts_here, text)
+            loss = both_levels(window, text, sentence, self.model.logit_scale, texts, label, chosen.class_weight)
         if chosen.packet_weight and m.hears:
             loss = loss + chosen.packet_weight * said_loss(self.model, embedding[:, -1], m.phrases, said.to(self.device))
         return loss
@@ -326,11 +336,6 @@ class ContrastStage(Stage):
             found = self.model.project(self.table[rows].to(self.device))
         embedding[(numbers >= 0).to(self.device)] = found[number.to(self.device)]
         return embedding
-
-    def _one(self, embedding: Tensor, text: Tensor, texts: Tensor, label: Tensor) -> Tensor:
-        if self.chosen.loss == "paper":
-            return paper_contrastive_loss(embedding, text, self.model.logit_scale)
-        return contrastive_loss(embedding, text, self.model.logit_scale, texts, label)
 
 
 class ReasonStage(Stage):
@@ -381,13 +386,10 @@ class ReasonStage(Stage):
             texts_here = part(texts)
             text = gather(self.model.encode_text(m.features[texts_here]))
             texts, label = together(texts).to(self.device), together(m.train.label[batch]).to(self.device)
-            scale, weight = self.model.logit_scale, m.experiment.contrast.class_weight
-            beside_loss = contrastive_loss(window[kept], text[kept], scale, texts[kept], label[kept])
-            if weight:
-                said_of = m.class_texts(self.step // chosen.contrast_every, texts_here)
-                sentence = text if said_of is None else gather(self.model.encode_text(said_of))
-                beside_loss = beside_loss + weight * contrastive_loss(
-                    window[kept], sentence[kept], scale, label[kept], label[kept]
-                )
+            sentence = class_sentences(m, self.step // chosen.contrast_every, texts_here, text)
+            weight = m.experiment.contrast.class_weight
+            beside_loss = both_levels(
+                window[kept], text[kept], sentence[kept], self.model.logit_scale, texts[kept], label[kept], weight
+            )
             loss = loss + chosen.contrast * beside_loss
         return loss
