@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def export(
         "row_bytes": ROW_BYTES,
         "relations": list(RELATIONS),
         "views": list(VIEWS),
-        "window": {"packets": model.config.window, "seconds": Window().seconds, "min_packets": Window().min_packets},
+        "window": asdict(Window(packets=model.config.window)),
         "classes": CLASSES,
         "missions": list(MISSIONS),
         "temperature": temperature,
