@@ -29,7 +29,8 @@ from packetclip_sensor.errors import SinkError
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Safe
 from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect
-from packetclip_sensor.sinks.templates import ensure_templates, reason, stream_name
+from packetclip_sensor.sinks.steps import reason
+from packetclip_sensor.sinks.templates import ensure_templates, stream_name
 
 __all__ = ["ElasticsearchConfig", "connect", "ensure_templates", "resend", "write"]
 
