@@ -1,4 +1,4 @@
-"""Opens and checks the model bundle: six files, each known by its hash, and nothing that could run code.
+"""Opens and checks the model bundle: a few files, each known by its hash, and nothing that could run code.
 
 `manifest.json` names the version, the SHA-256 of every other file, token and window settings, classes, thresholds, what it was
 trained on and how it measured. A wrong hash, a missing file or an unknown format version is refused before a packet is read.
@@ -25,6 +25,8 @@ from packetclip_sensor.windows import VIEWS, Window
 
 FORMAT = 1
 FILES = ("encoder.onnx", "reasoner.onnx", "explainer.onnx", "graphs.json", "texts.npz")
+OPTIONAL = ("text_tower.npz",)
+"""Files that only `packetclip hunt` reads (see `tower.py`)."""
 MANIFEST = "manifest.json"
 REMEDY = "install the wheel again, or point `model:` at a folder made by `make model`"
 
@@ -132,7 +134,18 @@ def fingerprint(path: Path) -> str:
 
 def sealed(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
     """The content of a manifest with the hashes of the files that lie in `path` now."""
-    return manifest | {"sha256": {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in FILES}}
+    names = [*FILES, *(name for name in OPTIONAL if (path / name).exists())]
+    return manifest | {"sha256": {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in names}}
+
+
+def optional(path: Path, name: str) -> bytes | None:
+    """A checked file of OPTIONAL; None where the bundle has none.
+
+    Raises:
+        ModelBundleError: the manifest names it and it is missing or altered.
+    """
+    manifest = _manifest(path)
+    return _checked(path, name, manifest) if name in manifest.sha256 else None
 
 
 def _manifest(path: Path) -> Manifest:

@@ -164,6 +164,7 @@ class TextTower:
         """
         from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415  (two seconds that only training needs)
 
+        self._is_default = path is None
         folder = path or _minilm()
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
@@ -182,6 +183,12 @@ class TextTower:
                 self._cache.parent.mkdir(parents=True, exist_ok=True)
                 np.savez(self._cache, sentences=np.array(list(self._known)), features=np.stack(list(self._known.values())))
         return torch.from_numpy(np.stack([self._known[s] for s in sentences]))
+
+    def wordpieces(self) -> list[str] | None:
+        """The vocabulary in the order of its numbers; None of an encoder that the sensor's own tower cannot run."""
+        if not self._is_default:
+            return None
+        return sorted(self._tokenizer.vocab, key=self._tokenizer.vocab.__getitem__)
 
     @torch.no_grad()
     def _features(self, sentences: Sequence[str], batch: int = 128) -> Tensor:

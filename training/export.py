@@ -14,12 +14,12 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from packetclip_sensor.bundle import FILES, FORMAT, MANIFEST, sealed
+from packetclip_sensor.bundle import FILES, FORMAT, MANIFEST, OPTIONAL, sealed
 from packetclip_sensor.records import MISSIONS
 from packetclip_sensor.relations import RELATIONS
 from packetclip_sensor.tokens import ROW_BYTES
 from packetclip_sensor.windows import VIEWS, Window
-from training import quantise, texts
+from training import quantise, text_tower, texts
 from training.data import CLASSES, GROUPS, Examples, TextTower
 from training.knowledge import Graph
 from training.model import FoldedGraph, PacketClip
@@ -143,6 +143,7 @@ def export(
 
     _write_graphs(model, graphs, out / "graphs.json")
     _write_texts(model, tower, out / "texts.npz")
+    text_tower.write(model.text_head.weight.detach().T.cpu().numpy(), tower, out)
     ceilings = _ceilings(out, examples, temperature, thresholds)
     exchanged = quantise.shrink(out, train or examples, examples) if int8 else {}
     manifest = {
@@ -167,7 +168,7 @@ def export(
         "data": data,
     }
     (out / MANIFEST).write_text(json.dumps(sealed(manifest, out), indent=1) + "\n")
-    size = sum((out / name).stat().st_size for name in (*FILES, MANIFEST))
+    size = sum((out / name).stat().st_size for name in (*FILES, *OPTIONAL, MANIFEST) if (out / name).exists())
     print(f"bundle {out}: {size / 1e6:.2f} MB, version {version}")
     return max(differences)
 
