@@ -252,9 +252,10 @@ def _explanation(alert: Alert) -> dict[str, Any]:
             "peak": episode.peak,
         },
         # Lens cannot read nested fields: the names of the concepts that spoke for the mission stand flat as well.
-        "concept_names": [concept.name for concept in alert.concepts if concept.weight > 0],
-        "concepts": [{"name": c.name, "weight": c.weight, "level": c.level} for c in alert.concepts],
-        "paths": [{"nodes": list(path.nodes), "share": path.share} for path in alert.paths],
+        "concept_names": list(dict.fromkeys(concept.name for concept in alert.concepts if concept.weight > 0)),
+        "concepts": [{"name": c.name, "weight": c.weight, "level": c.level, "graph": c.graph or None} for c in alert.concepts],
+        "graphs": {key(name): weight for name, weight in alert.graphs.items()},
+        "paths": [{"nodes": list(path.nodes), "share": path.share, "graph": path.graph or None} for path in alert.paths],
         "evidence": [_evidence(evidence) for evidence in alert.evidence],
         "texts": [{"text": text, "cosine": cosine} for text, cosine in alert.nearest_texts],
         "facts": dict(alert.facts),

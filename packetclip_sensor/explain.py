@@ -1,9 +1,10 @@
 """Events to alerts with their reasons: weights measured by leaving things out, shares exact, sentences made only from fields.
 
-A concept's weight is what the mission's probability loses when that concept sends no message; a packet's weight, what it loses
-when the window is judged without that packet. All of an alert's occlusions run as one batch. A path's share is the part of the
-message arriving at the mission's embedding node that came along it: messages are sums before the activation, so shares are exact
-and sum to 1.
+A weight is what the log-odds of the verdict's mission lose when a concept or a packet is taken away (`occlusion.py`). Concepts of
+all graphs are weighed, not only the mission's own: the temporal model reads the three embedding nodes together, and a verdict may
+rest on another mission's graph more than on its own (docs/explanations.md has the figures). A path's share is the part of the
+message arriving at a graph's embedding node that came along it: messages are sums before the activation, so shares are exact and
+sum to 1 over all paths of the graph.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from packetclip_sensor import attack, describe
 from packetclip_sensor.bundle import Bundle, Graph
 from packetclip_sensor.episodes import Event, Told, identifier
-from packetclip_sensor.judge import calibrated
+from packetclip_sensor.occlusion import Occlusion
 from packetclip_sensor.records import (
     CLASS_MISSION,
     MISSIONS,
@@ -33,6 +34,7 @@ from packetclip_sensor.records import (
 )
 
 TOP_CONCEPTS = 8
+TOP_AGAINST = 2
 TOP_PATHS = 5
 TOP_PACKETS = 5
 TOP_TEXTS = 3
@@ -82,6 +84,7 @@ def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
         evidence=why.evidence,
         nearest_texts=why.nearest_texts,
         facts=why.facts,
+        graphs=why.graphs,
         flow=episode.flow,
         flow_text=describe.flow_text(episode.flow) if episode.flow else None,
         technique=attack.technique_of(episode.mission, why.klass),
@@ -90,57 +93,51 @@ def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
 
 
 def explanation(verdict: Verdict, bundle: Bundle) -> Explanation:
-    """Explain one verdict. Costs one reasoner batch of about 80 windows."""
-    a = len(verdict.embeddings)
-    real = len(verdict.packets)
-    padding = np.arange(a) < a - real
-    mission = MISSIONS.index(verdict.mission)
+    """Explain one verdict. Costs about 170 judgements: every concept and every packet taken away once."""
+    removal = Occlusion(verdict, bundle)
     concepts = bundle.concepts
-    own = [i for i, (m, _, _) in enumerate(concepts) if m == mission]
+    own_graph = MISSIONS.index(verdict.mission)
+    graphs = [[i for i, (g, _, _) in enumerate(concepts) if g == graph] for graph in range(len(MISSIONS))]
+    odds = removal.concepts([(), *([i] for i in range(len(concepts))), *graphs])
+    lost = odds[0] - odds[1:]
+    weight, of_graph = lost[: len(concepts)], lost[len(concepts) :]
+    # A window of one packet has nothing to be without.
+    without = removal.leave_out([[i] for i in range(removal.packets)]) if removal.packets > 1 else odds[:1]
+    packet_weight = odds[0] - without
 
-    keep = np.ones((1 + len(own) + real, len(concepts)), np.float32)
-    keep[np.arange(len(own)) + 1, own] = 0.0
-    order = np.tile(np.arange(a), (len(keep), 1))
-    pads = np.tile(padding, (len(keep), 1))
-    for i in range(real):  # the window without packet i: what stood before it moves up by one
-        gone, row = a - real + i, 1 + len(own) + i
-        order[row] = np.r_[gone, np.delete(np.arange(a), gone)]
-        pads[row] = np.arange(a) < a - real + 1
-    x, rel = verdict.embeddings[order], verdict.relations[order]
-    x[pads] = 0.0
-    rel[pads] = 0.0
-    logits = bundle.explainer.run(["logits"], {"embedding": x, "relations": rel, "padding": pads, "keep": keep})[0]
-    p = calibrated(bundle, logits)[:, 1 + mission]
-    weight = p[0] - p
-
-    embedding, states, arrived = bundle.explainer.run(
-        ["window_embedding", "states", "arrived"],
-        {"embedding": x[:1], "relations": rel[:1], "padding": pads[:1], "keep": keep[:1]},
-    )
+    embedding, states, arrived = removal.inside()
     facts = describe.facts(verdict.packets, verdict.view)
-    classes = _classes(bundle, embedding[0])
+    classes = _classes(bundle, embedding)
     klass = max((c for c in classes if CLASS_MISSION[c] == verdict.mission), key=classes.__getitem__)
-    by_weight = np.argsort(-weight[1 : 1 + len(own)], kind="stable")[:TOP_CONCEPTS]
-    by_packet = np.argsort(-weight[1 + len(own) :], kind="stable")[:TOP_PACKETS]
+    by_packet = np.argsort(-packet_weight, kind="stable")[:TOP_PACKETS]
+    shown = dict.fromkeys((own_graph, int(np.argmax(of_graph))))
     return Explanation(
         klass=klass,
         probability=verdict.probability,
         missions=verdict.missions,
         classes=classes,
         reason=describe.sentence(facts, verdict.sources, verdict.destinations),
-        concepts=tuple(Concept(concepts[own[i]][2], round(float(weight[1 + i]), 6), concepts[own[i]][1]) for i in by_weight),
-        paths=paths(bundle, mission, states[0, a - real :], arrived[0, a - real :]),
+        concepts=tuple(
+            Concept(concepts[i][2], round(float(weight[i]), 4), concepts[i][1], MISSIONS[concepts[i][0]])
+            for i in _telling(weight)
+        ),
+        paths=tuple(path for graph in shown for path in paths(bundle, graph, states, arrived)),
         evidence=tuple(
             Evidence(
-                verdict.packets[i],
-                round(float(weight[1 + len(own) + i]), 6),
-                describe.packet_reason(verdict.packets[i], verdict.packets),
+                verdict.packets[i], round(float(packet_weight[i]), 4), describe.packet_reason(verdict.packets[i], verdict.packets)
             )
             for i in by_packet
         ),
-        nearest_texts=_texts(bundle, embedding[0]),
+        nearest_texts=_texts(bundle, embedding),
         facts=facts,
+        graphs={mission: round(float(w), 4) for mission, w in zip(MISSIONS, of_graph, strict=True)},
     )
+
+
+def _telling(weight: npt.NDArray[np.float64]) -> list[int]:
+    """The concepts that weigh most, heaviest first, and behind them those that speak most against, the strongest last."""
+    order = [int(i) for i in np.argsort(-weight, kind="stable")]
+    return order[:TOP_CONCEPTS] + [i for i in order[-TOP_AGAINST:] if weight[i] < 0]
 
 
 def _classes(bundle: Bundle, embedding: FloatArray) -> dict[str, float]:
@@ -156,7 +153,7 @@ def _texts(bundle: Bundle, embedding: FloatArray) -> tuple[tuple[str, float], ..
 
 
 def paths(bundle: Bundle, mission: int, states: FloatArray, arrived: FloatArray) -> tuple[Path, ...]:
-    """The paths that carry most of the message to the mission's embedding node.
+    """The paths that carry most of the message to the embedding node of one mission's graph.
 
     Args:
         states: (P, C, H) h that each concept sends, of the window's real packets. arrived: (P, leaves, H) of all missions.
@@ -173,7 +170,7 @@ def paths(bundle: Bundle, mission: int, states: FloatArray, arrived: FloatArray)
     for leaf, share in zip(graph.leaves, to_end, strict=True):
         found += _upward(graph, sent, own, (leaf, "embedding"), float(share))
     found.sort(key=lambda path: -path.share)
-    return tuple(Path(("sensor", *path.nodes), round(path.share, 6)) for path in found[:TOP_PATHS])
+    return tuple(Path(("sensor", *path.nodes), round(path.share, 6), graph.mission) for path in found[:TOP_PATHS])
 
 
 def _shares(parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -167,24 +167,30 @@ class Verdict:
 
 
 class Concept(msgspec.Struct, frozen=True):
-    """A concept of the mission's graph and what its removal takes from the mission's probability (occlusion)."""
+    """A concept and what its silence takes from the verdict (occlusion)."""
 
     name: str
     weight: float
-    """Probability with the concept minus probability without it; below zero it spoke against the mission."""
+    """Log-odds of the mission with the concept minus log-odds without it, natural units; below zero it spoke against the
+    mission."""
     level: int
     """1 for key concepts, 2 and up for associated ones."""
+    graph: str = ""
+    """Mission whose graph it stands in; not always the verdict's own."""
 
 
 class Path(msgspec.Struct, frozen=True):
-    """A way through the graph, sensor to embedding node, and its exact share of the message that arrives. Shares sum to 1."""
+    """A way through one graph, sensor to embedding node, and its exact share of the message that arrives there. The shares of all
+    paths of a graph sum to 1; below zero a path brought the opposite of the whole."""
 
     nodes: tuple[str, ...]
     share: float
+    graph: str = ""
+    """Mission of the graph."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """A packet of the judged window and what its removal takes from the mission's probability (occlusion)."""
+    """A packet of the judged window and what its absence takes from the verdict (occlusion), in log-odds as a concept's."""
 
     packet: Packet
     weight: float
@@ -207,6 +213,8 @@ class Explanation(msgspec.Struct, frozen=True):
     evidence: tuple[Evidence, ...]
     nearest_texts: tuple[tuple[str, float], ...]
     facts: dict[str, float | int | str | None]
+    graphs: dict[str, float] = {}
+    """What the verdict loses when all concepts of a mission's graph are silent, log-odds."""
 
 
 class Episode(msgspec.Struct):
@@ -271,6 +279,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Texts of the bundle nearest to the window's embedding, with cosines."""
     facts: dict[str, float | int | str | None]
     """Measured facts of the window, by name with unit: `packets`, `duration_s`, `distinct_resp_ports`, ..."""
+    graphs: dict[str, float] = {}
+    """What the verdict loses when all concepts of a mission's graph are silent, log-odds."""
     flow: Flow | None
     """The flow row that fits best, where one has come; closing documents wait for none."""
     flow_text: str | None

@@ -89,8 +89,8 @@ def alert(**changed: Any) -> Alert:
         "classes": {"SYN Flood": 0.8, "UDP Flood": 0.15, "Benign": 0.05},
         "title": "SYN Flood on 10.0.0.9 from 10.0.0.5",
         "reason": "30 packets in 1.5 s from 10.0.0.5 to 10.0.0.9, all SYN, none answered.",
-        "concepts": (Concept("flood", 0.41, 1), Concept("handshake", -0.02, 2)),
-        "paths": (Path(("sensor", "flood", "exhaustion", "embedding"), 0.62),),
+        "concepts": (Concept("flood", 0.41, 1, "DoS"), Concept("handshake", -0.02, 2, "DoS")),
+        "paths": (Path(("sensor", "flood", "exhaustion", "embedding"), 0.62, "DoS"),),
         "evidence": (Evidence(packet(), 0.12, "SYN to port 80, the first packet of its connection"),),
         "nearest_texts": (("A host sends many SYN packets and never completes the handshake.", 0.71),),
         "facts": {
@@ -102,6 +102,7 @@ def alert(**changed: Any) -> Alert:
             "proto": "tcp",
             "rst_share": None,
         },
+        "graphs": {"DoS": 3.5, "Reconnaissance": -0.25, "Brute Force": 0.5},
         "flow": None,
         "flow_text": None,
         "technique": "T1499.001",

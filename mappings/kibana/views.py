@@ -115,10 +115,10 @@ def searches() -> list[kibana.Json]:
         kibana.search(
             "packetclip-strong-concept",
             "PacketCLIP: one concept decides",
-            "Alerts where a single concept moved the probability by more than 0.2: a query into nested objects.",
+            "Alerts where a single concept moved the log-odds by more than 1 (odds 2.7 times): a query into nested objects.",
             ALERTS,
             ["packetclip.concepts", *short],
-            "packetclip.concepts: { weight > 0.2 }",
+            "packetclip.concepts: { weight > 1 }",
             newest,
         ),
     ]

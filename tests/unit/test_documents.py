@@ -116,8 +116,12 @@ def test_a_syn_flood_becomes_this_ecs_document() -> None:
             "peak": 0.97,
         },
         "concept_names": ["flood"],
-        "concepts": [{"name": "flood", "weight": 0.41, "level": 1}, {"name": "handshake", "weight": -0.02, "level": 2}],
-        "paths": [{"nodes": ["sensor", "flood", "exhaustion", "embedding"], "share": 0.62}],
+        "concepts": [
+            {"name": "flood", "weight": 0.41, "level": 1, "graph": "DoS"},
+            {"name": "handshake", "weight": -0.02, "level": 2, "graph": "DoS"},
+        ],
+        "graphs": {"dos": 3.5, "reconnaissance": -0.25, "brute_force": 0.5},
+        "paths": [{"nodes": ["sensor", "flood", "exhaustion", "embedding"], "share": 0.62, "graph": "DoS"}],
         "evidence": [
             {
                 "uid": "CAb1c23",
