@@ -21,6 +21,7 @@ from packetclip_sensor import calibration, schema
 from packetclip_sensor.documents import check_namespace
 from packetclip_sensor.episodes import Policy
 from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.health import HealthConfig
 from packetclip_sensor.records import MISSIONS
 from packetclip_sensor.resources import resource
 from packetclip_sensor.sinks.cluster import ElasticsearchConfig
@@ -85,6 +86,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Back into Zeek: what opens or grows more severe becomes a notice there as well (notice.log, mail, the site's policy)."""
     policy: PolicyConfig = PolicyConfig()
     """When a verdict counts, and when an episode opens, is told again and closes."""
+    health: HealthConfig = HealthConfig()
+    """How to see from outside how the sensor is."""
     rejects_path: Path | None = None
     """File for log lines that could not be read, with the reason; null for rejects.jsonl in state_dir."""
     log_level: str = "info"
@@ -207,6 +210,7 @@ def first_settings() -> dict[str, Any]:
         "state_dir": "/var/lib/packetclip",
         "sensor_name": Config().sensor_name,
         "sink": {"ndjson": {"path": "/var/log/packetclip/alerts.ndjson"}},
+        "health": {"port": 9758},
     }
 
 

@@ -6,6 +6,7 @@ anew each time, and its documents have the ids that they had before.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,47 +19,102 @@ from packetclip_sensor.bundle import Bundle
 from packetclip_sensor.config import Config
 from packetclip_sensor.documents import SensorInfo
 from packetclip_sensor.episodes import episodes
+from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.explain import explain
+from packetclip_sensor.health import Health
+from packetclip_sensor.health_page import HealthPage
 from packetclip_sensor.judge import judge
 from packetclip_sensor.metrics import Counters
+from packetclip_sensor.monitor import Monitor
 from packetclip_sensor.records import Alert, Batch, Safe
 from packetclip_sensor.rejects import Rejects
-from packetclip_sensor.sinks import elasticsearch, ndjson
+from packetclip_sensor.sinks import dead_letters, elasticsearch, ndjson
 from packetclip_sensor.sinks import zeek as zeek_feedback
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.windows import windows
+from packetclip_sensor.sources.backlog import Backlog
+from packetclip_sensor.windows import Windows, windows
 
 SAVE_S = 1.0
 """A state without new alerts is saved at most this often: each save waits for the disk."""
-INTERVAL_S = 60.0
 
 log = structlog.get_logger()
+
+
+class StoppedError(Exception):
+    """The sensor was asked to stop while its sink waited; what is not acknowledged will be read again."""
 
 
 def run(config: Config, stop: threading.Event, counters: Counters | None = None) -> Counters:
     """Follow the logs, judge every stream once a second, write alerts, remember where a restart is safe."""
     counters = counters or Counters()
-    state_path = config.state_dir / "state.json"
-    with checkpoint.lock(config.state_dir), Rejects(config.rejects) as rejects:
-        state = checkpoint.load(state_path)
+    health = Health(config.health, counters, sensor=config.sensor_name, state_dir=config.state_dir, stopping=stop.is_set)
+    with contextlib.ExitStack() as open_till_end:
+        enter = open_till_end.enter_context
+        enter(checkpoint.lock(config.state_dir))
+        rejects = enter(Rejects(config.rejects))
+        saver = Saver(config.state_dir / "state.json", health)
+        state = saver.load()
         bundle = Bundle.open(config.model_path)
-        lines = tail.follow(config.logs, since=state.positions, stop=stop, rejects=rejects)
-        batches = _reporting(zeek.batches(lines, rejects, counters), counters)
-        safes = sink(alerts(batches, bundle, config, counters, state), config, counters)
-        saved_at = 0.0
-        for safe in safes:
-            if safe.alerts or time.monotonic() - saved_at >= SAVE_S:
-                checkpoint.save(
-                    state_path,
-                    checkpoint.State(
-                        positions=safe.positions,
-                        judged=safe.judged,
-                        episodes=safe.episodes,
-                        model_version=bundle.manifest.version,
-                    ),
-                )
-                saved_at = time.monotonic()
+        health.model_version = bundle.manifest.version
+        health.backlog = Backlog()
+        if config.health.port is not None:
+            enter(HealthPage(health))
+        enter(Monitor(health))
+        lines = tail.follow(config.logs, since=state.positions, stop=stop, rejects=rejects, backlog=health.backlog)
+        batches = _noting(zeek.batches(lines, rejects, counters), health)
+        safes = sink(alerts(batches, bundle, config, counters, state, health), config, counters, stop=stop, health=health)
+        with contextlib.suppress(StoppedError):
+            for safe in safes:
+                saver.save(safe, bundle.manifest.version)
+            saver.flush()
     return counters
+
+
+class Saver:
+    """Saves the state behind each acknowledged batch, at most once a second where there was no alert.
+
+    A state that cannot be saved (full or read-only disk) stops nothing: the old one stands, and a restart repeats more, which the
+    documents' ids make harmless. It is said in the log and on the health page, and tried again with the next batch.
+    """
+
+    def __init__(self, path: Path, health: Health) -> None:
+        self._path, self._health = path, health
+        self._saved_at = 0.0
+        self._left: checkpoint.State | None = None
+
+    def load(self) -> checkpoint.State:
+        """The state to start from.
+
+        Raises:
+            ConfigError: it cannot be read, or the folder cannot be written now: at the start there is somebody to mend it.
+        """
+        state = checkpoint.load(self._path)
+        checkpoint.save(self._path, state)
+        return state
+
+    def save(self, safe: Safe, model_version: str) -> None:
+        self._health.moved()
+        self._health.judged, self._health.episodes_open = safe.judged, len(safe.episodes)
+        self._left = checkpoint.State(
+            positions=safe.positions, judged=safe.judged, episodes=safe.episodes, model_version=model_version
+        )
+        if safe.alerts or time.monotonic() - self._saved_at >= SAVE_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Save what is left."""
+        if self._left is None:
+            return
+        try:
+            checkpoint.save(self._path, self._left)
+        except ConfigError as err:
+            if not self._health.unsaved:
+                log.error("state_unsaved", reason=str(err))
+            self._health.unsaved = str(err)
+            self._health.counters.state_unsaved += 1
+        else:
+            self._health.unsaved, self._left = None, None
+        self._saved_at = time.monotonic()
 
 
 def replay(
@@ -89,11 +145,18 @@ def replay(
 
 
 def alerts(
-    batches: Iterable[Batch], bundle: Bundle, config: Config, counters: Counters, state: checkpoint.State
+    batches: Iterable[Batch],
+    bundle: Bundle,
+    config: Config,
+    counters: Counters,
+    state: checkpoint.State,
+    health: Health | None = None,
 ) -> Iterator[Safe]:
     """Records to explained alerts: windows, judge, episodes, explanation."""
     thresholds = bundle.manifest.thresholds | config.policy.thresholds
     streams = windows(batches, bundle.manifest.window, counters, judged=state.judged)
+    if health is not None:
+        streams = _counting(streams, health)
     verdicts = judge(streams, bundle, thresholds, counters)
     stories = episodes(
         verdicts,
@@ -106,18 +169,44 @@ def alerts(
     return explain(stories, bundle, sensor=config.sensor_name)
 
 
-def sink(safes: Iterable[Safe], config: Config, counters: Counters) -> Iterator[Safe]:
-    """Write alerts where the configuration says; each `Safe` comes back once every place has acknowledged it."""
+def sink(
+    safes: Iterable[Safe],
+    config: Config,
+    counters: Counters,
+    *,
+    stop: threading.Event | None = None,
+    health: Health | None = None,
+) -> Iterator[Safe]:
+    """Write alerts where the configuration says; each `Safe` comes back once every place has acknowledged it.
+
+    Args:
+        stop: set by who wants the sensor to stop: then waiting ends with StoppedError. None for a replay: it waits for servers,
+            but a file that cannot be written ends it.
+        health: is told how long a sink waits.
+    """
+
+    def pause(seconds: float) -> None:
+        if stop is None:
+            time.sleep(seconds)
+        elif stop.wait(seconds):
+            raise StoppedError
+
     sensor = SensorInfo(name=config.sensor_name, version=__version__, namespace=config.namespace)
-    if config.sink.elasticsearch is not None:
-        acknowledged = elasticsearch.write(safes, config.sink.elasticsearch, sensor, counters)
+    waiting = health.waiting if health else lambda why: None
+    acknowledged: Iterator[Safe]
+    if (cluster := config.sink.elasticsearch) is not None:
+        if health is not None:
+            path = Path(cluster.dead_letter_path)
+            health.dead_letter_paths = (path, dead_letters.rotated(path))
+        acknowledged = elasticsearch.write(safes, cluster, sensor, counters, sleep=pause, waiting=waiting)
     else:
-        path = config.sink.ndjson.path if config.sink.ndjson else None
-        acknowledged = ndjson.write(safes, path, sensor, counters)
+        file = config.sink.ndjson.path if config.sink.ndjson else None
+        sleep = pause if stop else None
+        acknowledged = ndjson.write(safes, file, sensor, counters, sleep=sleep, waiting=waiting)
     feedback = config.zeek_feedback
     if feedback.path is None:
         return acknowledged
-    return zeek_feedback.write(acknowledged, feedback.path, counters, max_bytes=feedback.max_bytes)
+    return zeek_feedback.write(acknowledged, feedback.path, counters, max_bytes=feedback.max_bytes, sleep=pause)
 
 
 def _watched(batches: Iterable[Batch], on_packets: Callable[[int], None] | None) -> Iterator[Batch]:
@@ -127,12 +216,16 @@ def _watched(batches: Iterable[Batch], on_packets: Callable[[int], None] | None)
             on_packets(len(batch.packets))
 
 
-def _reporting(batches: Iterable[Batch], counters: Counters) -> Iterator[Batch]:
-    """Pass batches on; once a minute say how the sensor is."""
-    told_at = time.monotonic()
+def _noting(batches: Iterable[Batch], health: Health) -> Iterator[Batch]:
+    """Pass batches on and note that the pipeline moves."""
     for batch in batches:
+        if batch.packets:
+            health.last_packet = batch.packets[-1].ts
+        health.moved()
         yield batch
-        if time.monotonic() - told_at >= INTERVAL_S:
-            told_at = time.monotonic()
-            lag_s = round(time.time() - batch.packets[-1].ts, 1) if batch.packets else None
-            log.info("interval", lag_s=lag_s, **counters.as_dict())
+
+
+def _counting(streams: Iterable[Windows], health: Health) -> Iterator[Windows]:
+    for found in streams:
+        health.packets_held = len(found.table)
+        yield found

@@ -7,20 +7,23 @@ bounded: when full it is renamed to `.1`, which replaces an older `.1`.
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import msgspec
-
-from packetclip_sensor.errors import ConfigError
+import structlog
 
 SHOWN_BYTES = 200
 
+log = structlog.get_logger()
+
 
 class Rejects:
-    """Writes bad lines to `path`, or only counts them where `path` is None. `count` is the number since the start."""
+    """Writes bad lines to `path`, or only counts them where `path` is None. `count` is the number since the start,
+    `unwritten` how many of them the file could not take."""
 
     def __init__(self, path: Path | None, *, max_bytes: int = 16 << 20) -> None:
         """Nothing is opened before the first bad line.
@@ -31,16 +34,13 @@ class Rejects:
         """
         self.path = path
         self.count = 0
+        self.unwritten = 0
         self._max_bytes = max_bytes
-        self._file: BinaryIO | None = None
+        self._fd: int | None = None
         self._size_bytes = 0
 
     def add(self, path: str, offset: int, reason: str, line: bytes) -> None:
-        """Count one bad line and write it down.
-
-        Raises:
-            ConfigError: the rejects file cannot be written.
-        """
+        """Count one bad line and write it down; where that cannot be done it is counted in `unwritten`, and reading goes on."""
         self.count += 1
         if self.path is None:
             return
@@ -48,23 +48,23 @@ class Rejects:
         entry = {"ts": time.time(), "path": path, "offset": offset, "reason": reason, "line": shown}
         row = msgspec.json.encode(entry) + b"\n"
         try:
-            self._open(len(row)).write(row)
+            left = memoryview(row)
+            fd = self._open(len(row))
+            while left:
+                left = left[os.write(fd, left) :]
         except OSError as err:
-            raise ConfigError(
-                f"rejects file {self.path} cannot be written ({err.strerror}); give another path or make its folder writable"
-            ) from err
-        self._size_bytes += len(row)
-
-    def flush(self) -> None:
-        """Hand what was written to the operating system."""
-        if self._file is not None:
-            self._file.flush()
+            if not self.unwritten:
+                log.error("rejects_unwritten", path=str(self.path), reason=err.strerror, remedy="make room or mend the rights")
+            self.unwritten += 1
+            self.close()
+        else:
+            self._size_bytes += len(row)
 
     def close(self) -> None:
-        """Flush and close; a later `add` opens the file again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Close; a later `add` opens the file again."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
     def __enter__(self) -> Self:
         return self
@@ -72,15 +72,17 @@ class Rejects:
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _open(self, room_bytes: int) -> BinaryIO:
+    def _open(self, room_bytes: int) -> int:
         assert self.path is not None
-        if self._file is not None and self._size_bytes + room_bytes > self._max_bytes:
+        if self._fd is not None and self._size_bytes + room_bytes > self._max_bytes:
             self.close()
             self.path.replace(f"{self.path}.1")
-        if self._file is None:
+        if self._fd is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("ab")
-            self._size_bytes = self._file.tell()
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._size_bytes = os.fstat(self._fd).st_size
+            if self._size_bytes and os.pread(self._fd, 1, self._size_bytes - 1) != b"\n":
+                self._size_bytes += os.write(self._fd, b"\n")  # a kill or a full disk left half a line
             if self._size_bytes and self._size_bytes + room_bytes > self._max_bytes:
                 return self._open(room_bytes)
-        return self._file
+        return self._fd

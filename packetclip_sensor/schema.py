@@ -50,25 +50,29 @@ def keys(kind: type[msgspec.Struct]) -> Iterator[Key]:
 
 
 def _meanings(kind: type) -> dict[str, str]:
-    """The string literal below each field, of the class and its bases; only the text, on one line."""
+    """Meanings of the fields of the struct and its bases."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
-        if base in (object, msgspec.Struct) or not issubclass(base, msgspec.Struct):
-            continue
-        try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
-        except (OSError, SyntaxError):  # an installation without sources: keys without their meaning
-            continue
-        assert isinstance(body, ast.ClassDef)
-        for field, below in zip(body.body, body.body[1:], strict=False):
-            if (
-                isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
-                and isinstance(below, ast.Expr)
-                and isinstance(below.value, ast.Constant)
-            ):
-                found[field.target.id] = " ".join(str(below.value.value).split())
+        if base not in (object, msgspec.Struct) and issubclass(base, msgspec.Struct):
+            found |= meanings(base)
     return found
+
+
+def meanings(kind: type) -> dict[str, str]:
+    """The string literal below each field of a class, on one line; nothing where the installation carries no sources."""
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    except (OSError, SyntaxError):
+        return {}
+    assert isinstance(body, ast.ClassDef)
+    return {
+        field.target.id: " ".join(str(below.value.value).split())
+        for field, below in zip(body.body, body.body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+    }
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:

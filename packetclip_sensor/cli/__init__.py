@@ -74,7 +74,7 @@ for command in (
     calibrate.calibrate,
     finished.pairs,
     live.check,
-    live.resend,
+    live.redeliver,
     live.init,
     live.zeek_scripts,
     finished.report,

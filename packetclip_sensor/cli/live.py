@@ -1,4 +1,4 @@
-"""The commands of a running sensor: run, check, resend, init and zeek-scripts."""
+"""The commands of a running sensor: run, check, redeliver, init and zeek-scripts."""
 
 # ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
 
@@ -17,8 +17,9 @@ import typer
 from packetclip_sensor.cli.common import DONE, FAILED, ConfigPath
 from packetclip_sensor.errors import ConfigError
 
-STOP_S = 10.0
-"""Time that `run` gets to stop by itself."""
+STOP_S = 4.5
+"""Time that `run` gets to stop by itself: what is judged is delivered and remembered. A request that hangs longer is given up,
+and what it carried is read again at the next start."""
 
 
 def run(config: ConfigPath) -> None:
@@ -48,7 +49,7 @@ def run(config: ConfigPath) -> None:
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.set()
-        # A sink that waits for its server does not look at `stop`. What is not acknowledged will be read again.
+        # A request under way does not look at `stop`. What is not acknowledged will be read again.
         last = threading.Timer(STOP_S, os._exit, (DONE,))
         last.daemon = True
         last.start()
@@ -82,11 +83,11 @@ def check(config: ConfigPath) -> None:
     raise typer.Exit(DONE if checks.report(settings, config, sys.stdout) else FAILED)
 
 
-def resend(config: ConfigPath) -> None:
+def redeliver(config: ConfigPath) -> None:
     """Send refused documents to Elasticsearch again.
 
     Takes what Elasticsearch refused (`dead_letter_path`), say after a mapping or the rights were mended. What is refused again
-    is kept again.
+    is kept again. The sensor may run meanwhile.
 
     \b
     Exit codes:
@@ -96,7 +97,7 @@ def resend(config: ConfigPath) -> None:
 
     \b
     Examples:
-      packetclip resend --config /etc/packetclip/sensor.yaml
+      packetclip redeliver --config /etc/packetclip/sensor.yaml
     """
     from packetclip_sensor import config as configs
     from packetclip_sensor import logs
@@ -108,7 +109,7 @@ def resend(config: ConfigPath) -> None:
     if settings.sink.elasticsearch is None:
         raise ConfigError(f"{config}: sink is no Elasticsearch, so nothing was refused; name the configuration of that sensor")
     counters = Counters()
-    read = sink.resend(settings.sink.elasticsearch, counters)
+    read = sink.redeliver(settings.sink.elasticsearch, counters)
     print(f"{read:,} documents read, {counters.dead_letters:,} refused again")
     raise typer.Exit(FAILED if counters.dead_letters else DONE)
 

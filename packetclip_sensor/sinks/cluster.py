@@ -45,6 +45,8 @@ class ElasticsearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """Seconds to wait for an answer before the same request is sent again."""
     dead_letter_path: str = "packetclip-dead-letter.ndjson"
     """JSON lines of refused documents with the reason, made when the first one is refused."""
+    dead_letter_bytes: int = 64 << 20
+    """Most bytes of refused documents that are kept, in two files; beyond it the oldest are dropped and counted."""
 
 
 def connect(config: ElasticsearchConfig) -> Elasticsearch:

@@ -3,7 +3,8 @@
 A document's `_id` is the alert's own and every write is a `create`, so sending again what may have arrived (a time-out, a
 restart) ends in a 409, which means done. While the cluster is busy or away the sink holds its batch and tries again, for as long
 as it takes: nothing is read ahead meanwhile, Zeek's log files are the queue. What Elasticsearch refuses for good goes to a
-dead-letter file with the reason; what only a person can mend (credentials, rights, templates) ends the sensor with the remedy.
+dead-letter file with the reason; what only a person can mend (credentials, rights, templates) ends the start with the remedy, and
+is waited for once documents have been taken: then the sensor is left alone while somebody renews its key.
 
 The client's `bulk` is called directly and not through `helpers.streaming_bulk`: that helper reads ahead, lets connection errors
 through, and raises on a 429 before it retries.
@@ -11,11 +12,12 @@ through, and raises on a 429 before it retries.
 
 from __future__ import annotations
 
-import os
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,11 +30,12 @@ from packetclip_sensor.documents import SensorInfo, document
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Safe
+from packetclip_sensor.sinks import dead_letters
 from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect
 from packetclip_sensor.sinks.steps import reason
 from packetclip_sensor.sinks.templates import ensure_templates, stream_name
 
-__all__ = ["ElasticsearchConfig", "connect", "ensure_templates", "resend", "write"]
+__all__ = ["ElasticsearchConfig", "connect", "ensure_templates", "redeliver", "write"]
 
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
@@ -40,6 +43,11 @@ MAX_ITEM_500 = 8
 """Times that one document may cause an internal error before it counts as refused: a document that always does so must not hold
 back all others for ever. Being busy (429, 502, 503, 504) has no such limit."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
+LONGEST_RETRY_AFTER_S = 300.0
+"""A server that asks for more patience (Retry-After, RFC 9110 10.2.3) is asked again after this all the same."""
+
+REDELIVERED = 1000
+"""Dead letters read at once."""
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -51,6 +59,8 @@ class _Item:
 
     id: str
     body: bytes
+    stream: str = ""
+    """Data stream; empty for the alerts'."""
     failed_500: int = 0
 
 
@@ -62,6 +72,7 @@ def write(
     *,
     sleep: Callable[[float], None] = time.sleep,
     rng: Callable[[], float] = random.random,
+    waiting: Callable[[str | None], None] = lambda why: None,
 ) -> Iterator[Safe]:
     """Send each alert, and yield its `Safe` once Elasticsearch has it, or the dead-letter file.
 
@@ -70,61 +81,50 @@ def write(
         config: the cluster; its namespace goes into the documents.
         sensor: who writes.
         counters: `alerts_written`, `alerts_duplicate` (409: was there already), `dead_letters`, `es_retries`.
-        sleep, rng: the clock to wait by and the jitter's source in [0, 1), for tests.
+        sleep: the clock to wait by; whatever it raises ends the waiting.
+        rng: the jitter's source in [0, 1).
+        waiting: is told why nothing can be written, and None once it goes on.
     Raises:
         ConfigError: see `connect`.
         SinkError: credentials, rights, certificate, templates or the dead-letter file need a person.
     """
     sensor = replace(sensor, namespace=config.namespace)
     with connect(config) as client:
-        sender = _Sender(client, config, counters, sleep, rng)
+        sender = _Sender(client, config, counters, sleep, rng, waiting)
         sender.start()
         for safe in batches:
             sender.send([_Item(alert.id, msgspec.json.encode(document(alert, sensor))) for alert in safe.alerts])
             yield safe
 
 
-def resend(
+def redeliver(
     config: ElasticsearchConfig,
     counters: Counters,
     *,
     sleep: Callable[[float], None] = time.sleep,
     rng: Callable[[], float] = random.random,
 ) -> int:
-    """Send the dead-letter file's documents again, say after the mapping was mended; returns how many were read.
+    """Send the dead letters again, say after the mapping was mended; returns how many were read.
 
-    The file is renamed to `*.resending` first, and what is refused again goes into a new one, so that stopping half-way loses
-    nothing: the next call begins with the renamed file.
+    What is refused again becomes a dead letter again. Stopping half-way loses nothing, and a sensor may run meanwhile.
     """
-    path = Path(config.dead_letter_path)
-    taken = path.with_name(path.name + ".resending")
-    if not taken.exists():
-        if not path.exists():
+    count = 0
+    with dead_letters.taken(Path(config.dead_letter_path)) as files:
+        if not files:
             return 0
-        path.rename(taken)
-    items = []
-    for number, line in enumerate(taken.read_bytes().splitlines(), 1):
-        try:
-            letter = msgspec.json.decode(line, type=_DeadLetter)
-        except msgspec.DecodeError as err:
-            raise SinkError(f"{taken}:{number}: {err}; mend or remove the line") from err
-        items.append(_Item(letter.id, bytes(letter.document)))
-    with connect(config) as client:
-        sender = _Sender(client, config, counters, sleep, rng)
-        sender.start()
-        sender.send(items)
-    taken.unlink()
-    return len(items)
+        with connect(config) as client:
+            sender = _Sender(client, config, counters, sleep, rng)
+            sender.start()
+            for path in files:
+                letters = dead_letters.read(path)
+                while some := [_Item(x.id, bytes(x.document), x.stream) for x in itertools.islice(letters, REDELIVERED)]:
+                    sender.send(some)
+                    count += len(some)
+                path.unlink()
+    return count
 
 
-class _DeadLetter(msgspec.Struct):
-    """One line of the dead-letter file."""
-
-    id: str
-    status: int
-    type: str
-    reason: str
-    document: msgspec.Raw
+_Refused = tuple[_Item, int, Mapping[str, Any]]
 
 
 class _Sender:
@@ -137,6 +137,7 @@ class _Sender:
         counters: Counters,
         sleep: Callable[[float], None],
         rng: Callable[[], float],
+        waiting: Callable[[str | None], None] = lambda why: None,
     ) -> None:
         self.client = client
         self.config = config
@@ -144,11 +145,18 @@ class _Sender:
         self.counters = counters
         self.sleep = sleep
         self.rng = rng
+        self.waiting = waiting
         self.tries = 0
         """Failed tries in a row: 0 while all is well."""
+        self.nodes_left = len(config.hosts) - 1
+        """Other nodes to try at once before waiting: the client goes on to the next by itself."""
         self.waited_s = 0.0
         self.reached = False
         """Whether the cluster has answered since the start."""
+        self.proved = False
+        """Whether it has taken a document: credentials, rights and templates were right then."""
+        path = Path(config.dead_letter_path)
+        self.letters = dead_letters.DeadLetters(path, config.dead_letter_bytes, counters, self._wait)
 
     def start(self) -> None:
         """Wait for the cluster, then put the templates."""
@@ -176,7 +184,8 @@ class _Sender:
         """One bulk call; returns the items to send again, after having waited."""
         operations: list[Any] = []
         for item in items:
-            operations += (b'{"create":{"_id":%s}}' % msgspec.json.encode(item.id), item.body)
+            target = b'"_index":%s,' % msgspec.json.encode(item.stream) if item.stream else b""
+            operations += (b'{"create":{%s"_id":%s}}' % (target, msgspec.json.encode(item.id)), item.body)
         try:
             response = self._patiently(
                 lambda: self.client.bulk(
@@ -193,28 +202,38 @@ class _Sender:
             else:
                 self._dead_letter([(items[0], 413, {"type": "request_too_large", "reason": str(err)})])
             return []
-        again: list[_Item] = []
-        refused: list[tuple[_Item, int, Mapping[str, Any]]] = []
-        busy = ""
-        for item, answer in zip(items, response["items"], strict=True):
-            status, error = answer["create"]["status"], answer["create"].get("error", {})
-            if status < 300:
-                self.counters.alerts_written += 1
-            elif status == 409:
-                self.counters.alerts_duplicate += 1
-            elif self._may_succeed(item, status, error):
-                again.append(item)
-                busy = f"{status} {error.get('type')}: {error.get('reason')}"
-            elif status in (401, 403) or error.get("type") == "index_not_found_exception":
-                raise self._for_good(status, error.get("reason", ""))
-            else:
-                refused.append((item, status, error))
+        again, refused, busy = self._sort(items, response["items"])
         self._dead_letter(refused)
         if again:
             self._wait(busy)
         else:
             self._well()
         return again
+
+    def _sort(self, items: list[_Item], answers: list[Any]) -> tuple[list[_Item], list[_Refused], str]:
+        """What to send again, what is refused for good, and why something must be sent again; counts the rest."""
+        again: list[_Item] = []
+        refused: list[_Refused] = []
+        busy = ""
+        for item, answer in zip(items, answers, strict=True):
+            status, error = answer["create"]["status"], answer["create"].get("error", {})
+            if status < 300:
+                self.counters.alerts_written += 1
+                self.proved = True
+            elif status == 409:
+                self.counters.alerts_duplicate += 1
+            elif self._may_succeed(item, status, error):
+                again.append(item)
+                busy = f"{status} {error.get('type')}: {error.get('reason')}"
+            elif status in (401, 403) or error.get("type") == "index_not_found_exception":
+                mistake = self._for_good(status, error.get("reason", ""))
+                if not self.proved:
+                    raise mistake
+                again.append(item)
+                busy = str(mistake)
+            else:
+                refused.append((item, status, error))
+        return again, refused, busy
 
     @staticmethod
     def _may_succeed(item: _Item, status: int, error: Mapping[str, Any]) -> bool:
@@ -231,19 +250,26 @@ class _Sender:
             try:
                 result = call()
             except UnsupportedProductError as err:
-                raise SinkError(f"{self.config.hosts}: answers, but is not Elasticsearch; mend elasticsearch.hosts") from err
+                if not self.proved:
+                    raise SinkError(f"{self.config.hosts}: answers, but is not Elasticsearch; mend elasticsearch.hosts") from err
+                self._wait("something answers that is not Elasticsearch")
             except ApiError as err:
                 if err.status_code == 413:
                     raise _TooLargeError(reason(err)) from err
-                if err.status_code not in BUSY and "cluster_block_exception" not in str(err.body):
-                    raise self._for_good(err.status_code, reason(err)) from err
-                self._wait(f"{err.status_code} {reason(err)}")
+                if err.status_code in BUSY or "cluster_block_exception" in str(err.body):
+                    why, node = f"{err.status_code} {reason(err)}", err.status_code in (502, 503, 504)
+                    self._wait(why, _retry_after(err.meta.headers.get("retry-after")), another_node=node)
+                    continue
+                mistake = self._for_good(err.status_code, reason(err))
+                if not self.proved:
+                    raise mistake from err
+                self._wait(str(mistake))
             except TlsError as err:
                 if not self.reached:
                     raise SinkError(f"{self.config.hosts}: {err}; set elasticsearch.ca_certs to the cluster's authority") from err
                 self._wait(str(err))
             except TransportError as err:
-                self._wait(f"{type(err).__name__}: {err.message}")
+                self._wait(f"{type(err).__name__}: {err.message}", another_node=True)
             else:
                 self.reached = True
                 return result
@@ -252,16 +278,28 @@ class _Sender:
         """The cluster has done what it was asked to: the next trouble begins with a short wait and a line in the log."""
         if self.tries:
             log.info("elasticsearch_back", hosts=self.config.hosts, tries=self.tries, waited_s=round(self.waited_s, 1))
-        self.tries, self.waited_s = 0, 0.0
+            self.waiting(None)
+        self.tries, self.waited_s, self.nodes_left = 0, 0.0, len(self.config.hosts) - 1
 
-    def _wait(self, why: str) -> None:
-        """Sleep, twice as long each time, half of it by chance so that many sensors do not come back at once."""
+    def _wait(self, why: str, at_least_s: float = 0.0, *, another_node: bool = False) -> None:
+        """Sleep, twice as long each time, half of it by chance so that many sensors do not come back at once.
+
+        Args:
+            at_least_s: what the server asked for.
+            another_node: the trouble may be this node's alone: before the first wait each other node gets its try.
+        """
+        self.counters.es_retries += 1
+        if another_node and self.nodes_left > 0:
+            self.nodes_left -= 1
+            log.warning("elasticsearch_next_node", hosts=self.config.hosts, reason=why)
+            return
         if not self.tries:
             log.warning("elasticsearch_waiting", hosts=self.config.hosts, reason=why)
+        self.waiting(why)
         pause_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(self.tries, 16)) * (0.5 + self.rng() / 2)
+        pause_s = max(pause_s, min(at_least_s, LONGEST_RETRY_AFTER_S))
         self.tries += 1
         self.waited_s += pause_s
-        self.counters.es_retries += 1
         self.sleep(pause_s)
 
     def _for_good(self, status: int, why: str) -> SinkError:
@@ -273,31 +311,23 @@ class _Sender:
         }.get(status, "look into Elasticsearch's log")
         return SinkError(f"Elasticsearch at {', '.join(self.config.hosts)} refuses with {status}: {why}; {remedy}")
 
-    def _dead_letter(self, refused: list[tuple[_Item, int, Mapping[str, Any]]]) -> None:
-        """Append refused documents with the reason, on the disk before the position moves."""
+    def _dead_letter(self, refused: list[_Refused]) -> None:
+        """Keep refused documents with the reason, on the disk before the position moves."""
         if not refused:
             return
-        lines = b""
+        letters = []
         for item, status, error in refused:
             cause = error.get("caused_by", {}).get("reason")
             why = str(error.get("reason")) + (f": {cause}" if cause else "")
-            letter = _DeadLetter(item.id, status, str(error.get("type")), why, msgspec.Raw(item.body))
-            lines += msgspec.json.encode(letter) + b"\n"
-        path = self.config.dead_letter_path
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
-            with os.fdopen(fd, "wb") as file:
-                file.write(lines)
-                file.flush()
-                os.fsync(fd)
-        except OSError as err:
-            raise SinkError(
-                f"elasticsearch.dead_letter_path {path}: {err.strerror}; name a file that this user may write"
-            ) from err
-        self.counters.dead_letters += len(refused)
+            body = msgspec.Raw(item.body)
+            letters.append(dead_letters.Letter(item.id, status, str(error.get("type")), why, body, item.stream))
+        self.letters.add(letters)
         log.error(
-            "documents_dead_lettered", count=len(refused), path=path, status=refused[0][1], reason=refused[0][2].get("reason")
+            "documents_dead_lettered",
+            count=len(letters),
+            path=self.config.dead_letter_path,
+            status=letters[0].status,
+            reason=letters[0].reason,
         )
 
 
@@ -317,3 +347,15 @@ def _batches(items: Sequence[_Item], max_documents: int, max_bytes: int) -> Iter
         size_bytes += len(item.body)
     if batch:
         yield batch
+
+
+def _retry_after(value: str | None) -> float:
+    """Seconds that a Retry-After header asks for: a number of seconds or an HTTP date (RFC 9110 10.2.3); 0 for anything else."""
+    if value is None:
+        return 0.0
+    if value.strip().isascii() and value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0

@@ -2,7 +2,7 @@
 
 One document per line, the same as Elasticsearch gets, its id in `event.id`. A `Safe` is yielded back only after its documents
 are on the disk, so the reader's position never runs ahead of them. After a crash the reader repeats a minute of log; documents
-that the file holds already are then not written again.
+that the file holds already are then not written again. While the disk is full, a sensor holds its documents and tries again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -29,6 +29,8 @@ file repeats everything, and this covers some 30,000 documents of it while start
 MAX_IDS = 1_000_000
 """Ids remembered, newest first to stay: about 150 MB at most, reached after half a day at the highest rate of documents."""
 
+WAIT_S = 5.0
+
 log = structlog.get_logger()
 
 
@@ -42,7 +44,15 @@ class _Written(msgspec.Struct):
     event: _Event
 
 
-def write(batches: Iterable[Safe], path: Path | None, sensor: SensorInfo, counters: Counters) -> Iterator[Safe]:
+def write(
+    batches: Iterable[Safe],
+    path: Path | None,
+    sensor: SensorInfo,
+    counters: Counters,
+    *,
+    sleep: Callable[[float], None] | None = None,
+    waiting: Callable[[str | None], None] = lambda why: None,
+) -> Iterator[Safe]:
     """Append each alert as one line, and yield its `Safe` once the line is on the disk.
 
     Args:
@@ -51,6 +61,8 @@ def write(batches: Iterable[Safe], path: Path | None, sensor: SensorInfo, counte
             over restarts).
         sensor: who writes.
         counters: `alerts_written` and `alerts_duplicate` rise.
+        sleep: the clock to wait by when the file cannot be written; None to end with an error instead, as a replay does.
+        waiting: is told why nothing can be written, and None once it goes on.
     Raises:
         SinkError: the file cannot be opened, locked or written, or holds something else than JSON lines.
     """
@@ -59,8 +71,34 @@ def write(batches: Iterable[Safe], path: Path | None, sensor: SensorInfo, counte
         return
     with _File(path, counters) as file:
         for safe in batches:
-            file.append(safe.alerts, sensor)
+            _patiently(file, safe.alerts, sensor, sleep, waiting)
             yield safe
+
+
+def _patiently(
+    file: _File,
+    alerts: list[Alert],
+    sensor: SensorInfo,
+    sleep: Callable[[float], None] | None,
+    waiting: Callable[[str | None], None],
+) -> None:
+    tries = 0
+    while True:
+        try:
+            file.append(alerts, sensor)
+        except SinkError as err:
+            if sleep is None:
+                raise
+            if not tries:
+                log.warning("ndjson_waiting", path=str(file.path), reason=str(err))
+            waiting(str(err))
+            tries += 1
+            sleep(WAIT_S)
+        else:
+            if tries:
+                log.info("ndjson_back", path=str(file.path), tries=tries)
+                waiting(None)
+            return
 
 
 class _File:
@@ -81,28 +119,29 @@ class _File:
 
     def append(self, alerts: list[Alert], sensor: SensorInfo) -> None:
         """Write the alerts that the file does not hold yet, in one write, and sync."""
-        fresh = []
-        for alert in alerts:
-            if alert.id in self.ids:
-                self.counters.alerts_duplicate += 1
-            else:
-                self.ids[alert.id] = None
-                fresh.append(msgspec.json.encode(document(alert, sensor)) + b"\n")
-        if not fresh:
-            return
+        fresh = {alert.id: msgspec.json.encode(document(alert, sensor)) + b"\n" for alert in alerts if alert.id not in self.ids}
+        if fresh:
+            try:
+                self._reopen_if_rotated()
+                self._append(b"".join(fresh.values()))
+            except OSError as err:
+                raise SinkError(f"{self.path}: {err.strerror}; free the disk or mend the rights, nothing is lost") from err
+        self.ids |= dict.fromkeys(fresh)
         while len(self.ids) > MAX_IDS:
             del self.ids[next(iter(self.ids))]
+        self.counters.alerts_written += len(fresh)
+        self.counters.alerts_duplicate += len(alerts) - len(fresh)
+
+    def _append(self, data: bytes) -> None:
+        size = os.fstat(self.fd).st_size
         try:
-            self._reopen_if_rotated()
-            left = memoryview(b"".join(fresh))
+            left = memoryview(data)
             while left:
                 left = left[os.write(self.fd, left) :]
             os.fsync(self.fd)
-        except OSError as err:
-            raise SinkError(
-                f"{self.path}: {err.strerror}; free the disk or mend the rights and start again, nothing is lost"
-            ) from err
-        self.counters.alerts_written += len(fresh)
+        except OSError:
+            os.ftruncate(self.fd, size)  # a line begun and not ended would spoil the next one
+            raise
 
     def _open(self) -> None:
         try:
@@ -132,6 +171,8 @@ class _File:
 
     def _reopen_if_rotated(self) -> None:
         """logrotate renames the file under us: go on in a new one of the same name."""
+        if self.fd < 0:  # it could not be opened anew last time
+            self._open()
         here = os.fstat(self.fd)
         try:
             there = self.path.stat()

@@ -53,6 +53,15 @@ class KnownLogs:
         """Every file that may have lines to read."""
         return [file for file in self._files.values() if file.more]
 
+    def offsets(self) -> dict[Key, int | None]:
+        """Bytes of plain text given out of each file, None for one that is not to be read. May be called by any thread."""
+        ignored: dict[Key, int | None] = dict.fromkeys(self._ignored.copy())
+        return ignored | {file.key: file.offset for file in self._files.copy().values()}
+
+    def open_files(self) -> int:
+        """Descriptors held for logs. May be called by any thread."""
+        return sum(file.is_open for file in self._files.copy().values())
+
     def restored(self) -> Iterator[Lines]:
         """After the first scan, once: an empty block per position that still counts, so that later stages know it."""
         for p in self._kept:

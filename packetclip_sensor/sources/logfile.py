@@ -217,9 +217,9 @@ class LogFile:
         """Event time of the next line, epoch seconds, as far as known without reading; -inf where it must be read to know."""
         if self._next_ts is None:
             if self._at < len(self._lines):
-                self._next_ts = _first_ts(self._lines, self._at, self.log)
+                self._next_ts = first_ts(self._lines, self._at, self.log)
             elif self.offset == 0:
-                self._next_ts = _first_ts(self.head, 0, self.log)
+                self._next_ts = first_ts(self.head, 0, self.log)
             else:
                 return -inf
         return self._next_ts
@@ -253,7 +253,7 @@ def _line_ts(data: bytes, start: int, end: int, log: str) -> float | None:
     return ts
 
 
-def _first_ts(data: bytes, at: int, log: str) -> float:
+def first_ts(data: bytes, at: int, log: str) -> float:
     """Event time of the first readable line from `at` on; -inf where none of the first few is."""
     for _ in range(5):
         end = data.find(b"\n", at)

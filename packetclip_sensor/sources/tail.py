@@ -16,6 +16,7 @@ from pathlib import Path
 
 from packetclip_sensor.records import Idle, Lines, Position
 from packetclip_sensor.rejects import Rejects
+from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.known import Found, KnownLogs
 from packetclip_sensor.sources.logfile import LogFile, log_of
 from packetclip_sensor.sources.units import Unit, all_empty, check_folder, discover, logs_in
@@ -38,6 +39,7 @@ def follow(
     poll_s: float = 0.25,
     stop: threading.Event | None = None,
     rejects: Rejects | None = None,
+    backlog: Backlog | None = None,
 ) -> Iterator[Lines | Idle]:
     """Follow the packet and flow logs of folders, or single files, for ever.
 
@@ -51,11 +53,14 @@ def follow(
         poll_s: longest wait between two looks at the files; changes seen by the operating system end it early.
         stop: set it to end the iteration.
         rejects: where bad lines go.
+        backlog: is told where this reader stands.
     Raises:
         LogFormatError: at the start, a log is TSV or cannot be read. Later such a file is rejected and counted.
     """
     stop = stop or threading.Event()
     logs = KnownLogs(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
+    if backlog is not None:
+        backlog.attach(logs, lambda: [(path, log) for path, log, asked in _listing(paths) if asked])
     with closing(logs), Wake(paths) as wake:
         first, scanned_at = True, -inf
         while not stop.is_set():

@@ -33,8 +33,7 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
     before: tuple[Position, ...] = ()
     for block in blocks:
         if isinstance(block, Idle):
-            counters.rejects = rejects.count
-            rejects.flush()
+            counters.rejects, counters.rejects_unwritten = rejects.count, rejects.unwritten
             yield Batch([], [], before, before, idle=True, final=block.final)
             continue
         # A block starts at the very position at which the file's last block ended, also after a rename: that is the file's key.
@@ -55,7 +54,7 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
         counters.lines += block.data.count(b"\n")
         counters.packets += len(packets)
         counters.flows += len(flows)
-        counters.rejects = rejects.count
+        counters.rejects, counters.rejects_unwritten = rejects.count, rejects.unwritten
         yield Batch(packets, flows, before, after)
         before = after
 

@@ -21,7 +21,7 @@ from packetclip_sensor.errors import SinkError
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Alert, Evidence
 from packetclip_sensor.sinks import templates
-from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, ensure_templates, resend, write
+from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, ensure_templates, redeliver, write
 from packetclip_sensor.sinks.templates import load, stream_name
 
 pytestmark = pytest.mark.elasticsearch
@@ -231,7 +231,7 @@ def test_a_mapping_conflict_sends_that_document_to_the_dead_letters_and_writes_t
     # The administrator removes the other template and rolls over; the dead letter then finds its place.
     client.indices.delete_index_template(name="packetclip-test-other")
     ensure_templates_and_roll_over(client, config.namespace)
-    assert resend(config, Counters()) == 1
+    assert redeliver(config, Counters()) == 1
     assert [hit["_id"] for hit in hits(client, config)] == ["a", "b", "c"]
     assert not Path(config.dead_letter_path).exists()
 

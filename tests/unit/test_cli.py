@@ -21,7 +21,7 @@ from packetclip_sensor.cli import main
 from packetclip_sensor.documents import document
 
 SYN = bytes.fromhex("4500003c000040004006b1e60a0000050a0000099c4000500000000000000000a002faf0917000000204")
-COMMANDS = ("run", "replay", "calibrate", "pairs", "check", "resend", "init", "zeek-scripts", "report")
+COMMANDS = ("run", "replay", "calibrate", "pairs", "check", "redeliver", "init", "zeek-scripts", "report")
 
 
 def packet_log(folder: Path, packets: int = 200, *, start: float = T0) -> Path:
@@ -94,7 +94,7 @@ def test_wrong_arguments_are_a_bad_start(argv: list[str], capsys: pytest.Capture
         (["replay", "logs", "--out", "a", "--elasticsearch", "http://x:9"], "exclude each other"),
         (["check", "--config", "bad.yaml"], "bad.yaml:1: logz: no such key; did you mean logs?"),
         (["run", "--config", "empty.yaml"], "logs is empty; name Zeek's log folder"),
-        (["resend", "--config", "empty.yaml"], "sink is no Elasticsearch"),
+        (["redeliver", "--config", "empty.yaml"], "sink is no Elasticsearch"),
         (["replay", "logs", "--config", "nomodel.yaml"], "cannot read manifest.json"),
     ],
 )

@@ -24,7 +24,7 @@ from packetclip_sensor.errors import ConfigError, SinkError
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Safe
 from packetclip_sensor.sinks import elasticsearch
-from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, connect, resend, write
+from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, connect, redeliver, write
 
 DROP = "close the connection without an answer"
 Answer = int | str | dict[str, Any] | list[int | tuple[int, str]]
@@ -251,21 +251,21 @@ def test_dead_letters_are_sent_again_and_the_file_is_gone(server: ScriptedServer
     server.answers = [[(400, "x"), (400, "x")], [201, (400, "still no")]]
     run = Run(server.url, tmp_path)
     run.write(safe(alert(id="a"), alert(id="b")))
-    assert resend(run.config, run.counters) == 2
+    assert redeliver(run.config, run.counters) == 2
     assert [(letter["id"], letter["type"]) for letter in run.letters()] == [("b", "still no")]
-    assert resend(run.config, run.counters) == 1
+    assert redeliver(run.config, run.counters) == 1
     assert not run.dead_letters.exists()
     assert server.calls == [["a", "b"], ["a", "b"], ["b"]]
-    assert resend(run.config, run.counters) == 0
+    assert redeliver(run.config, run.counters) == 0
 
 
-def test_resending_goes_on_where_it_was_killed(server: ScriptedServer, tmp_path: Path) -> None:
+def test_redelivering_goes_on_where_it_was_killed(server: ScriptedServer, tmp_path: Path) -> None:
     server.answers = [[(400, "x")], 401]
     run = Run(server.url, tmp_path)
     run.write(safe(alert(id="a")))
     with pytest.raises(SinkError):
-        resend(run.config, run.counters)
-    assert resend(run.config, run.counters) == 1
+        redeliver(run.config, run.counters)
+    assert redeliver(run.config, run.counters) == 1
     assert server.calls == [["a"], ["a"], ["a"]]
 
 
@@ -387,4 +387,4 @@ def test_a_wrong_configuration_is_named_with_its_remedy(options: dict[str, Any],
 
 
 def test_the_sink_module_offers_what_its_callers_use() -> None:
-    assert set(elasticsearch.__all__) == {"ElasticsearchConfig", "connect", "ensure_templates", "resend", "write"}
+    assert set(elasticsearch.__all__) == {"ElasticsearchConfig", "connect", "ensure_templates", "redeliver", "write"}

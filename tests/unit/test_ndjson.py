@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from factories import SENSOR, alert, safe, told
+from structlog.testing import capture_logs
 
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.metrics import Counters
@@ -114,7 +115,7 @@ def test_a_folder_and_a_device_are_refused_with_a_remedy(tmp_path: Path) -> None
 
 
 def test_a_full_disk_stops_with_a_remedy_and_the_next_start_repairs_it(tmp_path: Path) -> None:
-    """A limit on the file's size, in the middle of the second document, stands for the full disk."""
+    """A limit on the file's size, in the middle of the second document, stands for the full disk. This is how a replay ends."""
     path = tmp_path / "alerts.ndjson"
     written = ndjson.write([safe(alert(id="a")), safe(alert(id="b"))], path, SENSOR, Counters())
     next(written)
@@ -125,10 +126,37 @@ def test_a_full_disk_stops_with_a_remedy_and_the_next_start_repairs_it(tmp_path:
             next(written)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not path.read_bytes().endswith(b"\n")
+    assert ids(path) == ["a"]
     counters = run(path, safe(alert(id="a"), alert(id="b")))
     assert ids(path) == ["a", "b"]
     assert told(counters) == {"alerts_written": 1, "alerts_duplicate": 1}
+
+
+def test_a_sensor_waits_while_the_disk_is_full_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.ndjson"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    said: list[str | None] = []
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    counters = Counters()
+    written = ndjson.write([safe(alert(id="a"))], path, SENSOR, counters, sleep=sleep, waiting=said.append)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with capture_logs() as logs:
+            assert len(list(written)) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ids(path) == ["a"]
+    assert waits == [5.0, 5.0, 5.0]
+    assert [entry["event"] for entry in logs] == ["ndjson_waiting", "ndjson_back"]
+    assert said[-1] is None
+    assert [words for words in said[:-1] if words and "File too large" in words] == said[:-1]
+    assert told(counters) == {"alerts_written": 1}
 
 
 def test_writing_goes_on_in_a_new_file_after_logrotate(tmp_path: Path) -> None:
