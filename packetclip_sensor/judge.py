@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ class Judged:
     batch: Batch
     judged: int
     resume: tuple[Position, ...]
+    packets: npt.NDArray[np.object_] = field(default_factory=lambda: np.empty(0, np.object_))
+    """(n,) all packets of the seconds judged here, each once, and the (n,) second of each, never falling."""
+    seconds: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 class Encoder:
@@ -132,7 +135,7 @@ def judge(streams: Iterable[Windows], bundle: Bundle, thresholds: dict[str, floa
                 j = int(where.ravel()[i])
                 verdicts.append(_verdict(w, start + int(i), scored, j, limit))
         counters.verdicts += len(verdicts)
-        yield Judged(verdicts, w.batch, w.judged, w.resume)
+        yield Judged(verdicts, w.batch, w.judged, w.resume, w.table.record[w.fresh], w.table.second[w.fresh])
 
 
 def _verdict(w: Windows, i: int, scored: Scored, j: int, limit: FloatArray) -> Verdict:

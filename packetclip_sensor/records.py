@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from packetclip_sensor.tally import Tally
+
 FloatArray = npt.NDArray[np.float32]
 
 MISSIONS = ("DoS", "Reconnaissance", "Brute Force")
@@ -224,9 +226,10 @@ class Episode(msgspec.Struct):
     mission: str
     sources: list[str]
     destinations: list[str]
-    """Hosts of the judged windows, at most 100; `source_count` and `destination_count` count these."""
+    """Hosts of the judged windows, at most 100."""
     source_count: int
     destination_count: int
+    """Distinct hosts of a side; where the scope says that it has many, all that took part while the episode lasts."""
     first: float
     """Time of the first packet of the first verdict's window, epoch seconds."""
     last: float
@@ -240,8 +243,8 @@ class Episode(msgspec.Struct):
     peak: float
     """Highest probability so far."""
     scope: str
-    """pair (one source, one destination), source (one source, many destinations) or destination (many sources, one
-    destination)."""
+    """pair (one source, one destination), source (one source, many destinations), destination (many sources, one destination)
+    or many (many on both sides: what was folded for want of room)."""
     explanation: Explanation | None = None
     """Of the verdict that was last reported."""
     flow: Flow | None = None
@@ -250,6 +253,21 @@ class Episode(msgspec.Struct):
     """Final flow rows seen of its hosts while it was open; the next two are their sums, both directions."""
     flow_packets: int = 0
     flow_bytes: int = 0
+    heard: int = 0
+    """Second of the last verdict: what tells that it is quiet, since packets' own times may run backwards."""
+    folded: int = 0
+    """Stories that stand in this one because there were too many to tell each; 0 where none does."""
+    source_tally: Tally | None = None
+    destination_tally: Tally | None = None
+    folded_tally: Tally | None = None
+
+    def copy(self) -> Episode:
+        """The episode as it is now; the living one goes on by itself."""
+        tallies = {name: tally.copy() for name in TALLIES if (tally := getattr(self, name)) is not None}
+        return msgspec.structs.replace(self, sources=list(self.sources), destinations=list(self.destinations), **tallies)
+
+
+TALLIES = ("source_tally", "destination_tally", "folded_tally")
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
