@@ -21,6 +21,7 @@ from packetclip_sensor.occlusion import Occlusion
 from packetclip_sensor.records import (
     CLASS_MISSION,
     MISSIONS,
+    SURE_FROM,
     Alert,
     Concept,
     Evidence,
@@ -84,6 +85,7 @@ def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
         flow_text=describe.flow_text(episode.flow) if episode.flow else None,
         technique=attack.technique_of(episode.mission, why.klass),
         model_version=bundle.manifest.version,
+        sure_from=bundle.manifest.ceilings.get(episode.mission, SURE_FROM),
     )
 
 

@@ -18,6 +18,9 @@ FloatArray = npt.NDArray[np.float32]
 MISSIONS = ("DoS", "Reconnaissance", "Brute Force")
 """Missions in the order of the reasoner's logits, which start with Benign."""
 
+SURE_FROM = 0.8
+"""`Alert.sure_from` of a bundle that names no ceilings."""
+
 CLASS_MISSION = {
     "Benign": "Benign",
     "OS Scan": "Reconnaissance",
@@ -305,6 +308,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     technique: str
     """ATT&CK technique id, from mappings/attack.yaml."""
     model_version: str
+    sure_from: float = SURE_FROM
+    """Probability that the model gives to four in five of the attacks of this mission that it was measured on."""
 
 
 @dataclass(slots=True)
