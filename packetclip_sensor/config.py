@@ -56,6 +56,21 @@ class ZeekFeedbackConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Size in bytes from which a new file is begun; the one before stays beside it as .1."""
 
 
+class HuntConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Judged windows for `packetclip hunt`, in a data stream of their own beside the alerts (docs/hunt.md)."""
+
+    enabled: bool = False
+    """Write windows to logs-packetclip.flow-NAMESPACE; needs the Elasticsearch sink. A document has about 2.5 kB."""
+    ordinary_s: Annotated[int, Meta(ge=1)] = 60
+    """Seconds of event time in which an ordinary stream is kept once."""
+    near_s: Annotated[int, Meta(ge=1)] = 10
+    """The same for a stream that comes near an alert."""
+    near: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.5
+    """Share of a mission's threshold from which a window counts as near an alert."""
+    per_minute: Annotated[int, Meta(ge=2)] = 300
+    """Most documents of one minute of event time; ordinary streams get half of them. What is above is counted (flows_capped)."""
+
+
 class PolicyConfig(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a verdict counts, and when an episode opens, is told again and closes."""
 
@@ -84,6 +99,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where alerts go: `ndjson` or `elasticsearch`."""
     zeek_feedback: ZeekFeedbackConfig = ZeekFeedbackConfig()
     """Back into Zeek: what opens or grows more severe becomes a notice there as well (notice.log, mail, the site's policy)."""
+    hunt: HuntConfig = HuntConfig()
+    """Judged windows for `packetclip hunt`, in a data stream of their own beside the alerts (docs/hunt.md)."""
     policy: PolicyConfig = PolicyConfig()
     """When a verdict counts, and when an episode opens, is told again and closes."""
     health: HealthConfig = HealthConfig()
@@ -200,7 +217,8 @@ def with_sink(config: Config, sink: SinkConfig, folder: Path) -> Config:
 
     Who asks for alerts in another place looks at something; no mail of Zeek's should come of it.
     """
-    return resolve(replace(config, sink=sink, zeek_feedback=ZeekFeedbackConfig()), folder)
+    hunt = config.hunt if sink.elasticsearch else HuntConfig()
+    return resolve(replace(config, sink=sink, hunt=hunt, zeek_feedback=ZeekFeedbackConfig()), folder)
 
 
 def first_settings() -> dict[str, Any]:
@@ -247,6 +265,11 @@ def _check(config: Config, places: schema.Places, raw: dict[str, Any]) -> None:
     if config.sink.ndjson is None and config.sink.elasticsearch is None:
         raise ConfigError(
             f"{places.at('sink')}: names no sink; give it `ndjson: {{path: alerts.ndjson}}` or `elasticsearch: ...`"
+        )
+    if config.hunt.enabled and config.sink.elasticsearch is None:
+        raise ConfigError(
+            f"{places.at('hunt', 'enabled')} is true, but windows for hunting need Elasticsearch; set sink.elasticsearch, or "
+            "hunt.enabled: false"
         )
     for mission in config.policy.thresholds:
         if mission not in MISSIONS:

@@ -29,6 +29,8 @@ ECS_VERSION = "9.4.0"
 DATASET = "packetclip.alert"
 MAX_HOSTS = 100
 """Addresses per array; `packetclip.episode.source_count` and `destination_count` go on where it ends."""
+EMBEDDING = 64
+"""Length of `packetclip.embedding` in the mappings."""
 MAX_CONNECTIONS = 20
 """Zeek uids and community ids per document, heaviest evidence first."""
 MAX_TITLE_CHARS, MAX_SENTENCE_CHARS, MAX_TEXT_CHARS = 160, 1000, 4000
@@ -77,7 +79,7 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
     title = printable(alert.title, MAX_TITLE_CHARS)
     reason = printable(alert.reason, MAX_SENTENCE_CHARS)
     made = {
-        "@timestamp": _time(alert.ts),
+        "@timestamp": time_of(alert.ts),
         "ecs": {"version": ECS_VERSION},
         "data_stream": {"type": "logs", "dataset": DATASET, "namespace": sensor.namespace},
         "event": {
@@ -91,8 +93,8 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
             "severity": severity,
             "risk_score": risk,
             "reason": reason,
-            "start": _time(alert.episode.first),
-            "end": _time(alert.episode.last),
+            "start": time_of(alert.episode.first),
+            "end": time_of(alert.episode.last),
             "duration": max(0, round((_seconds(alert.episode.last) - _seconds(alert.episode.first)) * 1e9)),
         },
         "message": title,
@@ -126,8 +128,8 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
         },
         "packetclip": _explanation(alert),
     }
-    cleaned: dict[str, Any] = _clean(made)
-    return cleaned
+    whole: dict[str, Any] = cleaned(made)
+    return whole
 
 
 def printable(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
@@ -144,7 +146,7 @@ def key(name: str) -> str:
 
 def _network(alert: Alert) -> dict[str, Any]:
     """source, destination, network and related. The source is who started the connections, the attacker in all three missions."""
-    sources, destinations = _addresses(alert.episode.sources), _addresses(alert.episode.destinations)
+    sources, destinations = addresses(alert.episode.sources), addresses(alert.episode.destinations)
     packets = [evidence.packet for evidence in _heaviest(alert)]
     protocols = {packet.proto for packet in packets} | ({alert.flow.proto} if alert.flow else set())
     facts = alert.facts
@@ -154,23 +156,23 @@ def _network(alert: Alert) -> dict[str, Any]:
     ids += [community_id(packet) for packet in packets]
     versions = {6 if ":" in host else 4 for host in sources + destinations}
     return {
-        "source": {"ip": _one_or_many(sources), "port": _port({p.orig_p for p in with_ports}, facts.get("distinct_uid", 1) == 1)},
+        "source": {"ip": one_or_many(sources), "port": _port({p.orig_p for p in with_ports}, facts.get("distinct_uid", 1) == 1)},
         "destination": {
-            "ip": _one_or_many(destinations),
+            "ip": one_or_many(destinations),
             "port": _port({p.resp_p for p in with_ports}, facts.get("distinct_resp_p", 1) == 1),
         },
         "network": {
-            "transport": _one_or_many(sorted(protocols)),
+            "transport": one_or_many(sorted(protocols)),
             "type": f"ipv{versions.pop()}" if len(versions) == 1 else None,
             "protocol": alert.flow.service if alert.flow else None,
             "direction": _direction(alert.flow) if alert.flow else None,
-            "community_id": _one_or_many([i for i in dict.fromkeys(ids) if i][:MAX_CONNECTIONS]),
+            "community_id": one_or_many([i for i in dict.fromkeys(ids) if i][:MAX_CONNECTIONS]),
         },
         "related": {"ip": list(dict.fromkeys(sources + destinations))},
     }
 
 
-def _addresses(hosts: list[str]) -> list[str]:
+def addresses(hosts: list[str]) -> list[str]:
     """The first MAX_HOSTS that Elasticsearch's type `ip` takes; another (from a forged line) would refuse the whole document."""
     kept = []
     for host in hosts[:MAX_HOSTS]:
@@ -200,7 +202,7 @@ def _heaviest(alert: Alert) -> list[Evidence]:
 def _uids(alert: Alert) -> str | list[str] | None:
     uids = [alert.flow.uid] if alert.flow else []
     uids += [evidence.packet.uid for evidence in _heaviest(alert)]
-    return _one_or_many(list(dict.fromkeys(uids))[:MAX_CONNECTIONS])
+    return one_or_many(list(dict.fromkeys(uids))[:MAX_CONNECTIONS])
 
 
 def _threat(technique: str) -> dict[str, Any]:
@@ -242,14 +244,13 @@ def _explanation(alert: Alert) -> dict[str, Any]:
         "episode": {
             "id": episode.id,
             "state": alert.state,
-            "first": _time(episode.first),
-            "last": _time(episode.last),
+            "first": time_of(episode.first),
+            "last": time_of(episode.last),
             "verdicts": episode.verdicts,
             "packets": episode.packets,
             "scope": episode.scope,
             "source_count": episode.source_count,
             "destination_count": episode.destination_count,
-            "folded": episode.folded or None,
             "peak": episode.peak,
         },
         # Lens cannot read nested fields: the names of the concepts that spoke for the mission stand flat as well.
@@ -262,6 +263,8 @@ def _explanation(alert: Alert) -> dict[str, Any]:
         "facts": dict(alert.facts),
         "flow": _flow(alert.flow, alert.flow_text),
         "model": {"version": alert.model_version},
+        # Of another length the mapping would refuse the whole document; then there is an alert without it.
+        "embedding": list(alert.embedding) if len(alert.embedding) == EMBEDDING else None,
     }
 
 
@@ -270,7 +273,7 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
     return {
         "uid": packet.uid,
         "n": packet.n,
-        "ts": _time(packet.ts),
+        "ts": time_of(packet.ts),
         "weight": evidence.weight,
         "reason": evidence.reason,
         "orig_h": packet.orig_h,
@@ -289,11 +292,11 @@ def _flow(flow: Flow | None, text: str | None) -> dict[str, Any]:
     columns: dict[str, Any] = msgspec.to_builtins(flow) if flow else {}
     endpoint = {name.partition(".")[2]: columns.pop(name) for name in list(columns) if name.startswith("id.")}
     if flow:
-        columns["ts"] = _time(flow.ts)
+        columns["ts"] = time_of(flow.ts)
     return {"text": text, "id": endpoint, **columns}
 
 
-def _one_or_many(values: list[str]) -> str | list[str] | None:
+def one_or_many(values: list[str]) -> str | list[str] | None:
     return values[0] if len(values) == 1 else values or None
 
 
@@ -302,12 +305,12 @@ def _seconds(ts: float) -> float:
     return min(max(ts, 0.0), 253402300799.0) if math.isfinite(ts) else 0.0
 
 
-def _time(ts: float) -> str:
+def time_of(ts: float) -> str:
     """ISO 8601 in UTC, microseconds."""
     return datetime.fromtimestamp(_seconds(ts), UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _clean(value: Any) -> Any:
+def cleaned(value: Any) -> Any:
     """Drop None, NaN, infinities and empty containers; round floats to what they are known to; escape strings.
 
     A numpy number that slipped through the stages becomes Python's: JSON has no other.
@@ -316,10 +319,10 @@ def _clean(value: Any) -> Any:
         value = value.item()
     match value:
         case dict():
-            kept = {name: _clean(part) for name, part in value.items()}
+            kept = {name: cleaned(part) for name, part in value.items()}
             return {name: part for name, part in kept.items() if part is not None} or None
         case list() | tuple():
-            return [part for part in map(_clean, value) if part is not None] or None
+            return [part for part in map(cleaned, value) if part is not None] or None
         case str():
             return printable(value)
         case float():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,12 @@ import numpy.typing as npt
 from packetclip_sensor import tokens
 from packetclip_sensor.bundle import Bundle
 from packetclip_sensor.metrics import Counters
-from packetclip_sensor.records import MISSIONS, Batch, FloatArray, Packet, Position, Verdict
+from packetclip_sensor.records import MISSIONS, Batch, FloatArray, FlowWindow, Packet, Position, Verdict
 from packetclip_sensor.relations import relations
 from packetclip_sensor.windows import VIEWS, Columns, Windows
+
+if TYPE_CHECKING:
+    from packetclip_sensor.flows import Sampler
 
 ENCODE_ROWS = 256
 REASON_WINDOWS = 512
@@ -33,9 +37,7 @@ class Judged:
     batch: Batch
     judged: int
     resume: tuple[Position, ...]
-    packets: npt.NDArray[np.object_] = field(default_factory=lambda: np.empty(0, np.object_))
-    """(n,) all packets of the seconds judged here, each once, and the (n,) second of each, never falling."""
-    seconds: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    flows: list[FlowWindow] = field(default_factory=list)
 
 
 class Encoder:
@@ -114,16 +116,24 @@ def score(bundle: Bundle, encoder: Encoder, table: Columns, rows: npt.NDArray[np
     return Scored(x, rel, calibrated(bundle, logits))
 
 
-def judge(streams: Iterable[Windows], bundle: Bundle, thresholds: dict[str, float], counters: Counters) -> Iterator[Judged]:
+def judge(
+    streams: Iterable[Windows],
+    bundle: Bundle,
+    thresholds: dict[str, float],
+    counters: Counters,
+    sampler: Sampler | None = None,
+) -> Iterator[Judged]:
     """Judge every window; only those whose probability reaches their mission's threshold become verdicts.
 
     Args:
         thresholds: probability for each mission, from the bundle, a site's calibration or the configuration.
+        sampler: keeps windows for hunting; None keeps none.
     """
     encoder = Encoder(bundle, counters)
     limit = np.array([thresholds[m] for m in MISSIONS], np.float32)
     for w in streams:
         verdicts: list[Verdict] = []
+        flows: list[FlowWindow] = []
         for start in range(0, len(w.rows), REASON_WINDOWS):
             rows = w.rows[start : start + REASON_WINDOWS]
             past = w.past[start : start + REASON_WINDOWS]
@@ -134,8 +144,10 @@ def judge(streams: Iterable[Windows], bundle: Bundle, thresholds: dict[str, floa
             for i in np.nonzero(reached[where.ravel()])[0]:
                 j = int(where.ravel()[i])
                 verdicts.append(_verdict(w, start + int(i), scored, j, limit))
+            if sampler is not None:
+                flows += sampler.take(w, start, scored, where.ravel())
         counters.verdicts += len(verdicts)
-        yield Judged(verdicts, w.batch, w.judged, w.resume, w.table.record[w.fresh], w.table.second[w.fresh])
+        yield Judged(verdicts, w.batch, w.judged, w.resume, flows)
 
 
 def _verdict(w: Windows, i: int, scored: Scored, j: int, limit: FloatArray) -> Verdict:

@@ -40,11 +40,15 @@ class Counters:
     episodes: int = 0
     """Episodes opened."""
     folded_episodes: int = 0
-    """Episodes that were not told by themselves but folded into another, because there were too many."""
+    """Episodes folded into one of their source, because more documents came in a minute than allowed."""
     alerts_written: int = 0
     """Documents acknowledged by the sink."""
     alerts_duplicate: int = 0
     """Documents that were already there (409): a repeat after a restart."""
+    flows_written: int = 0
+    """Documents for hunting; the next two as for alerts, and those that were too many for their minute."""
+    flows_duplicate: int = 0
+    flows_capped: int = 0
     verdicts_fed: int = 0
     """Lines written for Zeek to raise notices from."""
     es_retries: int = 0

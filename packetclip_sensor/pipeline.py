@@ -21,6 +21,8 @@ from packetclip_sensor.documents import SensorInfo
 from packetclip_sensor.episodes import episodes
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.explain import explain
+from packetclip_sensor.flow_documents import check_embedding
+from packetclip_sensor.flows import Sampler
 from packetclip_sensor.health import Health
 from packetclip_sensor.health_page import HealthPage
 from packetclip_sensor.judge import judge
@@ -157,7 +159,11 @@ def alerts(
     streams = windows(batches, bundle.manifest.window, counters, judged=state.judged)
     if health is not None:
         streams = _counting(streams, health)
-    verdicts = judge(streams, bundle, thresholds, counters)
+    sampler = None
+    if config.hunt.enabled:
+        check_embedding(bundle)
+        sampler = Sampler(bundle, config.hunt, thresholds, counters, sensor=config.sensor_name)
+    verdicts = judge(streams, bundle, thresholds, counters, sampler)
     stories = episodes(
         verdicts,
         config.policy,
@@ -198,7 +204,9 @@ def sink(
         if health is not None:
             path = Path(cluster.dead_letter_path)
             health.dead_letter_paths = (path, dead_letters.rotated(path))
-        acknowledged = elasticsearch.write(safes, cluster, sensor, counters, sleep=pause, waiting=waiting)
+        acknowledged = elasticsearch.write(
+            safes, cluster, sensor, counters, hunt=config.hunt.enabled, sleep=pause, waiting=waiting
+        )
     else:
         file = config.sink.ndjson.path if config.sink.ndjson else None
         sleep = pause if stop else None

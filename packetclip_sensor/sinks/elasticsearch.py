@@ -26,8 +26,10 @@ import structlog
 from elastic_transport import TlsError
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
-from packetclip_sensor.documents import SensorInfo, document
+from packetclip_sensor.documents import DATASET, SensorInfo, document
 from packetclip_sensor.errors import SinkError
+from packetclip_sensor.flow_documents import DATASET as FLOWS
+from packetclip_sensor.flow_documents import flow_document
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Safe
 from packetclip_sensor.sinks import dead_letters
@@ -70,17 +72,19 @@ def write(
     sensor: SensorInfo,
     counters: Counters,
     *,
+    hunt: bool = False,
     sleep: Callable[[float], None] = time.sleep,
     rng: Callable[[], float] = random.random,
     waiting: Callable[[str | None], None] = lambda why: None,
 ) -> Iterator[Safe]:
-    """Send each alert, and yield its `Safe` once Elasticsearch has it, or the dead-letter file.
+    """Send each alert, then what is kept for hunting; yield their `Safe` once Elasticsearch or the dead-letter file has them.
 
     Args:
         batches: what the pipeline made; a `Safe` without alerts passes through.
         config: the cluster; its namespace goes into the documents.
         sensor: who writes.
         counters: `alerts_written`, `alerts_duplicate` (409: was there already), `dead_letters`, `es_retries`.
+        hunt: windows for hunting will come, so their data stream is set up too.
         sleep: the clock to wait by; whatever it raises ends the waiting.
         rng: the jitter's source in [0, 1).
         waiting: is told why nothing can be written, and None once it goes on.
@@ -91,9 +95,11 @@ def write(
     sensor = replace(sensor, namespace=config.namespace)
     with connect(config) as client:
         sender = _Sender(client, config, counters, sleep, rng, waiting)
-        sender.start()
+        sender.start(*(FLOWS,) * hunt)
+        stream = stream_name(config.namespace, FLOWS)
         for safe in batches:
             sender.send([_Item(alert.id, msgspec.json.encode(document(alert, sensor))) for alert in safe.alerts])
+            sender.send([_Item(flow.id, msgspec.json.encode(flow_document(flow, sensor)), stream) for flow in safe.flows])
             yield safe
 
 
@@ -158,11 +164,11 @@ class _Sender:
         path = Path(config.dead_letter_path)
         self.letters = dead_letters.DeadLetters(path, config.dead_letter_bytes, counters, self._wait)
 
-    def start(self) -> None:
-        """Wait for the cluster, then put the templates."""
+    def start(self, *more: str) -> None:
+        """Wait for the cluster, then put the templates of alerts and of `more` datasets."""
         self._patiently(self._health)
         if self.config.manage_templates:
-            self._patiently(lambda: ensure_templates(self.client, self.config.namespace))
+            self._patiently(lambda: ensure_templates(self.client, self.config.namespace, DATASET, *more))
         self._well()
 
     def send(self, items: Sequence[_Item]) -> None:
@@ -218,22 +224,29 @@ class _Sender:
         for item, answer in zip(items, answers, strict=True):
             status, error = answer["create"]["status"], answer["create"].get("error", {})
             if status < 300:
-                self.counters.alerts_written += 1
+                self._count(item, "written")
                 self.proved = True
             elif status == 409:
-                self.counters.alerts_duplicate += 1
+                self._count(item, "duplicate")
             elif self._may_succeed(item, status, error):
                 again.append(item)
                 busy = f"{status} {error.get('type')}: {error.get('reason')}"
             elif status in (401, 403) or error.get("type") == "index_not_found_exception":
-                mistake = self._for_good(status, error.get("reason", ""))
+                mistake = self._for_good(status, error.get("reason", ""), item.stream)
                 if not self.proved:
                     raise mistake
+                if item.stream:  # what is not an alert must never hold alerts back
+                    refused.append((item, status, error))
+                    continue
                 again.append(item)
                 busy = str(mistake)
             else:
                 refused.append((item, status, error))
         return again, refused, busy
+
+    def _count(self, item: _Item, what: str) -> None:
+        name = f"{'flows' if item.stream.startswith(f'logs-{FLOWS}-') else 'alerts'}_{what}"
+        setattr(self.counters, name, getattr(self.counters, name) + 1)
 
     @staticmethod
     def _may_succeed(item: _Item, status: int, error: Mapping[str, Any]) -> bool:
@@ -302,10 +315,11 @@ class _Sender:
         self.waited_s += pause_s
         self.sleep(pause_s)
 
-    def _for_good(self, status: int, why: str) -> SinkError:
+    def _for_good(self, status: int, why: str, stream: str = "") -> SinkError:
+        stream = stream or self.stream
         remedy = {
             401: "check the key or password that api_key_env, api_key_file or password_env names",
-            403: f"give the key create_doc, auto_configure, manage and view_index_metadata on {self.stream}, and on the cluster "
+            403: f"give the key create_doc, auto_configure, manage and view_index_metadata on {stream}, and on the cluster "
             "manage_index_templates; or put the templates yourself, set manage_templates: false and keep the first two",
             404: "start the sensor again with manage_templates: true, so that the template is put",
         }.get(status, "look into Elasticsearch's log")

@@ -19,10 +19,11 @@ from elasticsearch import Elasticsearch
 
 from packetclip_sensor.documents import DATASET
 from packetclip_sensor.errors import SinkError
+from packetclip_sensor.flow_documents import DATASET as FLOWS
 from packetclip_sensor.resources import resource
 from packetclip_sensor.sinks.steps import OURS, Step, get
 
-DATASETS = (DATASET, "packetclip.flow", "packetclip.health")
+DATASETS = (DATASET, FLOWS, "packetclip.health")
 """Data streams that we may write, each `logs-DATASET-NAMESPACE`."""
 PARTS = {"component": ("component_templates", "_component_template"), "index": ("index_templates", "_index_template")}
 REFUSED = "mend what it names, by hand, and start again"

@@ -82,7 +82,7 @@ def test_a_key_with_nothing_behind_it_means_its_default() -> None:
         (
             "window: {packets: 3}",
             "sensor.yaml:1: window: no such key; known here: logs, state_dir, model, namespace, sensor_name, sink, "
-            "zeek_feedback, policy, health, rejects_path, log_level",
+            "zeek_feedback, hunt, policy, health, rejects_path, log_level",
         ),
         ("policy: {thresholds: {dos: 0.3}}", "no such mission; did you mean DoS?; missions: DoS, Reconnaissance, Brute Force"),
     ],
