@@ -126,7 +126,7 @@ def opened(
     found: list[Episode] = []
     for _, unit in groupby(candidates, key=lambda c: c.unit):
         for told in episodes(_judged(unit, rounded(limits)), policy, Counters(), sensor="", model_version=""):
-            found += [event.episode for event in told.events if event.state == "open"]
+            found += [event.living for event in told.events if event.state == "open"]
             if len(found) >= enough:
                 return found
     return found

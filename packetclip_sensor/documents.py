@@ -251,6 +251,7 @@ def _explanation(alert: Alert) -> dict[str, Any]:
             "scope": episode.scope,
             "source_count": episode.source_count,
             "destination_count": episode.destination_count,
+            "folded": episode.folded or None,
             "peak": episode.peak,
         },
         # Lens cannot read nested fields: the names of the concepts that spoke for the mission stand flat as well.

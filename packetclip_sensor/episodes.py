@@ -1,26 +1,36 @@
 """Verdicts to episodes: few stories instead of many alarms.
 
 Verdicts of several views on the same hosts and mission become one episode: one event when it opens, at most one update a minute
-while it lasts, one when it closes. Everything follows event time and the verdicts' own order, so a replay tells the same stories.
+while it lasts, one when it closes. Everything follows event time and the verdicts' own order, a second at a time, so a replay
+tells the same stories however the log was read.
+
+Never more than MAX_DOCUMENTS in any minute, by construction and without a counter: the documents of one episode stand at least a
+minute apart, so in a minute there are at most two for each that is told at a time, and half of MAX_DOCUMENTS are told at a time.
+What finds no room is folded into an episode that is told.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import msgspec
 
 from packetclip_sensor.judge import Judged
 from packetclip_sensor.metrics import Counters
-from packetclip_sensor.records import Episode, Flow, FlowWindow, Position, Verdict
+from packetclip_sensor.records import Episode, FlowWindow, Position, Verdict
+from packetclip_sensor.stories import LISTED_HOSTS, Stories, begin, ends, scope, shown
 
-LISTED_HOSTS = 100
-"""Hosts kept by name and counted in an episode: beyond it, "100" means 100 or more."""
+MAX_DOCUMENTS = 1000
+"""In any 60 s of event time: as many as Elastic Security's External Alerts rule takes in a minute."""
 CROWD = 3
 """Pairs of one host in one second up to which each pair speaks for itself."""
+MAX_UNTOLD = 5000
+"""Small first verdicts that wait for a second one; beyond it the next ones count as backed by so many others."""
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,6 +43,17 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     close_s: float = 60.0
     """An episode closes when no verdict has come for so many seconds of event time."""
 
+    @property
+    def told_at_a_time(self) -> int:
+        """Episodes of which documents are written at a time, so that no minute has more than MAX_DOCUMENTS."""
+        apart = max(1, min(math.ceil(self.update_s), self.quiet_s))
+        return MAX_DOCUMENTS // (2 * math.ceil(60 / min(apart, 60)))
+
+    @property
+    def quiet_s(self) -> int:
+        """`close_s` in whole seconds."""
+        return max(1, math.ceil(self.close_s))
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -42,6 +63,9 @@ class Event:
     """open, update or close."""
     second: int
     episode: Episode
+    """As it was at the end of that second."""
+    living: Episode
+    """The same one, which goes on."""
     verdict: Verdict | None
 
 
@@ -76,91 +100,106 @@ def episodes(
         sensor: name of the sensor; with the model version it is part of every id.
         restored: episodes that were open when the state was saved.
     """
-    current = list(restored)
+    stories = Stories(restored, policy.told_at_a_time)
+    teller = _Teller(stories, policy, counters, sensor, model_version)
     for judged in streams:
         events: list[Event] = []
-        for verdict in _ordered(judged.verdicts):
-            _close(current, verdict.second, policy, events)
-            episode = next((e for e in current if _same_story(e, verdict)), None)
-            if episode is None:
-                episode = _start(verdict, sensor, model_version)
-                current.append(episode)
-                counters.episodes += 1
-            else:
-                _extend(episode, verdict)
-            if not episode.opened:
-                if len(verdict.packets) >= policy.open_packets or episode.verdicts > 1:
-                    episode.opened = episode.reported = verdict.second
-                    events.append(Event("open", verdict.second, episode, verdict))
-            elif verdict.second - episode.reported >= policy.update_s:
-                episode.reported = verdict.second
-                events.append(Event("update", verdict.second, episode, verdict))
+        done = 0
+        for second, group in groupby(sorted(judged.verdicts, key=lambda v: v.second), key=lambda v: v.second):
+            done = teller.count(judged, done, second)
+            teller.close(second, events)
+            due = teller.hear(list(group))
+            done = teller.count(judged, done, second + 1)
+            events += [Event(state, second, shown(living), living, verdict) for state, living, verdict in due]
+        teller.count(judged, done, None)
         for flow in judged.batch.flows:
-            for episode in current:
-                _enrich(episode, flow)
-        _close(current, judged.judged, policy, events)
+            stories.enrich(flow)
+        teller.close(judged.judged, events)
         if judged.batch.final:
-            _close(current, None, policy, events)
-        yield Told(events, tuple(current), judged.judged, judged.resume, judged.flows)
+            teller.close(None, events)
+        yield Told(events, stories.all(), judged.judged, judged.resume, judged.flows)
 
 
-def _ordered(verdicts: list[Verdict]) -> list[Verdict]:
-    """Verdicts as they are to be told: by second, and where a host is in more than CROWD pairs of a second, its own view first.
+@dataclass(slots=True)
+class _Teller:
+    """What is done with the verdicts of one second."""
 
-    A flood from a hundred reflectors is then one story of its destination; an attack by one host stays a story of the pair.
-    """
-    pairs = Counter((v.second, v.mission, end) for v in verdicts if v.view == "pair" for end in _ends(v))
+    stories: Stories
+    policy: Policy
+    counters: Counters
+    sensor: str
+    model_version: str
 
-    def rank(v: Verdict) -> tuple[int, bool]:
-        source, destination = _ends(v)
-        about = destination if v.view == "destination" else source
-        return v.second, v.view == "pair" or pairs[v.second, v.mission, about] <= CROWD
+    def hear(self, verdicts: list[Verdict]) -> list[tuple[str, Episode, Verdict]]:
+        """Take in all verdicts of a second; returns what is to be told of them at its end.
 
-    return sorted(verdicts, key=rank)
+        Where a host is in more than CROWD pairs of the second, its own view comes first: a flood from a hundred reflectors is
+        then one story of its destination. Where it is in fewer, these pairs are the story, and its own view only backs them: an
+        attack by one host, or by two, stays one of these hosts and does not accuse the clients beside them.
+        """
+        pairs = Counter((v.mission, end) for v in verdicts if v.view == "pair" for end in ends(v))
 
+        def speaking(v: Verdict) -> int:
+            source, destination = ends(v)
+            return pairs[v.mission, destination if v.view == "destination" else source]
 
-def _ends(verdict: Verdict) -> tuple[str | None, str | None]:
-    """The one source and the one destination of a verdict; None where they are many."""
-    if verdict.view == "pair":
-        source = verdict.sources[0]
-        return source, next((d for d in verdict.destinations if d != source), source)
-    source_ = verdict.sources[0] if len(verdict.sources) == 1 else None
-    return source_, verdict.destinations[0] if len(verdict.destinations) == 1 else None
+        due = []
+        for verdict in sorted(verdicts, key=lambda v: v.view == "pair" or speaking(v) <= CROWD):
+            backs = verdict.view != "pair" and 0 < speaking(verdict) <= CROWD
+            due += self._hear(verdict, backs=backs)
+        return due
 
+    def _hear(self, verdict: Verdict, *, backs: bool) -> list[tuple[str, Episode, Verdict]]:
+        episode = self.stories.spoke(verdict) if backs else self.stories.find(verdict)
+        if episode is None and backs:
+            return []  # its pairs were folded
+        if episode is None:
+            episode = _start(verdict, self.sensor, self.model_version)
+            self.stories.add(episode)
+            self.counters.episodes += 1
+        else:
+            before = episode.folded
+            self.stories.extend(episode, verdict, backs=backs)
+            self.counters.folded_episodes += episode.folded - before
+        if not episode.opened:
+            if len(verdict.packets) < self.policy.open_packets and episode.verdicts == 1 and self.stories.untold <= MAX_UNTOLD:
+                return []
+            mate = self.stories.mate(episode)
+            if mate is None:
+                self.stories.open(episode, verdict.second)
+                return [("open", episode, verdict)]
+            before = mate.folded or 1  # the story that it was
+            self.stories.fold(episode, mate)
+            self.counters.folded_episodes += mate.folded - before
+            episode = mate
+        if verdict.second - episode.reported < self.policy.update_s:
+            return []
+        episode.reported = verdict.second
+        return [("update", episode, verdict)]
 
-def _same_story(episode: Episode, verdict: Verdict) -> bool:
-    """Whether a verdict belongs to an episode: same mission, and the host that either of them is about."""
-    if episode.mission != verdict.mission:
-        return False
-    source, destination = _ends(verdict)
-    same_source, same_destination = source == episode.sources[0], destination == episode.destinations[0]
-    if episode.scope == "source":
-        return same_source
-    if episode.scope == "destination":
-        return same_destination
-    if source is None:
-        return same_destination
-    if destination is None:
-        return same_source
-    return (same_source and same_destination) or (source == episode.destinations[0] and destination == episode.sources[0])
+    def count(self, judged: Judged, start: int, before: int | None) -> int:
+        """Count hosts in the packets of `judged` from number `start` on, up to the second `before`; returns the next number."""
+        end = len(judged.seconds) if before is None else int(judged.seconds.searchsorted(before))
+        self.stories.count(judged.packets[start:end], judged.seconds[start:end], self.policy.quiet_s)
+        return max(start, end)
 
-
-def _scope(verdict: Verdict) -> str:
-    source, destination = _ends(verdict)
-    if source is None:
-        return "destination"
-    return "source" if destination is None else "pair"
+    def close(self, now: int | None, events: list[Event]) -> None:
+        """Close what has been quiet; `now` None closes all, since input has ended."""
+        for episode in self.stories.quiet(now, self.policy.quiet_s):
+            self.stories.remove(episode)
+            if episode.opened:
+                events.append(Event("close", episode.heard + self.policy.quiet_s, shown(episode), episode, None))
 
 
 def _start(verdict: Verdict, sensor: str, model_version: str) -> Episode:
-    source, destination = _ends(verdict)
+    source, destination = ends(verdict)
     sources = [source] if source else list(verdict.sources[:LISTED_HOSTS])
     destinations = [destination] if destination else list(verdict.destinations[:LISTED_HOSTS])
-    scope = _scope(verdict)
-    about = (source, destination) if scope == "pair" else (source,) if scope == "source" else (destination,)
-    return Episode(
+    kind = scope(verdict)
+    about = (source, destination) if kind == "pair" else (source,) if kind == "source" else (destination,)
+    episode = Episode(
         # The uid tells apart what two captures of one second say of the same group address.
-        id=identifier(sensor, model_version, verdict.mission, scope, *about, verdict.second, verdict.packets[0].uid),
+        id=identifier(sensor, model_version, verdict.mission, kind, *about, verdict.second, verdict.packets[0].uid),
         mission=verdict.mission,
         sources=sources,
         destinations=destinations,
@@ -174,57 +213,8 @@ def _start(verdict: Verdict, sensor: str, model_version: str) -> Episode:
         reported=0,
         documents=0,
         peak=verdict.probability,
-        scope=scope,
+        scope=kind,
+        heard=verdict.second,
     )
-
-
-def _extend(episode: Episode, verdict: Verdict) -> None:
-    source, destination = _ends(verdict)
-    if episode.scope == "pair" and (source is None or destination is None):
-        episode.scope = _scope(verdict)
-    # Counting each packet once without remembering it: only those behind the last one seen are new.
-    episode.packets += sum(p.ts > episode.last for p in verdict.packets)
-    episode.first = min(episode.first, verdict.packets[0].ts)
-    episode.last = max(episode.last, verdict.packets[-1].ts)
-    episode.verdicts += 1
-    episode.peak = max(episode.peak, verdict.probability)
-    if episode.scope == "source":
-        _add(episode.destinations, verdict.destinations)
-        episode.destination_count = max(episode.destination_count, len(episode.destinations))
-    elif episode.scope == "destination":
-        _add(episode.sources, verdict.sources)
-        episode.source_count = max(episode.source_count, len(episode.sources))
-
-
-def _add(hosts: list[str], more: Sequence[str]) -> None:
-    for host in more:
-        if len(hosts) >= LISTED_HOSTS:
-            return
-        if host not in hosts:
-            hosts.append(host)
-
-
-def _enrich(episode: Episode, flow: Flow) -> None:
-    """Take a flow row into an open episode of its hosts. Rows of other times are other stories."""
-    one_source = episode.scope == "destination" or flow.orig_h in episode.sources
-    one_destination = episode.scope == "source" or flow.resp_h in episode.destinations
-    if not (
-        one_source and one_destination and episode.first - 1 <= flow.ts + (flow.duration or 0.0) and flow.ts <= episode.last + 1
-    ):
-        return
-    packets = (flow.orig_pkts or 0) + (flow.resp_pkts or 0)
-    if flow.final:
-        episode.flows += 1
-        episode.flow_packets += packets
-        episode.flow_bytes += (flow.orig_ip_bytes or 0) + (flow.resp_ip_bytes or 0)
-    best = episode.flow
-    if best is None or packets >= (best.orig_pkts or 0) + (best.resp_pkts or 0):
-        episode.flow = flow
-
-
-def _close(current: list[Episode], now: int | None, policy: Policy, events: list[Event]) -> None:
-    """Close what has been quiet; `now` None closes all, since input has ended."""
-    for episode in [e for e in current if now is None or now - e.last > policy.close_s]:
-        current.remove(episode)
-        if episode.opened:
-            events.append(Event("close", int(episode.last + policy.close_s), episode, None))
+    begin(episode)
+    return episode

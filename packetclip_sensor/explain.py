@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -22,9 +21,9 @@ from packetclip_sensor.occlusion import Occlusion
 from packetclip_sensor.records import (
     CLASS_MISSION,
     MISSIONS,
+    SURE_FROM,
     Alert,
     Concept,
-    Episode,
     Evidence,
     Explanation,
     FloatArray,
@@ -44,26 +43,23 @@ def explain(streams: Iterable[Told], bundle: Bundle, *, sensor: str) -> Iterator
     """Turn every event into an alert; the open episodes go on as they are then, so that a restart finds the same ones."""
     for told in streams:
         alerts = [_alert(event, bundle, sensor) for event in told.events]
-        yield Safe(alerts, told.resume, told.judged, tuple(map(_copy, told.open)), told.flows)
-
-
-def _copy(episode: Episode) -> Episode:
-    return msgspec.structs.replace(episode, sources=list(episode.sources), destinations=list(episode.destinations))
+        yield Safe(alerts, told.resume, told.judged, tuple(episode.copy() for episode in told.open), told.flows)
 
 
 def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
-    episode = event.episode
+    episode, living = event.episode, event.living
     if event.verdict is not None:
-        episode.explanation = explanation(event.verdict, bundle)
-    why = episode.explanation
+        living.explanation = explanation(event.verdict, bundle)
+    why = living.explanation
     if why is None:
         raise AssertionError(f"episode {episode.id} closes but was never explained")
-    episode.documents += 1
+    living.documents += 1
+    episode.explanation, episode.documents = why, living.documents
     return Alert(
         id=identifier(sensor, bundle.manifest.version, episode.id, episode.mission, event.state, event.second),
         state=event.state,
-        ts=event.verdict.packets[-1].ts if event.verdict else episode.last,
-        episode=_copy(episode),
+        ts=event.verdict.packets[-1].ts if event.verdict else float(event.second),
+        episode=episode,
         mission=episode.mission,
         klass=why.klass,
         probability=why.probability,
@@ -85,11 +81,12 @@ def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
         nearest_texts=why.nearest_texts,
         facts=why.facts,
         graphs=why.graphs,
+        embedding=why.embedding,
         flow=episode.flow,
         flow_text=describe.flow_text(episode.flow) if episode.flow else None,
         technique=attack.technique_of(episode.mission, why.klass),
         model_version=bundle.manifest.version,
-        embedding=why.embedding,
+        sure_from=bundle.manifest.ceilings.get(episode.mission, SURE_FROM),
     )
 
 

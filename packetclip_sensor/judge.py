@@ -37,6 +37,9 @@ class Judged:
     batch: Batch
     judged: int
     resume: tuple[Position, ...]
+    packets: npt.NDArray[np.object_] = field(default_factory=lambda: np.empty(0, np.object_))
+    """(n,) all packets of the seconds judged here, each once, and the (n,) second of each, never falling."""
+    seconds: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     flows: list[FlowWindow] = field(default_factory=list)
 
 
@@ -147,7 +150,7 @@ def judge(
             if sampler is not None:
                 flows += sampler.take(w, start, scored, where.ravel())
         counters.verdicts += len(verdicts)
-        yield Judged(verdicts, w.batch, w.judged, w.resume, flows)
+        yield Judged(verdicts, w.batch, w.judged, w.resume, w.table.record[w.fresh], w.table.second[w.fresh], flows)
 
 
 def _verdict(w: Windows, i: int, scored: Scored, j: int, limit: FloatArray) -> Verdict:

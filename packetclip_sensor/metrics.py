@@ -40,7 +40,7 @@ class Counters:
     episodes: int = 0
     """Episodes opened."""
     folded_episodes: int = 0
-    """Episodes folded into one of their source, because more documents came in a minute than allowed."""
+    """Episodes that were not told by themselves but folded into another, because there were too many."""
     alerts_written: int = 0
     """Documents acknowledged by the sink."""
     alerts_duplicate: int = 0

@@ -11,10 +11,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from packetclip_sensor.tally import Tally
+
 FloatArray = npt.NDArray[np.float32]
 
 MISSIONS = ("DoS", "Reconnaissance", "Brute Force")
 """Missions in the order of the reasoner's logits, which start with Benign."""
+
+SURE_FROM = 0.8
+"""`Alert.sure_from` of a bundle that names no ceilings."""
 
 CLASS_MISSION = {
     "Benign": "Benign",
@@ -226,9 +231,10 @@ class Episode(msgspec.Struct):
     mission: str
     sources: list[str]
     destinations: list[str]
-    """Hosts of the judged windows, at most 100; `source_count` and `destination_count` count these."""
+    """Hosts of the judged windows, at most 100."""
     source_count: int
     destination_count: int
+    """Distinct hosts of a side; where the scope says that it has many, all that took part while the episode lasts."""
     first: float
     """Time of the first packet of the first verdict's window, epoch seconds."""
     last: float
@@ -242,8 +248,8 @@ class Episode(msgspec.Struct):
     peak: float
     """Highest probability so far."""
     scope: str
-    """pair (one source, one destination), source (one source, many destinations) or destination (many sources, one
-    destination)."""
+    """pair (one source, one destination), source (one source, many destinations), destination (many sources, one destination)
+    or many (many on both sides: what was folded for want of room)."""
     explanation: Explanation | None = None
     """Of the verdict that was last reported."""
     flow: Flow | None = None
@@ -252,6 +258,21 @@ class Episode(msgspec.Struct):
     """Final flow rows seen of its hosts while it was open; the next two are their sums, both directions."""
     flow_packets: int = 0
     flow_bytes: int = 0
+    heard: int = 0
+    """Second of the last verdict: what tells that it is quiet, since packets' own times may run backwards."""
+    folded: int = 0
+    """Stories that stand in this one because there were too many to tell each; 0 where none does."""
+    source_tally: Tally | None = None
+    destination_tally: Tally | None = None
+    folded_tally: Tally | None = None
+
+    def copy(self) -> Episode:
+        """The episode as it is now; the living one goes on by itself."""
+        tallies = {name: tally.copy() for name in TALLIES if (tally := getattr(self, name)) is not None}
+        return msgspec.structs.replace(self, sources=list(self.sources), destinations=list(self.destinations), **tallies)
+
+
+TALLIES = ("source_tally", "destination_tally", "folded_tally")
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -289,6 +310,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     technique: str
     """ATT&CK technique id, from mappings/attack.yaml."""
     model_version: str
+    sure_from: float = SURE_FROM
+    """Probability that the model gives to four in five of the attacks of this mission that it was measured on."""
     embedding: tuple[float, ...] = ()
     """As in `Explanation`."""
 

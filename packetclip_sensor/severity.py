@@ -1,9 +1,11 @@
 """How grave an alert is, on the scale of Elastic Security: from its mission, its reach and its probability.
 
-The numbers are a policy and no measurement; docs/fields.md states them for users.
+The levels are a policy and no measurement; docs/severity.md tells users what they mean and how to change their order of work.
 """
 
 from __future__ import annotations
+
+import math
 
 from packetclip_sensor.records import Alert
 
@@ -12,8 +14,8 @@ SEVERITIES = (21, 47, 73, 99)
 RISK_BANDS = ((1, 21), (22, 47), (48, 73), (74, 100))
 WIDE_REACH = 20
 """From this many hosts on one side on, an episode counts one severity more."""
-UNSURE_BELOW = 0.8
-"""Below this probability an episode counts one severity less."""
+CERTAIN = 0.9999
+"""Probability at the upper end of a risk band; one half stands at its lower end, and log-odds between them are even."""
 
 _MISSION_SEVERITY = {"Reconnaissance": 1, "DoS": 2, "Brute Force": 2}
 
@@ -22,11 +24,18 @@ def severity_and_risk(alert: Alert) -> tuple[int, float]:
     """`event.severity` (one of SEVERITIES) and `event.risk_score` (0-100, inside that severity's band).
 
     The mission gives the level: Reconnaissance medium, DoS and Brute Force high. One more where the episode reaches WIDE_REACH
-    hosts on one side, one less where its peak probability stayed below UNSURE_BELOW. The probability places the risk in the band.
+    hosts on one side, one less where its peak probability stayed below `sure_from`: verdicts begin so high (0.95 and up) that a
+    fixed bound would never be met, so it is one of the model's own. The probability's log-odds place the risk in the band.
     """
     peak = min(1.0, max(alert.probability, alert.episode.peak))
     level = _MISSION_SEVERITY.get(alert.mission, 1)
     level += max(alert.episode.source_count, alert.episode.destination_count) >= WIDE_REACH
-    level = min(max(level - (peak < UNSURE_BELOW), 0), len(SEVERITIES) - 1)
+    level = min(max(level - (peak < alert.sure_from), 0), len(SEVERITIES) - 1)
     low, high = RISK_BANDS[level]
-    return SEVERITIES[level], float(low + round((high - low) * peak))
+    share = min(max(_log_odds(peak) / _log_odds(CERTAIN), 0.0), 1.0)
+    return SEVERITIES[level], float(low + round((high - low) * share))
+
+
+def _log_odds(probability: float) -> float:
+    probability = min(max(probability, 1e-9), 1 - 1e-9)
+    return math.log(probability / (1 - probability))

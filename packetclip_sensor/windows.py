@@ -133,6 +133,8 @@ class Windows:
     """Every second up to this one is judged once these windows are."""
     resume: tuple[Position, ...]
     """Where a restart must begin to read to rebuild every later window."""
+    fresh: Ints
+    """Rows of the packets whose second is judged now, in log order: each packet once, over restarts too."""
 
 
 def view_keys(table: Columns) -> tuple[Ints, Ints, Ints]:
@@ -264,7 +266,17 @@ def windows(
             marks.pop(0)
         counters.windows += int(chosen.sum())
         resume = _resume(marks[0][1], batch.end) if marks else batch.end
-        yield Windows(table, rows[chosen], past[chosen], view[chosen], second[chosen], batch, judged_to, resume)
+        yield Windows(
+            table,
+            rows[chosen],
+            past[chosen],
+            view[chosen],
+            second[chosen],
+            batch,
+            judged_to,
+            resume,
+            ready[table.second[ready] > judged],
+        )
         if len(ready):
             table, held = _compact(table, held, unjudged, max_rows, counters)
 

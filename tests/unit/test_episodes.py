@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+import random
+from collections import Counter
+from dataclasses import replace
 
-from packetclip_sensor.episodes import Event, Policy, episodes, identifier
+import msgspec
+import numpy as np
+import pytest
+
+from packetclip_sensor.episodes import MAX_DOCUMENTS, Event, Policy, episodes, identifier
 from packetclip_sensor.judge import Judged
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Batch, Episode, Flow, Packet, Verdict
@@ -42,13 +48,19 @@ def verdict(
 
 
 def told(
-    steps: list[list[Verdict]], *, restored: tuple[Episode, ...] = (), final: bool = True, flows: tuple[Flow, ...] = ()
+    steps: list[list[Verdict]],
+    *,
+    restored: tuple[Episode, ...] = (),
+    final: bool = True,
+    flows: tuple[Flow, ...] = (),
+    policy: Policy | None = None,
+    counters: Counters | None = None,
 ) -> tuple[list[Event], tuple[Episode, ...]]:
     judged = [Judged(vs, Batch([], list(flows)), max((v.second for v in vs), default=0), ()) for vs in steps]
     if final:
         judged.append(Judged([], Batch([], [], final=True), judged[-1].judged, ()))
     events, still = [], restored
-    for step in episodes(judged, Policy(), Counters(), sensor="s", model_version="1", restored=restored):
+    for step in episodes(judged, policy or Policy(), counters or Counters(), sensor="s", model_version="1", restored=restored):
         events += step.events
         still = step.open
     return events, still
@@ -112,6 +124,38 @@ def test_one_attacker_beside_few_clients_is_named_alone() -> None:
     assert events[0].verdict is not None
     assert events[0].verdict.view == "pair"
     assert [e.state for e in events] == ["open", "close"]
+    assert [(e.episode.scope, e.episode.sources) for e in events] == [("pair", ["a"])] * 2
+
+
+def test_two_attackers_on_one_victim_are_two_episodes_that_name_no_client() -> None:
+    def second(s: int) -> list[Verdict]:
+        return [
+            verdict(s, ("a",), ("v",)),
+            verdict(s, ("b",), ("v",)),
+            verdict(s, ("a", "b", "client"), ("v",), view="destination", packets=30),
+        ]
+
+    events, _ = told([second(s) for s in range(100, 170)])
+    assert states(events) == [("open", 100)] * 2 + [("update", 160)] * 2 + [("close", 229)] * 2
+    assert {(e.episode.scope, *e.episode.sources, *e.episode.destinations) for e in events} == {
+        ("pair", "a", "v"),
+        ("pair", "b", "v"),
+    }
+
+
+def test_an_attacker_who_has_stopped_is_not_kept_alive_by_another() -> None:
+    steps = [[verdict(s, ("a",), ("v",))] for s in range(100, 110)]
+    steps += [[verdict(s, ("b",), ("v",)), verdict(s, ("b", "c"), ("v",), view="destination")] for s in range(110, 250)]
+    events, _ = told(steps)
+    closed = {e.episode.sources[0]: e.second for e in events if e.state == "close"}
+    assert closed == {"a": 169, "b": 309}
+
+
+def test_the_view_of_a_victim_does_not_accuse_clients_where_one_attacker_has_most_packets() -> None:
+    steps = [[verdict(100, ("a",), ("v",))], [verdict(101, ("a", "a", "a", "client"), ("v",), view="destination")]]
+    events, _ = told(steps)
+    assert (events[-1].episode.scope, events[-1].episode.sources) == ("pair", ["a"])
+    assert (events[-1].episode.verdicts, events[-1].episode.packets) == (2, 12 + 9)
 
 
 def test_missions_and_pairs_are_told_apart() -> None:
@@ -147,3 +191,104 @@ def test_flow_rows_of_the_hosts_are_summed_and_others_left_alone() -> None:
 
 def test_identifiers_are_the_same_on_every_machine() -> None:
     assert identifier("s", "1", "DoS", 100) == "d6e306884445b3cc2488"
+
+
+def pairs(second: int, number: int, sources: int | None = None) -> list[Verdict]:
+    """Verdicts of so many pairs in one second: all hosts distinct, or of `sources` hosts with as many victims each."""
+    return [verdict(second, (f"s{i % sources if sources else i}",), (f"d{i}",)) for i in range(number)]
+
+
+def busiest(events: list[Event]) -> int:
+    """The most documents in any 60 s."""
+    seconds = Counter(e.second for e in events)
+    return max(sum(n for s, n in seconds.items() if first <= s < first + 60) for first in seconds)
+
+
+def test_5000_pairs_alarmed_in_one_minute_stay_below_1000_documents_a_minute() -> None:
+    counters = Counters()
+    minute = [[verdict(100 + i, (f"s{n}",), (f"d{n}",)) for n in range(i, 5000, 60)] for i in range(60)]
+    events, _ = told(minute, counters=counters)
+    assert busiest(events) <= MAX_DOCUMENTS
+    opened = [e for e in events if e.state == "open"]
+    assert len(opened) == 498
+    (rest,) = {e.episode.id for e in opened if e.episode.scope == "many"}
+    closing = next(e.episode for e in events if e.state == "close" and e.episode.id == rest)
+    assert closing.folded == pytest.approx(5000 - 497, rel=0.07)
+    assert closing.source_count == pytest.approx(5000 - 497, rel=0.07)
+    assert len(closing.sources) == 100
+    assert counters.folded_episodes == pytest.approx(5000 - 498, rel=0.07)
+    assert sum(e.episode.verdicts for e in events if e.state == "close") == 5000
+
+
+def test_many_victims_of_few_hosts_are_folded_by_host() -> None:
+    counters = Counters()
+    events, _ = told([pairs(100, 2000, 20), pairs(101, 2000, 20)], counters=counters)
+    closing = [e.episode for e in events if e.state == "close"]
+    folded = [e for e in closing if e.folded]
+    assert len(closing) == 20 * 10
+    assert {e.scope for e in folded} == {"source"}
+    assert [(e.folded, e.destination_count, e.source_count) for e in folded] == [(91, 91, 1)] * 20
+    assert counters.folded_episodes == 20 * 90
+
+
+def test_a_victim_of_many_hosts_is_folded_by_victim() -> None:
+    events, _ = told([[verdict(100 + i, (f"s{i}",), ("v",)) for i in range(30)]])
+    closing = [e.episode for e in events if e.state == "close"]
+    assert [(e.scope, e.source_count, e.folded) for e in closing if e.folded] == [("destination", 21, 21)]
+    assert len(closing) == 10
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy(update_s=10, close_s=5), Policy(update_s=0.5, close_s=200)])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_minute_ever_has_more_than_1000_documents(policy: Policy, seed: int) -> None:
+    rng = random.Random(seed)
+
+    def any_verdict(second: int) -> Verdict:
+        hosts = (f"s{rng.randrange(400)}",), (f"d{rng.randrange(400)}",)
+        mission = rng.choice(("DoS", "Reconnaissance", "Brute Force"))
+        return verdict(second, *hosts, mission=mission, packets=rng.choice((4, 12)))
+
+    steps = [[any_verdict(s) for _ in range(rng.choice((0, 5, 60)))] for s in range(100, 300)]
+    events, _ = told(steps, policy=policy)
+    assert busiest(events) <= MAX_DOCUMENTS
+    by_id: dict[str, list[str]] = {}
+    for event in events:
+        by_id.setdefault(event.episode.id, []).append(event.state)
+    assert all(said[0] == "open" and said[-1] == "close" and set(said[1:-1]) <= {"update"} for said in by_id.values())
+
+
+def test_a_restart_in_the_middle_of_folding_tells_the_same() -> None:
+    steps = [pairs(100 + i, 300, 40) for i in range(5)] + [pairs(105 + i, 700)[100 * i :] for i in range(6)]
+
+    def content(events: list[Event]) -> list[tuple[object, ...]]:
+        return [(e.state, e.second, e.episode.id, e.episode.folded, e.episode.source_count, e.episode.verdicts) for e in events]
+
+    whole, _ = told(steps)
+    for stop in range(1, len(steps)):
+        first, still = told(steps[:stop], final=False)
+        saved = msgspec.json.decode(msgspec.json.encode(still), type=tuple[Episode, ...])
+        second, _ = told(steps[stop:], restored=saved)
+        assert content(first) + content(second) == content(whole)
+
+
+def test_small_windows_without_number_are_not_remembered_without_end() -> None:
+    step = [verdict(100, (f"s{i}",), (f"d{i}",), packets=5) for i in range(6000)]
+    events, _ = told([step])
+    assert [e.state for e in events if e.state == "open"] == ["open"] * 498
+    _, still = told([step], final=False)
+    assert len(still) == 5000 + 498
+
+
+def test_an_episode_whose_packets_are_older_than_its_second_stays_open_while_verdicts_come() -> None:
+    """As when the clock of the log runs backwards: judging goes on in seconds that never fall."""
+    behind = [msgspec.structs.replace(p, ts=p.ts - 3600) for p in verdict(100).packets]
+    steps = [[verdict(100)]] + [[replace(verdict(s), packets=tuple(behind))] for s in range(101, 200)]
+    assert states(told(steps)[0]) == [("open", 100), ("update", 160), ("close", 259)]
+
+
+def test_a_state_saved_before_there_was_a_second_of_the_last_verdict_goes_on() -> None:
+    _, still = told([[verdict(100)]], final=False)
+    old = msgspec.json.decode(msgspec.json.encode(still))
+    del old[0]["heard"]
+    restored = tuple(msgspec.convert(old, type=list[Episode]))
+    assert states(told([[verdict(160)]], restored=restored)[0]) == [("update", 160), ("close", 220)]
