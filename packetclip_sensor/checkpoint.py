@@ -1,23 +1,33 @@
 """What the sensor must remember over a restart: positions in the logs, the last judged second, open episodes.
 
-One JSON file, replaced as a whole: it is written beside itself, synced, renamed and the folder synced, so a crash leaves the old
-state or the new one and never half of one. The pipeline saves it only after the sink has acknowledged.
+One line of JSON and its SHA-256, replaced as a whole: it is written beside itself, synced, renamed and the folder synced, so a
+crash leaves the old state or the new one and never half of one. The one before stays as `.old`: disks do lose files that were
+synced, and a sensor that does not start for that would lose more than the seconds between the two. The pipeline saves only after
+the sink has acknowledged.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import Episode, Position
 
 VERSION = 1
+
+log = structlog.get_logger()
+
+
+class DamagedError(ConfigError):
+    """The state file is not what was written."""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -39,7 +49,7 @@ def load(path: Path) -> State:
     """The saved state; an empty one where the file is missing, as on the first start.
 
     Raises:
-        ConfigError: the file cannot be read, is damaged, or was written by another version.
+        ConfigError: the file cannot be read, is damaged (DamagedError), or was written by another version.
     """
     try:
         raw = path.read_bytes()
@@ -49,12 +59,15 @@ def load(path: Path) -> State:
         raise ConfigError(
             f"state file {path} cannot be read ({err.strerror}); give the sensor's user the right to read it"
         ) from err
+    text, _, checksum = raw.partition(b"\n")
     try:
-        state = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise ConfigError(
-            f"state file {path} is damaged ({err}); move it away to read the logs again from their start: "
-            "alerts already written keep their ids and are not written twice"
+        if checksum and checksum != _checksum(text):
+            raise ValueError("its checksum is wrong")
+        state = _decoder.decode(text)
+    except (ValueError, RecursionError) as err:  # msgspec's and Unicode's errors are ValueErrors
+        raise DamagedError(
+            f"state file {path} is damaged ({err}); `packetclip run` goes on from {path.name}.old, or else reads the logs again "
+            "from their start: alerts already written keep their ids and are not written twice"
         ) from err
     if state.version != VERSION:
         raise ConfigError(
@@ -74,9 +87,11 @@ def save(path: Path, state: State) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(state))
+            text = msgspec.json.encode(state)
+            file.write(text + b"\n" + _checksum(text))
             file.flush()
             os.fsync(file.fileno())
+        _keep(path)
         fresh.replace(path)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -87,6 +102,42 @@ def save(path: Path, state: State) -> None:
         raise ConfigError(
             f"state file {path} cannot be written ({err.strerror}); make room or let the sensor's user write to {path.parent}"
         ) from err
+
+
+def recover(path: Path) -> State:
+    """Like `load`, but a damaged file is put aside as `.damaged`, and the one before it taken, or an empty state.
+
+    Raises:
+        ConfigError: the file cannot be read, or was written by another version.
+    """
+    try:
+        return load(path)
+    except DamagedError as err:
+        aside = path.with_name(path.name + ".damaged")
+        path.replace(aside)
+        try:
+            state = load(_old(path))
+        except DamagedError:
+            state = State()
+        log.error("state_damaged", path=str(path), reason=str(err), kept_as=str(aside), judged=state.judged)
+        return state
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(path.name + ".old")
+
+
+def _keep(path: Path) -> None:
+    """Give the present state a second name, by a link, so that there is a state under the first one at every moment."""
+    spare = path.with_name(path.name + ".spare")
+    with contextlib.suppress(OSError):  # a file system without links, or no room: the new state counts more
+        spare.unlink(missing_ok=True)
+        os.link(path, spare)
+        spare.replace(_old(path))
+
+
+def _checksum(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode() + b"\n"
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ class Saver:
         Raises:
             ConfigError: it cannot be read, or the folder cannot be written now: at the start there is somebody to mend it.
         """
-        state = checkpoint.load(self._path)
+        state = checkpoint.recover(self._path)
         checkpoint.save(self._path, state)
         return state
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,7 @@ import structlog
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.metrics import Counters
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 log = structlog.get_logger()
 
@@ -118,7 +120,7 @@ def rotated(path: Path) -> Path:
 def taken(path: Path) -> Iterator[list[Path]]:
     """Take the dead-letter files out of the sensor's reach, oldest first; each is to be removed once its letters are delivered.
 
-    They are renamed to `*.resending` first, so that stopping half-way loses nothing: the next call begins with those.
+    They are renamed to `*.resending` first, so that stopping half-way loses nothing: the next call begins with those left over.
 
     Raises:
         SinkError: another `packetclip redeliver` is at work.
@@ -133,13 +135,11 @@ def taken(path: Path) -> Iterator[list[Path]]:
             fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as err:
             raise SinkError(f"{path}: another packetclip redeliver is sending it; wait for its end") from err
-        files = []
+        files = sorted(folder.glob(glob.escape(path.name) + ".*.resending"))
         for source in (rotated(path), path):
-            moved = source.with_name(source.name + ".resending")
-            if not moved.exists() and source.exists():
-                source.rename(moved)
-            if moved.exists():
-                files.append(moved)
+            if source.exists():
+                files.append(path.with_name(f"{path.name}.{time.time_ns()}.resending"))
+                source.rename(files[-1])
         yield files
     finally:
         os.close(guard)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from packetclip_sensor import checkpoint
 from packetclip_sensor.checkpoint import State
@@ -37,7 +38,8 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert checkpoint.load(path) == STATE
     checkpoint.save(path, msgspec.structs.replace(STATE, judged=1763725905))
     assert checkpoint.load(path).judged == 1763725905
-    assert [file.name for file in path.parent.iterdir()] == ["state.json"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["state.json", "state.json.old"]
+    assert checkpoint.load(path.with_name("state.json.old")) == STATE
 
 
 def test_a_missing_file_is_an_empty_state(tmp_path: Path) -> None:
@@ -50,9 +52,48 @@ def test_a_damaged_file_is_refused_with_the_remedy_and_left_alone(tmp_path: Path
     checkpoint.save(path, STATE)
     damaged = path.read_bytes()[:kept]
     path.write_bytes(damaged)
-    with pytest.raises(ConfigError, match=r"state.json is damaged \(.*\); move it away"):
+    with pytest.raises(ConfigError, match=r"state.json is damaged \(.*\); `packetclip run` goes on from state.json.old"):
         checkpoint.load(path)
     assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("at", [15, 80, 200, -30])
+def test_a_changed_byte_is_noticed_by_the_checksum(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "state.json"
+    checkpoint.save(path, STATE)
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(checkpoint.DamagedError):
+        checkpoint.load(path)
+
+
+def test_a_state_of_a_version_without_checksum_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_bytes(msgspec.json.encode(STATE))
+    assert checkpoint.load(path) == STATE
+
+
+def test_a_damaged_state_is_put_aside_and_the_one_before_it_taken(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    checkpoint.save(path, STATE)
+    checkpoint.save(path, State(judged=9))
+    path.write_bytes(b"\0" * 500)
+    with capture_logs() as logs:
+        assert checkpoint.recover(path) == STATE
+    assert [(entry["event"], entry["judged"]) for entry in logs] == [("state_damaged", 1763725904)]
+    assert path.with_name("state.json.damaged").read_bytes() == b"\0" * 500
+    checkpoint.save(path, STATE)
+    assert checkpoint.recover(path) == STATE
+
+
+def test_where_both_states_are_damaged_the_logs_are_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    checkpoint.save(path, STATE)
+    checkpoint.save(path, STATE)
+    path.write_bytes(b"{")
+    path.with_name("state.json.old").write_bytes(b"")
+    assert checkpoint.recover(path) == State()
 
 
 def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
@@ -91,6 +132,9 @@ def test_everything_is_synced_before_and_after_the_rename(tmp_path: Path, monkey
     monkeypatch.setattr(Path, "replace", renamed)
     checkpoint.save(tmp_path / "state.json", STATE)
     assert steps == ["sync state.json.new", "rename state.json.new state.json", f"sync {tmp_path.name}"]
+    del steps[:]
+    checkpoint.save(tmp_path / "state.json", STATE)
+    assert steps[1:3] == ["rename state.json.spare state.json.old", "rename state.json.new state.json"]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import resource
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from packetclip_sensor.documents import document
 from packetclip_sensor.errors import ConfigError, SinkError
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Safe
-from packetclip_sensor.sinks import elasticsearch
+from packetclip_sensor.sinks import dead_letters, elasticsearch
 from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, connect, redeliver, write
 
 DROP = "close the connection without an answer"
@@ -40,6 +43,7 @@ class ScriptedServer(ThreadingHTTPServer):
         self.answers: list[Answer] = []
         self.health: tuple[int, dict[str, Any]] = (200, {"status": "green"})
         self.product = "Elasticsearch"
+        self.retry_after = ""
         self.calls: list[list[str]] = []
         self.sizes_bytes: list[int] = []
         self.headers: list[dict[str, str]] = []
@@ -85,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("x-elastic-product", self.server.product)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
+        if self.server.retry_after:
+            self.send_header("retry-after", self.server.retry_after)
         self.end_headers()
         self.wfile.write(data)
 
@@ -168,6 +174,78 @@ def test_only_the_items_that_were_refused_for_now_are_sent_again_with_growing_wa
     assert run.waits == [0.5, 1.0]
     assert [entry["event"] for entry in logs] == ["elasticsearch_waiting", "elasticsearch_back"]
     assert told(run.counters) == {"alerts_written": 3, "alerts_duplicate": 1, "es_retries": 2}
+
+
+@pytest.mark.parametrize(
+    ("header", "wait_s"), [("7", 7.0), ("0", 0.5), ("100000", 300.0), ("soon", 0.5), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.5)]
+)
+def test_a_server_that_asks_for_patience_gets_it(server: ScriptedServer, tmp_path: Path, header: str, wait_s: float) -> None:
+    server.answers, server.retry_after = [429], header
+    run = Run(server.url, tmp_path)
+    run.write(safe(alert(id="a")))
+    assert run.waits == [wait_s]
+    assert told(run.counters) == {"alerts_written": 1, "es_retries": 1}
+
+
+def test_a_date_to_come_back_at_is_understood(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers, server.retry_after = [503], formatdate(time.time() + 60, usegmt=True)
+    run = Run(server.url, tmp_path)
+    run.write(safe(alert(id="a")))
+    assert 50 < run.waits[0] <= 60
+
+
+@pytest.mark.parametrize("trouble", [502, 503, DROP, "away"])
+def test_the_next_node_is_tried_at_once_before_any_waiting(server: ScriptedServer, tmp_path: Path, trouble: Answer) -> None:
+    with ScriptedServer() as second:
+        if trouble == "away":
+            second.shutdown()
+            second.server_close()
+        else:
+            second.answers = [trouble] * 20
+            second.health = (503, {})
+        run = Run(server.url, tmp_path, hosts=[server.url, second.url])
+        with capture_logs() as logs:
+            for name in "abcdef":
+                run.write(safe(alert(id=name)))
+        second.shutdown()
+    assert sorted(id_ for call in server.calls for id_ in call) == list("abcdef")
+    assert run.waits == []
+    assert {entry["event"] for entry in logs} <= {"elasticsearch_next_node"}
+
+
+def test_with_all_nodes_away_waiting_begins_after_each_had_its_try(tmp_path: Path) -> None:
+    urls = [f"http://127.0.0.1:{free_port()}" for _ in range(3)]
+    run = Run(urls[0], tmp_path, hosts=urls)
+
+    def stop(count: int) -> None:
+        if count == 2:
+            raise StopWaitingError
+
+    run.on_wait = stop
+    with capture_logs() as logs, pytest.raises(StopWaitingError):
+        run.write(safe(alert()))
+    assert [entry["event"] for entry in logs] == ["elasticsearch_next_node"] * 2 + ["elasticsearch_waiting"]
+    assert run.waits == [0.5, 1.0]
+
+
+def test_the_outside_is_told_why_nothing_can_be_written_and_when_it_goes_on(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers = [503, 429]
+    run = Run(server.url, tmp_path)
+    said: list[str | None] = []
+    list(write([safe(alert())], run.config, SENSOR, run.counters, sleep=run.sleep, waiting=said.append))
+    assert said == ["503 status 503", "429 status 429", None]
+
+
+def test_a_key_revoked_while_the_sensor_runs_is_waited_for_with_the_remedy_in_the_log(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.answers = [[201], 401, [(403, "security_exception")], [(404, "index_not_found_exception")], [201]]
+    run = Run(server.url, tmp_path)
+    with capture_logs() as logs:
+        run.write(safe(alert(id="a")), safe(alert(id="b")))
+    assert server.calls == [["a"], ["b"], ["b"], ["b"], ["b"]]
+    assert "check the key or password" in logs[0]["reason"]
+    assert told(run.counters) == {"alerts_written": 2, "es_retries": 3}
 
 
 def test_a_server_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
@@ -267,6 +345,64 @@ def test_redelivering_goes_on_where_it_was_killed(server: ScriptedServer, tmp_pa
         redeliver(run.config, run.counters)
     assert redeliver(run.config, run.counters) == 1
     assert server.calls == [["a"], ["a"], ["a"]]
+
+
+def test_a_letter_written_while_others_are_redelivered_is_kept(server: ScriptedServer, tmp_path: Path) -> None:
+    """A sensor runs beside `packetclip redeliver`, and the same document is refused by both."""
+    server.answers = [[(400, "x")], [(400, "x")]]
+    run = Run(server.url, tmp_path)
+    run.write(safe(alert(id="a")))
+    with dead_letters.taken(run.dead_letters) as files:
+        run.write(safe(alert(id="b")))
+        assert [letter.id for file in files for letter in dead_letters.read(file)] == ["a"]
+        with pytest.raises(SinkError, match="another packetclip redeliver is sending it"):
+            redeliver(run.config, run.counters)
+    assert [letter["id"] for letter in run.letters()] == ["b"]
+    assert redeliver(run.config, run.counters) == 2
+    assert server.calls == [["a"], ["b"], ["a"], ["b"]]
+
+
+def test_dead_letters_are_bounded_and_what_is_given_up_is_counted(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answers = [[(400, "x")]] * 9
+    size = len(json.dumps(document(alert(), SENSOR)))
+    run = Run(server.url, tmp_path, dead_letter_bytes=5 * size)
+    for name in "abcdefghi":
+        run.write(safe(alert(id=name)))
+    files = sorted(tmp_path.glob("dead.ndjson*"))
+    assert sum(file.stat().st_size for file in files) <= 5 * size
+    kept = [json.loads(line)["id"] for file in reversed(files) for line in file.read_text().splitlines()]
+    assert kept == list("abcdefghi")[-len(kept) :]
+    assert told(run.counters) == {"dead_letters": 9, "dead_letters_dropped": 9 - len(kept)}
+    assert redeliver(run.config, run.counters) == len(kept)
+    assert list(tmp_path.glob("dead.ndjson*")) == []
+
+
+def test_a_letter_that_a_kill_left_half_written_is_cut_off(server: ScriptedServer, tmp_path: Path) -> None:
+    run = Run(server.url, tmp_path)
+    server.answers = [[(400, "x")]]
+    run.write(safe(alert(id="a")))
+    whole = run.dead_letters.read_bytes()
+    run.dead_letters.write_bytes(whole + whole[:50])
+    assert redeliver(run.config, run.counters) == 1
+    run.dead_letters.write_bytes(whole + whole[:50])
+    server.answers = [[(400, "x")]]
+    run.write(safe(alert(id="b")))
+    assert [letter["id"] for letter in run.letters()] == ["a", "b"]
+
+
+def test_a_full_disk_holds_the_position_until_the_letter_is_written(server: ScriptedServer, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    server.answers = [[(400, "x")]]
+    run = Run(server.url, tmp_path)
+    run.on_wait = lambda count: resource.setrlimit(resource.RLIMIT_FSIZE, limits) if count == 2 else None
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with capture_logs():
+            run.write(safe(alert(id="a")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [letter["id"] for letter in run.letters()] == ["a"]
+    assert len(run.waits) == 2
 
 
 def test_a_document_that_always_breaks_the_server_does_not_hold_back_the_others(server: ScriptedServer, tmp_path: Path) -> None:
