@@ -24,6 +24,7 @@ from packetclip_sensor.explain import explain
 from packetclip_sensor.flow_documents import check_embedding
 from packetclip_sensor.flows import Sampler
 from packetclip_sensor.health import Health
+from packetclip_sensor.health_documents import HealthDocuments
 from packetclip_sensor.health_page import HealthPage
 from packetclip_sensor.judge import judge
 from packetclip_sensor.metrics import Counters
@@ -61,7 +62,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         health.backlog = Backlog()
         if config.health.port is not None:
             enter(HealthPage(health))
-        enter(Monitor(health))
+        enter(Monitor(health, send=_health_documents(config, health, enter)))
         lines = tail.follow(config.logs, since=state.positions, stop=stop, rejects=rejects, backlog=health.backlog)
         batches = _noting(zeek.batches(lines, rejects, counters), health)
         safes = sink(alerts(batches, bundle, config, counters, state, health), config, counters, stop=stop, health=health)
@@ -70,6 +71,16 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
                 saver.save(safe, bundle.manifest.version)
             saver.flush()
     return counters
+
+
+def _health_documents(
+    config: Config, health: Health, enter: Callable[[contextlib.AbstractContextManager[HealthDocuments]], HealthDocuments]
+) -> Callable[[], None] | None:
+    cluster = config.sink.elasticsearch
+    if cluster is None or not config.health.documents_s:
+        return None
+    sensor = SensorInfo(name=config.sensor_name, version=__version__, namespace=config.namespace)
+    return enter(contextlib.closing(HealthDocuments(cluster, health, sensor))).send
 
 
 class Saver:
