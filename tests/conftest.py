@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +21,10 @@ from pathlib import Path
 
 import pytest
 import structlog
+from tailing import Blocks
+
+from packetclip_sensor.records import Idle
+from packetclip_sensor.sources.tail import follow
 
 SERVERS = Path(__file__).parent / "servers"
 ASSEMBLED = Path(__file__).parent / ".servers"
@@ -74,6 +79,22 @@ def elasticsearch_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 def namespace() -> str:
     """A data stream namespace of the test's own, so that tests on one node do not see each other's alerts."""
     return "t" + uuid.uuid4().hex[:12]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where Zeek would write the packet log; not there yet."""
+    return tmp_path / "packetclip_packet.log"
+
+
+@pytest.fixture
+def following(tmp_path: Path) -> Iterator[Blocks]:
+    """What a tailer of `tmp_path` gives out; at the end nothing more may come."""
+    stop = threading.Event()
+    blocks = follow([tmp_path], poll_s=0.02, stop=stop)
+    yield blocks
+    stop.set()
+    assert [b for b in blocks if not isinstance(b, Idle)] == []
 
 
 def find_jdk() -> Path | None:

@@ -1,0 +1,74 @@
+"""Log lines and ways to read them, for the tests of tailing; its fixtures stand in conftest.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from packetclip_sensor.records import Idle, Lines, Position
+
+Blocks = Iterator[Lines | Idle]
+
+
+def packet(i: int, ts: float | None = None) -> bytes:
+    when = 1000.0 + i if ts is None else ts
+    return (
+        f'{{"ts":{when},"uid":"C{i}","id.orig_h":"192.0.2.1","id.orig_p":40000,"id.resp_h":"192.0.2.2","id.resp_p":80,'
+        f'"proto":"tcp","is_orig":true,"n":1,"len":60,"data":"RQAAPA=="}}\n'
+    ).encode()
+
+
+def flow(i: int, ts: float, duration: float) -> bytes:
+    return f'{{"ts":{ts},"uid":"F{i}","proto":"tcp","duration":{duration},"final":true}}\n'.encode()
+
+
+def packets(*numbers: int) -> bytes:
+    return b"".join(packet(i) for i in numbers)
+
+
+def uids(blocks: list[Lines]) -> list[str]:
+    return [msgspec.json.decode(line)["uid"] for block in blocks for line in block.data.splitlines()]
+
+
+def until_idle(blocks: Blocks) -> list[Lines]:
+    got = []
+    for block in blocks:
+        if isinstance(block, Idle):
+            return got
+        got.append(block)
+    raise AssertionError("ended without Idle")
+
+
+def read(blocks: Blocks, count: int, wait_s: float = 6.0) -> list[Lines]:
+    """Blocks until `count` lines have come, and whatever comes in the next few polls, so that one line too many is seen."""
+    got: list[Lines] = []
+    give_up = time.monotonic() + wait_s
+    while sum(block.data.count(b"\n") for block in got) < count and time.monotonic() < give_up:
+        got += until_idle(blocks)
+    for _ in range(3):
+        got += until_idle(blocks)
+    return got
+
+
+def last_positions(blocks: list[Lines]) -> list[Position]:
+    """What `batches` remembers: a block's end takes the place of its start."""
+    positions: dict[Position, None] = {}
+    for block in blocks:
+        positions.pop(block.start, None)
+        positions[block.end] = None
+    return list(positions)
+
+
+def everything(blocks: Blocks) -> list[Lines]:
+    return [block for block in blocks if isinstance(block, Lines)]
+
+
+def append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+LINE = packet(7)
