@@ -87,6 +87,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     logs: tuple[Path, ...] = ()
     """Folders in which Zeek writes packetclip_packet.log and packetclip_flow.log, for example /opt/zeek/logs/current."""
+    archives: tuple[Path, ...] = ()
+    """Folders into which rotated logs are moved; searched, with their subfolders named by date, for what was written while the
+    sensor was stopped or waiting. By default the folder above a log folder called `current`, as zeekctl has it."""
     state_dir: Path = Path("state")
     """Folder for what the sensor must remember over a restart; one sensor each."""
     model: Path | None = None
@@ -191,6 +194,7 @@ def resolve(config: Config, folder: Path) -> Config:
         config,
         policy=policy,
         logs=tuple(folder / path for path in config.logs),
+        archives=tuple(folder / path for path in config.archives),
         state_dir=folder / config.state_dir,
         model=None if config.model is None else folder / config.model,
         rejects_path=None if config.rejects_path is None else folder / config.rejects_path,

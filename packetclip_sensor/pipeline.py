@@ -34,6 +34,7 @@ from packetclip_sensor.rejects import Rejects
 from packetclip_sensor.sinks import dead_letters, elasticsearch, ndjson
 from packetclip_sensor.sinks import zeek as zeek_feedback
 from packetclip_sensor.sources import tail, zeek
+from packetclip_sensor.sources.archive import archives_of
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.windows import Windows, windows
 
@@ -63,7 +64,17 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         if config.health.port is not None:
             enter(HealthPage(health))
         enter(Monitor(health, send=_health_documents(config, health, enter)))
-        lines = tail.follow(config.logs, since=state.positions, stop=stop, rejects=rejects, backlog=health.backlog)
+        health.judged = state.judged
+        began = time.time()
+        lines = tail.follow(
+            config.logs,
+            since=state.positions,
+            stop=stop,
+            rejects=rejects,
+            backlog=health.backlog,
+            archives=archives_of(config.logs, config.archives),
+            archived_since=lambda: float(health.judged or began),
+        )
         batches = _noting(zeek.batches(lines, rejects, counters), health)
         safes = sink(alerts(batches, bundle, config, counters, state, health), config, counters, stop=stop, health=health)
         with contextlib.suppress(StoppedError):

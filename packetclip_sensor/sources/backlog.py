@@ -86,7 +86,10 @@ def _rest(path: Path, log: str, offset: int, stat: os.stat_result) -> tuple[int,
             return size - offset, stat.st_mtime
         if stat.st_size <= offset:
             return 0, inf
-        ts = first_ts(os.pread(fd, LINE_BYTES, offset), 0, log)
+        rest = os.pread(fd, LINE_BYTES, offset)
     finally:
         os.close(fd)
+    if b"\n" not in rest and len(rest) < LINE_BYTES:
+        return 0, inf  # half a line: its writer is still at it, or is gone for ever
+    ts = first_ts(rest, 0, log)
     return stat.st_size - offset, ts if ts > 0 else inf

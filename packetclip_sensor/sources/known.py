@@ -5,8 +5,10 @@ A file is matched first by device and inode, then by its first bytes. Whatever m
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -43,7 +45,7 @@ class KnownLogs:
         self._files: dict[Key, LogFile] = {}
         self._restored = [p for p in since if p.offset]
         self._orphans: list[LogFile] = []
-        self._ignored: dict[Key, tuple[int, int]] = {}  # size and mtime at which a file was found to be of no use
+        self._ignored: dict[Key, tuple[int, int]] = {}  # size and ctime at which a file was found to be of no use
         self._copies: dict[Key, set[Key]] = {}  # of a file that is still there
         self._signs: dict[Key, tuple[int, int]] = {}
         self._present: set[Key] = set()
@@ -79,7 +81,7 @@ class KnownLogs:
             LogFormatError: see strict.
         """
         self.disturbed = self.unripe = False
-        fresh = self._fresh(found, strict)
+        fresh = self._fresh(found, strict, finished)
         for key in [k for k in self._copies if k not in self._present]:
             self._free_copies(key)
         opened = []
@@ -98,17 +100,17 @@ class KnownLogs:
             self._kept = [p for p in self._restored_at_start() if p]
         self._limit_open()
 
-    def _fresh(self, found: Sequence[Found], strict: bool) -> list[Found]:
+    def _fresh(self, found: Sequence[Found], strict: bool, finished: bool) -> list[Found]:
         fresh: dict[Key, Found] = {}
         self._present = set()
         for path, log, asked in found:
             try:
                 stat = path.stat()
             except OSError as err:
-                if strict and asked:
+                if strict and asked and (finished or not isinstance(err, FileNotFoundError)):
                     raise unreadable(path, err) from err
-                continue
-            key, sign = (stat.st_dev, stat.st_ino), (stat.st_size, stat.st_mtime_ns)
+                continue  # rotated away since the folder was listed
+            key, sign = _key_and_sign(stat)
             self._present.add(key)
             if (file := self._files.get(key)) is not None:
                 file.path = path
@@ -134,8 +136,9 @@ class KnownLogs:
             _refuse_crowd(err)
             if strict and asked:
                 raise unreadable(path, err) from err
-            stat = path.stat()
-            self._ignored[(stat.st_dev, stat.st_ino)] = (stat.st_size, stat.st_mtime_ns)
+            with contextlib.suppress(OSError):
+                key, sign = _key_and_sign(path.stat())
+                self._ignored[key] = sign
             self._rejects.add(str(path), 0, f"file cannot be read: {err.strerror}", b"")
             return None
         if strict and asked:
@@ -286,6 +289,11 @@ class KnownLogs:
         for position in self._restored:  # a folder that is not mounted yet must not cost the place in its files
             path = Path(position.path)
             yield position if path.exists() or not path.parent.exists() else None
+
+
+def _key_and_sign(stat: os.stat_result) -> tuple[Key, tuple[int, int]]:
+    """What a file is known by, and what changes whenever it is written, renamed or given other rights (tools set mtime back)."""
+    return (stat.st_dev, stat.st_ino), (stat.st_size, stat.st_ctime_ns)
 
 
 def _begins(file: LogFile, position: Position) -> bool:

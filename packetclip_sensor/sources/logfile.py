@@ -61,6 +61,7 @@ class LogFile:
         self._skipped_bytes, self._shown = 0, b""
         self._unended = 0
         self._next_ts: float | None = None
+        self._mtime_ns = 0
         self._open()
         self.head = self._opened().head()
         self.last = self.position(0)
@@ -128,13 +129,14 @@ class LogFile:
         if isinstance(stream, Gzip):
             self.more = True
             return False
-        size = os.fstat(stream.fd).st_size
-        if size < stream.read_bytes:
+        stat = os.fstat(stream.fd)
+        if stat.st_size < stream.read_bytes:
             return True
-        if size > stream.read_bytes:
-            self.more = True
-            return stream.head()[: len(self.head)] != self.head
-        return False
+        self.more |= stat.st_size > stream.read_bytes
+        if stat.st_mtime_ns == self._mtime_ns:
+            return False
+        self._mtime_ns = stat.st_mtime_ns  # of the same size it may be another text
+        return stream.head()[: len(self.head)] != self.head
 
     def fill(self, *, finished: bool = False) -> bool:
         """Have at least one whole line ready, if there is one.

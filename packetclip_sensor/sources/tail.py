@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from math import inf
 from pathlib import Path
 
 from packetclip_sensor.records import Idle, Lines, Position
 from packetclip_sensor.rejects import Rejects
+from packetclip_sensor.sources.archive import archived
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.known import Found, KnownLogs
 from packetclip_sensor.sources.logfile import LogFile, log_of
@@ -40,6 +41,8 @@ def follow(
     stop: threading.Event | None = None,
     rejects: Rejects | None = None,
     backlog: Backlog | None = None,
+    archives: Sequence[Path] = (),
+    archived_since: Callable[[], float] = lambda: inf,
 ) -> Iterator[Lines | Idle]:
     """Follow the packet and flow logs of folders, or single files, for ever.
 
@@ -54,18 +57,24 @@ def follow(
         stop: set it to end the iteration.
         rejects: where bad lines go.
         backlog: is told where this reader stands.
+        archives: folders into which rotated logs are moved; their dated subfolders are searched as well.
+        archived_since: time (epoch seconds) since which a file there must have been written to be looked at.
     Raises:
         LogFormatError: at the start, a log is TSV or cannot be read. Later such a file is rejected and counted.
     """
     stop = stop or threading.Event()
     logs = KnownLogs(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
+
+    def listing() -> list[Found]:
+        return [*_listing(paths), *((path, log, True) for path, log in archived(archives, archived_since()))]
+
     if backlog is not None:
-        backlog.attach(logs, lambda: [(path, log) for path, log, asked in _listing(paths) if asked])
+        backlog.attach(logs, lambda: [(path, log) for path, log, asked in listing() if asked])
     with closing(logs), Wake(paths) as wake:
         first, scanned_at = True, -inf
         while not stop.is_set():
             if logs.disturbed or logs.unripe or wake.folders_changed() or time.monotonic() - scanned_at > RESCAN_S:
-                logs.scan(_listing(paths), strict=first)
+                logs.scan(listing(), strict=first)
                 first, scanned_at = False, time.monotonic()
                 yield from logs.restored()
             logs.look()
