@@ -46,9 +46,11 @@ class Counters:
     alerts_duplicate: int = 0
     """Documents that were already there (409): a repeat after a restart."""
     flows_written: int = 0
-    """Documents for hunting; the next two as for alerts, and those that were too many for their minute."""
+    """Documents for hunting acknowledged by the sink."""
     flows_duplicate: int = 0
+    """Documents for hunting that were already there (409): a repeat after a restart."""
     flows_capped: int = 0
+    """Documents for hunting not made because there were too many in their minute."""
     verdicts_fed: int = 0
     """Lines written for Zeek to raise notices from."""
     es_retries: int = 0
