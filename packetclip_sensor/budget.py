@@ -77,16 +77,21 @@ class Candidates:
     dropped: list[float] = field(default_factory=lambda: [0.0] * len(MISSIONS))
     """Highest probability of each mission in the windows let go; no threshold may fall to it."""
 
-    def add(self, unit: int, verdict: Verdict) -> str | None:
-        """Take in a window of the capture or folder number `unit`; returns its mission, None where it is below the floor."""
-        p = tuple(verdict.missions[m] for m in MISSIONS)
-        mission = mission_of(p, rounded(self.floor))
+    def mission(self, verdict: Verdict) -> str | None:
+        """What a window is told as at the floor; None where it is below."""
+        mission = mission_of([verdict.missions[m] for m in MISSIONS], rounded(self.floor))
+        return None if mission is None else MISSIONS[mission]
+
+    def add(self, unit: int, verdict: Verdict) -> None:
+        """Take in a window of the capture or folder number `unit`; below the floor it is forgotten."""
+        mission = self.mission(verdict)
         if mission is None:
-            return None
+            return
+        p = tuple(verdict.missions[m] for m in MISSIONS)
         light = replace(
             verdict,
-            mission=MISSIONS[mission],
-            probability=p[mission],
+            mission=mission,
+            probability=verdict.missions[mission],
             packets=_outline(verdict),
             embeddings=_NOTHING,
             relations=_NOTHING,
@@ -98,7 +103,6 @@ class Candidates:
         self.seen += 1
         if len(self.kept) > 2 * self.most:
             self._thin()
-        return light.mission
 
     def _thin(self) -> None:
         self.kept.sort(key=lambda c: (-c.margin, c.order))

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from packetclip_sensor import budget, describe
+from packetclip_sensor import budget, describe, suppression
 from packetclip_sensor.budget import Candidates
 from packetclip_sensor.bundle import Bundle, fingerprint
 from packetclip_sensor.calibration import Calibration, Covered
@@ -35,7 +34,6 @@ GAP_S = 3600.0
 """A longer time without a packet counts so much: nobody knows whether Zeek ran."""
 STORIES = 1000
 """Stories kept with their most probable window, of those that are shown."""
-TEMPERATURES = np.logspace(-0.5, 1.0, 61)
 
 
 @dataclass(slots=True)
@@ -90,46 +88,34 @@ class Story:
         )
         return describe.sentence(describe.facts(self.packets, "pair"), sources, destinations)
 
+    @property
+    def rule(self) -> str:
+        """What would silence it, for the file of policy.suppress; it ends three months after the window."""
+        expires = f"{datetime.fromtimestamp(self.packets[-1].ts, UTC) + timedelta(days=90):%Y-%m-%d}"
+        side = "destination" if all(p.resp_h == self.host for p in self.packets) else "source"
+        conditions = {side: self.host, "mission": self.mission, "expires": expires}
+        return suppression.as_yaml("why it is harmless, and who says so", **conditions)
+
 
 @dataclass(slots=True)
 class Labelled:
-    """What labelled windows say: which attacks would be told, and how sure the model may be."""
+    """The attacks of labelled logs, with the highest probability that each reached."""
 
     attacks: dict[tuple[str, str, float], tuple[str, float]] = field(default_factory=dict)
     """By unit, label and start: an attack's mission and its highest probability of that."""
-    windows: list[int] = field(default_factory=lambda: [0] * (1 + len(MISSIONS)))
-    """Of Benign and of each mission."""
-    losses: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(TEMPERATURES)))
 
-    def add(self, unit: str, verdict: Verdict, labels: Labels, temperature: float) -> bool:
+    def add(self, unit: str, verdict: Verdict, labels: Labels) -> bool:
         """Take in a window; True where it is benign. One that mixes attack and other packets says nothing."""
         attacks = [a for a in map(labels.of, verdict.packets) if a is not None]
-        share = len(attacks) / len(verdict.packets)
-        main = max(attacks, key=attacks.count) if attacks else None
-        mission = "Benign" if main is None else CLASS_MISSION.get(main.label) if share >= MIXED_BELOW else None
-        if mission is None:
-            return False
-        if main is not None and mission in MISSIONS:
+        if not attacks:
+            return True
+        main = max(attacks, key=attacks.count)
+        mission = CLASS_MISSION.get(main.label) if len(attacks) / len(verdict.packets) >= MIXED_BELOW else None
+        if mission in MISSIONS:
             key = (unit, main.label, main.start)
             peak = self.attacks.get(key, ("", 0.0))[1]
             self.attacks[key] = (mission, max(peak, verdict.missions[mission]))
-        group = ("Benign", *MISSIONS).index(mission)
-        self.windows[group] += 1
-        logits = np.log(np.maximum([verdict.missions[m] for m in ("Benign", *MISSIONS)], 1e-30)) * temperature
-        z = logits[None] / TEMPERATURES[:, None]
-        z -= z.max(1, keepdims=True)
-        self.losses += np.log(np.exp(z).sum(1)) - z[:, group]
-        return group == 0
-
-    @property
-    def temperature(self) -> float | None:
-        """The divisor of the logits with the least cross-entropy; None without attacks or without benign windows.
-
-        Source: Guo et al. 2017, arXiv:1706.04599.
-        """
-        if not self.windows[0] or not sum(self.windows[1:]):
-            return None
-        return round(float(TEMPERATURES[int(self.losses.argmin())]), 4)
+        return mission == "Benign"
 
 
 @dataclass(slots=True)
@@ -141,12 +127,18 @@ class Gathered:
     counters: Counters = field(default_factory=Counters)
     stories: dict[tuple[str, str], Story] = field(default_factory=dict)
     labelled: Labelled = field(default_factory=Labelled)
+    suppressed: int = 0
+    """Windows that rules of the site silence."""
 
-    def take(self, number: int, unit: str, verdict: Verdict) -> None:
-        """Take in a benign window; below the floor it is forgotten."""
-        mission = self.candidates.add(number, verdict)
+    def take(self, number: int, unit: str, verdict: Verdict, silenced: Callable[[Verdict], bool]) -> None:
+        """Take in a benign window; below the floor it is forgotten, and what is silenced anyway is only counted."""
+        mission = self.candidates.mission(verdict)
         if mission is None:
             return
+        if silenced(replace(verdict, mission=mission, probability=verdict.missions[mission])):
+            self.suppressed += 1
+            return
+        self.candidates.add(number, verdict)
         probability = verdict.missions[mission]
         key = (mission, verdict.destinations[0] if verdict.view == "destination" else verdict.sources[0])
         story = self.stories.get(key)
@@ -165,12 +157,14 @@ def gather(
     bundle: Bundle,
     select: Selection,
     *,
+    silenced: Callable[[Verdict], bool] = lambda verdict: False,
     on_packets: Callable[[int], None] | None = None,
 ) -> Gathered:
     """Judge all logs and keep what a fit needs, in bounded memory.
 
     Args:
         units: name, log paths and labels of each capture or folder; without labels all of it is benign.
+        silenced: whether a rule of the site silences a verdict; thresholds need not do it then.
     Raises:
         LogFormatError: no packet is left to look at.
     """
@@ -187,8 +181,8 @@ def gather(
                 if on_packets and judged.batch.packets:
                     on_packets(len(judged.batch.packets))
                 for verdict in judged.verdicts:
-                    if not labels or found.labelled.add(name, verdict, labels, bundle.manifest.temperature):
-                        found.take(number, name, verdict)
+                    if not labels or found.labelled.add(name, verdict, labels):
+                        found.take(number, name, verdict, silenced)
     if not found.coverage.packets:
         raise LogFormatError("no packet to calibrate on; look at --logs, --since, --until and --exclude")
     return found
@@ -236,7 +230,7 @@ def fit(
         thresholds_before=floor,
         alerts={m: sum(e.mission == m for e in alerts) for m in MISSIONS},
         alerts_before={m: sum(e.mission == m for e in before) for m in MISSIONS},
-        fitted_temperature=found.labelled.temperature,
+        suppressed=found.suppressed,
     )
     return Fit(
         calibration,

@@ -62,8 +62,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     alerts: dict[str, Count]
     """Episodes by mission that open in the logs at these thresholds."""
     alerts_before: dict[str, Count]
-    fitted_temperature: float | None = None
-    """Divisor of the logits that fits labelled logs best. For information: thresholds are for the bundle's own temperature."""
+    suppressed: Count = 0
+    """Windows that the rules of `policy.suppress` silenced; the thresholds know nothing of them."""
 
 
 def load(path: Path, *, model: Path, sha256: str) -> Calibration:

@@ -16,7 +16,7 @@ from typing import TextIO
 import msgspec
 from elasticsearch import ApiError, TransportError
 
-from packetclip_sensor import checkpoint
+from packetclip_sensor import checkpoint, suppression
 from packetclip_sensor.bundle import Bundle
 from packetclip_sensor.config import Config
 from packetclip_sensor.documents import printable
@@ -61,6 +61,8 @@ def findings(config: Config) -> Iterator[Finding]:
         yield from _guarded("logs", partial(_logs, folder))
     yield from _guarded("state", partial(_state, config.state_dir))
     yield from _guarded("model", partial(_model, config))
+    if config.policy.suppress is not None:
+        yield from _guarded("suppress", partial(_suppress, config.policy.suppress))
     if config.sink.elasticsearch is not None:
         yield from _guarded("sink", partial(_elasticsearch, config.sink.elasticsearch))
     elif config.sink.ndjson is not None:
@@ -129,6 +131,14 @@ def _model(config: Config) -> Iterator[tuple[bool | None, str]]:
     thresholds = bundle.manifest.thresholds | config.policy.thresholds
     words = ", ".join(f"{mission} {value:.3f}" for mission, value in thresholds.items())
     yield True, f"version {bundle.manifest.version} from {bundle.path}; a verdict counts from probability {words}"
+
+
+def _suppress(path: Path) -> Iterator[tuple[bool | None, str]]:
+    rules = suppression.load(path)
+    ended = [rule for rule in rules if not rule.live(time.time())]
+    yield True, f"{len(rules) - len(ended)} rules of {path} are in force"
+    for rule in ended:
+        yield None, f"{path}:{rule.line} has expired and silences nothing; prolong it or take it out ({rule.comment})"
 
 
 def _elasticsearch(config: ElasticsearchConfig) -> Iterator[tuple[bool | None, str]]:

@@ -80,6 +80,8 @@ class PolicyConfig(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True
     calibration: Path | None = None
     """File that `packetclip calibrate` wrote for this site and this model; its thresholds replace the model's own, and
     `thresholds` above replaces both."""
+    suppress: Path | None = None
+    """File of rules for what this site knows to be harmless (docs/tuning.md); it is read again when it changes."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,6 +123,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             ConfigError: none is named and the installation carries none.
         """
         return self.model or resource("model")
+
+    @property
+    def suppressed_path(self) -> Path:
+        """File in which what each rule of `policy.suppress` silenced is counted."""
+        return self.state_dir / "suppressed.json"
 
     @property
     def rejects(self) -> Path:
@@ -190,6 +197,8 @@ def resolve(config: Config, folder: Path) -> Config:
     policy = config.policy
     if policy.calibration is not None:
         policy = replace(policy, calibration=folder / policy.calibration)
+    if policy.suppress is not None:
+        policy = replace(policy, suppress=folder / policy.suppress)
     return replace(
         config,
         policy=policy,

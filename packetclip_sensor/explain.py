@@ -106,7 +106,7 @@ def explanation(verdict: Verdict, bundle: Bundle) -> Explanation:
     embedding, states, arrived = removal.inside()
     facts = describe.facts(verdict.packets, verdict.view)
     classes = _classes(bundle, embedding)
-    klass = max((c for c in classes if CLASS_MISSION[c] == verdict.mission), key=classes.__getitem__)
+    klass = _nearest(classes, verdict.mission)
     by_packet = np.argsort(-packet_weight, kind="stable")[:TOP_PACKETS]
     shown = dict.fromkeys((own_graph, int(np.argmax(of_graph))))
     return Explanation(
@@ -137,6 +137,15 @@ def _telling(weight: npt.NDArray[np.float64]) -> list[int]:
     """The concepts that weigh most, heaviest first, and behind them those that speak most against, the strongest last."""
     order = [int(i) for i in np.argsort(-weight, kind="stable")]
     return order[:TOP_CONCEPTS] + [i for i in order[-TOP_AGAINST:] if weight[i] < 0]
+
+
+def nearest_class(verdict: Verdict, bundle: Bundle) -> str:
+    """The class that `explanation` would give, without the rest of it."""
+    return _nearest(_classes(bundle, Occlusion(verdict, bundle).inside()[0]), verdict.mission)
+
+
+def _nearest(classes: dict[str, float], mission: str) -> str:
+    return max((c for c in classes if CLASS_MISSION[c] == mission), key=classes.__getitem__)
 
 
 def _classes(bundle: Bundle, embedding: FloatArray) -> dict[str, float]:

@@ -61,6 +61,10 @@ class Metrics(Collector):
         )
         for name, total in health.counters.as_dict().items():
             yield CounterMetricFamily(f"packetclip_{name}", self._meanings.get(name, name), value=total)
+        by_rule = CounterMetricFamily("packetclip_suppressed_by_rule", "packetclip_suppressed by rule.", labels=["rule"])
+        for rule, total in dict(health.counters.suppressed_by_rule).items():
+            by_rule.add_metric([rule], total)
+        yield by_rule
         for name, value in health.gauges().as_dict().items():
             yield GaugeMetricFamily(f"packetclip_{name}", self._meanings.get(name, name), value=value)
         reasons = {reason.name for reason in health.reasons()}

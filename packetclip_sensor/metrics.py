@@ -6,7 +6,7 @@ description everywhere: in Prometheus' HELP line and in docs/operations.md.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass(slots=True)
@@ -37,6 +37,8 @@ class Counters:
     """Host pairs that lost packets so, the least recently used first."""
     verdicts: int = 0
     """Windows whose probability reached the threshold."""
+    suppressed: int = 0
+    """Of them, those that a rule of `policy.suppress` silenced."""
     episodes: int = 0
     """Episodes opened."""
     folded_episodes: int = 0
@@ -70,9 +72,12 @@ class Counters:
     health_unsent: int = 0
     """Health documents that Elasticsearch did not take; they are not sent again."""
 
+    # `suppressed` by rule, under its id and the beginning of its comment; not in `as_dict`, for its names are the site's.
+    suppressed_by_rule: dict[str, int] = field(default_factory=dict)
+
     def as_dict(self) -> dict[str, int]:
         """Name to total, in the order above."""
-        return asdict(self)
+        return {name: total for name, total in asdict(self).items() if name != "suppressed_by_rule"}
 
 
 @dataclass(slots=True)

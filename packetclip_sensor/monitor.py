@@ -68,6 +68,7 @@ class Monitor:
                 sink_waiting_s=gauges.sink_waiting_seconds,
                 memory_bytes=memory_bytes(),
                 **health.counters.as_dict(),
+                **({"suppressed_by_rule": by_rule} if (by_rule := dict(health.counters.suppressed_by_rule)) else {}),
             )
         if self._send is not None and health.config.documents_s and now - self._sent >= health.config.documents_s:
             self._sent = now

@@ -18,7 +18,7 @@ from packetclip_sensor import __version__, checkpoint
 from packetclip_sensor.bundle import Bundle
 from packetclip_sensor.config import Config
 from packetclip_sensor.documents import SensorInfo
-from packetclip_sensor.episodes import episodes
+from packetclip_sensor.episodes import Told, episodes
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.explain import explain
 from packetclip_sensor.flow_documents import check_embedding
@@ -31,6 +31,7 @@ from packetclip_sensor.metrics import Counters
 from packetclip_sensor.monitor import Monitor
 from packetclip_sensor.records import Alert, Batch, Safe
 from packetclip_sensor.rejects import Rejects
+from packetclip_sensor.silence import Rules, Silence, silence
 from packetclip_sensor.sinks import dead_letters, elasticsearch, ndjson
 from packetclip_sensor.sinks import zeek as zeek_feedback
 from packetclip_sensor.sources import tail, zeek
@@ -38,6 +39,7 @@ from packetclip_sensor.sources.archive import archives_of
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.windows import Windows, windows
 
+FOLD_SAY_S = 60.0
 SAVE_S = 1.0
 """A state without new alerts is saved at most this often: each save waits for the disk."""
 
@@ -186,6 +188,10 @@ def alerts(
         check_embedding(bundle)
         sampler = Sampler(bundle, config.hunt, thresholds, counters, sensor=config.sensor_name)
     verdicts = judge(streams, bundle, thresholds, counters, sampler)
+    if config.policy.suppress is not None:
+        rules = Silence(Rules(config.policy.suppress), bundle, thresholds, counters)
+        # A replay looks at something; the counts are those of the running sensor.
+        verdicts = silence(verdicts, rules, config.suppressed_path if health else None)
     stories = episodes(
         verdicts,
         config.policy,
@@ -194,7 +200,7 @@ def alerts(
         model_version=bundle.manifest.version,
         restored=state.episodes,
     )
-    return explain(stories, bundle, sensor=config.sensor_name)
+    return explain(_saying(stories, counters), bundle, sensor=config.sensor_name)
 
 
 def sink(
@@ -237,6 +243,16 @@ def sink(
     if feedback.path is None:
         return acknowledged
     return zeek_feedback.write(acknowledged, feedback.path, counters, max_bytes=feedback.max_bytes, sleep=pause)
+
+
+def _saying(stories: Iterable[Told], counters: Counters) -> Iterator[Told]:
+    """Say, at most once a minute, that episodes were folded because there were too many to tell each."""
+    told, said_at = 0, -FOLD_SAY_S
+    for story in stories:
+        yield story
+        if counters.folded_episodes > told and time.monotonic() - said_at >= FOLD_SAY_S:
+            log.warning("episodes_folded", folded=counters.folded_episodes - told, open=len(story.open))
+            told, said_at = counters.folded_episodes, time.monotonic()
 
 
 def _watched(batches: Iterable[Batch], on_packets: Callable[[int], None] | None) -> Iterator[Batch]:

@@ -114,6 +114,8 @@ def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO)
     read = f"{_count(counters.packets, 'packet')} and {_count(counters.flows, 'flow')}"
     told = f"{_count(len(episodes), 'episode')}, {_count(episodes.documents, 'document')}"
     say(f"{read} in {_count(len(episodes.captures), 'capture')}: {told}{' -> ' + where if where else ''}")
+    if counters.suppressed:
+        say(f"{_count(counters.suppressed, 'window')} were silenced by the rules of policy.suppress")
     if counters.alerts_duplicate:
         say(f"{_count(counters.alerts_duplicate, 'document')} had been written before")
     if counters.rejects:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from packetclip_sensor import __version__
-from packetclip_sensor.cli import calibrate, finished, live
+from packetclip_sensor.cli import calibrate, finished, live, suppressions
 from packetclip_sensor.cli.common import BAD_START, DONE, FAILED
 from packetclip_sensor.errors import SensorError
 
@@ -65,6 +65,7 @@ def packetclip(
       packetclip check --config sensor.yaml       say what is wrong with the set-up, and the remedy
       packetclip run --config sensor.yaml         follow the logs until stopped
       packetclip calibrate --logs /opt/zeek/logs  fit the thresholds to this site's own traffic
+      packetclip suppressions --config sensor.yaml  list what is silenced, until when, and how often
     """
 
 
@@ -72,6 +73,7 @@ for command in (
     live.run,
     finished.replay,
     calibrate.calibrate,
+    suppressions.suppressions,
     finished.pairs,
     live.check,
     live.redeliver,

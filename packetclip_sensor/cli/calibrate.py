@@ -62,6 +62,7 @@ def calibrate(
     \b
     Examples:
       packetclip calibrate --logs /opt/zeek/logs --since 2025-10-01 --out calibration.yaml
+      packetclip calibrate --logs /opt/zeek/logs --config sensor.yaml     with the model and the rules of a sensor
       packetclip calibrate --logs logs/ --alerts-per-day 0.5 --exclude 192.0.2.10 --exclude 10.9.0.0/16
     """
     from packetclip_sensor import calibrate as module
@@ -69,8 +70,10 @@ def calibrate(
     from packetclip_sensor import config as configs
     from packetclip_sensor import logs as logging
     from packetclip_sensor.bundle import Bundle
+    from packetclip_sensor.metrics import Counters
     from packetclip_sensor.pairs import Labels
     from packetclip_sensor.selection import Selection
+    from packetclip_sensor.silence import Rules, Silence
     from packetclip_sensor.terminal import progress
 
     settings = configs.load(config, calibrated=False) if config else configs.Config()
@@ -81,12 +84,16 @@ def calibrate(
     units = discover(logs)
     given = Labels.load(labels) if labels else None
     bundle = Bundle.open(settings.model_path)
+    silenced = None
+    if settings.policy.suppress is not None:
+        silenced = Silence(Rules(settings.policy.suppress), bundle, bundle.manifest.thresholds, Counters())
     with sigterm_as_interrupt(), progress(len(units)) as shown:
         paths = zip(units, opened(units, shown.unit), strict=True)
         found = module.gather(
             ((unit.name, paths_, given or labels_beside(unit)) for unit, paths_ in paths),
             bundle,
             select,
+            silenced=silenced or (lambda verdict: False),
             on_packets=shown.packets,
         )
     fit = module.fit(found, bundle, settings.policy, alerts_per_day, paths=logs, excluded=exclude or [])
@@ -99,8 +106,10 @@ def calibrate(
 
 def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
     import sys
+    import textwrap
 
     from packetclip_sensor.budget import per_day
+    from packetclip_sensor.documents import printable
     from packetclip_sensor.terminal import console_for
 
     where = f"{units:,} folders or captures" if units > 1 else "1 folder or capture"
@@ -119,8 +128,8 @@ def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
             f"These logs cover only {_time(days)}: what was counted is compatible with {_rate(low)} to {_rate(high)} alerts "
             "a day (95 % confidence). Calibrate again when you have the logs of a week."
         )
-    if made.fitted_temperature is not None:
-        print(f"Temperature that fits the {sum(labelled.windows):,} labelled windows best: {made.fitted_temperature:g}")
+    if made.suppressed:
+        print(f"{made.suppressed:,} windows are silenced by the rules of policy.suppress and were left out.")
     if fit.silenced:
         print(
             "\nThese pushed a threshold up and will be silent. If one of them is an attack, leave it out by --exclude or --until:"
@@ -129,10 +138,14 @@ def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
     for mission in dict.fromkeys(story.mission for story in fit.blind):
         print(
             f"\n{mission}: the budget does not hold. A threshold that silences these would make the sensor blind for {mission}, "
-            f"so it stays at {made.thresholds[mission]:g}.\nLook at what they do. If it is their duty, leave them out by "
-            "--exclude, and close their alerts by an exception in Kibana:"
+            f"so it stays at {made.thresholds[mission]:g}.\nLook at what they do. If it is their duty, silence them by a rule "
+            "and calibrate again with --config, so that the thresholds need not know of them:"
         )
         _stories([story for story in fit.blind if story.mission == mission])
+    if fit.blind:
+        print("\nRules for the file that policy.suppress names; say in each why, and for how long:")
+        for story in fit.blind[:LISTED]:
+            print(textwrap.indent("\n".join(printable(line, 200) for line in story.rule.splitlines()), "  "))
     print(f"\n{out} written. To use it, in the sensor's configuration:\n  policy:\n    calibration: {out.absolute()}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,18 +153,15 @@ def test_a_wrong_selection_is_told(arguments: tuple[list[str], str | None, str |
         Selection.of(*arguments)
 
 
-def test_labelled_attacks_are_kept_apart_and_give_a_temperature() -> None:
+def test_labelled_attacks_are_kept_apart() -> None:
     labels = Labels(LabelFile("x", [Interval("SYN Flood", ["10.0.0.5"], ["10.0.0.9"], 0, 500)]))
     labelled = Labelled()
-    assert not labelled.add("x", verdict(10, 0.9), labels, 1.0)
-    assert not labelled.add("x", verdict(20, 0.7), labels, 1.0)
-    assert labelled.temperature is None  # no benign window yet
+    assert not labelled.add("x", verdict(10, 0.9), labels)
+    assert not labelled.add("x", verdict(20, 0.7), labels)
     mixed = replace(verdict(30, 0.9), packets=(*verdict(30, 0.9).packets, *verdict(900, 0.9, packets=20).packets))
-    assert not labelled.add("x", mixed, labels, 1.0)
-    assert labelled.add("x", verdict(1000, 0.05), labels, 1.0)
+    assert not labelled.add("x", mixed, labels)
+    assert labelled.add("x", verdict(1000, 0.05), labels)
     assert labelled.attacks == {("x", "SYN Flood", 0.0): ("DoS", 0.9)}
-    assert labelled.windows == [1, 2, 0, 0]
-    assert labelled.temperature == pytest.approx(0.3162, abs=1e-4)  # always right: as sharp as the grid allows
 
 
 @pytest.fixture(scope="module")
@@ -290,12 +288,22 @@ def test_attacks_that_pass_for_benign_make_no_mission_blind_but_a_warning(
     assert calibrated("--logs", folder, "--out", out) == 1
     said = capsys.readouterr().out
     assert "Reconnaissance: the budget does not hold. A threshold that silences these would make the sensor blind" in said
-    assert "leave them out by --exclude" in said
+    assert "silence them by a rule and calibrate again with --config" in said
     ceiling = json.loads((resource("model") / MANIFEST).read_text())["ceilings"]["Reconnaissance"]
     assert yaml.safe_load(out.read_text())["thresholds"]["Reconnaissance"] <= ceiling
     attacker = json.loads((DATA / "demo-port-pnscan" / "labels.json").read_text())["intervals"][0]["attacker"][0]
     assert attacker in said
     assert calibrated("--logs", folder, "--out", out, "--exclude", attacker) == 0
+
+    # The rule as it was printed silences it, and the thresholds of all others stay where they were.
+    printed = said[said.index("  - comment:") : said.index(f"\n{out} written")]
+    (tmp_path / "suppress.yaml").write_text(textwrap.dedent(printed))
+    (tmp_path / "sensor.yaml").write_text("policy: {suppress: suppress.yaml}")
+    assert calibrated("--logs", folder, "--out", out, "--config", tmp_path / "sensor.yaml") == 0
+    made = yaml.safe_load(out.read_text())
+    assert made["thresholds"] == made["thresholds_before"]
+    assert made["suppressed"] > 0
+    assert "windows are silenced by the rules of policy.suppress" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
