@@ -22,6 +22,7 @@ from packetclip_sensor.documents import check_namespace
 from packetclip_sensor.episodes import Policy
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.health import HealthConfig
+from packetclip_sensor.limits import LimitsConfig
 from packetclip_sensor.records import MISSIONS
 from packetclip_sensor.resources import resource
 from packetclip_sensor.sinks.cluster import ElasticsearchConfig
@@ -110,6 +111,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """When a verdict counts, and when an episode opens, is told again and closes."""
     health: HealthConfig = HealthConfig()
     """How to see from outside how the sensor is."""
+    limits: LimitsConfig = LimitsConfig()
+    """What may be held at most, and what is let go when there is too much."""
     rejects_path: Path | None = None
     """File for log lines that could not be read, with the reason; null for rejects.jsonl in state_dir."""
     log_level: str = "info"

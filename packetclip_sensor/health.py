@@ -19,6 +19,7 @@ from packetclip_sensor import __version__
 from packetclip_sensor.metrics import Counters, Gauges
 
 if TYPE_CHECKING:
+    from packetclip_sensor.limits import Shedding
     from packetclip_sensor.sources.backlog import Backlog
 
 MIN_FREE_BYTES = 64 << 20
@@ -54,7 +55,18 @@ class Reason(NamedTuple):
     message: str
 
 
-REASONS = ("starting", "stalled", "sink_waiting", "behind", "no_logs", "state_unsaved", "disk_full", "memory", "stopping")
+REASONS = (
+    "starting",
+    "stalled",
+    "sink_waiting",
+    "behind",
+    "shedding",
+    "no_logs",
+    "state_unsaved",
+    "disk_full",
+    "memory",
+    "stopping",
+)
 """Every name that a Reason can have."""
 
 
@@ -82,7 +94,7 @@ class Health:
         self.stopping = stopping
         self.packets_held = self.episodes_open = self.judged = 0
         self.last_packet = 0.0
-        self.shedding = False
+        self.shedding: Shedding | None = None
         self.unsaved: str | None = None
         """Why the state file could not be written last time."""
         self.lag_s, self.lag_bytes = 0.0, 0
@@ -113,6 +125,10 @@ class Health:
     def uptime_s(self) -> float:
         return self._clock() - self._since
 
+    @property
+    def _sheds(self) -> bool:
+        return self.shedding is not None and self.shedding.on
+
     def gauges(self) -> Gauges:
         """How it is now."""
         waiting = self._waiting
@@ -130,7 +146,7 @@ class Health:
             episodes_open=self.episodes_open,
             dead_letter_bytes=sum(_size(path) for path in self.dead_letter_paths),
             disk_free_bytes=_free(self.state_dir),
-            shedding=int(self.shedding),
+            shedding=int(self._sheds),
         )
 
     def reasons(self) -> list[Reason]:
@@ -151,6 +167,9 @@ class Health:
             yield Reason("stalled", f"the pipeline has not moved for {quiet_s:.0f} s; look at the sensor's log and restart it")
         if self.lag_s > config.max_lag_s:
             yield Reason("behind", f"{self.lag_bytes} bytes of log are unread, the oldest line is {self.lag_s:.0f} s old")
+        if self._sheds:
+            shed = f"{self.counters.shed_lines} lines and {self.counters.shed_packets} packets so far"
+            yield Reason("shedding", f"load is shed by the rule limits.shed_load, {shed}")
         if self.started and self.backlog is not None and not self.backlog.files:
             yield Reason("no_logs", "no packetclip_packet.log is there; does Zeek run, with the package loaded?")
         if self.unsaved:

@@ -27,6 +27,7 @@ from packetclip_sensor.health import Health
 from packetclip_sensor.health_documents import HealthDocuments
 from packetclip_sensor.health_page import HealthPage
 from packetclip_sensor.judge import judge
+from packetclip_sensor.limits import Shedding
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.monitor import Monitor
 from packetclip_sensor.records import Alert, Batch, Safe
@@ -54,10 +55,11 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
     """Follow the logs, judge every stream once a second, write alerts, remember where a restart is safe."""
     counters = counters or Counters()
     health = Health(config.health, counters, sensor=config.sensor_name, state_dir=config.state_dir, stopping=stop.is_set)
+    limits = config.limits
     with contextlib.ExitStack() as open_till_end:
         enter = open_till_end.enter_context
         enter(checkpoint.lock(config.state_dir))
-        rejects = enter(Rejects(config.rejects))
+        rejects = enter(Rejects(config.rejects, max_bytes=limits.rejects_bytes))
         saver = Saver(config.state_dir / "state.json", health)
         state = saver.load()
         bundle = Bundle.open(config.model_path)
@@ -71,13 +73,18 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         lines = tail.follow(
             config.logs,
             since=state.positions,
+            block_bytes=limits.block_bytes,
+            max_line_bytes=limits.line_bytes,
+            open_files=limits.open_files,
             stop=stop,
             rejects=rejects,
             backlog=health.backlog,
             archives=archives_of(config.logs, config.archives),
             archived_since=lambda: float(health.judged or began),
         )
-        batches = _noting(zeek.batches(lines, rejects, counters), health)
+        shedding = health.shedding = Shedding(limits, counters)
+        batches = _noting(zeek.batches(shedding.lines(lines), rejects, counters), health)
+        batches = shedding.packets(batches)
         safes = sink(alerts(batches, bundle, config, counters, state, health), config, counters, stop=stop, health=health)
         with contextlib.suppress(StoppedError):
             for safe in safes:
@@ -180,7 +187,8 @@ def alerts(
 ) -> Iterator[Safe]:
     """Records to explained alerts: windows, judge, episodes, explanation."""
     thresholds = bundle.manifest.thresholds | config.policy.thresholds
-    streams = windows(batches, bundle.manifest.window, counters, judged=state.judged)
+    held = config.limits.packets_held
+    streams = windows(batches, bundle.manifest.window, counters, judged=state.judged, max_rows=held)
     if health is not None:
         streams = _counting(streams, health)
     sampler = None

@@ -237,7 +237,8 @@ def windows(
 
     Args:
         judged: seconds up to this one were judged before a restart; they rebuild windows but are not given out again.
-        max_rows: packets held at most; beyond it the oldest are let go and counted in `counters.evicted`.
+        max_rows: packets held at most; beyond it those of the host pairs longest unheard are let go
+            and counted in `counters.evicted`.
         period_s: judge at the end of each period of this length. The sensor's second is the default; training cuts finer to
             see an attack at more of its moments, and `Windows.second` then counts periods.
     """
@@ -301,6 +302,19 @@ def _cut_views(table: Columns, held: list[Ints], ready: Ints, window: Window) ->
     return rows[order], past[order], view_of[order], second[order]
 
 
+def _let_go(table: Columns, keep: Bools, judged: int, surplus: int, counters: Counters) -> None:
+    """Take `surplus` of the first `judged` rows out of `keep`: host pairs longest unheard first, of each the oldest packets."""
+    (kept,) = np.nonzero(keep)
+    _, pair = np.unique(view_keys(table)[0][kept], return_inverse=True)
+    latest = np.zeros(len(kept), np.int64)
+    latest[pair] = kept  # of equal indices the last one stays
+    mine = kept < judged
+    order = np.argsort(latest[pair[mine]], kind="stable")[:surplus]
+    keep[kept[mine][order]] = False
+    counters.evicted += len(order)
+    counters.evicted_streams += len(np.unique(pair[mine][order]))
+
+
 def _compact(table: Columns, held: list[Ints], unjudged: int, max_rows: int, counters: Counters) -> tuple[Columns, list[Ints]]:
     """Drop packets that no later window can hold, and renumber what each view holds."""
     keep = np.zeros(len(table), np.bool_)
@@ -309,9 +323,7 @@ def _compact(table: Columns, held: list[Ints], unjudged: int, max_rows: int, cou
     keep[len(table) - unjudged :] = True
     surplus = int(keep.sum()) - max_rows
     if surplus > 0:
-        oldest = np.nonzero(keep[: len(table) - unjudged])[0][:surplus]
-        keep[oldest] = False
-        counters.evicted += len(oldest)
+        _let_go(table, keep, len(table) - unjudged, surplus, counters)
     if keep.all():
         return table, held
     number = np.cumsum(keep) - 1

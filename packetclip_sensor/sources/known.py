@@ -35,12 +35,15 @@ Found = tuple[Path, str, bool]
 class KnownLogs:
     """The logs being read."""
 
-    def __init__(self, since: Sequence[Position], rejects: Rejects, *, block_bytes: int, max_line_bytes: int) -> None:
+    def __init__(
+        self, since: Sequence[Position], rejects: Rejects, *, block_bytes: int, max_line_bytes: int, open_files: int = OPEN_FILES
+    ) -> None:
         self.disturbed = False
         """A file was truncated or lost: look at the folders at once, before saying that there is nothing to read."""
         self.unripe = False
         """A file has no whole line yet: look again at the next poll."""
         self._rejects = rejects
+        self._open_files = open_files
         self._block_bytes, self._max_line_bytes = block_bytes, max_line_bytes
         self._files: dict[Key, LogFile] = {}
         self._restored = [p for p in since if p.offset]
@@ -88,7 +91,7 @@ class KnownLogs:
         for item in fresh:
             if file := self._open(item, strict, finished):
                 opened.append(file)
-                if len(fresh) > OPEN_FILES:
+                if len(fresh) > self._open_files:
                     file.release()
         # Plain before .gz and long before short: of two copies the one that can be read on comes first.
         opened.sort(key=lambda f: (f.gzipped, -self._signs[f.key][0]))
@@ -211,7 +214,7 @@ class KnownLogs:
     def _take_up(self, file: LogFile) -> None:
         self._files[file.key] = file
         file.active_at = time.monotonic()
-        if len(self._files) > OPEN_FILES:
+        if len(self._files) > self._open_files:
             file.release()
 
     def _ignore(self, file: LogFile) -> None:
@@ -247,7 +250,7 @@ class KnownLogs:
 
     def drained(self, file: LogFile, finished: bool) -> None:
         """A file was read to its end: among too many open ones, close it."""
-        if finished or (not _is_active(file) and sum(f.is_open for f in self._files.values()) > OPEN_FILES):
+        if finished or (not _is_active(file) and sum(f.is_open for f in self._files.values()) > self._open_files):
             file.release()
 
     def look(self) -> None:
@@ -277,10 +280,10 @@ class KnownLogs:
 
     def _limit_open(self) -> None:
         held = [f for f in self._files.values() if f.is_open]
-        if len(held) > OPEN_FILES:
+        if len(held) > self._open_files:
             held = [f for f in held if f.key in self._present and not _is_active(f)]
             held.sort(key=lambda f: (f.more, f.active_at), reverse=True)
-            for file in held[OPEN_FILES:]:
+            for file in held[self._open_files :]:
                 file.release()
 
     def _restored_at_start(self) -> Iterator[Position | None]:

@@ -18,7 +18,7 @@ from packetclip_sensor.records import Idle, Lines, Position
 from packetclip_sensor.rejects import Rejects
 from packetclip_sensor.sources.archive import archived
 from packetclip_sensor.sources.backlog import Backlog
-from packetclip_sensor.sources.known import Found, KnownLogs
+from packetclip_sensor.sources.known import OPEN_FILES, Found, KnownLogs
 from packetclip_sensor.sources.logfile import LogFile, log_of
 from packetclip_sensor.sources.units import Unit, all_empty, check_folder, discover, logs_in
 from packetclip_sensor.sources.wake import Wake
@@ -37,6 +37,7 @@ def follow(
     *,
     block_bytes: int = 1 << 20,
     max_line_bytes: int = 1 << 20,
+    open_files: int = OPEN_FILES,
     poll_s: float = 0.25,
     stop: threading.Event | None = None,
     rejects: Rejects | None = None,
@@ -53,6 +54,7 @@ def follow(
         since: positions up to which the files were read before, from the last batch's `end`.
         block_bytes: most plain text in one block; `max_line_bytes` bounds it too.
         max_line_bytes: a longer line is skipped to its newline and rejected.
+        open_files: files kept open at most, but for those that are being written or are read still.
         poll_s: longest wait between two looks at the files; changes seen by the operating system end it early.
         stop: set it to end the iteration.
         rejects: where bad lines go.
@@ -63,7 +65,9 @@ def follow(
         LogFormatError: at the start, a log is TSV or cannot be read. Later such a file is rejected and counted.
     """
     stop = stop or threading.Event()
-    logs = KnownLogs(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
+    logs = KnownLogs(
+        since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes, open_files=open_files
+    )
 
     def listing() -> list[Found]:
         return [*_listing(paths), *((path, log, True) for path, log in archived(archives, archived_since()))]

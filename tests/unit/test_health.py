@@ -21,6 +21,7 @@ from packetclip_sensor import health_page
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.health import REASONS, Health, HealthConfig
 from packetclip_sensor.health_page import HealthPage
+from packetclip_sensor.limits import LimitsConfig, Shedding
 from packetclip_sensor.metrics import Counters, Gauges
 from packetclip_sensor.monitor import Monitor
 from packetclip_sensor.schema import meanings
@@ -128,11 +129,22 @@ def test_every_other_reason_is_told_by_name(health: Health, tmp_path: Path, monk
     health.lag_s, health.lag_bytes = 61.0, 5_000
     health.unsaved = "No space left on device"
     health.stopping = lambda: True
+    health.shedding = Shedding(LimitsConfig(shed_load="skip_old"), health.counters)
+    health.shedding.on, health.counters.shed_lines = True, 7
     monkeypatch.setattr("packetclip_sensor.health.memory_bytes", lambda: 3 << 30)
     monkeypatch.setattr("packetclip_sensor.health._free", lambda folder: 5 << 20)
     found = health.reasons()
-    assert [reason.name for reason in found] == ["stopping", "behind", "no_logs", "state_unsaved", "disk_full", "memory"]
+    assert [reason.name for reason in found] == [
+        "stopping",
+        "behind",
+        "shedding",
+        "no_logs",
+        "state_unsaved",
+        "disk_full",
+        "memory",
+    ]
     assert found[1].message == "5000 bytes of log are unread, the oldest line is 61 s old"
+    assert found[2].message == "load is shed by the rule limits.shed_load, 7 lines and 0 packets so far"
     assert {reason.name for reason in found} | {"starting", "stalled", "sink_waiting"} == set(REASONS)
 
 

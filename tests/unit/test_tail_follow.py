@@ -24,7 +24,7 @@ from tailing import (
 from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.records import Idle, Lines
 from packetclip_sensor.rejects import Rejects
-from packetclip_sensor.sources import known, tail
+from packetclip_sensor.sources import tail
 from packetclip_sensor.sources.tail import finite, follow
 
 
@@ -119,12 +119,11 @@ def test_stop_ends_the_iteration(tmp_path: Path, log: Path) -> None:
 
 
 def test_files_beyond_the_limit_of_open_ones_are_all_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "OPEN_FILES", 3)
     monkeypatch.setattr(tail, "RESCAN_S", 0.0)
     for i in range(12):
         (tmp_path / f"packetclip_packet.2026-11-21-{i:02}-00-00.log").write_bytes(packets(2 * i, 2 * i + 1))
     stop = threading.Event()
-    blocks = follow([tmp_path], poll_s=0.02, stop=stop)
+    blocks = follow([tmp_path], poll_s=0.02, stop=stop, open_files=3)
     assert uids(read(blocks, 24)) == [f"C{i}" for i in range(24)]
     append(tmp_path / "packetclip_packet.2026-11-21-00-00-00.log", packets(99))
     assert uids(read(blocks, 1)) == ["C99"]

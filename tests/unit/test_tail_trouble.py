@@ -14,7 +14,7 @@ from tailing import Blocks, append, last_positions, packet, packets, read, uids,
 
 from packetclip_sensor.records import Position
 from packetclip_sensor.rejects import Rejects
-from packetclip_sensor.sources import known, tail
+from packetclip_sensor.sources import tail
 from packetclip_sensor.sources.archive import archived, archives_of
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.tail import follow
@@ -144,11 +144,10 @@ def test_an_inode_used_again_by_another_log_is_read_from_its_start(tmp_path: Pat
     assert again(tmp_path, [reused], 20 if longer else 2)[:2] == ["C20", "C21"]
 
 
-def test_an_inode_used_again_while_the_file_was_closed_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "OPEN_FILES", 0)
+def test_an_inode_used_again_while_the_file_was_closed_is_noticed(tmp_path: Path) -> None:
     old = tmp_path / "packetclip_packet.1.log"
     old.write_bytes(packets(1, 2))
-    blocks = follow([tmp_path], poll_s=0.02)
+    blocks = follow([tmp_path], poll_s=0.02, open_files=0)
     assert uids(read(blocks, 2)) == ["C1", "C2"]
     old.write_bytes(packets(5, 6, 7))  # the same inode, another text
     assert uids(read(blocks, 3)) == ["C5", "C6", "C7"]

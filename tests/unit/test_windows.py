@@ -178,6 +178,19 @@ def test_a_packet_behind_a_judged_second_is_judged_in_the_next_and_counted() -> 
     assert counters.late_packets == 1
 
 
+def test_streams_longest_unheard_are_let_go_first_and_counted() -> None:
+    counters = Counters()
+    busy = [packet(100 + i * 0.5, "busy", "server", n=i + 1) for i in range(20)]
+    calm = [packet(100 + i * 0.5 + 0.1, f"calm{i}", f"host{i}") for i in range(20)]
+    packets = sorted(busy + calm, key=lambda p: p.ts)
+    final = [Batch([], [], final=True)]
+    last = list(windows([*(Batch([p], []) for p in packets), *final], Window(), counters, max_rows=25))[-1]
+    held = [p.orig_h for p in last.table.record]
+    assert held.count("busy") == 20
+    assert [host for host in held if host != "busy"] == [f"calm{i}" for i in range(20 - (len(held) - 20), 20)]
+    assert (counters.evicted, counters.evicted_streams) == (15, 15)
+
+
 def test_memory_is_bounded_and_what_is_let_go_is_counted() -> None:
     counters = Counters()
     packets = [packet(100 + i * 0.01, f"h{i}", f"g{i}", n=i + 1) for i in range(500)]
