@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.error
@@ -148,9 +149,10 @@ def _start_elasticsearch(shared: Path) -> dict[str, str | int]:
         unavailable("the real Elasticsearch is put together by Maven: no mvn on PATH")
     port, output = free_port(), shared / "elasticsearch.log"
     home.mkdir(parents=True, exist_ok=True)
+    data = _in_memory() or shared / "es-data"
     with _locked(home / ".lock"), output.open("wb") as log:
         process = subprocess.Popen(
-            ["sh", str(SERVERS / "elasticsearch" / "start.sh"), str(home), str(port), str(free_port()), str(shared / "es-data")],
+            ["sh", str(SERVERS / "elasticsearch" / "start.sh"), str(home), str(port), str(free_port()), str(data)],
             env=os.environ | {"JAVA_HOME": str(jdk)},
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -164,7 +166,15 @@ def _start_elasticsearch(shared: Path) -> dict[str, str | int]:
                 tail = "\n".join(output.read_text(errors="replace").splitlines()[-15:])
                 unavailable(f"the real Elasticsearch did not start; end of {output}:\n{tail}")
             time.sleep(0.2)
-    return {"url": url, "pid": process.pid}
+    return {"url": url, "pid": process.pid, "data": str(data)}
+
+
+def _in_memory() -> Path | None:
+    """A folder in memory where the system has one: each change of a template waits for the disk otherwise."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="packetclip-elasticsearch-", dir="/dev/shm"))
+    except OSError:
+        return None
 
 
 def _healthy(url: str) -> bool:
@@ -185,6 +195,7 @@ def _stop(node: dict[str, str | int]) -> None:
                 break
             time.sleep(0.1)
         os.killpg(pid, signal.SIGKILL)
+    shutil.rmtree(str(node["data"]), ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from packetclip_sensor import __version__
-from packetclip_sensor.cli import calibrate, finished, live, suppressions
+from packetclip_sensor.cli import calibrate, finished, live, setup, suppressions
 from packetclip_sensor.cli.common import BAD_START, DONE, FAILED
 from packetclip_sensor.errors import SensorError
 
@@ -63,6 +63,7 @@ def packetclip(
       packetclip replay /opt/zeek/logs/current    judge finished logs and print the alerts
       packetclip init --out sensor.yaml           write a configuration with comments
       packetclip check --config sensor.yaml       say what is wrong with the set-up, and the remedy
+      packetclip setup elasticsearch -c FILE      put templates, pipeline, role and key into Elasticsearch
       packetclip run --config sensor.yaml         follow the logs until stopped
       packetclip calibrate --logs /opt/zeek/logs  fit the thresholds to this site's own traffic
       packetclip suppressions --config sensor.yaml  list what is silenced, until when, and how often
@@ -82,3 +83,4 @@ for command in (
     finished.report,
 ):
     app.command()(command)
+app.add_typer(setup.app, name="setup")

@@ -1,4 +1,4 @@
-"""Which Elasticsearch cluster, and how to log in to it."""
+"""Which Elasticsearch cluster, how to log in to it, and what its refusals ask of a person."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 import structlog
-from elasticsearch import Elasticsearch
+from elastic_transport import TlsError
+from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
 from packetclip_sensor.documents import check_namespace
 from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.sinks.steps import reason
 
 log = structlog.get_logger()
 
@@ -92,6 +94,59 @@ def connect(config: ElasticsearchConfig) -> Elasticsearch:
         return Elasticsearch(config.hosts, **options)
     except ValueError as err:
         raise ConfigError(f"elasticsearch.hosts {config.hosts}: {err}; write them like https://elastic.example.org:9200") from err
+
+
+def trouble(err: ApiError | TransportError | UnsupportedProductError, config: ElasticsearchConfig) -> str:
+    """What went wrong with the cluster and the remedy, on one line: the thing, the value, what to do."""
+    at = f"Elasticsearch {', '.join(config.hosts)}"
+    match err:
+        case UnsupportedProductError():
+            return f"{at}: answers, but is not Elasticsearch; mend sink.elasticsearch.hosts"
+        case ApiError():
+            remedy = _STATUS_REMEDY.get(err.status_code, "look into the server's log")
+            if "plain HTTP request was sent to HTTPS port" in str(err.body):
+                remedy = "this port speaks TLS: write https:// in sink.elasticsearch.hosts"
+            return (
+                f"{at}: answers {err.status_code}: {' '.join(reason(err).split())[:300]}; {remedy.format(login=_login(config))}"
+            )
+        case TlsError():
+            return f"{at}: TLS: {_tls_remedy(str(err), config)}"
+    return f"{at}: {' '.join(str(err.message).split())[:300]}; check address, port and firewall, and that it runs"
+
+
+_STATUS_REMEDY = {
+    401: "check {login}, and that it has not expired or been taken back",
+    403: "its right does not reach: see `packetclip setup elasticsearch --help` for who needs which",
+    502: "the proxy does not reach Elasticsearch; look into the proxy's log",
+}
+
+
+def _login(config: ElasticsearchConfig) -> str:
+    """Where the secret comes from, for messages."""
+    if config.api_key_env is not None:
+        return f"the API key in the environment variable {config.api_key_env}"
+    if config.api_key_file is not None:
+        return f"the API key in {config.api_key_file}"
+    if config.username is not None:
+        return f"user {config.username} and the password"
+    return "sink.elasticsearch: it names no api_key_env, api_key_file or username"
+
+
+def _tls_remedy(said: str, config: ElasticsearchConfig) -> str:
+    """OpenSSL's words (by way of Python's ssl) as what to do."""
+    if "mismatch" in said or "not valid for" in said:
+        return "the certificate is for another name; write the name that it carries in sink.elasticsearch.hosts, or renew it"
+    if "expired" in said or "not yet valid" in said:
+        return "the certificate is not valid now; renew it, or set this machine's clock"
+    if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
+        return "this port does not speak TLS; write http:// in sink.elasticsearch.hosts, or its TLS port"
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        if config.ca_certs is None:
+            return "the certificate's authority is unknown to this machine; set sink.elasticsearch.ca_certs to its PEM file"
+        return (
+            f"the certificate is not signed by the authority in ca_certs {config.ca_certs}; name the PEM file of the one that did"
+        )
+    return f"{' '.join(said.split())[:300]}; check ca_certs and the server's certificate"
 
 
 def _from_environment(name: str, option: str) -> str:

@@ -33,7 +33,7 @@ from packetclip_sensor.flow_documents import flow_document
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Safe
 from packetclip_sensor.sinks import dead_letters
-from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect
+from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect, trouble
 from packetclip_sensor.sinks.steps import reason
 from packetclip_sensor.sinks.templates import ensure_templates, stream_name
 
@@ -279,7 +279,7 @@ class _Sender:
                 self._wait(str(mistake))
             except TlsError as err:
                 if not self.reached:
-                    raise SinkError(f"{self.config.hosts}: {err}; set elasticsearch.ca_certs to the cluster's authority") from err
+                    raise SinkError(trouble(err, self.config)) from err
                 self._wait(str(err))
             except TransportError as err:
                 self._wait(f"{type(err).__name__}: {err.message}", another_node=True)

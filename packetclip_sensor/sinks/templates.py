@@ -89,7 +89,7 @@ def ensure_templates(client: Elasticsearch, namespace: str, *datasets: str) -> N
     for dataset in datasets or (DATASET,):
         _take(client, plan_templates(client, dataset))
         check_outcome(client, dataset, namespace)
-        _take(client, plan_streams(client, dataset, stream_name(namespace, dataset)))
+        _take(client, plan_streams(client, dataset, namespace))
 
 
 def plan_templates(client: Elasticsearch, dataset: str) -> list[Step]:
@@ -183,23 +183,30 @@ def refuse_rivals(client: Elasticsearch, dataset: str, namespace: str) -> None:
             )
 
 
-def plan_streams(client: Elasticsearch, dataset: str, pattern: str) -> list[Step]:
+def plan_streams(client: Elasticsearch, dataset: str, namespace: str, *, others: bool = False) -> list[Step]:
     """What is to be done with existing data streams: more fields for the write index, or a new one where a type changed.
 
     Args:
-        pattern: name of the stream, or a pattern of many.
+        others: look at the streams of other namespaces as well. What is wrong with them is told and stops nothing.
     Raises:
-        SinkError: a plain index or alias has the name, or the stream's fields are neither ours nor would take our documents.
+        SinkError: a plain index or alias has this namespace's name, or the stream's fields would not take our documents.
     """
+    own, pattern = stream_name(namespace, dataset), stream_name("*" if others else namespace, dataset)
     found = client.indices.resolve_index(name=pattern if pattern.endswith("*") else pattern + "*")
-    plain = [each["name"] for each in found["indices"] + found["aliases"] if fnmatchcase(each["name"], pattern)]
-    if plain:
+    if any(each["name"] == own for each in found["indices"] + found["aliases"]):
         raise SinkError(
-            f"{plain[0]}: is a plain index or alias, our documents need a data stream; nothing was changed; keep its data under "
+            f"{own}: is a plain index or alias, our documents need a data stream; nothing was changed; keep its data under "
             "another name (POST _reindex), delete it and start again"
         )
-    streams = [each for each in found["data_streams"] if fnmatchcase(each["name"], pattern)]
-    return [_plan_stream(client, dataset, each["name"], each["backing_indices"][-1]) for each in streams]
+    steps = []
+    for stream in (each for each in found["data_streams"] if fnmatchcase(each["name"], pattern)):
+        try:
+            steps.append(_plan_stream(client, dataset, stream["name"], stream["backing_indices"][-1]))
+        except SinkError as err:
+            if stream["name"] == own:
+                raise
+            steps.append(Step("left", "data stream", stream["name"], str(err).removeprefix(f"{stream['name']}: ")))
+    return steps
 
 
 def _plan_stream(client: Elasticsearch, dataset: str, stream: str, write_index: str) -> Step:

@@ -1,0 +1,179 @@
+"""The commands that an administrator runs once: setup elasticsearch."""
+
+# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from packetclip_sensor.cli.common import ConfigPath
+from packetclip_sensor.errors import ConfigError, SinkError
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+    from packetclip_sensor.sinks.cluster import ElasticsearchConfig
+    from packetclip_sensor.sinks.steps import Step
+
+app = typer.Typer(help="Prepare what the sensor writes to.", rich_markup_mode=None)
+
+
+@app.callback()
+def setup() -> None:
+    """Prepare what the sensor writes to.
+
+    \b
+    Examples:
+      packetclip setup elasticsearch --config sensor.yaml --dry-run
+    """
+
+
+@app.command()
+def elasticsearch(
+    config: ConfigPath,
+    user: Annotated[str | None, typer.Option(metavar="NAME", help="Log in as this user and not as the sensor does.")] = None,
+    password_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="Environment variable with that user's password; asked for without it.")
+    ] = None,
+    retention: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Delete documents after this time, for example 365d; kept without it.")
+    ] = None,
+    api_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Make role and API key for the sensor, and write the key to FILE.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every request, send none that changes anything.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take away what this command made; documents stay.")] = False,
+    delete_data: Annotated[bool, typer.Option("--delete-data", help="With --remove: delete all documents too.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --delete-data: do not ask.")] = False,
+) -> None:
+    """Put templates, pipeline, lifecycle, role and key into Elasticsearch.
+
+    Reads `sink.elasticsearch` of the configuration. Can be run again at any time: what is missing is made, what is older is
+    brought up to date, what is newer is left, and what is not ours is refused before anything is changed. The user needs the
+    cluster privileges manage_index_templates, manage_ingest_pipelines, monitor and, for --api-key, manage_security, and `manage`
+    on logs-packetclip.*; `elastic` has them all.
+
+    \b
+    Exit codes:
+      0  all is as it should be
+      1  --delete-data was not confirmed
+      2  configuration, credentials, or something in the way, with the remedy
+
+    \b
+    Examples:
+      packetclip setup elasticsearch --config sensor.yaml --user elastic --dry-run
+      packetclip setup elasticsearch --config sensor.yaml --user elastic --api-key /etc/packetclip/api-key --retention 365d
+      packetclip setup elasticsearch --config sensor.yaml --user elastic --remove
+    """
+    from elasticsearch import ApiError, TransportError, UnsupportedProductError
+
+    from packetclip_sensor import config as configs
+    from packetclip_sensor import logs
+    from packetclip_sensor.sinks.cluster import connect, trouble
+
+    settings = configs.load(config, calibrated=False)
+    logs.set_up("warning")
+    if settings.sink.elasticsearch is None:
+        raise ConfigError(f"{config}: names no sink.elasticsearch; put `sink: {{elasticsearch: {{hosts: [...]}}}}` there")
+    if retention is not None and not re.fullmatch(r"[1-9][0-9]*[dhms]", retention):
+        raise ConfigError(f"--retention {retention}: not a time; write for example 365d")
+    if delete_data and not remove:
+        raise ConfigError("--delete-data: goes with --remove only; leave it out, or add --remove")
+    target, password = _login(settings.sink.elasticsearch, user, password_env)
+    with connect(target) as plain:
+        client = plain if user is None else plain.options(basic_auth=(user, password))
+        try:
+            if remove:
+                _remove(client, delete_data=delete_data, dry_run=dry_run, yes=yes)
+            else:
+                _put(client, target, retention, api_key, dry_run=dry_run)
+        except (ApiError, TransportError, UnsupportedProductError) as err:
+            raise SinkError(trouble(err, target)) from err
+
+
+def _login(target: ElasticsearchConfig, user: str | None, password_env: str | None) -> tuple[ElasticsearchConfig, str]:
+    """Where to connect to, without the sensor's own secret where a user is named, and that user's password."""
+    from msgspec.structs import replace
+
+    if user is None:
+        return target, ""
+    password = (
+        typer.prompt(f"Password of {user}", hide_input=True, err=True) if password_env is None else os.environ.get(password_env)
+    )
+    if not password:
+        raise ConfigError(
+            f"--password-env {password_env}: the environment variable is not set; export it, or leave the option out"
+        )
+    return replace(target, api_key_env=None, api_key_file=None, username=None, password_env=None), str(password)
+
+
+def _put(
+    client: Elasticsearch, target: ElasticsearchConfig, retention: str | None, api_key: Path | None, *, dry_run: bool
+) -> None:
+    from packetclip_sensor.sinks import setup, templates
+
+    can = setup.features(client)
+    steps = setup.plan(client, can, target.namespace, retention)
+    if api_key is not None and can.security:
+        steps += [setup.plan_role(client), setup.plan_key(client, api_key)]
+    if dry_run:
+        _show(steps)
+    else:
+        for step, answer in setup.take(client, steps):
+            _say(step)
+            if step.kind == "API key" and step.method and api_key is not None:
+                setup.write_key(api_key, answer["encoded"])
+        for dataset in templates.installable():
+            templates.check_outcome(client, dataset, target.namespace)
+    if api_key is not None and can.security:
+        print(f"\nIn the configuration, below sink.elasticsearch:\n  api_key_file: {api_key}\n  manage_templates: false")
+        return
+    if api_key is not None:
+        print("\n--api-key: this server has no security, so there is no key to make.")
+    print(
+        f"\nRole and API key, where the server has security (--api-key FILE makes them):\n{setup.by_hand(target.hosts[0])}",
+        end="",
+    )
+
+
+def _remove(client: Elasticsearch, *, delete_data: bool, dry_run: bool, yes: bool) -> None:
+    from packetclip_sensor.sinks import setup
+
+    steps = setup.plan_removal(client, setup.features(client), delete_data=delete_data)
+    if dry_run:
+        _show(steps)
+        return
+    streams = [step.name for step in steps if step.kind == "data stream" and step.method]
+    if streams and not yes:
+        counts = {stream: client.count(index=stream)["count"] for stream in streams}
+        for stream, count in counts.items():
+            print(f"{stream}: {count:,} documents", file=sys.stderr)
+        typer.confirm("Delete them for good?", abort=True, err=True)
+    for step, _ in setup.take(client, steps):
+        _say(step)
+    if not steps:
+        print("nothing of ours is there")
+
+
+def _say(step: Step) -> None:
+    print(f"{step.mark:<8} {step.kind:<19} {step.name:<42} {step.words}".rstrip(), flush=True)
+
+
+def _show(steps: Sequence[Step]) -> None:
+    """Every step, and its request as Kibana's console writes it."""
+    for step in steps:
+        _say(step)
+        if step.method:
+            print(f"{step.method} {step.path}")
+            if step.body is not None:
+                print(json.dumps(step.body, indent=2, ensure_ascii=False))
+    changes = sum(bool(step.method) for step in steps)
+    print(f"\ndry run: {changes} requests would be sent, none was")
