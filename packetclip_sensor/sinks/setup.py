@@ -243,6 +243,8 @@ def _optional_components(client: Elasticsearch, can: Features, dataset: str, ret
         made[f"logs-{dataset}@lifecycle"] = {"settings": {"index": {"lifecycle": {"name": POLICY}}}}
     steps = []
     for name, template in made.items():
+        if not _composed(dataset, name):
+            continue
         step = templates.plan_part(client, "component", name, {"version": 1, "_meta": _META, "template": template})
         if step.mark == "renew" and name.endswith("@lifecycle") and retention is None:
             step = Step("same", step.kind, name, "as it is; --retention changes it")
@@ -256,7 +258,7 @@ def _stream_settings(client: Elasticsearch, can: Features, dataset: str, retenti
     streams = client.indices.resolve_index(name=templates.stream_name("*", dataset))["data_streams"]
     for stream in streams:
         name, write_index = stream["name"], stream["backing_indices"][-1]
-        if can.ingest:
+        if can.ingest and _composed(dataset, f"logs-{dataset}@pipeline"):
             settings = get(client, f"/{write_index}/_settings")[write_index]["settings"]["index"]
             theirs = settings.get("default_pipeline")
             body = {"index": {"default_pipeline": PIPELINE}}
@@ -270,6 +272,11 @@ def _stream_settings(client: Elasticsearch, can: Features, dataset: str, retenti
                 path = f"/_data_stream/{name}/_lifecycle"
                 steps.append(Step("upgrade", "lifecycle", name, f"keeps {retention}", "PUT", path, {"data_retention": retention}))
     return steps
+
+
+def _composed(dataset: str, component: str) -> bool:
+    """Whether a dataset's index template takes this component in; health documents have no pipeline."""
+    return component in templates.load("index", dataset)[f"logs-{dataset}"]["composed_of"]
 
 
 def _removal(kind: str, name: str, path: str, there: Mapping[str, Any] | None, kept: str) -> list[Step]:
