@@ -239,7 +239,7 @@ def test_check_says_each_part_and_fails_where_one_is_wrong(tmp_path: Path, capsy
 def test_check_looks_askance_at_old_logs_and_refuses_clocks_that_disagree(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logs = packet_log(tmp_path / "logs", start=time.time() + 7200) / "packetclip_packet.log"
+    logs = packet_log(tmp_path / "logs", start=time.time() + 7500) / "packetclip_packet.log"
     os.utime(logs, (time.time() - 86400 * 3,) * 2)
     path = tmp_path / "sensor.yaml"
     path.write_text("logs: [logs]\n")
