@@ -278,4 +278,4 @@ def test_run_follows_until_it_is_told_to_stop(number: signal.Signals, tmp_path: 
         _, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Traceback" not in err
-    assert json.loads((tmp_path / "state" / "state.json").read_text())["version"] == 1
+    assert json.loads((tmp_path / "state" / "state.json").read_text().splitlines()[0])["version"] == 1
