@@ -110,7 +110,8 @@ def trouble(err: ApiError | TransportError | UnsupportedProductError, config: El
                 f"{at}: answers {err.status_code}: {' '.join(reason(err).split())[:300]}; {remedy.format(login=_login(config))}"
             )
         case TlsError():
-            return f"{at}: TLS: {_tls_remedy(str(err), config)}"
+            said = err.message
+            return f"{at}: TLS: {_tls_remedy(said, config)}"
     return f"{at}: {' '.join(str(err.message).split())[:300]}; check address, port and firewall, and that it runs"
 
 
