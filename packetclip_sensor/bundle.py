@@ -138,6 +138,15 @@ def sealed(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
     return manifest | {"sha256": {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in names}}
 
 
+def manifest_of(path: Path) -> Manifest:
+    """The checked manifest of a bundle, without opening its models.
+
+    Raises:
+        ModelBundleError: it cannot be read, or is of another version of the sensor.
+    """
+    return _manifest(path)
+
+
 def optional(path: Path, name: str) -> bytes | None:
     """A checked file of OPTIONAL; None where the bundle has none.
 

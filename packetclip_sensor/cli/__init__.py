@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from packetclip_sensor import __version__
-from packetclip_sensor.cli import calibrate, finished, live, setup, suppressions
+from packetclip_sensor.cli import calibrate, finished, hunt, live, setup, suppressions
 from packetclip_sensor.cli.common import BAD_START, DONE, FAILED
 from packetclip_sensor.errors import SensorError
 
@@ -81,6 +81,8 @@ for command in (
     live.init,
     live.zeek_scripts,
     finished.report,
+    hunt.hunt,
+    hunt.similar,
 ):
     app.command()(command)
 app.add_typer(setup.app, name="setup")

@@ -1,0 +1,158 @@
+"""The commands that ask Elasticsearch for what is alike: hunt and similar."""
+
+# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from packetclip_sensor.cli.finished import API_KEY_ENV
+from packetclip_sensor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from packetclip_sensor.sinks.cluster import ElasticsearchConfig
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", help="Take cluster, namespace and model from here.")
+]
+Url = Annotated[
+    str | None, typer.Option("--elasticsearch", metavar="URL", help=f"The cluster; an API key is taken from {API_KEY_ENV}.")
+]
+Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Last part of the data stream's name. [default: default]")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help="Only from this time on, ISO 8601, UTC.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time.")]
+Host = Annotated[str | None, typer.Option(metavar="HOST", help="Only what has this host, or one of this network.")]
+Mission = Annotated[str | None, typer.Option(metavar="MISSION", help="Only where this is likeliest: Benign, DoS, ...")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Most rows.")]
+Every = Annotated[bool, typer.Option("--every", help="A row for each document, not one for those of the same hosts.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object in place of the table.")]
+
+
+def hunt(
+    sentence: Annotated[str, typer.Argument(metavar="SENTENCE", help="What you look for, in words of network traffic.")],
+    config: ConfigFile = None,
+    elasticsearch: Url = None,
+    namespace: Namespace = None,
+    since: Since = None,
+    until: Until = None,
+    host: Host = None,
+    mission: Mission = None,
+    limit: Limit = 10,
+    every: Every = False,
+    json: Json = False,
+) -> None:
+    """Find the traffic that a sentence speaks of.
+
+    Searches the windows that a sensor with `hunt.enabled: true` keeps in Elasticsearch, alarming or not. Needs
+    pip install 'packetclip-sensor[hunt]'. A table row is a window of a few packets; it says how far it stands out.
+
+    \b
+    Exit codes:
+      0  asked; the list may be empty
+      2  no such cluster, data stream or right; the text encoder is missing; a wrong option
+
+    \b
+    Examples:
+      packetclip hunt "many half-open connections from one host" --config sensor.yaml
+      packetclip hunt "someone guesses passwords over ssh" --since 2025-10-09 --host 10.1.0.0/16 -c sensor.yaml
+      packetclip hunt "slow requests that hold connections open" --mission Benign --json -c sensor.yaml
+    """
+    from packetclip_sensor import hunt as hunts
+    from packetclip_sensor import hunt_table
+    from packetclip_sensor.bundle import manifest_of
+    from packetclip_sensor.flow_documents import DATASET
+    from packetclip_sensor.selection import Selection
+    from packetclip_sensor.sinks.cluster import connect
+    from packetclip_sensor.tower import Tower
+
+    if not sentence.strip():
+        raise ConfigError('the sentence is empty; say what you look for, for example "many half-open connections from one host"')
+    cluster, model = _where(config, elasticsearch, namespace)
+    when = Selection.of([], since, until)
+    must = hunts.filters(since=when.since, until=when.until, host=host, mission=mission, model=manifest_of(model).version)
+    told = Tower(model)(sentence)
+    with connect(cluster) as client:
+        found = hunts.nearest(client, DATASET, cluster.namespace, told.embedding, must, limit, fold=not every)
+    if json:
+        sys.stdout.buffer.write(hunt_table.as_json(found, asked=sentence, told=told) + b"\n")
+    else:
+        hunt_table.show(found, sys.stdout, asked="the sentence", told=told)
+
+
+def similar(
+    name: Annotated[str, typer.Argument(metavar="ID", help="event.id of an alert or a kept window, or an episode's id.")],
+    config: ConfigFile = None,
+    elasticsearch: Url = None,
+    namespace: Namespace = None,
+    since: Since = None,
+    until: Until = None,
+    host: Host = None,
+    mission: Mission = None,
+    limit: Limit = 10,
+    flows: Annotated[bool, typer.Option("--flows", help="Look among the kept windows (hunt.enabled), not the alerts.")] = False,
+    every: Every = False,
+    json: Json = False,
+) -> None:
+    """Find the alerts that are like an alert.
+
+    Compares what the packets look like, not hosts or names. Each other episode is one row; `--flows` looks for traffic
+    that did not become an alert.
+
+    \b
+    Exit codes:
+      0  asked; the list may be empty
+      2  no such id, cluster, data stream or right; a wrong option
+
+    \b
+    Examples:
+      packetclip similar 6b4f1e0318f1d3c28106 --config sensor.yaml
+      packetclip similar 6b4f1e0318f1d3c28106 --flows --mission Benign -c sensor.yaml
+    """
+    from packetclip_sensor import hunt as hunts
+    from packetclip_sensor import hunt_table
+    from packetclip_sensor.documents import DATASET as ALERTS
+    from packetclip_sensor.documents import printable
+    from packetclip_sensor.flow_documents import DATASET as FLOWS
+    from packetclip_sensor.selection import Selection
+    from packetclip_sensor.sinks.cluster import connect
+
+    cluster, _ = _where(config, elasticsearch, namespace)
+    when = Selection.of([], since, until)
+    with connect(cluster) as client:
+        known = hunts.lookup(client, cluster.namespace, name)
+        must = hunts.filters(since=when.since, until=when.until, host=host, mission=mission, model=known.model)
+        itself = [{"ids": {"values": [known.id]}}]
+        if episode := known.source.get("packetclip", {}).get("episode", {}).get("id"):
+            itself.append({"term": {"packetclip.episode.id": episode}})
+        dataset = FLOWS if flows else ALERTS
+        itself = itself[:1] if flows else itself
+        found = hunts.nearest(client, dataset, cluster.namespace, known.embedding, must, limit, must_not=itself, fold=not every)
+    if json:
+        sys.stdout.buffer.write(hunt_table.as_json(found, asked=known.id) + b"\n")
+    else:
+        hunt_table.show(found, sys.stdout, asked=f"“{printable(str(known.source.get('message', known.id)), 100)}”")
+
+
+def _where(config: Path | None, url: str | None, namespace: str | None) -> tuple[ElasticsearchConfig, Path]:
+    """The cluster and the model's folder, from the configuration file or from the options."""
+    from msgspec.structs import replace
+
+    from packetclip_sensor import config as configs
+    from packetclip_sensor import logs
+    from packetclip_sensor.sinks.cluster import ElasticsearchConfig
+
+    settings = configs.load(config, calibrated=False) if config else configs.Config()
+    logs.set_up("error")
+    cluster = settings.sink.elasticsearch
+    if url is not None:
+        cluster = ElasticsearchConfig(hosts=[url], api_key_env=API_KEY_ENV if os.environ.get(API_KEY_ENV) else None)
+        cluster = replace(cluster, namespace=settings.namespace)
+    if cluster is None:
+        where = f"{config}: sink is no Elasticsearch" if config else "no cluster named"
+        raise ConfigError(f"{where}; name the sensor's configuration with --config, or the cluster with --elasticsearch URL")
+    return (replace(cluster, namespace=namespace) if namespace else cluster), settings.model_path
