@@ -44,6 +44,8 @@ def show(found: Found, file: TextIO, *, asked: str, told: Told | None = None) ->
         table.add_row(*_cells(hit))
     console.print(table)
     say(_score_words(found, asked))
+    if told is not None:
+        say("Read as: " + "; ".join(f"“{text}” ({weight:.0%})" for text, weight in told.read_as))
     for doubt in doubts(found, told):
         say(doubt, "yellow")
 
@@ -53,8 +55,8 @@ def doubts(found: Found, told: Told | None) -> list[str]:
     out = []
     if told is not None and not told.familiar:
         out.append(
-            f"Unlike all that the model was taught (nearest: “{told.nearest}”, cosine {told.likeness:.2f}): "
-            "its place among the windows is a guess. Say it in words of network traffic."
+            f"Unlike all that the model was taught (cosine with the nearest sentence {told.likeness:.2f}): the list is a guess. "
+            "Say it in words of network traffic."
         )
     if found.hits and len(found.sample) > 20 and found.hits[0].above < OUTSTANDING:
         out.append("Not even the best stands out from what is stored: probably nothing of the kind is there.")
@@ -81,7 +83,11 @@ def as_json(found: Found, *, asked: str, told: Told | None = None) -> bytes:
         ],
     }
     if told is not None:
-        made["sentence"] = {"nearest_taught": told.nearest, "likeness": round(told.likeness, 4), "familiar": told.familiar}
+        made["sentence"] = {
+            "read_as": [{"text": text, "weight": round(weight, 4)} for text, weight in told.read_as],
+            "likeness": round(told.likeness, 4),
+            "familiar": told.familiar,
+        }
     return msgspec.json.encode(made)
 
 

@@ -3,6 +3,10 @@
 `text_tower.npz` of a bundle holds the head, the encoder's vocabulary, a few sentences with their features by which a wrong
 encoder is refused, and features of taught sentences by which a strange question is told as such. The encoder's weights come with
 the extra `packetclip-sensor[hunt]`; nothing else of the sensor needs them.
+
+A question is not searched for where g_T alone puts it, but as the taught sentences that its features are nearest to, less the
+mean of all taught ones. Windows were taught beside these sentences, and what all sentences have in common tells nothing: of
+windows of tools never seen this finds more than twice as many (docs/hunt.md).
 """
 
 from __future__ import annotations
@@ -30,6 +34,10 @@ INSTALL = "pip install 'packetclip-sensor[hunt]'"
 MAX_TOKENS = 96
 """Tokens of a sentence that are read, as in training."""
 MAX_WORD_CHARS = 100
+SHARPNESS = 0.05
+"""Cosine by which a taught sentence must be nearer to weigh e times as much."""
+SHOWN = 3
+"""Taught sentences named as what a question is read as."""
 MIN_LIKENESS = 0.98
 """Cosine below which an encoder is not the one that the head was trained on; int8 weights keep it above 0.999."""
 
@@ -39,11 +47,13 @@ class Told:
     """A sentence in the space of windows, and how near it is to what the model was taught."""
 
     embedding: FloatArray
-    """(D,) unit norm."""
-    nearest: str
-    """The taught sentence whose features are nearest."""
+    """(D,) unit norm: where g_T puts it."""
+    query: FloatArray
+    """(D,) unit norm: what is searched for."""
+    read_as: tuple[tuple[str, float], ...]
+    """The taught sentences that weigh most in `query`, heaviest first; all weights sum to 1."""
     likeness: float
-    """Cosine of the features with those of `nearest`."""
+    """Cosine of the features with those of the nearest taught sentence."""
     familiar: bool
     """False where the likeness is below that of nearly all sentences that were held out of training: the answer is a guess."""
 
@@ -67,6 +77,8 @@ class Tower:
         self._known = [str(text) for text in arrays["known"]]
         known = arrays["known_features"].astype(np.float32)
         self._known_features: FloatArray = known / np.linalg.norm(known, axis=1, keepdims=True)
+        own = known @ self._head
+        self._known_embeddings: FloatArray = own / np.linalg.norm(own, axis=1, keepdims=True)
         self._familiar = float(arrays["familiar"])
         file = encoder or _installed()
         try:
@@ -86,12 +98,16 @@ class Tower:
         features = self.features([sentence])[0]
         embedding = features @ self._head
         cosines = self._known_features @ features
-        best = int(np.argmax(cosines))
+        likeness = float(cosines.max())
+        weights = np.exp((cosines - likeness) / SHARPNESS)
+        weights /= weights.sum()
+        query = weights @ self._known_embeddings - self._known_embeddings.mean(0)
         return Told(
             (embedding / np.linalg.norm(embedding)).astype(np.float32),
-            self._known[best],
-            float(cosines[best]),
-            bool(cosines[best] >= self._familiar),
+            (query / np.linalg.norm(query)).astype(np.float32),
+            tuple((self._known[i], float(weights[i])) for i in np.argsort(-weights, kind="stable")[:SHOWN]),
+            likeness,
+            likeness >= self._familiar,
         )
 
     def features(self, sentences: Sequence[str]) -> FloatArray:

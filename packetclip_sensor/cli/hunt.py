@@ -77,11 +77,11 @@ def hunt(
     must = hunts.filters(since=when.since, until=when.until, host=host, mission=mission, model=manifest_of(model).version)
     told = Tower(model)(sentence)
     with connect(cluster) as client:
-        found = hunts.nearest(client, DATASET, cluster.namespace, told.embedding, must, limit, fold=not every)
+        found = hunts.nearest(client, DATASET, cluster.namespace, told.query, must, limit, fold=not every)
     if json:
         sys.stdout.buffer.write(hunt_table.as_json(found, asked=sentence, told=told) + b"\n")
     else:
-        hunt_table.show(found, sys.stdout, asked="the sentence", told=told)
+        hunt_table.show(found, sys.stdout, asked="what the sentence is read as", told=told)
 
 
 def similar(

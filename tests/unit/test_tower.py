@@ -32,6 +32,17 @@ def test_a_taught_sentence_lands_where_training_put_it(tower: Tower) -> None:
             assert np.linalg.norm(told.embedding) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_question_is_read_as_the_taught_sentences_that_are_nearest(tower: Tower) -> None:
+    told = tower("someone guesses passwords over ssh")
+    assert all("password" in text.lower() or "ssh" in text.lower() for text, _ in told.read_as)
+    weights = [weight for _, weight in told.read_as]
+    assert weights == sorted(weights, reverse=True)
+    assert 0.05 < weights[0] < 1
+    other = tower("a storm of pings against one machine")
+    assert told.query @ other.query < 0.5
+    assert np.linalg.norm(told.query) == pytest.approx(1, abs=1e-5)
+
+
 def test_a_sentence_of_the_field_is_familiar_and_a_recipe_is_not(tower: Tower) -> None:
     known = tower("one machine probes many ports of another")
     assert known.familiar
