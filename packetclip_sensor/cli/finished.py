@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -135,32 +135,86 @@ def pairs(
 
 
 def report(
-    alerts: Annotated[Path, typer.Argument(metavar="ALERTS", help="NDJSON file that replay or run wrote.")],
+    alerts: Annotated[
+        Path | None,
+        typer.Argument(metavar="ALERTS", help="NDJSON file that replay or run wrote; none with --from-elasticsearch."),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(metavar="TEXT", help="Headline of the page.")] = "Network alerts",
+    from_elasticsearch: Annotated[
+        bool, typer.Option("--from-elasticsearch", help="Take the alerts from the cluster of the configuration.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="The sensor's YAML file, for --from-elasticsearch.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="From when on: 24h or 7d ago, or 2026-11-21T08:00:00Z.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Until when, written the same way.")] = None,
+    mission: Annotated[str | None, typer.Option(metavar="NAME", help="Only DoS, Reconnaissance or Brute Force.")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many episodes, the newest.")] = 5000,
+    uid_link: Annotated[
+        str | None, typer.Option(metavar="URL", help="Address with {uid} in it, to link every Zeek uid, say into your Kibana.")
+    ] = None,
 ) -> None:
     """Make one HTML page from alerts.
 
-    Timeline, table, and for each alert why the model says so. The page loads nothing, sends nothing and runs no script;
-    it can be mailed and archived.
+    Timeline, table that sorts and filters, and for each alert why the model says so: concepts, paths through the knowledge
+    graph, packets byte by byte, facts. The page loads nothing and sends nothing; it can be mailed and archived.
 
     \b
     Exit codes:
       0  written
-      2  no such file, no alert documents in it, or the page cannot be written
+      2  no such file or data stream, no alert in it, or the page cannot be written
 
     \b
     Examples:
       packetclip report alerts.ndjson --out report.html
+      packetclip report --from-elasticsearch --config sensor.yaml --since 24h
+      packetclip report alerts.ndjson --mission "Brute Force" --uid-link "https://kibana.example.org/app/discover#/?_a=(query:(query:'{uid}'))"
     """
     from packetclip_sensor import report as reports
 
-    page = reports.page(reports.read(alerts), title=title)
+    documents = _documents(alerts, from_elasticsearch, config, since=since, until=until, mission=mission, limit=limit)
+    page = reports.page(documents, title=title, uid_link=uid_link)
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as err:
         raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write") from err
     print(f"{out} written ({len(page.encode()) / 1e6:.1f} MB)")
+
+
+def _documents(
+    file: Path | None,
+    from_elasticsearch: bool,
+    config: Path | None,
+    *,
+    since: str | None,
+    until: str | None,
+    mission: str | None,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """The documents that a report is made of."""
+    from packetclip_sensor import alerts as stored
+    from packetclip_sensor.records import MISSIONS
+    from packetclip_sensor.schema import suggestion
+
+    if mission is not None and mission not in MISSIONS:
+        raise ConfigError(
+            f"--mission {mission!r}: no such mission{suggestion(mission, MISSIONS)}; missions: {', '.join(MISSIONS)}"
+        )
+    if from_elasticsearch == (file is not None):
+        raise ConfigError("give either a file of alerts or --from-elasticsearch")
+    if file is not None:
+        return stored.newest(stored.read(file), since=since, until=until, mission=mission, limit=limit, where=str(file))
+    if config is None:
+        raise ConfigError("--from-elasticsearch needs --config FILE, which names the cluster and how to log in")
+    from packetclip_sensor import config as configs
+
+    sink = configs.load(config, calibrated=False).sink.elasticsearch
+    if sink is None:
+        raise ConfigError(f"{config}: sink is no Elasticsearch; give the NDJSON file as argument instead")
+    return stored.stored(sink, since=since, until=until, mission=mission, limit=limit)
 
 
 def _replay_settings(out: Path | None, config: Path | None, url: str | None) -> Config:

@@ -1,39 +1,36 @@
-"""The report in a real browser: no script of an attacker runs, and what the page shows can be seen."""
+"""The report in a real browser: no script of an attacker runs, nothing is asked from anywhere, and it can be worked with."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import browser
 import pytest
-from factories import SENSOR, alert, flow, packet
+from factories import SENSOR, alert, episode, flow, packet
 
 from packetclip_sensor import report
 from packetclip_sensor.documents import document
-from packetclip_sensor.records import Evidence
+from packetclip_sensor.records import MISSIONS, Evidence
 
 OWN = "document.title='owned'"
-HOSTILE = f'"\'><script>{OWN}</script><img src=x onerror="{OWN}"><svg onload="{OWN}">'
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--enable-logging=stderr",
-)  # fmt: skip
+HOSTILE = f'"\'></script><script>{OWN}</script><img src=x onerror="{OWN}"><svg onload="{OWN}">javascript:{OWN}'
+SYN = bytes.fromhex("4500003c1c4640004006b1e60a0000050a0000099c400050000000010000000060020000000000000204")
 
 
-def browse(page: Path, profile: Path, *what: str) -> subprocess.CompletedProcess[str]:
-    """Open a page in headless Chromium; skips where there is none, and fails in CI."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[browser.Browser]:
+    if browser.program() is None:
         if os.environ.get("CI"):
             pytest.fail("no chromium on PATH, and CI is set")
         pytest.skip("no chromium on PATH")
-    command = [program, *FLAGS, f"--user-data-dir={profile}", *what, page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    with browser.Browser() as one:
+        yield one
 
 
-def hostile(value: object) -> object:
+def hostile(value: object) -> Any:
     match value:
         case dict():
             return {key: hostile(part) for key, part in value.items()}
@@ -44,21 +41,116 @@ def hostile(value: object) -> object:
     return value
 
 
-def test_a_browser_runs_nothing_of_what_stands_in_alerts(tmp_path: Path) -> None:
-    whole = document(alert(flow=flow(), flow_text="x", evidence=(Evidence(packet(), 0.1, "x"),)), SENSOR)
-    page = tmp_path / "report.html"
-    page.write_text(report.page([hostile(whole)], title="Untouched"), encoding="utf-8")  # type: ignore[list-item]
-    seen = browse(page, tmp_path / "profile", "--dump-dom").stdout
-    assert "<title>Untouched</title>" in seen
-    assert "<script" not in seen
-    assert "&lt;script&gt;document.title='owned'" in seen
+def some() -> list[dict[str, Any]]:
+    """Three episodes, one of each mission."""
+    evidence = (Evidence(packet(data=SYN), 0.12, "SYN to port 80"),)
+    return [
+        document(
+            alert(
+                mission=mission,
+                episode=episode(id=f"ep{n}", mission=mission, packets=10 * (3 - n)),
+                evidence=evidence,
+                flow=flow(),
+            ),
+            SENSOR,
+        )
+        for n, mission in enumerate(MISSIONS)
+    ]
 
 
-def test_the_page_is_drawn_with_its_style_and_breaks_its_own_policy_nowhere(tmp_path: Path) -> None:
-    page = tmp_path / "report.html"
-    page.write_text(report.page([document(alert(flow=flow()), SENSOR)], title="Alerts"), encoding="utf-8")
+def opened(chromium: browser.Browser, folder: Path, documents: list[dict[str, Any]], fragment: str = "") -> None:
+    page = folder / "report.html"
+    page.write_text(report.page(documents, title="Untouched"), encoding="utf-8")
+    chromium.complaints.clear()
+    chromium.open(page, fragment)
+    assert chromium.requests == [page.as_uri()]
+
+
+def test_a_browser_runs_nothing_of_what_stands_in_alerts(chromium: browser.Browser, tmp_path: Path) -> None:
+    whole = document(alert(flow=flow(), flow_text="x", evidence=(Evidence(packet(data=SYN), 0.1, "x"),)), SENSOR)
+    spoiled = hostile(whole)
+    spoiled["packetclip"]["evidence"][0]["data"] = HOSTILE.encode().hex()
+    spoiled["packetclip"]["facts"][HOSTILE] = HOSTILE
+    spoiled["packetclip"]["missions"][HOSTILE] = 0.5
+    opened(chromium, tmp_path, [spoiled])
+    chromium.wait("!!document.querySelector('.detail .hex')")
+    assert chromium.run("document.title") == "Untouched"
+    assert chromium.run("document.querySelectorAll('img, iframe, object, [onload], [onerror]').length") == 0
+    assert chromium.run("document.querySelectorAll('script').length") == 3
+    assert chromium.run("[...document.querySelectorAll('a')].every(a => a.href.startsWith('http'))")
+    assert HOSTILE in chromium.run("document.querySelector('.detail').textContent")
+    assert chromium.complaints == []
+
+
+def test_even_markup_that_got_in_would_not_run(chromium: browser.Browser, tmp_path: Path) -> None:
+    opened(chromium, tmp_path, some())
+    assert (
+        chromium.run("(() => { try { document.body.innerHTML = '<b>x</b>'; return 'made' } catch (e) { return e.name } })()")
+        == "TypeError"
+    )
+    chromium.run(
+        "(() => { const s = document.createElement('img'); s.src = 'https://example.org/x.png'; document.body.append(s) })()"
+    )
+    chromium.wait("document.images.length === 1")
+    assert not [address for address in chromium.requests if "example.org" in address]
+    assert any("Content Security Policy" in said for said in chromium.complaints)
+
+
+def test_the_page_is_drawn_without_a_complaint(chromium: browser.Browser, tmp_path: Path) -> None:
+    opened(chromium, tmp_path, some(), "open=e1")
+    chromium.wait("!!document.querySelector('.detail .graph')")
+    assert chromium.run("document.querySelectorAll('#timeline .bar').length") == 3
+    assert chromium.run("document.querySelectorAll('.detail .graph .node').length") >= 4
+    assert chromium.run("getComputedStyle(document.querySelector('.bars .track div')).width") != "0px"
+    assert chromium.run(
+        "[...document.querySelectorAll('.fields td:nth-child(2)')].map(td => td.textContent).slice(0, 3).join()"
+    ) == ("version, header length,DSCP, ECN,total length")
     picture = tmp_path / "page.png"
-    done = browse(page, tmp_path / "profile", "--window-size=800,1200", f"--screenshot={picture}")
+    chromium.picture(picture)
     assert picture.stat().st_size > 20_000  # an unstyled or empty page is far smaller
-    assert "Content Security Policy" not in done.stderr
-    assert "CONSOLE" not in done.stderr
+    assert chromium.complaints == []
+
+
+def lines(chromium: browser.Browser) -> list[str]:
+    found: list[str] = chromium.run("[...document.querySelectorAll('.line .badge')].map(node => node.textContent)")
+    return found
+
+
+def test_the_table_sorts_filters_and_opens(chromium: browser.Browser, tmp_path: Path) -> None:
+    opened(chromium, tmp_path, some())
+    assert lines(chromium) == list(MISSIONS)
+    chromium.run("document.querySelector('[data-sort=packets]').click()")
+    assert lines(chromium) == list(MISSIONS)
+    chromium.run("document.querySelector('[data-sort=packets]').click()")
+    assert lines(chromium) == list(reversed(MISSIONS))
+    chromium.run("document.querySelector('[name=mission][value=DoS]').click()")
+    assert lines(chromium) == ["Brute Force", "Reconnaissance"]
+    typed = "box.value = 'EP1'; box.dispatchEvent(new Event('input', {bubbles: true}))"
+    chromium.run(f"(() => {{ const box = document.getElementById('find'); {typed} }})()")
+    assert lines(chromium) == ["Reconnaissance"]
+    assert chromium.run("document.getElementById('said').textContent") == "1 of 3 episodes"
+    chromium.run("document.querySelector('.open').click()")
+    chromium.wait("!!document.querySelector('.detail h2')")
+    chromium.run("document.querySelector('.open').click()")
+    assert chromium.run("document.querySelectorAll('.detail').length") == 0
+    chromium.run("document.querySelector('[type=reset]').click()")
+    chromium.wait("document.querySelectorAll('.line').length === 3")
+
+
+def test_a_view_can_be_bookmarked(chromium: browser.Browser, tmp_path: Path) -> None:
+    opened(chromium, tmp_path, some(), "sort=packets&down=0&find=brute&open=ep2")
+    assert lines(chromium) == ["Brute Force"]
+    chromium.wait("!!document.querySelector('.detail h2')")
+    opened(chromium, tmp_path, some(), "find=nothing+has+this&open=ep2")
+    assert lines(chromium) == list(MISSIONS)  # what is asked for is shown, whatever the filter
+
+
+def test_without_scripts_the_episodes_are_listed(chromium: browser.Browser, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(report.page(some(), title="Untouched"), encoding="utf-8")
+    chromium.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        chromium.call("Page.navigate", url=page.as_uri())
+        chromium.wait("document.querySelectorAll('noscript tr').length === 3")
+    finally:
+        chromium.call("Emulation.setScriptExecutionDisabled", value=False)

@@ -1,0 +1,262 @@
+"""Alert documents read back: from the NDJSON file, a single JSON document, or the data stream, all of them or one by its id."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from elastic_transport import TransportError
+from elasticsearch import ApiError, AuthenticationException, AuthorizationException, Elasticsearch, NotFoundError
+
+from packetclip_sensor.documents import printable
+from packetclip_sensor.errors import ConfigError, LogFormatError, SinkError
+from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect
+from packetclip_sensor.sinks.steps import reason
+from packetclip_sensor.sinks.templates import stream_name
+
+Document = dict[str, Any]
+IDS = ("event.id", "packetclip.episode.id")
+PAGE = 500
+MOST_PAGES = 200
+LISTED = 5
+"""Ids named in a message."""
+SHORTEST_BEGINNING = 3
+
+
+class UnknownAlertError(ConfigError):
+    """No alert, or more than one, has the id that was given."""
+
+
+def read(path: Path) -> list[Document]:
+    """The alert documents of a file, in its order: JSON lines, or one JSON document over many lines. Lines that are other JSON
+    objects are passed over.
+
+    Raises:
+        LogFormatError: not readable, not JSON, or no alert document in it.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as err:
+        raise LogFormatError(f"{path}: cannot be read: {err.strerror}; give a file that replay or run wrote") from err
+    if not raw:
+        raise LogFormatError(f"{path}: is empty: there was no alert, so there is nothing to show")
+    found = [one for value in _values(raw, path) for one in _opened(value)]
+    if not found:
+        raise LogFormatError(f"{path}: holds no alert document; `packetclip replay PATH --out {path}` writes them")
+    return found
+
+
+def _values(raw: bytes, path: Path) -> Iterator[Any]:
+    lines = raw.splitlines()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+            if number == 1 and len(lines) > 1:
+                try:  # one document with line breaks in it, as people copy it from Kibana
+                    whole = msgspec.json.decode(raw)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    pass
+                else:
+                    yield whole
+                    return
+            raise LogFormatError(f"{path}:{number}: not a JSON line ({err}); give a file that replay or run wrote") from err
+
+
+def _opened(value: Any) -> Iterator[Document]:
+    """The alert documents in a JSON value: itself, the members of an array, or Elasticsearch's `_source`."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _opened(part)
+    elif isinstance(value, dict):
+        inner = value.get("_source", value)
+        if isinstance(inner, dict) and isinstance(inner.get("packetclip"), dict):
+            yield inner
+
+
+def stored(
+    config: ElasticsearchConfig,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    mission: str | None = None,
+    limit: int = 5000,
+) -> list[Document]:
+    """The newest document of each of the newest episodes in the data stream, newest first.
+
+    Args:
+        since, until: "24h" before now, or an ISO 8601 time. limit: most episodes.
+    Raises:
+        ConfigError: a time that is none. SinkError: the cluster is not there, refuses, or has no such data stream.
+    """
+    within = {name: moment(value) for name, value in (("gte", since), ("lt", until)) if value is not None}
+    filters: list[Document] = [{"range": {"@timestamp": within}}] if within else []
+    filters += [{"term": {"packetclip.mission": mission}}] if mission else []
+    newest: dict[str, Document] = {}
+    after: list[Any] | None = None
+    for _ in range(MOST_PAGES):
+        hits = _search(config, {"bool": {"filter": filters}}, size=PAGE, after=after)
+        for hit in hits:
+            one = hit["_source"]
+            newest.setdefault(text(one, "packetclip.episode.id") or text(one, "event.id"), one)
+            if len(newest) > limit:
+                newest.popitem()
+                return list(newest.values())
+        if len(hits) < PAGE:
+            break
+        after = hits[-1]["sort"]
+    if not newest:
+        raise SinkError(
+            f"{stream_name(config.namespace)}: holds no alert of this time and mission; widen --since, or look at `namespace`"
+        )
+    return list(newest.values())
+
+
+def newest(
+    documents: Sequence[Document], *, since: str | None, until: str | None, mission: str | None, limit: int, where: str
+) -> list[Document]:
+    """As `stored`, of documents at hand.
+
+    Raises:
+        ConfigError: a time that is none. LogFormatError: nothing is left.
+    """
+    begin, end = (None if value is None else _epoch(value) for value in (since, until))
+    last: dict[str, tuple[float, Document]] = {}
+    for one in documents:
+        ts = _time(text(one, "@timestamp"))
+        if (
+            (begin is not None and ts < begin)
+            or (end is not None and ts >= end)
+            or mission not in (None, text(one, "packetclip.mission"))
+        ):
+            continue
+        name = text(one, "packetclip.episode.id") or text(one, "event.id")
+        if name not in last or ts >= last[name][0]:
+            last[name] = ts, one
+    if not last:
+        raise LogFormatError(f"{where}: holds no alert of this time and mission; widen --since and --until")
+    return [one for _, one in sorted(last.values(), key=lambda item: -item[0])[:limit]]
+
+
+def _epoch(value: str) -> float:
+    found = moment(value)
+    if not found.startswith("now-"):
+        return _time(found)
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[-1]]
+    return time.time() - int(found[4:-1]) * seconds
+
+
+def _time(value: str) -> float:
+    """Epoch seconds of an ISO 8601 time; 0 where it is none."""
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def by_id(documents: Sequence[Document], name: str, where: str) -> Document:
+    """The document of this id, or the newest of the episode of this id; the beginning of an id will do where it is the only one.
+
+    Raises:
+        UnknownAlertError: none or several; the message names near ones.
+    """
+    exact = [one for one in documents if name in _ids(one)]
+    begun = [one for one in documents if any(i.startswith(name) for i in _ids(one))] if len(name) >= SHORTEST_BEGINNING else []
+    found = exact or begun
+    if not found:
+        ids = list(dict.fromkeys(i for one in reversed(documents) for i in _ids(one)))
+        near = difflib.get_close_matches(name, ids, LISTED, 0.5)
+        raise UnknownAlertError(
+            f"{where}: no alert {shown(name)}; {_listed('near ones', near) if near else _listed('the newest', ids)}"
+        )
+    episodes = {text(one, "packetclip.episode.id") for one in found}
+    if len(episodes) > 1:
+        raise UnknownAlertError(
+            f"{where}: {shown(name)} begins {len(episodes)} ids; {_listed('give one whole', sorted(episodes))}"
+        )
+    return max(reversed(found), key=lambda one: text(one, "@timestamp"))
+
+
+def stored_by_id(config: ElasticsearchConfig, name: str) -> Document:
+    """As `by_id`, from the data stream.
+
+    Raises:
+        UnknownAlertError: none or several. SinkError: the cluster is not there, refuses, or has no such data stream.
+    """
+    where = stream_name(config.namespace)
+    wanted: list[Document] = [{"term": {field: name}} for field in IDS]
+    hits = _search(config, {"bool": {"should": wanted}}, size=PAGE)
+    if not hits:
+        near: list[Document] = [{"fuzzy": {field: {"value": name, "fuzziness": 2}}} for field in IDS]
+        near += [{"prefix": {field: name}} for field in IDS] if len(name) >= SHORTEST_BEGINNING else []
+        hits = _search(config, {"bool": {"should": near}}, size=PAGE) or _search(config, {"match_all": {}}, size=LISTED)
+    # Newest first from the cluster, oldest first in a file.
+    return by_id([hit["_source"] for hit in reversed(hits)], name, where)
+
+
+def moment(value: str) -> str:
+    """A time as Elasticsearch takes it.
+
+    Raises:
+        ConfigError: neither "24h" (s, m, h, d, w before now) nor ISO 8601.
+    """
+    if re.fullmatch(r"\d{1,6}[smhdw]", value):
+        return f"now-{value}"
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError) as err:
+        raise ConfigError(f"time {value!r}: write 24h or 7d for so long ago, or 2026-11-21T08:00:00Z") from err
+
+
+def text(document: Any, where: str) -> str:
+    """The string at a dotted path of nested objects; of a list the first; empty where there is none."""
+    for name in where.split("."):
+        document = document.get(name) if isinstance(document, dict) else None
+    if isinstance(document, list) and document:
+        document = document[0]
+    return document if isinstance(document, str) else ""
+
+
+def shown(name: str) -> str:
+    """A name from outside, safe in a message."""
+    return f"`{printable(name, 60)}`"
+
+
+def _ids(document: Document) -> list[str]:
+    return [found for field in reversed(IDS) if (found := text(document, field))]
+
+
+def _listed(what: str, ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - LISTED} more" if len(ids) > LISTED else ""
+    return f"{what}: {', '.join(shown(i) for i in ids[:LISTED])}{more}"
+
+
+def _search(config: ElasticsearchConfig, query: Document, *, size: int, after: list[Any] | None = None) -> list[Document]:
+    """Hits of the data stream, newest first."""
+    where = stream_name(config.namespace)
+    client: Elasticsearch
+    try:
+        with connect(config) as client:
+            answer = client.search(
+                index=where, query=query, size=size, search_after=after,
+                sort=[{"@timestamp": "desc"}, {"event.id": "desc"}], track_total_hits=False,
+            )  # fmt: skip
+    except NotFoundError as err:
+        raise SinkError(f"{where}: no such data stream; is `namespace` right, and has the sensor written an alert yet?") from err
+    except (AuthenticationException, AuthorizationException) as err:
+        raise SinkError(
+            f"{where}: Elasticsearch refuses: {reason(err)}; the key needs the right to read this data stream"
+        ) from err
+    except ApiError as err:
+        raise SinkError(f"{where}: Elasticsearch answers {err.status_code}: {reason(err)}; see its log") from err
+    except TransportError as err:
+        raise SinkError(f"{', '.join(config.hosts)}: {err}; is Elasticsearch there, and are host and certificate right?") from err
+    return list(answer["hits"]["hits"])
