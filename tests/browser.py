@@ -30,7 +30,7 @@ def program() -> str | None:
 
 class Browser:
     """One page. `complaints` gathers what the browser logs: errors of scripts and of the content security policy; `requests`
-    every address asked for."""
+    every address asked for, `blocked` those that a policy kept from being asked for."""
 
     def __init__(self, width: int = 1400, height: int = 1000, *, dark: bool = False) -> None:
         found = program()
@@ -51,6 +51,8 @@ class Browser:
         self._session: str | None = None
         self.complaints: list[str] = []
         self.requests: list[str] = []
+        self.blocked: list[str] = []
+        self._asked: dict[str, str] = {}
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -126,4 +128,8 @@ class Browser:
             case "Runtime.consoleAPICalled":
                 self.complaints.append(str(event["params"]["args"]))
             case "Network.requestWillBeSent":
-                self.requests.append(event["params"]["request"]["url"].partition("#")[0])
+                address = event["params"]["request"]["url"].partition("#")[0]
+                self._asked[event["params"]["requestId"]] = address
+                self.requests.append(address)
+            case "Network.loadingFailed" if event["params"].get("blockedReason") == "csp":
+                self.blocked.append(self._asked[event["params"]["requestId"]])
