@@ -81,6 +81,9 @@ class Model(Section):
         Literal["mission", "none", "shuffled"],
         Meta(description="none: a plain MLP of as many parameters; shuffled: edges within levels and concepts permuted by seed"),
     ] = "mission"
+    segments: Annotated[
+        int, Meta(ge=0, le=64, description="parts that a relation's range is cut into for the network; 0 gives it plain numbers")
+    ] = 8
     message: Annotated[
         Literal["similarity", "product"],
         Meta(description="how key concepts hear a packet: by partial cosines with their words, or as equation 7 is printed"),
@@ -171,6 +174,7 @@ class Contrast(Section):
     class_weight: Annotated[
         Weight, Meta(description="weight of the loss with all texts of a class as positives, every other step bare sentences")
     ] = 1.0
+    facts_weight: Annotated[Weight, Meta(description="weight of the loss with the words of a window's facts alone")] = 0.5
     packet_weight: Annotated[Weight, Meta(description="weight of the loss of single packets against their words")] = 0.3
     hidden: Annotated[Share, Meta(description="share of bytes masked by chance")] = 0.05
     benign: Annotated[Share, Meta(description="share of benign windows in a batch")] = 0.5

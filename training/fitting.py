@@ -341,6 +341,7 @@ def build(experiment: Experiment, graphs: list[Graph], concepts: Tensor, window:
         bytes=m.bytes,
         graph=m.graph,
         message=m.message,
+        segments=m.segments,
         packets=m.window_packets if m.window_packets < window else None,
     )
     return PacketClip(graphs, concepts, config, EtBertEncoder(m.etbert) if m.encoder == "etbert" else None)
@@ -362,6 +363,7 @@ def gathered(model: PacketClip, experiment: Experiment, train: Examples, tower: 
     )
     features, said = tower(sentences).to(device), tower([texts.packet_prompt(p) for p in phrases]).to(device)
     bare, bare_of = without_facts(sentences, text_of, looks)
+    seen, seen_of = np.unique(looks.astype(str), return_inverse=True)
     return Material(
         model,
         experiment,
@@ -373,6 +375,8 @@ def gathered(model: PacketClip, experiment: Experiment, train: Examples, tower: 
         text_of=text_of,
         bare=tower(bare).to(device),
         bare_of=bare_of,
+        seen=tower(seen.tolist()).to(device),
+        seen_of=torch.from_numpy(seen_of.astype(np.int64)),
         phrases=said,
         phrase_of=torch.from_numpy(phrase_of),
         device=device,

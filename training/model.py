@@ -22,6 +22,13 @@ from packetclip_sensor.tokens import PAD, ROW_BYTES, VOCABULARY
 from training.knowledge import Graph
 
 TEXT_DIM = 384
+FLAGS = frozenset(
+    (
+        "is_orig", "fin", "syn", "rst", "psh", "ack", "urg", "tcp", "udp", "icmp", "icmp_echo",
+        "first_of_connection", "new_connection", "new_resp_p", "new_resp_h", "new_orig_h", "new_size",
+    )
+)  # fmt: skip
+"""Relations that are -1, 0 or 1 and need no segments."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class ModelConfig:
     """A frozen encoder's features are centred and decorrelated before the packet head."""
     relations: bool = True
     bytes: bool = True
+    segments: int = 8
+    """Parts that a relation's range is cut into (see Segments); 0 gives the network the plain numbers"""
     message: str = "similarity"
     """How key concepts hear the sensor node: similarity, or product as printed (see MissionGraph)"""
     graph: str = "mission"
@@ -159,14 +168,44 @@ class Whitening(nn.Module):
         return (x - self.mean) @ self.matrix
 
 
+class Segments(nn.Module):
+    """Piecewise-linear encoding: each relation that is no flag as `count` numbers, how far it fills each part of 0 to 1.
+
+    A plain layer bends little; a network that is given the parts learns thresholds as a tree does (training/DIARY.md, run 15).
+    The parts are equal and not quantiles of the training windows, so nothing of a place is learned here.
+
+    Source: Gorishniy et al. 2022, "On embeddings for numerical features in tabular deep learning", arXiv:2203.05556.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        column, low = [], []
+        for i, name in enumerate(RELATIONS):
+            parts = 1 if name in FLAGS else count
+            column += [i] * parts
+            low += [k / parts for k in range(parts)]
+        self.width = len(column)
+        own = [1.0 if RELATIONS[i] in FLAGS else float(count) for i in column]
+        self.register_buffer("column", torch.tensor(column), persistent=False)
+        self.register_buffer("scale", torch.tensor(own), persistent=False)
+        self.register_buffer("shift", torch.tensor([-a * b for a, b in zip(low, own, strict=True)]), persistent=False)
+        self.register_buffer("least", torch.tensor([-1.0 if RELATIONS[i] in FLAGS else 0.0 for i in column]), persistent=False)
+
+    def forward(self, relations: Tensor) -> Tensor:
+        """(..., R) to (..., width)."""
+        return torch.maximum((relations[..., self.column] * self.scale + self.shift).clamp(max=1.0), self.least)
+
+
 class SensorNode(nn.Module):
     """x_s = g_P(f_P(bytes)) + R(relations): a packet and its place in the window, in the shared space."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.use_bytes, self.use_relations = config.bytes, config.relations
+        segments = Segments(config.segments) if config.segments else nn.Identity()
         self.relations = nn.Sequential(
-            nn.Linear(len(RELATIONS), 128),
+            segments,
+            nn.Linear(segments.width if config.segments else len(RELATIONS), 128),
             nn.GELU(),
             nn.Linear(128, 128),
             nn.GELU(),

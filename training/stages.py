@@ -99,6 +99,10 @@ class Material:
     """(B, T) frozen features of the same texts' sentences without the window's facts: what prompts are like"""
     bare_of: Tensor
     """(S,) bare sentence of each text"""
+    seen: Tensor
+    """(L, T) frozen features of the distinct `looks`"""
+    seen_of: Tensor
+    """(N,) look of each window"""
     phrases: Tensor
     """(P, T) frozen features of what packets say"""
     phrase_of: Tensor
@@ -255,19 +259,36 @@ def augmented(relations: Tensor, padding: Tensor, chosen: settings.Augment, gene
     return out * (~padding)[:, :, None]
 
 
-def class_sentences(m: Material, step: int, texts_here: Tensor, text: Tensor) -> Tensor:
-    """What stands for windows' classes in a step: their whole texts, (B, D) as given, or in every other step the bare sentences,
-    as in prompts. `texts_here` are the numbers of this process's texts."""
-    return gather(m.model.encode_text(m.bare[m.bare_of[texts_here]])) if step % 2 else text
-
-
-def both_levels(
-    window: Tensor, text: Tensor, sentence: Tensor, logit_scale: Tensor, text_id: Tensor, label: Tensor, class_weight: float
+def texts_loss(
+    m: Material, window: Tensor, batch: Tensor, texts: Tensor, step: int, kept: Tensor | slice = slice(None)
 ) -> Tensor:
-    """The contrastive loss with equal texts as positives, and with all sentences of a class: what is said, and what it amounts
-    to."""
-    loss = contrastive_loss(window, text, logit_scale, text_id, label)
-    return loss + class_weight * contrastive_loss(window, sentence, logit_scale, label, label) if class_weight else loss
+    """Windows against what is said of them, at three levels.
+
+    Equal texts are positives (what is said, and what it amounts to); with `class_weight` all sentences of a class are (whole
+    texts, in every other step the bare sentences, as in prompts); with `facts_weight` equal words of facts are, whatever the
+    class: from them a class that was never named can be told by a description of what it looks like.
+
+    Args:
+        window: (B, D) of all processes. batch: (B,) its windows. texts: (B,) a text of each. kept: which of them count.
+    Returns:
+        Scalar, nats.
+    """
+    chosen, model = m.experiment.contrast, m.model
+    here, of_all = part(texts), together(texts).to(m.device)[kept]
+    label = together(m.train.label[batch]).to(m.device)[kept]
+    window = window[kept]
+    text = gather(model.encode_text(m.features[here]))[kept]
+    if chosen.loss == "paper":
+        return paper_contrastive_loss(window, text, model.logit_scale)
+    loss = contrastive_loss(window, text, model.logit_scale, of_all, label)
+    if chosen.class_weight:
+        sentence = gather(model.encode_text(m.bare[m.bare_of[here]]))[kept] if step % 2 else text
+        loss = loss + chosen.class_weight * contrastive_loss(window, sentence, model.logit_scale, label, label)
+    if chosen.facts_weight:
+        look = together(m.seen_of[batch]).to(m.device)[kept]
+        said = gather(model.encode_text(m.seen[part(m.seen_of[batch])]))[kept]
+        loss = loss + chosen.facts_weight * contrastive_loss(window, said, model.logit_scale, look, look)
+    return loss
 
 
 class ContrastStage(Stage):
@@ -310,15 +331,7 @@ class ContrastStage(Stage):
         taught = self.table is not None and m.experiment.model.encoder == "patch"
         seen = embedding.detach() if taught else embedding
         sensor = self.model.sensor(seen * heard, relations)
-        texts_here = part(texts)
-        text = gather(self.model.encode_text(m.features[texts_here]))
-        texts, label = together(texts).to(self.device), together(m.train.label[batch]).to(self.device)
-        window = gather(self.model.pooled(sensor, padding))
-        if chosen.loss == "paper":
-            loss = paper_contrastive_loss(window, text, self.model.logit_scale)
-        else:
-            sentence = class_sentences(m, self.step, texts_here, text)
-            loss = both_levels(window, text, sentence, self.model.logit_scale, texts, label, chosen.class_weight)
+        loss = texts_loss(m, gather(self.model.pooled(sensor, padding)), batch, texts, self.step)
         if chosen.packet_weight and m.hears:
             loss = loss + chosen.packet_weight * said_loss(self.model, embedding[:, -1], m.phrases, said.to(self.device))
         return loss
@@ -383,13 +396,5 @@ class ReasonStage(Stage):
         if beside:
             kept = together(self.contrasted[batch]).to(self.device)
             window = gather(self.model.window_embedding(sensor, padding))
-            texts_here = part(texts)
-            text = gather(self.model.encode_text(m.features[texts_here]))
-            texts, label = together(texts).to(self.device), together(m.train.label[batch]).to(self.device)
-            sentence = class_sentences(m, self.step // chosen.contrast_every, texts_here, text)
-            weight = m.experiment.contrast.class_weight
-            beside_loss = both_levels(
-                window[kept], text[kept], sentence[kept], self.model.logit_scale, texts[kept], label[kept], weight
-            )
-            loss = loss + chosen.contrast * beside_loss
+            loss = loss + chosen.contrast * texts_loss(m, window, batch, texts, self.step // chosen.contrast_every, kept)
         return loss

@@ -57,10 +57,10 @@ def test_a_class_has_over_a_hundred_different_sentences(klass: str) -> None:
 
 
 @pytest.mark.parametrize("klass", CLASS_MISSION)
-def test_eight_prompts_are_held_out_from_the_training_texts(klass: str) -> None:
+def test_prompts_are_held_out_from_the_training_texts(klass: str) -> None:
     prompts = class_prompts(klass)
     everything = " / ".join(normalised(t) for texts in TEXTS.values() for t in texts)
-    assert len(set(prompts)) == 8
+    assert len(set(prompts)) >= 10
     whole = [p for p in prompts if len(p.split()) > 2]  # a class's bare name may occur within a sentence
     assert not [p for p in whole if normalised(p) in everything]
 

@@ -19,7 +19,7 @@ PAPER = "*paper, on its data:* "
 
 def table_one(results: Results) -> str:
     """Zero-shot: head variants, then each class left out of contrast."""
-    measures = ("top-1", "top-5", "macro recall", "macro recall with sentences")
+    measures = ("top-1", "top-5", "macro recall", "macro recall, other words")
     rows = []
     for run in results.named("contrast/"):
         found = results.over_seeds(run.name, "lab", lambda j: [zero_shot(j)[m] for m in measures])
@@ -29,11 +29,11 @@ def table_one(results: Results) -> str:
     for name, (one, five) in paper.TABLE_I.items():
         rows.append([PAPER + name, f"{one:.3f}", "–" if five is None else f"{five:.3f}", "–", "–"])
     out = [
-        "Nearest of the ten classes by cosine of a window's embedding with the mean of each class's held-out prompts (no "
-        "training text is a prompt), over all judged windows of the test "
-        "captures. Chance is 0.1 and 0.5; benign windows are most of the "
-        'windows, so macro recall, in which classes count alike, says more than top-1. "With sentences" takes '
-        "held-out sentences beside the prompts.",
+        "Nearest of the ten classes by cosine of a window's embedding with the mean of each class's prompts (names of the class, "
+        "and what its windows look like; no training text is a prompt), over all judged windows of the test captures. Chance is "
+        "0.1 and 0.5; benign windows are most of the windows, so macro recall, in which classes count alike, says more than "
+        "top-1. Other words are prompts and sentences written apart, which share no run of five words with the class's training "
+        "texts.",
         table(["contrastive stage", *measures], rows),
         source(results, "contrast/both heads", "lab"),
         _left_out(results),

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from packetclip_sensor.errors import SensorError
-from training import captures, texts
+from training import captures, fitting, texts
 from training import experiment as experiments
 from training.baselines import REGISTRY, cost, on_embeddings
 from training.baselines.features import packet_mean
@@ -101,7 +101,7 @@ def _model(plan: Plan, task: Task, store: Store, selection: Selection, judged: d
         fitted = shared_fit(chosen, selection.train, tower, selection.validation, store.folder / "stages")
     tower.save()
     result.history = list(fitted.history)
-    prompts, words = (class_embeddings(fitted, tower, sentences=x) for x in (False, True))
+    prompts, words = fitting.class_embeddings(fitted.model, tower).numpy(), other_words(fitted, tower)
     arrays: Arrays = {}
     for name, part in judged.items():
         logits, embeddings = (np.asarray(x, np.float32) for x in fitted.predict(part))
@@ -123,14 +123,13 @@ def _model(plan: Plan, task: Task, store: Store, selection: Selection, judged: d
     return arrays
 
 
-def class_embeddings(fitted: Fitted, tower: towers.Tower, *, sentences: bool) -> npt.NDArray[np.float32]:
-    """(C, D) unit norm: the mean of each class's held-out prompts, or prompts and sentences, in the shared space."""
+def other_words(fitted: Fitted, tower: towers.Tower) -> npt.NDArray[np.float32]:
+    """(C, D) unit norm: the mean of each class's held-out prompts and sentences, in words that training never used of it."""
     out = []
     with torch.no_grad():
         for name in CLASSES:
             held = texts.held_out(name)
-            chosen = [*held.prompts, *([s.text for s in held.sentences] if sentences else [])]
-            mean = fitted.model.encode_text(tower(chosen)).mean(0)
+            mean = fitted.model.encode_text(tower([*held.prompts, *(s.text for s in held.sentences)])).mean(0)
             out.append(torch.nn.functional.normalize(mean, dim=0).numpy())
     return np.stack(out).astype(np.float32)
 

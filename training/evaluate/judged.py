@@ -55,9 +55,9 @@ class Judged:
     thresholds: dict[str, float]
     """For each mission: passed by RATE of the validation's benign windows that may open an episode."""
     classes: Floats | None
-    """(N, C) cosine with each class's held-out prompts, where the predictor has words."""
+    """(N, C) cosine with each class's prompts (no training text), where the predictor has words."""
     sentences: Floats | None = None
-    """The same with held-out prompts and sentences together."""
+    """The same with held-out prompts and sentences, in words that training never used of a class."""
 
     @cached_property
     def group(self) -> npt.NDArray[np.int64]:
@@ -152,7 +152,7 @@ def softmax(scores: npt.NDArray[np.floating], temperature: float = 1.0) -> Float
 
 
 def zero_shot(judged: Judged) -> dict[str, float]:
-    """Top-1, top-5 and macro recalls over the ten classes by cosine with held-out prompts, and the recall of each class."""
+    """Top-1, top-5 and macro recalls over the ten classes by cosine with their prompts, and the recall of each class."""
     if judged.classes is None:
         return {}
     nearest = judged.classes.argmax(1)
@@ -161,7 +161,7 @@ def zero_shot(judged: Judged) -> dict[str, float]:
         "top-1": metrics.top_k(judged.classes, judged.label, 1),
         "top-5": metrics.top_k(judged.classes, judged.label, 5),
         "macro recall": metrics.macro_recall(judged.label, nearest, len(CLASSES)),
-        "macro recall with sentences": metrics.macro_recall(judged.label, further, len(CLASSES)),
+        "macro recall, other words": metrics.macro_recall(judged.label, further, len(CLASSES)),
     }
     for i, name in enumerate(CLASSES):
         if (judged.label == i).any():
