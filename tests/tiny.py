@@ -45,8 +45,8 @@ def windows(seed: int = 0, each: int = 12) -> Examples:
     rows = rng.integers(0, 4, (n, WINDOW)) + 4 * np.arange(n)[:, None]
     tokens[rows, 40] = labels[:, None]
     rows[::3, :2] = -1
-    relations = rng.normal(size=(n, WINDOW, len(RELATIONS))).astype(np.float32)
-    relations[:, :, 0] += labels[:, None]
+    relations = rng.random((n, WINDOW, len(RELATIONS))).astype(np.float32)
+    relations[:, :, 1] = relations[:, :, 1] / 4 + labels[:, None] / len(CLASSES)
     captures = np.array([f"c{k}-{i % 2}" for i, k in enumerate(labels)], dtype=object)
     facts = [json.dumps({"proto": "tcp", "packets": 10, "rate_pps": float(10 ** (i % 4))}) for i in range(n)]
     tool, view = np.array([""] * n, object), np.array(["pair"] * n, object)

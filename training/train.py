@@ -31,7 +31,8 @@ from training.data import CLASSES, GROUPS, DataError, TextTower, load, split
 from training.engine import LOGS, TrainingError
 from training.experiment import Experiment
 from training.export import export
-from training.fitting import Fitted, class_embeddings, fit, macro_recall
+from training.fitted import Fitted, class_embeddings, macro_recall
+from training.fitting import fit
 from training.stages import Sampler, masked
 
 __all__ = ["MASK", "PAD", "Fitted", "Sampler", "fit", "fit_temperature", "main", "masked", "measure", "thresholds"]

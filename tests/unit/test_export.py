@@ -16,7 +16,8 @@ from packetclip_sensor.relations import RELATIONS  # noqa: E402
 from packetclip_sensor.tokens import ROW_BYTES  # noqa: E402
 from training import export, knowledge, quantise  # noqa: E402
 from training.data import Examples  # noqa: E402
-from training.model import TEXT_DIM, ModelConfig, PacketClip  # noqa: E402
+from training.model import PacketClip  # noqa: E402
+from training.sizes import TEXT_DIM, ModelConfig  # noqa: E402
 
 WINDOWS, LENGTH = 48, 30
 

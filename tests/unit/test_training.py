@@ -17,8 +17,10 @@ from packetclip_sensor import cli  # noqa: E402
 from packetclip_sensor.bundle import Bundle  # noqa: E402
 from training import knowledge, train  # noqa: E402
 from training.data import DataError, Examples, load, split  # noqa: E402
+from training.graphs import FoldedGraph  # noqa: E402
 from training.losses import contrastive_loss, paper_contrastive_loss, reasoner_loss  # noqa: E402
-from training.model import TEXT_DIM, FoldedGraph, ModelConfig, PacketClip  # noqa: E402
+from training.model import PacketClip  # noqa: E402
+from training.sizes import TEXT_DIM, ModelConfig  # noqa: E402
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -38,7 +38,9 @@ from training import knowledge
 from training.baselines.bytegraph import ByteGraphNetwork, Sizes, byte_graphs, random_packets
 from training.data import GROUPS, DataError, load
 from training.export import EncoderGraph, ReasonerGraph
-from training.model import TEXT_DIM, MissionGraph, ModelConfig, PacketClip
+from training.graphs import MissionGraph
+from training.model import PacketClip
+from training.sizes import TEXT_DIM, ModelConfig
 
 REFERENCE = "ET-BERT, 128 tokens"
 OURS = "ours, amortised"

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from packetclip_sensor.errors import SensorError
-from training import captures, fitting, texts
+from training import captures, texts
 from training import experiment as experiments
 from training.baselines import REGISTRY, cost, on_embeddings
 from training.baselines.features import packet_mean
@@ -29,7 +29,9 @@ from training.evaluate.plan import Plan, Task, hashes, key
 from training.evaluate.selection import Selection, counts, limited, select
 from training.evaluate.sharing import shared_fit
 from training.evaluate.store import Result, Store, machine
-from training.fitting import Fitted, encode_all, fit, hears
+from training.fitted import Fitted, class_embeddings, encode_all
+from training.fitting import fit
+from training.material import hears
 
 OCCLUDED = ("lab", "unseen")
 OCCLUDED_WINDOWS = 3000
@@ -101,7 +103,7 @@ def _model(plan: Plan, task: Task, store: Store, selection: Selection, judged: d
         fitted = shared_fit(chosen, selection.train, tower, selection.validation, store.folder / "stages")
     tower.save()
     result.history = list(fitted.history)
-    prompts, words = fitting.class_embeddings(fitted.model, tower).numpy(), other_words(fitted, tower)
+    prompts, words = class_embeddings(fitted.model, tower).numpy(), other_words(fitted, tower)
     arrays: Arrays = {}
     for name, part in judged.items():
         logits, embeddings = (np.asarray(x, np.float32) for x in fitted.predict(part))

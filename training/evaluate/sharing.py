@@ -22,8 +22,9 @@ from training import checkpoints, fitting, knowledge, texts
 from training.data import Examples
 from training.evaluate.towers import Tower
 from training.experiment import Experiment, Reason, from_dict
-from training.fitting import Fitted, fit
-from training.model import shuffled
+from training.fitted import Fitted
+from training.fitting import fit
+from training.graphs import shuffled
 
 CONTRASTED = ("packet_encoder.", "packet_head.", "text_head.", "sensor.", "window_head.", "whitening.", "log_logit_scale")
 """Prefixes of the weights that the contrastive stage learns."""

@@ -1,0 +1,224 @@
+"""Reasoning over the mission graphs: message passing, its folded form, and what stands for a graph in ablations.
+
+Shapes: B windows of A packets, D the shared embedding, H the width of a mission's graph (the paper's D = 8). Sources: PacketCLIP
+(arXiv 2503.03747) section III-D; MissionGNN (arXiv 2406.18815); the corrections are listed in docs/decisions.md.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.knowledge import Graph
+from training.sizes import ModelConfig
+
+
+class MissionGraph(nn.Module):
+    """One mission's graph: sensor -> key -> associated (N rounds) -> embedding node, one strict level a layer.
+
+    Layer l transforms every node, h = W x + b (eq. 6); a node of level l becomes ELU(BN(h_v * mean of its parents' h)) (eq. 7,
+    with the activation after the mean as in MissionGNN's code, so that an edge's share of the message is exact). A node that gets
+    no message in a layer keeps its own h; read literally, eq. 7 would erase every associated concept in layer 1.
+
+    `config.message` says how a key concept hears the sensor node. As printed ("product"), W brings both to H dimensions before
+    they are multiplied, so every concept hears the same H numbers, louder or softer, and which words stand in the graph hardly
+    matters. By default ("similarity") they are multiplied in the D dimensions of the contrastive space and summed in H groups:
+    H partial cosines between the packet and the concept's own words.
+    """
+
+    def __init__(self, graph: Graph, config: ModelConfig) -> None:
+        super().__init__()
+        self.levels = [list(level) for level in graph.levels]
+        self.depth = len(self.levels)
+        width = config.graph_width
+        self.width, self.similar = width, config.message == "similarity"
+        first = nn.Linear(config.embedding, config.embedding if self.similar else width)
+        self.transform = nn.ModuleList([first, *(nn.Linear(width, width) for _ in range(self.depth))])
+        self.norm = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(self.depth + 1))
+        size = width if self.similar else config.embedding
+        self.embedding_node = nn.Parameter(torch.randn(size) / math.sqrt(size))
+        if self.similar:
+            nn.init.eye_(first.weight)
+            nn.init.zeros_(first.bias)
+            # A product with ones: splitting the last dimension would fix all the others in the exported model.
+            self.register_buffer("groups", torch.eye(width).repeat_interleave(config.embedding // width, 0), persistent=False)
+            self.own = nn.ModuleList(nn.Linear(config.embedding, width) for _ in range(self.depth - 1))
+        edges = set(graph.edges)
+        parents = {v for _, v in edges}
+        for i in range(1, self.depth):
+            matrix = torch.tensor([[float((u, v) in edges) for u in self.levels[i - 1]] for v in self.levels[i]])
+            self.register_buffer(f"adjacency_{i}", matrix / matrix.sum(1, keepdim=True).clamp(min=1))
+        to_embedding = set(graph.to_embedding())
+        self.leaves = [
+            torch.tensor([j for j, c in enumerate(level) if c in to_embedding], dtype=torch.long) for level in self.levels
+        ]
+        self.has_leaves = [len(leaves) > 0 for leaves in self.leaves]
+        if not all(c in parents for level in self.levels[1:] for c in level):
+            raise ValueError(f"mission {graph.mission}: a concept has no parent; run python -m training.knowledge validate")
+
+    def constants(self, concepts: list[Tensor]) -> list[Tensor]:
+        """h of each level's nodes at the layer in which they get their message, the embedding node's last: [(n_l, H)], but (n, D)
+        for key concepts that hear by similarity."""
+        if self.similar:
+            later = [own(x) for own, x in zip(self.own, concepts[1:], strict=True)]
+            return [self.transform[0](concepts[0]), *later, self.embedding_node[None]]
+        out = []
+        for level, x in enumerate([*concepts, self.embedding_node[None]]):
+            h = x
+            for layer in range(level + 1):
+                h = self.transform[layer](h)
+            out.append(h)
+        return out
+
+    def grouped(self, x: Tensor) -> Tensor:
+        """Sum the dimensions of the first message in H groups: (..., D or H) to (..., H)."""
+        return x @ self.groups if x.shape[-1] != self.width else x
+
+    def normalise(self, layer: int, x: Tensor) -> Tensor:
+        """BatchNorm over packets and nodes together, then ELU: (B, A, n, H)."""
+        return F.elu(self.norm[layer](x.flatten(0, 2)).reshape(x.shape))
+
+    def forward(
+        self, sensor: Tensor, concepts: list[Tensor], keep: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Pass messages for B windows of A packets.
+
+        Args:
+            sensor: (B, A, D) sensor nodes. concepts: [(n_l, D)] concept embeddings by level.
+            keep: [(B or 1, n_l)] factor on each concept's outgoing message, 0 occludes it.
+        Returns:
+            (B, A, H) embedding node; [(B, A, n_l, H)] the h that each level's nodes send; (B, A, leaves, H) what arrives at the
+            embedding node, in the order of `Graph.to_embedding`.
+        """
+        own = self.constants(concepts)
+        h = self.transform[0](sensor)[:, :, None, :]
+        sent: list[Tensor] = []
+        arrived: list[Tensor] = []
+        for level in range(self.depth):
+            mean = h if level == 0 else torch.einsum("vu,bauh->bavh", getattr(self, f"adjacency_{level}"), h)
+            x = self.normalise(level, self.grouped(own[level] * mean))
+            h = self.transform[level + 1](x)
+            if keep is not None:
+                h = h * keep[level][:, None, :, None]
+            sent.append(h)
+            if self.has_leaves[level]:
+                leaf = h[:, :, self.leaves[level]]
+                for later in range(level + 2, self.depth + 1):
+                    leaf = self.transform[later](leaf)
+                arrived.append(leaf)
+        at_end = torch.cat(arrived, dim=2)
+        return self.normalise(self.depth, own[-1] * at_end.mean(2, keepdim=True))[:, :, 0], sent, at_end
+
+
+@torch.no_grad()
+def _affine(function: Callable[[Tensor], Tensor], inputs: int, device: torch.device) -> nn.Linear:
+    """The layer equal to an affine function of (N, inputs)."""
+    bias = function(torch.zeros(1, inputs, device=device))
+    layer = nn.Linear(inputs, bias.shape[1], device=device)
+    layer.weight.copy_((function(torch.eye(inputs, device=device)) - bias).T)
+    layer.bias.copy_(bias[0])
+    return layer
+
+
+class FoldedGraph(nn.Module):
+    """A trained MissionGraph as a chain of linear layers and ELU: between two activations all is affine once the concepts are
+    fixed.
+
+    Equal to MissionGraph in evaluation mode without occlusion, and several times as fast; the sensor judges with it.
+    """
+
+    def __init__(self, graph: MissionGraph, concepts: list[Tensor]) -> None:
+        super().__init__()
+        graph.eval()
+        own = [x.detach() for x in graph.constants(concepts)]
+        width = graph.width
+
+        def norm(layer: int, x: Tensor) -> Tensor:
+            return graph.norm[layer](x.flatten(0, 1)).reshape(x.shape).flatten(1)
+
+        def level(i: int, x: Tensor) -> Tensor:
+            if i == 0:
+                return norm(0, graph.grouped(own[0] * graph.transform[0](x)[:, None, :]))
+            h = graph.transform[i](x.unflatten(1, (-1, width)))
+            return norm(i, own[i] * torch.einsum("vu,nuh->nvh", getattr(graph, f"adjacency_{i}"), h))
+
+        count = sum(len(leaves) for leaves in graph.leaves)
+
+        def arriving(i: int, x: Tensor) -> Tensor:
+            h = x.unflatten(1, (-1, width))[:, graph.leaves[i]]
+            for later in range(i + 1, graph.depth + 1):
+                h = graph.transform[later](h)
+            return own[-1] * h.sum(1) / count
+
+        sizes = [graph.transform[0].in_features, *(len(level) * width for level in graph.levels)]
+        self.levels = nn.ModuleList(_affine(partial(level, i), sizes[i], own[0].device) for i in range(graph.depth))
+        self.ends = nn.ModuleList(_affine(partial(arriving, i), sizes[i + 1], own[0].device) for i in range(graph.depth))
+        self.norm = graph.norm[graph.depth]
+        self.has_leaves = graph.has_leaves
+
+    def forward(self, sensor: Tensor) -> Tensor:
+        """(N, D) sensor nodes to (N, H) embedding nodes."""
+        x, total = sensor, None
+        for layer, end, leaves in zip(self.levels, self.ends, self.has_leaves, strict=True):
+            x = F.elu(layer(x))
+            if leaves:
+                total = end(x) if total is None else total + end(x)
+        return F.elu(self.norm(total))
+
+
+class PlainMission(nn.Module):
+    """What stands for a mission's graph in the ablation without graphs: an MLP of about as many parameters, concepts unused."""
+
+    def __init__(self, graph: Graph, config: ModelConfig) -> None:
+        super().__init__()
+        self.depth = len(graph.levels)
+        self.levels = [list(level) for level in graph.levels]
+        wanted = sum(p.numel() for p in MissionGraph(graph, config).parameters())
+        hidden = max(round((wanted - 3 * config.graph_width) / (config.embedding + config.graph_width + 3)), 1)
+        self.inner = nn.Linear(config.embedding, hidden)
+        self.inner_norm = nn.BatchNorm1d(hidden)
+        self.out = nn.Linear(hidden, config.graph_width)
+        self.norm = nn.BatchNorm1d(config.graph_width)
+
+    def forward(
+        self, sensor: Tensor, concepts: list[Tensor], keep: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """As `MissionGraph.forward`; there are no states and no leaves."""
+        x = F.elu(self.inner_norm(self.inner(sensor.flatten(0, 1))))
+        x = F.elu(self.norm(self.out(x))).unflatten(0, sensor.shape[:2])
+        return x, [], x[:, :, None][:, :, :0]
+
+
+def shuffled(graphs: list[Graph], concepts: Tensor, seed: int) -> tuple[list[Graph], Tensor]:
+    """Graphs that mean nothing any more, for the ablation: same sizes, same degrees, other edges and other concepts.
+
+    Edges trade their ends within a level, which keeps every node's number of parents and of children, and the (C, T) concept
+    features are permuted over all graphs.
+    """
+    rng = random.Random(f"shuffled {seed}")
+    out = []
+    for graph in graphs:
+        edges: list[tuple[str, str]] = []
+        for level in graph.levels:
+            own = [e for e in graph.edges if e[0] in set(level)]
+            present = set(own)
+            for _ in range(20 * len(own)):
+                i, j = rng.randrange(len(own)), rng.randrange(len(own))
+                (a, b), (c, d) = own[i], own[j]
+                if (a, d) in present or (c, b) in present:
+                    continue
+                present -= {(a, b), (c, d)}
+                present |= {(a, d), (c, b)}
+                own[i], own[j] = (a, d), (c, b)
+            edges += own
+        out.append(replace(graph, edges=edges))
+    order = list(range(len(concepts)))
+    rng.shuffle(order)
+    return out, concepts[order]
