@@ -21,7 +21,7 @@ from packetclip_sensor.windows import Window  # noqa: E402
 from training import experiment  # noqa: E402
 from training.data import load  # noqa: E402
 from training.evaluate import __main__ as command  # noqa: E402
-from training.evaluate import execute, judged, occlusion, schedule, selection  # noqa: E402
+from training.evaluate import execute, judged, occlusion, schedule, selection, zero_shot  # noqa: E402
 from training.evaluate import plan as plans  # noqa: E402
 from training.evaluate.results import Results, cell  # noqa: E402
 from training.evaluate.sharing import shared_fit  # noqa: E402
@@ -231,7 +231,20 @@ def test_predictions_are_judged_with_the_validation_s_calibration(ran: tuple[pla
     assert set(found.thresholds) == {"DoS", "Reconnaissance", "Brute Force"}
     assert sorted(set(found.group.tolist())) == [0, 1, 2, 3]
     assert len(found.opening) == int((found.packets >= 10).sum()) == 8
-    assert 0 <= judged.zero_shot(found)["macro recall"] <= 1
+    assert 0 <= zero_shot.zero_shot(found)["macro recall"] <= 1
+
+
+def test_a_class_left_out_is_lifted_by_a_margin() -> None:
+    cosines = np.full((4, 10), 0.1)
+    cosines[0, 0], cosines[1, 2], cosines[2, 2], cosines[3, 3] = 0.9, 0.5, 0.6, 0.7  # Benign, twice beside Port Scan, Port Scan
+    cosines[:, 3] = [0.1, 0.45, 0.3, 0.7]
+    made = judged.Judged(
+        np.array([0, 3, 2, 3]), np.full(4, 10), np.array(["pair"] * 4), np.array(["a", "b", "c", "d"]), np.full((4, 4), 0.25), {},
+        cosines,
+    )  # fmt: skip
+    assert zero_shot.with_margin(made, "Port Scan", 0.0) == (0.5, 1.0)
+    assert zero_shot.with_margin(made, "Port Scan", 0.1) == (1.0, 1.0)
+    assert zero_shot.with_margin(made, "Port Scan", 0.35) == (1.0, 0.5)
 
 
 def test_alarms_go_to_the_most_probable_mission_above_its_own_threshold() -> None:

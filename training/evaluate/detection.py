@@ -11,70 +11,9 @@ import numpy as np
 from training import metrics
 from training.data import CLASSES, GROUPS
 from training.evaluate import paper
-from training.evaluate.judged import OPENING_PACKETS, OURS, RATE, Judged, zero_shot
+from training.evaluate.judged import OPENING_PACKETS, OURS, RATE, Judged
+from training.evaluate.paper import PAPER
 from training.evaluate.results import Results, cell, cells, mean, source, table
-
-PAPER = "*paper, on its data:* "
-
-
-def table_one(results: Results) -> str:
-    """Zero-shot: head variants, then each class left out of contrast."""
-    measures = ("top-1", "top-5", "macro recall", "macro recall, other words")
-    rows = []
-    for run in results.named("contrast/"):
-        found = results.over_seeds(run.name, "lab", lambda j: [zero_shot(j)[m] for m in measures])
-        rows.append([run.name.removeprefix("contrast/"), *cells(found, 4)])
-    found = results.over_seeds("ours", "lab", lambda j: [zero_shot(j)[m] for m in measures])
-    rows.append(["heads on both, after the reasoner's stage too (`ours`)", *cells(found, 4)])
-    for name, (one, five) in paper.TABLE_I.items():
-        rows.append([PAPER + name, f"{one:.3f}", "–" if five is None else f"{five:.3f}", "–", "–"])
-    out = [
-        "Nearest of the ten classes by cosine of a window's embedding with the mean of each class's prompts (names of the class, "
-        "and what its windows look like; no training text is a prompt), over all judged windows of the test captures. Chance is "
-        "0.1 and 0.5; benign windows are most of the windows, so macro recall, in which classes count alike, says more than "
-        "top-1. Other words are prompts and sentences written apart, which share no run of five words with the class's training "
-        "texts.",
-        table(["contrastive stage", *measures], rows),
-        source(results, "contrast/both heads", "lab"),
-        _left_out(results),
-    ]
-    return "\n\n".join(out)
-
-
-def _left_out(results: Results) -> str:
-    rows, own, seen = [], [], []
-    for run in results.named("without/"):
-        name = run.name.removeprefix("without/")
-        found = results.over_seeds(
-            run.name,
-            "lab",
-            lambda j, name=name: [zero_shot(j).get(name, math.nan), zero_shot(j)["macro recall"], _right_group(j, name)],
-        )
-        full = results.over_seeds("contrast/both heads", "lab", lambda j, name=name: [zero_shot(j).get(name, math.nan)])
-        rows.append([name, *cells(found, 3), *cells(full, 1)])
-        if not isinstance(found, str):
-            own.append(found[0].mean)
-        if not isinstance(full, str):
-            seen.append(full[0].mean)
-    if rows:
-        rows.append(["mean", cell(mean(own)) if own else "missing", "", "", cell(mean(seen)) if seen else "missing"])
-    return (
-        "Each class in turn left out of the contrastive stage (its windows and its texts): its own top-1 is the share of its "
-        "test windows nearest to its own prompts among all ten classes; its mission's is the share nearest to any class of its "
-        "mission."
-        "\n\n" + table(["class left out", "own top-1", "macro recall of all", "own mission", "own top-1 when seen"], rows)
-        + "\n\n" + (source(results, results.named("without/")[0].name, "lab") if rows else "")
-    )  # fmt: skip
-
-
-def _right_group(judged: Judged, name: str) -> float:
-    from training.data import GROUP_OF_CLASS  # noqa: PLC0415
-
-    if judged.classes is None:
-        return math.nan
-    of_class = judged.label == CLASSES.index(name)
-    nearest = np.array(GROUP_OF_CLASS)[judged.classes[of_class].argmax(1)]
-    return float((nearest == judged.group[of_class]).mean()) if of_class.any() else math.nan
 
 
 def with_mean(values: Sequence[float]) -> list[float]:

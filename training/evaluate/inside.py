@@ -10,9 +10,10 @@ from training import metrics
 from training.baselines.cost import REFERENCE, Cost, draw, verdict
 from training.evaluate import figures
 from training.evaluate.detection import with_mean
-from training.evaluate.judged import Judged, zero_shot
+from training.evaluate.judged import Judged
 from training.evaluate.occlusion import GROUPS as HIDDEN
 from training.evaluate.results import Results, cell, cells, mean, source, table
+from training.evaluate.zero_shot import zero_shot
 
 Figure = Callable[[str, str, Callable[[Path], None]], str]
 

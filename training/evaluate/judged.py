@@ -17,7 +17,7 @@ import torch
 
 from packetclip_sensor.records import MISSIONS
 from training import metrics
-from training.data import CLASSES, GROUP_OF_CLASS, GROUPS, Examples
+from training.data import GROUP_OF_CLASS, GROUPS, Examples
 from training.train import fit_temperature
 
 RATE = 0.001
@@ -149,21 +149,3 @@ def softmax(scores: npt.NDArray[np.floating], temperature: float = 1.0) -> Float
     z = scores.astype(np.float64) / temperature
     z = np.exp(z - z.max(1, keepdims=True))
     return z / z.sum(1, keepdims=True)
-
-
-def zero_shot(judged: Judged) -> dict[str, float]:
-    """Top-1, top-5 and macro recalls over the ten classes by cosine with their prompts, and the recall of each class."""
-    if judged.classes is None:
-        return {}
-    nearest = judged.classes.argmax(1)
-    further = nearest if judged.sentences is None else judged.sentences.argmax(1)
-    out = {
-        "top-1": metrics.top_k(judged.classes, judged.label, 1),
-        "top-5": metrics.top_k(judged.classes, judged.label, 5),
-        "macro recall": metrics.macro_recall(judged.label, nearest, len(CLASSES)),
-        "macro recall, other words": metrics.macro_recall(judged.label, further, len(CLASSES)),
-    }
-    for i, name in enumerate(CLASSES):
-        if (judged.label == i).any():
-            out[name] = float((nearest[judged.label == i] == i).mean())
-    return out

@@ -3,6 +3,9 @@
 Source: PacketCLIP, arXiv 2503.03747v1: Table I, Table II, section IV-G and figure 7 (read off the text: "~").
 """
 
+PAPER = "*paper, on its data:* "
+"""Before a row of the paper's."""
+
 TABLE_I = {
     "ET-BERT": (0.730, None),
     "no head": (0.001, 0.955),

@@ -9,7 +9,7 @@ import numpy as np
 
 from training import metrics
 from training.data import CLASSES, GROUPS
-from training.evaluate import detection, figures, inside, targets
+from training.evaluate import detection, figures, inside, targets, zero_shot
 from training.evaluate.plan import Plan
 from training.evaluate.results import Results, source, table
 from training.evaluate.store import Store
@@ -36,7 +36,7 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path) ->
         scarce += "\n\n" + figure("scarcity", "Mean AUC by share of training captures", lambda p: figures.scarcity(p, lines))
     sections = {
         "What was asked": targets.section(results),
-        "Table I: zero-shot": detection.table_one(results),
+        "Table I: zero-shot": zero_shot.table_one(results),
         "Table II: groups, split by capture": detection.table_two(results, "lab"),
         "Table II: groups, tools never seen": detection.table_two(results, "unseen"),
         "Captures by others": detection.by_others(results),
