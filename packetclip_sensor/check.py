@@ -1,10 +1,12 @@
 """Says what is wrong with a set-up: a line for each part, and the remedy behind what is wrong.
 
-Every part is looked at, even when one before it fails, and nothing is changed: no file is left, no template put.
+Every part is looked at, even when one before it fails, and nothing is changed: no file is left, no template put. WRONG stops the
+sensor or its documents and makes the exit code 1; `look` stops nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,23 +16,27 @@ from pathlib import Path
 from typing import TextIO
 
 import msgspec
-from elasticsearch import ApiError, TransportError
 
-from packetclip_sensor import checkpoint, suppression
+from packetclip_sensor import calibration, checkpoint, suppression
 from packetclip_sensor.bundle import Bundle
 from packetclip_sensor.config import Config
-from packetclip_sensor.documents import printable
+from packetclip_sensor.documents import DATASET, printable
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.records import Packet
-from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect
-from packetclip_sensor.sinks.templates import stream_name
+from packetclip_sensor.sinks import inspect
+from packetclip_sensor.sinks.templates import DATASETS
 from packetclip_sensor.sources import units
 
 QUIET_S = 900.0
 """Age of the newest packet log after which a running Zeek is doubted."""
 AHEAD_S = 5.0
 """Log times so far ahead of this machine's clock mean that one of the clocks is wrong."""
-MIN_FREE_BYTES = 100 << 20
+BEHIND_S, WRITTEN_S = 120.0, 60.0
+"""A log written within WRITTEN_S whose last packet is BEHIND_S older than that: a clock, or a sniffer far behind."""
+MIN_FREE_BYTES = 256 << 20
+"""Less room than this and the sensor cannot go on for long."""
+LOW_FREE_BYTES, LOW_FREE_SHARE = 2 << 30, 0.05
+"""Less than either is worth a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +49,35 @@ class Finding:
 
 
 def report(config: Config, path: Path, file: TextIO) -> bool:
-    """Print every finding; True where nothing is wrong."""
+    """Print every finding; True where nothing is wrong.
+
+    Args:
+        config: as in the file, without its calibration's thresholds (`config.load(path, calibrated=False)`).
+        path: the file.
+    """
     well = True
     print(f"ok    config   {path}", file=file)
-    for finding in findings(config):
+    for finding in findings(config, path):
         mark = {True: "ok", False: "WRONG", None: "look"}[finding.ok]
         print(f"{mark:<5} {finding.part:<8} {printable(finding.words, 1000)}", file=file, flush=True)
         well = well and finding.ok is not False
     return well
 
 
-def findings(config: Config) -> Iterator[Finding]:
+def findings(config: Config, path: Path) -> Iterator[Finding]:
     """Look at logs, state, model and sink, one after another."""
     if not config.logs:
         yield Finding(False, "logs", "none named; set `logs` to Zeek's log folder, for example [/opt/zeek/logs/current]")
     for folder in config.logs:
         yield from _guarded("logs", partial(_logs, folder))
-    yield from _guarded("state", partial(_state, config.state_dir))
+    yield from _guarded("state", partial(_state, config, path))
     yield from _guarded("model", partial(_model, config))
+    if config.policy.calibration is not None:
+        yield from _guarded("model", partial(_calibration, config, config.policy.calibration))
     if config.policy.suppress is not None:
         yield from _guarded("suppress", partial(_suppress, config.policy.suppress))
     if config.sink.elasticsearch is not None:
-        yield from _guarded("sink", partial(_elasticsearch, config.sink.elasticsearch))
+        yield from _guarded("sink", partial(_elasticsearch, config))
     elif config.sink.ndjson is not None:
         file = config.sink.ndjson.path
         yield from _guarded("sink", partial(_writable, file.parent, f"alerts go to {file}"))
@@ -104,6 +117,13 @@ def _logs(path: Path) -> Iterator[tuple[bool | None, str]]:
     last = _last_packet(newest)
     if last is not None and last.ts > time.time() + AHEAD_S:
         yield False, f"{newest}: its last packet is {_ago(last.ts - time.time())} in the future; set the clocks by NTP"
+    behind_s = newest.stat().st_mtime - last.ts if last is not None else 0.0
+    if age_s <= WRITTEN_S and behind_s > BEHIND_S:
+        yield (
+            None,
+            f"{newest}: written now, but its last packet is {_ago(behind_s)} old; set the clocks by NTP, or see why Zeek lags",
+        )
+    yield from _room(newest.parent, False, "Zeek cannot go on logging")
 
 
 def _last_packet(path: Path) -> Packet | None:
@@ -119,18 +139,73 @@ def _last_packet(path: Path) -> Packet | None:
         return None
 
 
-def _state(folder: Path) -> Iterator[tuple[bool | None, str]]:
+def _state(config: Config, path: Path) -> Iterator[tuple[bool | None, str]]:
+    folder = config.state_dir
     yield from _writable(folder, f"remembered in {folder}")
+    if (holder := checkpoint.holder(folder)) is not None:
+        if _runs(holder, path):
+            yield True, f"{folder}: the sensor of this configuration is running (process {holder})"
+        else:
+            yield (
+                False,
+                f"{folder} is in use by another sensor (process {holder or 'unknown'}); stop that one or name another state_dir",
+            )
     state = checkpoint.load(folder / "state.json")
     if state.positions:
         yield True, f"a restart goes on in {len(state.positions)} files, {len(state.episodes)} episodes open"
 
 
+def _runs(process: str, path: Path) -> bool:
+    """Whether a process is a sensor with this configuration file (Linux; elsewhere nobody can tell)."""
+    try:
+        words = Path(f"/proc/{process}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return False
+    folder = Path("/")
+    with contextlib.suppress(OSError):  # another user's process keeps its folder to itself
+        folder = Path(f"/proc/{process}/cwd").readlink()
+    files = [word.removeprefix("--config=") for word in words]
+    return "run" in words and any((folder / word).resolve() == path.resolve() for word in files if word)
+
+
 def _model(config: Config) -> Iterator[tuple[bool | None, str]]:
+    """Is the bundle whole, and does the configuration fit it?"""
     bundle = Bundle.open(config.model_path)
-    thresholds = bundle.manifest.thresholds | config.policy.thresholds
+    manifest, own = bundle.manifest, config.policy.thresholds
+    thresholds = manifest.thresholds | own
     words = ", ".join(f"{mission} {value:.3f}" for mission, value in thresholds.items())
-    yield True, f"version {bundle.manifest.version} from {bundle.path}; a verdict counts from probability {words}"
+    yield True, f"version {manifest.version} from {bundle.path}; a verdict counts from probability {words}"
+    for mission, value in own.items():
+        if mission not in manifest.thresholds:
+            yield (
+                False,
+                f"policy.thresholds names {mission}, which model {manifest.version} does not know (it knows "
+                f"{', '.join(manifest.thresholds)}); take it out, or name that model",
+            )
+        elif value > (ceiling := manifest.ceilings.get(mission, 1.0)):
+            yield (
+                None,
+                f"policy.thresholds: {mission} {value} is above {ceiling:.3f}, from where most attacks go untold; lower it",
+            )
+    if config.policy.open_packets > manifest.window.packets:
+        yield (
+            None,
+            f"policy.open_packets is {config.policy.open_packets}, a window of the model has {manifest.window.packets} packets: "
+            "no first verdict opens an episode; lower it",
+        )
+    with contextlib.suppress(SensorError):  # _state tells what is wrong with it
+        before = checkpoint.load(config.state_dir / "state.json").model_version
+        if before not in ("", manifest.version):
+            yield (
+                None,
+                f"the state is of model {before}, this one is {manifest.version}: the same traffic gets other document ids",
+            )
+
+
+def _calibration(config: Config, file: Path) -> Iterator[tuple[bool | None, str]]:
+    """Is the site's calibration there, and for this model?"""
+    fitted = calibration.thresholds(file, config.model_path)
+    yield True, f"calibrated by {file}: {', '.join(f'{mission} {value:.3f}' for mission, value in fitted.items())}"
 
 
 def _suppress(path: Path) -> Iterator[tuple[bool | None, str]]:
@@ -141,27 +216,13 @@ def _suppress(path: Path) -> Iterator[tuple[bool | None, str]]:
         yield None, f"{path}:{rule.line} has expired and silences nothing; prolong it or take it out ({rule.comment})"
 
 
-def _elasticsearch(config: ElasticsearchConfig) -> Iterator[tuple[bool | None, str]]:
-    """Is it there, does it let us in, what is its health?"""
-    hosts = ", ".join(config.hosts)
-    yield from _writable(Path(config.dead_letter_path).parent, f"refused documents go to {config.dead_letter_path}")
-    with connect(config) as client:
-        try:
-            health = client.cluster.health()
-        except ApiError as err:
-            remedy = {
-                401: "check the API key or the password, and that it has not expired",
-                403: "give the key the cluster privilege `monitor`, and `create_doc` on logs-packetclip.alert-*",
-            }.get(err.status_code, "look into the server's log")
-            yield False, f"Elasticsearch {hosts}: answers {err.status_code}; {remedy}"
-        except TransportError as err:
-            yield (
-                False,
-                f"Elasticsearch {hosts}: {err.message}; check address, certificate (`ca_certs`) and firewall, and that it runs",
-            )
-        else:
-            words = f"cluster {health['cluster_name']} is {health['status']}; alerts go to {stream_name(config.namespace)}"
-            yield health["status"] != "red" or None, f"Elasticsearch {hosts}: {words}"
+def _elasticsearch(config: Config) -> Iterator[tuple[bool | None, str]]:
+    """Is it there, does it let us in, would it take our documents?"""
+    cluster = config.sink.elasticsearch
+    assert cluster is not None
+    yield from _writable(Path(cluster.dead_letter_path).parent, f"refused documents go to {cluster.dead_letter_path}")
+    _, flows, health = DATASETS
+    yield from inspect.findings(cluster, [DATASET, *[flows] * config.hunt.enabled, *[health] * bool(config.health.documents_s)])
 
 
 def _writable(folder: Path, words: str) -> Iterator[tuple[bool | None, str]]:
@@ -173,11 +234,25 @@ def _writable(folder: Path, words: str) -> Iterator[tuple[bool | None, str]]:
     if not os.access(there, os.W_OK | os.X_OK):
         yield False, f"{there} does not let this user write; make it writable for the sensor's user or set another place"
         return
-    stat = os.statvfs(there)
-    free = stat.f_bavail * stat.f_frsize
-    if free < MIN_FREE_BYTES:
-        yield None, f"{there}: only {free >> 20} MiB free; make room"
+    yield from _room(there, True, "the sensor cannot go on")
     yield True, words
+
+
+def _room(folder: Path, ours: bool, stops: str) -> Iterator[tuple[bool | None, str]]:
+    """Bytes and inodes that are left on a disk.
+
+    Args:
+        ours: whether a full disk stops the sensor, or somebody else.
+        stops: what ends when there is none left.
+    """
+    disk = os.statvfs(folder)
+    free, share = disk.f_bavail * disk.f_frsize, disk.f_bavail / max(1, disk.f_blocks)
+    left = f"{free >> 20:,} MiB ({share:.1%}) free"
+    if free < MIN_FREE_BYTES or (disk.f_files and not disk.f_favail):
+        left = left if free < MIN_FREE_BYTES else "no inode free"
+        yield (False if ours else None), f"{folder}: {left}: {stops}; make room, or put it on another disk"
+    elif free < LOW_FREE_BYTES or share < LOW_FREE_SHARE:
+        yield None, f"{folder}: only {left}; make room soon"
 
 
 def _ago(seconds: float) -> str:

@@ -115,6 +115,8 @@ class Cluster:
             return 404, {"error": {"type": "index_not_found_exception", "reason": f"no such index [{name}]"}}
         stream = self.streams[name]
         match (method, parts[1]):
+            case ("GET", "_settings") if len(parts) > 2:
+                return 200, {f".ds-{name}-1": {"settings": stream.get("blocks", {})}}
             case ("GET", "_mapping"):
                 return 200, {f".ds-{name}-1": {"mappings": stream["mappings"]}}
             case ("GET", "_settings"):

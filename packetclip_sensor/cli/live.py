@@ -78,7 +78,7 @@ def check(config: ConfigPath) -> None:
     from packetclip_sensor import config as configs
     from packetclip_sensor import logs
 
-    settings = configs.load(config)
+    settings = configs.load(config, calibrated=False)
     logs.set_up("error")
     raise typer.Exit(DONE if checks.report(settings, config, sys.stdout) else FAILED)
 

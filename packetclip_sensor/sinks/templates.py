@@ -70,7 +70,7 @@ def mapped(dataset: str = DATASET) -> dict[str, str]:
 
 def mapping_version(dataset: str = DATASET) -> int:
     """`_meta.packetclip.version` of a dataset's mapping, by which a stream's index tells what it was made with."""
-    return max(_version_of(part) for part in _mappings(dataset))
+    return max(version_of(part) for part in _mappings(dataset))
 
 
 def ensure_templates(client: Elasticsearch, namespace: str, *datasets: str) -> None:
@@ -148,14 +148,14 @@ def check_outcome(client: Elasticsearch, dataset: str, namespace: str) -> None:
     simulated = client.indices.simulate_index_template(name=stream)
     outcome = simulated["template"].get("mappings", {})
     # What overlaps is what lost.
-    if not _version_of(outcome) or template in [lost["name"] for lost in simulated["overlapping"]]:
+    if not version_of(outcome) or template in [lost["name"] for lost in simulated["overlapping"]]:
         raise SinkError(
             f"{stream}: another index template of higher priority takes this name; lower its priority below that of {template}, "
             "or narrow its patterns"
         )
     got = dict(fields(outcome.get("properties", {})))
     wrong = [f"{name} is {got.get(name)}, not {kind}" for name, kind in mapped(dataset).items() if got.get(name) != kind]
-    if wrong and _version_of(outcome) <= mapping_version(dataset):
+    if wrong and version_of(outcome) <= mapping_version(dataset):
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise SinkError(
             f"{stream}: {'; '.join(wrong[:3])}{more}; take these fields out of the component template {template}@custom"
@@ -212,7 +212,7 @@ def plan_streams(client: Elasticsearch, dataset: str, namespace: str, *, others:
 def _plan_stream(client: Elasticsearch, dataset: str, stream: str, write_index: str) -> Step:
     mapping = get(client, f"/{write_index}/_mapping")[write_index]["mappings"]
     got, wanted = dict(fields(mapping.get("properties", {}))), mapped(dataset)
-    found, ours = _version_of(mapping), mapping_version(dataset)
+    found, ours = version_of(mapping), mapping_version(dataset)
     if found > ours:
         return Step("left", "data stream", stream, f"its mapping has version {found}, newer than ours, {ours}")
     changed = [f"{name} is {got[name]}, ours {kind}" for name, kind in wanted.items() if got.get(name, kind) != kind]
@@ -258,7 +258,7 @@ def _mappings(dataset: str) -> list[dict[str, Any]]:
     return [part["template"]["mappings"] for part in load("component", dataset).values() if "mappings" in part["template"]]
 
 
-def _version_of(mapping: Mapping[str, Any]) -> int:
+def version_of(mapping: Mapping[str, Any]) -> int:
     """Our version in a mapping's `_meta`; 0 where it is not ours."""
     return int(mapping.get("_meta", {}).get("packetclip", {}).get("version") or 0)
 

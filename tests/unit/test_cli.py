@@ -217,7 +217,10 @@ def test_report_writes_the_page(tmp_path: Path) -> None:
     assert "<title>A &amp; B</title>" in page.read_text()
 
 
-def test_check_says_each_part_and_fails_where_one_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_says_each_part_and_fails_where_one_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("packetclip_sensor.check.LOW_FREE_SHARE", 0.0)
     packet_log(tmp_path / "logs", start=time.time() - 1)
     path = tmp_path / "sensor.yaml"
     path.write_text("logs: [logs]\n")
@@ -233,7 +236,7 @@ def test_check_says_each_part_and_fails_where_one_is_wrong(tmp_path: Path, capsy
     assert "the package is not loaded" in wrong[0]
     assert "does not exist" in wrong[1]
     assert "manifest.json" in wrong[2]
-    assert "check address, certificate (`ca_certs`) and firewall" in wrong[3]
+    assert "check address, port and firewall, and that it runs" in wrong[3]
 
 
 def test_check_looks_askance_at_old_logs_and_refuses_clocks_that_disagree(
