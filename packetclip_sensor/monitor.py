@@ -14,6 +14,7 @@ from typing import Self
 import structlog
 
 from packetclip_sensor.health import Health, memory_bytes
+from packetclip_sensor.service import notify
 
 LOOK_S = 1.0
 MEASURE_S = 5.0
@@ -57,7 +58,10 @@ class Monitor:
         if now - self._measured >= MEASURE_S:
             self._measured = now
             health.measure()
-        self._say_changes()
+        names = self._say_changes()
+        if "stalled" not in names:
+            status = f"not well: {', '.join(sorted(names))}" if names else f"lag {health.lag_s:.1f} s"
+            notify("WATCHDOG=1", f"STATUS={status}")
         if now - self._told >= INTERVAL_S:
             self._told = now
             gauges = health.gauges()
@@ -74,7 +78,7 @@ class Monitor:
             self._sent = now
             self._send()
 
-    def _say_changes(self) -> None:
+    def _say_changes(self) -> frozenset[str]:
         reasons = {reason.name: reason for reason in self._health.reasons()}
         names = frozenset(reasons)
         for name in sorted(names - self._names - {"stopping"}):
@@ -82,3 +86,4 @@ class Monitor:
         if self._names and not names:
             log.info("healthy")
         self._names = names
+        return names

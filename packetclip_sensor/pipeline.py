@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from packetclip_sensor import __version__, checkpoint
+from packetclip_sensor import __version__, checkpoint, service
 from packetclip_sensor.bundle import Bundle
 from packetclip_sensor.config import Config
 from packetclip_sensor.documents import SensorInfo
@@ -70,6 +70,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         enter(Monitor(health, send=_health_documents(config, health, enter)))
         health.judged = state.judged
         began = time.time()
+        service.notify("READY=1")
         lines = tail.follow(
             config.logs,
             since=state.positions,
@@ -90,6 +91,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             for safe in safes:
                 saver.save(safe, bundle.manifest.version)
             saver.flush()
+        service.notify("STOPPING=1")
     return counters
 
 

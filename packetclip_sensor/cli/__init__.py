@@ -79,6 +79,7 @@ for command in (
     live.check,
     live.redeliver,
     live.init,
+    live.systemd_unit,
     live.zeek_scripts,
     finished.report,
     hunt.hunt,

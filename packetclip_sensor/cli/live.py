@@ -1,4 +1,4 @@
-"""The commands of a running sensor: run, check, redeliver, init and zeek-scripts."""
+"""The commands of a running sensor: run, check, redeliver, init, systemd-unit and zeek-scripts."""
 
 # ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
 
@@ -143,6 +143,28 @@ def init(
     except OSError as err:
         raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write") from err
     print(f"{out} written; look at `logs` and `sink` in it, then: packetclip check --config {out}")
+
+
+def systemd_unit(
+    config: ConfigPath,
+    user: Annotated[str, typer.Option(metavar="NAME", help="User that runs the sensor.")] = "packetclip",
+) -> None:
+    """Print a hardened systemd unit for this installation and configuration.
+
+    \b
+    Exit codes:
+      0  printed
+      2  the configuration cannot be read, or the installation is incomplete
+
+    \b
+    Examples:
+      packetclip systemd-unit --config /etc/packetclip/sensor.yaml > /etc/systemd/system/packetclip.service
+      systemctl daemon-reload && systemctl enable --now packetclip
+    """
+    from packetclip_sensor import config as configs
+    from packetclip_sensor import service
+
+    print(service.unit(configs.load(config), config, user), end="")
 
 
 def zeek_scripts() -> None:

@@ -16,12 +16,12 @@ import pytest
 import yaml
 from factories import SENSOR, T0, alert
 
-from packetclip_sensor import __version__, pipeline
+from packetclip_sensor import __version__, checkpoint, pipeline
 from packetclip_sensor.cli import main
 from packetclip_sensor.documents import document
 
 SYN = bytes.fromhex("4500003c000040004006b1e60a0000050a0000099c4000500000000000000000a002faf0917000000204")
-COMMANDS = ("run", "replay", "calibrate", "pairs", "check", "redeliver", "init", "zeek-scripts", "report")
+COMMANDS = ("run", "replay", "calibrate", "pairs", "check", "redeliver", "init", "systemd-unit", "zeek-scripts", "report")
 
 
 def packet_log(folder: Path, packets: int = 200, *, start: float = T0) -> Path:
@@ -281,4 +281,4 @@ def test_run_follows_until_it_is_told_to_stop(number: signal.Signals, tmp_path: 
         _, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Traceback" not in err
-    assert json.loads((tmp_path / "state" / "state.json").read_text().splitlines()[0])["version"] == 1
+    assert checkpoint.load(tmp_path / "state" / "state.json").version == 1
