@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,3 +74,17 @@ def test_a_wrong_manifest_is_refused(bundle: Path, damage: Callable[[Path], obje
     damage(bundle)
     with pytest.raises(ModelBundleError, match=message):
         Bundle.open(bundle)
+
+
+def test_opening_a_bundle_leaves_no_trace_outside_and_calls_nobody(tmp_path: Path) -> None:
+    """onnxruntime's telemetry keeps a device id and a database in the user's cache, and sends them."""
+    code = (
+        "from packetclip_sensor.bundle import Bundle; from packetclip_sensor.resources import resource\n"
+        "Bundle.open(resource('model'))"
+    )
+    places = {name: str(tmp_path / name) for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "TMPDIR")}
+    for folder in places.values():
+        Path(folder).mkdir()
+    quiet = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    subprocess.run([sys.executable, "-c", code], env=quiet | places, check=True)
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
