@@ -20,10 +20,11 @@ from itertools import groupby
 
 import msgspec
 
+from packetclip_sensor.accounts import LISTED_HOSTS, begin, shown
 from packetclip_sensor.judge import Judged
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Episode, FlowWindow, Position, Verdict
-from packetclip_sensor.stories import LISTED_HOSTS, Stories, begin, ends, scope, shown
+from packetclip_sensor.stories import Stories, ends, scope
 
 MAX_DOCUMENTS = 1000
 """In any 60 s of event time: as many as Elastic Security's External Alerts rule takes in a minute."""

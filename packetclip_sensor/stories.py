@@ -7,18 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from packetclip_sensor.accounts import add_hosts, begin, begin_fold, take_flow, tally_fold
 from packetclip_sensor.records import MISSIONS, Episode, Flow, Packet, Verdict
-from packetclip_sensor.tally import Tally
 
-LISTED_HOSTS = 100
-"""Hosts of a side kept by name; the counts go on where the list ends."""
 FOLD_PAIRS = 10
 """Pairs of one host told at a time; the next ones are folded into the first. Where half of the room is taken, one pair."""
-_NO_TALLIES = {"source_tally": None, "destination_tally": None, "folded_tally": None}
 
 Key = tuple[str, ...]
 
@@ -40,15 +36,6 @@ def scope(verdict: Verdict) -> str:
     return "source" if destination is None else "pair"
 
 
-def shown(episode: Episode) -> Episode:
-    """The episode as it is now, with its counts, for a document."""
-    if episode.source_tally is not None:
-        episode.source_count = max(len(episode.sources), episode.source_tally.count)
-    if episode.destination_tally is not None:
-        episode.destination_count = max(len(episode.destinations), episode.destination_tally.count)
-    return msgspec.structs.replace(episode, sources=list(episode.sources), destinations=list(episode.destinations), **_NO_TALLIES)
-
-
 class Stories:
     """Open episodes in the order of their start; the told ones are those of which a document was written."""
 
@@ -58,7 +45,7 @@ class Stories:
         self._all: dict[int, Episode] = {}
         self._by: dict[Key, dict[int, Episode]] = {}
         self._told = 0
-        self._wide = 0
+        self._wide: dict[int, Episode] = {}
         self._quietest = 0
         for episode in restored:
             episode.heard = episode.heard or int(episode.last)  # a state saved before there was `heard`
@@ -87,7 +74,8 @@ class Stories:
         for key in _keys(episode):
             self._by.setdefault(key, {})[id(episode)] = episode
         self._told += episode.opened > 0
-        self._wide += episode.scope in ("source", "destination")
+        if episode.scope in ("source", "destination"):
+            self._wide[id(episode)] = episode
 
     def _unindex(self, episode: Episode) -> None:
         for key in _keys(episode):
@@ -95,7 +83,7 @@ class Stories:
             if not self._by[key]:
                 del self._by[key]
         self._told -= episode.opened > 0
-        self._wide -= episode.scope in ("source", "destination")
+        self._wide.pop(id(episode), None)
 
     def _at(self, *key: str) -> dict[int, Episode]:
         return self._by.get(key, {})
@@ -141,7 +129,7 @@ class Stories:
             else:
                 self._widen(episode, scope(verdict))
         if episode.scope != "pair":
-            _add_hosts(
+            add_hosts(
                 episode,
                 verdict.sources if source is None else (source,),
                 verdict.destinations if destination is None else (destination,),
@@ -155,7 +143,7 @@ class Stories:
         episode.heard = verdict.second
         episode.peak = max(episode.peak, verdict.probability)
         if episode.folded_tally is not None:
-            _tally_fold(episode, source, destination)
+            tally_fold(episode, source, destination)
 
     def _widen(self, episode: Episode, scope_: str) -> None:
         self._unindex(episode)
@@ -170,7 +158,7 @@ class Stories:
         if self._told >= self._room - len(MISSIONS):
             episode.scope = "many"
             begin(episode)
-            _begin_fold(episode)
+            begin_fold(episode)
         self._index(episode)
 
     def mate(self, episode: Episode) -> Episode | None:
@@ -189,12 +177,12 @@ class Stories:
         """Take an episode that was not told into one that is."""
         self.remove(episode)
         if mate.folded_tally is None:
-            _begin_fold(mate)
+            begin_fold(mate)
         if mate.scope == "pair":
             self._widen(mate, "source" if mate.sources[0] == episode.sources[0] else "destination")
-        _add_hosts(mate, episode.sources, episode.destinations)
+        add_hosts(mate, episode.sources, episode.destinations)
         one_source, one_destination = episode.scope in ("pair", "source"), episode.scope in ("pair", "destination")
-        _tally_fold(mate, episode.sources[0] if one_source else None, episode.destinations[0] if one_destination else None)
+        tally_fold(mate, episode.sources[0] if one_source else None, episode.destinations[0] if one_destination else None)
         mate.first, mate.last = min(mate.first, episode.first), max(mate.last, episode.last)
         mate.heard, mate.peak = max(mate.heard, episode.heard), max(mate.peak, episode.peak)
         for name in ("verdicts", "packets", "flows", "flow_packets", "flow_bytes"):
@@ -210,20 +198,34 @@ class Stories:
         self._quietest = min((e.heard for e in self._all.values() if now - e.heard <= quiet_s), default=now)
         return found
 
-    def count(self, packets: Iterable[Packet], seconds: npt.NDArray[np.int64], quiet_s: int) -> None:
+    def count(self, packets: npt.NDArray[np.object_], seconds: npt.NDArray[np.int64], quiet_s: int) -> None:
         """Count the hosts of packets that go to a flooded host, or come from a sweeping one, while their episodes last.
 
         A window shows at most 30 packets a second of what may be thousands.
         """
-        if not self._wide:
+        if not self._wide or not len(packets):
             return
-        for packet, second in zip(packets, seconds.tolist(), strict=True):
-            for episode in self._at("flooded", packet.resp_h).values():
-                if episode.source_tally is not None and second <= episode.heard + quiet_s:
-                    episode.source_tally.add(packet.orig_h)
-            for episode in self._at("sweeping", packet.orig_h).values():
-                if episode.destination_tally is not None and second <= episode.heard + quiet_s:
-                    episode.destination_tally.add(packet.resp_h)
+        ends = [*(np.nonzero(np.diff(seconds))[0] + 1).tolist(), len(seconds)]
+        start = 0
+        for end in ends:
+            self._count(packets[start:end].tolist(), int(seconds[start]) - quiet_s)
+            start = end
+
+    def _count(self, packets: list[Packet], since: int) -> None:
+        """Count the hosts of one second's packets for the episodes that had a verdict at the second `since` or later."""
+        wide = [e for e in self._wide.values() if e.heard >= since]
+        flooded: dict[str, set[str]] = {e.destinations[0]: set() for e in wide if e.scope == "destination"}
+        sweeping: dict[str, set[str]] = {e.sources[0]: set() for e in wide if e.scope == "source"}
+        for packet in packets:
+            if packet.resp_h in flooded:
+                flooded[packet.resp_h].add(packet.orig_h)
+            if packet.orig_h in sweeping:
+                sweeping[packet.orig_h].add(packet.resp_h)
+        for e in wide:
+            if e.scope == "destination" and e.source_tally is not None:
+                e.source_tally.add(flooded[e.destinations[0]])
+            elif e.destination_tally is not None:
+                e.destination_tally.add(sweeping[e.sources[0]])
 
     def enrich(self, flow: Flow) -> None:
         """Take a flow row into the open episodes of its hosts. Rows of other times are other stories."""
@@ -237,7 +239,7 @@ class Stories:
                     found.append(episode)
         for episode in found:
             if episode.first - 1 <= flow.ts + (flow.duration or 0.0) and flow.ts <= episode.last + 1:
-                _take_flow(episode, flow)
+                take_flow(episode, flow)
 
 
 def _keys(episode: Episode) -> tuple[Key, ...]:
@@ -252,52 +254,3 @@ def _keys(episode: Episode) -> tuple[Key, ...]:
             return (("many", m),)
     keys = ("from", m, source), ("to", m, destination), ("pair", m, source, destination), ("hosts", source, destination)
     return (*keys, ("told from", m, source), ("told to", m, destination)) if episode.opened else keys
-
-
-def begin(episode: Episode) -> None:
-    """Count the hosts of the side, or sides, that the scope says to be many, from those that are listed."""
-    if episode.scope in ("destination", "many") and episode.source_tally is None:
-        episode.source_tally = _tally(episode.sources)
-    if episode.scope in ("source", "many") and episode.destination_tally is None:
-        episode.destination_tally = _tally(episode.destinations)
-
-
-def _tally(names: Iterable[str]) -> Tally:
-    tally = Tally()
-    for name in names:
-        tally.add(name)
-    return tally
-
-
-def _begin_fold(episode: Episode) -> None:
-    episode.folded_tally = Tally()
-    _tally_fold(episode, episode.sources[0], episode.destinations[0])
-
-
-def _tally_fold(episode: Episode, source: str | None, destination: str | None) -> None:
-    assert episode.folded_tally is not None
-    episode.folded_tally.add(f"{source or '*'}>{destination or '*'}")
-    episode.folded = episode.folded_tally.count
-
-
-def _add_hosts(episode: Episode, sources: Iterable[str], destinations: Iterable[str]) -> None:
-    for listed, tally, more in (
-        (episode.sources, episode.source_tally, sources),
-        (episode.destinations, episode.destination_tally, destinations),
-    ):
-        if tally is not None:
-            for host in more:
-                tally.add(host)
-                if len(listed) < LISTED_HOSTS and host not in listed:
-                    listed.append(host)
-
-
-def _take_flow(episode: Episode, flow: Flow) -> None:
-    packets = (flow.orig_pkts or 0) + (flow.resp_pkts or 0)
-    if flow.final:
-        episode.flows += 1
-        episode.flow_packets += packets
-        episode.flow_bytes += (flow.orig_ip_bytes or 0) + (flow.resp_ip_bytes or 0)
-    best = episode.flow
-    if best is None or packets >= (best.orig_pkts or 0) + (best.resp_pkts or 0):
-        episode.flow = flow

@@ -6,9 +6,9 @@ without a seed: a replay, and a restart in the middle, count the same.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from functools import lru_cache
+import zlib
+from collections.abc import Iterable
 
 import msgspec
 
@@ -18,6 +18,8 @@ INDEX_BITS = 11
 REGISTERS = 1 << INDEX_BITS
 """The standard error is 1.04 / sqrt(REGISTERS), 2.3 %."""
 RANK_BITS = 64 - INDEX_BITS
+_ALL = (1 << 64) - 1
+_REST = (1 << RANK_BITS) - 1
 
 
 class Tally(msgspec.Struct):
@@ -28,23 +30,21 @@ class Tally(msgspec.Struct):
     registers: bytearray = msgspec.field(default_factory=bytearray)
     """Highest rank of each register, one byte each, once there were more; empty before."""
 
-    def add(self, name: str) -> None:
-        """Take in one name; the same name again changes nothing."""
-        hashed = _hash(name)
-        if self.registers:
-            self._rank(hashed)
-        else:
-            self.few.add(hashed)
-            if len(self.few) > EXACT:
-                self.registers = bytearray(REGISTERS)
-                for one in self.few:
-                    self._rank(one)
-                self.few = set()
-
-    def _rank(self, hashed: int) -> None:
-        index, rest = hashed >> RANK_BITS, hashed & ((1 << RANK_BITS) - 1)
-        rank = RANK_BITS - rest.bit_length() + 1
-        self.registers[index] = max(self.registers[index], rank)
+    def add(self, names: Iterable[str]) -> None:
+        """Take in names; the same ones again change nothing."""
+        hashes: Iterable[int] = map(_hash, names)
+        if not self.registers:
+            self.few.update(hashes)
+            if len(self.few) <= EXACT:
+                return
+            self.registers = bytearray(REGISTERS)
+            hashes, self.few = self.few, set()
+        registers = self.registers
+        for hashed in hashes:
+            index = hashed >> RANK_BITS
+            rank = RANK_BITS + 1 - (hashed & _REST).bit_length()
+            if rank > registers[index]:  # noqa: PLR1730  (max() would cost as much as the rest of the line)
+                registers[index] = rank
 
     @property
     def count(self) -> int:
@@ -60,9 +60,14 @@ class Tally(msgspec.Struct):
         return Tally(set(self.few), bytearray(self.registers))
 
 
-@lru_cache(maxsize=1 << 13)
 def _hash(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+    """64 bits of a name's CRC, mixed; the 32 that go in lose one name in ten thousand when a million are counted.
+
+    Source: the constants of splitmix64, Steele et al. 2014; CRC because it is the fastest that Python has without a seed.
+    """
+    mixed = zlib.crc32(name.encode("utf-8", "surrogatepass")) * 0x9E3779B97F4A7C15 & _ALL
+    mixed = (mixed ^ (mixed >> 32)) * 0xBF58476D1CE4E5B9 & _ALL
+    return mixed ^ (mixed >> 29)
 
 
 def _estimate(registers: bytearray) -> float:

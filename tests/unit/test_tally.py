@@ -10,8 +10,7 @@ from packetclip_sensor.tally import Tally
 
 def counted(n: int, prefix: str = "10.0") -> Tally:
     tally = Tally()
-    for i in range(n):
-        tally.add(f"{prefix}.{i // 256}.{i % 256}")
+    tally.add(f"{prefix}.{i // 256}.{i % 256}" for i in range(n))
     return tally
 
 
@@ -29,8 +28,7 @@ def test_many_are_counted_to_within_seven_percent(n: int, prefix: str) -> None:
 def test_the_same_names_again_change_nothing() -> None:
     twice = counted(3000)
     before = msgspec.json.encode(twice)
-    for i in range(3000):
-        twice.add(f"10.0.{i // 256}.{i % 256}")
+    twice.add(f"10.0.{i // 256}.{i % 256}" for i in range(3000))
     assert msgspec.json.encode(twice) == before
 
 
@@ -44,9 +42,9 @@ def test_it_goes_through_a_checkpoint_in_three_kilobytes() -> None:
     assert len(raw) < 3000
     back = msgspec.json.decode(raw, type=Tally)
     assert back == tally
-    back.add("another")
+    back.add(["another"])
     few = msgspec.json.decode(msgspec.json.encode(counted(50)), type=Tally)
-    few.add("another")
+    few.add(["another"])
     assert few.count == 51
 
 
@@ -54,9 +52,8 @@ def test_a_copy_goes_on_by_itself() -> None:
     for n in (10, 1000):
         tally = counted(n)
         copy, before = tally.copy(), tally.count
-        for i in range(5000):
-            copy.add(f"y{i}")
+        copy.add(f"y{i}" for i in range(5000))
         assert tally.count == before < copy.count
 
 
-TEN_THOUSAND = 9660
+TEN_THOUSAND = 9920
