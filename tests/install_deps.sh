@@ -17,6 +17,8 @@ jdk_is_new_enough() {
 missing=()
 command -v mvn > /dev/null || missing+=(maven)
 command -v tcpdump > /dev/null || missing+=(tcpdump)
+command -v nginx > /dev/null || [[ -x /usr/sbin/nginx ]] || missing+=(nginx)
+command -v openssl > /dev/null || missing+=(openssl)
 command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || missing+=(chromium)
 
 if ! jdk_is_new_enough && [[ $(id -u) -eq 0 ]] && command -v apt-cache > /dev/null; then

@@ -103,9 +103,7 @@ def trouble(err: ApiError | TransportError | UnsupportedProductError, config: El
         case UnsupportedProductError():
             return f"{at}: answers, but is not Elasticsearch; mend sink.elasticsearch.hosts"
         case ApiError():
-            remedy = _STATUS_REMEDY.get(err.status_code, "look into the server's log")
-            if "plain HTTP request was sent to HTTPS port" in str(err.body):
-                remedy = "this port speaks TLS: write https:// in sink.elasticsearch.hosts"
+            remedy = _STATUS_REMEDY.get(err.status_code) or remedy_of(str(err.body))
             return (
                 f"{at}: answers {err.status_code}: {' '.join(reason(err).split())[:300]}; {remedy.format(login=_login(config))}"
             )
@@ -113,6 +111,13 @@ def trouble(err: ApiError | TransportError | UnsupportedProductError, config: El
             said = err.message
             return f"{at}: TLS: {_tls_remedy(said, config)}"
     return f"{at}: {' '.join(str(err.message).split())[:300]}; check address, port and firewall, and that it runs"
+
+
+def remedy_of(said: str) -> str:
+    """What to do about an answer whose status says little."""
+    if "plain HTTP request was sent to HTTPS port" in said:  # nginx's words
+        return "this port speaks TLS: write https:// in sink.elasticsearch.hosts"
+    return "look into the server's log"
 
 
 _STATUS_REMEDY = {
@@ -135,7 +140,7 @@ def _login(config: ElasticsearchConfig) -> str:
 
 def _tls_remedy(said: str, config: ElasticsearchConfig) -> str:
     """OpenSSL's words (by way of Python's ssl) as what to do."""
-    if "mismatch" in said or "not valid for" in said:
+    if "mismatch" in said or "not valid for" in said or "doesn't match" in said:
         return "the certificate is for another name; write the name that it carries in sink.elasticsearch.hosts, or renew it"
     if "expired" in said or "not yet valid" in said:
         return "the certificate is not valid now; renew it, or set this machine's clock"

@@ -33,7 +33,7 @@ from packetclip_sensor.flow_documents import flow_document
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Safe
 from packetclip_sensor.sinks import dead_letters
-from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect, trouble
+from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect, remedy_of, trouble
 from packetclip_sensor.sinks.steps import reason
 from packetclip_sensor.sinks.templates import ensure_templates, stream_name
 
@@ -320,9 +320,10 @@ class _Sender:
         remedy = {
             401: "check the key or password that api_key_env, api_key_file or password_env names",
             403: f"give the key create_doc, auto_configure, manage and view_index_metadata on {stream}, and on the cluster "
-            "manage_index_templates; or put the templates yourself, set manage_templates: false and keep the first two",
-            404: "start the sensor again with manage_templates: true, so that the template is put",
-        }.get(status, "look into Elasticsearch's log")
+            "manage_index_templates; or run `packetclip setup elasticsearch`, set manage_templates: false and keep the first two",
+            404: "run `packetclip setup elasticsearch`, or start again with manage_templates: true, so that the template is put",
+        }.get(status) or remedy_of(why)
+        why = " ".join(why.split())[:300]
         return SinkError(f"Elasticsearch at {', '.join(self.config.hosts)} refuses with {status}: {why}; {remedy}")
 
     def _dead_letter(self, refused: list[_Refused]) -> None:

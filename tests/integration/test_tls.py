@@ -1,0 +1,207 @@
+"""An API key over TLS: a real nginx before the real node ends TLS and looks at the key, as a site's proxy does.
+
+The node itself has neither TLS nor security. The certificates are made here, by openssl.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import free_port, unavailable
+from elasticsearch import Elasticsearch
+
+from packetclip_sensor.cli import main
+from packetclip_sensor.sinks.templates import stream_name
+
+pytestmark = pytest.mark.elasticsearch
+
+KEY, WRONG_KEY = "a2V5LWlkOnRoZS1zZWNyZXQ=", "a2V5LWlkOmFub3RoZXItc2VjcmV0"
+LOGS = Path(__file__).parents[1] / "data" / "demo-syn-hping"
+CONFIGURATION = """
+daemon off;
+pid {home}/pid;
+error_log stderr;
+events {{}}
+http {{
+  access_log off;
+  client_body_temp_path {home}/body;
+  proxy_temp_path {home}/proxy;
+  fastcgi_temp_path {home}/fastcgi;
+  uwsgi_temp_path {home}/uwsgi;
+  scgi_temp_path {home}/scgi;
+  client_max_body_size 100m;
+  map $http_authorization $known {{ default 0; "ApiKey {key}" 1; }}
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {home}/server.pem;
+    ssl_certificate_key {home}/server.key;
+    location / {{
+      if ($known = 0) {{ return 401 '{{"error": {{"reason": "unable to authenticate with provided credentials"}}}}'; }}
+      proxy_pass {node};
+    }}
+  }}
+  server {{
+    listen 127.0.0.1:{other_port} ssl;
+    ssl_certificate {home}/other-name.pem;
+    ssl_certificate_key {home}/other-name.key;
+    location / {{ proxy_pass {node}; }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Proxy:
+    url: str
+    other_name_url: str
+    """The same with a certificate for another host."""
+    authority: Path
+    another_authority: Path
+
+
+def openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+
+def certificates(home: Path) -> None:
+    """An authority, another one, and two servers of the first: one for 127.0.0.1, one for another host."""
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    for name in ("authority", "another"):
+        openssl(
+            "req", "-x509", *curve, "-days", "2", "-subj", f"/CN={name}",
+            "-keyout", home / f"{name}.key", "-out", home / f"{name}.pem",
+        )  # fmt: skip
+    for name, subject in (("server", "IP:127.0.0.1"), ("other-name", "DNS:elastic.example.org")):
+        openssl(
+            "req", *curve, "-subj", f"/CN={name}", "-addext", f"subjectAltName={subject}",
+            "-keyout", home / f"{name}.key", "-out", home / f"{name}.csr",
+        )  # fmt: skip
+        openssl(
+            "x509", "-req", "-days", "2", "-copy_extensions", "copy", "-in", home / f"{name}.csr", "-CAcreateserial",
+            "-CA", home / "authority.pem", "-CAkey", home / "authority.key", "-out", home / f"{name}.pem",
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def proxy(elasticsearch_node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if nginx is None or shutil.which("openssl") is None:
+        unavailable("an API key over TLS is tested through nginx and openssl, which are not installed")
+    assert nginx is not None
+    home = tmp_path_factory.mktemp("nginx")
+    certificates(home)
+    port, other_port = free_port(), free_port()
+    (home / "nginx.conf").write_text(
+        CONFIGURATION.format(home=home, key=KEY, port=port, other_port=other_port, node=elasticsearch_node)
+    )
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen([nginx, "-e", "stderr", "-p", home, "-c", home / "nginx.conf"], stdout=log, stderr=log)
+    made = Proxy(f"https://127.0.0.1:{port}", f"https://127.0.0.1:{other_port}", home / "authority.pem", home / "another.pem")
+    try:
+        deadline = time.monotonic() + 20
+        while (status := answer(made, KEY)) != 200:
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"nginx answers {status}: {(home / 'log').read_text()}")
+            time.sleep(0.05)
+        yield made
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def answer(proxy: Proxy, key: str) -> int:
+    """What the proxy says to a request with this key; 0 where there is none yet."""
+    context = ssl.create_default_context(cafile=str(proxy.authority))
+    request = urllib.request.Request(f"{proxy.url}/_cluster/health", headers={"authorization": f"ApiKey {key}"})
+    try:
+        with urllib.request.urlopen(request, timeout=5, context=context) as opened:
+            return int(opened.status)
+    except urllib.error.HTTPError as err:
+        return err.code
+    except (urllib.error.URLError, OSError):
+        return 0
+
+
+@pytest.fixture
+def config(proxy: Proxy, namespace: str, tmp_path: Path, elasticsearch_url: str) -> Any:
+    """Writes a sensor's configuration; `changed` goes below sink.elasticsearch. The lock of `elasticsearch_url` is held."""
+
+    def write(key: str = KEY, **changed: Any) -> str:
+        (tmp_path / "key").write_text(key + "\n")
+        sink = {"hosts": [proxy.url], "ca_certs": str(proxy.authority), "api_key_file": str(tmp_path / "key"), **changed}
+        sink = {name: value for name, value in sink.items() if value is not None}
+        path = tmp_path / "sensor.yaml"
+        settings = {"namespace": namespace, "sensor_name": "tls", "sink": {"elasticsearch": sink}}
+        path.write_text(yaml.safe_dump(settings))
+        return str(path)
+
+    return write
+
+
+def test_the_proxy_asks_for_the_key(proxy: Proxy) -> None:
+    assert (answer(proxy, KEY), answer(proxy, WRONG_KEY)) == (200, 401)
+
+
+def test_alerts_go_through_tls_with_the_key(
+    config: Any, namespace: str, elasticsearch_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["replay", str(LOGS), "--config", config()]) == 0, capsys.readouterr().err
+    with Elasticsearch(elasticsearch_url) as client:
+        client.indices.refresh(index=stream_name(namespace))
+        found = client.search(index=stream_name(namespace), query={"term": {"event.kind": "alert"}})["hits"]["hits"]
+    assert found
+    assert {hit["_source"]["observer"]["name"] for hit in found} == {"tls"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"key": WRONG_KEY}, ("401", "unable to authenticate", "check the ")),
+        ({"ca_certs": "another"}, ("the certificate is not signed by the authority in ca_certs", "name the PEM file")),
+        ({"ca_certs": None}, ("the certificate's authority is unknown to this machine; set sink.elasticsearch.ca_certs",)),
+        ({"hosts": "other name"}, ("the certificate is for another name; write the name that it carries",)),
+        ({"hosts": "plain"}, ("this port speaks TLS: write https://",)),
+    ],
+    ids=["wrong key", "wrong authority", "no authority", "wrong name", "plain HTTP"],
+)
+def test_what_is_wrong_is_refused_at_start_with_the_remedy(
+    config: Any, proxy: Proxy, changed: dict[str, Any], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the sensor, by check and by setup alike; nothing is retried for ever and nothing is a traceback."""
+    places = {"another": str(proxy.another_authority), "other name": [proxy.other_name_url]}
+    places["plain"] = [proxy.url.replace("https", "http")]
+    path = config(**{name: places.get(value, value) for name, value in changed.items()})
+    for command, code in (
+        (["replay", str(LOGS), "--config", path], 2),
+        (["check", "--config", path], 1),
+        (["setup", "elasticsearch", "--config", path, "--dry-run"], 2),
+    ):
+        assert main(command) == code, command
+        told = "".join(capsys.readouterr())
+        assert all(word in told for word in words), f"{command}: {told}"
+        assert "Traceback" not in told
+        assert KEY not in told
+        assert WRONG_KEY not in told
+
+
+def test_check_and_setup_work_with_the_key(config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "logs").symlink_to(LOGS)
+    path = config()
+    assert main(["setup", "elasticsearch", "--config", path]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    main(["check", "--config", path])
+    out = capsys.readouterr().out
+    assert "WRONG sink" not in out
+    assert "its templates are this version's" in out
