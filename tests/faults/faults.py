@@ -1,0 +1,418 @@
+"""The faults, and what is left in Elasticsearch after each: the ids of an undisturbed run, none lost and none doubled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import msgspec
+from elasticsearch import Elasticsearch
+
+from packetclip_sensor import pipeline
+from packetclip_sensor.config import Config, NdjsonConfig, SinkConfig
+from packetclip_sensor.config import parse as parse_config
+
+from . import proxy, workload
+from .node import Node
+from .proxy import Act, FaultProxy
+from .sensor import SETTINGS, Sensor
+from .zeek import Zeek
+
+CATCH_UP_S = 300.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one fault."""
+
+    fault: str
+    repetitions: int
+    lines: int
+    expected: int
+    found: int
+    lost: int
+    doubled: int
+    """Documents that an undisturbed run does not write, and alerts that stand in two documents."""
+    seconds: float
+    note: str = ""
+    caught_up: bool = True
+
+    @property
+    def good(self) -> bool:
+        return self.caught_up and self.lost == self.doubled == 0 and self.expected > 0
+
+
+@dataclass
+class Scene:
+    """Who plays: Zeek writes, the sensor follows and sends through the proxy to the node."""
+
+    folder: Path
+    node: Node
+    proxy: FaultProxy
+    zeek: Zeek
+    sensor: Sensor
+    random: random.Random = field(default_factory=lambda: random.Random(7))
+    peak_mb: float = 0.0
+
+    def wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.peak_mb = max(self.peak_mb, self.sensor.rss_mb())
+            time.sleep(min(0.2, left))
+
+    def await_progress(self, timeout_s: float = 120.0) -> None:
+        """Wait until the sensor has judged something more and saved it."""
+        before, until = self.sensor.judged(), time.monotonic() + timeout_s
+        while self.sensor.judged() <= before and time.monotonic() < until:
+            self.wait(0.1)
+
+    def await_acts(self, act: str, count: int, timeout_s: float = 600.0) -> None:
+        until = time.monotonic() + timeout_s
+        while self.proxy.acts[act] < count and time.monotonic() < until:
+            self.wait(0.1)
+
+
+Disturb = Callable[[Scene], "str | None"]
+
+
+def undergo(
+    node: Node,
+    name: str,
+    disturb: Disturb,
+    repetitions: int,
+    *,
+    pause_s: float = 1.0,
+    rotate: Callable[[Zeek], None] | None = None,
+    rotations: int = 0,
+    state: Path | None = None,
+    supervised: bool = False,
+    timeout_s: float = 5.0,
+) -> Row:
+    """Let a sensor follow a Zeek, disturb it, let both come to an end, and count what is in Elasticsearch.
+
+    Args:
+        name: of the fault, for the table.
+        disturb: does `repetitions` faults; returns a note for the table.
+        pause_s: wall time of one burst.
+        rotate, rotations: how Zeek rotates meanwhile, and how often.
+        state: the sensor's state folder, where not its own.
+        supervised: start the sensor again whenever it ends.
+        timeout_s: the sensor's, for one request.
+    """
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
+        folder = Path(temporary)
+        between = FaultProxy(node.url)
+        namespace = f"f{os.getpid()}x{int(began * 1000)}"
+        sensor = Sensor(folder, logs=folder / "current", url=between.url, namespace=namespace, state=state, timeout_s=timeout_s)
+        writer = Zeek(folder / "current", pause_s=pause_s, rotate=rotate, rotations=rotations, holder=lambda: sensor.pid)
+        scene = Scene(folder, node, between, writer, sensor)
+        try:
+            (sensor.supervised if supervised else sensor.start)()
+            writer.start()
+            note = disturb(scene)
+            writer.finish()
+            between.heal()
+            caught_up = sensor.await_judged(workload.last_second(writer.rounds), CATCH_UP_S)
+            sensor.stop()
+            if not caught_up:
+                note = f"{note or ''}; the sensor's last words: {sensor.output.read_text(errors='replace')[-1500:]}"
+            ids, alerts = stored(node, namespace)
+        finally:
+            sensor.stop()
+            between.down()
+    expected = undisturbed(writer.rounds)
+    notes = [note] if note else []
+    if writer.unheld:
+        notes.append(f"{writer.unheld} files taken away unopened")
+    return Row(
+        name,
+        repetitions,
+        writer.lines,
+        len(expected),
+        len(ids),
+        len(expected - ids),
+        len(ids - expected) + alerts - len(ids),
+        round(time.monotonic() - began, 1),
+        "; ".join(notes),
+        caught_up,
+    )
+
+
+@cache
+def undisturbed(rounds: int) -> frozenset[str]:
+    """The ids that a run without any fault writes for a workload of `rounds`: `packetclip replay` of the same lines."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
+        folder = Path(temporary)
+        files = {log: (folder / workload.NAME.format(log)).open("wb") for log in workload.LOGS}
+        for lines in [*map(workload.burst, range(rounds * workload.BURSTS)), workload.last_burst(rounds)]:
+            for log, line in lines:
+                files[log].write(line)
+        for file in files.values():
+            file.close()
+        text = SETTINGS.format(
+            logs=folder, state=folder / "state", namespace="undisturbed", url="http://127.0.0.1:9", timeout_s=1
+        )
+        settings: Config = parse_config(text, "undisturbed", folder)
+        out = folder / "alerts.ndjson"
+        pipeline.replay([(folder,)], msgspec.structs.replace(settings, sink=SinkConfig(ndjson=NdjsonConfig(path=out))))
+        return frozenset(msgspec.json.decode(line)["event"]["id"] for line in out.read_bytes().splitlines())
+
+
+def stored(node: Node, namespace: str) -> tuple[set[str], int]:
+    """Ids of the documents in Elasticsearch, and how many documents there are."""
+    index = f"logs-packetclip.alert-{namespace}"
+    node.await_healthy()
+    with Elasticsearch(node.url, request_timeout=60) as client:
+        client.indices.refresh(index=index)
+        hits = client.search(index=index, size=10_000, source=["event.id"])["hits"]["hits"]
+        count = client.count(index=index)["count"]
+    assert {hit["_id"] for hit in hits} == {hit["_source"]["event"]["id"] for hit in hits}
+    return {hit["_id"] for hit in hits}, int(count)
+
+
+# What is done to the sensor.
+
+
+def nothing(scene: Scene) -> None:
+    scene.wait(scene.zeek.pause_s * 2 * workload.BURSTS)
+
+
+def kills(times: int) -> Disturb:
+    """kill -9 at random moments: three in ten while it starts, the others once it has judged something."""
+
+    def disturb(scene: Scene) -> None:
+        for _ in range(times):
+            if scene.random.random() > 0.3:
+                scene.await_progress()
+            scene.wait(scene.random.random() * 1.5)
+            scene.sensor.kill()
+            scene.sensor.start()
+
+    return disturb
+
+
+def stopped(times: int, seconds: float) -> Disturb:
+    """SIGSTOP, and SIGCONT after a while."""
+
+    def disturb(scene: Scene) -> None:
+        for _ in range(times):
+            scene.await_progress()
+            scene.wait(scene.random.random())
+            scene.sensor.signal(signal.SIGSTOP)
+            scene.wait(seconds)
+            scene.sensor.signal(signal.SIGCONT)
+
+    return disturb
+
+
+def corrupted(times: int) -> Disturb:
+    """The checkpoint is damaged while the sensor is down. Where it will not start, do what its message says: move it away."""
+    damages: tuple[Callable[[bytes], bytes], ...] = (
+        lambda raw: b"",
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: b"\0" * len(raw),
+        lambda raw: raw.replace(b'"positions"', b'"pos\xff\xfeions"'),
+        lambda raw: b"[" * 10_000,
+        lambda raw: raw + raw,
+    )
+
+    def disturb(scene: Scene) -> str:
+        moved = 0
+        path = scene.sensor.state / "state.json"
+        for number in range(times):
+            scene.await_progress()
+            scene.sensor.kill()
+            path.write_bytes(damages[number % len(damages)](path.read_bytes()))
+            scene.sensor.start()
+            scene.wait(0.5)
+            assert scene.sensor.process
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = scene.sensor.process.wait(10)
+                assert code == 2, f"exit {code}"
+                assert b"move it away" in scene.sensor.output.read_bytes()[-600:]
+                path.rename(path.with_suffix(f".{number}"))
+                moved += 1
+                scene.sensor.start()
+        return f"{moved} times refused with exit code 2 and the file moved away as told"
+
+    return disturb
+
+
+# What is done to the disk below the state folder.
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str = "256k"):
+    """A small tmpfs at `folder`; PermissionError where this user may not mount one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, check=False)
+    if done.returncode:
+        raise PermissionError(f"no tmpfs can be mounted: {done.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def full_disk(times: int, seconds: float) -> Disturb:
+    """Nothing fits on the state folder's disk any more, for a while."""
+
+    def disturb(scene: Scene) -> str:
+        for _ in range(times):
+            scene.await_progress()
+            ballast = scene.sensor.state / "ballast"
+            with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(b"x" * 4096):
+                    pass
+            scene.wait(seconds)
+            ballast.unlink()
+        return _restarts(scene)
+
+    return disturb
+
+
+def read_only(times: int, seconds: float) -> Disturb:
+    """The state folder's disk is read-only for a while, as after an error of the disk."""
+
+    def disturb(scene: Scene) -> str:
+        for _ in range(times):
+            scene.await_progress()
+            for mode, wait_s in (("ro", seconds), ("rw", 0.0)):
+                for _ in range(50):  # busy while the sensor has a file open for writing just now
+                    remounted = subprocess.run(
+                        ["mount", "-o", f"remount,{mode}", str(scene.sensor.state)], capture_output=True, check=False
+                    )
+                    if remounted.returncode == 0:
+                        break
+                    time.sleep(0.02)
+                assert remounted.returncode == 0, remounted.stderr
+                scene.wait(wait_s)
+        return _restarts(scene)
+
+    return disturb
+
+
+def _restarts(scene: Scene) -> str:
+    exits = scene.sensor.exits
+    return f"{len(exits)} restarts by the supervisor, exit codes {sorted(set(exits))}" if exits else "the sensor held on"
+
+
+# What is done to Elasticsearch, and to the way there.
+
+
+def acting(act: Act, times: int, *, every: float = 0.7) -> Disturb:
+    """`act` on bulk requests, by chance, until it has been done `times` times."""
+
+    def disturb(scene: Scene) -> str:
+        def choose(exchange: proxy.Exchange) -> Act:
+            due = exchange.is_bulk and scene.proxy.acts[act.__name__] < times and scene.random.random() < every
+            return act if due else proxy.forwarded
+
+        scene.proxy.choose = choose
+        scene.await_acts(act.__name__, times)
+        scene.proxy.heal()
+        return f"{scene.proxy.seen['bulk']} bulk requests"
+
+    return disturb
+
+
+def storms(codes: tuple[int, ...], times: int, seconds: float, retry_after_s: int | None = None) -> Disturb:
+    """Every request is answered with one of `codes`, for a while; and again once documents have passed."""
+
+    def disturb(scene: Scene) -> str:
+        answered = 0
+        for number in range(times):
+            scene.await_progress()
+            act = proxy.status(codes[number % len(codes)], retry_after_s)
+            before = scene.proxy.acts[act.__name__]
+            scene.proxy.choose = lambda exchange, act=act: act
+            scene.wait(seconds)
+            scene.await_acts(act.__name__, before + 1, 60)
+            scene.proxy.heal()
+            answered += scene.proxy.acts[act.__name__] - before
+        return f"{answered} requests refused"
+
+    return disturb
+
+
+def refused(times: int, seconds: float) -> Disturb:
+    """Nothing listens, and open connections are cut."""
+
+    def disturb(scene: Scene) -> None:
+        for _ in range(times):
+            scene.await_progress()
+            scene.proxy.down()
+            scene.wait(seconds)
+            scene.proxy.up()
+
+    return disturb
+
+
+def away(seconds: float) -> Disturb:
+    """Elasticsearch is stopped properly, and started again after a while. Zeek goes on writing."""
+
+    def disturb(scene: Scene) -> str:
+        scene.await_progress()
+        before = scene.sensor.rss_mb()
+        scene.proxy.down()
+        scene.node.end()
+        scene.peak_mb = 0.0
+        scene.wait(seconds)
+        meanwhile = scene.peak_mb
+        scene.node.start()
+        scene.proxy.up()
+        return f"sensor's memory {before:.0f} MiB before, at most {meanwhile:.0f} MiB while away"
+
+    return disturb
+
+
+def killed_in_bulk(times: int) -> Disturb:
+    """Elasticsearch is killed -9 with a bulk request in its hands, and started again on the same data."""
+
+    def killed(exchange: proxy.Exchange) -> None:
+        node = exchange.server.proxy.node  # type: ignore[attr-defined]
+        import threading
+
+        threading.Timer(0.002, node.end, (signal.SIGKILL,)).start()
+        exchange.forward()
+        exchange.cut(reset=True)
+
+    def disturb(scene: Scene) -> None:
+        scene.proxy.node = scene.node  # type: ignore[attr-defined]
+        for number in range(times):
+            scene.await_progress()
+
+            def choose(exchange: proxy.Exchange, number: int = number) -> Act:
+                return killed if exchange.is_bulk and scene.proxy.acts["killed"] == number else proxy.forwarded
+
+            scene.proxy.choose = choose
+            scene.await_acts("killed", number + 1)
+            scene.wait(1.0)
+            scene.node.start()
+
+    return disturb
+
+
+def in_turn(*disturbs: Disturb) -> Disturb:
+    """One after the other on one sensor."""
+
+    def disturb(scene: Scene) -> str:
+        return "; ".join(filter(None, (each(scene) for each in disturbs)))
+
+    return disturb
+
+
+def rotating(scene: Scene) -> None:
+    """Wait until Zeek has rotated often enough."""
+    while scene.zeek.rotated < scene.zeek.rotations and scene.zeek.failure is None:
+        scene.wait(0.2)
