@@ -40,6 +40,8 @@ class KnownLogs:
     ) -> None:
         self.disturbed = False
         """A file was truncated or lost: look at the folders at once, before saying that there is nothing to read."""
+        self.replaced = False
+        """A file holds other text now: find the copy of the old one before newer lines are read."""
         self.unripe = False
         """A file has no whole line yet: look again at the next poll."""
         self._rejects = rejects
@@ -83,7 +85,7 @@ class KnownLogs:
         Raises:
             LogFormatError: see strict.
         """
-        self.disturbed = self.unripe = False
+        self.disturbed = self.replaced = self.unripe = False
         fresh = self._fresh(found, strict, finished)
         for key in [k for k in self._copies if k not in self._present]:
             self._free_copies(key)
@@ -204,7 +206,7 @@ class KnownLogs:
                 self._take_up(file)
             else:
                 self._ignore(file)
-        elif not file.gzipped and not live.gzipped and self._signs[file.key][0] > self._signs[live.key][0]:
+        elif not file.gzipped and not live.gzipped and file.stat().st_size > live.stat().st_size:
             file.resume(file.position(live.offset))
             self._take_up(file)
         else:
@@ -247,6 +249,7 @@ class KnownLogs:
             self._rejects.add(str(file.path), file.offset, reason, b"")
         self._orphan(file)
         self.disturbed = True
+        self.replaced |= isinstance(err, FileNotFoundError)
 
     def drained(self, file: LogFile, finished: bool) -> None:
         """A file was read to its end: among too many open ones, close it."""
@@ -263,7 +266,7 @@ class KnownLogs:
                 continue
             if replaced:
                 self._orphan(file)
-                self.disturbed = True
+                self.disturbed = self.replaced = True
 
     def close(self) -> None:
         """Close every file."""

@@ -150,6 +150,9 @@ class LogFile:
             return True
         stream = self._opened()
         while chunk := stream.read(self._chunk_bytes):
+            if not (finished or self.gzipped) and self._is_other(stream):
+                # Truncated since the last look, and perhaps written anew: then this is the middle of the new text.
+                raise FileNotFoundError(f"{self.path} is no longer the file that was to be read")
             end = chunk.rfind(b"\n") + 1
             if not end:
                 self._hold(chunk)
@@ -170,6 +173,9 @@ class LogFile:
                 return self._ready(lines)
         self.more = False
         return finished and self._finish(stream)
+
+    def _is_other(self, stream: Plain | Gzip) -> bool:
+        return os.fstat(stream.fd).st_size < stream.read_bytes or not stream.head().startswith(self.head)
 
     def _ready(self, lines: bytes) -> bool:
         self._lines, self._at, self._next_ts = lines, 0, None

@@ -143,9 +143,11 @@ def _merged(logs: KnownLogs, *, finished: bool = False) -> Iterator[Lines]:
     """All that can be read now, in event-time order at block granularity: flows up to the next packet, then packets."""
     packets = [file for file in logs.files() if file.log == "packet"]
     flows = [file for file in logs.files() if file.log == "flow"]
-    while True:
+    while finished or not logs.replaced:
         packet, packet_until = _earliest(packets, logs, finished)
         flow, flow_until = _earliest(flows, logs, finished)
+        if logs.replaced and not finished:
+            return
         if flow is not None and (packet is None or flow.event_ts <= packet.event_ts):
             yield from flow.take(flow_until if packet is None else min(flow_until, packet.event_ts))
         elif packet is not None:

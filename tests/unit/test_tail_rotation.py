@@ -6,6 +6,7 @@ import gzip
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tailing import (
     uids,
 )
 
+from packetclip_sensor.sources.known import KnownLogs
 from packetclip_sensor.sources.tail import follow
 
 
@@ -83,6 +85,53 @@ def test_copytruncate_continues_in_the_copy_and_then_in_the_log(tmp_path: Path, 
     os.truncate(log, 0)
     append(log, packets(4))
     assert sorted(uids(read(following, 2))) == ["C3", "C4"]
+
+
+def after_the_next_look(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """What happens between a look at the files and the reading of them."""
+    look = KnownLogs.look
+
+    def first_look(logs: KnownLogs) -> None:
+        look(logs)
+        monkeypatch.setattr(KnownLogs, "look", look)
+        happens()
+
+    monkeypatch.setattr(KnownLogs, "look", first_look)
+
+
+def test_two_copytruncates_between_two_looks_are_read_in_their_order(
+    tmp_path: Path, log: Path, following: Blocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write_bytes(packets(1, 2, 3))
+    assert uids(read(following, 3)) == ["C1", "C2", "C3"]
+    append(log, packets(4))
+    shutil.copy(log, tmp_path / "packetclip_packet.log.1")
+
+    def truncated_twice() -> None:
+        os.truncate(log, 0)
+        append(log, packets(5))
+        shutil.copy(log, tmp_path / "packetclip_packet.log.2")
+        os.truncate(log, 0)
+        append(log, packets(6))
+
+    after_the_next_look(monkeypatch, truncated_twice)
+    assert uids(read(following, 3)) == ["C4", "C5", "C6"]
+
+
+def test_a_log_truncated_and_regrown_just_before_it_is_read_is_not_read_from_its_middle(
+    tmp_path: Path, log: Path, following: Blocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write_bytes(packets(1))
+    assert uids(read(following, 1)) == ["C1"]
+    append(log, packets(2))
+
+    def truncated() -> None:
+        shutil.copy(log, tmp_path / "packetclip_packet.log.1")
+        os.truncate(log, 0)
+        append(log, packets(3, 4, 5))
+
+    after_the_next_look(monkeypatch, truncated)
+    assert uids(read(following, 4)) == ["C2", "C3", "C4", "C5"]
 
 
 def test_a_log_written_anew_with_more_text_than_before_is_noticed(log: Path, following: Blocks) -> None:
