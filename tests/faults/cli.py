@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import tempfile
 import time
@@ -61,7 +62,7 @@ def cases(options: argparse.Namespace) -> dict[str, Case]:
             case("cut in the middle of the answer", faults.acting(proxy.half_answer, n.acts), n.acts),
             case("checkpoint damaged", faults.corrupted(n.damages), n.damages),
             on_disk("disk full below the state folder", faults.full_disk(n.disks, n.storm_s), n.disks),
-            on_disk("state folder read-only", faults.read_only(n.disks, n.storm_s), n.disks),
+            case("state folder read-only", faults.read_only(n.disks, n.storm_s), n.disks, supervised=True),
         ]
     )
 
@@ -112,10 +113,15 @@ def main(argv: list[str] | None = None) -> int:
                 print(line(row), flush=True)
         finally:
             node.end()
-    print(
-        f"\n{time.strftime('%Y-%m-%d', time.gmtime())}, {platform.machine()}, {platform.platform()}, Python {platform.python_version()}"
-    )
+    print(f"\n{time.strftime('%Y-%m-%d', time.gmtime())}, {machine()}")
     return 0 if all(row.good for row in rows) else 1
+
+
+def machine() -> str:
+    cpu = next(
+        (x.split(":")[1].strip() for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ""
+    )
+    return f"{os.cpu_count()} cores {cpu or platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"
 
 
 def heading() -> str:

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -282,21 +283,14 @@ def full_disk(times: int, seconds: float) -> Disturb:
 
 
 def read_only(times: int, seconds: float) -> Disturb:
-    """The state folder's disk is read-only for a while, as after an error of the disk."""
+    """The state folder cannot be written for a while. Root may always: the sensor runs without that right (see Sensor.start)."""
 
     def disturb(scene: Scene) -> str:
         for _ in range(times):
             scene.await_progress()
-            for mode, wait_s in (("ro", seconds), ("rw", 0.0)):
-                for _ in range(50):  # busy while the sensor has a file open for writing just now
-                    remounted = subprocess.run(
-                        ["mount", "-o", f"remount,{mode}", str(scene.sensor.state)], capture_output=True, check=False
-                    )
-                    if remounted.returncode == 0:
-                        break
-                    time.sleep(0.02)
-                assert remounted.returncode == 0, remounted.stderr
-                scene.wait(wait_s)
+            scene.sensor.state.chmod(0o555)
+            scene.wait(seconds)
+            scene.sensor.state.chmod(0o755)
         return _restarts(scene)
 
     return disturb
@@ -379,24 +373,18 @@ def away(seconds: float) -> Disturb:
 def killed_in_bulk(times: int) -> Disturb:
     """Elasticsearch is killed -9 with a bulk request in its hands, and started again on the same data."""
 
-    def killed(exchange: proxy.Exchange) -> None:
-        node = exchange.server.proxy.node  # type: ignore[attr-defined]
-        import threading
-
-        threading.Timer(0.002, node.end, (signal.SIGKILL,)).start()
-        exchange.forward()
-        exchange.cut(reset=True)
-
     def disturb(scene: Scene) -> None:
-        scene.proxy.node = scene.node  # type: ignore[attr-defined]
-        for number in range(times):
+        def killed(exchange: proxy.Exchange) -> None:
+            threading.Timer(scene.random.random() * 0.01, scene.node.end, (signal.SIGKILL,)).start()
+            exchange.forward()
+            exchange.cut(reset=True)
+
+        for number in range(1, times + 1):
             scene.await_progress()
-
-            def choose(exchange: proxy.Exchange, number: int = number) -> Act:
-                return killed if exchange.is_bulk and scene.proxy.acts["killed"] == number else proxy.forwarded
-
-            scene.proxy.choose = choose
-            scene.await_acts("killed", number + 1)
+            scene.proxy.choose = lambda exchange, number=number: (
+                killed if exchange.is_bulk and scene.proxy.acts["killed"] < number else proxy.forwarded
+            )
+            scene.await_acts("killed", number)
             scene.wait(1.0)
             scene.node.start()
 

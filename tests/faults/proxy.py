@@ -4,6 +4,7 @@ before or after the server has done its work."""
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 import socket
@@ -163,17 +164,10 @@ def some_items(code: int) -> Act:
     """The server stores every second document of a bulk request and answers `code` for the others."""
 
     def partly(exchange: Exchange) -> None:
-        body = exchange.body
-        if exchange.headers.get("Content-Encoding") == "gzip":
-            import gzip
-
-            body = gzip.decompress(body)
-            del exchange.headers["Content-Encoding"]
-        lines = body.splitlines(keepends=True)
+        packed = exchange.headers.get("Content-Encoding") == "gzip"
+        del exchange.headers["Content-Encoding"], exchange.headers["Accept-Encoding"]
+        lines = (gzip.decompress(exchange.body) if packed else exchange.body).splitlines(keepends=True)
         pairs = [lines[i : i + 2] for i in range(0, len(lines), 2)]
-        if len(pairs) < 2:
-            forwarded(exchange)
-            return
         exchange.body = b"".join(line for pair in pairs[::2] for line in pair)
         exchange.headers.replace_header("Content-Length", str(len(exchange.body)))
         state, headers, answer = exchange.forward()
@@ -181,6 +175,10 @@ def some_items(code: int) -> Act:
             exchange.answer(state, headers, answer)
             return
         stored = json.loads(answer)["items"]
+        headers = [
+            ("Content-Type", "application/vnd.elasticsearch+json; compatible-with=9"),
+            ("X-Elastic-Product", "Elasticsearch"),
+        ]
         refused = {"create": {"status": code, "error": {"type": "es_rejected_execution_exception", "reason": "queue full"}}}
         items = [refused if i % 2 else stored[i // 2] for i in range(len(pairs))]
         exchange.answer(200, headers, json.dumps({"items": items}).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,13 @@ sink: {{elasticsearch: {{hosts: ['{url}'], batch_documents: 4, timeout_s: {timeo
 """
 
 
+def _unprivileged() -> list[str]:
+    """To root no folder is read-only: the sensor runs without that right, as under systemd."""
+    if os.geteuid() or not shutil.which("setpriv"):
+        return []
+    return ["setpriv", "--bounding-set=-dac_override"]
+
+
 class Sensor:
     """`packetclip run` on a configuration, with its output in a file beside it."""
 
@@ -50,7 +58,7 @@ class Sensor:
     def start(self) -> Sensor:
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "packetclip_sensor", "run", "--config", str(self.config)],
+                [*_unprivileged(), sys.executable, "-m", "packetclip_sensor", "run", "--config", str(self.config)],
                 cwd=ROOT,
                 stderr=output,
                 stdout=output,
