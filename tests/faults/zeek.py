@@ -188,7 +188,7 @@ def relink(zeek: Zeek) -> None:
     target.mkdir()
     link.symlink_to(target)
     if zeek.folder.is_dir() and not zeek.folder.is_symlink():
-        zeek.folder.rename(zeek.beside / "day-first")
+        zeek.folder.rename(zeek.beside / f"day-before-{zeek.rotated}")
     link.replace(zeek.folder)
     zeek.open()
 
