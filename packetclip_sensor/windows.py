@@ -23,6 +23,8 @@ from packetclip_sensor.records import Batch, Packet, Position
 from packetclip_sensor.sources.logfile import log_of
 
 VIEWS = ("pair", "source", "destination")
+QUIET_STEP_S = 0.5
+"""Most that the time between two batches counts towards quiet; a tail without new lines gives an empty batch more often."""
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -246,16 +248,19 @@ def windows(
     held = [np.empty(0, np.int64) for _ in VIEWS]
     unjudged = latest = over = 0
     marks: list[tuple[int, tuple[Position, ...]]] = []
-    last_packet = clock()
+    quiet_for, before = 0.0, clock()
     for batch in batches:
+        now = clock()
+        # A longer step is no quiet of the log's: the sensor was stopped, or waited for its sink, while lines were written.
+        quiet_for, before = quiet_for + min(now - before, QUIET_STEP_S), now
         if batch.packets:
             fresh = columns(batch.packets, max(latest, over + 1), period_s)
             marks.append((latest, batch.start))
             counters.late_packets += int((np.floor(fresh.ts / period_s) < fresh.second).sum())
-            latest, last_packet = int(fresh.second[-1]), clock()
+            latest, quiet_for = int(fresh.second[-1]), 0.0
             table = Columns.join([table, fresh])
             unjudged += len(fresh)
-        quiet = batch.final or (batch.idle and clock() - last_packet >= quiet_s)
+        quiet = batch.final or (batch.idle and quiet_for >= quiet_s)
         over = max(over, latest if quiet else latest - 1)
         ready = np.arange(len(table) - unjudged, len(table))
         ready = ready[table.second[ready] <= over]

@@ -159,11 +159,28 @@ def test_a_log_that_starts_in_the_middle_of_connections_remembers_none() -> None
 
 
 def test_a_quiet_second_is_judged_without_a_later_packet() -> None:
-    clock = iter([0.0, 0.1, 0.2, 5.0, 5.1]).__next__
+    clock = iter([0.0, 0.1, 0.6, 1.1, 1.5, 1.7]).__next__
     packets = [packet(100.1, "a", "b"), packet(100.2, "a", "b")]
-    batches = [Batch(packets, []), Batch([], [], idle=True), Batch([], [], idle=True)]
+    batches = [Batch(packets, []), *(Batch([], [], idle=True) for _ in range(4))]
     counts = [len(w.rows) for w in windows(batches, SMALL, Counters(), clock=clock)]
-    assert counts == [0, 0, 3]
+    assert counts == [0, 0, 0, 0, 3]
+
+
+def test_a_minute_in_which_the_sensor_itself_stood_still_is_no_quiet_second() -> None:
+    """SIGSTOP, or a sink that waits: the rest of the second has been written meanwhile and comes with the next batch."""
+    clock = iter([0.0, 0.1, 60.0, 60.1, 120.0, 120.2]).__next__
+    one, two, three = (packet(100.1 * n, "a", "b") for n in (1, 1.001, 1.002))
+    batches = [
+        Batch([one], []),
+        Batch([], [], idle=True),
+        Batch([two], []),
+        Batch([], [], idle=True),
+        Batch([three], [], final=True),
+    ]
+    counters = Counters()
+    counts = [len(w.rows) for w in windows(batches, SMALL, counters, clock=clock)]
+    assert counts == [0, 0, 0, 0, 3]
+    assert counters.late_packets == 0
 
 
 def test_a_packet_behind_a_judged_second_is_judged_in_the_next_and_counted() -> None:
