@@ -196,6 +196,8 @@ class Fit:
     alerts: list[Episode]
     silenced: list[Story]
     """What is told at the bundle's thresholds and no longer at the fitted ones, most probable first."""
+    relief: dict[str, tuple[Story, float]]
+    """By mission whose threshold rose: what pushed it most, and where the threshold would stand with a rule for that host."""
     blind: list[Story]
     """What no threshold below the ceiling silences although the budget asks for it, most windows first."""
 
@@ -232,14 +234,30 @@ def fit(
         alerts_before={m: sum(e.mission == m for e in before) for m in MISSIONS},
         suppressed=found.suppressed,
     )
+    silenced = _distinct(s for s in stories if s.probability < limits[s.mission])
     return Fit(
         calibration,
         alerts,
-        _distinct(s for s in stories if s.probability < limits[s.mission]),
+        silenced,
+        {
+            mission: (story, without(found.candidates, story, policy, allowed))
+            for mission in MISSIONS
+            if limits[mission] > floor[mission] and (story := next((s for s in silenced if s.mission == mission), None))
+        },
         _distinct(
             sorted((s for s in stories if s.mission in certain and s.probability >= ceiling[s.mission]), key=lambda s: -s.windows)
         ),
     )
+
+
+def without(candidates: Candidates, story: Story, policy: Policy, allowed: int) -> float:
+    """The threshold of the story's mission, were its host silenced by a rule."""
+    kept = [
+        c
+        for c in candidates.kept
+        if c.verdict.mission != story.mission or story.host not in (*c.verdict.sources, *c.verdict.destinations)
+    ]
+    return budget.fit(replace(candidates, kept=kept), policy, allowed)[story.mission]
 
 
 def _distinct(stories: Iterable[Story]) -> list[Story]:

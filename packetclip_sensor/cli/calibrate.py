@@ -135,6 +135,9 @@ def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
             "\nThese pushed a threshold up and will be silent. If one of them is an attack, leave it out by --exclude or --until:"
         )
         _stories(fit.silenced)
+    for mission, (story, limit) in fit.relief.items():
+        words = f"a rule for {printable(story.host, 60)} would leave the threshold at {limit:.4f}"
+        print(f"{mission}: {words}; if what it does is a duty, prefer that.")
     for mission in dict.fromkeys(story.mission for story in fit.blind):
         print(
             f"\n{mission}: the budget does not hold. A threshold that silences these would make the sensor blind for {mission}, "
@@ -142,9 +145,10 @@ def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
             "and calibrate again with --config, so that the thresholds need not know of them:"
         )
         _stories([story for story in fit.blind if story.mission == mission])
-    if fit.blind:
-        print("\nRules for the file that policy.suppress names; say in each why, and for how long:")
-        for story in fit.blind[:LISTED]:
+    duties = [*fit.blind[:LISTED], *(story for story, _ in fit.relief.values())]
+    if duties:
+        print("\nRules for the file that policy.suppress names, where it is a duty; say in each why, and for how long:")
+        for story in duties:
             print(textwrap.indent("\n".join(printable(line, 200) for line in story.rule.splitlines()), "  "))
     print(f"\n{out} written. To use it, in the sensor's configuration:\n  policy:\n    calibration: {out.absolute()}")
 

@@ -16,7 +16,7 @@ from factories import T0, packet
 from packetclip_sensor import budget, calibration, config
 from packetclip_sensor.budget import Candidates, mission_of, per_day
 from packetclip_sensor.bundle import MANIFEST, Bundle, fingerprint
-from packetclip_sensor.calibrate import Coverage, Labelled, Selection, fit, gather
+from packetclip_sensor.calibrate import Coverage, Gathered, Labelled, Selection, fit, gather
 from packetclip_sensor.cli import main
 from packetclip_sensor.episodes import Policy
 from packetclip_sensor.errors import ConfigError
@@ -124,6 +124,18 @@ def test_an_hour_or_more_without_a_packet_counts_as_an_hour() -> None:
     cover.begin()
     cover.add([packet(ts=T0 + 900_000), packet(ts=T0 + 900_005)])
     assert (cover.seconds, cover.packets, cover.last) == (pytest.approx(100 + 3600 + 10 + 5), 7, T0 + 900_005)
+
+
+def test_it_is_told_where_a_threshold_would_stand_with_a_rule_for_the_host_that_pushed_it_most(doubtful: Path) -> None:
+    found = Gathered(Candidates(FLOOR, CEILING))
+    found.coverage.add([packet()])
+    for i, p in enumerate((0.85, 0.93, 0.9, 0.7), 1):
+        found.take(0, "x", verdict(1000 * i, p, host=f"10.0.0.{i}"), lambda v: False)
+    made = fit(found, Bundle.open(doubtful), Policy(), 0.0, paths=[])
+    assert made.calibration.thresholds == FLOOR | {"DoS": 0.930001}
+    ((mission, (story, limit)),) = made.relief.items()
+    assert (mission, story.host, limit) == ("DoS", "10.0.0.2", 0.900001)
+    assert 'source: "10.0.0.2"\n  mission: "DoS"' in story.rule
 
 
 def test_hosts_networks_and_times_are_left_out() -> None:

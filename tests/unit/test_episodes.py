@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -292,3 +293,42 @@ def test_a_state_saved_before_there_was_a_second_of_the_last_verdict_goes_on() -
     del old[0]["heard"]
     restored = tuple(msgspec.convert(old, type=list[Episode]))
     assert states(told([[verdict(160)]], restored=restored)[0]) == [("update", 160), ("close", 220)]
+
+
+def anything(rng: random.Random, second: int) -> list[Verdict]:
+    """Verdicts of any view, scope, mission and size on few hosts, so that they meet."""
+    hosts = [f"h{i}" for i in range(rng.choice((3, 12)))]
+    out = []
+    for view in rng.choices(("pair", "source", "destination"), k=rng.randrange(9)):
+        one, others = rng.choice(hosts), tuple(rng.sample(hosts, rng.randrange(1, min(len(hosts), 6))))
+        sources, destinations = {"pair": ((one,), others[:1]), "source": ((one,), others), "destination": (others, (one,))}[view]
+        mission, packets = rng.choice(("DoS", "Brute Force")), rng.choice((4, 12, 30))
+        out.append(verdict(second, sources, destinations, view=view, mission=mission, packets=packets))
+    return out
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_comes_an_episode_opens_once_closes_once_and_survives_a_restart(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("packetclip_sensor.episodes.MAX_DOCUMENTS", 20)  # a room of ten, seven of them for any
+    rng = random.Random(seed)
+    steps = [anything(rng, 100 + i * rng.choice((1, 1, 1, 30))) for i in range(120)]
+    steps = [vs for vs in sorted(steps, key=lambda vs: vs[0].second if vs else 0) if vs]
+    policy = Policy(update_s=20, close_s=rng.choice((5, 60)))
+
+    def content(events: list[Event]) -> list[tuple[object, ...]]:
+        return [(e.state, e.second, msgspec.structs.replace(e.episode, explanation=None, documents=0)) for e in events]
+
+    whole, still = told(steps, policy=policy)
+    assert still == ()
+    assert busiest(whole) <= 20
+    said: dict[str, str] = {}
+    for event in whole:
+        said[event.episode.id] = said.get(event.episode.id, "") + event.state[0]
+    assert all(re.fullmatch("ou*c", states_) for states_ in said.values())
+    stop = rng.randrange(1, len(steps))
+    first, open_ = told(steps[:stop], final=False, policy=policy)
+    saved = msgspec.json.decode(msgspec.json.encode(open_), type=tuple[Episode, ...])
+    second, _ = told(steps[stop:], restored=saved, policy=policy)
+    assert content(first) + content(second) == content(whole)
