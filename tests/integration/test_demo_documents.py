@@ -1,0 +1,201 @@
+"""Documents of real traffic: every field is ECS's or described by us, and Elastic Security's rule finds every alert of them."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from elasticsearch import Elasticsearch
+
+from packetclip_sensor.cli import main
+from packetclip_sensor.documents import ECS_VERSION
+from packetclip_sensor.resources import resource
+from packetclip_sensor.sinks import templates
+from packetclip_sensor.sinks.templates import ensure_templates, stream_name
+
+ROOT = Path(__file__).parents[2]
+ECS = json.loads((resource("mappings") / "ecs" / f"ecs-{ECS_VERSION}.json").read_text(encoding="utf-8"))["fields"]
+REFERENCE = {
+    path
+    for section in yaml.safe_load((resource("mappings") / "fields.yaml").read_text(encoding="utf-8"))["sections"]
+    for path in section.get("fields", {})
+}
+FAMILY = {"constant_keyword": "keyword", "wildcard": "keyword", "match_only_text": "text", "scaled_float": "float"}
+"""ECS types that the test node has not, and what Elasticsearch searches in the same way."""
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Every document of all recorded traffic."""
+    out = tmp_path_factory.mktemp("demo") / "alerts.ndjson"
+    assert main(["replay", str(ROOT / "tests" / "data"), "--out", str(out)]) == 0
+    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    match value:
+        case dict():
+            for name, part in value.items():
+                yield from leaves(part, f"{prefix}{name}.")
+        case list():
+            for part in value:
+                yield from leaves(part, prefix)
+        case _:
+            yield prefix[:-1], value
+
+
+def fits(kind: str, value: Any) -> bool:
+    """Whether ECS's type takes the value as it stands."""
+    match kind:
+        case "long":
+            return type(value) is int
+        case "float" | "double" | "scaled_float":
+            return type(value) in (int, float)
+        case "date":
+            return bool(datetime.fromisoformat(value))
+        case "ip":
+            return bool(ipaddress.ip_address(value))
+    return type(value) is str
+
+
+def test_every_field_of_real_documents_is_of_ecs_with_its_type_or_ours_and_described(documents: list[dict[str, Any]]) -> None:
+    assert len(documents) > 20
+    seen = {(name, value) for document in documents for name, value in leaves(document)}
+    assert {name for name, _ in seen} <= REFERENCE
+    foreign = [(name, value) for name, value in seen if not name.startswith(("packetclip.", "zeek."))]
+    assert {name for name, _ in foreign} <= set(ECS)
+    assert [(name, value) for name, value in foreign if not fits(ECS[name]["type"], value)] == []
+    too_long = [(name, len(value)) for name, value in foreign if len(str(value)) > ECS[name].get("ignore_above", 32766)]
+    assert too_long == []
+    allowed = [(name, value) for name, value in foreign if value not in ECS[name].get("allowed_values", [value])]
+    assert allowed == []
+
+
+@pytest.fixture
+def client(elasticsearch_url: str) -> Iterator[Elasticsearch]:
+    with Elasticsearch(elasticsearch_url) as running:
+        yield running
+
+
+NAMESPACE = f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def stream(client: Elasticsearch, documents: list[dict[str, Any]]) -> str:
+    """All documents in Elasticsearch; every second one with the time that an ingest pipeline would have set. Made once."""
+    name = stream_name(NAMESPACE)
+    if client.indices.resolve_index(name=f"{name}*")["data_streams"]:
+        return name
+    ensure_templates(client, NAMESPACE)
+    operations: list[Any] = []
+    for number, document in enumerate(documents):
+        event = document["event"] | ({"ingested": "2026-12-01T00:00:00Z"} if number % 2 else {})
+        made = document | {"event": event, "data_stream": document["data_stream"] | {"namespace": NAMESPACE}}
+        operations += [{"create": {"_id": document["event"]["id"]}}, made]
+    answer = client.bulk(index=name, operations=operations, refresh=True, require_data_stream=True)
+    assert not answer["errors"], answer
+    return name
+
+
+def blocks() -> list[tuple[str, str, dict[str, Any] | None]]:
+    """Heading, request line and body of every example in docs/queries.md."""
+    text = (ROOT / "docs" / "queries.md").read_text(encoding="utf-8")
+    found = []
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        for block in re.findall(r"^```console\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL):
+            line, _, body = block.partition("\n")
+            found.append((section.partition("\n")[0], line, json.loads(body) if body.strip() else None))
+    return found
+
+
+BLOCKS = blocks()
+
+
+def asked(client: Elasticsearch, stream: str, line: str, body: dict[str, Any] | None) -> Any:
+    """The answer to an example, asked of the test's own stream."""
+    method, path = line.split()
+    path = re.sub(r"logs-packetclip\.[a-z.*]*(-\*)?", stream, path, count=1)
+    headers = {"accept": "application/json", "content-type": "application/json"}
+    return client.perform_request(method, f"/{path}", headers=headers, body=body).body
+
+
+def found(aggregations: dict[str, Any]) -> bool:
+    """Whether every aggregation, the innermost too, has something in its first bucket."""
+    for value in aggregations.values():
+        if not isinstance(value, dict):
+            continue
+        if "buckets" in value and not (value["buckets"] and found(value["buckets"][0])):
+            return False
+        if value.get("doc_count") == 0 or not found({k: v for k, v in value.items() if k != "buckets"}):
+            return False
+    return True
+
+
+@pytest.mark.elasticsearch
+@pytest.mark.parametrize(("title", "line", "body"), BLOCKS, ids=[f"{n}: {block[0]}" for n, block in enumerate(BLOCKS)])
+def test_every_documented_query_finds_something(
+    client: Elasticsearch, stream: str, title: str, line: str, body: dict[str, Any] | None
+) -> None:
+    answer = asked(client, stream, line, body)
+    if "_search" in line:
+        assert answer["hits"]["total"]["value"] > 0
+        assert found(answer.get("aggregations", {}))
+    else:
+        assert {"packetclip.mission", "packetclip.concepts.name", "source.ip"} <= set(answer["fields"])
+
+
+@pytest.mark.elasticsearch
+def test_the_external_alerts_rule_finds_every_alert_with_its_severity_and_name(
+    client: Elasticsearch, stream: str, documents: list[dict[str, Any]]
+) -> None:
+    """By event.ingested and, where it is missing, by @timestamp; the query is the one in docs/queries.md."""
+    (_, line, body) = next(block for block in BLOCKS if block[0].startswith("The External Alerts rule"))
+    assert body is not None
+    hits = asked(client, stream, line, body | {"size": 1000})["hits"]["hits"]
+    assert sorted(hit["_id"] for hit in hits) == sorted(document["event"]["id"] for document in documents)
+    sources = [hit["_source"] for hit in hits]
+    assert {source["event"]["severity"] for source in sources} <= {21, 47, 73, 99}
+    assert all(0 < len(source["message"]) <= 160 and 0 <= source["event"]["risk_score"] <= 100 for source in sources)
+    assert {source["data_stream"]["namespace"] for source in sources} == {NAMESPACE}
+
+
+@pytest.mark.elasticsearch
+def test_the_rule_sees_what_was_ingested_late_only_by_event_ingested(
+    client: Elasticsearch, stream: str, documents: list[dict[str, Any]]
+) -> None:
+    """A window after the traffic finds the documents that a pipeline has stamped, and no other."""
+    (_, line, body) = next(block for block in BLOCKS if block[0].startswith("The External Alerts rule"))
+    late = json.loads(json.dumps(body).replace('"2020-01-01"', '"2026-11-30"'))
+    hits = asked(client, stream, line, late | {"size": 1000})["hits"]["hits"]
+    assert sorted(hit["_id"] for hit in hits) == sorted(document["event"]["id"] for document in documents[1::2])
+
+
+@pytest.mark.elasticsearch
+def test_field_capabilities_show_no_conflict_with_ecs(client: Elasticsearch, stream: str) -> None:
+    """Beside an index with ECS's own types for every ECS field that we map, each field has one type."""
+    properties: dict[str, Any] = {}
+    ours = [name for name in templates.mapped() if name in ECS]
+    for name in ours:
+        *parents, leaf = name.split(".")
+        level = properties
+        for part in parents:
+            level = level.setdefault(part, {}).setdefault("properties", {})
+        kind = ECS[name]["type"]
+        level[leaf] = {"type": FAMILY.get(kind, kind)}
+    other = f"ecs-{NAMESPACE}"
+    client.indices.create(index=other, mappings={"properties": properties})
+    try:
+        caps = client.field_caps(index=[stream, other], fields="*", filters="-metadata")["fields"]
+    finally:
+        client.indices.delete(index=other)
+    assert {name: sorted(kinds) for name, kinds in caps.items() if len(kinds) > 1} == {}
+    assert set(ours) <= set(caps)
+    assert len(ours) > 45
