@@ -120,6 +120,10 @@ class Silence:
         self._counters.suppressed_by_rule[label] = self._counters.suppressed_by_rule.get(label, 0) + 1
         return True
 
+    def look(self, second: int) -> None:
+        """Read the file again if it has changed, and say which rules have ended, also while nothing alarms."""
+        self._rules.current(second)
+
     def _silent_without(self, verdict: Verdict, taken: Iterable[int]) -> bool:
         """Whether the window without these packets would be no verdict of its mission."""
         places = list(taken)
@@ -139,6 +143,7 @@ def silence(streams: Iterable[Judged], silenced: Silence, counts_path: Path | No
     kept_at = time.monotonic()
     try:
         for judged in streams:
+            silenced.look(judged.judged)
             yield replace(judged, verdicts=[v for v in judged.verdicts if not silenced(v)])
             if counts_path and time.monotonic() - kept_at >= KEEP_S:
                 kept_at = time.monotonic()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from factories import told
 
-from packetclip_sensor import pipeline
+from packetclip_sensor import checkpoint, pipeline
 from packetclip_sensor.bundle import Bundle
 from packetclip_sensor.checkpoint import State
 from packetclip_sensor.config import Config
@@ -89,12 +89,13 @@ def test_documents_do_not_depend_on_how_the_log_was_read(bundle: Bundle, size: i
     assert content(alerts(batched(packets, size), bundle)) == whole
 
 
-def test_a_restart_in_the_middle_gives_the_same_documents(bundle: Bundle) -> None:
+def test_a_restart_in_the_middle_gives_the_same_documents(bundle: Bundle, tmp_path: Path) -> None:
     packets = flood(4000, 50.0)
     whole = content(alerts(batched(packets, 500), bundle))
     for stop in (1, 3, 5, 7):
         first = list(pipeline.alerts(batched(packets, 500)[:stop], bundle, CONFIG, Counters(), State()))
-        state = State(judged=first[-1].judged, episodes=first[-1].episodes)
+        checkpoint.save(tmp_path / "state.json", State(judged=first[-1].judged, episodes=first[-1].episodes))
+        state = checkpoint.load(tmp_path / "state.json")
         again = [p for p in packets if p.ts > state.judged - 61]  # the log is read again from T seconds before
         second = alerts(batched(again, 400), bundle, state=state)
         assert content([a for safe in first for a in safe.alerts] + second) == whole

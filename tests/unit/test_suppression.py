@@ -271,6 +271,15 @@ def test_the_file_is_read_again_when_it_changes_and_a_mistake_keeps_the_old_rule
     assert [line["event"] for line in said] == ["suppressions_refused"]
 
 
+def test_the_file_is_looked_at_also_while_nothing_alarms(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("- {comment: soon over, expires: 2026-01-31, mission: DoS}")
+    by = Silence(Rules(path), bundle, bundle.manifest.thresholds, Counters())
+    with capture_logs() as said:
+        list(silence([Judged([], Batch([], []), second, ()) for second in (1_769_903_999, 1_769_904_000)], by, None))
+    assert [line["event"] for line in said] == ["suppression_expired"]
+
+
 def test_a_missing_file_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file or directory; make the file"):
         Rules(tmp_path / "none.yaml")
