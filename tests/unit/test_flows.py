@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from factories import SENSOR, packet
+from factories import SENSOR, alert, packet, told
+from scripted_server import ScriptedServer
 
 from packetclip_sensor import checkpoint, config, pipeline
 from packetclip_sensor.bundle import Bundle
@@ -19,10 +20,11 @@ from packetclip_sensor.config import Config, HuntConfig
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.flow_documents import DATASET, check_embedding, flow_document
 from packetclip_sensor.metrics import Counters
-from packetclip_sensor.records import Batch, FlowWindow, Packet
+from packetclip_sensor.records import Batch, FlowWindow, Packet, Safe
 from packetclip_sensor.rejects import Rejects
 from packetclip_sensor.resources import resource
 from packetclip_sensor.sinks import templates
+from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, write
 from packetclip_sensor.sources import tail, zeek
 
 DATA = Path(__file__).parents[1] / "data"
@@ -165,3 +167,17 @@ def test_a_model_of_another_width_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     wide = Bundle(**{**vars(bundle()), "manifest": other})
     with pytest.raises(ConfigError, match=r"have 32 numbers, packetclip.embedding takes 64"):
         check_embedding(wide)
+
+
+def test_windows_that_are_refused_for_rights_never_hold_alerts_back(tmp_path: Path) -> None:
+    with ScriptedServer() as server:
+        server.answers = [[201], [(403, "security_exception")]]
+        cluster = ElasticsearchConfig(hosts=[server.url], manage_templates=False, dead_letter_path=str(tmp_path / "dead.ndjson"))
+        counters = Counters()
+        batches = [Safe(alerts=[alert(id="a")], flows=[window()]), Safe(alerts=[alert(id="b")])]
+        assert len(list(write(batches, cluster, SENSOR, counters, hunt=True))) == 2
+        server.shutdown()
+    assert server.calls == [["a"], ["f1"], ["b"]]
+    assert told(counters) == {"alerts_written": 2, "dead_letters": 1}
+    letter = json.loads((tmp_path / "dead.ndjson").read_text())
+    assert letter["stream"] == "logs-packetclip.flow-default"
