@@ -135,6 +135,7 @@ def _put(
             templates.check_outcome(client, dataset, target.namespace)
     if api_key is not None and can.security:
         print(f"\nIn the configuration, below sink.elasticsearch:\n  api_key_file: {api_key}\n  manage_templates: false")
+        print(f"The sensor's user must be able to read the key: chown packetclip {api_key}")
         return
     if api_key is not None:
         print("\n--api-key: this server has no security, so there is no key to make.")

@@ -105,6 +105,10 @@ def plan_key(client: Elasticsearch, file: Path) -> Step:
         found = get(client, f"/_security/api_key?id={key_id}").get("api_keys", []) if key_id else []
         if not any(not key["invalidated"] for key in found):
             raise ConfigError(f"--api-key {file}: holds no key that this cluster knows; name a new file, or delete this one")
+        had, ours = found[0].get("metadata", {}).get("version", 0), role()["metadata"]["version"]
+        if had < ours:
+            words = f"has the rights of version {had}, this version needs {ours}; name a new file to make a new key"
+            return Step("left", "API key", found[0]["name"], words)
         return Step("same", "API key", found[0]["name"], f"id {key_id} in {file}")
     rights = {name: role()[name] for name in ("cluster", "indices")}
     body = {"name": ROLE, "role_descriptors": {ROLE: rights}, "metadata": role()["metadata"]}

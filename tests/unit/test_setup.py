@@ -228,6 +228,12 @@ def test_a_key_file_that_the_cluster_does_not_know_is_not_overwritten(cluster: C
     assert (tmp_path / "key").read_text() == "aWQ3OnNlY3JldA==\n"
 
 
+def test_a_key_of_an_older_version_is_told(cluster: Cluster, run: Any, tmp_path: Path) -> None:
+    run("--api-key", str(tmp_path / "key"))
+    cluster.keys[0]["metadata"] = OURS | {"version": 0}
+    assert "has the rights of version 0, this version needs 1; name a new file" in run("--api-key", str(tmp_path / "key")).out
+
+
 def test_without_an_api_key_role_and_key_are_printed_to_apply_by_hand(cluster: Cluster, run: Any) -> None:
     out = run().out
     assert f"curl -X PUT  -u elastic -H 'content-type: application/json' '{cluster.url}/_security/role/packetclip-sensor'" in out
