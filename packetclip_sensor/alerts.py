@@ -19,8 +19,8 @@ from packetclip_sensor.errors import ConfigError, LogFormatError, SinkError
 from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect
 from packetclip_sensor.sinks.steps import reason
 from packetclip_sensor.sinks.templates import stream_name
+from packetclip_sensor.values import Document, text, when
 
-Document = dict[str, Any]
 IDS = ("event.id", "packetclip.episode.id")
 PAGE = 500
 MOST_PAGES = 200
@@ -131,7 +131,7 @@ def newest(
     begin, end = (None if value is None else _epoch(value) for value in (since, until))
     last: dict[str, tuple[float, Document]] = {}
     for one in documents:
-        ts = _time(text(one, "@timestamp"))
+        ts = when(one, "@timestamp")
         if (
             (begin is not None and ts < begin)
             or (end is not None and ts >= end)
@@ -149,17 +149,9 @@ def newest(
 def _epoch(value: str) -> float:
     found = moment(value)
     if not found.startswith("now-"):
-        return _time(found)
+        return datetime.fromisoformat(found).timestamp()
     seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[-1]]
     return time.time() - int(found[4:-1]) * seconds
-
-
-def _time(value: str) -> float:
-    """Epoch seconds of an ISO 8601 time; 0 where it is none."""
-    try:
-        return datetime.fromisoformat(value).timestamp()
-    except (ValueError, OverflowError):
-        return 0.0
 
 
 def by_id(documents: Sequence[Document], name: str, where: str) -> Document:
@@ -183,6 +175,20 @@ def by_id(documents: Sequence[Document], name: str, where: str) -> Document:
             f"{where}: {shown(name)} begins {len(episodes)} ids; {_listed('give one whole', sorted(episodes))}"
         )
     return max(reversed(found), key=lambda one: text(one, "@timestamp"))
+
+
+def only(documents: Sequence[Document], where: str) -> Document:
+    """The newest document of the one episode that there is.
+
+    Raises:
+        UnknownAlertError: there are several; the message names them.
+    """
+    episodes = list(dict.fromkeys(text(one, "packetclip.episode.id") or text(one, "event.id") for one in documents))
+    if len(episodes) > 1:
+        raise UnknownAlertError(
+            f"{where}: holds {len(episodes)} episodes; name one with --from {where}: {_listed('the newest', episodes[::-1])}"
+        )
+    return max(reversed(documents), key=lambda one: text(one, "@timestamp"))
 
 
 def stored_by_id(config: ElasticsearchConfig, name: str) -> Document:
@@ -214,15 +220,6 @@ def moment(value: str) -> str:
         return datetime.fromisoformat(value).astimezone(UTC).isoformat()
     except (ValueError, OverflowError) as err:
         raise ConfigError(f"time {value!r}: write 24h or 7d for so long ago, or 2026-11-21T08:00:00Z") from err
-
-
-def text(document: Any, where: str) -> str:
-    """The string at a dotted path of nested objects; of a list the first; empty where there is none."""
-    for name in where.split("."):
-        document = document.get(name) if isinstance(document, dict) else None
-    if isinstance(document, list) and document:
-        document = document[0]
-    return document if isinstance(document, str) else ""
 
 
 def shown(name: str) -> str:

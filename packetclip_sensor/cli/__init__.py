@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from packetclip_sensor import __version__
-from packetclip_sensor.cli import calibrate, finished, hunt, live, setup, suppressions
+from packetclip_sensor.cli import calibrate, explain, finished, hunt, live, setup, suppressions
 from packetclip_sensor.cli.common import BAD_START, DONE, FAILED
 from packetclip_sensor.errors import SensorError
 
@@ -66,6 +66,7 @@ def packetclip(
       packetclip setup elasticsearch -c FILE      put templates, pipeline, role and key into Elasticsearch
       packetclip run --config sensor.yaml         follow the logs until stopped
       packetclip calibrate --logs /opt/zeek/logs  fit the thresholds to this site's own traffic
+      packetclip explain ID --config sensor.yaml  show one alert and why the model says so
       packetclip suppressions --config sensor.yaml  list what is silenced, until when, and how often
     """
 
@@ -82,6 +83,7 @@ for command in (
     live.systemd_unit,
     live.zeek_scripts,
     finished.report,
+    explain.explain,
     hunt.hunt,
     hunt.similar,
 ):

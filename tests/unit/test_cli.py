@@ -21,7 +21,9 @@ from packetclip_sensor.cli import main
 from packetclip_sensor.documents import document
 
 SYN = bytes.fromhex("4500003c000040004006b1e60a0000050a0000099c4000500000000000000000a002faf0917000000204")
-COMMANDS = ("run", "replay", "calibrate", "pairs", "check", "redeliver", "init", "systemd-unit", "zeek-scripts", "report")
+COMMANDS = (
+    "run", "replay", "calibrate", "pairs", "check", "redeliver", "init", "systemd-unit", "zeek-scripts", "report", "explain",
+)  # fmt: skip
 
 
 def packet_log(folder: Path, packets: int = 200, *, start: float = T0) -> Path:
@@ -215,6 +217,68 @@ def test_report_writes_the_page(tmp_path: Path) -> None:
     alerts.write_text(json.dumps(document(alert(), SENSOR)) + "\n")
     assert main(["report", str(alerts), "--out", str(page), "--title", "A & B"]) == 0
     assert "<title>A &amp; B</title>" in page.read_text()
+
+
+def test_explain_finds_an_alert_by_id_in_a_file_a_configuration_and_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("alerts.ndjson").write_text(json.dumps(document(alert(reason="\x1b[31mred"), SENSOR)) + "\n")
+    Path("sensor.yaml").write_text("sink: {ndjson: {path: alerts.ndjson}}\n")
+    for argv in (["a1"], ["e1", "--from", "alerts.ndjson"], ["a1", "--config", "sensor.yaml"], ["alerts.ndjson"]):
+        assert main(["explain", *argv]) == 0
+        assert "SYN Flood on 10.0.0.9 from 10.0.0.5" in capsys.readouterr().out
+    assert main(["explain", "a1", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out)["event"]["id"] == "a1"
+    assert out.isascii()
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["a9"], "alerts.ndjson: no alert `a9`; near ones: `a1`"),
+        (["a1", "--from", "none.ndjson"], "none.ndjson: cannot be read: No such file or directory"),
+        (["a1", "--from", "x", "--config", "y"], "exclude each other"),
+    ],
+)
+def test_explain_says_what_is_wrong(
+    argv: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("alerts.ndjson").write_text(json.dumps(document(alert(), SENSOR)) + "\n")
+    assert main(["explain", *argv]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_explain_without_a_place_to_look_says_how_to_name_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["explain", "a1"]) == 2
+    assert "give --from FILE or --config FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["report"], "give either a file of alerts or --from-elasticsearch"),
+        (["report", "--from-elasticsearch"], "needs --config FILE"),
+        (["report", "--from-elasticsearch", "--config", "sensor.yaml"], "sink is no Elasticsearch"),
+        (["report", "alerts.ndjson", "--mission", "Dos"], "no such mission; did you mean DoS?"),
+        (["report", "alerts.ndjson", "--since", "soon"], "write 24h or 7d"),
+        (["report", "alerts.ndjson", "--uid-link", "javascript:{uid}"], "must begin with https:// or http://"),
+    ],
+)
+def test_report_says_what_is_wrong_with_its_arguments(
+    argv: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("alerts.ndjson").write_text(json.dumps(document(alert(), SENSOR)) + "\n")
+    Path("sensor.yaml").write_text("sink: {ndjson: {path: alerts.ndjson}}\n")
+    assert main(argv) == 2
+    assert expected in capsys.readouterr().err
 
 
 def test_check_says_each_part_and_fails_where_one_is_wrong(

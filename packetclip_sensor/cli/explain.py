@@ -1,0 +1,83 @@
+"""The command that shows one alert."""
+
+# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from packetclip_sensor.errors import ConfigError
+
+USUAL = Path("alerts.ndjson")
+"""What `packetclip replay` writes where nothing else is said."""
+
+
+def explain(
+    alert: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|FILE",
+            help="Id of a document or an episode, or its beginning; or a file with one alert, - for standard input.",
+        ),
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="NDJSON file to look in. [default: alerts.ndjson, if it is here]"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="Look in the sink of this configuration: file or cluster."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the document as it is.")] = False,
+) -> None:
+    """Print one alert and why the model says so.
+
+    Concepts and graphs with their weights, the paths through the graph drawn as a tree, the packets that weigh most byte by
+    byte, and the measured facts. Of an episode the newest document is shown. docs/explanations.md says what the figures mean.
+
+    \b
+    Exit codes:
+      0  printed
+      2  no such alert or more than one (near ones are named), no such file, or the cluster refuses
+
+    \b
+    Examples:
+      packetclip explain 4f1c2a --from alerts.ndjson
+      packetclip explain 4f1c2a9b0d3e5f60a1b2 --config /etc/packetclip/sensor.yaml
+      packetclip explain alert-from-kibana.json --json
+    """
+    from packetclip_sensor import alert_view
+
+    document = _document(alert, file, config)
+    if as_json:
+        # ASCII alone: what an attacker wrote must not become a command of the terminal here either.
+        print(json.dumps(document, indent=2, ensure_ascii=True))
+    else:
+        alert_view.show(document, sys.stdout)
+
+
+def _document(alert: str, file: Path | None, config: Path | None) -> dict[str, Any]:
+    from packetclip_sensor import alerts
+
+    if file is not None and config is not None:
+        raise ConfigError(f"--from {file} and --config {config} exclude each other; give one")
+    if file is None and config is None and (alert == "-" or Path(alert).is_file()):
+        path = Path("/dev/stdin" if alert == "-" else alert)
+        return alerts.only(alerts.read(path), str(path))
+    if config is not None:
+        from packetclip_sensor import config as configs
+
+        sink = configs.load(config, calibrated=False).sink
+        if sink.elasticsearch is not None:
+            return alerts.stored_by_id(sink.elasticsearch, alert)
+        file = sink.ndjson.path if sink.ndjson else None
+    if file is None and USUAL.is_file():
+        file = USUAL
+    if file is None:
+        raise ConfigError(f"{alerts.shown(alert)} is no file, and to look for that id give --from FILE or --config FILE")
+    return alerts.by_id(alerts.read(file), alert, str(file))
