@@ -39,6 +39,7 @@ from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.archive import archives_of
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.windows import Windows, windows
+from packetclip_sensor.wording import worded
 
 FOLD_SAY_S = 60.0
 SAVE_S = 1.0
@@ -86,7 +87,8 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         shedding = health.shedding = Shedding(limits, counters)
         batches = _noting(zeek.batches(shedding.lines(lines), rejects, counters), health)
         batches = shedding.packets(batches)
-        safes = sink(alerts(batches, bundle, config, counters, state, health), config, counters, stop=stop, health=health)
+        told = worded(alerts(batches, bundle, config, counters, state, health), config.wording, counters)
+        safes = sink(told, config, counters, stop=stop, health=health)
         with contextlib.suppress(StoppedError):
             for safe in safes:
                 saver.save(safe, bundle.manifest.version)

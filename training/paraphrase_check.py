@@ -1,6 +1,7 @@
 """Why a paraphrase is refused: everything that it says and its source does not.
 
-The rules are closed lists of words (`training/bank/words.yaml`) and patterns, not a model: a doubt is a refusal, for a lost
+The rules are closed lists of words (`training/bank/words.yaml`, and those that the sensor checks wordings with,
+`packetclip_sensor/said.py`) and patterns, not a model: a doubt is a refusal, for a lost
 paraphrase costs nothing and a false one teaches a false thing.
 """
 
@@ -10,34 +11,24 @@ import re
 
 import msgspec
 
+from packetclip_sensor import said
 from training.knowledge import load_all
 from training.text_bank import FOLDER, SERVICES, read
 from training.texts import normalised
 
 
 class _Words(msgspec.Struct, forbid_unknown_fields=True):
-    numbers: str
-    names: str
-    hosts: str
     grammar: str
     common: str
-    groups: dict[str, str]
 
 
 _READ: _Words = read(FOLDER / "words.yaml", _Words)
-_NUMBERS = frozenset(_READ.numbers.split())
-_NAMES = frozenset(_READ.names.split()) | set(SERVICES.values()) - {"control", "voice", "video", "mail", "desktop"}
-_HOSTS = frozenset(_READ.hosts.split())
+_NAMES = said.names() | set(SERVICES.values()) - {"control", "voice", "video", "mail", "desktop"}
 _GRAMMAR = frozenset(_READ.grammar.split())
-_GROUPS = {group: frozenset(words.split()) for group, words in _READ.groups.items()}
 
 _CONCEPTS = frozenset(word for graph in load_all() for word in graph.words) - frozenset(_READ.common.split())
 """Words of the mission graphs: each of them stands for a class or a few."""
 
-_NEGATION = re.compile(
-    r"\b(?:no|not|never|none|nothing|nobody|neither|nor|without|cannot|lack\w*|absen\w*|fail\w*|refus\w*|reject\w*|denie[sd]|"
-    r"un(?:answered|finished|completed|acknowledged|established|successful\w*)|incomplete\w*|miss(?:ing|es))\b|n't\b"
-)
 _CHARACTERS = re.compile(r"[A-Za-z0-9 ,.;:'()%/-]+")
 _TALK = re.compile(
     r"\b(?:paraphras\w*|sentence|rewrit\w*|rephras\w*|here (?:is|are)|sure|certainly|as an ai|language model|description|"
@@ -60,11 +51,7 @@ _WAYS = {"by": "from", "against": "to", "at": "to"}
 
 def fault(source: str, text: str) -> str | None:
     """The first reason against `text` as a paraphrase of `source`, in words that can be counted; None when there is none."""
-    return _form(source, text) or _figures(source, text) or _meaning(source, text)
-
-
-def _tokens(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower())
+    return _form(source, text) or said.figures(source, text, _NAMES) or _meaning(source, text)
 
 
 def _amounts(text: str) -> set[tuple[str, str, str]]:
@@ -80,46 +67,32 @@ def _amounts(text: str) -> set[tuple[str, str, str]]:
 
 def _form(source: str, text: str) -> str | None:
     """Characters, length, language, and talk about the task."""
-    said, own = _tokens(text), _tokens(source)
+    words, own = said.tokens(text), said.tokens(source)
     checks = {
         "characters that no sentence of the bank has": not _CHARACTERS.fullmatch(text),
         "the source itself": normalised(text) == normalised(source),
-        "too short or too long": not 0.5 * len(own) <= len(said) <= 2 * len(own) + 4 or not 4 <= len(said) <= 70,
+        "too short or too long": not 0.5 * len(own) <= len(words) <= 2 * len(own) + 4 or not 4 <= len(words) <= 70,
         "talk about the task": bool(_TALK.search(text.lower()) and not _TALK.search(source.lower())),
-        "not an English sentence": sum(word in _GRAMMAR for word in said) < 0.12 * len(said),
-        "words over and over": len(set(said)) < 0.5 * len(said),
+        "not an English sentence": sum(word in _GRAMMAR for word in words) < 0.12 * len(words),
+        "words over and over": len(set(words)) < 0.5 * len(words),
     }
     return next((reason for reason, holds in checks.items() if holds), None)
 
 
-def _figures(source: str, text: str) -> str | None:
-    """Numbers and names: none that the source has not, and no number left out."""
-    said, own = set(_tokens(text)), set(_tokens(source))
-    numbers = {w for w in said if any(c.isdigit() for c in w) or w in _NUMBERS}
-    expected = {w for w in own if any(c.isdigit() for c in w) or w in _NUMBERS}
-    if numbers - expected:
-        return "a number that is not the source's"
-    if expected - numbers:
-        return "a number left out"
-    # A capital letter within a sentence begins a name.
-    names = {word.lower() for word in re.findall(r"(?<![.;:] )(?<!^)\b[A-Za-z]*[A-Z][A-Za-z]*", text)} | (said & _NAMES)
-    return "a name that is not the source's" if names - own else None
-
-
 def _meaning(source: str, text: str) -> str | None:
     """Subject, negation, amounts, hosts, pace, and words of another class."""
-    said, own = set(_tokens(text)), set(_tokens(source))
+    words, own = set(said.tokens(text)), set(said.tokens(source))
     stems = {w[:5] for w in own - _GRAMMAR}
-    if len(stems & {w[:5] for w in said}) < 0.4 * len(stems):
+    if len(stems & {w[:5] for w in words}) < 0.4 * len(stems):
         return "something else than the source"
-    if bool(_NEGATION.search(text.lower())) != bool(_NEGATION.search(source.lower())):
-        return "a negation turned round"
-    foreign = [group for group, words in _GROUPS.items() if words & said and not words & own]
+    if said.turned(source, text):
+        return said.TURNED
+    foreign = said.foreign(source, text)
     checks = {
-        "hosts that are not the source's": bool((said & _HOSTS) - own) or any("host" in group for group in foreign),
+        "hosts that are not the source's": bool((words & said.hosts()) - own) or any("host" in group for group in foreign),
         "an amount that is not the source's": not all(_supported(one, _amounts(source)) for one in _amounts(text)),
         f"a word of {' and '.join(foreign)} that the source has not": bool(foreign),
-        "a concept that the source has not": any(w[:5] not in stems for w in said & _CONCEPTS),
+        "a concept that the source has not": any(w[:5] not in stems for w in words & _CONCEPTS),
     }
     return next((reason for reason, holds in checks.items() if holds), None)
 

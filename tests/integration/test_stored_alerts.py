@@ -1,0 +1,80 @@
+"""Alerts read back from a real Elasticsearch: for the report by time, mission and number, for explain by id."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from elasticsearch import Elasticsearch
+from factories import SENSOR, T0, alert, episode, safe
+
+from packetclip_sensor import alerts
+from packetclip_sensor.cli import main
+from packetclip_sensor.errors import SinkError
+from packetclip_sensor.metrics import Counters
+from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, write
+from packetclip_sensor.sinks.templates import stream_name
+from packetclip_sensor.values import Document, text
+
+pytestmark = pytest.mark.elasticsearch
+MISSIONS = ("DoS", "Reconnaissance", "Brute Force")
+
+
+@pytest.fixture
+def stored(elasticsearch_url: str, namespace: str, tmp_path: Path) -> ElasticsearchConfig:
+    """Forty episodes of three documents each, ten seconds apart."""
+    config = ElasticsearchConfig(hosts=[elasticsearch_url], namespace=namespace, dead_letter_path=str(tmp_path / "dead.ndjson"))
+    made = [
+        alert(id=f"a{n:02}{state}", ts=T0 + 10 * n + at, state=state, mission=MISSIONS[n % 3], episode=episode(id=f"e{n:02}x"))
+        for n in range(40)
+        for at, state in enumerate(("open", "update", "close"))
+    ]
+    list(write([safe(*made)], config, SENSOR, Counters()))
+    with Elasticsearch(elasticsearch_url) as client:
+        client.indices.refresh(index=stream_name(namespace))
+    return config
+
+
+def ids(found: list[Document]) -> list[str]:
+    return [text(one, "event.id") for one in found]
+
+
+def test_of_each_episode_the_newest_document_is_read_over_many_pages(
+    stored: ElasticsearchConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "PAGE", 7)
+    assert ids(alerts.stored(stored)) == [f"a{n:02}close" for n in reversed(range(40))]
+    assert ids(alerts.stored(stored, limit=2)) == ["a39close", "a38close"]
+    assert len(alerts.stored(stored, mission="Brute Force")) == 13
+    begin, end = (datetime.fromtimestamp(T0 + 10 * n - 1, UTC).isoformat() for n in (3, 5))
+    assert ids(alerts.stored(stored, since=begin, until=end)) == ["a04close", "a03close"]
+    with pytest.raises(SinkError, match="holds no alert of this time"):
+        alerts.stored(stored, since="1h")
+
+
+def test_an_alert_is_found_by_its_id_its_episode_and_their_beginnings(stored: ElasticsearchConfig) -> None:
+    for name, expected in (("a07open", "a07open"), ("e07x", "a07close"), ("e07", "a07close")):
+        assert text(alerts.stored_by_id(stored, name), "event.id") == expected
+    with pytest.raises(alerts.UnknownAlertError, match=r"no alert `e07y`; near ones: .*`e07x`"):
+        alerts.stored_by_id(stored, "e07y")
+    with pytest.raises(alerts.UnknownAlertError, match="no alert `nothing like it`; the newest"):
+        alerts.stored_by_id(stored, "nothing like it")
+
+
+def test_report_and_explain_read_through_the_configuration(
+    stored: ElasticsearchConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, page = tmp_path / "sensor.yaml", tmp_path / "report.html"
+    config.write_text(f"namespace: {stored.namespace}\nsink: {{elasticsearch: {{hosts: ['{stored.hosts[0]}']}}}}\n")
+    asked = ["report", "--from-elasticsearch", "--config", str(config), "--mission", "DoS", "--limit", "5", "--out", str(page)]
+    assert main(asked) == 0
+    assert "<b>5</b> episodes" in page.read_text()
+    assert main(["explain", "e07x", "--config", str(config)]) == 0
+    assert "SYN Flood on 10.0.0.9" in capsys.readouterr().out
+    config.write_text(f"namespace: {stored.namespace}no\nsink: {{elasticsearch: {{hosts: ['{stored.hosts[0]}']}}}}\n")
+    assert main(["explain", "e07x", "--config", str(config)]) == 2
+    assert "no such data stream" in capsys.readouterr().err
+    config.write_text("sink: {elasticsearch: {hosts: ['http://127.0.0.1:9']}}\n")
+    assert main(["explain", "e07x", "--config", str(config)]) == 2
+    assert "is Elasticsearch there" in capsys.readouterr().err
