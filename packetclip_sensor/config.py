@@ -62,7 +62,7 @@ class HuntConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Judged windows for `packetclip hunt`, in a data stream of their own beside the alerts (docs/hunt.md)."""
 
     enabled: bool = False
-    """Write windows to logs-packetclip.flow-NAMESPACE; needs the Elasticsearch sink. A document has about 2.5 kB."""
+    """Write windows to logs-packetclip.flow-NAMESPACE; needs the Elasticsearch sink. A document has about 3 kB."""
     ordinary_s: Annotated[int, Meta(ge=1)] = 60
     """Seconds of event time in which an ordinary stream is kept once."""
     near_s: Annotated[int, Meta(ge=1)] = 10

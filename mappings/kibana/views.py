@@ -5,6 +5,8 @@ from __future__ import annotations
 import objects as kibana
 
 ALERTS, LOGS = "packetclip-alerts", "packetclip-all-logs"
+WINDOWS = "packetclip-windows"
+"""Judged windows kept for hunting (docs/hunt.md)."""
 EPISODE = "packetclip.episode.id"
 # The value is encoded; Kibana sets what comes before "discover", the space included (kbn field_formats, url.ts).
 _LINK = "discover#/?_g=(time:(from:now-90d,to:now))&_a=({view},query:(language:kuery,query:'{field}:%20%22{value}%22'))"
@@ -58,8 +60,15 @@ def data_views() -> list[kibana.Json]:
     labels = {EPISODE: "episode", "packetclip.concept_names": "concepts for", "packetclip.episode.peak": "peak probability"}
     return [
         kibana.data_view(ALERTS, "PacketCLIP alerts", "logs-packetclip.alert-*", formats, labels),
+        kibana.data_view(WINDOWS, "PacketCLIP windows (hunt)", "logs-packetclip.flow-*", _of_windows(formats), {}),
         kibana.data_view(LOGS, "All logs (PacketCLIP drill-downs)", "logs-*", {}, {}),
     ]
+
+
+def _of_windows(formats: dict[str, kibana.Json]) -> dict[str, kibana.Json]:
+    return {name: shown for name, shown in formats.items() if name.startswith(("packetclip.facts.", "packetclip.missions."))} | {
+        name: formats[name] for name in ("event.duration", "network.community_id", "zeek.session_id", "packetclip.probability")
+    }
 
 
 def searches() -> list[kibana.Json]:
@@ -119,6 +128,15 @@ def searches() -> list[kibana.Json]:
             ALERTS,
             ["packetclip.concepts", *short],
             "packetclip.concepts: { weight > 1 }",
+            newest,
+        ),
+        kibana.search(
+            "packetclip-near-windows",
+            "PacketCLIP: windows near an alert",
+            "Judged windows whose probability reached half of a mission's threshold (needs hunt.enabled).",
+            WINDOWS,
+            ["message", "packetclip.class", "packetclip.mission", "packetclip.probability", "zeek.session_id"],
+            "packetclip.near: true",
             newest,
         ),
     ]

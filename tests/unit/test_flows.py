@@ -43,7 +43,7 @@ def packets(capture: str) -> tuple[Packet, ...]:
     return tuple(p for batch in found for p in batch.packets)
 
 
-def kept(capture: str, hunt: HuntConfig, size: int = 500, counters: Counters | None = None) -> list[FlowWindow]:
+def kept(capture: str, hunt: HuntConfig, size: int = 500, counters: Counters | None = None, judged: int = 0) -> list[FlowWindow]:
     """What the sensor keeps of a capture that it reads in batches of `size` packets."""
 
     def batches() -> Iterator[Batch]:
@@ -53,7 +53,7 @@ def kept(capture: str, hunt: HuntConfig, size: int = 500, counters: Counters | N
         yield Batch([], [], idle=True, final=True)
 
     settings = Config(hunt=hunt, sensor_name="s")
-    safes = pipeline.alerts(batches(), bundle(), settings, counters or Counters(), checkpoint.State())
+    safes = pipeline.alerts(batches(), bundle(), settings, counters or Counters(), checkpoint.State(judged=judged))
     return [flow for safe in safes for flow in safe.flows]
 
 
@@ -65,6 +65,17 @@ def test_what_is_kept_does_not_depend_on_how_the_log_was_read() -> None:
     at_once = [flow.id for flow in kept(SMALL, ON, size=100_000)]
     assert len(at_once) == len(set(at_once)) > 10
     assert [flow.id for flow in kept(SMALL, ON, size=77)] == at_once
+
+
+def test_a_restart_keeps_nothing_that_an_undisturbed_sensor_would_not_keep() -> None:
+    undisturbed = {flow.id for flow in kept(SMALL, ON)}
+    seconds = sorted({flow.second for flow in kept(SMALL, ON)})
+    for stopped in (seconds[0], seconds[len(seconds) // 2], seconds[-2]):
+        after = kept(SMALL, ON, judged=stopped)
+        assert all(flow.second > stopped for flow in after)
+        assert {flow.id for flow in after} <= undisturbed
+        before = {flow.id for flow in kept(SMALL, ON) if flow.second <= stopped}
+        assert before | {flow.id for flow in after} == undisturbed
 
 
 def test_an_ordinary_stream_is_kept_once_a_minute_and_one_near_an_alert_every_ten_seconds() -> None:
@@ -175,9 +186,9 @@ def test_windows_that_are_refused_for_rights_never_hold_alerts_back(tmp_path: Pa
         cluster = ElasticsearchConfig(hosts=[server.url], manage_templates=False, dead_letter_path=str(tmp_path / "dead.ndjson"))
         counters = Counters()
         batches = [Safe(alerts=[alert(id="a")], flows=[window()]), Safe(alerts=[alert(id="b")])]
-        assert len(list(write(batches, cluster, SENSOR, counters, hunt=True))) == 2
+        calls_at_safe = [list(server.calls) for _ in write(batches, cluster, SENSOR, counters, hunt=True)]
         server.shutdown()
-    assert server.calls == [["a"], ["f1"], ["b"]]
+    assert calls_at_safe == [[["a"], ["f1"]], [["a"], ["f1"], ["b"]]]  # alerts first, and a Safe only behind both
     assert told(counters) == {"alerts_written": 2, "dead_letters": 1}
     letter = json.loads((tmp_path / "dead.ndjson").read_text())
     assert letter["stream"] == "logs-packetclip.flow-default"

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import pytest
 
 from packetclip_sensor.resources import resource
+from packetclip_sensor.sinks import templates
 
 KIBANA = resource("mappings") / "kibana"
 SHAPES = json.loads((KIBANA / "shapes.json").read_text())
@@ -33,8 +34,8 @@ def _types() -> dict[str, str]:
                 found[prefix + name] = "unsearchable" if unsearchable else mapping["type"]
             walk(mapping.get("properties", {}), f"{prefix}{name}.")
 
-    for part in ("ecs", "packetclip"):
-        path = resource("mappings") / "elasticsearch" / "component" / f"logs-packetclip.alert@{part}.json"
+    for part in ("flow@packetclip", "alert@ecs", "alert@packetclip"):
+        path = resource("mappings") / "elasticsearch" / "component" / f"logs-packetclip.{part}.json"
         walk(json.loads(path.read_text())["template"]["mappings"]["properties"], "")
     return found
 
@@ -162,15 +163,17 @@ def test_the_file_is_what_the_definition_makes() -> None:
     assert (done.returncode, done.stdout) == (0, "packetclip.ndjson is up to date\n")
 
 
-def test_it_holds_two_views_five_searches_and_two_dashboards() -> None:
+def test_it_holds_three_views_six_searches_and_two_dashboards() -> None:
     assert [(made["type"], made["id"]) for made in OBJECTS] == [
         ("index-pattern", "packetclip-alerts"),
+        ("index-pattern", "packetclip-windows"),
         ("index-pattern", "packetclip-all-logs"),
         ("search", "packetclip-open-episodes"),
         ("search", "packetclip-by-episode"),
         ("search", "packetclip-high-severity"),
         ("search", "packetclip-low-probability"),
         ("search", "packetclip-strong-concept"),
+        ("search", "packetclip-near-windows"),
         ("dashboard", "packetclip-explorer"),
         ("dashboard", "packetclip-overview"),
     ]
@@ -414,3 +417,11 @@ def test_queries_of_the_docs_can_be_asked() -> None:
 def test_the_docs_say_how_many_objects_an_import_brings() -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "kibana.md"
     assert f'`"successCount": {len(OBJECTS)}`' in page.read_text(encoding="utf-8")
+
+
+def test_the_search_of_windows_uses_fields_of_windows_alone() -> None:
+    (made,) = [made for made in SEARCHES if made["id"] == "packetclip-near-windows"]
+    mapped = templates.mapped("packetclip.flow")
+    assert set(made["attributes"]["columns"]) <= set(mapped)
+    assert mapped["packetclip.near"] == "boolean"
+    assert made["references"][0]["id"] == "packetclip-windows"
