@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
+from structlog.testing import capture_logs
 
 from packetclip_sensor.cli import main
 from packetclip_sensor.sinks import templates
@@ -257,3 +258,19 @@ def test_removal_leaves_a_stream_with_its_templates_and_says_so(client: Elastics
     assert ran.line("left", "data stream", stream, "its documents stay")
     assert f"data stream {stream} uses it; --delete-data removes both" in ran.line("left", "index template")
     assert client.count(index=stream)["count"] == 1
+
+
+def test_the_sensors_start_does_the_same_and_says_so_in_its_log(client: Elasticsearch, dataset: str, namespace: str) -> None:
+    packetclip, version = f"logs-{dataset}@packetclip", templates.mapping_version(dataset)
+    templates.ensure_templates(client, namespace, dataset)
+    one_document(client, f"logs-{dataset}-{namespace}")
+    edit(packetclip, f'"version": {version}', f'"version": {version + 1}')
+    with capture_logs() as logs:
+        templates.ensure_templates(client, namespace, dataset)
+    assert [(entry["event"], entry["done"], entry["name"]) for entry in logs] == [
+        ("elasticsearch_set_up", "upgrade", packetclip),
+        ("elasticsearch_set_up", "upgrade", f"logs-{dataset}-{namespace}"),
+    ]
+    with capture_logs() as logs:
+        templates.ensure_templates(client, namespace, dataset)
+    assert logs == []

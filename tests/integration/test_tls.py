@@ -27,7 +27,8 @@ from packetclip_sensor.sinks.templates import stream_name
 
 pytestmark = pytest.mark.elasticsearch
 
-KEY, WRONG_KEY = "a2V5LWlkOnRoZS1zZWNyZXQ=", "a2V5LWlkOmFub3RoZXItc2VjcmV0"
+KEY, WRONG_KEY, LEAST_KEY = "a2V5LWlkOnRoZS1zZWNyZXQ=", "a2V5LWlkOmFub3RoZXItc2VjcmV0", "bGVhc3Q6bGVhc3Q="
+"""LEAST_KEY may what the role packetclip-sensor may: write our data streams and look at them."""
 LOGS = Path(__file__).parents[1] / "data" / "demo-syn-hping"
 CONFIGURATION = """
 daemon off;
@@ -42,13 +43,21 @@ http {{
   uwsgi_temp_path {home}/uwsgi;
   scgi_temp_path {home}/scgi;
   client_max_body_size 100m;
-  map $http_authorization $known {{ default 0; "ApiKey {key}" 1; }}
+  map "$http_authorization $uri" $answer {{
+    default 401;
+    "~^ApiKey {key} " 200;
+    "~^ApiKey {least} /logs-packetclip[.][a-z]+-[a-z0-9]+/_(bulk|mapping|settings)" 200;
+    "~^ApiKey {least} /_security/" 200;
+    "~^ApiKey {least} " 403;
+  }}
   server {{
     listen 127.0.0.1:{port} ssl;
+    default_type application/json;
     ssl_certificate {home}/server.pem;
     ssl_certificate_key {home}/server.key;
     location / {{
-      if ($known = 0) {{ return 401 '{{"error": {{"reason": "unable to authenticate with provided credentials"}}}}'; }}
+      if ($answer = 401) {{ return 401 '{{"error": {{"reason": "unable to authenticate with provided credentials"}}}}'; }}
+      if ($answer = 403) {{ return 403 '{{"error": {{"reason": "action is unauthorized for API key"}}}}'; }}
       proxy_pass {node};
     }}
   }}
@@ -104,7 +113,7 @@ def proxy(elasticsearch_node: str, tmp_path_factory: pytest.TempPathFactory) -> 
     certificates(home)
     port, other_port = free_port(), free_port()
     (home / "nginx.conf").write_text(
-        CONFIGURATION.format(home=home, key=KEY, port=port, other_port=other_port, node=elasticsearch_node)
+        CONFIGURATION.format(home=home, key=KEY, least=LEAST_KEY, port=port, other_port=other_port, node=elasticsearch_node)
     )
     with (home / "log").open("wb") as log:
         process = subprocess.Popen([nginx, "-e", "stderr", "-p", home, "-c", home / "nginx.conf"], stdout=log, stderr=log)
@@ -205,3 +214,27 @@ def test_check_and_setup_work_with_the_key(config: Any, tmp_path: Path, capsys: 
     out = capsys.readouterr().out
     assert "WRONG sink" not in out
     assert "its templates are this version's" in out
+
+
+def test_the_least_rights_are_enough_once_everything_is_set_up(
+    config: Any, namespace: str, elasticsearch_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The administrator's key sets up; the sensor's may only write, so it must not ask for more."""
+    (tmp_path / "logs").symlink_to(LOGS)
+    assert main(["setup", "elasticsearch", "--config", config()]) == 0
+    path = config(LEAST_KEY, manage_templates=False)
+    assert main(["replay", str(LOGS), "--config", path]) == 0
+    with Elasticsearch(elasticsearch_url) as client:
+        client.indices.refresh(index=stream_name(namespace))
+        assert client.count(index=stream_name(namespace))["count"] > 0
+    capsys.readouterr()
+    main(["check", "--config", path])
+    out = capsys.readouterr().out
+    assert "WRONG sink" not in out, out
+    assert f"{stream_name(namespace)}: its mapping has version " in out
+
+
+def test_a_key_of_least_rights_cannot_put_templates_and_says_what_to_do(config: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(LOGS), "--config", config(LEAST_KEY)]) == 2
+    assert "refuses with 403: action is unauthorized for API key; give the key" in (err := capsys.readouterr().err)
+    assert "or run `packetclip setup elasticsearch`, set manage_templates: false" in err
