@@ -313,7 +313,8 @@ def time_of(ts: float) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """Drop None, NaN, infinities and empty containers; round floats to what they are known to; escape strings.
+    """Drop None, NaN, infinities, integers beyond 64 bits and empty containers; round floats to what they are known to; escape
+    strings. Elasticsearch would refuse the whole document for one number of a forged log line.
 
     A numpy number that slipped through the stages becomes Python's: JSON has no other.
     """
@@ -329,4 +330,6 @@ def cleaned(value: Any) -> Any:
             return printable(value)
         case float():
             return round(value, 6) if math.isfinite(value) else None
+        case int():
+            return value if -(2**63) <= value < 2**63 else None
     return value
