@@ -39,7 +39,8 @@ class HealthConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Address to listen on. The pages are read-only and ask for no password: leave them on this machine, or let only Prometheus
     reach them."""
     documents_s: Annotated[float, Meta(ge=0)] = 60.0
-    """Seconds between two health documents to logs-packetclip.health-NAMESPACE in Elasticsearch; 0 for none."""
+    """Seconds between two health documents to logs-packetclip.health-NAMESPACE in Elasticsearch, or with a file sink to
+    health.json in state_dir (the newest one only); 0 for none."""
     max_lag_s: Positive = 60.0
     """The sensor is not well when the oldest unread log line is older than so many seconds."""
     max_wait_s: Positive = 60.0

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from elasticsearch import ApiError, TransportError
 
@@ -108,6 +109,33 @@ class HealthDocuments:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+class HealthFile:
+    """The newest document as a file, replaced each time: for sensors that write their alerts to a file too."""
+
+    def __init__(self, path: Path, health: Health, sensor: SensorInfo, *, now: Callable[[], float] = time.time) -> None:
+        self._path, self._health, self._sensor, self._now = path, health, sensor, now
+        self._run_id = str(uuid.uuid4())
+        self._failing = False
+
+    def send(self) -> None:
+        """Replace the file; a failure is counted, and said when it is the first in a row."""
+        body = document(self._health, self._sensor, self._run_id, self._now())
+        fresh = self._path.with_name(self._path.name + ".new")
+        try:
+            fresh.write_bytes(msgspec.json.encode(body) + b"\n")
+            fresh.replace(self._path)
+        except OSError as err:
+            self._health.counters.health_unsent += 1
+            if not self._failing:
+                log.warning("health_unsent", path=str(self._path), reason=err.strerror)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def _number(name: str, value: float) -> float | str:

@@ -24,7 +24,7 @@ from packetclip_sensor.explain import explain
 from packetclip_sensor.flow_documents import check_embedding
 from packetclip_sensor.flows import Sampler
 from packetclip_sensor.health import Health
-from packetclip_sensor.health_documents import HealthDocuments
+from packetclip_sensor.health_documents import HealthDocuments, HealthFile
 from packetclip_sensor.health_page import HealthPage
 from packetclip_sensor.judge import judge
 from packetclip_sensor.limits import Shedding
@@ -68,7 +68,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         health.backlog = Backlog()
         if config.health.port is not None:
             enter(HealthPage(health))
-        enter(Monitor(health, send=_health_documents(config, health, enter)))
+        enter(Monitor(health, send=enter(contextlib.closing(_health_documents(config, health))).send))
         health.judged = state.judged
         began = time.time()
         service.notify("READY=1")
@@ -97,14 +97,12 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
     return counters
 
 
-def _health_documents(
-    config: Config, health: Health, enter: Callable[[contextlib.AbstractContextManager[HealthDocuments]], HealthDocuments]
-) -> Callable[[], None] | None:
-    cluster = config.sink.elasticsearch
-    if cluster is None or not config.health.documents_s:
-        return None
+def _health_documents(config: Config, health: Health) -> HealthDocuments | HealthFile:
+    """Where health documents go: beside the alerts, or into the state folder where those go to a file."""
     sensor = SensorInfo(name=config.sensor_name, version=__version__, namespace=config.namespace)
-    return enter(contextlib.closing(HealthDocuments(cluster, health, sensor))).send
+    if config.sink.elasticsearch is None:
+        return HealthFile(config.state_dir / "health.json", health, sensor)
+    return HealthDocuments(config.sink.elasticsearch, health, sensor)
 
 
 class Saver:
@@ -254,7 +252,7 @@ def sink(
     feedback = config.zeek_feedback
     if feedback.path is None:
         return acknowledged
-    return zeek_feedback.write(acknowledged, feedback.path, counters, max_bytes=feedback.max_bytes, sleep=pause)
+    return zeek_feedback.write(acknowledged, feedback.path, counters, max_bytes=feedback.max_bytes, sleep=pause, waiting=waiting)
 
 
 def _saying(stories: Iterable[Told], counters: Counters) -> Iterator[Told]:

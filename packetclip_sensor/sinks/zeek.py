@@ -67,21 +67,24 @@ def write(
     *,
     max_bytes: int,
     sleep: Callable[[float], None] = time.sleep,
+    waiting: Callable[[str | None], None] = lambda why: None,
 ) -> Iterator[Safe]:
     """Append what Zeek should hear of each alert, and yield its `Safe` once that is on the disk.
 
-    On a full disk it holds the `Safe` and tries again every WAIT_S seconds, for as long as it takes.
+    On a full disk it holds the `Safe` and tries again every WAIT_S seconds, for as long as it takes; once the file was opened
+    also after any other error of the disk or its rights.
 
     Args:
         batches: `Safe`s that the main sink has acknowledged.
         path: the file, made where it is missing; `path` with `.1` behind is the one before.
         counters: `verdicts_fed` rises.
         max_bytes: size from which a new file is begun.
-        sleep: the clock to wait by, for tests.
+        sleep: the clock to wait by; whatever it raises ends the waiting.
+        waiting: is told why nothing can be written, and None once it goes on.
     Raises:
-        SinkError: the file cannot be opened, locked or written, or is not of our form.
+        SinkError: the file cannot be opened or locked, or is not of our form.
     """
-    with _File(path, counters, max_bytes, sleep) as file:
+    with _File(path, counters, max_bytes, sleep, waiting) as file:
         for safe in batches:
             file.append(safe.alerts)
             yield safe
@@ -148,12 +151,20 @@ def _port(alert: Alert) -> str:
 class _File:
     """The open file, locked against a second sensor, and the severity that Zeek knows of each episode."""
 
-    def __init__(self, path: Path, counters: Counters, max_bytes: int, sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        counters: Counters,
+        max_bytes: int,
+        sleep: Callable[[float], None],
+        waiting: Callable[[str | None], None],
+    ) -> None:
         self.path = path
         self.before = path.with_name(path.name + ".1")
         self.counters = counters
         self.max_bytes = max_bytes
-        self.sleep = sleep
+        self.sleep, self.waiting = sleep, waiting
+        self.opened = False
         self.told: dict[str, int] = {}
         self.fd = -1
         self.size = 0
@@ -161,6 +172,7 @@ class _File:
         self.torn = False
         """Whether a full disk left half a line at the end."""
         self._patiently(self._open)
+        self.opened = True
 
     def __enter__(self) -> _File:
         return self
@@ -307,18 +319,20 @@ class _File:
             try:
                 call()
             except OSError as err:
-                if err.errno not in FULL:
+                if err.errno not in FULL and not self.opened:
                     raise SinkError(
                         f"zeek_feedback.path {self.path}: {err.strerror}; mend the rights or the disk and start again, "
                         "nothing is lost"
                     ) from err
                 if not waited_s:
                     log.warning("zeek_feedback_waiting", path=str(self.path), reason=err.strerror)
+                self.waiting(f"zeek_feedback.path {self.path}: {err.strerror}")
                 waited_s += WAIT_S
                 self.sleep(WAIT_S)
             else:
                 if waited_s:
                     log.info("zeek_feedback_back", path=str(self.path), waited_s=waited_s)
+                    self.waiting(None)
                 return
 
 

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from packetclip_sensor import health_documents
 from packetclip_sensor.health import Health, HealthConfig
-from packetclip_sensor.health_documents import HealthDocuments, document
+from packetclip_sensor.health_documents import HealthDocuments, HealthFile, document
 from packetclip_sensor.metrics import Counters, Gauges
 from packetclip_sensor.schema import meanings
 from packetclip_sensor.sinks.cluster import ElasticsearchConfig
@@ -94,6 +94,23 @@ def test_a_cluster_that_is_away_is_counted_and_said_once(health: Health) -> None
     sender.close()
     assert [entry["event"] for entry in logs] == ["health_unsent"]
     assert told(health.counters) == {"lines": 5, "shed_lines": 2, "health_unsent": 3}
+
+
+def test_with_a_file_sink_the_newest_document_stands_in_a_file(health: Health, tmp_path: Path) -> None:
+    path = tmp_path / "health.json"
+    at = [NOW]
+    file = HealthFile(path, health, SENSOR, now=lambda: at[0])
+    file.send()
+    at[0] += 60
+    file.send()
+    made = json.loads(path.read_text())
+    assert made["@timestamp"] == "2025-11-21T11:52:44.250Z"
+    assert made["packetclip"]["health"]["totals"]["lines"] == 5
+    assert [each.name for each in tmp_path.iterdir()] == ["health.json"]
+    path.unlink()
+    path.mkdir()
+    file.send()
+    assert health.counters.health_unsent == 1
 
 
 @pytest.mark.elasticsearch

@@ -211,12 +211,15 @@ def test_a_full_disk_holds_the_safe_and_the_line_is_written_whole_later(tmp_path
         room.pop(0)
 
     counters = Counters()
-    written = zeek.write([safe(of("a")), safe(of("b"))], path, counters, max_bytes=1 << 20, sleep=sleep)
+    said: list[str | None] = []
+    batches = [safe(of("a")), safe(of("b"))]
+    written = zeek.write(batches, path, counters, max_bytes=1 << 20, sleep=sleep, waiting=said.append)
     next(written)
     with monkeypatch.context() as patched:
         patched.setattr(zeek.os, "write", write)
         next(written)
     assert waits == [5.0, 5.0, 5.0]
+    assert said == [f"zeek_feedback.path {path}: No space left on device"] * 3 + [None]
     lines = path.read_bytes().decode().split("\n")
     assert lines[2] + lines[3] != lines[2]
     assert counters.verdicts_fed == 2
@@ -259,7 +262,7 @@ def test_the_main_sink_comes_first_and_the_feedback_is_off_by_default(tmp_path: 
 def test_check_says_where_verdicts_go_or_why_they_cannot(tmp_path: Path) -> None:
     def feedback(where: str) -> list[tuple[bool | None, str]]:
         settings = config.parse(f"model: nowhere\nzeek_feedback: {{path: {where}}}\n", "c", tmp_path)
-        return [(finding.ok, finding.words) for finding in check.findings(settings) if finding.part == "feedback"]
+        return [(finding.ok, finding.words) for finding in check.findings(settings, tmp_path / "c") if finding.part == "feedback"]
 
     assert feedback("v.tsv") == [(True, f"verdicts for Zeek go to {tmp_path}/v.tsv")]
     (tmp_path / "file").touch()
