@@ -26,6 +26,7 @@ from packetclip_sensor.records import Packet
 from packetclip_sensor.sinks import inspect
 from packetclip_sensor.sinks.templates import DATASETS
 from packetclip_sensor.sources import units
+from packetclip_sensor.sources.archive import archives_of
 
 QUIET_S = 900.0
 """Age of the newest packet log after which a running Zeek is doubted."""
@@ -70,6 +71,7 @@ def findings(config: Config, path: Path) -> Iterator[Finding]:
         yield Finding(False, "logs", "none named; set `logs` to Zeek's log folder, for example [/opt/zeek/logs/current]")
     for folder in config.logs:
         yield from _guarded("logs", partial(_logs, folder))
+    yield from _guarded("logs", partial(_archives, config))
     yield from _guarded("state", partial(_state, config, path))
     yield from _guarded("model", partial(_model, config))
     if config.policy.calibration is not None:
@@ -124,6 +126,15 @@ def _logs(path: Path) -> Iterator[tuple[bool | None, str]]:
             f"{newest}: written now, but its last packet is {_ago(behind_s)} old; set the clocks by NTP, or see why Zeek lags",
         )
     yield from _room(newest.parent, False, "Zeek cannot go on logging")
+
+
+def _archives(config: Config) -> Iterator[tuple[bool | None, str]]:
+    """Where rotated logs are looked for; one that is named and not there is worth a look."""
+    for folder in archives_of(config.logs, config.archives):
+        if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
+            yield True, f"rotated logs are looked for in {folder}"
+        elif config.archives:
+            yield None, f"{folder} cannot be listed; mend `archives`, or let the sensor's user read it"
 
 
 def _last_packet(path: Path) -> Packet | None:

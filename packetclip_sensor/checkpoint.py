@@ -86,7 +86,8 @@ def save(path: Path, state: State) -> None:
     fresh = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
+        # It holds bytes of packets (evidence of open episodes), so it is not for everyone.
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640), "wb") as file:
             text = msgspec.json.encode(state)
             file.write(text + b"\n" + _checksum(text))
             file.flush()

@@ -108,6 +108,10 @@ class Health:
         self.started = True
         self._moved = self._clock()
 
+    def paused(self) -> None:
+        """The whole process has stood still, which is no fault of the pipeline."""
+        self._moved = self._clock()
+
     def waiting(self, why: str | None) -> None:
         """The sink begins to wait for its place to write, or (None) goes on."""
         if why is None:

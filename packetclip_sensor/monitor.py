@@ -20,6 +20,8 @@ LOOK_S = 1.0
 MEASURE_S = 5.0
 """Measuring the backlog lists folders and opens files, so not every second."""
 INTERVAL_S = 60.0
+PAUSED_S = 10.0
+"""Looks further apart than this mean that the whole process stood still (SIGSTOP, a suspended machine), not the pipeline."""
 
 log = structlog.get_logger()
 
@@ -33,7 +35,7 @@ class Monitor:
         """`send` writes one health document; it is called every `health.config.documents_s` seconds and may take a few."""
         self._health, self._send, self._clock = health, send, clock
         self._measured = -MEASURE_S
-        self._told = self._sent = clock()
+        self._told = self._sent = self._looked = clock()
         self._names: frozenset[str] = frozenset({"starting"})
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
@@ -55,6 +57,9 @@ class Monitor:
     def look(self) -> None:
         """One look, with all that is due."""
         health, now = self._health, self._clock()
+        if now - self._looked > PAUSED_S:
+            health.paused()
+        self._looked = now
         if now - self._measured >= MEASURE_S:
             self._measured = now
             health.measure()

@@ -76,6 +76,17 @@ def test_a_good_set_up_is_all_ok(checked: Any) -> None:
     assert [line.split()[:2] for line in ran.lines] == [["ok", part] for part in ("config", "logs", "state", "model", "sink")]
 
 
+def test_folders_that_rotated_logs_are_moved_to_are_named(checked: Any, tmp_path: Path) -> None:
+    (tmp_path / "zeek" / "current").mkdir(parents=True)
+    packet_log(tmp_path / "zeek" / "current")
+    assert [line for line in checked(logs=["zeek/current"]).lines if "rotated" in line] == [
+        f"ok    logs     rotated logs are looked for in {tmp_path}/zeek"
+    ]
+    ran = checked(archives=["nowhere"])
+    assert "nowhere cannot be listed; mend `archives`" in ran.one("look", "logs")
+    assert ran.code == 0
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [

@@ -38,6 +38,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert checkpoint.load(path) == STATE
     checkpoint.save(path, msgspec.structs.replace(STATE, judged=1763725905))
     assert checkpoint.load(path).judged == 1763725905
+    assert path.stat().st_mode & 0o027 == 0
     assert sorted(file.name for file in path.parent.iterdir()) == ["state.json", "state.json.old"]
     assert checkpoint.load(path.with_name("state.json.old")) == STATE
 

@@ -123,6 +123,19 @@ def test_a_pipeline_that_stands_still_is_a_reason(health: Health, clock: Clock) 
     assert [reason.name for reason in health.reasons()] == ["stalled"]
 
 
+def test_a_process_that_was_stopped_for_a_minute_is_not_taken_for_a_stalled_pipeline(health: Health, clock: Clock) -> None:
+    monitor = Monitor(health, clock=clock)
+    health.moved()
+    monitor.look()
+    clock.at += 61.0
+    with capture_logs() as logs:
+        monitor.look()
+        for _ in range(61):
+            clock.at += 1.0
+            monitor.look()
+    assert [(entry["event"], entry.get("reason")) for entry in logs if entry["event"] != "interval"] == [("unhealthy", "stalled")]
+
+
 def test_every_other_reason_is_told_by_name(health: Health, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     health.moved()
     health.backlog = Backlog()

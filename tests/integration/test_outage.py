@@ -1,0 +1,91 @@
+"""Elasticsearch is away while Zeek's logs are rotated and packed away: afterwards every alert is there, once."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import free_port
+from scripted_server import ScriptedServer
+
+DATA = Path(__file__).parents[1] / "data"
+CAPTURES = ["demo-dns-resperf", "demo-icmp-t50"]  # in the order of their packets; each makes alerts
+
+
+def until(true: Callable[[], bool], seconds: float = 40.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def run(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    (folder / "sensor.yaml").write_text(
+        f"logs: [logs/current]\nsensor_name: test\nhealth: {{documents_s: 0}}\nlimits: {{open_files: 8}}\n"
+        f"sink: {{elasticsearch: {{hosts: ['http://127.0.0.1:{port}'], manage_templates: false}}}}\n"
+    )
+    command = [sys.executable, "-m", "packetclip_sensor", "run", "--config", str(folder / "sensor.yaml")]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+def hours() -> list[bytes]:
+    """One log an hour, in the order of their packets."""
+    first, second = (gzip.decompress((DATA / name / "packetclip_packet.log.gz").read_bytes()) for name in CAPTURES)
+    middle = second.index(b"\n", len(second) // 2) + 1
+    return [first, second[:middle], second[middle:]]
+
+
+def pack_away(log: Path, day: Path, hour: int) -> None:
+    """As zeekctl's archive-log."""
+    day.mkdir(exist_ok=True)
+    packed = day / f"packetclip_packet.{hour:02}:00:00-{hour + 1:02}:00:00.log.gz"
+    packed.write_bytes(gzip.compress(log.read_bytes()))
+    log.unlink()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_logs_packed_away_while_elasticsearch_was_away_are_judged_when_it_is_back(tmp_path: Path, restart: bool) -> None:
+    written = []
+    for name in ("calm", "outage"):
+        folder = tmp_path / name
+        current = folder / "logs" / "current"
+        current.mkdir(parents=True)
+        log = current / "packetclip_packet.log"
+        with ScriptedServer(free_port()) as server:
+            if name == "outage":
+                server.answers = [503] * 10_000
+                process = run(folder, server.server_port)
+                for hour, text in enumerate(hours()):
+                    log.write_bytes(text)
+                    if not hour:
+                        until(lambda: len(server.calls) > 0)  # it has read something, and now waits
+                    pack_away(log, folder / "logs" / "2026-11-21", hour)
+                if restart:
+                    process.kill()
+                    process.wait()
+                    process = run(folder, server.server_port)
+                    time.sleep(2.0)
+                server.calls.clear()
+                server.answers.clear()
+            else:
+                process = run(folder, server.server_port)
+                for hour, text in enumerate(hours()):
+                    (current / f"packetclip_packet.{hour}.log").write_bytes(text)
+            quiet: list[float] = [time.monotonic(), 0]
+            while time.monotonic() - quiet[0] < 8.0:
+                time.sleep(0.2)
+                if len(server.calls) != quiet[1]:
+                    quiet = [time.monotonic(), len(server.calls)]
+            process.terminate()
+            assert process.wait(timeout=20) == 0
+            written.append(sorted({each for call in server.calls for each in call}))
+            server.shutdown()
+        shutil.rmtree(folder)
+    assert len(written[0]) >= 3
+    assert written[1] == written[0]
