@@ -79,7 +79,7 @@ def test_a_good_set_up_is_all_ok(checked: Any) -> None:
 def test_folders_that_rotated_logs_are_moved_to_are_named(checked: Any, tmp_path: Path) -> None:
     (tmp_path / "zeek" / "current").mkdir(parents=True)
     packet_log(tmp_path / "zeek" / "current")
-    assert [line for line in checked(logs=["zeek/current"]).lines if "rotated" in line] == [
+    assert [line for line in checked(logs=["zeek/current"]).lines if "are looked for in" in line] == [
         f"ok    logs     rotated logs are looked for in {tmp_path}/zeek"
     ]
     ran = checked(archives=["nowhere"])
