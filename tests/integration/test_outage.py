@@ -95,5 +95,5 @@ def test_logs_packed_away_while_elasticsearch_was_away_are_judged_when_it_is_bac
         process.terminate()
         assert process.wait(timeout=20) == 0
         assert {each for call in server.calls for each in call} == undisturbed
-        assert len(undisturbed) == 4
+        assert len(undisturbed) == 3  # the last episode is still open
         server.shutdown()
