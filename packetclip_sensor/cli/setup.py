@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,10 +128,12 @@ def _put(
     if dry_run:
         _show(steps)
     else:
-        for step, answer in setup.take(client, steps):
-            _say(step)
-            if step.kind == "API key" and step.method and api_key is not None:
-                setup.write_key(api_key, answer["encoded"])
+        new_key = any(step.kind == "API key" and step.method for step in steps)
+        with setup.key_file(api_key) if new_key and api_key is not None else nullcontext() as out:
+            for step, answer in setup.take(client, steps):
+                _say(step)
+                if out is not None and step.kind == "API key":
+                    out.write(answer["encoded"] + "\n")
         for dataset in templates.installable():
             templates.check_outcome(client, dataset, target.namespace)
     if api_key is not None and can.security:

@@ -11,9 +11,10 @@ import binascii
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from elasticsearch import ApiError, Elasticsearch
 
@@ -115,20 +116,26 @@ def plan_key(client: Elasticsearch, file: Path) -> Step:
     return Step("new", "API key", ROLE, f"goes to {file}", "POST", "/_security/api_key", body, "log in as a user (--user)")
 
 
-def write_key(file: Path, encoded: str) -> None:
-    """Put a key where only its owner may read it.
+@contextmanager
+def key_file(file: Path) -> Iterator[TextIO]:
+    """A new file that only its owner may read, made before the key is, so that none is lost; taken away where that fails.
 
     Raises:
         ConfigError: the file cannot be made.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(encoded + "\n")
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as err:
         raise ConfigError(
-            f"--api-key {file}: cannot be written: {err.strerror}; name a file in a folder that you may write"
+            f"--api-key {file}: cannot be made: {err.strerror}; name a file in a folder that you may write"
         ) from err
+    with os.fdopen(fd, "w") as out:
+        try:
+            yield out
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise
 
 
 def role() -> dict[str, Any]:

@@ -30,6 +30,18 @@ STREAM = "logs-packetclip.alert-default"
 GIB = 1 << 30
 
 
+@pytest.fixture(scope="module")
+def bundle() -> check.Bundle:
+    return check.Bundle.open(resource("model"))
+
+
+@pytest.fixture(autouse=True)
+def _opened_once(bundle: check.Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped model is opened once for all tests here."""
+    really = check.Bundle.open
+    monkeypatch.setattr(check.Bundle, "open", lambda path: bundle if path == resource("model") else really(path))
+
+
 @pytest.fixture(autouse=True)
 def _room(monkeypatch: pytest.MonkeyPatch) -> None:
     disk(monkeypatch, free=100 * GIB)
@@ -221,13 +233,13 @@ def test_a_configuration_that_does_not_fit_the_bundle_is_told(checked: Any, tmp_
     assert "the state is of model old, this one is " in looks[2]
 
 
-def test_a_threshold_for_a_mission_that_the_model_lacks_is_wrong(checked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = check.Bundle.open(resource("model"))
-    del opened.manifest.thresholds["DoS"]
-    monkeypatch.setattr(check.Bundle, "open", lambda path: opened)
+def test_a_threshold_for_a_mission_that_the_model_lacks_is_wrong(
+    checked: Any, bundle: check.Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(bundle.manifest.thresholds, "DoS")
     ran = checked(policy={"thresholds": {"DoS": 0.9}})
     assert ran.code == 1
-    assert f"policy.thresholds names DoS, which model {opened.manifest.version} does not know" in ran.one("WRONG", "model")
+    assert f"policy.thresholds names DoS, which model {bundle.manifest.version} does not know" in ran.one("WRONG", "model")
 
 
 def test_a_calibration_for_another_model_is_wrong_and_the_rest_is_still_looked_at(checked: Any, tmp_path: Path) -> None:

@@ -228,6 +228,29 @@ def test_a_key_file_that_the_cluster_does_not_know_is_not_overwritten(cluster: C
     assert (tmp_path / "key").read_text() == "aWQ3OnNlY3JldA==\n"
 
 
+def test_a_key_that_could_not_be_kept_is_not_made(cluster: Cluster, run: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ran = run("--api-key", str(tmp_path / "file" / "key"))
+    assert (ran.code, cluster.requests) == (2, [])
+    assert "cannot be made: " in ran.err
+    assert "name a file in a folder that you may write" in ran.err
+    cluster.refuse["/_index_template"] = (500, {"error": {"reason": "broken"}})
+    assert run("--api-key", str(tmp_path / "key")).code == 2
+    assert not (tmp_path / "key").exists()
+
+
+def test_what_was_done_before_a_refusal_is_told_and_a_second_run_goes_on(cluster: Cluster, run: Any) -> None:
+    cluster.refuse["/_index_template/logs-packetclip.alert"] = (404, {})
+    ran = run()
+    assert ran.code == 2
+    assert "index template logs-packetclip.alert: Elasticsearch answers 404" in ran.err
+    assert "what stands above is done, mend this and run the command again" in ran.err
+    assert ran.marks["logs-packetclip.alert@ecs"] == "new"
+    cluster.refuse.clear()
+    again = run()
+    assert (again.code, again.marks["logs-packetclip.alert@ecs"], again.marks["logs-packetclip.alert"]) == (0, "same", "new")
+
+
 def test_a_key_of_an_older_version_is_told(cluster: Cluster, run: Any, tmp_path: Path) -> None:
     run("--api-key", str(tmp_path / "key"))
     cluster.keys[0]["metadata"] = OURS | {"version": 0}
