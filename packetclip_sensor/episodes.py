@@ -157,7 +157,6 @@ class _Teller:
         if episode is None:
             episode = _start(verdict, self.sensor, self.model_version)
             self.stories.add(episode)
-            self.counters.episodes += 1
         else:
             before = episode.folded
             self.stories.extend(episode, verdict, backs=backs)
@@ -168,6 +167,7 @@ class _Teller:
             mate = self.stories.mate(episode)
             if mate is None:
                 self.stories.open(episode, verdict.second)
+                self.counters.episodes += 1
                 return [("open", episode, verdict)]
             before = mate.folded or 1  # the story that it was
             self.stories.fold(episode, mate)

@@ -101,9 +101,16 @@ class Silence:
         """True where the verdict is silenced; the rule that takes most packets of it is counted, the first one of several."""
         taken: dict[int, Rule] = {}
         klass: str | None = None
+        between = {(packet.orig_h, packet.resp_h) for packet in verdict.packets}
         for rule in self._rules.current(verdict.second):
-            if rule.mission in (None, verdict.mission):
-                mine = [i for i, packet in enumerate(verdict.packets) if i not in taken and rule.matches(packet)]
+            if rule.mission not in (None, verdict.mission):
+                continue
+            if hosts := {ends for ends in between if rule.between(*ends)}:
+                mine = [
+                    i
+                    for i, packet in enumerate(verdict.packets)
+                    if i not in taken and (packet.orig_h, packet.resp_h) in hosts and rule.serves(packet)
+                ]
                 if mine and rule.klass:
                     klass = klass or nearest_class(verdict, self._bundle)
                 if mine and rule.klass in (None, klass):

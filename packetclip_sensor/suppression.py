@@ -33,7 +33,9 @@ NEVER = float("inf")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Ends = tuple[Network | None, Network | None]
-"""Source and destination; None for any."""
+"""Source and destination; None for any host."""
+Plain = tuple[int, int, int]
+"""A network: version, first address, mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Rule:
     """Second of event time from which on it silences nothing."""
     hosts: tuple[Ends, ...]
     """One of them must hold; (None, None) where the rule names no host."""
+    plain: tuple[tuple[Plain | None, Plain | None], ...]
+    """The same as numbers: packets are held against them."""
     services: tuple[Service, ...]
     mission: str | None
     klass: str | None
@@ -70,13 +74,16 @@ class Rule:
         """Whether it silences at that second of event time."""
         return second < self.expires
 
-    def matches(self, packet: Packet) -> bool:
-        """Whether hosts and service are this packet's connection's."""
-        if self.services and not any(
+    def between(self, orig_h: str, resp_h: str) -> bool:
+        """Whether its hosts are these."""
+        source, destination = _address(orig_h), _address(resp_h)
+        return any(_inside(source, s) and _inside(destination, d) for s, d in self.plain)
+
+    def serves(self, packet: Packet) -> bool:
+        """Whether its service is this packet's."""
+        return not self.services or any(
             s.proto == packet.proto and (s.proto == "icmp" or s.first <= packet.resp_p <= s.last) for s in self.services
-        ):
-            return False
-        return any(_inside(packet.orig_h, source) and _inside(packet.resp_h, destination) for source, destination in self.hosts)
+        )
 
     def covers(self, other: Rule) -> bool:
         """Whether it silences all that `other` does, for at least as long."""
@@ -93,13 +100,21 @@ class Rule:
 
 
 @lru_cache(maxsize=1 << 14)
-def _inside(host: str, network: Network | None) -> bool:
-    if network is None:
-        return True
+def _address(host: str) -> tuple[int, int] | None:
+    """Version and number; None where it is no address, as a log line may hold anything."""
     try:
-        return ipaddress.ip_address(host) in network
-    except ValueError:  # what stands in a log line need not be an address
-        return False
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return address.version, int(address)
+
+
+def _inside(address: tuple[int, int] | None, network: Plain | None) -> bool:
+    return network is None or (address is not None and address[0] == network[0] and address[1] & network[2] == network[1])
+
+
+def _plain(network: Network | None) -> Plain | None:
+    return None if network is None else (network.version, int(network.network_address), int(network.netmask))
 
 
 def _within(inner: Ends, outer: Ends) -> bool:
@@ -189,7 +204,8 @@ def _rule(raw: Any, line: int, at: str) -> Rule:
     if hosts == ((None, None),) and not services and mission is None and klass is None:
         raise ConfigError(f"{at}: has no condition and would silence everything; add one of {', '.join(KEYS[2:])}")
     words = ", ".join(f"{key} {' '.join(_texts(raw, key, at))}" for key in KEYS[2:] if raw.get(key) is not None)
-    return Rule(line, " ".join(comment.split()), _expires(raw["expires"], at), hosts, services, mission, klass, words)
+    plain = tuple((_plain(source), _plain(destination)) for source, destination in hosts)
+    return Rule(line, " ".join(comment.split()), _expires(raw["expires"], at), hosts, plain, services, mission, klass, words)
 
 
 def _texts(raw: dict[str, Any], key: str, at: str) -> list[str]:
