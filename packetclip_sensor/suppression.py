@@ -1,8 +1,7 @@
 """The file of suppression rules: what this site knows to be harmless, for how long, and why.
 
 Each rule names hosts, services, missions or classes, a date on which it ends and a comment that says who decided so; all of its
-conditions must hold. What can never match, or matches only what another rule silences already, is refused with its line, for it
-would count nothing and nobody would know why.
+conditions must hold. What can never match, or only what another rule silences already, is refused: nobody would know why.
 """
 
 from __future__ import annotations
