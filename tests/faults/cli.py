@@ -22,12 +22,12 @@ def cases(options: argparse.Namespace) -> dict[str, Case]:
     n, pause_s = options, options.pause_s
 
     def case(name: str, disturb: faults.Disturb, times: int, **more: object) -> tuple[str, Case]:
-        return name, lambda node: undergo(node, name, disturb, times, pause_s=pause_s, **more)  # type: ignore[arg-type]
+        return name, lambda node: undergo(node, name, disturb, times, pause_s=pause_s, seed=n.seed, **more)  # type: ignore[arg-type]
 
     def on_disk(name: str, disturb: faults.Disturb, times: int) -> tuple[str, Case]:
         def run(node: Node) -> Row:
             with tempfile.TemporaryDirectory() as folder, faults.small_disk(Path(folder)) as disk:
-                return undergo(node, name, disturb, times, pause_s=pause_s, state=disk, supervised=True)
+                return undergo(node, name, disturb, times, pause_s=pause_s, seed=n.seed, state=disk, supervised=True)
 
         return name, run
 
@@ -89,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, (default, meaning) in numbers.items():
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=default, help=f"{meaning} (default {default})")
     parser.add_argument("--pause-s", type=float, default=1.0, help="wall time of a burst of Zeek's, seconds (default 1)")
+    parser.add_argument("--seed", type=int, default=7, help="of the random moments (default 7)")
     parser.add_argument("--only", action="append", default=[], help="a fault whose name begins so; may be repeated")
     options = parser.parse_args(argv)
     chosen = {

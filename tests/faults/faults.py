@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Scene:
     proxy: FaultProxy
     zeek: Zeek
     sensor: Sensor
-    random: random.Random = field(default_factory=lambda: random.Random(7))
+    random: random.Random
     peak_mb: float = 0.0
 
     def wait(self, seconds: float) -> None:
@@ -97,6 +97,7 @@ def undergo(
     state: Path | None = None,
     supervised: bool = False,
     timeout_s: float = 5.0,
+    seed: int = 7,
 ) -> Row:
     """Let a sensor follow a Zeek, disturb it, let both come to an end, and count what is in Elasticsearch.
 
@@ -108,6 +109,7 @@ def undergo(
         state: the sensor's state folder, where not its own.
         supervised: start the sensor again whenever it ends.
         timeout_s: the sensor's, for one request.
+        seed: of everything that happens by chance.
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
@@ -115,8 +117,10 @@ def undergo(
         between = FaultProxy(node.url)
         namespace = f"f{os.getpid()}x{int(began * 1000)}"
         sensor = Sensor(folder, logs=folder / "current", url=between.url, namespace=namespace, state=state, timeout_s=timeout_s)
-        writer = Zeek(folder / "current", pause_s=pause_s, rotate=rotate, rotations=rotations, holder=lambda: sensor.pid)
-        scene = Scene(folder, node, between, writer, sensor)
+        writer = Zeek(
+            folder / "current", pause_s=pause_s, rotate=rotate, rotations=rotations, holder=lambda: sensor.pid, seed=seed
+        )
+        scene = Scene(folder, node, between, writer, sensor, random.Random(seed))
         try:
             (sensor.supervised if supervised else sensor.start)()
             writer.start()
