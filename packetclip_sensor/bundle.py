@@ -103,8 +103,8 @@ class Bundle:
         # A batch's size changes all the time; keeping an arena for the largest would only hold memory.
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
+        graphs = graphs_of(path, content["graphs.json"])
         try:
-            graphs = tuple(msgspec.json.decode(content["graphs.json"], type=list[Graph]))
             with np.load(io.BytesIO(content["texts.npz"]), allow_pickle=False) as arrays:
                 texts = tuple(str(t) for t in arrays["texts"])
                 text_embeddings, class_embeddings = arrays["text_embeddings"], arrays["class_embeddings"]
@@ -145,6 +145,27 @@ def manifest_of(path: Path) -> Manifest:
         ModelBundleError: it cannot be read, or is of another version of the sensor.
     """
     return _manifest(path)
+
+
+def graphs_of(path: Path, content: bytes) -> tuple[Graph, ...]:
+    """The graphs in the text of graphs.json, whole: every concept that an edge or a leaf names has a level and an h.
+
+    Raises:
+        ModelBundleError: they are not.
+    """
+    try:
+        graphs = tuple(msgspec.json.decode(content, type=list[Graph]))
+    except (ValueError, RecursionError) as err:  # msgspec's and Unicode's errors are ValueErrors
+        raise ModelBundleError(f"model bundle {path}: graphs.json is not valid: {err}; {REMEDY}") from err
+    for graph in graphs:
+        concepts = {concept for level in graph.levels for concept in level}
+        named = {end for edge in graph.edges for end in edge} | set(graph.leaves)
+        sizes = [len(level) for level in graph.levels]
+        if not named <= concepts or [len(level) for level in graph.own[: len(sizes)]] != sizes or len(graph.own) <= len(sizes):
+            raise ModelBundleError(
+                f"model bundle {path}: the graph of {graph.mission!r} in graphs.json does not hold together; {REMEDY}"
+            )
+    return graphs
 
 
 def optional(path: Path, name: str) -> bytes | None:

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from packetclip_sensor.errors import ConfigError, ModelBundleError
 from packetclip_sensor.records import MISSIONS
+from packetclip_sensor.schema import YAML_ERRORS
 
 FORMAT = 1
 REMEDY = "make it again: packetclip calibrate --logs DIR"
@@ -77,7 +78,7 @@ def load(path: Path, *, model: Path, sha256: str) -> Calibration:
         found = msgspec.convert(raw, Calibration)
     except OSError as err:
         raise ConfigError(f"policy.calibration {path}: cannot be read: {err.strerror}; {REMEDY}") from err
-    except (yaml.YAMLError, ValueError, RecursionError) as err:  # msgspec.ValidationError and bad UTF-8 are ValueErrors
+    except YAML_ERRORS as err:  # msgspec.ValidationError and bad UTF-8 are ValueErrors
         raise ConfigError(f"policy.calibration {path}: not a calibration file: {' '.join(str(err).split())}; {REMEDY}") from err
     if found.format != FORMAT:
         raise ConfigError(f"policy.calibration {path}: format {found.format}, this sensor reads format {FORMAT}; {REMEDY}")

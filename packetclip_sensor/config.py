@@ -167,7 +167,7 @@ def parse(text: str, name: str, folder: Path) -> Config:
     places = schema.Places(text, name)
     try:
         raw: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as err:  # ValueError: a date that no calendar has
+    except schema.YAML_ERRORS as err:
         raise ConfigError(f"{name}: not valid YAML: {' '.join(str(err).split())}; check indentation and quotes") from err
     raw = {} if raw is None else raw
     if not isinstance(raw, dict):
@@ -189,9 +189,9 @@ def resolve(config: Config, folder: Path) -> Config:
     if elasticsearch is not None:
         dead_letters = folder / config.state_dir / "dead-letters.ndjson"
         if elasticsearch.dead_letter_path != ElasticsearchConfig(hosts=[]).dead_letter_path:
-            dead_letters = folder / Path(elasticsearch.dead_letter_path).expanduser()
+            dead_letters = folder / _expanded(elasticsearch.dead_letter_path)
         secrets = {
-            name: str(folder / Path(path).expanduser())
+            name: str(folder / _expanded(path))
             for name in ("ca_certs", "api_key_file")
             if (path := getattr(elasticsearch, name)) is not None
         }
@@ -260,9 +260,20 @@ def commented(settings: dict[str, Any]) -> str:
 def _decode(kind: type, value: Any) -> Any:
     if kind is not Path:
         raise NotImplementedError(f"no reader for {kind}")
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("Expected a path")
-    return Path(value).expanduser()
+    try:
+        return _expanded(value)
+    except ConfigError as err:
+        raise ValueError(str(err)) from err
+
+
+def _expanded(path: str) -> Path:
+    """A path whose ~ or ~user is written out."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as err:
+        raise ConfigError(f"{path}: there is no such user; write the path out") from err
 
 
 def _without_nulls(value: Any) -> Any:

@@ -14,6 +14,7 @@ import re
 import textwrap
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -58,6 +59,7 @@ def _meanings(kind: type) -> dict[str, str]:
     return found
 
 
+@lru_cache
 def meanings(kind: type) -> dict[str, str]:
     """The string literal below each field of a class, on one line; nothing where the installation carries no sources."""
     try:
@@ -91,6 +93,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
+"""What PyYAML raises. The last four come of a tag, or of a form that implies one, whose value does not fit: `!!bool maybe`,
+`!!int ""`, `!!timestamp soon`, a date that no calendar has."""
+
+
 class Places:
     """Where each key stands in a YAML text: "sensor.yaml:12: policy.update_s"."""
 
@@ -100,7 +107,7 @@ class Places:
         self._lines: dict[tuple[str, ...], int] = {}
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
-        except (yaml.YAMLError, ValueError, RecursionError):
+        except YAML_ERRORS:
             return  # the caller parses the text again and tells what is wrong with it
         self._walk(root, ())
 

@@ -21,7 +21,7 @@ import yaml
 
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Packet
-from packetclip_sensor.schema import shown, suggestion
+from packetclip_sensor.schema import YAML_ERRORS, shown, suggestion
 
 KEYS = ("comment", "expires", "source", "destination", "pair", "service", "mission", "class")
 PROTOCOLS = ("tcp", "udp", "icmp")
@@ -150,7 +150,7 @@ def parse(text: str, name: str) -> tuple[Rule, ...]:
     try:
         raw: Any = yaml.safe_load(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as err:  # ValueError: a date that no calendar has
+    except YAML_ERRORS as err:
         raise ConfigError(f"{name}: not valid YAML: {' '.join(str(err).split())}; check indentation and quotes") from err
     if raw is None:
         return ()

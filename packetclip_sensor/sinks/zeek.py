@@ -16,6 +16,7 @@ import errno
 import fcntl
 import ipaddress
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -309,7 +310,7 @@ class _File:
             return
         for text in lines:
             fields = dict(zip(COLUMNS, text.decode("utf-8", "replace").split("\t"), strict=False))
-            if fields.get("end") == END and fields["severity"].isdecimal():
+            if fields.get("end") == END and re.fullmatch("[0-9]{1,3}", fields["severity"]):
                 self.told[fields["episode"]] = max(int(fields["severity"]), self.told.get(fields["episode"], 0))
 
     def _patiently(self, call: Callable[[], object]) -> None:

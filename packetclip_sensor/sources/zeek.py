@@ -7,7 +7,6 @@ cost the good ones nothing. A bad line never raises: it goes to the rejects file
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from math import inf
 
 import msgspec
 
@@ -17,6 +16,11 @@ from packetclip_sensor.rejects import Rejects
 
 MAX_POSITIONS = 4096
 """Files remembered; the ones longest untouched are forgotten first."""
+
+END_OF_TIME = 1e10
+"""No packet is of the year 2286: its second would be the latest for ever, and every later packet late."""
+LARGEST = 1 << 62
+"""Numbers are counted in 64 bits."""
 
 _packets = msgspec.json.Decoder(Packet)
 _flows = msgspec.json.Decoder(Flow)
@@ -66,7 +70,13 @@ def _decode_packets(block: Lines, rejects: Rejects) -> list[Packet]:
         packets = None
     if packets is not None:
         for p in packets:
-            if not (0.0 < p.ts < inf and p.n > 0 and 0 <= p.orig_p < 65536 and 0 <= p.resp_p < 65536 and p.size_bytes >= 0):
+            if not (
+                0.0 < p.ts < END_OF_TIME
+                and 0 < p.n < LARGEST
+                and 0 <= p.orig_p < 65536
+                and 0 <= p.resp_p < 65536
+                and 0 <= p.size_bytes < LARGEST
+            ):
                 break
         else:
             return packets
@@ -79,6 +89,8 @@ def _decode_packets(block: Lines, rejects: Rejects) -> list[Packet]:
                 raise msgspec.ValidationError(f"n is {packet.n}, counting starts at 1")
             if packet.size_bytes < 0:
                 raise msgspec.ValidationError(f"len is {packet.size_bytes}, below 0")
+            if max(packet.n, packet.size_bytes) >= LARGEST:
+                raise msgspec.ValidationError(f"n is {packet.n} and len is {packet.size_bytes}, one of them too large")
         except _BAD as err:
             rejects.add(block.end.path, offset, _reason(line, err), line)
         else:
@@ -93,7 +105,7 @@ def _decode_flows(block: Lines, rejects: Rejects) -> list[Flow]:
         flows = None
     if flows is not None:
         for f in flows:
-            if not (0.0 < f.ts < inf and 0 <= f.orig_p < 65536 and 0 <= f.resp_p < 65536 and (f.duration or 0.0) >= 0.0):
+            if not (0.0 < f.ts < END_OF_TIME and 0 <= f.orig_p < 65536 and 0 <= f.resp_p < 65536 and (f.duration or 0.0) >= 0.0):
                 break
         else:
             return flows
@@ -122,7 +134,7 @@ def _lines(block: Lines) -> Iterator[tuple[int, bytes]]:
 
 def _check(record: Packet | Flow) -> None:
     """Raises ValidationError for values that the types allow but the network does not."""
-    if not 0.0 < record.ts < inf:
+    if not 0.0 < record.ts < END_OF_TIME:
         raise msgspec.ValidationError(f"ts is {record.ts}, not a time")
     for name, port in (("id.orig_p", record.orig_p), ("id.resp_p", record.resp_p)):
         if not 0 <= port < 65536:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from packetclip_sensor.bundle import FILES, MANIFEST, Bundle
+from packetclip_sensor.bundle import FILES, MANIFEST, Bundle, graphs_of
 from packetclip_sensor.errors import ModelBundleError
 from packetclip_sensor.resources import resource
 
@@ -74,6 +74,31 @@ def test_a_wrong_manifest_is_refused(bundle: Path, damage: Callable[[Path], obje
     damage(bundle)
     with pytest.raises(ModelBundleError, match=message):
         Bundle.open(bundle)
+
+
+GRAPH = {
+    "mission": "DoS",
+    "levels": [["a", "b"], ["c"]],
+    "edges": [["a", "c"]],
+    "leaves": ["c"],
+    "own": [[[1], [2]], [[3]], [[4]]],
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"edges": [["a", "nothing"]]},
+        {"leaves": ["nothing"]},
+        {"own": [[[1]], [[3]], [[4]]]},
+        {"own": [[[1], [2]], [[3]]]},
+        {"levels": [["a", "b"]]},
+    ],
+)
+def test_a_graph_that_does_not_hold_together_is_refused(changed: dict[str, object]) -> None:
+    assert graphs_of(Path("b"), json.dumps([GRAPH]).encode())[0].leaves == ["c"]
+    with pytest.raises(ModelBundleError, match=r"b: the graph of 'DoS' in graphs\.json does not hold together"):
+        graphs_of(Path("b"), json.dumps([GRAPH | changed]).encode())
 
 
 def test_opening_a_bundle_leaves_no_trace_outside_and_calls_nobody(tmp_path: Path) -> None:

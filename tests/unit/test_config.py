@@ -194,3 +194,20 @@ def test_taking_the_marks_away_gives_the_defaults() -> None:
 )
 def test_a_suggestion_is_only_made_where_one_is_near(wrong: str, known: list[str], expected: str) -> None:
     assert schema.suggestion(wrong, known) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("log_level: !!bool maybe", "sensor.yaml: not valid YAML: 'maybe'; check indentation and quotes"),
+        ("namespace: !!timestamp soon", "sensor.yaml: not valid YAML: 'NoneType' object has no attribute"),
+        ("state_dir: ~nobody-here/state", "~nobody-here/state: there is no such user; write the path out"),
+        ('state_dir: "a\\0b"', 'state_dir is "a\\u0000b"; expected a path'),
+        (
+            "sink: {elasticsearch: {hosts: ['http://h:9200'], ca_certs: ~nobody-here/ca.pem}}",
+            "~nobody-here/ca.pem: there is no such user; write the path out",
+        ),
+    ],
+)
+def test_what_only_a_fuzzer_writes_is_answered_like_any_other_mistake(text: str, expected: str) -> None:
+    assert expected in message(text)

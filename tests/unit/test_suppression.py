@@ -101,6 +101,8 @@ GOOD = "comment: c, expires: never"
         ("- {comment: c, expires: 2026-02-31, mission: DoS}", "f: not valid YAML: day is out of range"),
         (f"- {{{GOOD}}}", "f:1: has no condition and would silence everything; add one of source, destination"),
         (f"- {{{GOOD}, sauce: 10.0.0.1}}", "f:1: sauce: no such key; did you mean source?"),
+        (f"- {{{GOOD}, source: !!timestamp office}}", "f: not valid YAML: 'NoneType' object has no attribute"),
+        (f"- {{{GOOD}, source: !!int ''}}", "f: not valid YAML: string index out of range"),
         (f"- {{{GOOD}, source: []}}", "f:1: source is empty; name something, or take the key out"),
         (f"- {{{GOOD}, source: office}}", "f:1: 'office' is neither a host nor a network; write 192.0.2.7"),
         (f"- {{{GOOD}, source: 10.0.0.5/8}}", "f:1: 10.0.0.5/8 is a host with a network's length; write 10.0.0.0/8 or 10.0.0.5"),

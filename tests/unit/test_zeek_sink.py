@@ -185,6 +185,15 @@ def test_what_a_crash_left_is_mended_at_the_next_start(tmp_path: Path) -> None:
     assert [row["state"] for row in rows(before)] == ["open", "moved"]
 
 
+def test_a_number_too_long_to_read_in_the_file_is_passed_over(tmp_path: Path) -> None:
+    """Python reads no number of more than 4,300 digits."""
+    path = tmp_path / "verdicts.tsv"
+    run(path, of("e1"))
+    with path.open("ab") as file:
+        file.write(b"1.0\te2\topen\tDoS\t" + b"9" * 5000 + b"\t" + b"-\t" * 6 + b"e2\tmsg\tsub\t.\n")
+    assert told(run(path, of("e2"))) == {"verdicts_fed": 1}
+
+
 def test_an_empty_file_and_one_that_was_left_get_a_successor(tmp_path: Path) -> None:
     path, before = tmp_path / "verdicts.tsv", tmp_path / "verdicts.tsv.1"
     path.touch()

@@ -77,6 +77,12 @@ def test_columns_that_the_sensor_does_not_know_are_passed_over() -> None:
         (PACKET.replace(b"20872", b"-1").strip(), "id.resp_p is -1, outside 0..65535"),
         (PACKET.replace(b'"len":28', b'"len":-28').strip(), "len is -28, below 0"),
         (PACKET.replace(b"1482329802.119403", b"0.0").strip(), "ts is 0.0, not a time"),
+        (PACKET.replace(b"1482329802.119403", b"1e18").strip(), "ts is 1e+18, not a time"),
+        (PACKET.replace(b'"n":1', b'"n":%d' % 2**62).strip(), "n is 4611686018427387904 and len is 28, one of them too large"),
+        (
+            PACKET.replace(b'"len":28', b'"len":1%s' % (b"0" * 30)).strip(),
+            "n is 1 and len is 1000000000000000000000000000000, one of them too large",
+        ),
         (PACKET.replace(b"1482329802.119403", b"1e999").strip(), "Number out of range - at `$.ts`"),
         (PACKET.replace(b"1482329802.119403", b'"2016-12-21T14:16:42Z"').strip(), "Expected `float`, got `str` - at `$.ts`"),
         (PACKET.replace(b"udp", b"\xff\xfe").strip(), "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
