@@ -327,6 +327,14 @@ def test_a_password_that_is_nowhere_and_a_sink_that_is_no_elasticsearch(
     assert "check address, port and firewall, and that it runs" in capsys.readouterr().err
 
 
+def test_help_lists_exit_codes_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["setup", "elasticsearch", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "Exit codes:\n    0  " in out
+    assert "Examples:\n    packetclip setup elasticsearch --config sensor.yaml --user elastic --dry-run" in out
+    assert all(option in out for option in ("--retention", "--api-key", "--remove", "--delete-data", "--yes"))
+
+
 def test_the_roles_file_is_valid_for_the_role_api() -> None:
     body = json.loads((resource("mappings") / "elasticsearch" / "role" / "packetclip-sensor.json").read_text())
     assert set(body) == {"cluster", "indices", "metadata"}
