@@ -18,7 +18,7 @@ import numpy.typing as npt
 from packetclip_sensor.bundle import Bundle
 from packetclip_sensor.records import MISSIONS, FloatArray, Verdict
 
-ROWS = 256
+ROWS = 64
 """Most judgements in one call of the model: memory stays small however much is asked."""
 
 

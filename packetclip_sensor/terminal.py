@@ -28,7 +28,7 @@ WIDE_COLUMNS = 120
 """From this width on each thing has a column of its own."""
 TOP_CONCEPTS = 3
 LISTED_CAPTURES = 20
-SHOWN_WEIGHT = 0.0005
+SHOWN_WEIGHT = 0.005
 """Smaller weights would be shown as zero."""
 
 
@@ -190,9 +190,9 @@ def _extent(alert: Alert, capture: str) -> Text:
 
 
 def _concepts(alert: Alert) -> list[str]:
-    """The concepts that spoke for the mission, with what their removal takes from its probability."""
+    """The concepts that spoke for the mission, with what their silence takes from its log-odds."""
     found = sorted((c for c in alert.concepts if c.weight >= SHOWN_WEIGHT), key=lambda c: -c.weight)[:TOP_CONCEPTS]
-    return [f"{printable(c.name, 24)} {c.weight:+.3f}" for c in found] or ["none alone"]
+    return [f"{printable(c.name, 24)} {c.weight:+.2f}" for c in found] or ["none alone"]
 
 
 def _count(number: int, noun: str) -> str:

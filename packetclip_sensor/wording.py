@@ -188,10 +188,14 @@ def worded(batches: Iterable[Safe], config: WordingConfig, counters: Counters) -
     Raises:
         ConfigError: the endpoint is no web address, names no model, or its key is not in the environment.
     """
-    worder = Worder(config, counters) if config.endpoint is not None else None
+    if config.endpoint is None:
+        return iter(batches)
+    return _worded(batches, Worder(config, counters))
+
+
+def _worded(batches: Iterable[Safe], worder: Worder) -> Iterator[Safe]:
     for safe in batches:
-        if worder is not None and safe.alerts:
-            safe.alerts = [worder.worded(alert) for alert in safe.alerts]
+        safe.alerts = [worder.worded(alert) for alert in safe.alerts]
         yield safe
 
 

@@ -263,7 +263,7 @@ function timeline() {
     .find(s => room / (span / s) >= 92) || span;
   for (let ts = Math.ceil(begin / step) * step, n = 0; ts <= end && n < 40; ts += step, n++) {
     const words = span > 2 * 86400 ? clock(ts).slice(5, 16) : step < MINUTE ? clock(ts).slice(11) : clock(ts).slice(11, 16);
-    picture.append(svg("line", {class: "axis", x1: x(ts), x2: x(ts), y1: 2, y2: height - 20}), svg("text", {class: "tick", x: Math.min(Math.max(x(ts), label), width - 20), y: height - 5}, words));
+    picture.append(svg("line", {class: "axis", x1: x(ts), x2: x(ts), y1: 2, y2: height - 20}), svg("text", {class: "tick", x: Math.min(Math.max(x(ts), label), width - 32), y: height - 5}, words));
   }
   MISSIONS.forEach((mission, at) => {
     const y = 15 + at * lane;

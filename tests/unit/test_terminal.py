@@ -44,7 +44,7 @@ def test_an_episode_is_one_row_with_its_newest_state(monkeypatch: pytest.MonkeyP
 
 def test_a_row_says_when_what_how_sure_who_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     text = words(printed(alert(), monkeypatch=monkeypatch))
-    for part in ("2025-10-09", "08:53:20", "DoS", "SYN Flood", "0.970", "10.0.0.5", "→ 10.0.0.9", "flood +0.410", "none"):
+    for part in ("2025-10-09", "08:53:20", "DoS", "SYN Flood", "0.970", "10.0.0.5", "→ 10.0.0.9", "flood +0.41", "none"):
         assert part in text
     assert "handshake" not in text  # it spoke against
 
@@ -80,7 +80,7 @@ def test_the_same_id_in_two_captures_is_two_rows() -> None:
 
 
 def test_concepts_that_weigh_nothing_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = printed(alert(concepts=(Concept("flood", 0.0004, 1), Concept("handshake", -0.2, 1))), monkeypatch=monkeypatch)
+    text = printed(alert(concepts=(Concept("flood", 0.004, 1), Concept("handshake", -0.2, 1))), monkeypatch=monkeypatch)
     assert "none alone" in text
     assert "flood" not in text
 

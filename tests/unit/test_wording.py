@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from factories import SENSOR, alert, packet, safe, told
 
-from packetclip_sensor import said, wording
+from packetclip_sensor import alerts, pipeline, said, wording
+from packetclip_sensor import config as configs
 from packetclip_sensor.documents import document
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.metrics import Counters
@@ -218,3 +221,35 @@ def test_without_an_endpoint_alerts_pass_untouched() -> None:
 def test_a_wrong_setting_is_said_at_the_start(config: WordingConfig, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         list(worded([], config, Counters()))
+
+
+def test_a_running_sensor_asks_and_a_replay_does_not(serve: Serve, tmp_path: Path) -> None:
+    def answer(request: dict[str, Any]) -> str:
+        sentence: str = request["messages"][-1]["content"].partition("<<<")[2].removesuffix(">>>")
+        return sentence.replace(" sent ", " has sent ", 1)
+
+    url, asked = serve(answer)
+    (tmp_path / "logs").mkdir()
+    recorded = Path(__file__).parents[1] / "data" / "demo-dict-patator-ftp" / "packetclip_packet.log.gz"
+    (tmp_path / "logs" / "packetclip_packet.log").write_bytes(gzip.decompress(recorded.read_bytes()))
+    text = f"logs: [logs]\nsink: {{ndjson: {{path: OUT}}}}\nsensor_name: s\nwording: {{endpoint: '{url}', model: tiny}}\n"
+    config = configs.parse(text.replace("OUT", "run.ndjson"), "sensor.yaml", tmp_path)
+    stop, counters = threading.Event(), Counters()
+    thread = threading.Thread(target=pipeline.run, args=(config, stop, counters))
+    thread.start()
+    try:
+        end = time.monotonic() + 30
+        while not counters.alerts_written and time.monotonic() < end:
+            time.sleep(0.05)
+    finally:
+        stop.set()
+        thread.join()
+    ran = alerts.read(tmp_path / "run.ndjson")
+    assert [one["packetclip"]["wording"]["model"] for one in ran] == ["tiny"]
+    assert " has sent " in ran[0]["packetclip"]["wording"]["text"]
+    requests = len(asked)
+    pipeline.replay([[tmp_path / "logs"]], configs.parse(text.replace("OUT", "replay.ndjson"), "sensor.yaml", tmp_path))
+    replayed = alerts.read(tmp_path / "replay.ndjson")
+    assert len(asked) == requests
+    ran[0]["packetclip"].pop("wording")
+    assert replayed[0] == ran[0]
