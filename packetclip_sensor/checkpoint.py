@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from packetclip_sensor.durable import sync_folder
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import Episode, Position
 
@@ -94,11 +95,7 @@ def save(path: Path, state: State) -> None:
             os.fsync(file.fileno())
         _keep(path)
         fresh.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except OSError as err:
         raise ConfigError(
             f"state file {path} cannot be written ({err.strerror}); make room or let the sensor's user write to {path.parent}"

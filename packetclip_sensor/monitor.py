@@ -20,6 +20,8 @@ LOOK_S = 1.0
 MEASURE_S = 5.0
 """Measuring the backlog lists folders and opens files, so not every second."""
 INTERVAL_S = 60.0
+FIRST_S = 5.0
+"""The first health document is sent so long after the start, so that a sensor is seen soon, with its first reasons."""
 PAUSED_S = 10.0
 """Looks further apart than this mean that the whole process stood still (SIGSTOP, a suspended machine), not the pipeline."""
 
@@ -35,7 +37,8 @@ class Monitor:
         """`send` writes one health document; it is called every `health.config.documents_s` seconds and may take a few."""
         self._health, self._send, self._clock = health, send, clock
         self._measured = -MEASURE_S
-        self._told = self._sent = self._looked = clock()
+        self._told = self._looked = clock()
+        self._sent = self._told - health.config.documents_s + FIRST_S
         self._names: frozenset[str] = frozenset({"starting"})
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)

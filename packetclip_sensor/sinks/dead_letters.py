@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from packetclip_sensor.durable import sync_folder
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.metrics import Counters
 
@@ -82,6 +83,8 @@ class DeadLetters:
                 while left:
                     left = left[os.write(fd, left) :]
                 os.fsync(fd)
+                if not size:
+                    sync_folder(self._path.parent)
             except OSError:
                 os.ftruncate(fd, size)
                 raise

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from packetclip_sensor.documents import SensorInfo, document
+from packetclip_sensor.durable import sync_folder
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Alert, Safe
@@ -139,6 +140,8 @@ class _File:
             while left:
                 left = left[os.write(self.fd, left) :]
             os.fsync(self.fd)
+            if not size:
+                sync_folder(self.path.parent)
         except OSError:
             os.ftruncate(self.fd, size)  # a line begun and not ended would spoil the next one
             raise

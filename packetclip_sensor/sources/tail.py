@@ -78,7 +78,9 @@ def follow(
         first, scanned_at = True, -inf
         while not stop.is_set():
             if logs.disturbed or logs.unripe or wake.folders_changed() or time.monotonic() - scanned_at > RESCAN_S:
-                logs.scan(listing(), strict=first)
+                if first:  # what cannot be read in the log folders ends the start, in the archives it is told and passed over
+                    logs.scan(_listing(paths), strict=True)
+                logs.scan(listing())
                 first, scanned_at = False, time.monotonic()
                 yield from logs.restored()
             logs.look()

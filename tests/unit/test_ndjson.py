@@ -159,6 +159,22 @@ def test_a_sensor_waits_while_the_disk_is_full_and_says_so(tmp_path: Path) -> No
     assert told(counters) == {"alerts_written": 1}
 
 
+def test_a_new_files_name_is_on_the_disk_before_the_position_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    sync = os.fsync
+
+    def watched(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    written = ndjson.write([safe(alert(id="a")), safe(alert(id="b"))], tmp_path / "alerts.ndjson", SENSOR, Counters())
+    next(written)
+    assert synced == ["alerts.ndjson", tmp_path.name]
+    next(written)
+    assert synced[2:] == ["alerts.ndjson"]
+
+
 def test_writing_goes_on_in_a_new_file_after_logrotate(tmp_path: Path) -> None:
     path = tmp_path / "alerts.ndjson"
     written = ndjson.write([safe(alert(id="a")), safe(alert(id="b"))], path, SENSOR, Counters())

@@ -383,6 +383,24 @@ def test_archives_from_before_the_last_acknowledged_second_are_not_looked_at(cur
     assert list(archived([current.parent], since=1100.0)) == [(old, "packet")]
 
 
+def test_an_archive_that_cannot_be_read_does_not_end_the_start(current: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, day = current / "packetclip_packet.log", current.parent / "2026-11-21"
+    log.write_bytes(packets(1))
+    goal = archive(log, day)
+    log.write_bytes(packets(2))
+    really = os.open
+
+    def opened(name: str | Path, flags: int, *args: int) -> int:
+        if Path(name) == goal:
+            raise PermissionError(13, "Permission denied", str(name))
+        return really(name, flags, *args)
+
+    monkeypatch.setattr("packetclip_sensor.sources.logfile.os.open", opened)
+    rejects = Rejects(None)
+    assert again(current, [], 1, rejects=rejects, **searching(current)) == ["C2"]
+    assert rejects.count == 1
+
+
 def test_only_folders_named_by_date_are_searched_and_others_may_be_named(tmp_path: Path) -> None:
     for name in ("2026-11-21", "stats", "packetclip"):
         (tmp_path / name).mkdir()
