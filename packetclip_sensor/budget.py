@@ -60,7 +60,7 @@ class Candidate:
     margin: float
     """How far the thresholds can rise together, in logits above the floor, until it is silent; infinite at the ceiling."""
     verdict: Verdict
-    """Without bytes: two packets stand for all, their number is right."""
+    """Without bytes: a packet stands for all of its hosts, their number is right."""
 
 
 @dataclass(slots=True)
@@ -113,9 +113,15 @@ class Candidates:
 
 
 def _outline(verdict: Verdict) -> tuple[Packet, ...]:
-    """As many packets as the window has, the first and the last one without bytes: what an episode looks at."""
-    first, last = (msgspec.structs.replace(p, data=b"") for p in (verdict.packets[0], verdict.packets[-1]))
-    return (*(first,) * (len(verdict.packets) - 1), last)
+    """As many packets as the window has, without bytes, one for all of the same hosts but the last: what an episode looks at."""
+    of_hosts: dict[tuple[str, str], Packet] = {}
+    out = []
+    for packet in verdict.packets:
+        hosts = packet.orig_h, packet.resp_h
+        if hosts not in of_hosts:
+            of_hosts[hosts] = msgspec.structs.replace(packet, data=b"")
+        out.append(of_hosts[hosts])
+    return (*out[:-1], msgspec.structs.replace(verdict.packets[-1], data=b""))
 
 
 def _logit(p: float) -> float:

@@ -185,13 +185,14 @@ def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_what_is_kept_is_what_judge_gives_at_the_floor(doubtful: Path) -> None:
+@pytest.mark.parametrize("name", ["demo-b01-monitoring-rollout", "demo-port-zmap", "demo-syn-trafgen"])
+def test_what_is_kept_is_what_judge_gives_at_the_floor(doubtful: Path, name: str) -> None:
     """The same verdicts, and with the fitted thresholds the same alerts, as the stages of the sensor in their order."""
     from packetclip_sensor.episodes import episodes
     from packetclip_sensor.rejects import Rejects
     from packetclip_sensor.sources import tail, zeek
 
-    bundle, folder = Bundle.open(doubtful), DATA / "demo-b01-monitoring-rollout"
+    bundle, folder = Bundle.open(doubtful), DATA / name
     found = gather([("b01", [folder], None)], bundle, Selection())
     made = fit(found, bundle, Policy(), 86400.0, paths=[folder])
 

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from factories import told
 
@@ -66,6 +67,17 @@ def test_an_nmap_scan_of_1000_ports_is_one_episode(bundle: Bundle) -> None:
     assert {a.title for a in found} == {"Port scan by 172.29.40.7 against 172.29.40.90"}
     assert len({a.episode.id for a in found}) == 1
     assert found[-1].episode.flows > 900  # those from a second before the first judged window on
+
+
+def test_two_scanners_of_one_victim_are_two_episodes(bundle: Bundle) -> None:
+    with Rejects(None) as rejects:
+        read = list(zeek.batches(tail.finite([SCAN], rejects=rejects), rejects, Counters()))
+    one = [p for batch in read for p in batch.packets if p.orig_h == "172.29.40.7"]
+    other = [msgspec.structs.replace(p, ts=p.ts + 0.002, uid=p.uid + "x", orig_h="172.29.40.8") for p in one]
+    found = alerts(batched(sorted([*one, *other], key=lambda p: p.ts), 700), bundle)
+    assert sorted((a.state, *a.episode.sources, *a.episode.destinations) for a in found) == [
+        (state, source, "172.29.40.90") for state in ("close", "open") for source in ("172.29.40.7", "172.29.40.8")
+    ]
 
 
 def test_a_flood_from_10000_spoofed_sources_is_one_episode_that_says_so(bundle: Bundle) -> None:
