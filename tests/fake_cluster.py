@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -36,6 +37,8 @@ class Cluster:
     """Answers by the beginning of a path, before everything else."""
     privileges: set[str] | None = None
     """What `_has_privileges` grants; None for all."""
+    logins: set[str] = field(default_factory=set)
+    """Every Authorization header that came."""
     url: str = ""
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
@@ -80,8 +83,8 @@ class Cluster:
             case ("GET", "_index_template"):
                 found = [(path, thing) for path, thing in self.things.items() if path.startswith("/_index_template/")]
                 return 200, {"index_templates": [{"name": p.rsplit("/", 1)[1], "index_template": t} for p, t in found]}
-            case ("POST", "_index_template", "_simulate_index", _):
-                return 200, {"template": {"mappings": self.merged()}, "overlapping": []}
+            case ("POST", "_index_template", "_simulate_index", name):
+                return 200, {"template": {"mappings": self.merged(name)}, "overlapping": []}
             case (_, "_resolve", "index", pattern):
                 found_streams = [name for name in self.streams if name.startswith(pattern.rstrip("*"))]
                 listed = [{"name": name, "backing_indices": [f".ds-{name}-1"]} for name in found_streams]
@@ -128,14 +131,22 @@ class Cluster:
                 return 200, {"count": stream.get("count", 0)}
         return 500, {"error": {"reason": f"the fake does not know {method} {path}"}}
 
-    def merged(self) -> dict[str, Any]:
-        """The mapping of all components together, as far as one level of properties goes."""
-        out: dict[str, Any] = {"properties": {}}
-        for path, body in self.things.items():
-            mappings = body.get("template", {}).get("mappings", {}) if path.startswith("/_component_template/") else {}
-            out["properties"] |= mappings.get("properties", {})
-            out |= {"_meta": mappings["_meta"]} if "_meta" in mappings else {}
+    def merged(self, name: str) -> dict[str, Any]:
+        """The mapping of the components that the index template for this name takes in."""
+        out: dict[str, Any] = {}
+        for path, template in self.things.items():
+            if path.startswith("/_index_template/") and any(fnmatchcase(name, each) for each in template["index_patterns"]):
+                for part in template["composed_of"]:
+                    merge(out, self.things.get(f"/_component_template/{part}", {}).get("template", {}).get("mappings", {}))
         return out
+
+
+def merge(into: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, value in more.items():
+        if isinstance(value, dict):
+            merge(into.setdefault(name, {}), value)
+        else:
+            into[name] = value
 
 
 @contextmanager
@@ -148,6 +159,7 @@ def running(cluster: Cluster) -> Iterator[Cluster]:
 
         def respond(self) -> None:
             parts = urlsplit(self.path)
+            cluster.logins.add(self.headers.get("authorization", ""))
             raw = self.rfile.read(int(self.headers.get("content-length") or 0))
             raw = gzip.decompress(raw) if self.headers.get("content-encoding") == "gzip" else raw
             status, answer = cluster.answer(

@@ -73,7 +73,10 @@ def plan(client: Elasticsearch, can: Features, namespace: str, retention: str | 
     steps = [*_pipeline(client, can), *_policy(client, can, retention)]
     for dataset in datasets:
         components, index = templates.load("component", dataset), templates.load("index", dataset)
-        steps += [templates.plan_part(client, "component", name, body) for name, body in components.items()]
+        planned = {step.name for step in steps}  # streams share components
+        steps += [
+            templates.plan_part(client, "component", name, body) for name, body in components.items() if name not in planned
+        ]
         steps += _optional_components(client, can, dataset, retention)
         steps += [templates.plan_part(client, "index", name, body) for name, body in index.items()]
         steps += templates.plan_streams(client, dataset, namespace, others=True)

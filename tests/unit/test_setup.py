@@ -327,6 +327,26 @@ def test_a_password_that_is_nowhere_and_a_sink_that_is_no_elasticsearch(
     assert "check address, port and firewall, and that it runs" in capsys.readouterr().err
 
 
+def test_streams_that_share_a_component_put_it_once(cluster: Cluster, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "DATASETS", ("packetclip.alert", "packetclip.flow"))
+    assert run().code == 0
+    paths = [path for _, path, _ in cluster.requests]
+    assert len(paths) == len(set(paths))
+    assert "/_index_template/logs-packetclip.flow" in paths
+    assert run("--remove").code == 0
+    assert cluster.things == {}
+
+
+def test_the_password_is_asked_for_and_the_sensors_own_key_is_not_needed(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getpass", lambda *prompt, **more: "secret")
+    path = tmp_path / "sensor.yaml"
+    path.write_text(f"sink: {{elasticsearch: {{hosts: ['{cluster.url}'], api_key_file: nowhere}}}}\n")
+    assert main(["setup", "elasticsearch", "--config", str(path), "--user", "elastic"]) == 0
+    assert cluster.logins == {"Basic ZWxhc3RpYzpzZWNyZXQ="}
+
+
 def test_help_lists_exit_codes_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["setup", "elasticsearch", "--help"]) == 0
     out = capsys.readouterr().out
