@@ -5,6 +5,7 @@ Each test has a data stream kind of its own, a copy of the alerts' templates und
 
 from __future__ import annotations
 
+import json
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from elasticsearch import Elasticsearch
 from structlog.testing import capture_logs
 
 from packetclip_sensor.cli import main
-from packetclip_sensor.sinks import templates
+from packetclip_sensor.sinks import setup, templates
 from packetclip_sensor.sinks.steps import Step
 
 pytestmark = pytest.mark.elasticsearch
@@ -238,6 +239,53 @@ def test_a_plain_index_in_the_streams_place_is_refused_and_stays(client: Elastic
     assert f"{stream}: is a plain index or alias, our documents need a data stream; nothing was changed" in ran.err
     assert client.count(index=stream)["count"] == 1
     client.indices.delete(index=stream)
+
+
+@pytest.fixture
+def more_features(dataset: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As if the node had ingest and lifecycle; name of a pipeline of the test's own, without the processors that it lacks."""
+    name = f"logs-{dataset}@ingested"
+    folder = templates.folder() / "pipeline"
+    body = json.loads((folder / f"{setup.PIPELINE}.json").read_text())
+    body["processors"] = []
+    (folder / f"{name}.json").write_text(json.dumps(body))
+    monkeypatch.setattr(setup, "PIPELINE", name)
+    monkeypatch.setattr(setup, "features", lambda client: setup.Features(True, True, False, False))
+    return name
+
+
+def test_pipeline_and_lifecycle_are_taken_by_the_real_server(
+    client: Elasticsearch, dataset: str, more_features: str, run: Any
+) -> None:
+    """All of the requests but the processors, of which this node has none: documents go through the pipeline, old streams too."""
+    stream = f"logs-{dataset}-default"
+    templates.ensure_templates(client, "default", dataset)
+    one_document(client, stream)
+    ran = run()
+    assert ran.code == 0, ran.err
+    assert more_features in ran.line("upgrade", "settings", stream)
+    one_document(client, stream)
+    assert client.count(index=stream)["count"] == 2
+    outcome = client.indices.simulate_index_template(name=stream)["template"]
+    assert outcome["settings"]["index"]["default_pipeline"] == more_features
+    assert outcome["lifecycle"] == {"enabled": True}
+    settings = client.indices.get_settings(index=stream, flat_settings=True)
+    assert {each["settings"]["index.default_pipeline"] for each in settings.values()} == {more_features}
+    marks = {line.split()[0] for line in run().out.splitlines() if dataset in line}
+    assert marks == {"same"}
+
+
+def test_a_retention_is_taken_by_the_real_server_and_everything_can_be_removed(
+    client: Elasticsearch, dataset: str, more_features: str, run: Any
+) -> None:
+    assert run("--retention", "30d").code == 0
+    outcome = client.indices.simulate_index_template(name=f"logs-{dataset}-default")["template"]
+    assert outcome["lifecycle"] == {"enabled": True, "data_retention": "30d"}
+    assert client.ingest.get_pipeline(id=more_features)[more_features]["version"] == 1
+    ran = run("--remove")
+    assert ran.code == 0, ran.err
+    assert made(client, dataset) == []
+    assert client.options(ignore_status=404).ingest.get_pipeline(id=more_features).body == {}
 
 
 def test_removal_takes_the_templates_and_leaves_the_sites_own(client: Elasticsearch, dataset: str, run: Any) -> None:
