@@ -23,7 +23,7 @@ from packetclip_sensor.config import Config
 from packetclip_sensor.documents import DATASET, printable
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.records import Packet
-from packetclip_sensor.sinks import inspect
+from packetclip_sensor.sinks import inspection
 from packetclip_sensor.sinks.templates import DATASETS
 from packetclip_sensor.sources import units
 from packetclip_sensor.sources.archive import archives_of
@@ -233,7 +233,9 @@ def _elasticsearch(config: Config) -> Iterator[tuple[bool | None, str]]:
     assert cluster is not None
     yield from _writable(Path(cluster.dead_letter_path).parent, f"refused documents go to {cluster.dead_letter_path}")
     _, flows, health = DATASETS
-    yield from inspect.findings(cluster, [DATASET, *[flows] * config.hunt.enabled, *[health] * bool(config.health.documents_s)])
+    yield from inspection.findings(
+        cluster, [DATASET, *[flows] * config.hunt.enabled, *[health] * bool(config.health.documents_s)]
+    )
 
 
 def _writable(folder: Path, words: str) -> Iterator[tuple[bool | None, str]]:

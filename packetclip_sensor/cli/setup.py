@@ -149,9 +149,9 @@ def _put(
 
 
 def _remove(client: Elasticsearch, *, delete_data: bool, dry_run: bool, yes: bool) -> None:
-    from packetclip_sensor.sinks import setup
+    from packetclip_sensor.sinks import removal, setup
 
-    steps = setup.plan_removal(client, setup.features(client), delete_data=delete_data)
+    steps = removal.plan_removal(client, setup.features(client), delete_data=delete_data)
     if dry_run:
         _show(steps)
         return

@@ -1,4 +1,4 @@
-"""What `packetclip setup elasticsearch` puts into a cluster and takes away: everything that one has to be an administrator for.
+"""What `packetclip setup elasticsearch` puts into a cluster: everything that one has to be an administrator for.
 
 The sensor then needs a key that may only write. Servers differ in what they can: ingest processors, data stream lifecycle, ILM
 and security are used where they are, and told where they are not. Plans are made whole before the first request (`steps.Step`).
@@ -158,48 +158,6 @@ def by_hand(host: str) -> str:
     )
 
 
-def plan_removal(client: Elasticsearch, can: Features, *, delete_data: bool) -> list[Step]:
-    """Take away what setup put, in the order that Elasticsearch needs.
-
-    What a data stream uses cannot go before it: without `delete_data` its templates and the pipeline stay, and that is told. What
-    is not ours, and every `@custom`, stays.
-    """
-    steps: list[Step] = []
-    kept: dict[tuple[str, str], str] = {}
-    """Why each template stays; empty where nothing uses it. Index templates first: components cannot go before them."""
-    for dataset in templates.installable():
-        found = client.indices.resolve_index(name=templates.stream_name("*", dataset))["data_streams"]
-        streams = [each["name"] for each in found]
-        for stream in streams:
-            if delete_data:
-                steps.append(Step("remove", "data stream", stream, "with all its documents", "DELETE", f"/_data_stream/{stream}"))
-            else:
-                steps.append(Step("left", "data stream", stream, "its documents stay"))
-        why = f"data stream {streams[0]} uses it; --delete-data removes both" if streams and not delete_data else ""
-        names = [*templates.load("component", dataset), f"logs-{dataset}@pipeline", f"logs-{dataset}@lifecycle"]
-        for kind, name in [("index", f"logs-{dataset}"), *(("component", name) for name in names)]:
-            kept[kind, name] = kept.get((kind, name)) or why
-    for (kind, name), why in sorted(kept.items(), reverse=True):
-        listed, path = templates.PARTS[kind]
-        found = get(client, f"/{path}/{name}").get(listed, [])
-        there = (found[0].get("component_template") or found[0].get("index_template")) if found else None
-        steps += _removal(f"{kind} template", name, f"/{path}/{name}", there, why)
-    why = next((each for each in kept.values() if each), "")
-    steps += _removal("pipeline", PIPELINE, f"/_ingest/pipeline/{PIPELINE}", _there_pipeline(client), why)
-    if can.ilm:
-        steps += _removal("ILM policy", POLICY, f"/_ilm/policy/{POLICY}", _there_policy(client), why)
-    if can.security:
-        keys = get(client, f"/_security/api_key?name={ROLE}").get("api_keys", [])
-        ids = [key["id"] for key in keys if not key["invalidated"] and key.get("metadata", {}).get("managed_by") == OURS]
-        if ids:
-            body = {"ids": ids}
-            steps.append(Step("remove", "API key", ROLE, f"{len(ids)} invalidated", "DELETE", "/_security/api_key", body))
-        there = get(client, f"/_security/role/{ROLE}").get(ROLE)
-        there = there and {"_meta": there.get("metadata", {})}
-        steps += _removal("role", ROLE, f"/_security/role/{ROLE}", there, "")
-    return steps
-
-
 def take(client: Elasticsearch, steps: list[Step]) -> Iterator[tuple[Step, Any]]:
     """Take each step, and yield it with the server's answer.
 
@@ -223,7 +181,7 @@ def _pipeline(client: Elasticsearch, can: Features) -> list[Step]:
         words = "this server has no ingest processors; event.ingested stays empty, rules fall back to @timestamp"
         return [Step("skip", "pipeline", PIPELINE, words)]
     body = json.loads((templates.folder() / "pipeline" / f"{PIPELINE}.json").read_text(encoding="utf-8"))
-    return [plan_versioned("pipeline", PIPELINE, f"/_ingest/pipeline/{PIPELINE}", body, _there_pipeline(client))]
+    return [plan_versioned("pipeline", PIPELINE, f"/_ingest/pipeline/{PIPELINE}", body, there_pipeline(client))]
 
 
 def _policy(client: Elasticsearch, can: Features, retention: str | None) -> list[Step]:
@@ -233,7 +191,7 @@ def _policy(client: Elasticsearch, can: Features, retention: str | None) -> list
     if not can.ilm:
         words = "this server has neither data stream lifecycle nor ILM; delete old backing indices yourself"
         return [Step("skip", "lifecycle", POLICY, words)]
-    there = _there_policy(client)
+    there = there_policy(client)
     if there is not None and retention is None and there.get("_meta", {}).get("managed_by") == OURS:
         return [Step("same", "ILM policy", POLICY, "as it is; --retention changes it")]
     phases: dict[str, Any] = {"hot": {"min_age": "0ms", "actions": {"rollover": ROLLOVER}}}
@@ -293,22 +251,14 @@ def _composed(dataset: str, component: str) -> bool:
     return component in templates.load("index", dataset)[f"logs-{dataset}"]["composed_of"]
 
 
-def _removal(kind: str, name: str, path: str, there: Mapping[str, Any] | None, kept: str) -> list[Step]:
-    if there is None:
-        return []
-    if there.get("_meta", {}).get("managed_by") != OURS:
-        return [Step("left", kind, name, "is not ours")]
-    if kept:
-        return [Step("left", kind, name, kept)]
-    return [Step("remove", kind, name, "", "DELETE", path)]
-
-
-def _there_pipeline(client: Elasticsearch) -> Mapping[str, Any] | None:
+def there_pipeline(client: Elasticsearch) -> Mapping[str, Any] | None:
+    """Our pipeline as the server has it."""
     found: Mapping[str, Any] | None = get(client, f"/_ingest/pipeline/{PIPELINE}").get(PIPELINE)
     return found
 
 
-def _there_policy(client: Elasticsearch) -> Mapping[str, Any] | None:
+def there_policy(client: Elasticsearch) -> Mapping[str, Any] | None:
+    """Our ILM policy as the server has it."""
     found = get(client, f"/_ilm/policy/{POLICY}").get(POLICY)
     return {**found["policy"], "version": found["policy"].get("_meta", {}).get("version")} if found else None
 

@@ -17,7 +17,7 @@ from elasticsearch import Elasticsearch
 from structlog.testing import capture_logs
 
 from packetclip_sensor.cli import main
-from packetclip_sensor.sinks import setup, templates
+from packetclip_sensor.sinks import removal, setup, templates
 from packetclip_sensor.sinks.steps import Step
 
 pytestmark = pytest.mark.elasticsearch
@@ -250,6 +250,7 @@ def more_features(dataset: str, monkeypatch: pytest.MonkeyPatch) -> str:
     body["processors"] = []
     (folder / f"{name}.json").write_text(json.dumps(body))
     monkeypatch.setattr(setup, "PIPELINE", name)
+    monkeypatch.setattr(removal, "PIPELINE", name)
     monkeypatch.setattr(setup, "features", lambda client: setup.Features(True, True, False, False))
     return name
 
