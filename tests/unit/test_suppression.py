@@ -360,3 +360,12 @@ def test_the_packets_that_are_counted_pass_untouched(bundle: Bundle, tmp_path: P
     judged = Judged([], Batch([], []), 7, (), np.array([packet()], np.object_), np.array([7]))
     (out,) = silence([judged], Silence(Rules(tmp_path / "s.yaml"), bundle, bundle.manifest.thresholds, Counters()), None)
     assert (out.judged, len(out.packets), out.seconds.tolist()) == (7, 1, [7])
+
+
+def test_the_rules_of_the_documentation_are_read() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tuning.md").read_text()
+    (example,) = [part.partition("```")[0] for part in page.split("```yaml\n")[1:] if part.startswith("# suppress.yaml")]
+    scanner, backup = parse(example, "suppress.yaml")
+    assert (scanner.mission, scanner.words) == ("Reconnaissance", "source 192.0.2.10, mission Reconnaissance")
+    assert (len(backup.hosts), len(backup.services)) == (2, 2)
+    assert datetime.fromtimestamp(backup.expires, UTC).isoformat() == "2026-12-31T17:00:00+00:00"
