@@ -24,7 +24,31 @@ def until(true: Callable[[], bool], seconds: float = 40.0) -> None:
         time.sleep(0.05)
 
 
-def run(folder: Path, port: int) -> subprocess.Popen[bytes]:
+class Sensor:
+    """A sensor process that is gone at the end of its block in any case."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder, self.port = folder, port
+        self.process = start(folder, port)
+
+    def __enter__(self) -> Sensor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def killed_and_started(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process = start(self.folder, self.port)
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(timeout=20)
+
+
+def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
     (folder / "sensor.yaml").write_text(
         f"logs: [logs/current]\nsensor_name: test\nhealth: {{documents_s: 0}}\nlimits: {{open_files: 8}}\n"
         f"sink: {{elasticsearch: {{hosts: ['http://127.0.0.1:{port}'], manage_templates: false}}}}\n"
@@ -56,15 +80,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     for hour, text in enumerate(hours()):
         (folder / "logs" / "current" / f"packetclip_packet.{hour}.log").write_bytes(text)
     with ScriptedServer(free_port()) as server:
-        process = run(folder, server.server_port)
-        until(lambda: len(server.calls) > 1)
-        quiet = [time.monotonic(), 0.0]
-        while time.monotonic() - quiet[0] < 4.0:
-            time.sleep(0.1)
-            if len(server.calls) != quiet[1]:
-                quiet = [time.monotonic(), len(server.calls)]
-        process.terminate()
-        process.wait(timeout=20)
+        with Sensor(folder, server.server_port) as sensor:
+            until(lambda: len(server.calls) > 1)
+            quiet = [time.monotonic(), 0.0]
+            while time.monotonic() - quiet[0] < 4.0:
+                time.sleep(0.1)
+                if len(server.calls) != quiet[1]:
+                    quiet = [time.monotonic(), len(server.calls)]
+            assert sensor.stop() == 0
         server.shutdown()
         return {each for call in server.calls for each in call}
 
@@ -78,22 +101,19 @@ def test_logs_packed_away_while_elasticsearch_was_away_are_judged_when_it_is_bac
     log = current / "packetclip_packet.log"
     with ScriptedServer(free_port()) as server:
         server.answers = [503] * 10_000
-        process = run(tmp_path, server.server_port)
-        for hour, text in enumerate(hours()):
-            log.write_bytes(text)
-            if not hour:
-                until(lambda: len(server.calls) > 0)  # it has read something, and now waits
-            pack_away(log, tmp_path / "logs" / "2026-11-21", hour)
-        if restart:
-            process.kill()
-            process.wait()
-            process = run(tmp_path, server.server_port)
-        server.calls.clear()
-        server.answers.clear()
-        until(lambda: {each for call in server.calls for each in call} >= undisturbed)
-        time.sleep(1.0)
-        process.terminate()
-        assert process.wait(timeout=20) == 0
+        with Sensor(tmp_path, server.server_port) as sensor:
+            for hour, text in enumerate(hours()):
+                log.write_bytes(text)
+                if not hour:
+                    until(lambda: len(server.calls) > 0)  # it has read something, and now waits
+                pack_away(log, tmp_path / "logs" / "2026-11-21", hour)
+            if restart:
+                sensor.killed_and_started()
+            server.calls.clear()
+            server.answers.clear()
+            until(lambda: {each for call in server.calls for each in call} >= undisturbed)
+            time.sleep(1.0)
+            assert sensor.stop() == 0
         assert {each for call in server.calls for each in call} == undisturbed
         assert len(undisturbed) == 3  # the last episode is still open
         server.shutdown()
