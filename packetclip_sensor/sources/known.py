@@ -6,16 +6,13 @@ A file is matched first by device and inode, then by its first bytes. Whatever m
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import Lines, Position
 from packetclip_sensor.rejects import Rejects
+from packetclip_sensor.sources.identity import Key, begins, is_active, key_and_sign, refuse_crowd, same_log
 from packetclip_sensor.sources.logfile import LogFile, log_of
 from packetclip_sensor.sources.plaintext import HEAD_BYTES
 from packetclip_sensor.sources.units import content_log, refuse_tsv, unreadable
@@ -27,7 +24,6 @@ LINGER_S = 60.0
 ORPHANS = 256
 """Logs remembered whose file was truncated or deleted, to know their copies by."""
 
-Key = tuple[int, int]
 Found = tuple[Path, str, bool]
 """Path, log ("" where its name does not say), and whether it was asked for or only looked at to find a known log again."""
 
@@ -115,7 +111,7 @@ class KnownLogs:
                 if strict and asked and (finished or not isinstance(err, FileNotFoundError)):
                     raise unreadable(path, err) from err
                 continue  # rotated away since the folder was listed
-            key, sign = _key_and_sign(stat)
+            key, sign = key_and_sign(stat)
             self._present.add(key)
             if (file := self._files.get(key)) is not None:
                 file.path = path
@@ -138,11 +134,11 @@ class KnownLogs:
         except FileNotFoundError:
             return None
         except OSError as err:
-            _refuse_crowd(err)
+            refuse_crowd(err)
             if strict and asked:
                 raise unreadable(path, err) from err
             with contextlib.suppress(OSError):
-                key, sign = _key_and_sign(path.stat())
+                key, sign = key_and_sign(path.stat())
                 self._ignored[key] = sign
             self._rejects.add(str(path), 0, f"file cannot be read: {err.strerror}", b"")
             return None
@@ -161,14 +157,14 @@ class KnownLogs:
         try:
             return place(file)
         except OSError as err:
-            _refuse_crowd(err)
+            refuse_crowd(err)
             file.release()
             self.disturbed = True
             return True
 
     def _resume_same_inode(self, file: LogFile) -> bool:
         for position in self._restored:
-            if (position.device, position.inode) == file.key and _begins(file, position):
+            if (position.device, position.inode) == file.key and begins(file, position):
                 if file.resume(position):
                     self._restored.remove(position)
                     self._take_up(file)
@@ -178,9 +174,9 @@ class KnownLogs:
         return False
 
     def _place(self, file: LogFile, asked: bool) -> bool:
-        restored = next((p for p in self._restored if _begins(file, p)), None)
-        live = next((f for f in self._files.values() if _same_log(f, file)), None)
-        orphan = next((f for f in self._orphans if _same_log(f, file)), None)
+        restored = next((p for p in self._restored if begins(file, p)), None)
+        live = next((f for f in self._files.values() if same_log(f, file)), None)
+        orphan = next((f for f in self._orphans if same_log(f, file)), None)
         if restored and file.resume(restored):
             self._restored.remove(restored)
             self._take_up(file)
@@ -241,7 +237,7 @@ class KnownLogs:
 
     def lost(self, file: LogFile, err: OSError) -> None:
         """A file turned out to be unreadable or replaced while it was read."""
-        _refuse_crowd(err)
+        refuse_crowd(err)
         reason = (
             "file is gone before it was read" if isinstance(err, FileNotFoundError) else f"file cannot be read: {err.strerror}"
         )
@@ -253,7 +249,7 @@ class KnownLogs:
 
     def drained(self, file: LogFile, finished: bool) -> None:
         """A file was read to its end: among too many open ones, close it."""
-        if finished or (not _is_active(file) and sum(f.is_open for f in self._files.values()) > self._open_files):
+        if finished or (not is_active(file) and sum(f.is_open for f in self._files.values()) > self._open_files):
             file.release()
 
     def look(self) -> None:
@@ -284,7 +280,7 @@ class KnownLogs:
     def _limit_open(self) -> None:
         held = [f for f in self._files.values() if f.is_open]
         if len(held) > self._open_files:
-            held = [f for f in held if f.key in self._present and not _is_active(f)]
+            held = [f for f in held if f.key in self._present and not is_active(f)]
             held.sort(key=lambda f: (f.more, f.active_at), reverse=True)
             for file in held[self._open_files :]:
                 file.release()
@@ -295,31 +291,3 @@ class KnownLogs:
         for position in self._restored:  # a folder that is not mounted yet must not cost the place in its files
             path = Path(position.path)
             yield position if path.exists() or not path.parent.exists() else None
-
-
-def _key_and_sign(stat: os.stat_result) -> tuple[Key, tuple[int, int]]:
-    """What a file is known by, and what changes whenever it is written, renamed or given other rights (tools set mtime back)."""
-    return (stat.st_dev, stat.st_ino), (stat.st_size, stat.st_ctime_ns)
-
-
-def _begins(file: LogFile, position: Position) -> bool:
-    """Whether the file begins with the bytes that the position's file began with."""
-    prefix = file.head[: position.prefix_bytes]
-    return len(prefix) == position.prefix_bytes and hashlib.sha256(prefix).hexdigest() == position.prefix_sha256
-
-
-def _is_active(file: LogFile) -> bool:
-    """Whether this is the file that Zeek is writing now."""
-    return file.path.name == f"packetclip_{file.log}.log"
-
-
-def _refuse_crowd(err: OSError) -> None:
-    if err.errno in (errno.EMFILE, errno.ENFILE):
-        raise ConfigError(
-            f"no more files can be opened ({err.strerror}); raise the limit of open files to 1024 (`ulimit -n`, LimitNOFILE)"
-        ) from err
-
-
-def _same_log(one: LogFile, other: LogFile) -> bool:
-    size = min(len(one.head), len(other.head))
-    return one.log == other.log and size > 0 and one.head[:size] == other.head[:size]
