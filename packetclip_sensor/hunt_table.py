@@ -20,6 +20,8 @@ from packetclip_sensor.tower import Told
 
 OUTSTANDING = 0.95
 """A best hit that is not above so much of the sample is no find."""
+ENOUGH = 100
+"""Of fewer documents a best hit and its fellows are too large a part to stand out from."""
 
 
 def show(found: Found, file: TextIO, *, asked: str, told: Told | None = None) -> None:
@@ -58,7 +60,7 @@ def doubts(found: Found, told: Told | None) -> list[str]:
             f"Unlike all that the model was taught (cosine with the nearest sentence {told.likeness:.2f}): the list is a guess. "
             "Say it in words of network traffic."
         )
-    if found.hits and len(found.sample) > 20 and found.hits[0].above < OUTSTANDING:
+    if told is not None and found.hits and len(found.sample) >= ENOUGH and found.hits[0].above < OUTSTANDING:
         out.append("Not even the best stands out from what is stored: probably nothing of the kind is there.")
     return out
 
