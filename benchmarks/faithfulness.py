@@ -121,7 +121,11 @@ def of_alert(capture: str, verdict: Verdict, bundle: Bundle, draws: int, rng: np
         first = [verdict.packets.index(evidence.packet) for evidence in why.evidence[:TOP]]
         rest = [i for i in range(removal.packets) if i not in first]
         yield Measured(
-            capture, verdict.mission, "packets", whole, *measure([*first, *rest], removal.leave_out, whole, draws, rng)
+            capture,
+            verdict.mission,
+            "packets",
+            whole,
+            *measure([*first, *rest], removal.leave_out, float(removal.leave_out([()])[0]), draws, rng),
         )
 
 

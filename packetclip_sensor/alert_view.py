@@ -40,6 +40,8 @@ _NAMES = {key(name): name for name in ("Benign", *MISSIONS)}
 BAR = 24
 """Characters of a full bar."""
 LISTED = 8
+OLD_UNIT = "probability"
+"""What weights were losses of before documents named a concept's graph."""
 HEX_COLUMNS = 16
 PART_STYLE = {"ip": "blue", "transport": "magenta", "payload": ""}
 FIRST_FIELDS = ("time to live", "hop limit", "source port", "destination port", "flags", "window", "length", "type", "code")
@@ -67,14 +69,17 @@ def _parts(document: Document) -> Iterable[RenderableType]:
     yield _pairs(_meta(document))
     yield from _titled("Missions", _bars(_named(get(document, "packetclip.missions")), "{:.3f}"))
     concepts = [
-        (Text(_safe(text(c, "name"), 30)) + Text(f" {_safe(text(c, 'graph'), 20)}", style="dim"), number(c, "weight"))
+        (Text.assemble(_safe(text(c, "name"), 30), (f" {_safe(text(c, 'graph'), 20)}".rstrip(), "dim")), number(c, "weight"))
         for c in objects(document, "packetclip.concepts")[: 2 * LISTED]
     ]
-    yield from _titled("Concepts: log-odds lost when one is silenced", _bars(concepts, "{:+.2f}"))
+    unit = "log-odds" if any(text(c, "graph") for c in objects(document, "packetclip.concepts")) else OLD_UNIT
+    yield from _titled(
+        f"Concepts: {unit} lost when one is silenced", _bars(concepts, "{:+.2f}" if unit != OLD_UNIT else "{:+.3f}")
+    )
     graphs = [(Text(name), weight) for name, weight in _numbers(get(document, "packetclip.graphs"))]
     yield from _titled("Graphs: log-odds lost when all concepts of one are silenced", _bars(graphs, "{:+.2f}"))
     yield from _titled("Heaviest paths: shares of the message that reaches a graph's embedding node", _paths(document))
-    yield from _titled("Packets: log-odds lost when one is left out", _evidence(document))
+    yield from _titled(f"Packets: {unit} lost when one is left out", _evidence(document))
     nearest = [
         Text(f"{number(t, 'cosine'):.2f} {_safe(text(t, 'text'), 500)}") for t in objects(document, "packetclip.texts")[:LISTED]
     ]

@@ -100,8 +100,8 @@ def explanation(verdict: Verdict, bundle: Bundle) -> Explanation:
     lost = odds[0] - odds[1:]
     weight, of_graph = lost[: len(concepts)], lost[len(concepts) :]
     # A window of one packet has nothing to be without.
-    without = removal.leave_out([[i] for i in range(removal.packets)]) if removal.packets > 1 else odds[:1]
-    packet_weight = odds[0] - without
+    without = removal.leave_out([(), *([i] for i in range(removal.packets) if removal.packets > 1)])
+    packet_weight = without[0] - without[1:] if removal.packets > 1 else np.zeros(1)
 
     embedding, states, arrived = removal.inside()
     facts = describe.facts(verdict.packets, verdict.view)

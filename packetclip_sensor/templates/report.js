@@ -138,7 +138,7 @@ function why(r, p) {
     p.wording ? el("p.soft", `“${p.wording}” (in the words of ${p.worder || "a language model"}; the sentence above is measured)`) : "",
     el("div.two",
       el("div", el("h3", "Episode"), hosts, el("h3", "Missions"), bars(p.missions, "tone"), el("h3", "Nearest classes"), bars(p.classes, "tone")),
-      el("div", el("h3", "Concepts that weigh most"), bars(p.concepts, "for"),
+      el("div", el("h3", p.concepts.some(c => c[4]) || !p.concepts.length ? "Concepts that weigh most" : "Concepts, by loss of probability (older sensor)"), bars(p.concepts, "for"),
         p.graphs.length ? [el("h3", "Graphs, silenced whole"), bars(p.graphs, "for")] : [],
         p.texts.length ? [el("h3", "Nearest texts"), el("ol.texts", p.texts.map(([text, cosine]) => el("li", text + " ", el("span.soft", cosine))))] : [])),
     p.paths.length ? el("div", el("h3", "Knowledge graph, active paths"), networks(p)) : "",

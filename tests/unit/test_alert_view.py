@@ -10,7 +10,7 @@ from factories import SENSOR, alert, flow, packet
 
 from packetclip_sensor import alert_view
 from packetclip_sensor.documents import document
-from packetclip_sensor.records import Evidence, Path
+from packetclip_sensor.records import Concept, Evidence, Path
 
 HOSTILE = "\x1b[31m\x1b]0;owned\x07[bold red]x[/]\u202e\r\n"
 
@@ -111,3 +111,10 @@ def test_sentences_and_paths_are_no_wider_than_the_terminal(columns: int, monkey
     text = printed(whole(reason="word " * 60), monkeypatch, columns)
     lines = text[: text.index("Packets:")].splitlines()
     assert max(map(len, lines)) <= columns
+
+
+def test_weights_of_an_older_sensor_are_told_as_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = printed(whole(concepts=(Concept("flood", 0.0123, 1),)), monkeypatch)
+    assert "Concepts: probability lost when one is silenced\nflood  +0.012" in old
+    assert "Packets: probability lost" in old
+    assert "Concepts: log-odds lost" in printed(whole(), monkeypatch)
