@@ -1,13 +1,14 @@
 """The pages `/metrics` (Prometheus' text format) and `/health` (JSON, 200 or 503), for reading only.
 
 Whoever can reach the port must not be able to harm the sensor: few connections, small requests, a deadline for the whole
-exchange, one answer a connection, and a page is made at most once a second, however often it is asked for. All of it happens in
-a thread of its own. HTTP is written by hand: the standard library's servers bound neither headers nor connections nor time.
+exchange, ten answers a second, and a page is made at most once a second, however often it is asked for. All of it happens in a
+thread of its own. HTTP is written by hand: the standard library's servers bound neither headers nor connections nor time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,8 @@ from packetclip_sensor.schema import meanings
 MAX_CONNECTIONS = 16
 MAX_HEAD_BYTES = 8192
 DEADLINE_S = 5.0
+PACE_S = 0.1
+"""At most one connection in this time is answered: Python gives two threads turns, and the pipeline is the other one."""
 FRESH_S = 1.0
 TEXT, JSON = "text/plain; version=0.0.4; charset=utf-8", "application/json"
 STATUS = {
@@ -85,6 +88,7 @@ class HealthPage:
         ProcessCollector(registry=self._registry)
         self._made: dict[str, tuple[float, Page]] = {}
         self._open = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._bound: Future[None] = Future()
         self._loop = asyncio.new_event_loop()
         self._end: asyncio.Event | None = None
@@ -106,6 +110,8 @@ class HealthPage:
                 "set another port, or null for no pages"
             ) from err
         log.info("health_page", address=config.address, port=self.port)
+        if config.address not in ("127.0.0.1", "::1", "localhost"):
+            log.warning("health_page_open", address=config.address, remedy="let only Prometheus reach it, it has no password")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
@@ -123,35 +129,51 @@ class HealthPage:
     async def _serve(self) -> None:
         config = self._health.config
         try:
-            server = await asyncio.start_server(self._answer, config.address, config.port, limit=MAX_HEAD_BYTES)
+            server = _listening(config.address, config.port or 0)
         except OSError as err:
             self._bound.set_exception(err)
             return
         self._end = asyncio.Event()
-        self.port = server.sockets[0].getsockname()[1]
-        self._bound.set_result(None)
-        await self._end.wait()
-        server.close()
+        with server:
+            self.port = server.getsockname()[1]
+            accepting = self._loop.create_task(self._accept(server))
+            self._bound.set_result(None)
+            await self._end.wait()
+            accepting.cancel()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._open >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
+    async def _accept(self, server: socket.socket) -> None:
+        """Take a connection each PACE_S; those that come faster wait in the kernel, and cost nothing there."""
+        while True:
+            try:
+                line, _ = await self._loop.sock_accept(server)
+            except OSError:  # it hung up meanwhile, or no descriptor is left
+                await asyncio.sleep(PACE_S)
+                continue
+            if self._open >= MAX_CONNECTIONS:
+                line.close()
+            else:
+                task = self._loop.create_task(self._answer(line))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            await asyncio.sleep(PACE_S)
+
+    async def _answer(self, line: socket.socket) -> None:
         self._open += 1
-        # drain() then returns only when the answer has left, so that the deadline holds for slow readers too
-        writer.transport.set_write_buffer_limits(0)
         try:
-            async with asyncio.timeout(DEADLINE_S):
-                try:
-                    head = await reader.readuntil(b"\r\n\r\n")
-                except asyncio.LimitOverrunError:
-                    writer.write(_response((431, TEXT, b"the request is too long\n")))
-                else:
-                    writer.write(self._respond(head))
-                await writer.drain()
-            writer.close()
-        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
-            writer.transport.abort()
+            reader, writer = await asyncio.open_connection(sock=line, limit=MAX_HEAD_BYTES)
+            # drain() then returns only when the answer has left, so that the deadline holds for slow readers too
+            writer.transport.set_write_buffer_limits(0)
+            try:
+                async with asyncio.timeout(DEADLINE_S):
+                    try:
+                        answer = self._respond(await reader.readuntil(b"\r\n\r\n"))
+                    except asyncio.LimitOverrunError:
+                        answer = _response((431, TEXT, b"the request is too long\n"))
+                    writer.write(answer)
+                    await writer.drain()
+                writer.close()
+            except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+                writer.transport.abort()
         finally:
             self._open -= 1
 
@@ -179,6 +201,24 @@ class HealthPage:
             return 200, TEXT, generate_latest(self._registry)
         well, text = self._health.as_json()
         return 200 if well else 503, JSON, text
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    """A socket that listens; connections that are not taken yet wait in a short queue.
+
+    Raises:
+        OSError: the address is none of this machine's, or the port is taken.
+    """
+    family, kind, protocol, _, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    server = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+    try:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(where)
+        server.listen(MAX_CONNECTIONS)
+    except OSError:
+        server.close()
+        raise
+    return server
 
 
 def _response(page: Page, more: str = "", *, body: bool = True) -> bytes:

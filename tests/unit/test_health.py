@@ -66,7 +66,8 @@ def health(clock: Clock, tmp_path: Path) -> Health:
 
 
 @pytest.fixture
-def page(health: Health) -> Iterator[HealthPage]:
+def page(health: Health, monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthPage]:
+    monkeypatch.setattr(health_page, "PACE_S", 0.0)
     with HealthPage(health) as served:
         yield served
 
@@ -314,6 +315,21 @@ def test_connections_are_bounded_and_given_back(page: HealthPage, monkeypatch: p
     while page._open and time.monotonic() < deadline:
         time.sleep(0.01)
     assert get(page.port, "/")[0] == 200
+
+
+def test_who_asks_without_end_gets_few_answers(page: HealthPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_page, "PACE_S", 0.02)
+    began = time.monotonic()
+    for _ in range(11):
+        assert get(page.port, "/")[0] == 200
+    assert time.monotonic() - began >= 10 * 0.02
+
+
+def test_pages_open_to_others_are_warned_of(health: Health) -> None:
+    opened = Health(HealthConfig(port=0, address="0.0.0.0"), Counters())
+    with capture_logs() as logs, HealthPage(opened) as page, HealthPage(health):
+        assert get(page.port, "/")[0] == 200
+    assert [entry["event"] for entry in logs] == ["health_page", "health_page_open", "health_page"]
 
 
 def test_a_page_is_made_once_a_second_however_often_it_is_asked_for(health: Health, monkeypatch: pytest.MonkeyPatch) -> None:
