@@ -20,6 +20,8 @@ LOOK_S = 1.0
 MEASURE_S = 5.0
 """Measuring the backlog lists folders and opens files, so not every second."""
 INTERVAL_S = 60.0
+JOIN_S = 1.0
+"""A look under way at the end gets so long, so that nothing is closed under it."""
 FIRST_S = 5.0
 """The first health document is sent so long after the start, so that a sensor is seen soon, with its first reasons."""
 PAUSED_S = 10.0
@@ -49,6 +51,7 @@ class Monitor:
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
         self._end.set()
+        self._thread.join(JOIN_S)
 
     def _run(self) -> None:
         while not self._end.wait(LOOK_S):

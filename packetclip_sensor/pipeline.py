@@ -25,7 +25,6 @@ from packetclip_sensor.flow_documents import check_embedding
 from packetclip_sensor.flows import Sampler
 from packetclip_sensor.health import Health
 from packetclip_sensor.health_documents import HealthDocuments, HealthFile
-from packetclip_sensor.health_page import HealthPage
 from packetclip_sensor.judge import judge
 from packetclip_sensor.limits import Shedding
 from packetclip_sensor.metrics import Counters
@@ -67,6 +66,8 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         health.model_version = bundle.manifest.version
         health.backlog = Backlog()
         if config.health.port is not None:
+            from packetclip_sensor.health_page import HealthPage  # noqa: PLC0415  (a replay starts sooner without)
+
             enter(HealthPage(health))
         enter(Monitor(health, send=enter(contextlib.closing(_health_documents(config, health))).send))
         health.judged = state.judged
@@ -82,7 +83,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             rejects=rejects,
             backlog=health.backlog,
             archives=archives_of(config.logs, config.archives),
-            archived_since=lambda: float(health.judged or began),
+            archived_since=lambda: min(float(health.judged or began), time.time()),
         )
         shedding = health.shedding = Shedding(limits, counters)
         batches = _noting(zeek.batches(shedding.lines(lines), rejects, counters), health)
