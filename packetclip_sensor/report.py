@@ -17,6 +17,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ def _packed(value: Any) -> Markup:
     return Markup(base64.b64encode(gzip.compress(msgspec.json.encode(value), 6, mtime=0)).decode())  # noqa: S704 - see above
 
 
+@cache
 def _graphs() -> dict[str, drawing.Layout]:
     """The graphs of the installed model; paths that do not fit them (of another model) are drawn alone."""
     try:
