@@ -29,6 +29,9 @@ SCRIPTS = sorted(PACKAGE.rglob("*.zeek")) + sorted((ZEEK_TESTS / "tests").glob("
 TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/opt/zeek/bin"])
 ZEEK = shutil.which("zeek", path=TOOLS)
 
+EVERYTHING = ("PacketCLIP::flow_min_packets=0", "PacketCLIP::packet_statistics=T")
+"""A row for each connection, with all columns."""
+
 needs_zeek = [
     pytest.mark.zeek,
     pytest.mark.skipif(ZEEK is None, reason="no zeek on PATH or in /opt/zeek/bin; install Zeek 7.0 or newer to run its tests"),
@@ -75,7 +78,7 @@ def test_captures_are_what_their_script_writes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(tmp_path / "make_pcaps.py")], check=True)
     made = {path.name: path.read_bytes() for path in tmp_path.glob("*.pcap")}
     assert made == {path.name: path.read_bytes() for path in PCAPS.glob("*.pcap")}
-    assert len(made) == 10
+    assert len(made) == 11
 
 
 class TestWithZeek:
@@ -111,7 +114,7 @@ class TestWithZeek:
 
     @pytest.mark.parametrize("capture", ["protocols.pcap", "tunnels.pcap", "flipped.pcap", "one_host.pcap", "long.pcap"])
     def test_final_rows_agree_with_conn_log(self, tmp_path: Path, capture: str) -> None:
-        run_zeek(tmp_path, capture, "LogAscii::use_json=T")
+        run_zeek(tmp_path, capture, "LogAscii::use_json=T", "PacketCLIP::flow_min_packets=0")
         conn = {row["uid"]: row for row in map(json.loads, (tmp_path / "conn.log").read_text().splitlines())}
         rows = [json.loads(line) for line in (tmp_path / "packetclip_flow.log").read_text().splitlines()]
         final = {row["uid"]: row for row in rows if row["final"]}
@@ -126,7 +129,7 @@ class TestWithZeek:
 
     @pytest.mark.parametrize("capture", ["protocols.pcap", "one_host.pcap", "vlan.pcap"])
     def test_statistics_agree_with_the_packet_log(self, tmp_path: Path, capture: str) -> None:
-        run_zeek(tmp_path, capture)
+        run_zeek(tmp_path, capture, *EVERYTHING)
         sides: dict[tuple[str, bool], list[Packet]] = defaultdict(list)
         for packet in packets(tmp_path):
             sides[packet.uid, packet.is_orig].append(packet)
@@ -150,7 +153,7 @@ class TestWithZeek:
                 assert getattr(flow, name) == count
 
     def test_community_id_follows_the_specification_for_icmp_too(self, tmp_path: Path) -> None:
-        run_zeek(tmp_path, "protocols.pcap")
+        run_zeek(tmp_path, "protocols.pcap", *EVERYTHING)
         found = {(flow.proto, flow.orig_h): flow for flow in flows(tmp_path)}
         assert len(found) == 6
         ports = {("icmp", 4): (8, 0), ("icmp", 6): (128, 129)}
@@ -164,7 +167,7 @@ class TestWithZeek:
             assert flow.community_id == "1:" + base64.b64encode(hashlib.sha1(hashed).digest()).decode()
 
     def test_unknown_is_left_out_and_never_zero(self, tmp_path: Path) -> None:
-        run_zeek(tmp_path, "raw.pcap")
+        run_zeek(tmp_path, "raw.pcap", *EVERYTHING)
         first = flows(tmp_path)[0]
         assert (first.duration, first.orig_bytes, first.service, first.vlan, first.syn) == (None, None, None, None, None)
         assert (first.orig_size_mean, first.orig_size_std, first.orig_iat_mean) == (31.0, None, None)

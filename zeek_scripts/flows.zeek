@@ -55,7 +55,8 @@ export {
 		community_id: string &log &optional;
 		## Outer VLAN id.
 		vlan: int &log &optional;
-		## Mean IP length of the originator's packets, bytes, over the packets that packets.zeek looked at; so all below.
+		## Mean IP length of the originator's packets, bytes, over the packets that packets.zeek looked at; so all below, which are
+		## unset where `packet_statistics` is off.
 		orig_size_mean: double &log &optional;
 		## Sample standard deviation of the same, bytes; needs two packets.
 		orig_size_std: double &log &optional;
@@ -251,7 +252,7 @@ function write_flow(c: connection, final: bool)
 		r$community_id = community_id_v1(c$id);
 		}
 
-	if ( c?$packetclip && c$packetclip$n > 0 )
+	if ( c?$packetclip )
 		add_statistics(r, c);
 
 	Log::write(FLOW_LOG, r);
@@ -341,5 +342,9 @@ event ConnThreshold::duration_threshold_crossed(c: connection,
 event connection_state_remove(c: connection) &priority=-5
     &group="packetclip-flows"
 	{
+	if ( packets_on
+	    && c$orig?$num_pkts
+	    && c$orig$num_pkts + c$resp$num_pkts < flow_min_packets )
+		return;
 	write_flow(c, T);
 	}

@@ -17,6 +17,19 @@ export {
 	## Bytes recorded per packet, from the IP header on.
 	option max_bytes: count = 128;
 
+	## Connections to one host that are logged of those that begin in a second; 0 for no limit. Windows hold the last packets
+	## of each second, so a flood or a scan needs no more. What is left out is counted in the next connection's `skipped` and in
+	## PacketCLIP::connections_skipped.
+	option max_new_connections: count = 500;
+
+	## Measure each logged packet for the flow log's columns of sizes, gaps and TCP flags. Off, they stay unset; it costs Zeek
+	## half as much again as the packet log.
+	option packet_statistics: bool = F;
+
+	## Connections of fewer packets than this get no row in packetclip_flow.log while the packet log is written: there is
+	## nothing in such a row that the packets do not say. 0 for a row for each.
+	option flow_min_packets: count = 4;
+
 	## Write one interim row to packetclip_flow.log for a connection that passes one of the two thresholds below.
 	option interim_rows: bool = T;
 
@@ -69,6 +82,7 @@ function option_changed(id: string, new_value: any): any
 event zeek_init() &priority=5
 	{
 	for ( name in set("log_packets", "log_flows", "max_packets", "max_bytes",
+	    "max_new_connections", "packet_statistics", "flow_min_packets",
 	    "interim_rows", "interim_packets", "interim_age") )
 		Option::set_change_handler("PacketCLIP::" + name, option_changed, -10);
 	}

@@ -1,9 +1,10 @@
 ##! packetclip_packet.log: the first packets of each connection, one JSON line each, and the statistics over them that
 ##! packetclip_flow.log takes up.
 ##!
-##! This is the only handler in the package that runs per packet, so it is written for cost: state is one record in the
-##! connection, statistics are running sums, and the link header is skipped by its type field. Zeek raises new_packet for
-##! every packet once any handler exists, so the handler stands in an event group that is disabled when it is not needed.
+##! This is the only handler in the package that runs per packet, so it is written for cost. Zeek 8 raises an event for each of
+##! a connection's first packets and for no other (`ConnThreshold::generic_packet_thresholds`), which is several times cheaper than
+##! new_packet. Who sent a packet and how long it was is read from the connection's counters, so that no header is parsed; and
+##! under a flood only so many new connections of each second are logged. The handlers stand in event groups, disabled when not needed.
 
 @load base/protocols/conn
 @load ./options
@@ -32,6 +33,9 @@ export {
 		## The first bytes of the packet from the IP header on, base64; of a tunnelled packet from the inner IP header on. Of a
 		## datagram that arrived in fragments, the bytes of the fragment that completed it.
 		data: string &log;
+		## In a connection's first packet: connections to the same host that `max_new_connections` kept out of the log since the
+		## last one that was let in.
+		skipped: count &log &optional;
 	};
 
 	## Packets of one endpoint, of those that were looked at.
@@ -58,10 +62,14 @@ export {
 		a_h: addr;
 		## Port of that endpoint.
 		a_p: port;
-		## True if both endpoints have the same address, so that only ports tell them apart.
-		one_host: bool;
-		## Packets looked at, both directions.
+		## Index of the packet that was looked at last.
 		n: count &default=0;
+		## Packets of that endpoint so far.
+		a_pkts: count &default=0;
+		## IP bytes of that endpoint so far.
+		a_bytes: count &default=0;
+		## IP bytes of the other endpoint so far.
+		b_bytes: count &default=0;
 		## Packets of the endpoint `a_h`, `a_p`.
 		a: Side &optional;
 		## Packets of the other endpoint.
@@ -84,10 +92,22 @@ export {
 		urg: count &default=0;
 	};
 
+	## How many connections to a host began in the second at hand.
+	type Rate: record {
+		## When the second began.
+		second: time;
+		## Connections in it.
+		n: count &default=0;
+		## Connections not logged since the last one that was.
+		skipped: count &default=0;
+	};
+
 	redef record connection += {
 		packetclip: State &optional;
 		## True once the interim row is written, false while connection thresholds watch for it, unset before.
 		packetclip_interim: bool &optional;
+		## True for a connection that is kept out of the packet log.
+		packetclip_skipped: bool &optional;
 	};
 
 	## Break in this hook to keep a packet out of the log. It is also the place to see each record from another script: a
@@ -96,6 +116,9 @@ export {
 
 	## Packets that were not logged because their IP header was not found in the captured frame.
 	global packets_without_header: count = 0;
+
+	## Connections that were not logged because more than max_new_connections to one host began in a second.
+	global connections_skipped: count = 0;
 
 	## True while packets are looked at.
 	global packets_on: bool = T;
@@ -113,20 +136,119 @@ global interim_at_age: interval = 0sec;
 global interim_on: bool = T;
 global stop_at_packet: count = 0;
 
+# Connections that began in the second at hand, by responding host.
+global rates: table[addr] of Rate &read_expire=1min;
+
 # Data link type of Ethernet; Zeek passes the number on under whatever name its enum has for it.
 const ethernet = 1;
 
-## Port a packet came from: the type in the place of the port for ICMP, as in Zeek's connection ids.
-function source_port(p: pkt_hdr): port
-	{
-	if ( p?$tcp )
-		return p$tcp$sport;
-	if ( p?$udp )
-		return p$udp$sport;
-	if ( p?$icmp )
-		return count_to_port(p$icmp$icmp_type, icmp);
-	return 0/unknown;
-	}
+# Packets for which Zeek 8 raises an event of its own, if it can.
+const counted_packets = 100;
+
+@ifdef ( ConnThreshold::generic_packet_thresholds )
+redef ConnThreshold::generic_packet_thresholds += {
+	1,
+	2,
+	3,
+	4,
+	5,
+	6,
+	7,
+	8,
+	9,
+	10,
+	11,
+	12,
+	13,
+	14,
+	15,
+	16,
+	17,
+	18,
+	19,
+	20,
+	21,
+	22,
+	23,
+	24,
+	25,
+	26,
+	27,
+	28,
+	29,
+	30,
+	31,
+	32,
+	33,
+	34,
+	35,
+	36,
+	37,
+	38,
+	39,
+	40,
+	41,
+	42,
+	43,
+	44,
+	45,
+	46,
+	47,
+	48,
+	49,
+	50,
+	51,
+	52,
+	53,
+	54,
+	55,
+	56,
+	57,
+	58,
+	59,
+	60,
+	61,
+	62,
+	63,
+	64,
+	65,
+	66,
+	67,
+	68,
+	69,
+	70,
+	71,
+	72,
+	73,
+	74,
+	75,
+	76,
+	77,
+	78,
+	79,
+	80,
+	81,
+	82,
+	83,
+	84,
+	85,
+	86,
+	87,
+	88,
+	89,
+	90,
+	91,
+	92,
+	93,
+	94,
+	95,
+	96,
+	97,
+	98,
+	99,
+	100
+};
+@endif
 
 ## An address as the bytes that stand in an IP header.
 function address_bytes(a: addr): string
@@ -138,32 +260,52 @@ function address_bytes(a: addr): string
 	return s;
 	}
 
-## Whether these bytes can begin with the header that Zeek parsed, judged by what fragments share with their datagram.
-function is_ip_header(bytes: string, p: pkt_hdr): bool
+## Protocol numbers of Zeek's transport protocols.
+const protocol_numbers: table[transport_proto] of set[count] = {
+	[tcp] = set(6),
+	[udp] = set(17),
+	[icmp] = set(1, 58),
+};
+
+## Whether these bytes can begin with the IP header of a connection's packet: version, protocol and ports, for an outer header
+## may have the same addresses.
+function is_ip_header(bytes: string, c: connection, is_orig: bool): bool
 	{
 	local version = bytestring_to_count(bytes[0]) / 16;
-	if ( p?$ip )
-		return version == 4
-		    && bytestring_to_count(bytes[4:6]) == p$ip$id
-		    && bytestring_to_count(bytes[9]) == p$ip$p;
-	return version == 6 && bytestring_to_count(bytes[7]) == p$ip6$hlim;
+	local v4 = is_v4_addr(c$id$orig_h);
+	if ( version != ( v4 ? 4 : 6 ) )
+		return F;
+	local proto = get_port_transport_proto(c$id$resp_p);
+	if ( proto !in protocol_numbers || ! v4 )
+		return T;
+	if ( bytestring_to_count(bytes[9]) !in protocol_numbers[proto] )
+		return F;
+	if ( proto == icmp
+	    || |bytes| < 24
+	    || bytestring_to_count(bytes[6:8]) % 8192 != 0 )
+		return T;
+	local at = bytestring_to_count(bytes[0]) % 16 * 4;
+	local port_of_sender = is_orig ? c$id$orig_p : c$id$resp_p;
+	return bytestring_to_count(bytes[at : at + 2]) == port_to_count(
+	    port_of_sender);
 	}
 
 ## Find the IP header in a frame by its addresses, for what no fixed offset fits: tunnels, VLAN in VLAN, MPLS, PPPoE,
-## Linux cooked, loopback, 802.11. An outer header with the same addresses is told apart by id and protocol (IPv4) or by hop
-## limit (IPv6).
+## Linux cooked, loopback, 802.11.
 ##
 ## frame: the captured bytes from the link header on.
 ##
-## p: the headers that Zeek parsed from the packet.
+## c: the connection that the packet belongs to.
+##
+## is_orig: whether its originator sent the packet.
 ##
 ## Returns: offset of the IP header; the frame's length if it is not there.
-function find_ip_header(frame: string, p: pkt_hdr): count
+function find_ip_header(frame: string, c: connection, is_orig: bool): count
 	{
-	local v4 = p?$ip;
-	local addresses = v4 ? address_bytes(p$ip$src) + address_bytes(p$ip$dst) :
-	    address_bytes(p$ip6$src) + address_bytes(p$ip6$dst);
-	local before: count = v4 ? 12 : 8;
+	local src = is_orig ? c$id$orig_h : c$id$resp_h;
+	local dst = is_orig ? c$id$resp_h : c$id$orig_h;
+	local addresses = address_bytes(src) + address_bytes(dst);
+	local before: count = is_v4_addr(src) ? 12 : 8;
 	local from = before;
 
 	while ( from + |addresses| <= |frame| )
@@ -173,7 +315,7 @@ function find_ip_header(frame: string, p: pkt_hdr): count
 			break;
 		from = int_to_count(at) + 1;
 		local off = int_to_count(at) - before;
-		if ( is_ip_header(frame[off:], p) )
+		if ( is_ip_header(frame[off:], c, is_orig) )
 			return off;
 		}
 
@@ -186,6 +328,46 @@ event zeek_init() &priority=4
 	    $path="packetclip_packet", $policy=log_policy_packet));
 	}
 
+## Offset of the IP header behind an Ethernet header, with or without one VLAN tag; the frame's length if it is not there.
+function usual_ip_header(c: connection, link: link_encap, frame: string): count
+	{
+	if ( enum_to_int(link) == ethernet && ( ! c?$tunnel || |c$tunnel| == 0 ) )
+		{
+		local ether_type = is_v4_addr(c$id$orig_h) ? "\x08\x00" : "\x86\xdd";
+		if ( frame[12:14] == ether_type )
+			return 14;
+		if ( frame[12:14] == "\x81\x00" && frame[16:18] == ether_type )
+			return 18;
+		}
+	return |frame|;
+	}
+
+## Length of an IP packet by its own header, bytes. Segmentation offloading leaves a length of zero; then all of the frame.
+##
+## frame: the captured bytes.
+##
+## off: offset of the IP header.
+##
+## frame_length: length of the frame on the wire.
+function own_length(frame: string, off: count, frame_length: count): count
+	{
+	local v4 = bytestring_to_count(frame[off]) / 16 == 4;
+	local length = v4 ? bytestring_to_count(frame[off + 2 : off + 4]) :
+	    bytestring_to_count(frame[off + 4 : off + 6]) + 40;
+	return length > 0 ? length : frame_length - off;
+	}
+
+## TCP flags of a packet, 0 where they were not captured.
+function tcp_flags(frame: string, off: count): count
+	{
+	local first = frame[off];
+	if ( first == "\x45" )
+		return bytestring_to_count(frame[off + 33]);
+	local header: count = bytestring_to_count(first) / 16 == 4 ?
+	    bytestring_to_count(first) % 16 * 4 : 40;
+	return bytestring_to_count(frame[off + header + 13]);
+	}
+
 event PacketCLIP::options_changed() &priority=5
 	{
 	local never: count = 18446744073709551615;
@@ -195,81 +377,35 @@ event PacketCLIP::options_changed() &priority=5
 	stop_at_packet = max_packets;
 
 	packets_on = log_packets && max_packets > 0;
-	if ( packets_on )
-		enable_event_group("packetclip-packets");
+	local counted = F;
+@ifdef ( ConnThreshold::generic_packet_thresholds )
+	counted = max_packets <= counted_packets;
+@endif
+	if ( packets_on && counted )
+		enable_event_group("packetclip-first-packets");
 	else
-		disable_event_group("packetclip-packets");
+		disable_event_group("packetclip-first-packets");
+	if ( packets_on && ! counted )
+		enable_event_group("packetclip-every-packet");
+	else
+		disable_event_group("packetclip-every-packet");
 	}
 
-event new_packet(c: connection, p: pkt_hdr) &group="packetclip-packets"
+## Count a packet into the columns of the flow log.
+##
+## s: the connection's state.
+##
+## from_a: whether endpoint `a_h`, `a_p` sent it.
+##
+## len: length of the IP packet, bytes.
+##
+## frame: the captured bytes.
+##
+## off: offset of the IP header in it.
+function add_to_statistics(s: State, from_a: bool, len: count, frame: string,
+    off: count)
 	{
-	if ( ! c?$packetclip )
-		c$packetclip = State($proto=get_port_transport_proto(c$id$resp_p),
-		    $a_h=c$id$orig_h, $a_p=c$id$orig_p,
-		    $one_host=c$id$orig_h == c$id$resp_h);
-
-	local s = c$packetclip;
-	if ( s$n >= stop_at_packet )
-		return;
-
-	local n = ++s$n;
-	local v4 = p?$ip;
-	local src = v4 ? p$ip$src : p$ip6$src;
-	local len = v4 ? p$ip$len : p$ip6$len + 40;
 	local now = network_time();
-	# By address, not by Zeek's own flag, which no event carries.
-	local is_orig = src == c$id$orig_h;
-	local from_a = src == s$a_h;
-	if ( s$one_host )
-		{
-		local sport = source_port(p);
-		is_orig = sport == c$id$orig_p;
-		from_a = sport == s$a_p;
-		}
-
-	local pkt = get_current_packet();
-	local frame = pkt$data;
-	# The frame's own length is the value for "not found".
-	local none = |frame|;
-	local off = none;
-	if ( enum_to_int(pkt$link_type) == ethernet )
-		{
-		# A frame that is 14 bytes longer than its packet has room for nothing but the Ethernet header.
-		if ( pkt$len == len + 14 )
-			off = 14;
-		else if ( ! c?$tunnel || |c$tunnel| == 0 )
-			{
-			local ether_type = v4 ? "\x08\x00" : "\x86\xdd";
-			if ( frame[12:14] == ether_type )
-				off = 14;
-			else if ( frame[12:14] == "\x81\x00" && frame[16:18] == ether_type )
-				off = 18;
-			}
-		}
-	if ( off == none )
-		off = find_ip_header(frame, p);
-
-	if ( off == none )
-		++packets_without_header;
-	else
-		{
-		# Segmentation offloading leaves a length of zero.
-		if ( v4 && len == 0 )
-			len = pkt$len - off;
-		# Not past the packet's own end: short Ethernet frames are padded. Each fragment has a length of its own.
-		local size = len;
-		if ( v4 && p$ip$MF )
-			size = bytestring_to_count(frame[off + 2 : off + 4]);
-		if ( size > max_bytes )
-			size = max_bytes;
-		Log::write(PACKET_LOG, PacketInfo($ts=now, $uid=c$uid, $id=c$id,
-		    $proto=s$proto, $is_orig=is_orig, $n=n, $len=len,
-		    $data=encode_base64(frame[off : off + size])));
-		}
-
-	if ( ! log_flows )
-		return;
-
 	# Sums of integers are exact, and the gaps of one direction add up to its last time minus its first, so running means
 	# (Welford) would cost more and gain nothing.
 	if ( from_a ? s?$a : s?$b )
@@ -291,9 +427,9 @@ event new_packet(c: connection, p: pkt_hdr) &group="packetclip-packets"
 			s$b = new_side;
 		}
 
-	if ( p?$tcp )
+	if ( s$proto == tcp )
 		{
-		local flags = p$tcp$flags;
+		local flags = tcp_flags(frame, off);
 		if ( flags == TH_ACK )
 			++s$only_ack;
 		else if ( flags == 24 ) # TH_PUSH and TH_ACK
@@ -314,18 +450,162 @@ event new_packet(c: connection, p: pkt_hdr) &group="packetclip-packets"
 				++s$urg;
 			}
 		}
+	}
 
-	if ( ! interim_on || c?$packetclip_interim )
+## Whether a connection that begins is one too many for its responding host in this second.
+function too_many(c: connection): bool
+	{
+	local host = c$id$resp_h;
+	local now = network_time();
+	if ( host !in rates )
+		rates[host] = Rate($second=now);
+	local rate = rates[host];
+	if ( now - rate$second >= 1sec )
+		{
+		rate$second = now;
+		rate$n = 0;
+		}
+	if ( ++rate$n > max_new_connections )
+		{
+		++rate$skipped;
+		++connections_skipped;
+		c$packetclip_skipped = T;
+		return T;
+		}
+	return F;
+	}
+
+## Connections to a host that were kept out of the log since the last one that was let in; the count starts anew.
+function skipped_before(host: addr): count
+	{
+	if ( host !in rates )
+		return 0;
+	local skipped = rates[host]$skipped;
+	rates[host]$skipped = 0;
+	return skipped;
+	}
+
+## Look at a packet of a connection.
+##
+## c: the connection, its counters with this packet.
+##
+## n: index of the packet in its connection, from 1.
+function look(c: connection, n: count)
+	{
+	if ( n > stop_at_packet )
+		{
+		if ( interim_on && c?$packetclip && ! c?$packetclip_interim )
+			interim_watch(c);
 		return;
+		}
 
-	if ( n >= interim_at_packet || now - c$start_time >= interim_at_age )
-		interim_reached(c);
-	else if ( n >= stop_at_packet )
-		interim_watch(c);
+	local id = c$id;
+	if ( ! c?$packetclip )
+		{
+		if ( c?$packetclip_skipped
+		    || ( n == 1 && max_new_connections > 0 && too_many(c) ) )
+			return;
+		c$packetclip = State($proto=get_port_transport_proto(id$resp_p),
+		    $a_h=id$orig_h, $a_p=id$orig_p);
+		}
+	local s = c$packetclip;
+	local pkt = get_current_packet();
+	local frame = pkt$data;
+	# The frame's own length is the value for "not found".
+	local none = |frame|;
+	local off = none;
+
+	# Zeek may have swapped the roles.
+	local same = s$a_p == id$orig_p && s$a_h == id$orig_h;
+	local a = same ? c$orig : c$resp;
+	local b = same ? c$resp : c$orig;
+	# Where packets before this one were not looked at, the frame has to say who sent it.
+	local late = s$n + 1 != n;
+	local from_a = late ? same == ( find_ip_header(frame, c, T) < none ) :
+	    a$num_pkts > s$a_pkts;
+	local len = from_a ? a$num_bytes_ip - s$a_bytes : b$num_bytes_ip - s$b_bytes;
+	s$n = n;
+	s$a_pkts = a$num_pkts;
+	s$a_bytes = a$num_bytes_ip;
+	s$b_bytes = b$num_bytes_ip;
+	local is_orig = from_a == same;
+
+	# A frame that is 14 bytes longer than its packet has room for nothing but the Ethernet header.
+	if ( pkt$len == len + 14 && enum_to_int(pkt$link_type) == ethernet && ! late )
+		off = 14;
+	else
+		{
+		off = usual_ip_header(c, pkt$link_type, frame);
+		if ( off == none )
+			off = find_ip_header(frame, c, is_orig);
+		if ( off != none && ( late || len == 0 ) )
+			len = own_length(frame, off, pkt$len);
+		}
+
+	if ( off == none )
+		{
+		++packets_without_header;
+		off = 0;
+		}
+	else
+		{
+		local size = len;
+		# Not past the packet's own end: short Ethernet frames are padded. A fragment has a length of its own.
+		if ( off + len > none )
+			size = own_length(frame, off, pkt$len);
+		if ( size > max_bytes )
+			size = max_bytes;
+		local info = PacketInfo($ts=network_time(), $uid=c$uid, $id=id,
+		    $proto=s$proto, $is_orig=is_orig, $n=n, $len=len,
+		    $data=encode_base64(frame[off : off + size]));
+		if ( n == 1 && connections_skipped > 0 )
+			{
+			local skipped = skipped_before(id$resp_h);
+			if ( skipped > 0 )
+				info$skipped = skipped;
+			}
+		Log::write(PACKET_LOG, info);
+		}
+
+	if ( log_flows )
+		{
+		if ( packet_statistics )
+			add_to_statistics(s, from_a, len, frame, off);
+		if ( interim_on && ! c?$packetclip_interim )
+			{
+			if ( n >= interim_at_packet
+			    || network_time() - c$start_time >= interim_at_age )
+				interim_reached(c);
+			else if ( n >= stop_at_packet )
+				interim_watch(c);
+			}
+		}
+	}
+
+@ifdef ( ConnThreshold::generic_packet_thresholds )
+event conn_generic_packet_threshold_crossed(c: connection, threshold: count)
+    &group="packetclip-first-packets"
+	{
+	look(c, threshold);
+	}
+@endif
+
+event new_packet(c: connection, p: pkt_hdr) &group="packetclip-every-packet"
+	{
+	if ( c$orig$num_pkts + c$resp$num_pkts >= stop_at_packet )
+		return;
+	# The record at hand was filled before the packet in hand was counted; the lookup fills it anew.
+	if ( ! connection_exists(c$id) )
+		return;
+	lookup_connection(c$id);
+	look(c, c$orig$num_pkts + c$resp$num_pkts);
 	}
 
 event zeek_done()
 	{
+	if ( connections_skipped > 0 )
+		Reporter::info(fmt("PacketCLIP: %d connections not logged, more than max_new_connections to one host in a second",
+		    connections_skipped));
 	if ( packets_without_header > 0 )
 		Reporter::info(fmt("PacketCLIP: %d packets not logged, no IP header found in the captured frame",
 		    packets_without_header));

@@ -197,6 +197,15 @@ def one_host() -> list[Frame]:
     return spaced([family + p for p in session("127.0.0.1", "127.0.0.1", (40006, 9041), b"to myself", b"from myself")])
 
 
+def new_connections() -> list[Frame]:
+    """Twelve UDP connections to one host in 0.6 s, with an answer to each first; two more a second later, and one to another."""
+    asks = [(i, udp(V4A, V4B, (41000 + i, 9071), b"ask")) for i in range(14)]
+    frames = [(i * 0.05 + (0.6 if i >= 12 else 0.0), ethernet(ask)) for i, ask in asks]
+    frames += [(i * 0.05 + 0.02, ethernet(udp(V4B, V4A, (9071, 41000 + i), b"answer"))) for i in range(12)]
+    frames.append((0.59, ethernet(udp(V4A, "198.51.100.77", (1, 9072), b"another"))))
+    return sorted(frames)
+
+
 def write(path: Path, link_type: int, frames: list[Frame], snap_bytes: int = 65535) -> None:
     """Write a pcap file with microseconds; frames are cut to `snap_bytes`."""
     with path.open("wb") as out:
@@ -218,6 +227,7 @@ def main() -> int:
     write(here / "long.pcap", ETHERNET, long())
     write(here / "flipped.pcap", ETHERNET, flipped())
     write(here / "one_host.pcap", NULL, one_host())
+    write(here / "new_connections.pcap", ETHERNET, new_connections())
     write(
         here / "cooked.pcap",
         COOKED,

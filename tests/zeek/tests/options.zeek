@@ -1,10 +1,10 @@
-# @TEST-DOC: Options change at run time: bytes at packet 5, packet log off at 10 and on at 20, flow log off at the end.
+# @TEST-DOC: Options change at run time: bytes at packet 5, packet log off at 10 and on at 20, limit 25, flow log off at the end.
 # @TEST-EXEC: zeek $ZEEK_PCAP_ARGS -r $PCAPS/long.pcap $PACKAGE %INPUT
 # @TEST-EXEC: grep -o '"n":.*' packetclip_packet.log > packets
 # @TEST-EXEC: btest-diff packets
 # @TEST-EXEC: test ! -e packetclip_flow.log
 
-redef PacketCLIP::max_packets = 15;
+redef PacketCLIP::max_packets = 25;
 redef PacketCLIP::interim_rows = F;
 
 global seen = 0;
