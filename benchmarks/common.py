@@ -22,14 +22,18 @@ PAUSE_S = 1.0
 def banner(what: str) -> None:
     """Print what is measured, on what, when, and how busy the machine is with other things."""
     model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
         platform.processor(),
     )
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     print(f"# {what}")
     print(
-        f"# {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} x {model}, Python {platform.python_version()}, "
-        f"load {load}",
+        f"# {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} x {model}, Python "
+        f"{platform.python_version()}, load {load}",
         flush=True,
     )
 
@@ -37,7 +41,9 @@ def banner(what: str) -> None:
 def verdict(name: str, value: float, bound: float, *, most: bool = True, unit: str = "") -> None:
     """Print a figure beside its bound: at most `bound`, or at least."""
     met = value <= bound if most else value >= bound
-    print(f"{name}: {value:,.2f}{unit}, wanted {'<=' if most else '>='} {bound:,g}{unit}: {'met' if met else 'MISSED'}", flush=True)
+    print(
+        f"{name}: {value:,.2f}{unit}, wanted {'<=' if most else '>='} {bound:,g}{unit}: {'met' if met else 'MISSED'}", flush=True
+    )
 
 
 def processor_s(command: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> float:
