@@ -92,7 +92,7 @@ class TestWithZeek:
 
     @pytest.mark.parametrize("capture", sorted(path.name for path in PCAPS.glob("*.pcap")))
     def test_every_line_is_a_record(self, tmp_path: Path, capture: str) -> None:
-        run_zeek(tmp_path, capture)
+        run_zeek(tmp_path, capture, *EVERYTHING)
         for packet in packets(tmp_path):
             assert packet.data[0] >> 4 == (6 if ":" in packet.orig_h else 4)
             assert 20 <= len(packet.data) <= min(128, packet.size_bytes)

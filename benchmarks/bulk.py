@@ -1,0 +1,108 @@
+"""Documents a second into Elasticsearch: the sink against raw bulk requests with the same documents, by turns in one run.
+
+    python -m benchmarks.bulk --elasticsearch http://127.0.0.1:9200 [--documents 20000] [--runs 3]
+
+The raw side sends bodies that were encoded beforehand, over one connection of http.client; the sink makes each document first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import os
+import statistics
+import time
+import urllib.parse
+import uuid
+from pathlib import Path
+
+import msgspec
+from elasticsearch import Elasticsearch
+
+from benchmarks.common import DATA, banner, verdict
+from packetclip_sensor import __version__
+from packetclip_sensor.config import Config, NdjsonConfig, SinkConfig
+from packetclip_sensor.documents import SensorInfo, document
+from packetclip_sensor.metrics import Counters
+from packetclip_sensor.pipeline import replay
+from packetclip_sensor.records import Alert, Safe
+from packetclip_sensor.sinks import elasticsearch
+from packetclip_sensor.sinks.cluster import ElasticsearchConfig
+
+BOUND = 2.0
+
+
+def alerts(count: int) -> list[Alert]:
+    """The alerts of tests/data again and again, each with an id of its own."""
+    found: list[Alert] = []
+    config = Config(sink=SinkConfig(ndjson=NdjsonConfig(path=Path("/dev/null"))))
+    folders = sorted(p.parent for p in DATA.glob("*/packetclip_packet.log.gz"))
+    replay([[folder] for folder in folders if "-b0" not in folder.name], config, on_alert=found.append)
+    return [msgspec.structs.replace(found[i % len(found)], id=uuid.uuid4().hex) for i in range(count)]
+
+
+def through_sink(url: str, made: list[Alert]) -> float:
+    """Seconds until the sink has had every document acknowledged, the templates' set-up not counted."""
+    config = ElasticsearchConfig(hosts=[url], namespace="bulk" + uuid.uuid4().hex[:8])
+    safes = [Safe(), *(Safe(made[i : i + 500]) for i in range(0, len(made), 500))]
+    counters = Counters()
+    acknowledged = elasticsearch.write(safes, config, SensorInfo("benchmark", __version__, config.namespace), counters)
+    next(acknowledged)
+    began = time.perf_counter()
+    for _ in acknowledged:
+        pass
+    seconds = time.perf_counter() - began
+    if counters.alerts_written != len(made):
+        raise SystemExit(f"error: {counters.alerts_written} of {len(made)} documents written")
+    drop(url, config.namespace)
+    return seconds
+
+
+def raw(url: str, made: list[Alert]) -> float:
+    """Seconds for the same documents as ready-made bulk bodies of 500."""
+    namespace = "bulk" + uuid.uuid4().hex[:8]
+    sensor = SensorInfo("benchmark", __version__, namespace)
+    lines = [b'{"create":{"_id":"%s"}}\n%s\n' % (a.id.encode(), msgspec.json.encode(document(a, sensor))) for a in made]
+    bodies = [b"".join(lines[i : i + 500]) for i in range(0, len(lines), 500)]
+    place = urllib.parse.urlsplit(url)
+    client = http.client.HTTPConnection(place.hostname or "", place.port)
+    began = time.perf_counter()
+    for body in bodies:
+        client.request(
+            "POST", f"/logs-packetclip.alert-{namespace}/_bulk?filter_path=errors", body, {"Content-Type": "application/x-ndjson"}
+        )
+        answer = client.getresponse().read()
+        if b'"errors":false' not in answer:
+            raise SystemExit(f"error: {answer[:300]!r}")
+    seconds = time.perf_counter() - began
+    drop(url, namespace)
+    return seconds
+
+
+def drop(url: str, namespace: str) -> None:
+    """Delete a data stream."""
+    with Elasticsearch(url) as client:
+        client.options(ignore_status=[400, 404]).indices.delete_data_stream(name=f"logs-packetclip.alert-{namespace}")
+
+
+def main() -> None:
+    """Print documents a second of both, and the median ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--elasticsearch", default=os.environ.get("PACKETCLIP_TEST_ELASTICSEARCH", "http://127.0.0.1:9200"))
+    parser.add_argument("--documents", type=int, default=20_000)
+    parser.add_argument("--runs", type=int, default=3)
+    args = parser.parse_args()
+    banner("documents into Elasticsearch, the sink against raw bulk requests")
+    made = alerts(args.documents)
+    through_sink(args.elasticsearch, made[:1000])  # templates, and a warm node
+    ratios = []
+    for _ in range(args.runs):
+        alone, ours = raw(args.elasticsearch, made), through_sink(args.elasticsearch, made)
+        ratios.append(ours / alone)
+        rates = len(made) / alone, len(made) / ours
+        print(f"raw {rates[0]:,.0f} documents/s, sink {rates[1]:,.0f} documents/s, {ratios[-1]:.2f} times", flush=True)
+    verdict("sink over raw", statistics.median(ratios), BOUND)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Memory over millions of packets of many streams: the stages up to the sink in one process, resident memory every so often.
+
+    python -m benchmarks.memory [--packets 5000000] [--streams 100000]
+
+Packets are made up: most open a connection between two of many hosts, one in fifty belongs to a flood, at 50,000 a second of
+event time. The slope is fitted to the second half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from struct import pack
+
+import numpy as np
+
+from benchmarks.common import banner, verdict
+from packetclip_sensor import checkpoint
+from packetclip_sensor.bundle import Bundle
+from packetclip_sensor.config import Config
+from packetclip_sensor.metrics import Counters
+from packetclip_sensor.pipeline import alerts
+from packetclip_sensor.records import Idle, Lines, Position
+from packetclip_sensor.rejects import Rejects
+from packetclip_sensor.sources import zeek
+
+BOUND_MB = 500.0
+BLOCK = 2000
+RATE = 50_000.0
+SLOPE_MB = 5.0
+
+
+def lines(packets: int, streams: int, seed: int = 1) -> Iterator[Lines | Idle]:
+    """Blocks of the packet log."""
+    rng = random.Random(seed)
+    position = Position("packetclip_packet.log", 1, 1, 0, "", 0)
+    for start in range(0, packets, BLOCK):
+        rows = []
+        for i in range(start, min(start + BLOCK, packets)):
+            flood = i % 50 == 0
+            pair = 0 if flood else rng.randrange(streams)
+            src = f"10.{pair >> 16}.{pair >> 8 & 255}.{pair & 255}"
+            dst = "192.0.2.1" if flood else f"172.16.{pair % 199}.{pair % 251}"
+            port = rng.randrange(1024, 65536)
+            data = pack("!BBHHHBBHII", 0x45, 0, 40, i & 65535, 0, 64, 6, 0, 1, 2)
+            data += pack("!HHIIBBHHH", port, 443, i, 0, 0x50, 2, 1024, 0, 0)
+            rows.append(
+                f'{{"ts":{1.7e9 + i / RATE:.6f},"uid":"C{i}","id.orig_h":"{src}","id.orig_p":{port},"id.resp_h":"{dst}",'
+                f'"id.resp_p":443,"proto":"tcp","is_orig":true,"n":1,"len":40,"data":"{b64encode(data).decode()}"}}\n'
+            )
+        block = "".join(rows).encode()
+        end = Position(position.path, 1, 1, 0, "", position.offset + len(block))
+        yield Lines("packet", block, position, end)
+        position = end
+    yield Idle(final=True)
+
+
+def resident_mb() -> float:
+    """Resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+def main() -> None:
+    """Print memory as it goes, the peak and the slope."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packets", type=int, default=5_000_000)
+    parser.add_argument("--streams", type=int, default=100_000)
+    args = parser.parse_args()
+    banner(f"memory over {args.packets:,} packets of {args.streams:,} streams")
+    config, counters = Config(), Counters()
+    bundle = Bundle.open(config.model_path)
+    batches = zeek.batches(lines(args.packets, args.streams), Rejects(None), counters)
+    seen, began, told = [], time.process_time(), 0
+    for _ in alerts(batches, bundle, config, counters, checkpoint.State()):
+        seen.append((counters.packets / 1e6, resident_mb()))
+        if counters.packets - told >= args.packets // 10:
+            told = counters.packets
+            print(f"{told:>10,} packets {seen[-1][1]:6.0f} MB  {time.process_time() - began:6.0f} s of processor", flush=True)
+    half = np.array(seen[len(seen) // 2 :])
+    slope = float(np.polyfit(half[:, 0], half[:, 1], 1)[0])
+    peak = max(mb for _, mb in seen)
+    print(json.dumps({"peak_mb": round(peak), "slope_mb_per_million": round(slope, 2), "evicted": counters.evicted}))
+    verdict("peak", peak, BOUND_MB, unit=" MB")
+    verdict("slope per million packets", slope, SLOPE_MB, unit=" MB")
+
+
+if __name__ == "__main__":
+    main()
