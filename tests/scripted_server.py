@@ -25,6 +25,7 @@ class ScriptedServer(ThreadingHTTPServer):
         self.product = "Elasticsearch"
         self.retry_after = ""
         self.calls: list[list[str]] = []
+        self.streams: list[list[str]] = []
         self.sizes_bytes: list[int] = []
         self.headers: list[dict[str, str]] = []
         super().__init__(("127.0.0.1", port), _Handler)
@@ -46,6 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
         lines = (gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body).splitlines()
         ids = [json.loads(line)["create"]["_id"] for line in lines[::2]]
         self.server.calls.append(ids)
+        self.server.streams.append([json.loads(line)["create"].get("_index", "") for line in lines[::2]])
         self.server.sizes_bytes.append(sum(len(line) for line in lines[1::2]))
         self.server.headers.append(dict(self.headers.items()))
         answer = self.server.answers.pop(0) if self.server.answers else [201] * len(ids)

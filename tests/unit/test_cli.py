@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from factories import SENSOR, T0, alert
+from scripted_server import ScriptedServer
 
 from packetclip_sensor import __version__, checkpoint, pipeline
 from packetclip_sensor.cli import main
@@ -117,6 +118,29 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
     _, err = told(capsys)
     assert len(err) == 1
     assert expected in err[0]
+
+
+def test_redeliver_says_how_many_it_read_and_how_many_were_refused_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ScriptedServer() as server:
+        config = tmp_path / "sensor.yaml"
+        config.write_text(
+            f"state_dir: .\nsink: {{elasticsearch: {{hosts: ['{server.url}'], manage_templates: false}}}}\nlog_level: error\n"
+        )
+        letter = {"status": 400, "type": "t", "reason": "r", "document": {"a": 1}}
+        rows = [letter | {"id": name} for name in "ab"] + [letter | {"id": "c", "stream": "logs-packetclip.flow-default"}]
+        (tmp_path / "dead-letters.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        server.answers = [[201, (400, "still no"), 201]]
+        assert main(["redeliver", "--config", str(config)]) == 1
+        assert told(capsys)[0] == ["3 documents read, 1 refused again"]
+        assert main(["redeliver", "--config", str(config)]) == 0
+        assert main(["redeliver", "--config", str(config)]) == 0
+        assert told(capsys)[0] == ["1 documents read, 0 refused again", "0 documents read, 0 refused again"]
+        assert server.calls == [["a", "b", "c"], ["b"]]
+        assert server.streams == [["", "", "logs-packetclip.flow-default"], [""]]
+        server.shutdown()
+    assert list(tmp_path.glob("dead-letters*")) == []
 
 
 def test_a_bug_gets_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
