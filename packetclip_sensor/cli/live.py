@@ -38,13 +38,6 @@ def run(config: ConfigPath) -> None:
     Examples:
       packetclip run --config /etc/packetclip/sensor.yaml
     """
-    from packetclip_sensor import config as configs
-    from packetclip_sensor import logs, pipeline
-
-    settings = configs.load(config)
-    logs.set_up(settings.log_level)
-    if not settings.logs:
-        raise ConfigError(f"{config}: logs is empty; name Zeek's log folder, for example `logs: [/opt/zeek/logs/current]`")
     stop = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -54,8 +47,15 @@ def run(config: ConfigPath) -> None:
         last.daemon = True
         last.start()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM):  # before the heavy modules: a start may be stopped as well
         signal.signal(number, ask)
+    from packetclip_sensor import config as configs
+    from packetclip_sensor import logs, pipeline
+
+    settings = configs.load(config)
+    logs.set_up(settings.log_level)
+    if not settings.logs:
+        raise ConfigError(f"{config}: logs is empty; name Zeek's log folder, for example `logs: [/opt/zeek/logs/current]`")
     pipeline.run(settings, stop)
 
 

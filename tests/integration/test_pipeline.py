@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -10,14 +11,25 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
+from conftest import free_port
 from elasticsearch import Elasticsearch
 
 DATA = Path(__file__).parents[1] / "data"
 CAPTURES = sorted(p.parent for p in DATA.glob("*/packetclip_packet.log.gz"))
 CLI = [sys.executable, "-m", "packetclip_sensor"]
+STOPPED_AT_ONCE = """
+import os, signal, sys
+from packetclip_sensor import config
+load = config.load
+config.load = lambda path: (os.kill(os.getpid(), signal.SIGTERM), load(path))[1]
+from packetclip_sensor.cli import main
+sys.exit(main(["run", "--config", sys.argv[1]]))
+"""
+"""A sensor that gets SIGTERM as the first thing of its start."""
 
 
 def config(folder: Path, text: str) -> Path:
@@ -91,10 +103,30 @@ def merged_log(name: str) -> list[bytes]:
     return [line for c in by_time for line in gzip.decompress((c / f"{name}.log.gz").read_bytes()).splitlines(keepends=True)]
 
 
-def follow(path: Path, log: Path, lines: list[bytes], kills: int, seed: int) -> list[str]:
+def started(folder: Path) -> None:
+    """Wait until a sensor reads; a busy machine takes its time to load it."""
+    end = time.monotonic() + 60
+    while not (folder / "state" / "state.json").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def all_read(port: int) -> None:
+    """Wait until the sensor is well and has no line left."""
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            if json.loads(answer.read())["lag_bytes"] == 0:
+                return
+        time.sleep(0.2)
+    raise AssertionError("the sensor does not catch up")
+
+
+def follow(path: Path, log: Path, lines: list[bytes], kills: int, seed: int, port: int) -> list[str]:
     """Run the sensor on a log that grows, kill it `kills` times at random moments, and return the ids that it wrote."""
     rng = random.Random(seed)
     process = subprocess.Popen([*CLI, "run", "--config", str(path)], stderr=subprocess.DEVNULL)
+    started(path.parent)
     step = max(1, len(lines) // 40)
     moments = set(rng.sample(range(5, 38), kills))
     with log.open("ab") as file:
@@ -107,6 +139,7 @@ def follow(path: Path, log: Path, lines: list[bytes], kills: int, seed: int) -> 
                 process.kill()
                 process.wait()
                 process = subprocess.Popen([*CLI, "run", "--config", str(path)], stderr=subprocess.DEVNULL)
+    all_read(port)
     out = path.parent / "alerts.ndjson"
     size, quiet_since = -1, time.monotonic()
     while time.monotonic() - quiet_since < 6:  # the last second is judged after 1.5 s without a packet
@@ -125,8 +158,12 @@ def test_a_following_sensor_killed_at_random_writes_what_an_undisturbed_one_writ
     for name, kills in (("calm", 0), ("killed", 4)):
         folder = tmp_path / name
         (folder / "logs").mkdir(parents=True)
-        path = config(folder, f"logs: ['{folder / 'logs'}']\nsink: {{ndjson: {{path: '{folder / 'alerts.ndjson'}'}}}}\n")
-        ids.append(follow(path, folder / "logs" / "packetclip_packet.log", lines, kills, seed=7))
+        port = free_port()
+        path = config(
+            folder,
+            f"logs: ['{folder / 'logs'}']\nsink: {{ndjson: {{path: '{folder / 'alerts.ndjson'}'}}}}\nhealth: {{port: {port}}}\n",
+        )
+        ids.append(follow(path, folder / "logs" / "packetclip_packet.log", lines, kills, 7, port))
     assert len(ids[0]) == len(set(ids[0])) >= 4
     assert sorted(ids[1]) == sorted(ids[0])
 
@@ -135,11 +172,21 @@ def test_a_sensor_stops_at_once_when_asked(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     path = config(tmp_path, f"logs: ['{tmp_path / 'logs'}']\nsink: {{ndjson: {{path: '{tmp_path / 'alerts.ndjson'}'}}}}\n")
     process = subprocess.Popen([*CLI, "run", "--config", str(path)], stderr=subprocess.PIPE)
-    time.sleep(3)
+    started(tmp_path)
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=10) == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 8  # five seconds, and what a busy machine adds
+
+
+def test_a_sensor_stopped_while_it_starts_ends_cleanly(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    path = config(tmp_path, f"logs: ['{tmp_path / 'logs'}']\nsink: {{ndjson: {{path: '{tmp_path / 'alerts.ndjson'}'}}}}\n")
+    process = subprocess.Popen([sys.executable, "-c", STOPPED_AT_ONCE, str(path)], stderr=subprocess.PIPE)
+    assert process.wait(timeout=60) == 0
+    assert process.stderr is not None
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
 
 
 def test_a_second_sensor_on_the_same_state_is_refused(tmp_path: Path) -> None:

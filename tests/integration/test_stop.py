@@ -21,6 +21,8 @@ from scripted_server import ScriptedServer
 
 DATA = Path(__file__).parents[1] / "data"
 ATTACK = "demo-icmp-t50"
+SOON_S = 8.0
+"""Five seconds, and what a busy machine adds."""
 
 
 class Sensor:
@@ -85,13 +87,13 @@ def test_a_sensor_whose_cluster_is_away_says_so_stops_at_once_and_delivers_after
     port = free_port()
     sensor = sensors(f"http://127.0.0.1:{port}")
     until(lambda: sensor.health() == (503, ["starting", "sink_waiting"]))
-    assert sensor.stop() < 4.0
+    assert sensor.stop() < SOON_S
     with ScriptedServer(port) as server:
         sensor.process = sensor.start()
         until(lambda: len(server.calls) >= 1)
         until(lambda: sensor.health() == (200, []))
         time.sleep(2.5)  # the last second is judged when it has been quiet
-        assert sensor.stop() < 4.0
+        assert sensor.stop() < SOON_S
         ids = [each for call in server.calls for each in call]
         assert len(ids) == len(set(ids)) >= 1
         calls = len(server.calls)
@@ -110,7 +112,7 @@ def test_a_request_that_hangs_does_not_hold_the_stop_and_is_sent_again(sensors: 
         sensor = sensors(f"http://127.0.0.1:{silent.getsockname()[1]}")
         connection, _ = silent.accept()
         assert connection.recv(10)
-        assert sensor.stop() < 5.5
+        assert sensor.stop() < SOON_S
         connection.close()
     assert json.loads((sensor.folder / "state" / "state.json").read_bytes().splitlines()[0])["positions"] == []
     assert os.listdir(sensor.folder / "state") != []  # noqa: PTH208
