@@ -129,31 +129,36 @@ class Whitening(nn.Module):
 
 
 class Segments(nn.Module):
-    """Piecewise-linear encoding: each relation that is no flag as `count` numbers, how far it fills each part of 0 to 1.
+    """Piecewise-linear encoding: beside each relation that is no flag, how far it fills each of `count` parts of 0 to 1.
 
     A plain layer bends little; a network that is given the parts learns thresholds as a tree does (training/DIARY.md, run 15).
-    The parts are equal and not quantiles of the training windows, so nothing of a place is learned here.
+    The parts are equal and not quantiles of the training windows, so nothing of a place is learned here; the layer behind starts
+    with the plain numbers alone (`first_layer`), so that a part which no training packet reaches says nothing.
 
     Source: Gorishniy et al. 2022, "On embeddings for numerical features in tabular deep learning", arXiv:2203.05556.
     """
 
     def __init__(self, count: int) -> None:
         super().__init__()
-        column, low = [], []
-        for i, name in enumerate(RELATIONS):
-            parts = 1 if name in FLAGS else count
-            column += [i] * parts
-            low += [k / parts for k in range(parts)]
-        self.width = len(column)
-        own = [1.0 if RELATIONS[i] in FLAGS else float(count) for i in column]
-        self.register_buffer("column", torch.tensor(column), persistent=False)
-        self.register_buffer("scale", torch.tensor(own), persistent=False)
-        self.register_buffer("shift", torch.tensor([-a * b for a, b in zip(low, own, strict=True)]), persistent=False)
-        self.register_buffer("least", torch.tensor([-1.0 if RELATIONS[i] in FLAGS else 0.0 for i in column]), persistent=False)
+        cut = [i for i, name in enumerate(RELATIONS) if name not in FLAGS] if count else []
+        self.count = count
+        self.register_buffer("column", torch.tensor([i for i in cut for _ in range(count)], dtype=torch.long), persistent=False)
+        self.register_buffer("below", torch.tensor([float(k) for _ in cut for k in range(count)]), persistent=False)
 
     def forward(self, relations: Tensor) -> Tensor:
-        """(..., R) to (..., width)."""
-        return torch.maximum((relations[..., self.column] * self.scale + self.shift).clamp(max=1.0), self.least)
+        """(..., R) to (..., R + count for each relation that is no flag)."""
+        if not self.count:
+            return relations
+        parts = (relations[..., self.column] * self.count - self.below).clamp(0.0, 1.0)
+        return torch.cat([relations, parts], dim=-1)
+
+    def first_layer(self, width: int) -> nn.Linear:
+        """The layer behind: fresh weights for the plain numbers, zero for the parts."""
+        plain, layer = nn.Linear(len(RELATIONS), width), nn.Linear(len(RELATIONS) + len(self.column), width)
+        with torch.no_grad():
+            layer.weight.zero_()[:, : len(RELATIONS)] = plain.weight
+            layer.bias.copy_(plain.bias)
+        return layer
 
 
 class SensorNode(nn.Module):
@@ -162,10 +167,10 @@ class SensorNode(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.use_bytes, self.use_relations = config.bytes, config.relations
-        segments = Segments(config.segments) if config.segments else nn.Identity()
+        segments = Segments(config.segments)
         self.relations = nn.Sequential(
             segments,
-            nn.Linear(segments.width if config.segments else len(RELATIONS), 128),
+            segments.first_layer(128),
             nn.GELU(),
             nn.Linear(128, 128),
             nn.GELU(),
