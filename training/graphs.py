@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +16,9 @@ from torch.nn import functional as F
 
 from training.knowledge import Graph
 from training.sizes import ModelConfig
+
+Affine = tuple[Tensor, Tensor]
+"""Weight (out, in) and bias (out,)."""
 
 
 class MissionGraph(nn.Module):
@@ -85,6 +86,51 @@ class MissionGraph(nn.Module):
         """BatchNorm over packets and nodes together, then ELU: (B, A, n, H)."""
         return F.elu(self.norm[layer](x.flatten(0, 2)).reshape(x.shape))
 
+    def dense(self, concepts: list[Tensor]) -> tuple[list[Affine], list[Affine]]:
+        """The graph between two activations, as one affine map each: all of a level's nodes from all of the level before.
+
+        Returns:
+            For each level (n_l * H, n_(l-1) * H) and (n_l * H,), the first from (D,); and for each level with leaves what they
+            send to the embedding node, (H, n_l * H) and (H,). Computed from the weights, so gradients pass.
+        """
+        own = self.constants(concepts)
+        first, width = self.transform[0], self.width
+        # By similarity a key concept hears H groups of the D products.
+        heard = own[0][:, None, :] * self.groups.T if self.similar else torch.diag_embed(own[0])
+        heard = heard.flatten(0, 1)
+        levels = [(heard @ first.weight, heard @ first.bias)]
+        for i in range(1, self.depth):
+            to = self.transform[i]
+            weight = torch.einsum("vh,vu,hk->vhuk", own[i], getattr(self, f"adjacency_{i}"), to.weight)
+            levels.append((weight.flatten(2).flatten(0, 1), (own[i] * to.bias).flatten()))
+        ends = []
+        count = sum(len(leaves) for leaves in self.leaves)
+        for i, leaves in enumerate(self.leaves):
+            if not len(leaves):
+                continue
+            weight, bias = self.transform[i + 1].weight, self.transform[i + 1].bias
+            for later in range(i + 2, self.depth + 1):
+                weight, bias = self.transform[later].weight @ weight, self.transform[later](bias)
+            chosen = torch.zeros(len(self.levels[i]), device=weight.device).index_fill(0, leaves.to(weight.device), 1.0)
+            ends.append(
+                (
+                    ((own[-1][0, :, None] * weight)[:, None, :] * (chosen / count)[None, :, None]).flatten(1),
+                    own[-1][0] * bias * (len(leaves) / count),
+                )
+            )
+        return levels, ends
+
+    def frames(self, sensor: Tensor, concepts: list[Tensor]) -> Tensor:
+        """The embedding nodes alone, (..., D) to (..., H): what training asks for, in a third of the time of `forward`."""
+        levels, ends = self.dense(concepts)
+        x, total, sending = sensor.flatten(0, -2), torch.zeros((), device=sensor.device), iter(ends)
+        for i, (weight, bias) in enumerate(levels):
+            y = F.linear(x, weight, bias)
+            x = F.elu(self.norm[i](y.reshape(-1, self.width))).reshape(y.shape)
+            if self.has_leaves[i]:
+                total = total + F.linear(x, *next(sending))
+        return F.elu(self.norm[self.depth](total)).unflatten(0, sensor.shape[:-1])
+
     def forward(
         self, sensor: Tensor, concepts: list[Tensor], keep: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor], Tensor]:
@@ -117,60 +163,48 @@ class MissionGraph(nn.Module):
         return self.normalise(self.depth, own[-1] * at_end.mean(2, keepdim=True))[:, :, 0], sent, at_end
 
 
-@torch.no_grad()
-def _affine(function: Callable[[Tensor], Tensor], inputs: int, device: torch.device) -> nn.Linear:
-    """The layer equal to an affine function of (N, inputs)."""
-    bias = function(torch.zeros(1, inputs, device=device))
-    layer = nn.Linear(inputs, bias.shape[1], device=device)
-    layer.weight.copy_((function(torch.eye(inputs, device=device)) - bias).T)
-    layer.bias.copy_(bias[0])
-    return layer
-
-
 class FoldedGraph(nn.Module):
-    """A trained MissionGraph as a chain of linear layers and ELU: between two activations all is affine once the concepts are
-    fixed.
+    """A trained MissionGraph as a chain of linear layers and ELU, with the normalisation folded in.
 
     Equal to MissionGraph in evaluation mode without occlusion, and several times as fast; the sensor judges with it.
     """
 
+    @torch.no_grad()
     def __init__(self, graph: MissionGraph, concepts: list[Tensor]) -> None:
         super().__init__()
         graph.eval()
-        own = [x.detach() for x in graph.constants(concepts)]
-        width = graph.width
-
-        def norm(layer: int, x: Tensor) -> Tensor:
-            return graph.norm[layer](x.flatten(0, 1)).reshape(x.shape).flatten(1)
-
-        def level(i: int, x: Tensor) -> Tensor:
-            if i == 0:
-                return norm(0, graph.grouped(own[0] * graph.transform[0](x)[:, None, :]))
-            h = graph.transform[i](x.unflatten(1, (-1, width)))
-            return norm(i, own[i] * torch.einsum("vu,nuh->nvh", getattr(graph, f"adjacency_{i}"), h))
-
-        count = sum(len(leaves) for leaves in graph.leaves)
-
-        def arriving(i: int, x: Tensor) -> Tensor:
-            h = x.unflatten(1, (-1, width))[:, graph.leaves[i]]
-            for later in range(i + 1, graph.depth + 1):
-                h = graph.transform[later](h)
-            return own[-1] * h.sum(1) / count
-
-        sizes = [graph.transform[0].in_features, *(len(level) * width for level in graph.levels)]
-        self.levels = nn.ModuleList(_affine(partial(level, i), sizes[i], own[0].device) for i in range(graph.depth))
-        self.ends = nn.ModuleList(_affine(partial(arriving, i), sizes[i + 1], own[0].device) for i in range(graph.depth))
+        levels, ends = graph.dense(concepts)
+        self.levels = nn.ModuleList(_linear(*_normalised(pair, graph.norm[i])) for i, pair in enumerate(levels))
+        self.ends = nn.ModuleList(_linear(*pair) for pair in ends)
         self.norm = graph.norm[graph.depth]
         self.has_leaves = graph.has_leaves
 
     def forward(self, sensor: Tensor) -> Tensor:
         """(N, D) sensor nodes to (N, H) embedding nodes."""
-        x, total = sensor, None
-        for layer, end, leaves in zip(self.levels, self.ends, self.has_leaves, strict=True):
+        x, total, sending = sensor, None, iter(self.ends)
+        for layer, leaves in zip(self.levels, self.has_leaves, strict=True):
             x = F.elu(layer(x))
             if leaves:
-                total = end(x) if total is None else total + end(x)
+                sent = next(sending)(x)
+                total = sent if total is None else total + sent
         return F.elu(self.norm(total))
+
+
+def _normalised(pair: Affine, norm: nn.BatchNorm1d) -> Affine:
+    """An affine map to (n * H,) with the batch normalisation of its H dimensions, in evaluation mode, behind it."""
+    weight, bias = pair
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    nodes = len(bias) // len(scale)
+    shift = (norm.bias - norm.running_mean * scale).repeat(nodes)
+    scale = scale.repeat(nodes)
+    return weight * scale[:, None], bias * scale + shift
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+    return layer
 
 
 class PlainMission(nn.Module):
@@ -191,9 +225,13 @@ class PlainMission(nn.Module):
         self, sensor: Tensor, concepts: list[Tensor], keep: list[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor], Tensor]:
         """As `MissionGraph.forward`; there are no states and no leaves."""
-        x = F.elu(self.inner_norm(self.inner(sensor.flatten(0, 1))))
-        x = F.elu(self.norm(self.out(x))).unflatten(0, sensor.shape[:2])
+        x = self.frames(sensor, concepts)
         return x, [], x[:, :, None][:, :, :0]
+
+    def frames(self, sensor: Tensor, concepts: list[Tensor]) -> Tensor:
+        """(..., D) to (..., H)."""
+        x = F.elu(self.inner_norm(self.inner(sensor.flatten(0, -2))))
+        return F.elu(self.norm(self.out(x))).unflatten(0, sensor.shape[:-1])
 
 
 def shuffled(graphs: list[Graph], concepts: Tensor, seed: int) -> tuple[list[Graph], Tensor]:

@@ -8,6 +8,7 @@ MissionGNN (arXiv 2406.18815); the corrections are listed in docs/decisions.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -122,31 +123,41 @@ class PacketClip(nn.Module):
         mean, spread = moments(sensor, padding)
         return F.normalize(self.window_head(torch.cat([mean[:, 0], spread[:, 0], sensor[:, -1]], dim=1)), dim=-1)
 
+    def by_mission(self) -> Iterator[tuple[nn.Module, slice]]:
+        """Each graph with the place of its levels among all."""
+        at = 0
+        for graph in self.graphs:
+            yield graph, slice(at, at + graph.depth)
+            at += graph.depth
+
+    def logits(self, sensor: Tensor, padding: Tensor) -> Tensor:
+        """Graphs, then time: (B, A, D) sensor nodes and (B, A) bool to (B, A, M+1), as training asks for them."""
+        padding = seen_only(padding, self.config.packets)
+        concepts = self.encode_text(self.concepts).split(self.sizes)
+        # Padding must not enter the batch statistics.
+        packets = sensor[~padding]
+        frame = torch.cat([graph.frames(packets, list(concepts[levels])) for graph, levels in self.by_mission()], dim=1)
+        whole = frame.new_zeros(*padding.shape, frame.shape[1]).masked_scatter(~padding[:, :, None], frame)
+        return self.temporal(whole, padding)
+
     def reason(
         self, sensor: Tensor, padding: Tensor, keep: Tensor | None = None, *, last: bool = False
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Graphs, then time.
+        """The same with all that an explanation asks for.
 
         Args:
             sensor: (B, A, D). padding: (B, A) bool. keep: (B or 1, C), 0 occludes a concept.
         Returns:
-            (B, A, M+1) logits; for each graph and level (B, A, n, H) sent states, and for each graph what arrives at its
-            embedding node (while training, of the real packets only).
+            (B, A, M+1) logits, or (B, 1, M+1) with `last`; for each graph and level (B, A, n, H) sent states, and for each graph
+            what arrives at its embedding node.
         """
         padding = seen_only(padding, self.config.packets)
         concepts = self.encode_text(self.concepts).split(self.sizes)
         kept = None if keep is None else keep.split(self.sizes, dim=1)
-        # Padding must not enter the batch statistics, so training sees the real packets as one long window.
-        packets = sensor[~padding][None] if self.training else sensor
-        frames, states, ends, at = [], [], [], 0
-        for graph in self.graphs:
-            levels = slice(at, at + graph.depth)
-            at += graph.depth
-            frame, sent, end = graph(packets, list(concepts[levels]), None if kept is None else list(kept[levels]))
+        frames, states, ends = [], [], []
+        for graph, levels in self.by_mission():
+            frame, sent, end = graph(sensor, list(concepts[levels]), None if kept is None else list(kept[levels]))
             frames.append(frame)
             states.extend(sent)
             ends.append(end)
-        frame = torch.cat(frames, dim=2)
-        if self.training:
-            frame = frame.new_zeros(*padding.shape, frame.shape[2]).masked_scatter(~padding[:, :, None], frame)
-        return self.temporal(frame, padding, last=last), states, ends
+        return self.temporal(torch.cat(frames, dim=2), padding, last=last), states, ends

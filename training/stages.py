@@ -269,7 +269,7 @@ class ReasonStage(Stage):
         padding = rows < 0
         embedding = self.table[rows.clamp(min=0)] * (~padding)[:, :, None] * part(heard).to(self.device)
         sensor = self.model.sensor(embedding, part(relations).to(self.device))
-        logits, _, _ = self.model.reason(sensor, padding)
+        logits = self.model.logits(sensor, padding)
         target = self.group[own].to(self.device)
         if chosen.losses.decay:
             target = suppressed(logits[:, -1], target, chosen.losses.decay**self.step)
