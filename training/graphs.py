@@ -94,7 +94,7 @@ class MissionGraph(nn.Module):
             send to the embedding node, (H, n_l * H) and (H,). Computed from the weights, so gradients pass.
         """
         own = self.constants(concepts)
-        first, width = self.transform[0], self.width
+        first = self.transform[0]
         # By similarity a key concept hears H groups of the D products.
         heard = own[0][:, None, :] * self.groups.T if self.similar else torch.diag_embed(own[0])
         heard = heard.flatten(0, 1)
