@@ -126,7 +126,7 @@ class Augment(Section):
 
     time: Annotated[Weight, Meta(description="standard deviation of the factor on all times of a window, decades")] = 0.5
     size: Annotated[Weight, Meta(description="standard deviation of the factor on all sizes of a window, in units of e")] = 0.36
-    drop: Annotated[Share, Meta(description="chance that a relation is zero in the whole window")] = 0.05
+    drop: Annotated[Share, Meta(description="chance that a relation is zero in the whole window")] = 0.1
     noise: Annotated[Weight, Meta(description="standard deviation of what is added to each relation")] = 0.02
 
 
