@@ -20,7 +20,7 @@ def test_the_default_experiment_is_the_default_of_every_setting() -> None:
 def test_the_shipped_recipe_is_what_made_the_shipped_model() -> None:
     shipped = Experiment()
     stages = (shipped.bytes, shipped.words, shipped.contrast, shipped.reason)
-    assert [stage.steps for stage in stages] == [100, 500, 600, 500]
+    assert [stage.steps for stage in stages] == [100, 500, 600, 1000]
     assert [stage.batch for stage in stages] == [256, 384, 256, 256]
     assert (shipped.contrast.train_encoder, shipped.contrast.packet_weight) == (False, 0.3)
     assert (shipped.model.byte_dropout, shipped.model.packet_dropout) == (0.5, 0.2)

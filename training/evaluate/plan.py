@@ -115,8 +115,13 @@ def task_of(plan: Plan, run: Run, seed: int) -> Task:
 
 def key(task: Task) -> str:
     """Hash of everything that is asked of a task but the data: another key is another run."""
-    text = Path(task.experiment).read_bytes() if task.run.train and Path(task.experiment).is_file() else b""
-    asked = msgspec.json.encode((msgspec.structs.replace(task.run, seeds=[], name=""), task.seed))
+    run = msgspec.structs.replace(task.run, seeds=[], name="")
+    text = b""
+    if run.baseline or run.bundle:  # what the recipe says is not asked of them
+        run = msgspec.structs.replace(run, experiment="", overrides=[])
+    elif Path(task.experiment).is_file():
+        text = Path(task.experiment).read_bytes()
+    asked = msgspec.json.encode((run, task.seed))
     return hashlib.sha256(asked + text).hexdigest()[:16]
 
 
