@@ -114,11 +114,11 @@ def searches() -> list[kibana.Json]:
         ),
         kibana.search(
             "packetclip-low-probability",
-            "PacketCLIP: low probability",
-            "Episodes whose highest probability stayed below 0.8: look here first for false alerts.",
+            "PacketCLIP: least sure first",
+            "Closed episodes, lowest peak probability first: look here first for false alerts.",
             ALERTS,
             ["packetclip.episode.peak", *short],
-            "packetclip.episode.peak < 0.8",
+            'packetclip.episode.state: "close"',
             [("packetclip.episode.peak", "asc")],
         ),
         kibana.search(
