@@ -11,6 +11,7 @@ import argparse
 import http.client
 import os
 import statistics
+import tempfile
 import time
 import urllib.parse
 import uuid
@@ -35,9 +36,10 @@ BOUND = 2.0
 def alerts(count: int) -> list[Alert]:
     """The alerts of tests/data again and again, each with an id of its own."""
     found: list[Alert] = []
-    config = Config(sink=SinkConfig(ndjson=NdjsonConfig(path=Path("/dev/null"))))
     folders = sorted(p.parent for p in DATA.glob("*/packetclip_packet.log.gz"))
-    replay([[folder] for folder in folders if "-b0" not in folder.name], config, on_alert=found.append)
+    with tempfile.TemporaryDirectory() as work:
+        config = Config(sink=SinkConfig(ndjson=NdjsonConfig(path=Path(work, "alerts.ndjson"))))
+        replay([[folder] for folder in folders if "-b0" not in folder.name], config, on_alert=found.append)
     return [msgspec.structs.replace(found[i % len(found)], id=uuid.uuid4().hex) for i in range(count)]
 
 

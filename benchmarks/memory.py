@@ -2,8 +2,8 @@
 
     python -m benchmarks.memory [--packets 5000000] [--streams 100000]
 
-Packets are made up: most open a connection between two of many hosts, one in fifty belongs to a flood, at 50,000 a second of
-event time. The slope is fitted to the second half.
+Packets are made up, at 50,000 a second of event time: each stream, a pair of hosts, speaks once, for a second, while a thousand
+others do; one packet in fifty belongs to a flood. The slope is fitted to the second half.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ BOUND_MB = 500.0
 BLOCK = 2000
 RATE = 50_000.0
 SLOPE_MB = 5.0
+SPEAKING = 1000
 
 
 def lines(packets: int, streams: int, seed: int = 1) -> Iterator[Lines | Idle]:
@@ -43,7 +44,7 @@ def lines(packets: int, streams: int, seed: int = 1) -> Iterator[Lines | Idle]:
         rows = []
         for i in range(start, min(start + BLOCK, packets)):
             flood = i % 50 == 0
-            pair = 0 if flood else rng.randrange(streams)
+            pair = 0 if flood else (i * streams // packets + rng.randrange(SPEAKING)) % streams
             src = f"10.{pair >> 16}.{pair >> 8 & 255}.{pair & 255}"
             dst = "192.0.2.1" if flood else f"172.16.{pair % 199}.{pair % 251}"
             port = rng.randrange(1024, 65536)

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.common import DATA, banner, verdict
+from benchmarks.common import DATA, banner, processor_s, verdict
 
 HELP_S, FIRST_S = 0.3, 1.0
 FIRST = """
@@ -39,16 +39,16 @@ for judged in judge(windows(batches, bundle.manifest.window, counters), bundle, 
 
 
 def main() -> None:
-    """Print the median and the least of each; on a busy machine the least says more."""
+    """Print the median and the least of each; the bounds are held against processor time, for a busy machine spoils the clock."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
     banner("start-up")
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    helps, firsts, processor = [], [], []
+    helps, help_processor, firsts, processor = [], [], [], []
     for _ in range(args.runs):
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "packetclip_sensor", "--help"], env=env, check=True, capture_output=True)
+        help_processor.append(processor_s([sys.executable, "-m", "packetclip_sensor", "--help"], Path.cwd(), env))
         helps.append(time.perf_counter() - began)
         said = subprocess.run(
             [sys.executable, "-c", FIRST, str(DATA / "demo-port-zmap"), str(time.time())],
@@ -59,11 +59,12 @@ def main() -> None:
         ).stdout.split()
         firsts.append(float(said[0]))
         processor.append(float(said[1]))
-    print(f"--help: median {statistics.median(helps):.2f} s, least {min(helps):.2f} s")
+    print(f"--help: median {statistics.median(helps):.2f} s, least {min(helps):.2f} s; ", end="")
+    print(f"processor time, least {min(help_processor):.2f} s")
     print(f"first judged packet: median {statistics.median(firsts):.2f} s, least {min(firsts):.2f} s; ", end="")
     print(f"processor time, least {min(processor):.2f} s")
-    verdict("--help, least", min(helps), HELP_S, unit=" s")
-    verdict("first judged packet, least", min(firsts), FIRST_S, unit=" s")
+    verdict("--help, least processor time", min(help_processor), HELP_S, unit=" s")
+    verdict("first judged packet, least processor time", min(processor), FIRST_S, unit=" s")
 
 
 if __name__ == "__main__":
