@@ -160,7 +160,7 @@ def undisturbed(rounds: int) -> frozenset[str]:
         folder = Path(temporary)
         files = {log: (folder / workload.NAME.format(log)).open("wb") for log in workload.LOGS}
         for lines in [*map(workload.burst, range(rounds * workload.BURSTS)), workload.last_burst(rounds)]:
-            for log, line in lines:
+            for log, _, line in lines:
                 files[log].write(line)
         for file in files.values():
             file.close()

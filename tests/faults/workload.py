@@ -28,14 +28,14 @@ BURSTS = ROUND_S // BURST_S
 TAIL_S = 60
 """Event time between the last round and the two packets that let every episode close."""
 
-Burst = list[tuple[str, bytes]]
-"""Log and line, in the order of writing."""
+Burst = list[tuple[str, float, bytes]]
+"""Log, seconds of event time since the round's start, and line, in the order of writing."""
 
 
 def burst(number: int) -> Burst:
     """The lines of burst `number`, counted from 0. What a capture logs behind its round comes with the next one."""
     round_, place = divmod(number, BURSTS)
-    made = [(log, line) for log, at_s, line in _round(round_) if at_s // BURST_S == place]
+    made = [item for item in _round(round_) if item[1] // BURST_S == place]
     return late(round_ - 1) + made if place == 0 and round_ else made
 
 
@@ -43,11 +43,19 @@ def last_burst(rounds: int) -> Burst:
     """What is left after `rounds`, and two packets of much later: too few to be judged, but they move the clock on."""
     row = _recorded(CAPTURES[0], "packet")[0]
     end = [row | {"ts": last_second(rounds) + 0.1 * n, "uid": "Clast", "n": n, "data": "AA=="} for n in (1, 2)]
-    return late(rounds - 1) + [("packet", msgspec.json.encode(packet) + b"\n") for packet in end]
+    return late(rounds - 1) + [("packet", float(TAIL_S), msgspec.json.encode(packet) + b"\n") for packet in end]
 
 
 def late(round_: int) -> Burst:
-    return [(log, line) for log, at_s, line in _round(round_) if at_s >= ROUND_S]
+    """What a round's connections log behind its end."""
+    return [item for item in _round(round_) if item[1] >= ROUND_S]
+
+
+def turns(burst: Burst) -> list[int]:
+    """Where a second of event time ends in a burst: a log may be rotated there. Within a second, the time that it takes might let
+    a busy machine's sensor take the second for over."""
+    seconds = [int(at_s) for _, at_s, _ in burst]
+    return [i for i in range(len(burst)) if i + 1 == len(burst) or seconds[i] != seconds[i + 1]]
 
 
 def last_second(rounds: int) -> int:
@@ -56,8 +64,7 @@ def last_second(rounds: int) -> int:
 
 
 @lru_cache(maxsize=2)
-def _round(number: int) -> list[tuple[str, float, bytes]]:
-    """Log, seconds since the round's start at which Zeek wrote the line, and the line."""
+def _round(number: int) -> Burst:
     capture = CAPTURES[number % len(CAPTURES)]
     start = int(_recorded(capture, "packet")[0]["ts"])
     shift = BASE_S + number * ROUND_S - start

@@ -38,7 +38,7 @@ class Zeek:
         Args:
             folder: where the logs lie.
             pause_s: wall time of a burst.
-            rotate: one of ROTATIONS, called once in each burst behind a random line until `rotations` are done.
+            rotate: one of ROTATIONS, called once in each burst behind a random second until `rotations` are done.
             holder: the sensor's process.
         """
         self.folder, self.pause_s, self.rotate, self.rotations, self.holder = folder, pause_s, rotate, rotations, holder
@@ -96,8 +96,8 @@ class Zeek:
             self.close()
 
     def _write(self, burst: workload.Burst) -> None:
-        turn = self.random.randrange(len(burst)) if burst and self.rotated < self.rotations else -1
-        for number, (log, line) in enumerate(burst):
+        turn = self.random.choice(workload.turns(burst)) if burst and self.rotated < self.rotations else -1
+        for number, (log, _, line) in enumerate(burst):
             os.write(self.fds[log], line)
             if number == turn and self.rotate:
                 self.rotate(self)
