@@ -42,9 +42,9 @@ def test_every_way_to_rotate_under_load_loses_and_doubles_nothing(node: Node) ->
     check(node, faults.rotating, rotate=next_way, rotations=times)
 
 
-def test_a_sensor_killed_stopped_robbed_of_its_checkpoint_or_of_its_folder_writes_every_alert_once(node: Node) -> None:
+def test_a_sensor_killed_stopped_or_robbed_of_its_checkpoint_while_logs_are_archived_writes_every_alert_once(node: Node) -> None:
     disturb = faults.in_turn(faults.kills(3), faults.stopped(1, 3), faults.corrupted(2), faults.read_only(1, 1.5))
-    check(node, disturb, rotate=zeek.rename, rotations=6)
+    check(node, disturb, rotate=zeek.archive, rotations=6)
 
 
 def test_a_server_that_is_busy_late_away_cut_off_or_killed_in_a_bulk_request_gets_every_alert_once(node: Node) -> None:

@@ -145,10 +145,9 @@ def compress(zeek: Zeek) -> None:
 
 
 def archive(zeek: Zeek) -> None:
-    """zeekctl's archive-log: a new name, then gzip into a folder of the day that the sensor does not watch, then removed."""
-    zeek.await_held()
+    """zeekctl's archive-log: a new name, then gzip into the folder of the day above the log folder, then removed."""
     zeek.close()
-    day = zeek.beside / "archive"
+    day = zeek.beside / time.strftime("%Y-%m-%d", time.gmtime(workload.BASE_S))
     day.mkdir(exist_ok=True)
     renamed = [(log, zeek.path(log).rename(zeek.folder / f"packetclip_{log}-{zeek.stamp()}.log")) for log in LOGS]
     zeek.open()
