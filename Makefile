@@ -7,7 +7,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit test-deps lab pairs model folds evaluate constraints clean
+.PHONY: help demo test lint unit test-deps lab pairs model folds evaluate faults fuzz constraints clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -31,6 +31,20 @@ lint: .venv/.installed ## Linters, types, and the Zeek scripts' form
 
 unit: .venv/.installed
 	.venv/bin/python -m pytest -q -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+# FAULTS_KILLS=10 and the like bound it; `.venv/bin/python -m tests.faults --help` lists them. FAULTS_ONLY="kill -9" runs what begins so.
+faults: test-deps .venv/.installed ## Let a sensor undergo every fault, hundreds of times; prints the table of docs/reliability.md (an hour)
+	.venv/bin/python -m tests.faults $(if $(FAULTS_ONLY),--only "$(FAULTS_ONLY)") $(if $(FAULTS_KILLS),--kills $(FAULTS_KILLS)) \
+	  $(if $(FAULTS_ROTATIONS),--rotations $(FAULTS_ROTATIONS)) $(if $(FAULTS_ACTS),--acts $(FAULTS_ACTS)) \
+	  $(if $(FAULTS_SOME),--some $(FAULTS_SOME)) $(if $(FAULTS_AWAY_S),--away-s $(FAULTS_AWAY_S)) $(if $(FAULTS_PAUSE_S),--pause-s $(FAULTS_PAUSE_S))
+
+# atheris chooses inputs by the code that they reach; where it cannot be installed a plain mutator does.
+FUZZ_INPUTS ?= 1000000
+fuzz: .venv/.installed ## Feed FUZZ_INPUTS (a million) hostile inputs to each reader of bytes from outside (some hours)
+	.venv/bin/python $(PIP) install 'atheris>=2.3' || echo "no atheris here: the plain mutator does it"
+	@for target in $$(.venv/bin/python -m tests.fuzz list --engine plain | tr -d , | cut -d: -f2); do \
+	  .venv/bin/python -m tests.fuzz $$target --inputs $(FUZZ_INPUTS) || exit 1; \
+	done
 
 # As root on Debian, installs what is missing; elsewhere says what is missing, and the tests that need it skip with the reason.
 test-deps:

@@ -13,8 +13,11 @@ from pathlib import Path
 from . import faults, proxy, zeek
 from .faults import Row, undergo
 from .node import Node
+from .workload import BURST_S
 
 Case = Callable[[Node], Row]
+LIVE_S = float(BURST_S)
+"""Wall time of a burst at which event time goes as fast as the clock."""
 
 
 def cases(options: argparse.Namespace) -> dict[str, Case]:
@@ -22,7 +25,7 @@ def cases(options: argparse.Namespace) -> dict[str, Case]:
     n, pause_s = options, options.pause_s
 
     def case(name: str, disturb: faults.Disturb, times: int, **more: object) -> tuple[str, Case]:
-        return name, lambda node: undergo(node, name, disturb, times, pause_s=pause_s, seed=n.seed, **more)  # type: ignore[arg-type]
+        return name, lambda node: undergo(node, name, disturb, times, **({"pause_s": pause_s, "seed": n.seed} | more))  # type: ignore[arg-type]
 
     def on_disk(name: str, disturb: faults.Disturb, times: int) -> tuple[str, Case]:
         def run(node: Node) -> Row:
@@ -49,8 +52,15 @@ def cases(options: argparse.Namespace) -> dict[str, Case]:
             rotation(zeek.replace_folder, "folder replaced"),
             rotation(zeek.relink, "symbolic link moved on"),
             case("SIGSTOP", faults.stopped(n.stops, n.stop_s), n.stops),
-            case("Elasticsearch stopped", faults.away(n.away_s), 1),
-            case("Elasticsearch stopped, logs archived", faults.away(n.away_s), 1, rotate=zeek.archive, rotations=n.some),
+            case("Elasticsearch stopped", faults.away(n.away_s), 1, pause_s=LIVE_S),
+            case(
+                "Elasticsearch stopped, logs archived",
+                faults.away(n.away_s),
+                1,
+                pause_s=LIVE_S,
+                rotate=zeek.archive,
+                rotations=n.some,
+            ),
             case("Elasticsearch killed -9 in a bulk request", faults.killed_in_bulk(n.node_kills), n.node_kills),
             case("storm of 429 with Retry-After", faults.storms((429,), n.some, n.storm_s, 1), n.some),
             case("storm of 502, 503, 504", faults.storms((502, 503, 504), n.some, n.storm_s), n.some),

@@ -28,8 +28,6 @@ from .proxy import Act, FaultProxy
 from .sensor import SETTINGS, Sensor
 from .zeek import Zeek
 
-CATCH_UP_S = 300.0
-
 
 @dataclass(frozen=True)
 class Row:
@@ -127,7 +125,7 @@ def undergo(
             note = disturb(scene)
             writer.finish()
             between.heal()
-            caught_up = sensor.await_judged(workload.last_second(writer.rounds), CATCH_UP_S)
+            caught_up = sensor.await_judged(workload.last_second(writer.rounds))
             sensor.stop()
             if not caught_up:
                 note = f"{note or ''}; the sensor's last words: {sensor.output.read_text(errors='replace')[-1500:]}"

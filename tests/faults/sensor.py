@@ -119,11 +119,13 @@ class Sensor:
         except SensorError:
             return 0
 
-    def await_judged(self, second: int, timeout_s: float = 300.0) -> bool:
-        """Wait until everything up to `second` is judged and acknowledged."""
-        until = time.monotonic() + timeout_s
-        while self.judged() < second:
-            if time.monotonic() > until:
+    def await_judged(self, second: int, still_s: float = 120.0) -> bool:
+        """Wait until everything up to `second` is judged and acknowledged; False where it stands still for so long."""
+        reached, since = 0, time.monotonic()
+        while reached < second:
+            if (now := self.judged()) != reached:
+                reached, since = now, time.monotonic()
+            elif time.monotonic() - since > still_s:
                 return False
             time.sleep(0.1)
         return True
