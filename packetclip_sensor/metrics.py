@@ -19,6 +19,8 @@ class Counters:
     """Packet records read."""
     flows: int = 0
     """Flow records read."""
+    connections_skipped: int = 0
+    """Connections that Zeek's script left out of the packet log, since a host got more than `max_new_connections` in a second."""
     rejects: int = 0
     """Bad lines: not whole, not JSON, a field missing or wrong, too long."""
     rejects_unwritten: int = 0

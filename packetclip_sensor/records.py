@@ -83,6 +83,8 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     """Length of the IP packet on the wire."""
     data: bytes
     """The first bytes of the packet, from the IP header on."""
+    skipped: int = 0
+    """Connections to this responder that the script left out of the log since the last one it let in (`max_new_connections`)."""
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):

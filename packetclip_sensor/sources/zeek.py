@@ -57,6 +57,7 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
             flows = _decode_flows(block, rejects)
         counters.lines += block.data.count(b"\n")
         counters.packets += len(packets)
+        counters.connections_skipped += sum(p.skipped for p in packets)
         counters.flows += len(flows)
         counters.rejects, counters.rejects_unwritten = rejects.count, rejects.unwritten
         yield Batch(packets, flows, before, after)
@@ -76,6 +77,7 @@ def _decode_packets(block: Lines, rejects: Rejects) -> list[Packet]:
                 and 0 <= p.orig_p < 65536
                 and 0 <= p.resp_p < 65536
                 and 0 <= p.size_bytes < LARGEST
+                and 0 <= p.skipped < LARGEST
             ):
                 break
         else:
@@ -89,6 +91,8 @@ def _decode_packets(block: Lines, rejects: Rejects) -> list[Packet]:
                 raise msgspec.ValidationError(f"n is {packet.n}, counting starts at 1")
             if packet.size_bytes < 0:
                 raise msgspec.ValidationError(f"len is {packet.size_bytes}, below 0")
+            if not 0 <= packet.skipped < LARGEST:
+                raise msgspec.ValidationError(f"skipped is {packet.skipped}, no count")
             if max(packet.n, packet.size_bytes) >= LARGEST:
                 raise msgspec.ValidationError(f"n is {packet.n} and len is {packet.size_bytes}, one of them too large")
         except _BAD as err:

@@ -47,6 +47,16 @@ def test_a_packet_line_becomes_a_packet() -> None:
     assert (counters.lines, counters.packets, counters.flows, counters.rejects) == (1, 1, 0, 0)
 
 
+def test_connections_that_the_script_left_out_are_counted() -> None:
+    more = PACKET.replace(b'"data"', b'"skipped":1200,"data"')
+    batches, counters = run([block(PACKET + more)])
+    assert [p.skipped for p in batches[0].packets] == [0, 1200]
+    assert counters.connections_skipped == 1200
+    rejects = Rejects(None)
+    run([block(PACKET.replace(b'"data"', b'"skipped":-1,"data"'))], rejects)
+    assert rejects.count == 1
+
+
 def test_a_flow_line_becomes_a_flow_and_what_is_unset_is_none_not_zero() -> None:
     flow = run([block(FLOW, "flow")])[0][0].flows[0]
     assert flow == Flow(
