@@ -42,6 +42,12 @@ def _structlog_as_it_comes() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.fixture(autouse=True)
+def _memory_of_a_sensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of tests may hold torch and much else; what a sensor says of its memory is not about that."""
+    monkeypatch.setattr("packetclip_sensor.health.memory_bytes", lambda: 200 << 20)
+
+
 @pytest.fixture
 def elasticsearch_url(elasticsearch_node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of the real node, for one test at a time: templates are the cluster's, and a test may spoil them for a while."""

@@ -23,6 +23,8 @@ from rich.progress import Progress
 LOGS = ("packetclip_packet.log", "packetclip_flow.log")
 SUFFIXES = (".pcap", ".pcapng", ".cap")
 SCRIPTS = Path(__file__).parent.parent / "zeek_scripts"
+WHOLE_FLOWS = ("PacketCLIP::flow_min_packets=1", "PacketCLIP::packet_statistics=T")
+"""A trainer wants every flow with all its columns, whatever it costs Zeek: labels are matched to flows, texts told from them."""
 
 
 class ReplayError(Exception):
@@ -85,7 +87,11 @@ def replay(pcap: Path, target: Path, scripts: Path = SCRIPTS) -> int:
             with gzip.open(pcap) as packed, source.open("wb") as plain:
                 shutil.copyfileobj(packed, plain)
         done = subprocess.run(
-            [find_zeek(), "-C", "-r", str(source), str(scripts.absolute())], cwd=work, check=False, capture_output=True, text=True
+            [find_zeek(), "-C", "-r", str(source), str(scripts.absolute()), *WHOLE_FLOWS],
+            cwd=work,
+            check=False,
+            capture_output=True,
+            text=True,
         )
         if done.returncode or not (work / LOGS[0]).exists():
             raise ReplayError(f"{pcap}: zeek exit code {done.returncode}, {(done.stderr or 'no packet log').strip()[-300:]}")

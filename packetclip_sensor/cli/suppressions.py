@@ -53,7 +53,8 @@ def suppressions(config: ConfigPath) -> None:
     rules, counts, now = suppression.load(path), read_counts(settings.suppressed_path), time.time()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in ("Line", "Rule", "Expires (UTC)", "Silenced", "Last (UTC)", "What", "Why"):
-        table.add_column(name, justify="right" if name in ("Line", "Silenced") else "left")
+        words = name in ("What", "Why")  # what is narrow enough stays on one line, so that it can be read and found
+        table.add_column(name, justify="right" if name in ("Line", "Silenced") else "left", no_wrap=not words)
     for rule in rules:
         count = counts.get(rule.id, Count())
         last = _time(count.last) if count.verdicts else ""
