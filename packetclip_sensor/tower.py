@@ -4,9 +4,8 @@
 encoder is refused, and features of taught sentences by which a strange question is told as such. The encoder's weights come with
 the extra `packetclip-sensor[hunt]`; nothing else of the sensor needs them.
 
-A question is not searched for where g_T alone puts it, but as the taught sentences that its features are nearest to, less the
-mean of all taught ones. Windows were taught beside these sentences, and what all sentences have in common tells nothing: of
-windows of tools never seen this finds more than twice as many (docs/hunt.md).
+A question is not searched for where g_T alone puts it, but as the taught sentences that its features are nearest to, since
+windows were taught beside these: of windows of tools never seen this finds more than twice as many (docs/hunt.md).
 """
 
 from __future__ import annotations
@@ -101,7 +100,7 @@ class Tower:
         likeness = float(cosines.max())
         weights = np.exp((cosines - likeness) / SHARPNESS)
         weights /= weights.sum()
-        query = weights @ self._known_embeddings - self._known_embeddings.mean(0)
+        query = weights @ self._known_embeddings
         return Told(
             (embedding / np.linalg.norm(embedding)).astype(np.float32),
             (query / np.linalg.norm(query)).astype(np.float32),

@@ -170,7 +170,7 @@ def explorer() -> kibana.Json:
         lens.newest("Service", "network.protocol"),
         LAST,
     ]
-    edges = [0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1]
+    edges = [0, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1]
     probability = lens.ranges("Probability", "packetclip.probability", edges)
     ports = lens.terms("Port", "destination.port", 15, "number")
     rows = [
