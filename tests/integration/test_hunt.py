@@ -93,7 +93,7 @@ def packetclip(url: str, *args: str) -> int:
 def test_a_sentence_finds_the_windows_of_its_class(
     client: Elasticsearch, tower: Tower, sentence: str, klass: str, stored: int
 ) -> None:
-    """So many windows of the attack are stored among 150; half of as many best hits must name its victim, and one of the two best."""
+    """So many windows of the attack are stored among 150; half of as many best hits name its victim, and one of the two best."""
     found = nearest(client, FLOWS, NAMESPACE, tower(sentence).query, of_this_model(), stored, fold=False)
     right = [bool(victims(CAPTURES[klass]) & set(hit.source["related"]["ip"])) for hit in found.hits]
     assert any(right[:2])
