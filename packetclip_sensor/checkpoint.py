@@ -41,6 +41,8 @@ class State(msgspec.Struct, frozen=True):
     episodes: tuple[Episode, ...] = ()
     model_version: str = ""
     """Bundle that made the episodes; empty before the first save."""
+    began: float = 0.0
+    """First start, epoch seconds: what was archived later is read, also after a kill before anything was judged."""
 
 
 _decoder = msgspec.json.Decoder(State)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from packetclip_sensor import __version__, checkpoint, service
@@ -71,7 +72,6 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             enter(HealthPage(health))
         enter(Monitor(health, send=enter(contextlib.closing(_health_documents(config, health))).send))
         health.judged = state.judged
-        began = time.time()
         service.notify("READY=1")
         lines = tail.follow(
             config.logs,
@@ -83,7 +83,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             rejects=rejects,
             backlog=health.backlog,
             archives=archives_of(config.logs, config.archives),
-            archived_since=lambda: min(float(health.judged or began), time.time()),
+            archived_since=lambda: min(float(health.judged or state.began), time.time()),
         )
         shedding = health.shedding = Shedding(limits, counters)
         batches = _noting(zeek.batches(shedding.lines(lines), rejects, counters), health)
@@ -115,7 +115,7 @@ class Saver:
 
     def __init__(self, path: Path, health: Health) -> None:
         self._path, self._health = path, health
-        self._saved_at = 0.0
+        self._saved_at = self._began = 0.0
         self._left: checkpoint.State | None = None
 
     def load(self) -> checkpoint.State:
@@ -125,6 +125,9 @@ class Saver:
             ConfigError: it cannot be read, or the folder cannot be written now: at the start there is somebody to mend it.
         """
         state = checkpoint.recover(self._path)
+        if not state.began:
+            state = msgspec.structs.replace(state, began=time.time())
+        self._began = state.began
         checkpoint.save(self._path, state)
         return state
 
@@ -132,7 +135,11 @@ class Saver:
         self._health.moved()
         self._health.judged, self._health.episodes_open = safe.judged, len(safe.episodes)
         self._left = checkpoint.State(
-            positions=safe.positions, judged=safe.judged, episodes=safe.episodes, model_version=model_version
+            positions=safe.positions,
+            judged=safe.judged,
+            episodes=safe.episodes,
+            model_version=model_version,
+            began=self._began,
         )
         if safe.alerts or time.monotonic() - self._saved_at >= SAVE_S:
             self.flush()

@@ -6,10 +6,12 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -19,6 +21,7 @@ from packetclip_sensor.errors import SensorError
 
 ROOT = Path(__file__).parents[2]
 RESTART_S = 0.2
+READY_S = 120.0
 
 SETTINGS = """\
 sensor_name: faults
@@ -62,10 +65,20 @@ class Sensor:
                 cwd=ROOT,
                 stderr=output,
                 stdout=output,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env=os.environ | {"PYTHONUNBUFFERED": "1", "NOTIFY_SOCKET": str(self.folder / "notify")},
             )
         self.starts += 1
         return self
+
+    def start_and_await(self, begin: Callable[[], object]) -> None:
+        """Start it by `begin` and wait until it follows its logs, as it says to systemd: what was archived before its very first
+        start is not its to read."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+            heard.bind(str(self.folder / "notify"))
+            heard.settimeout(READY_S)
+            begin()
+            while b"READY=1" not in heard.recv(1000):
+                pass
 
     def supervised(self) -> Sensor:
         """Start, and start again whenever it ends by itself."""

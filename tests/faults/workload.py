@@ -25,7 +25,7 @@ BURST_S = 4
 """Event time of one burst."""
 BURSTS = ROUND_S // BURST_S
 """Bursts in a round."""
-TAIL_S = 60
+TAIL_S = 180
 """Event time between the last round and the two packets that let every episode close."""
 
 Burst = list[tuple[str, float, bytes]]

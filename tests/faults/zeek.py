@@ -100,6 +100,9 @@ class Zeek:
         for number, (log, _, line) in enumerate(burst):
             os.write(self.fds[log], line)
             if number == turn and self.rotate:
+                if not self.rotated:
+                    # A log of less than a quarter of a second is no Zeek's: its packets would come behind those of the next one.
+                    self.await_held()
                 self.rotate(self)
                 self.rotated += 1
         self.lines += len(burst)

@@ -314,7 +314,10 @@ def test_the_sensor_takes_the_file_from_its_configuration(bundle: Bundle, tmp_pa
     assert counters.verdicts > 10
 
 
-def test_the_command_lists_rules_with_expiry_and_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_lists_rules_with_expiry_and_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     config = tmp_path / "sensor.yaml"
     config.write_text("state_dir: .\n")
     assert main(["suppressions", "--config", str(config)]) == 0
