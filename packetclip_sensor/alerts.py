@@ -102,17 +102,18 @@ def stored(
     filters += [{"term": {"packetclip.mission": mission}}] if mission else []
     newest: dict[str, Document] = {}
     after: list[Any] | None = None
-    for _ in range(MOST_PAGES):
-        hits = _search(config, {"bool": {"filter": filters}}, size=PAGE, after=after)
-        for hit in hits:
-            one = hit["_source"]
-            newest.setdefault(text(one, "packetclip.episode.id") or text(one, "event.id"), one)
-            if len(newest) > limit:
-                newest.popitem()
-                return list(newest.values())
-        if len(hits) < PAGE:
-            break
-        after = hits[-1]["sort"]
+    with connect(config) as client:
+        for _ in range(MOST_PAGES):
+            hits = _search(client, config, {"bool": {"filter": filters}}, size=PAGE, after=after)
+            for hit in hits:
+                one = hit["_source"]
+                newest.setdefault(text(one, "packetclip.episode.id") or text(one, "event.id"), one)
+                if len(newest) > limit:
+                    newest.popitem()
+                    return list(newest.values())
+            if len(hits) < PAGE:
+                break
+            after = hits[-1]["sort"]
     if not newest:
         raise SinkError(
             f"{stream_name(config.namespace)}: holds no alert of this time and mission; widen --since, or look at `namespace`"
@@ -199,11 +200,13 @@ def stored_by_id(config: ElasticsearchConfig, name: str) -> Document:
     """
     where = stream_name(config.namespace)
     wanted: list[Document] = [{"term": {field: name}} for field in IDS]
-    hits = _search(config, {"bool": {"should": wanted}}, size=PAGE)
-    if not hits:
-        near: list[Document] = [{"fuzzy": {field: {"value": name, "fuzziness": 2}}} for field in IDS]
-        near += [{"prefix": {field: name}} for field in IDS] if len(name) >= SHORTEST_BEGINNING else []
-        hits = _search(config, {"bool": {"should": near}}, size=PAGE) or _search(config, {"match_all": {}}, size=LISTED)
+    with connect(config) as client:
+        hits = _search(client, config, {"bool": {"should": wanted}}, size=PAGE)
+        if not hits:
+            near: list[Document] = [{"fuzzy": {field: {"value": name, "fuzziness": 2}}} for field in IDS]
+            near += [{"prefix": {field: name}} for field in IDS] if len(name) >= SHORTEST_BEGINNING else []
+            hits = _search(client, config, {"bool": {"should": near}}, size=PAGE)
+            hits = hits or _search(client, config, {"match_all": {}}, size=LISTED)
     # Newest first from the cluster, oldest first in a file.
     return by_id([hit["_source"] for hit in reversed(hits)], name, where)
 
@@ -236,16 +239,16 @@ def _listed(what: str, ids: Sequence[str]) -> str:
     return f"{what}: {', '.join(shown(i) for i in ids[:LISTED])}{more}"
 
 
-def _search(config: ElasticsearchConfig, query: Document, *, size: int, after: list[Any] | None = None) -> list[Document]:
+def _search(
+    client: Elasticsearch, config: ElasticsearchConfig, query: Document, *, size: int, after: list[Any] | None = None
+) -> list[Document]:
     """Hits of the data stream, newest first."""
     where = stream_name(config.namespace)
-    client: Elasticsearch
     try:
-        with connect(config) as client:
-            answer = client.search(
-                index=where, query=query, size=size, search_after=after,
-                sort=[{"@timestamp": "desc"}, {"event.id": "desc"}], track_total_hits=False,
-            )  # fmt: skip
+        answer = client.search(
+            index=where, query=query, size=size, search_after=after,
+            sort=[{"@timestamp": "desc"}, {"event.id": "desc"}], track_total_hits=False,
+        )  # fmt: skip
     except NotFoundError as err:
         raise SinkError(f"{where}: no such data stream; is `namespace` right, and has the sensor written an alert yet?") from err
     except (AuthenticationException, AuthorizationException) as err:

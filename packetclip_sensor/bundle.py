@@ -88,6 +88,12 @@ class Bundle:
         """(mission, level, name) of every concept in the order of the explainer's `keep` input."""
         return [(m, i, c) for m, g in enumerate(self.graphs) for i, level in enumerate(g.levels, 1) for c in level]
 
+    def classes(self, embedding: FloatArray) -> dict[str, float]:
+        """Each class's probability: softmax over the cosines of a (D,) unit norm window embedding with the classes' texts."""
+        z = self.logit_scale * (self.class_embeddings @ embedding).astype(np.float64)
+        z = np.exp(z - z.max())
+        return {name: round(float(p), 6) for name, p in zip(self.manifest.classes, z / z.sum(), strict=True)}
+
     @staticmethod
     def open(path: Path, *, threads: int = 1) -> Bundle:
         """Read and check a bundle folder.

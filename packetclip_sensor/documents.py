@@ -107,13 +107,7 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
             "version": alert.model_version,
         },
         "threat": _threat(alert.technique),
-        "observer": {
-            "type": "sensor",
-            "vendor": "PacketCLIP",
-            "product": "packetclip-sensor",
-            "version": sensor.version,
-            "name": sensor.name,
-        },
+        "observer": observer(sensor),
         **_network(alert),
         "zeek": {
             "session_id": _uids(alert),
@@ -130,6 +124,17 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
     }
     whole: dict[str, Any] = cleaned(made)
     return whole
+
+
+def observer(sensor: SensorInfo) -> dict[str, str]:
+    """ECS `observer.*` of every document that this sensor writes."""
+    return {
+        "type": "sensor",
+        "vendor": "PacketCLIP",
+        "product": "packetclip-sensor",
+        "version": sensor.version,
+        "name": sensor.name,
+    }
 
 
 def printable(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:

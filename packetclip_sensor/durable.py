@@ -17,3 +17,45 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def append(fd: int, data: bytes, folder: Path) -> None:
+    """Put all of `data` behind what the file holds, on the disk, or leave the file as it was: a line begun and not ended would
+    spoil the next one.
+
+    Args:
+        folder: where the file stands; its name is synced with its first bytes.
+    Raises:
+        OSError: it cannot be written or synced.
+    """
+    size = os.fstat(fd).st_size
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(fd, left) :]
+        os.fsync(fd)
+        if not size:
+            sync_folder(folder)
+    except OSError:
+        os.ftruncate(fd, size)
+        raise
+
+
+def unfinished(fd: int, step: int = 1 << 16) -> bytes:
+    """What stands behind a file's last newline: the line that a kill left half-written, or nothing."""
+    start, tail = os.fstat(fd).st_size, b""
+    while start > 0 and b"\n" not in tail:
+        size = min(step, start)
+        start -= size
+        tail = os.pread(fd, size, start) + tail
+    return tail[tail.rfind(b"\n") + 1 :]
+
+
+def stands_at(fd: int, path: Path) -> bool:
+    """Whether the open file is the one that has this name now; False where it was renamed, replaced or removed."""
+    here = os.fstat(fd)
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

@@ -105,7 +105,7 @@ def explanation(verdict: Verdict, bundle: Bundle) -> Explanation:
 
     embedding, states, arrived = removal.inside()
     facts = describe.facts(verdict.packets, verdict.view)
-    classes = _classes(bundle, embedding)
+    classes = bundle.classes(embedding)
     klass = _nearest(classes, verdict.mission)
     by_packet = np.argsort(-packet_weight, kind="stable")[:TOP_PACKETS]
     shown = dict.fromkeys((own_graph, int(np.argmax(of_graph))))
@@ -141,18 +141,11 @@ def _telling(weight: npt.NDArray[np.float64]) -> list[int]:
 
 def nearest_class(verdict: Verdict, bundle: Bundle) -> str:
     """The class that `explanation` would give, without the rest of it."""
-    return _nearest(_classes(bundle, Occlusion(verdict, bundle).inside()[0]), verdict.mission)
+    return _nearest(bundle.classes(Occlusion(verdict, bundle).inside()[0]), verdict.mission)
 
 
 def _nearest(classes: dict[str, float], mission: str) -> str:
     return max((c for c in classes if CLASS_MISSION[c] == mission), key=classes.__getitem__)
-
-
-def _classes(bundle: Bundle, embedding: FloatArray) -> dict[str, float]:
-    """Softmax over the cosines with each class's texts."""
-    z = bundle.logit_scale * (bundle.class_embeddings @ embedding).astype(np.float64)
-    z = np.exp(z - z.max())
-    return {c: round(float(v), 6) for c, v in zip(bundle.manifest.classes, z / z.sum(), strict=True)}
 
 
 def _texts(bundle: Bundle, embedding: FloatArray) -> tuple[tuple[str, float], ...]:

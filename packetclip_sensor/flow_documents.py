@@ -19,6 +19,7 @@ from packetclip_sensor.documents import (
     addresses,
     cleaned,
     key,
+    observer,
     one_or_many,
     time_of,
 )
@@ -64,13 +65,7 @@ def flow_document(window: FlowWindow, sensor: SensorInfo) -> dict[str, Any]:
             "duration": max(0, round((last - first) * 1e9)),
         },
         "message": describe.sentence(window.facts, sources, destinations),
-        "observer": {
-            "type": "sensor",
-            "vendor": "PacketCLIP",
-            "product": "packetclip-sensor",
-            "version": sensor.version,
-            "name": sensor.name,
-        },
+        "observer": observer(sensor),
         **_network(packets, addresses(sources), addresses(destinations)),
         "zeek": {"session_id": one_or_many(_by_packets(p.uid for p in packets)[:MAX_CONNECTIONS])},
         "packetclip": {

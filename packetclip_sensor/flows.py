@@ -65,7 +65,6 @@ class Sampler:
             return []
         at = where[[k for k, _, _ in chosen]]
         embeddings = self._embed(scored, at, rows[[k for k, _, _ in chosen]] < 0)
-        classes = _classes(self._bundle, embeddings)
         return [
             FlowWindow(
                 id=id_,
@@ -74,7 +73,7 @@ class Sampler:
                 near=bool(near[k]),
                 packets=packets,
                 missions=dict(zip(("Benign", *MISSIONS), map(float, scored.probabilities[where[k]]), strict=True)),
-                classes=dict(zip(self._bundle.manifest.classes, map(float, classes[n]), strict=True)),
+                classes=self._bundle.classes(embeddings[n]),
                 facts=describe.facts(packets, VIEWS[int(view[k])]),
                 embedding=tuple(round(float(x), 5) for x in embeddings[n]),
                 model_version=self._bundle.manifest.version,
@@ -109,11 +108,3 @@ def _hosts(view: str, packets: tuple[Packet, ...]) -> tuple[str, ...] | None:
     if view == "source":
         return (packets[-1].orig_h,) if len({p.resp_h for p in packets}) > 1 else None
     return (packets[-1].resp_h,) if len({p.orig_h for p in packets}) > 1 else None
-
-
-def _classes(bundle: Bundle, embeddings: FloatArray) -> FloatArray:
-    """(n, classes) softmax over the cosines with each class's texts."""
-    z = bundle.logit_scale * (embeddings @ bundle.class_embeddings.T)
-    z = np.exp(z - z.max(1, keepdims=True))
-    out: FloatArray = (z / z.sum(1, keepdims=True)).astype(np.float32)
-    return out

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 from elasticsearch import ApiError, TransportError
 
-from packetclip_sensor.documents import ECS_VERSION, SensorInfo
+from packetclip_sensor.documents import ECS_VERSION, SensorInfo, observer
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.health import Health, memory_bytes
 from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect
@@ -38,20 +38,14 @@ def document(health: Health, sensor: SensorInfo, run_id: str, now: float) -> dic
     gauges = health.gauges().as_dict()
     del gauges["healthy"]
     return {
-        "@timestamp": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "@timestamp": _time(now),
         "ecs": {"version": ECS_VERSION},
         "data_stream": {"type": "logs", "dataset": DATASET, "namespace": sensor.namespace},
         "event": {"kind": "metric", "module": "packetclip", "provider": "packetclip", "dataset": DATASET},
         "message": "; ".join(f"{reason.name}: {reason.message}" for reason in reasons) or "all is well",
         "agent": {"name": sensor.name, "type": "packetclip", "version": sensor.version, "ephemeral_id": run_id},
         "host": {"name": socket.gethostname()},
-        "observer": {
-            "type": "sensor",
-            "vendor": "PacketCLIP",
-            "product": "packetclip-sensor",
-            "version": sensor.version,
-            "name": sensor.name,
-        },
+        "observer": observer(sensor),
         "service": {"name": "packetclip", "type": "packetclip", "state": "failing" if reasons else "ok"},
         "process": {"pid": os.getpid(), "uptime": int(health.uptime_s)},
         "system": {
@@ -72,7 +66,32 @@ def document(health: Health, sensor: SensorInfo, run_id: str, now: float) -> dic
     }
 
 
-class HealthDocuments:
+class _Teller:
+    """Makes the documents of one start of the sensor; a failure is counted, and said when it is the first in a row."""
+
+    def __init__(self, health: Health, sensor: SensorInfo, now: Callable[[], float], where: dict[str, str]) -> None:
+        self._health, self._sensor, self._now, self._where = health, sensor, now, where
+        self._run_id = str(uuid.uuid4())
+        self._failing = False
+
+    def send(self) -> None:
+        """Put one document where it belongs."""
+        failure = self._put(document(self._health, self._sensor, self._run_id, self._now()))
+        if failure is not None:
+            self._health.counters.health_unsent += 1
+            if not self._failing:
+                log.warning("health_unsent", **self._where, reason=failure)
+        self._failing = failure is not None
+
+    def close(self) -> None:
+        """Close what is open."""
+
+    def _put(self, body: dict[str, Any]) -> str | None:
+        """None, or why it could not be put."""
+        raise NotImplementedError
+
+
+class HealthDocuments(_Teller):
     """Sends documents with a client of its own, because the sink's may be in the middle of a long wait."""
 
     def __init__(
@@ -85,64 +104,51 @@ class HealthDocuments:
         """
         self._client = connect(config).options(request_timeout=TIMEOUT_S)
         self._config, self._ready = config, not config.manage_templates
-        self._health, self._sensor, self._now = health, sensor, now
         self._stream = stream_name(config.namespace, DATASET)
-        self._run_id = str(uuid.uuid4())
-        self._failing = False
+        super().__init__(health, sensor, now, {"stream": self._stream})
 
-    def send(self) -> None:
-        """Send one document; a failure is counted, and said when it is the first in a row."""
-        body = document(self._health, self._sensor, self._run_id, self._now())
+    def _put(self, body: dict[str, Any]) -> str | None:
         try:
             if not self._ready:
                 ensure_templates(self._client, self._config.namespace, DATASET)
                 self._ready = True
             self._client.index(index=self._stream, document=body, op_type="create", require_data_stream=True)
         except (ApiError, TransportError, SinkError) as err:
-            self._health.counters.health_unsent += 1
-            if not self._failing:
-                log.warning("health_unsent", stream=self._stream, reason=str(err))
-            self._failing = True
-        else:
-            self._failing = False
+            return str(err)
+        return None
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
 
-class HealthFile:
+class HealthFile(_Teller):
     """The newest document as a file, replaced each time: for sensors that write their alerts to a file too."""
 
     def __init__(self, path: Path, health: Health, sensor: SensorInfo, *, now: Callable[[], float] = time.time) -> None:
-        self._path, self._health, self._sensor, self._now = path, health, sensor, now
-        self._run_id = str(uuid.uuid4())
-        self._failing = False
+        super().__init__(health, sensor, now, {"path": str(path)})
+        self._path = path
 
-    def send(self) -> None:
-        """Replace the file; a failure is counted, and said when it is the first in a row."""
-        body = document(self._health, self._sensor, self._run_id, self._now())
+    def _put(self, body: dict[str, Any]) -> str | None:
         fresh = self._path.with_name(self._path.name + ".new")
         try:
             fresh.write_bytes(msgspec.json.encode(body) + b"\n")
             fresh.replace(self._path)
         except OSError as err:
-            self._health.counters.health_unsent += 1
-            if not self._failing:
-                log.warning("health_unsent", path=str(self._path), reason=err.strerror)
-            self._failing = True
-        else:
-            self._failing = False
-
-    def close(self) -> None:
-        """Nothing is open."""
+            return err.strerror
+        return None
 
 
 def _number(name: str, value: float) -> float | str:
     """Times of day become dates, so that Kibana shows them as such."""
     if not name.endswith("_timestamp_seconds"):
         return value
-    return datetime.fromtimestamp(value, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _time(value)
+
+
+def _time(ts: float) -> str:
+    """ISO 8601 in UTC, milliseconds."""
+    return datetime.fromtimestamp(ts, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _descriptors() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from packetclip_sensor.documents import SensorInfo
@@ -118,3 +119,16 @@ def safe(*alerts: Alert) -> Safe:
 def told(counters: Counters) -> dict[str, int]:
     """The counters that rose."""
     return {name: value for name, value in counters.as_dict().items() if value}
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a document under its dotted name, arrays opened."""
+    match value:
+        case dict():
+            for name, part in value.items():
+                yield from leaves(part, f"{prefix}{name}.")
+        case list():
+            for part in value:
+                yield from leaves(part, prefix)
+        case _:
+            yield prefix[:-1], value

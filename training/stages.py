@@ -1,4 +1,4 @@
-"""The three stages of training: masked bytes, contrast with text, reasoning. Each draws its batches and computes its loss.
+"""The stages of training: masked bytes, words, contrast with text, reasoning. Each draws its batches and computes its loss.
 
 A stage owns an optimiser, a schedule and its generators, so that `state` is all that its next step depends on; the engine runs,
 watches and saves it. Random numbers are drawn for the whole batch by every process, which then works on its part.

@@ -24,18 +24,16 @@ from torch.nn import functional as F
 
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.records import MISSIONS
-from packetclip_sensor.tokens import MASK, PAD
 from training import experiment as experiments
 from training import parallel
 from training.data import CLASSES, GROUPS, DataError, TextTower, load, split
 from training.engine import LOGS, TrainingError
 from training.experiment import Experiment
 from training.export import export
-from training.fitted import Fitted, class_embeddings, macro_recall
+from training.fitted import class_embeddings, macro_recall
 from training.fitting import fit
-from training.stages import Sampler, masked
 
-__all__ = ["MASK", "PAD", "Fitted", "Sampler", "fit", "fit_temperature", "main", "masked", "measure", "thresholds"]
+__all__ = ["fit_temperature", "main", "measure", "thresholds"]
 
 
 def fit_temperature(logits: Tensor, group: Tensor) -> float:

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from packetclip_sensor.durable import sync_folder
+from packetclip_sensor import durable
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.metrics import Counters
 
@@ -76,18 +76,9 @@ class DeadLetters:
                 self._rotate()
                 os.close(fd)
                 fd = self._open()
-                size = 0
-            size = _whole(fd, size)
-            try:
-                left = memoryview(data)
-                while left:
-                    left = left[os.write(fd, left) :]
-                os.fsync(fd)
-                if not size:
-                    sync_folder(self._path.parent)
-            except OSError:
-                os.ftruncate(fd, size)
-                raise
+            if half := durable.unfinished(fd):
+                os.ftruncate(fd, os.fstat(fd).st_size - len(half))
+            durable.append(fd, data, self._path.parent)
         finally:
             os.close(fd)
 
@@ -96,12 +87,7 @@ class DeadLetters:
         while True:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             fcntl.flock(fd, fcntl.LOCK_EX)
-            here = os.fstat(fd)
-            try:
-                there = self._path.stat()
-            except FileNotFoundError:
-                there = None
-            if there is not None and (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+            if durable.stands_at(fd, self._path):
                 return fd
             os.close(fd)
 
@@ -163,16 +149,3 @@ def read(path: Path) -> Iterator[Letter]:
                 yield msgspec.json.decode(line, type=Letter)
             except (msgspec.DecodeError, UnicodeDecodeError) as err:
                 raise SinkError(f"{path}:{number}: {err}; mend or remove the line") from err
-
-
-def _whole(fd: int, size: int) -> int:
-    """Cut off the line that a kill left half-written; returns the size that is left."""
-    start, tail = size, b""
-    while start > 0 and b"\n" not in tail:
-        step = min(1 << 16, start)
-        start -= step
-        tail = os.pread(fd, step, start) + tail
-    keep = start + tail.rfind(b"\n") + 1
-    if keep != size:
-        os.ftruncate(fd, keep)
-    return keep

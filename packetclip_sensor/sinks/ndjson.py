@@ -18,8 +18,8 @@ from types import TracebackType
 import msgspec
 import structlog
 
+from packetclip_sensor import durable
 from packetclip_sensor.documents import SensorInfo, document
-from packetclip_sensor.durable import sync_folder
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Alert, Safe
@@ -124,7 +124,7 @@ class _File:
         if fresh:
             try:
                 self._reopen_if_rotated()
-                self._append(b"".join(fresh.values()))
+                durable.append(self.fd, b"".join(fresh.values()), self.path.parent)
             except OSError as err:
                 raise SinkError(f"{self.path}: {err.strerror}; free the disk or mend the rights, nothing is lost") from err
         self.ids |= dict.fromkeys(fresh)
@@ -132,19 +132,6 @@ class _File:
             del self.ids[next(iter(self.ids))]
         self.counters.alerts_written += len(fresh)
         self.counters.alerts_duplicate += len(alerts) - len(fresh)
-
-    def _append(self, data: bytes) -> None:
-        size = os.fstat(self.fd).st_size
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(self.fd, left) :]
-            os.fsync(self.fd)
-            if not size:
-                sync_folder(self.path.parent)
-        except OSError:
-            os.ftruncate(self.fd, size)  # a line begun and not ended would spoil the next one
-            raise
 
     def _open(self) -> None:
         try:
@@ -176,12 +163,7 @@ class _File:
         """logrotate renames the file under us: go on in a new one of the same name."""
         if self.fd < 0:  # it could not be opened anew last time
             self._open()
-        here = os.fstat(self.fd)
-        try:
-            there = self.path.stat()
-        except FileNotFoundError:
-            there = None
-        if there is None or (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+        if not durable.stands_at(self.fd, self.path):
             self._close()
             self._open()
 
@@ -192,18 +174,13 @@ class _File:
             return
         if os.pread(self.fd, 1, 0) != b"{":
             raise SinkError(f"{self.path}: does not start with a JSON object, so it is not ours to append to; name another file")
-        start, tail = size, b""
-        while start > 0 and b"\n" not in tail:
-            step = min(1 << 20, start)
-            start -= step
-            tail = os.pread(self.fd, step, start) + tail
-        keep, last = size - len(tail) + tail.rfind(b"\n") + 1, tail[tail.rfind(b"\n") + 1 :]
+        last = durable.unfinished(self.fd)
         if not last:
             return
         try:
             msgspec.json.decode(last, type=_Written)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            os.ftruncate(self.fd, keep)
+            os.ftruncate(self.fd, size - len(last))
         else:
             os.write(self.fd, b"\n")
         os.fsync(self.fd)

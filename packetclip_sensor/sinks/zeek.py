@@ -25,6 +25,7 @@ from types import TracebackType
 import structlog
 
 from packetclip_sensor.documents import printable
+from packetclip_sensor.durable import stands_at
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Alert, Safe
@@ -260,12 +261,7 @@ class _File:
 
     def _follow_name(self) -> None:
         """Someone moved, removed or cut the file: go on in a new one."""
-        here = os.fstat(self.fd)
-        try:
-            there = self.path.stat()
-        except FileNotFoundError:
-            there = None
-        if there is None or (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino) or here.st_size < self.size:
+        if not stands_at(self.fd, self.path) or os.fstat(self.fd).st_size < self.size:
             log.warning("zeek_feedback_new_file", path=str(self.path), reason="moved, removed or cut by another hand")
             self._begin_anew()
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from elasticsearch import Elasticsearch
+from factories import leaves
 
 from packetclip_sensor.cli import main
 from packetclip_sensor.documents import ECS_VERSION
@@ -38,18 +39,6 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     out = tmp_path_factory.mktemp("demo") / "alerts.ndjson"
     assert main(["replay", str(ROOT / "tests" / "data"), "--out", str(out)]) == 0
     return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-
-
-def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    match value:
-        case dict():
-            for name, part in value.items():
-                yield from leaves(part, f"{prefix}{name}.")
-        case list():
-            for part in value:
-                yield from leaves(part, prefix)
-        case _:
-            yield prefix[:-1], value
 
 
 def fits(kind: str, value: Any) -> bool:

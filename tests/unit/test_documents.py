@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from factories import SENSOR, T0, alert, episode, flow, packet
+from factories import SENSOR, T0, alert, episode, flow, leaves, packet
 
 from packetclip_sensor import attack
 from packetclip_sensor.community_id import community_id
@@ -338,19 +337,6 @@ def full_alerts() -> list[Alert]:
         alert(facts={"distinct_resp_p": 1, "distinct_uid": 1}),
         *(alert(technique=technique) for technique in attack.attack_table()["techniques"]),
     ]
-
-
-def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a document under its dotted name, arrays opened."""
-    match value:
-        case dict():
-            for name, part in value.items():
-                yield from leaves(part, f"{prefix}{name}.")
-        case list():
-            for part in value:
-                yield from leaves(part, prefix)
-        case _:
-            yield prefix[:-1], value
 
 
 def fits(kind: str, value: Any) -> bool:

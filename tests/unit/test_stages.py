@@ -17,11 +17,12 @@ from packetclip_sensor import payload  # noqa: E402
 from packetclip_sensor.relations import RELATIONS  # noqa: E402
 from packetclip_sensor.tokens import MASK, PAD, ROW_BYTES  # noqa: E402
 from training import knowledge  # noqa: E402
+from training.batches import augmented, heard_bytes  # noqa: E402
 from training.experiment import Augment, Model  # noqa: E402
 from training.fitting import build, contrast_stage  # noqa: E402
-from training.material import gathered, phrased  # noqa: E402
+from training.material import Material, gathered, phrased  # noqa: E402
 from training.model import moments  # noqa: E402
-from training.stages import Material, Stage, WordsStage, augmented, heard_bytes  # noqa: E402
+from training.stages import Stage, WordsStage  # noqa: E402
 
 CPU = torch.device("cpu")
 

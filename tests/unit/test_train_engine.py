@@ -18,6 +18,7 @@ from tiny import TINY, Words, tiny, windows  # noqa: E402
 
 from packetclip_sensor.errors import ConfigError  # noqa: E402
 from training import checkpoints, knowledge, parallel, train  # noqa: E402
+from training.batches import Sampler  # noqa: E402
 from training.data import CLASSES, DataError, Examples  # noqa: E402
 from training.encoders import Whitening  # noqa: E402
 from training.engine import Engine, TrainingError  # noqa: E402
@@ -26,7 +27,7 @@ from training.fitting import check, fit  # noqa: E402
 from training.graphs import MissionGraph, PlainMission, shuffled  # noqa: E402
 from training.losses import suppressed  # noqa: E402
 from training.sizes import ModelConfig  # noqa: E402
-from training.stages import ContrastStage, Sampler  # noqa: E402
+from training.stages import ContrastStage  # noqa: E402
 
 TINY_ETBERT = [f"model.etbert.{size}" for size in ("layers=1", "width=16", "heads=2", "inner=16", "tokens=16", "positions=20")]
 

@@ -15,7 +15,9 @@ from torch.nn import functional as F  # noqa: E402
 
 from packetclip_sensor import cli  # noqa: E402
 from packetclip_sensor.bundle import Bundle  # noqa: E402
+from packetclip_sensor.tokens import MASK, PAD  # noqa: E402
 from training import knowledge, train  # noqa: E402
+from training.batches import masked  # noqa: E402
 from training.data import DataError, Examples, load, split  # noqa: E402
 from training.graphs import FoldedGraph  # noqa: E402
 from training.losses import contrastive_loss, paper_contrastive_loss, reasoner_loss  # noqa: E402
@@ -172,10 +174,10 @@ def test_pairs_without_labels_are_refused(tmp_path: Path) -> None:
 
 def test_masking_by_chance_leaves_padding_alone() -> None:
     tokens = torch.randint(0, 256, (50, 128))
-    tokens[:, 60:] = train.PAD
-    seen = train.masked(tokens, 0.5, torch.Generator().manual_seed(0))
-    assert (seen[:, 60:] == train.PAD).all()
-    assert 0.4 < (seen[:, :60] == train.MASK).float().mean() < 0.6
+    tokens[:, 60:] = PAD
+    seen = masked(tokens, 0.5, torch.Generator().manual_seed(0))
+    assert (seen[:, 60:] == PAD).all()
+    assert 0.4 < (seen[:, :60] == MASK).float().mean() < 0.6
 
 
 def test_a_short_training_run_makes_a_bundle_that_opens(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def packet_mean(encode_rows: Callable[[npt.NDArray[np.uint16]], Floats]) -> Enco
 def balance(train: Examples) -> npt.NDArray[np.float64]:
     """Weight of each window, sum 1: half for benign, half shared equally by the attack classes, and in a class by its captures.
 
-    It is the balance of the model's own batches (`training.train.Sampler`), but for the draw of benign windows by looks.
+    It is the balance of the model's own batches (`training.batches.Sampler`), but for the draw of benign windows by looks.
     """
     label = train.label.numpy()
     out = np.zeros(len(label))
