@@ -111,7 +111,7 @@ class Browser:
             self._note(answer)
 
     def _next(self) -> dict[str, Any]:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180
         while b"\0" not in self._buffer:
             assert select.select([self._read], [], [], max(0.0, end - time.monotonic()))[0], "Chromium does not answer"
             self._buffer += os.read(self._read, 1 << 20)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -19,6 +20,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -31,6 +33,7 @@ SERVERS = Path(__file__).parent / "servers"
 ASSEMBLED = Path(__file__).parent / ".servers"
 """Programs put together from Maven artifacts, kept between runs; data lie in temporary folders."""
 MIN_JDK = 21
+GIB = 1 << 30
 START_TIMEOUT_S = 300
 """Enough for Maven's first download on a slow line; later starts take about ten seconds."""
 
@@ -46,6 +49,21 @@ def _structlog_as_it_comes() -> Iterator[None]:
 def _memory_of_a_sensor(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of tests may hold torch and much else; what a sensor says of its memory is not about that."""
     monkeypatch.setattr("packetclip_sensor.health.memory_bytes", lambda: 200 << 20)
+
+
+@pytest.fixture(autouse=True)
+def _room_on_every_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check`, `run` and the lab look at what is free on a disk; how full this machine's is must decide no test."""
+    disk(monkeypatch, free=100 * GIB)
+
+
+@pytest.fixture(autouse=True)
+def _a_terminal_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a developer's shell or a CI's says of time zone, language, colours and width must decide no test."""
+    for name in ("TZ", "LANG", "LC_ALL", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "GITHUB_ACTIONS", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TZ", "IST-5:30")  # as nobody expects it, so that what is local time by mistake shows
+    time.tzset()
 
 
 @pytest.fixture
@@ -133,11 +151,24 @@ def unavailable(reason: str) -> None:
     pytest.skip(reason)
 
 
+def disk(monkeypatch: pytest.MonkeyPatch, free: int, *, inodes: int = 1000) -> None:
+    """Every disk has 200 GiB, `free` bytes of it free."""
+    blocks, left = 200 * GIB // 4096, free // 4096
+    made = SimpleNamespace(f_frsize=4096, f_blocks=blocks, f_bfree=left, f_bavail=left, f_files=1000, f_favail=inodes)
+    monkeypatch.setattr(os, "statvfs", lambda path: made)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on and that the system gives to no connection between now and its use.
+
+    Systems hand out ports from 32768 (Linux) or 49152 (RFC 6335) on; these lie below, and each call tries another.
+    """
+    for _ in range(1000):
+        port = random.SystemRandom().randrange(20_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free between 20000 and 32767")
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -42,7 +42,7 @@ def until_idle(blocks: Blocks) -> list[Lines]:
     raise AssertionError("ended without Idle")
 
 
-def read(blocks: Blocks, count: int, wait_s: float = 6.0) -> list[Lines]:
+def read(blocks: Blocks, count: int, wait_s: float = 60.0) -> list[Lines]:
     """Blocks until `count` lines have come, and whatever comes in the next few polls, so that one line too many is seen."""
     got: list[Lines] = []
     give_up = time.monotonic() + wait_s

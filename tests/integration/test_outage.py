@@ -17,7 +17,7 @@ DATA = Path(__file__).parents[1] / "data"
 CAPTURES = ["demo-dns-resperf", "demo-icmp-t50"]  # in the order of their packets; each makes alerts
 
 
-def until(true: Callable[[], bool], seconds: float = 40.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -45,7 +45,7 @@ class Sensor:
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
 
 def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -81,7 +81,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         (folder / "logs" / "current" / f"packetclip_packet.{hour}.log").write_bytes(text)
     with ScriptedServer(free_port()) as server:
         with Sensor(folder, server.server_port) as sensor:
-            until(lambda: len(server.calls) > 1)
+            until(lambda: len({each for call in server.calls for each in call}) >= 3)
             quiet = [time.monotonic(), 0.0]
             while time.monotonic() - quiet[0] < 4.0:
                 time.sleep(0.1)

@@ -83,7 +83,7 @@ def test_a_killed_replay_started_again_leaves_the_same_documents(elasticsearch_u
     index = f"logs-packetclip.alert-{again}"
     with Elasticsearch(elasticsearch_url) as client:
         watching = client.options(ignore_status=[404, 503])  # a stream that is just being made answers 503 for a moment
-        for _ in range(600):  # killed once some documents are there and some are not
+        while process.poll() is None:  # killed once some documents are there and some are not
             time.sleep(0.02)
             watching.indices.refresh(index=index)
             if watching.count(index=index).get("count", 0) >= 4:
@@ -105,7 +105,7 @@ def merged_log(name: str) -> list[bytes]:
 
 def started(folder: Path) -> None:
     """Wait until a sensor reads; a busy machine takes its time to load it."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not (folder / "state" / "state.json").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -113,7 +113,7 @@ def started(folder: Path) -> None:
 
 def all_read(port: int) -> None:
     """Wait until the sensor is well and has no line left."""
-    end = time.monotonic() + 90
+    end = time.monotonic() + 180
     while time.monotonic() < end:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
             if json.loads(answer.read())["lag_bytes"] == 0:
@@ -148,7 +148,7 @@ def follow(path: Path, log: Path, lines: list[bytes], kills: int, seed: int, por
         if now != size:
             size, quiet_since = now, time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=60) == 0
     return [json.loads(line)["event"]["id"] for line in out.read_bytes().splitlines()]
 
 
@@ -175,8 +175,8 @@ def test_a_sensor_stops_at_once_when_asked(tmp_path: Path) -> None:
     started(tmp_path)
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 0
-    assert time.monotonic() - began < 8  # five seconds, and what a busy machine adds
+    assert process.wait(timeout=60) == 0
+    assert time.monotonic() - began < 20  # five seconds, and what a busy machine adds
 
 
 def test_a_sensor_stopped_while_it_starts_ends_cleanly(tmp_path: Path) -> None:
@@ -194,12 +194,8 @@ def test_a_second_sensor_on_the_same_state_is_refused(tmp_path: Path) -> None:
     path = config(tmp_path, f"logs: ['{tmp_path / 'logs'}']\nsink: {{ndjson: {{path: '{tmp_path / 'alerts.ndjson'}'}}}}\n")
     first = subprocess.Popen([*CLI, "run", "--config", str(path)], stderr=subprocess.DEVNULL)
     try:
-        for _ in range(100):
-            if (tmp_path / "state" / "lock").exists():
-                break
-            time.sleep(0.1)
-        time.sleep(0.3)
-        second = subprocess.run([*CLI, "run", "--config", str(path)], capture_output=True, text=True, timeout=30, check=False)
+        started(tmp_path)
+        second = subprocess.run([*CLI, "run", "--config", str(path)], capture_output=True, text=True, timeout=60, check=False)
     finally:
         first.kill()
         first.wait()

@@ -26,7 +26,7 @@ def scan(later_s: int) -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in moved)
 
 
-def until(ready: Callable[[], object], process: subprocess.Popen[str], seconds: float = 60.0) -> None:
+def until(ready: Callable[[], object], process: subprocess.Popen[str], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert process.poll() is None

@@ -21,8 +21,8 @@ from scripted_server import ScriptedServer
 
 DATA = Path(__file__).parents[1] / "data"
 ATTACK = "demo-icmp-t50"
-SOON_S = 8.0
-"""Five seconds, and what a busy machine adds."""
+SOON_S = 20.0
+"""Five seconds, and what a busy machine adds; one that waited for its sink would take far longer."""
 
 
 class Sensor:
@@ -47,7 +47,7 @@ class Sensor:
         """Seconds that SIGTERM took."""
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(timeout=20) == 0
+        assert self.process.wait(timeout=60) == 0
         return time.monotonic() - began
 
     def health(self) -> tuple[int, list[str]]:
@@ -60,7 +60,7 @@ class Sensor:
             return 0, []
 
 
-def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -92,7 +92,7 @@ def test_a_sensor_whose_cluster_is_away_says_so_stops_at_once_and_delivers_after
         sensor.process = sensor.start()
         until(lambda: len(server.calls) >= 1)
         until(lambda: sensor.health() == (200, []))
-        time.sleep(2.5)  # the last second is judged when it has been quiet
+        time.sleep(5.0)  # the last second is judged when it has been quiet
         assert sensor.stop() < SOON_S
         ids = [each for call in server.calls for each in call]
         assert len(ids) == len(set(ids)) >= 1

@@ -119,7 +119,7 @@ def proxy(elasticsearch_node: str, tmp_path_factory: pytest.TempPathFactory) -> 
         process = subprocess.Popen([nginx, "-e", "stderr", "-p", home, "-c", home / "nginx.conf"], stdout=log, stderr=log)
     made = Proxy(f"https://127.0.0.1:{port}", f"https://127.0.0.1:{other_port}", home / "authority.pem", home / "another.pem")
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (status := answer(made, KEY)) != 200:
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"nginx answers {status}: {(home / 'log').read_text()}")

@@ -47,7 +47,7 @@ class Running:
         )
         self.until((folder / "ready").exists, 60)
 
-    def until(self, done: Callable[[], bool], limit_s: float = 60) -> None:
+    def until(self, done: Callable[[], bool], limit_s: float = 120) -> None:
         end = time.monotonic() + limit_s
         while not done():
             assert self.process.poll() is None, (self.folder / "stderr").read_text()
@@ -124,7 +124,7 @@ def test_lines_that_come_page_by_page_reach_a_reading_zeek_whole(running: Runnin
     running.until_told("e0")
     batches = [safe(*(alert(id=name, episode=episode(id=name)) for name in names[at : at + 50])) for at in range(1, 3000, 50)]
     assert len(list(zeek.write(batches, running.folder / "verdicts.tsv", Counters(), max_bytes=1 << 20))) == 60
-    running.until(lambda: len(running.told()) >= 3000, 60)
+    running.until(lambda: len(running.told()) >= 3000, 120)
     assert running.told() == names
     assert "Not enough fields" not in (running.folder / "stderr").read_text()
 

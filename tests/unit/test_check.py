@@ -10,11 +10,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from conftest import GIB, disk
 from fake_cluster import Cluster, running
 
 from packetclip_sensor import check, checkpoint
@@ -27,7 +27,6 @@ SYN = base64.b64encode(
     bytes.fromhex("4500003c000040004006b1e60a0000050a0000099c4000500000000000000000a002faf0917000000204")
 ).decode()
 STREAM = "logs-packetclip.alert-default"
-GIB = 1 << 30
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +39,6 @@ def _opened_once(bundle: check.Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipped model is opened once for all tests here."""
     really = check.Bundle.open
     monkeypatch.setattr(check.Bundle, "open", lambda path: bundle if path == resource("model") else really(path))
-
-
-@pytest.fixture(autouse=True)
-def _room(monkeypatch: pytest.MonkeyPatch) -> None:
-    disk(monkeypatch, free=100 * GIB)
-
-
-def disk(monkeypatch: pytest.MonkeyPatch, free: int, *, inodes: int = 1000) -> None:
-    """Every disk has 200 GiB, `free` bytes of it free."""
-    made = SimpleNamespace(f_frsize=4096, f_blocks=200 * GIB // 4096, f_bavail=free // 4096, f_files=1000, f_favail=inodes)
-    monkeypatch.setattr(os, "statvfs", lambda path: made)
 
 
 def packet_log(folder: Path, *, ts: float | None = None) -> Path:

@@ -305,10 +305,7 @@ def test_report_says_what_is_wrong_with_its_arguments(
     assert expected in capsys.readouterr().err
 
 
-def test_check_says_each_part_and_fails_where_one_is_wrong(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("packetclip_sensor.check.LOW_FREE_SHARE", 0.0)
+def test_check_says_each_part_and_fails_where_one_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     packet_log(tmp_path / "logs", start=time.time() - 1)
     path = tmp_path / "sensor.yaml"
     path.write_text("logs: [logs]\n")
@@ -351,7 +348,7 @@ def test_run_stops_while_it_waits_for_a_server_that_is_not_there(tmp_path: Path)
         assert process.stderr is not None
         assert "127.0.0.1:9" in process.stderr.readline()
         process.terminate()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -361,12 +358,12 @@ def test_run_follows_until_it_is_told_to_stop(number: signal.Signals, tmp_path: 
     path.write_text("logs: [logs]\n")
     command = [sys.executable, "-m", "packetclip_sensor", "run", "--config", str(path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (tmp_path / "state" / "state.json").exists() and time.monotonic() < deadline:
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Traceback" not in err
     assert checkpoint.load(tmp_path / "state" / "state.json").version == 1

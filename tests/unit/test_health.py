@@ -72,7 +72,7 @@ def page(health: Health, monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthPage
         yield served
 
 
-def talk(port: int, request: bytes, *, wait_s: float = 10.0) -> bytes:
+def talk(port: int, request: bytes, *, wait_s: float = 60.0) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=wait_s) as line:
         line.sendall(request)
         answer = b""
@@ -295,20 +295,20 @@ def test_head_has_the_headers_of_get_and_no_body(page: HealthPage) -> None:
 
 def test_a_caller_who_says_nothing_is_dropped_at_the_deadline(page: HealthPage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_page, "DEADLINE_S", 0.1)
-    with socket.create_connection(("127.0.0.1", page.port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", page.port), timeout=30) as line:
         line.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
         assert ended(line)
 
 
 def test_connections_are_bounded_and_given_back(page: HealthPage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health_page, "MAX_CONNECTIONS", 3)
-    held = [socket.create_connection(("127.0.0.1", page.port), timeout=5) for _ in range(3)]
+    held = [socket.create_connection(("127.0.0.1", page.port), timeout=30) for _ in range(3)]
     for line in held:
         line.sendall(b"GET")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while page._open < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
-    with socket.create_connection(("127.0.0.1", page.port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", page.port), timeout=30) as line:
         assert ended(line)
     for line in held:
         line.close()
@@ -363,4 +363,4 @@ def test_the_pages_end_with_their_context(health: Health) -> None:
         port = page.port
     assert not any(thread.name == "health-page" for thread in threading.enumerate())
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=30)

@@ -168,7 +168,7 @@ def test_a_slow_endpoint_and_one_that_drips_are_given_up_after_the_time_limit(en
     released = threading.Event()
 
     def slow(_: str) -> Reply:
-        released.wait(3)
+        released.wait(60)
         return chat("late")
 
     where, _ = endpoint(slow)
@@ -176,7 +176,7 @@ def test_a_slow_endpoint_and_one_that_drips_are_given_up_after_the_time_limit(en
     with pytest.raises(EndpointError, match=r"no answer in 0.2 s.*\(2 tries\)"):
         replace(where, timeout_s=0.2, tries=2).ask("x")
     released.set()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
 
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -185,7 +185,7 @@ def test_a_slow_endpoint_and_one_that_drips_are_given_up_after_the_time_limit(en
             with connection:
                 connection.recv(4096)
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
-                for _ in range(40):
+                for _ in range(1200):
                     try:
                         connection.sendall(b" ")
                     except OSError:
@@ -197,7 +197,7 @@ def test_a_slow_endpoint_and_one_that_drips_are_given_up_after_the_time_limit(en
         started = time.monotonic()
         with pytest.raises(EndpointError, match=r"no answer in 0.3 s; a slow model needs a larger --timeout-s"):
             dripping.ask("x")
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 20
 
 
 def test_an_endpoint_that_is_down_is_reported_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -151,5 +151,5 @@ def test_a_ping_over_a_link_of_ten_milliseconds_each_way_takes_twenty(monkeypatc
         removed = network.remove(network.namespace(capture, ""))
     took = [float(ms) for ms in re.findall(r"time=([\d.]+)", said)]
     assert len(took) >= 8, said
-    assert 20 <= min(took) < 25
+    assert 20 <= min(took) < 40
     assert removed == 3 + (not network.netem())

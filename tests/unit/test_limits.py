@@ -64,7 +64,7 @@ def test_first_packets_keeps_the_beginning_of_each_connection_until_all_is_read(
 
 
 def stop_when_read(counters: Counters, lines: int, stop: threading.Event) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while counters.packets + counters.shed_lines < lines and time.monotonic() < end:
         time.sleep(0.05)
     stop.set()

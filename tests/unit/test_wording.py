@@ -114,7 +114,7 @@ def serve() -> Iterator[Serve]:
 
 def run(url: str, count: int = 1, **changed: Any) -> tuple[list[tuple[str, str] | None], Counters]:
     counters = Counters()
-    config = WordingConfig(**({"endpoint": url, "model": "m", "timeout_s": 2.0} | changed))
+    config = WordingConfig(**({"endpoint": url, "model": "m", "timeout_s": 20.0} | changed))
     batches = [safe(*(alert(id=f"a{n}", reason=SENTENCE) for n in range(count)))]
     (out,) = worded(batches, config, counters)
     return [one.wording for one in out.alerts], counters
@@ -178,10 +178,10 @@ def test_an_endpoint_that_is_down_is_asked_once_and_then_left_alone() -> None:
 
 
 def test_a_server_that_trickles_holds_alerts_no_longer_than_the_bound(serve: Serve) -> None:
-    url, _ = serve(lambda request: 5.0)
+    url, _ = serve(lambda request: 60.0)
     began = time.monotonic()
     wordings, counters = run(url, 50, timeout_s=0.5)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 15.0  # fifty bounds would be 25 s
     assert wordings == [None] * 50
     assert told(counters) == {"wordings_failed": 1, "wordings_skipped": 49}
 
@@ -238,7 +238,7 @@ def test_a_running_sensor_asks_and_a_replay_does_not(serve: Serve, tmp_path: Pat
     thread = threading.Thread(target=pipeline.run, args=(config, stop, counters))
     thread.start()
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while not counters.alerts_written and time.monotonic() < end:
             time.sleep(0.05)
     finally:
