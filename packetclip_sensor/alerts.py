@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import re
-import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from elastic_transport import TransportError
-from elasticsearch import ApiError, AuthenticationException, AuthorizationException, Elasticsearch, NotFoundError
+from elasticsearch import ApiError, Elasticsearch
 
 from packetclip_sensor.documents import printable
 from packetclip_sensor.errors import ConfigError, LogFormatError, SinkError
-from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect
-from packetclip_sensor.sinks.steps import reason
+from packetclip_sensor.moments import moment
+from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect, unreadable
 from packetclip_sensor.sinks.templates import stream_name
 from packetclip_sensor.values import Document, text, when
 
@@ -93,12 +90,15 @@ def stored(
     """The newest document of each of the newest episodes in the data stream, newest first.
 
     Args:
-        since, until: "24h" before now, or an ISO 8601 time. limit: most episodes.
+        since, until: times as `moment` takes them. limit: most episodes.
     Raises:
-        ConfigError: a time that is none. SinkError: the cluster is not there, refuses, or has no such data stream.
+        ConfigError: a time that is none, or nothing between them.
+        SinkError: the cluster is not there, refuses, or has no such data stream.
     """
-    within = {name: moment(value) for name, value in (("gte", since), ("lt", until)) if value is not None}
-    filters: list[Document] = [{"range": {"@timestamp": within}}] if within else []
+    begin, end = _span(since, until)
+    within: Document = {} if begin is None else {"gte": int(begin * 1000)}
+    within |= {} if end is None else {"lt": int(end * 1000)}
+    filters: list[Document] = [{"range": {"@timestamp": within | {"format": "epoch_millis"}}}] if within else []
     filters += [{"term": {"packetclip.mission": mission}}] if mission else []
     newest: dict[str, Document] = {}
     after: list[Any] | None = None
@@ -127,9 +127,9 @@ def newest(
     """As `stored`, of documents at hand.
 
     Raises:
-        ConfigError: a time that is none. LogFormatError: nothing is left.
+        ConfigError: a time that is none, or nothing between them. LogFormatError: nothing is left.
     """
-    begin, end = (None if value is None else _epoch(value) for value in (since, until))
+    begin, end = _span(since, until)
     last: dict[str, tuple[float, Document]] = {}
     for one in documents:
         ts = when(one, "@timestamp")
@@ -147,12 +147,12 @@ def newest(
     return [one for _, one in sorted(last.values(), key=lambda item: -item[0])[:limit]]
 
 
-def _epoch(value: str) -> float:
-    found = moment(value)
-    if not found.startswith("now-"):
-        return datetime.fromisoformat(found).timestamp()
-    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[found[-1]]
-    return time.time() - int(found[4:-1]) * seconds
+def _span(since: str | None, until: str | None) -> tuple[float | None, float | None]:
+    begin = None if since is None else moment("--since", since)
+    end = None if until is None else moment("--until", until)
+    if begin is not None and end is not None and begin >= end:
+        raise ConfigError(f"--since {since} is not before --until {until}; turn them round")
+    return begin, end
 
 
 def by_id(documents: Sequence[Document], name: str, where: str) -> Document:
@@ -211,20 +211,6 @@ def stored_by_id(config: ElasticsearchConfig, name: str) -> Document:
     return by_id([hit["_source"] for hit in reversed(hits)], name, where)
 
 
-def moment(value: str) -> str:
-    """A time as Elasticsearch takes it.
-
-    Raises:
-        ConfigError: neither "24h" (s, m, h, d, w before now) nor ISO 8601.
-    """
-    if re.fullmatch(r"\d{1,6}[smhdw]", value):
-        return f"now-{value}"
-    try:
-        return datetime.fromisoformat(value).astimezone(UTC).isoformat()
-    except (ValueError, OverflowError) as err:
-        raise ConfigError(f"time {value!r}: write 24h or 7d for so long ago, or 2026-11-21T08:00:00Z") from err
-
-
 def shown(name: str) -> str:
     """A name from outside, safe in a message."""
     return f"`{printable(name, 60)}`"
@@ -249,14 +235,7 @@ def _search(
             index=where, query=query, size=size, search_after=after,
             sort=[{"@timestamp": "desc"}, {"event.id": "desc"}], track_total_hits=False,
         )  # fmt: skip
-    except NotFoundError as err:
-        raise SinkError(f"{where}: no such data stream; is `namespace` right, and has the sensor written an alert yet?") from err
-    except (AuthenticationException, AuthorizationException) as err:
-        raise SinkError(
-            f"{where}: Elasticsearch refuses: {reason(err)}; the key needs the right to read this data stream"
-        ) from err
-    except ApiError as err:
-        raise SinkError(f"{where}: Elasticsearch answers {err.status_code}: {reason(err)}; see its log") from err
-    except TransportError as err:
-        raise SinkError(f"{', '.join(config.hosts)}: {err}; is Elasticsearch there, and are host and certificate right?") from err
+    except (ApiError, TransportError) as err:
+        remedy = {404: "is `namespace` right, and has the sensor written an alert yet?"}
+        raise unreadable(err, config, where, remedy) from err
     return list(answer["hits"]["hits"])

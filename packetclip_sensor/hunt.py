@@ -20,7 +20,7 @@ from packetclip_sensor.errors import ConfigError, SinkError
 from packetclip_sensor.flow_documents import DATASET as FLOWS
 from packetclip_sensor.records import MISSIONS, FloatArray
 from packetclip_sensor.schema import suggestion
-from packetclip_sensor.sinks.steps import reason
+from packetclip_sensor.sinks.cluster import ElasticsearchConfig, unreadable
 from packetclip_sensor.sinks.templates import stream_name
 
 FIELD = "packetclip.embedding"
@@ -104,7 +104,7 @@ def filters(*, since: float, until: float, host: str | None, mission: str | None
 def nearest(
     client: Elasticsearch,
     dataset: str,
-    namespace: str,
+    cluster: ElasticsearchConfig,
     vector: FloatArray,
     must: Sequence[Query],
     limit: int,
@@ -119,7 +119,7 @@ def nearest(
     Raises:
         SinkError: the cluster, the data stream or the rights do not allow it; the message has the remedy.
     """
-    stream = stream_name(namespace, dataset)
+    stream = stream_name(cluster.namespace, dataset)
     query: Query = {"bool": {"filter": list(must), "must_not": list(must_not)}}
     asked = min(limit * (AHEAD if fold else 1), MOST)
     knn = {
@@ -140,13 +140,13 @@ def nearest(
             fields=[{"field": FIELD}],
         )
     except (ApiError, TransportError) as err:
-        raise _refusal(err, stream) from err
+        raise _refusal(err, cluster, stream) from err
     rows = [hit["fields"][FIELD] for hit in drawn["hits"]["hits"] if FIELD in hit.get("fields", {})]
     sample = np.sort(np.array(rows, np.float32) @ vector) if rows else np.empty(0, np.float32)
     return Found(_fold(answer["hits"]["hits"], sample, limit, fold=fold), stored, sample)
 
 
-def lookup(client: Elasticsearch, namespace: str, name: str) -> Known:
+def lookup(client: Elasticsearch, cluster: ElasticsearchConfig, name: str) -> Known:
     """The newest alert with this document id or episode id, or else the window with this document id.
 
     Raises:
@@ -154,7 +154,7 @@ def lookup(client: Elasticsearch, namespace: str, name: str) -> Known:
         SinkError: as for `nearest`.
     """
     for dataset in (ALERTS, FLOWS):
-        stream = stream_name(namespace, dataset)
+        stream = stream_name(cluster.namespace, dataset)
         named: list[Query] = [{"ids": {"values": [name]}}]
         named += [{"term": {"packetclip.episode.id": name}}] if dataset == ALERTS else []
         try:
@@ -167,7 +167,7 @@ def lookup(client: Elasticsearch, namespace: str, name: str) -> Known:
                 ignore_unavailable=dataset == FLOWS,
             )
         except (ApiError, TransportError) as err:
-            raise _refusal(err, stream) from err
+            raise _refusal(err, cluster, stream) from err
         for hit in found["hits"]["hits"]:
             vector = hit.get("fields", {}).get(FIELD)
             if not vector:
@@ -177,7 +177,7 @@ def lookup(client: Elasticsearch, namespace: str, name: str) -> Known:
                 )
             return Known(hit["_id"], hit["_source"], np.array(vector, np.float32))
     raise ConfigError(
-        f"{printable(name, 60)}: no alert, episode or kept window of this id in namespace {namespace}; take event.id or "
+        f"{printable(name, 60)}: no alert, episode or kept window of this id in namespace {cluster.namespace}; take event.id or "
         "packetclip.episode.id of a document"
     )
 
@@ -206,20 +206,15 @@ def _group(source: Mapping[str, Any]) -> str:
     return f"{view} {sorted(ends) if view == 'pair' else ends[view == 'destination']}"
 
 
-def _refusal(err: ApiError | TransportError, stream: str) -> SinkError:
-    """What the server answers, with the remedy."""
-    if not isinstance(err, ApiError):
-        return SinkError(f"Elasticsearch cannot be reached: {err.message}; check the address, the certificate and that it runs")
-    status, why = err.status_code, reason(err)
-    if status == 404:
-        remedy = "set hunt.enabled: true in the sensor's configuration and let it write, or name another --namespace"
-        return SinkError(f"{stream}: is not there; {remedy if FLOWS in stream else 'name another --namespace'}")
-    remedies = {
-        401: "check the key or password",
-        403: f"give the key the index privileges `read` and `view_index_metadata` on {stream}",
-        400: f"{FIELD} must be a dense_vector, and the server one that answers kNN searches (Elasticsearch 8.0 or newer); "
-        "start the sensor with manage_templates: true, so that the mapping is put",
-    }
-    return SinkError(
-        f"{stream}: Elasticsearch refuses the search with {status}: {why}; {remedies.get(status, 'try again later')}"
+def _refusal(err: ApiError | TransportError, cluster: ElasticsearchConfig, stream: str) -> SinkError:
+    let_it_write = "set hunt.enabled: true in the sensor's configuration and let it write, or " if FLOWS in stream else ""
+    return unreadable(
+        err,
+        cluster,
+        stream,
+        {
+            400: f"{FIELD} must be a dense_vector, and the server one that answers kNN searches (Elasticsearch 8.0 or newer); "
+            "start the sensor with manage_templates: true, so that the mapping is put",
+            404: f"{let_it_write}name another --namespace",
+        },
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 
 from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.moments import moment
 from packetclip_sensor.records import Batch
 
 
@@ -22,7 +22,7 @@ class Selection:
 
     @staticmethod
     def of(exclude: Sequence[str], since: str | None, until: str | None) -> Selection:
-        """Read hosts and networks, and ISO 8601 times, which are UTC where they name no offset.
+        """Read hosts and networks, and times as `moment` takes them.
 
         Raises:
             ConfigError: one of them is none, or nothing is left between the times.
@@ -33,8 +33,8 @@ class Selection:
                 networks.append(ipaddress.ip_network(text, strict=False))
             except ValueError as err:
                 raise ConfigError(f"--exclude {text!r}: neither a host nor a network; write 192.0.2.7 or 192.0.2.0/24") from err
-        first = _time("--since", since) if since else 0.0
-        last = _time("--until", until) if until else float("inf")
+        first = moment("--since", since) if since is not None else 0.0
+        last = moment("--until", until) if until is not None else float("inf")
         if first >= last:
             raise ConfigError(f"--since {since} is not before --until {until}; turn them round")
         return Selection(tuple(networks), first, last)
@@ -56,11 +56,3 @@ class Selection:
         except ValueError:
             return False
         return any(address in network for network in self.exclude)
-
-
-def _time(option: str, text: str) -> float:
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError as err:
-        raise ConfigError(f"{option} {text!r}: no time; write 2025-10-09 or 2025-10-09T08:00 (UTC)") from err
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

@@ -6,6 +6,8 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from packetclip_sensor.moments import in_utc
+
 Document = dict[str, Any]
 SEVERITY_NAMES = {21: "low", 47: "medium", 73: "high", 99: "critical"}
 """`event.severity` in words, as Elastic Security has them."""
@@ -54,9 +56,9 @@ def finite(value: Any) -> float:
 
 
 def when(document: Any, where: str) -> float:
-    """Epoch seconds of an ISO 8601 time; 0 where it is none."""
+    """Epoch seconds of an ISO 8601 time, UTC where it names no offset; 0 where it is none."""
     try:
-        return datetime.fromisoformat(text(document, where)).timestamp()
+        return in_utc(text(document, where))
     except (ValueError, OverflowError):
         return 0.0
 

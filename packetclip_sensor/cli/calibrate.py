@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from packetclip_sensor import moments
 from packetclip_sensor.cli.common import DONE, FAILED, discover, labels_beside, opened, sigterm_as_interrupt
 from packetclip_sensor.errors import ConfigError
 
@@ -37,8 +38,8 @@ def calibrate(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="HOST", help="Host or network (CIDR) to leave out; repeatable.")
     ] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only from this time on, ISO 8601, UTC.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {moments.HELP}")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")] = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", metavar="FILE", help="Take model and episode policy from here.")
     ] = None,

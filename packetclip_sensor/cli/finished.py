@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from packetclip_sensor import moments
 from packetclip_sensor.cli.common import Units, discover, labels_beside, opened, sigterm_as_interrupt
 from packetclip_sensor.errors import ConfigError
 
@@ -147,10 +148,8 @@ def report(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", metavar="FILE", help="The sensor's YAML file, for --from-elasticsearch.")
     ] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From when on: 24h or 7d ago, or 2026-11-21T08:00:00Z.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Until when, written the same way.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {moments.HELP}")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")] = None,
     mission: Annotated[str | None, typer.Option(metavar="NAME", help="Only DoS, Reconnaissance or Brute Force.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many episodes, the newest.")] = 5000,
     uid_link: Annotated[

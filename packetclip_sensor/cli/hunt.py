@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from packetclip_sensor import moments
 from packetclip_sensor.cli.finished import API_KEY_ENV
 from packetclip_sensor.errors import ConfigError
 
@@ -24,8 +25,8 @@ Url = Annotated[
     str | None, typer.Option("--elasticsearch", metavar="URL", help=f"The cluster; an API key is taken from {API_KEY_ENV}.")
 ]
 Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Last part of the data stream's name. [default: default]")]
-Since = Annotated[str | None, typer.Option(metavar="TIME", help="Only from this time on, ISO 8601, UTC.")]
-Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time.")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {moments.HELP}")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")]
 Host = Annotated[str | None, typer.Option(metavar="HOST", help="Only what has this host, or one of this network.")]
 Mission = Annotated[str | None, typer.Option(metavar="MISSION", help="Only where this is likeliest: Benign, DoS, ...")]
 Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Most rows.")]
@@ -77,7 +78,7 @@ def hunt(
     must = hunts.filters(since=when.since, until=when.until, host=host, mission=mission, model=manifest_of(model).version)
     told = Tower(model)(sentence)
     with connect(cluster) as client:
-        found = hunts.nearest(client, DATASET, cluster.namespace, told.query, must, limit, fold=not every)
+        found = hunts.nearest(client, DATASET, cluster, told.query, must, limit, fold=not every)
     if json:
         sys.stdout.buffer.write(hunt_table.as_json(found, asked=sentence, told=told) + b"\n")
     else:
@@ -124,14 +125,14 @@ def similar(
     cluster, _ = _where(config, elasticsearch, namespace)
     when = Selection.of([], since, until)
     with connect(cluster) as client:
-        known = hunts.lookup(client, cluster.namespace, name)
+        known = hunts.lookup(client, cluster, name)
         must = hunts.filters(since=when.since, until=when.until, host=host, mission=mission, model=known.model)
         itself = [{"ids": {"values": [known.id]}}]
         if episode := known.source.get("packetclip", {}).get("episode", {}).get("id"):
             itself.append({"term": {"packetclip.episode.id": episode}})
         dataset = FLOWS if flows else ALERTS
         itself = itself[:1] if flows else itself
-        found = hunts.nearest(client, dataset, cluster.namespace, known.embedding, must, limit, must_not=itself, fold=not every)
+        found = hunts.nearest(client, dataset, cluster, known.embedding, must, limit, must_not=itself, fold=not every)
     if json:
         sys.stdout.buffer.write(hunt_table.as_json(found, asked=known.id) + b"\n")
     else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -12,7 +14,7 @@ from elastic_transport import TlsError
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
 from packetclip_sensor.documents import check_namespace
-from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.errors import ConfigError, SinkError
 from packetclip_sensor.sinks.steps import reason
 
 log = structlog.get_logger()
@@ -96,21 +98,36 @@ def connect(config: ElasticsearchConfig) -> Elasticsearch:
         raise ConfigError(f"elasticsearch.hosts {config.hosts}: {err}; write them like https://elastic.example.org:9200") from err
 
 
-def trouble(err: ApiError | TransportError | UnsupportedProductError, config: ElasticsearchConfig) -> str:
-    """What went wrong with the cluster and the remedy, on one line: the thing, the value, what to do."""
+def trouble(
+    err: ApiError | TransportError | UnsupportedProductError,
+    config: ElasticsearchConfig,
+    remedies: Mapping[int, str] = MappingProxyType({}),
+) -> str:
+    """What went wrong with the cluster and the remedy, on one line: the thing, the value, what to do.
+
+    Args:
+        remedies: what to do about an HTTP status, in place of the usual.
+    """
     at = f"Elasticsearch {', '.join(config.hosts)}"
     match err:
         case UnsupportedProductError():
             return f"{at}: answers, but is not Elasticsearch; mend sink.elasticsearch.hosts"
         case ApiError():
-            remedy = _STATUS_REMEDY.get(err.status_code) or remedy_of(str(err.body))
-            return (
-                f"{at}: answers {err.status_code}: {' '.join(reason(err).split())[:300]}; {remedy.format(login=_login(config))}"
-            )
+            status = err.status_code
+            usual = _STATUS_REMEDY.get(status, "").format(login=_login(config)) or remedy_of(str(err.body))
+            return f"{at}: answers {status}: {' '.join(reason(err).split())[:300]}; {remedies.get(status, usual)}"
         case TlsError():
             said = err.message
             return f"{at}: TLS: {_tls_remedy(said, config)}"
     return f"{at}: {' '.join(str(err.message).split())[:300]}; check address, port and firewall, and that it runs"
+
+
+def unreadable(
+    err: ApiError | TransportError, config: ElasticsearchConfig, stream: str, remedies: Mapping[int, str]
+) -> SinkError:
+    """Why a search in a data stream gave nothing, for a reader, whose rights are not those of a sensor."""
+    reader = {403: f"give the key the index privileges `read` and `view_index_metadata` on {stream}"}
+    return SinkError(trouble(err, config, reader | dict(remedies)))
 
 
 def remedy_of(said: str) -> str:

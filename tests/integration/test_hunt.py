@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from elasticsearch import Elasticsearch
+from msgspec.structs import replace
 
 from packetclip_sensor import cli, pipeline
 from packetclip_sensor.bundle import manifest_of
@@ -38,6 +39,7 @@ CAPTURES = {
 }
 NAMESPACE = "hunt" + uuid.uuid4().hex[:8]
 MODEL = resource("model")
+CLUSTER = ElasticsearchConfig(hosts=["http://the-client-knows:9200"], namespace=NAMESPACE)
 VERSION = manifest_of(MODEL).version
 
 
@@ -94,7 +96,7 @@ def test_a_sentence_finds_the_windows_of_its_class(
     client: Elasticsearch, tower: Tower, sentence: str, klass: str, stored: int
 ) -> None:
     """So many windows of the attack are stored among 150; half of as many best hits name its victim, and one of the two best."""
-    found = nearest(client, FLOWS, NAMESPACE, tower(sentence).query, of_this_model(), stored, fold=False)
+    found = nearest(client, FLOWS, CLUSTER, tower(sentence).query, of_this_model(), stored, fold=False)
     right = [bool(victims(CAPTURES[klass]) & set(hit.source["related"]["ip"])) for hit in found.hits]
     assert any(right[:2])
     assert sum(right) * 2 >= stored
@@ -108,7 +110,7 @@ def test_the_server_finds_what_an_exact_search_finds(client: Elasticsearch, towe
     ids = [hit["_id"] for hit in answer["hits"]["hits"]]
     cosines = np.array([hit["fields"][FIELD] for hit in answer["hits"]["hits"]], np.float32) @ query
     best = np.argsort(-cosines)[:10]
-    found = nearest(client, FLOWS, NAMESPACE, query, of_this_model(), 10, fold=False)
+    found = nearest(client, FLOWS, CLUSTER, query, of_this_model(), 10, fold=False)
     assert len({hit.id for hit in found.hits} & {ids[i] for i in best}) >= 9
     assert found.hits[0].cosine == pytest.approx(float(cosines[best[0]]), abs=0.02)  # int8_hnsw
     assert found.stored == len(ids)
@@ -124,9 +126,9 @@ def test_what_is_like_a_flood_are_floods(client: Elasticsearch) -> None:
     )["hits"]["hits"]
     assert alerts
     for name in (alerts[0]["_id"], alerts[0]["_source"]["packetclip"]["episode"]["id"]):
-        known = lookup(client, NAMESPACE, name)
+        known = lookup(client, CLUSTER, name)
         itself = {"term": {"packetclip.episode.id": known.source["packetclip"]["episode"]["id"]}}
-        found = nearest(client, "packetclip.alert", NAMESPACE, known.embedding, of_this_model(), 10, must_not=[itself])
+        found = nearest(client, "packetclip.alert", CLUSTER, known.embedding, of_this_model(), 10, must_not=[itself])
         assert found.hits[0].source["packetclip"]["class"].endswith("Flood")
         assert found.hits[0].source["packetclip"]["episode"]["id"] != itself["term"]["packetclip.episode.id"]
         episodes = [hit.source["packetclip"]["episode"]["id"] for hit in found.hits]
@@ -138,7 +140,7 @@ def test_filters_narrow_what_is_searched(client: Elasticsearch, tower: Tower) ->
     victim = min(victims(CAPTURES["UDP Flood"]))
 
     def hits(**changed: Any) -> list[dict[str, Any]]:
-        return [dict(h.source) for h in nearest(client, FLOWS, NAMESPACE, query, of_this_model(**changed), 50, fold=False).hits]
+        return [dict(h.source) for h in nearest(client, FLOWS, CLUSTER, query, of_this_model(**changed), 50, fold=False).hits]
 
     assert hits(host=victim)
     assert all(victim in source["related"]["ip"] for source in hits(host=victim))
@@ -226,7 +228,7 @@ def test_a_stream_that_is_not_there_and_an_id_that_nobody_has_are_told(
     client: Elasticsearch, elasticsearch_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["hunt", "pings", "--elasticsearch", elasticsearch_url, "--namespace", "nobody"]) == 2
-    assert "logs-packetclip.flow-nobody: is not there; set hunt.enabled: true" in capsys.readouterr().err
+    assert "no such index [logs-packetclip.flow-nobody]; set hunt.enabled: true" in capsys.readouterr().err
     assert packetclip(elasticsearch_url, "similar", "no-such-id") == 2
     assert "no-such-id: no alert, episode or kept window of this id" in capsys.readouterr().err
 
@@ -236,5 +238,5 @@ def test_a_mapping_without_vectors_is_told_with_the_remedy(client: Elasticsearch
     plain = stream_name(namespace, "packetclip.other")
     client.indices.create(index=plain, mappings={"properties": {"packetclip": {"properties": {"embedding": {"type": "float"}}}}})
     client.index(index=plain, document={"packetclip": {"embedding": [0.5] * 64}}, refresh=True)
-    with pytest.raises(SinkError, match=r"refuses the search with 400: .*must be a dense_vector"):
-        nearest(client, "packetclip.other", namespace, tower("pings").query, [], 3)
+    with pytest.raises(SinkError, match=r"answers 400: .*must be a dense_vector"):
+        nearest(client, "packetclip.other", replace(CLUSTER, namespace=namespace), tower("pings").query, [], 3)

@@ -12,6 +12,8 @@ from factories import SENSOR, T0, alert, episode
 from packetclip_sensor import alerts
 from packetclip_sensor.documents import document
 from packetclip_sensor.errors import ConfigError, LogFormatError
+from packetclip_sensor.moments import moment
+from packetclip_sensor.selection import Selection
 
 
 def one(name: str, story: str, ts: float = T0, **changed: Any) -> dict[str, Any]:
@@ -94,18 +96,31 @@ def test_of_each_episode_the_newest_document_newest_first_within_the_limits() ->
 
     assert left() == ["aaa222", "bbb333"]
     assert left(limit=1) == ["aaa222"]
-    assert left(until="2025-10-09T08:54:00Z") == ["bbb333", "aaa111"]
+    assert left(until="2025-10-09T08:54:00") == left(until="2025-10-09T08:54:00Z") == ["bbb333", "aaa111"]
     assert left(since="2025-10-09T08:54:00Z", mission="DoS") == ["aaa222"]
     with pytest.raises(LogFormatError, match="no alert of this time"):
         left(since="1h")
+    with pytest.raises(ConfigError, match=r"--since 1h is not before --until 2h; turn them round"):
+        left(since="1h", until="2h")
 
 
 @pytest.mark.parametrize("wrong", ["yesterday", "24", "5y", "-1h", "", "2026-13-01"])
 def test_a_time_that_is_none_is_refused(wrong: str) -> None:
-    with pytest.raises(ConfigError, match="write 24h or 7d"):
-        alerts.moment(wrong)
+    with pytest.raises(ConfigError, match=r"--since .*: no time; write 24h or 7d"):
+        moment("--since", wrong)
 
 
-def test_times_are_given_to_elasticsearch_in_utc() -> None:
-    assert alerts.moment("24h") == "now-24h"
-    assert alerts.moment("2026-11-21T10:00:00+02:00") == "2026-11-21T08:00:00+00:00"
+@pytest.mark.parametrize(
+    "text", ["2025-10-09T10:53:20+02:00", "2025-10-09T08:53:20Z", "2025-10-09T08:53:20", "2025-10-09 08:53:20", "20251009T085320"]
+)
+def test_a_time_without_an_offset_is_utc_in_every_command(text: str) -> None:
+    """The tests' own time zone is another (conftest.py)."""
+    assert moment("--since", text) == Selection.of([], text, None).since == 1_760_000_000.0
+
+
+def test_a_day_begins_at_midnight_utc_and_so_long_ago_is_from_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert moment("--since", "2025-10-09") == 1_759_968_000.0
+    monkeypatch.setattr("packetclip_sensor.moments.time.time", lambda: 1_760_000_000.0)
+    assert [moment("--until", text) for text in ("90s", "2m", "24h", "7d", "1w")] == [
+        1_759_999_910.0, 1_759_999_880.0, 1_759_913_600.0, 1_759_395_200.0, 1_759_395_200.0,
+    ]  # fmt: skip

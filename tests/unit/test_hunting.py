@@ -15,7 +15,9 @@ from elasticsearch import ConnectionError as NoConnection
 from packetclip_sensor import cli, hunt, hunt_table, tower
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.hunt import FIELD, Found, Hit, nearest
+from packetclip_sensor.sinks.cluster import ElasticsearchConfig
 
+CLUSTER = ElasticsearchConfig(hosts=["http://h:9200"], namespace="n")
 UNIT = np.eye(64, dtype=np.float32)[0]
 
 
@@ -53,34 +55,38 @@ def refusal(status: int, reason: str) -> ApiError:
     [
         (
             refusal(403, "no"),
-            r"403: no; give the key the index privileges `read` and `view_index_metadata` on logs-packetclip.flow-n",
+            r"h:9200: answers 403: no; give the key the index privileges `read` and `view_index_metadata` on "
+            r"logs-packetclip.flow-n",
         ),
-        (refusal(401, "who"), r"401: who; check the key or password"),
+        (
+            refusal(401, "who"),
+            r"h:9200: answers 401: who; check sink.elasticsearch: it names no api_key_env",
+        ),
         (refusal(400, "unknown query [knn]"), r"must be a dense_vector, and the server one that answers kNN searches"),
-        (refusal(404, "no such index"), r"logs-packetclip.flow-n: is not there; set hunt.enabled: true"),
-        (NoConnection("refused"), r"cannot be reached: refused; check the address"),
+        (refusal(404, "no such index"), r"answers 404: no such index; set hunt.enabled: true"),
+        (NoConnection("refused"), r"Elasticsearch http://h:9200: refused; check address, port and firewall"),
     ],
 )
 def test_what_the_server_refuses_is_told_with_the_remedy(error: Exception, words: str) -> None:
     with pytest.raises(SinkError, match=words):
-        nearest(Client(error=error), "packetclip.flow", "n", UNIT, [], 3)  # type: ignore[arg-type]
+        nearest(Client(error=error), "packetclip.flow", CLUSTER, UNIT, [], 3)  # type: ignore[arg-type]
 
 
 def test_documents_of_the_same_hosts_are_one_hit_and_counted() -> None:
     found = [hit("a", 0.9, "10.0.0.1"), hit("b", 0.8, "10.0.0.1"), hit("c", 0.7, "10.0.0.2"), hit("d", 0.6, "10.0.0.1")]
-    folded = nearest(Client(found), "packetclip.flow", "n", UNIT, [], 5)  # type: ignore[arg-type]
+    folded = nearest(Client(found), "packetclip.flow", CLUSTER, UNIT, [], 5)  # type: ignore[arg-type]
     assert [(h.id, h.more) for h in folded.hits] == [("a", 2), ("c", 0)]
     assert [round(h.cosine, 6) for h in folded.hits] == [0.8, 0.4]
     assert [h.above for h in folded.hits] == [0.8, 0.4]
     client = Client(found)
-    every = nearest(client, "packetclip.flow", "n", UNIT, [], 3, fold=False)  # type: ignore[arg-type]
+    every = nearest(client, "packetclip.flow", CLUSTER, UNIT, [], 3, fold=False)  # type: ignore[arg-type]
     assert [h.id for h in every.hits] == ["a", "b", "c"]
     assert client.searches[0]["knn"]["k"] == 3
 
 
 def test_episodes_of_alerts_are_folded_by_their_id() -> None:
     found = [hit("a", 0.9, "x", episode={"id": "e1"}), hit("b", 0.8, "y", episode={"id": "e1"})]
-    assert [h.more for h in nearest(Client(found), "packetclip.alert", "n", UNIT, [], 5).hits] == [1]  # type: ignore[arg-type]
+    assert [h.more for h in nearest(Client(found), "packetclip.alert", CLUSTER, UNIT, [], 5).hits] == [1]  # type: ignore[arg-type]
 
 
 def found(above: float) -> Found:
@@ -125,7 +131,7 @@ def test_an_empty_sentence_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_cluster_that_is_away_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["similar", "x", "--elasticsearch", "http://127.0.0.1:9"]) == 2
-    assert "Elasticsearch cannot be reached" in capsys.readouterr().err
+    assert "Elasticsearch http://127.0.0.1:9: " in capsys.readouterr().err
 
 
 def test_a_filter_of_times_is_event_time_in_milliseconds() -> None:

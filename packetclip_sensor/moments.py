@@ -1,0 +1,39 @@
+"""Times as people write them in options: the same words mean the same instant in every command and on every machine."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+
+from packetclip_sensor.errors import ConfigError
+
+HELP = "24h or 7d ago, 2026-11-21 or 2026-11-21T08:00; UTC where it names no offset (Z, +02:00)."
+"""What an option of a time says of its form."""
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def moment(option: str, text: str) -> float:
+    """Epoch seconds of so long before now ("24h"; s, m, h, d or w), or of an ISO 8601 time.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if re.fullmatch(r"[0-9]{1,6}[smhdw]", text):
+        return time.time() - int(text[:-1]) * _UNITS_S[text[-1]]
+    try:
+        return in_utc(text)
+    except (ValueError, OverflowError) as err:
+        raise ConfigError(
+            f"{option} {text!r}: no time; write 24h or 7d for so long ago, or 2026-11-21 or 2026-11-21T08:00 (UTC)"
+        ) from err
+
+
+def in_utc(text: str) -> float:
+    """Epoch seconds of an ISO 8601 time, which is UTC where it names no offset.
+
+    Raises:
+        ValueError, OverflowError: it is none.
+    """
+    when = datetime.fromisoformat(text)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
