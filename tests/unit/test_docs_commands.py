@@ -1,4 +1,4 @@
-"""Every command of ours that the installation and upgrading pages name exists, with the options that they give it."""
+"""Every command of ours that the README and the pages name exists, with the options that they give it."""
 
 from __future__ import annotations
 
@@ -12,40 +12,54 @@ import typer
 
 from packetclip_sensor.cli import app
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("install.md", "upgrading.md", "queries.md")
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [path for path in (ROOT / "README.md", *sorted(DOCS.glob("*.md"))) if path.name != "decisions.md"]
+"""All but the record of decisions, which may name what is gone."""
+LINK = re.compile(r"\]\(([\w./-]+?\.(?:md|yaml|csv|png|zeek))(?:#[\w-]+)?[)\s]")
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words behind `packetclip` of every command line, indented or in backticks."""
-    found = re.findall(r"(?:^ {4}|^ {4}runuser .*? -- |`)packetclip ([a-z][^`\n|>#;]*)", text, flags=re.MULTILINE)
-    return [shlex.split(line) for line in found]
+    """The words behind `packetclip` of every command line: indented, behind a prompt, in a block of its own or in backticks."""
+    found = re.findall(
+        r"(?:^ *(?:\$ )?(?:runuser .*? -- |/[\w/]+/)?|`)packetclip ([a-z](?:\"[^\"\n]*\"|'[^'\n]*'|[^`\n|>#;\"'])*)",
+        text,
+        flags=re.MULTILINE,
+    )
+    return [shlex.split(re.sub(r" {3,}.*", "", line)) for line in found]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_command_on_the_page_exists_with_its_options(page: str) -> None:
-    lines = commands((DOCS / page).read_text(encoding="utf-8"))
-    for words in lines:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_on_the_page_exists_with_its_options(page: Path) -> None:
+    for words in commands(page.read_text(encoding="utf-8")):
         command: Any = typer.main.get_command(app)
         rest = list(words)
-        while hasattr(command, "commands"):
-            assert rest, words
+        while hasattr(command, "commands") and rest:
             assert rest[0] in command.commands, words
             command = command.commands[rest.pop(0)]
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word.split("=")[0] for word in rest if word.startswith("-")} <= known, words
-    assert lines
 
 
-def test_a_command_that_is_none_would_be_seen() -> None:
-    assert commands("    packetclip setup nothing --x\nand `packetclip check -c FILE`") == [
+def test_commands_are_found_however_they_stand_there() -> None:
+    text = (
+        '    packetclip setup nothing --x\nand `packetclip check -c FILE`\n$ packetclip hunt "a # b; c" --limit 2\n'
+        "packetclip report a.ndjson > page\n    runuser -u packetclip -- packetclip check\n"
+        "    /opt/packetclip/bin/packetclip init --out x     # every key\n| `packetclip similar ID` | packetclip is here |\n"
+    )
+    assert commands(text) == [
         ["setup", "nothing", "--x"],
         ["check", "-c", "FILE"],
+        ["hunt", "a # b; c", "--limit", "2"],
+        ["report", "a.ndjson"],
+        ["check"],
+        ["init", "--out", "x"],
+        ["similar", "ID"],
     ]
+    assert sum(bool(commands(page.read_text(encoding="utf-8"))) for page in PAGES) >= 9
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_link_on_the_page_leads_somewhere(page: str) -> None:
-    links = re.findall(r"\]\(([\w./]+\.md)", (DOCS / page).read_text(encoding="utf-8"))
-    assert links
-    assert [link for link in links if not (DOCS / link).is_file()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_on_the_page_leads_somewhere(page: Path) -> None:
+    links = LINK.findall(page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).is_file()] == []
