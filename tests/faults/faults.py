@@ -122,7 +122,6 @@ def undergo(
         try:
             sensor.start_and_await(sensor.supervised if supervised else sensor.start)
             writer.start()
-            sensor.await_judged(workload.BASE_S + workload.ROUND_S)  # what is known of earlier faults: docs/reliability.md
             note = disturb(scene)
             writer.finish()
             between.heal()
@@ -192,11 +191,11 @@ def nothing(scene: Scene) -> None:
 
 
 def kills(times: int) -> Disturb:
-    """kill -9 at random moments: three in ten while it starts, the first and the others once it has judged something."""
+    """kill -9 at random moments: three in ten while it starts, the others once it has judged something."""
 
     def disturb(scene: Scene) -> None:
-        for number in range(times):
-            if scene.random.random() > 0.3 or not number:
+        for _ in range(times):
+            if scene.random.random() > 0.3:
                 scene.await_progress()
             scene.wait(scene.random.random() * 1.5)
             scene.sensor.kill()

@@ -100,9 +100,6 @@ class Zeek:
         for number, (log, _, line) in enumerate(burst):
             os.write(self.fds[log], line)
             if number == turn and self.rotate:
-                if not self.rotated:
-                    # A log of less than a quarter of a second is no Zeek's: its packets would come behind those of the next one.
-                    self.await_held()
                 self.rotate(self)
                 self.rotated += 1
         self.lines += len(burst)
@@ -152,9 +149,10 @@ def archive(zeek: Zeek) -> None:
     zeek.close()
     day = zeek.beside / time.strftime("%Y-%m-%d", time.gmtime(workload.BASE_S))
     day.mkdir(exist_ok=True)
-    renamed = [(log, zeek.path(log).rename(zeek.folder / f"packetclip_{log}-{zeek.stamp()}.log")) for log in LOGS]
+    stamp = zeek.stamp()  # now: when the thread packs, Zeek may have rotated again, and one archive would replace another
+    renamed = [(log, zeek.path(log).rename(zeek.folder / f"packetclip_{log}-{stamp}.log")) for log in LOGS]
     zeek.open()
-    _later(zeek, lambda: [_gzip(path, day / f"packetclip_{log}.{zeek.stamp()}.log.gz") for log, path in renamed])
+    _later(zeek, lambda: [_gzip(path, day / f"packetclip_{log}.{stamp}.log.gz") for log, path in renamed])
 
 
 def copytruncate(zeek: Zeek) -> None:
@@ -201,13 +199,16 @@ ROTATIONS = (rename, compress, archive, copytruncate, delete, replace_folder, re
 def _later(zeek: Zeek, work: Callable[[], object]) -> None:
     def run() -> None:
         time.sleep(GZIP_S)
-        work()
+        try:
+            work()
+        except OSError as err:
+            zeek.failure = err
 
     zeek.jobs.append(threading.Thread(target=run))
     zeek.jobs[-1].start()
 
 
 def _gzip(path: Path, to: Path) -> None:
-    with path.open("rb") as plain, gzip.open(to, "wb", compresslevel=1) as packed:
+    with path.open("rb") as plain, to.open("xb") as raw, gzip.open(raw, "wb", compresslevel=1) as packed:
         shutil.copyfileobj(plain, packed)
     path.unlink()
