@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import msgspec
 import structlog
-from elastic_transport import TlsError
+from elastic_transport import HttpHeaders, TlsError, Urllib3HttpNode
+from elastic_transport.client_utils import DEFAULT, DefaultType
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
 from packetclip_sensor.documents import check_namespace
@@ -53,6 +55,26 @@ class ElasticsearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """Most bytes of refused documents that are kept, in two files; beyond it the oldest are dropped and counted."""
 
 
+class PackingNode(Urllib3HttpNode):
+    """Packs requests at gzip's lowest level: the highest, which the client's own `http_compress` takes, saves a third of the bytes
+    at three times the cost."""
+
+    def perform_request(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        headers: HttpHeaders | None = None,
+        request_timeout: DefaultType | float | None = DEFAULT,
+    ) -> Any:
+        """As the base class."""
+        headers = HttpHeaders(headers or {})
+        headers["accept-encoding"] = "gzip"
+        if body:
+            body, headers["content-encoding"] = gzip.compress(body, 1), "gzip"
+        return super().perform_request(method, target, body, headers, request_timeout)
+
+
 def connect(config: ElasticsearchConfig) -> Elasticsearch:
     """A client that never retries by itself; nothing is sent yet.
 
@@ -64,7 +86,7 @@ def connect(config: ElasticsearchConfig) -> Elasticsearch:
         "request_timeout": config.timeout_s,
         "max_retries": 0,
         "retry_on_timeout": False,
-        "http_compress": True,
+        "node_class": PackingNode,
     }
     if any(host.startswith("https:") for host in config.hosts):
         options["verify_certs"] = config.verify_certs

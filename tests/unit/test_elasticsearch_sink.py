@@ -68,6 +68,14 @@ def test_a_safe_comes_back_only_after_its_documents_are_acknowledged(server: Scr
     assert told(run.counters) == {"alerts_written": 2}
 
 
+def test_requests_are_packed(server: ScriptedServer, tmp_path: Path) -> None:
+    Run(server.url, tmp_path).write(safe(*(alert(id=name) for name in "abcd")))
+    headers = {name.lower(): value for name, value in server.headers[0].items()}
+    assert (headers["content-encoding"], headers["accept-encoding"]) == ("gzip", "gzip")
+    assert server.calls == [["a", "b", "c", "d"]]
+    assert int(headers["content-length"]) < server.sizes_bytes[0] / 3
+
+
 @pytest.mark.parametrize("trouble", [429, 500, 502, 503, 504, DROP])
 def test_a_busy_or_lost_cluster_gets_the_same_batch_again(server: ScriptedServer, tmp_path: Path, trouble: Answer) -> None:
     server.answers = [trouble, trouble, trouble]
