@@ -49,7 +49,7 @@ class Sampler:
             span = self._begin(is_near, int(second[k]))
             if stream in self._seen[is_near]:
                 continue
-            packets: tuple[Packet, ...] = tuple(w.table.record[rows[k][rows[k] >= 0]])
+            packets: tuple[Packet, ...] = tuple(w.table.packets(rows[k][rows[k] >= 0]))
             hosts = _hosts(VIEWS[stream[0]], packets)
             if hosts is None:
                 continue

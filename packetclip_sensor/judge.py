@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from packetclip_sensor import tokens
 from packetclip_sensor.bundle import Bundle
+from packetclip_sensor.columns import Columns
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import MISSIONS, Batch, FloatArray, FlowWindow, Packet, Position, Verdict
 from packetclip_sensor.relations import relations
-from packetclip_sensor.windows import VIEWS, Columns, Windows
+from packetclip_sensor.windows import VIEWS, Windows
 
 if TYPE_CHECKING:
     from packetclip_sensor.flows import Sampler
@@ -137,6 +138,7 @@ def judge(
     for w in streams:
         verdicts: list[Verdict] = []
         flows: list[FlowWindow] = []
+        records: dict[int, Packet] = {}
         for start in range(0, len(w.rows), REASON_WINDOWS):
             rows = w.rows[start : start + REASON_WINDOWS]
             past = w.past[start : start + REASON_WINDOWS]
@@ -146,17 +148,21 @@ def judge(
             reached = np.any(scored.probabilities[:, 1:] >= limit, axis=1)
             for i in np.nonzero(reached[where.ravel()])[0]:
                 j = int(where.ravel()[i])
-                verdicts.append(_verdict(w, start + int(i), scored, j, limit))
+                verdicts.append(_verdict(w, start + int(i), scored, j, limit, records))
             if sampler is not None:
                 flows += sampler.take(w, start, scored, where.ravel())
         counters.verdicts += len(verdicts)
-        yield Judged(verdicts, w.batch, w.judged, w.resume, w.table.record[w.fresh], w.table.second[w.fresh], flows)
+        yield Judged(verdicts, w.batch, w.judged, w.resume, w.table.packets(w.fresh), w.table.second[w.fresh], flows)
 
 
-def _verdict(w: Windows, i: int, scored: Scored, j: int, limit: FloatArray) -> Verdict:
+def _verdict(w: Windows, i: int, scored: Scored, j: int, limit: FloatArray, records: dict[int, Packet]) -> Verdict:
+    """The i-th window of `w`, scored as j-th of `scored`. `records` are those that verdicts of `w` have by row; it grows."""
+    rows = w.rows[i][w.rows[i] >= 0]
+    lacking = np.array([row for row in rows.tolist() if row not in records], np.int64)
+    records |= dict(zip(lacking.tolist(), w.table.packets(lacking), strict=True))
+    packets = tuple(records[row] for row in rows.tolist())
     p = scored.probabilities[j]
     mission = int(np.argmax(np.where(p[1:] >= limit, p[1:], -1.0)))
-    packets: tuple[Packet, ...] = tuple(w.table.record[w.rows[i][w.rows[i] >= 0]])
     return Verdict(
         second=int(w.second[i]),
         view=VIEWS[int(w.view[i])],
@@ -166,6 +172,6 @@ def _verdict(w: Windows, i: int, scored: Scored, j: int, limit: FloatArray) -> V
         probability=float(p[1 + mission]),
         missions={name: float(v) for name, v in zip(("Benign", *MISSIONS), p, strict=True)},
         packets=packets,
-        embeddings=scored.embeddings[j],
-        relations=scored.relations[j],
+        embeddings=scored.embeddings[j].copy(),  # a view would keep those of all windows
+        relations=scored.relations[j].copy(),
     )

@@ -210,7 +210,8 @@ def _unit(
     for w in streams:
         if not len(w.rows):
             continue
-        attack = [labels.of(p) if labels else None for p in w.table.record]
+        used = np.unique(w.rows[w.rows >= 0])
+        attack = dict(zip(used, (labels.of(p) if labels else None for p in w.table.packets(used)), strict=True))
         for i in range(len(w.rows)):
             picked = w.rows[i][w.rows[i] >= 0]
             found = [attack[j] for j in picked]
@@ -244,7 +245,7 @@ def _verdict(found: Sequence[Interval | None], main: Interval | None) -> str | N
 
 
 def _row(name: str, w: Windows, i: int, picked: np.ndarray, window: Window, label: str | None, tool: str, share: float) -> Row:
-    packets: list[Packet] = list(w.table.record[picked])
+    packets: list[Packet] = list(w.table.packets(picked))
     facts = describe.facts(packets, VIEWS[int(w.view[i])])
     part = w.table.take(picked)
     toks = np.full((window.packets, tokens.ROW_BYTES), tokens.PAD, np.uint16)

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor import tokens
+from packetclip_sensor.columns import Bools, Columns, Ints
 from packetclip_sensor.records import FloatArray
-from packetclip_sensor.windows import Bools, Columns, Ints
 
 HISTORY = (
     "history_connections",

@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from packetclip_sensor import tokens
+from packetclip_sensor.columns import Bools, Columns, Held, Ints, columns
 from packetclip_sensor.metrics import Counters
-from packetclip_sensor.records import Batch, Packet, Position
+from packetclip_sensor.records import Batch, Position
 from packetclip_sensor.sources.logfile import log_of
 
 VIEWS = ("pair", "source", "destination")
 QUIET_STEP_S = 0.5
 """Most that the time between two batches counts towards quiet; a tail without new lines gives an empty batch more often."""
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+DENSE = 0.9
+"""Part of the rows that a later window needs, above which those that none needs may stay among them for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,78 +40,6 @@ class Window:
     """Smaller windows are not judged: one to three packets are weak evidence, and other views see them too."""
     connections: int = 64
     """C, most connections of the last T seconds that a window remembers beyond its packets."""
-
-
-@dataclass(slots=True)
-class Columns:
-    """Packets as columns in log order, each (n, ...)."""
-
-    record: npt.NDArray[np.object_]
-    ts: npt.NDArray[np.float64]
-    second: Ints
-    """The whole second in which the packet is judged: that of the latest packet read so far, so never falling."""
-    uid: Ints
-    """Hash of the uid; hashes are only ever compared."""
-    orig_h: Ints
-    resp_h: Ints
-    resp_p: Ints
-    is_orig: Bools
-    n: Ints
-    size_bytes: Ints
-    data: npt.NDArray[np.uint8]
-    captured: Ints
-    version: Ints
-    proto: Ints
-    l4: Ints
-    has_l4: Bools
-    flags: Ints
-    payload_bytes: Ints
-    icmp_type: Ints
-
-    def __len__(self) -> int:
-        return len(self.ts)
-
-    def take(self, chosen: Ints | slice) -> Columns:
-        """The rows `chosen`, in that order."""
-        return Columns(*(getattr(self, f.name)[chosen] for f in fields(self)))
-
-    @staticmethod
-    def join(parts: list[Columns]) -> Columns:
-        """All rows of `parts`, one after the other."""
-        return Columns(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Columns)))
-
-
-def columns(packets: list[Packet], latest: int = 0, period_s: float = 1.0) -> Columns:
-    """Turn records into columns; `latest` is the highest second (or period) seen before."""
-    data, captured = tokens.rows([p.data for p in packets])
-    size = np.array([p.size_bytes for p in packets], np.int64)
-    head = tokens.headers(data, captured, size)
-    ts = np.array([p.ts for p in packets], np.float64)
-    record = np.empty(len(packets), np.object_)
-    record[:] = packets
-    return Columns(
-        record=record,
-        ts=ts,
-        second=np.maximum.accumulate(np.maximum(np.floor(ts / period_s).astype(np.int64), latest))
-        if len(ts)
-        else ts.astype(np.int64),
-        uid=np.array([hash(p.uid) for p in packets], np.int64),
-        orig_h=np.array([hash(p.orig_h) for p in packets], np.int64),
-        resp_h=np.array([hash(p.resp_h) for p in packets], np.int64),
-        resp_p=np.array([p.resp_p for p in packets], np.int64),
-        is_orig=np.array([p.is_orig for p in packets], np.bool_),
-        n=np.array([p.n for p in packets], np.int64),
-        size_bytes=size,
-        data=data,
-        captured=captured,
-        version=head.version,
-        proto=head.proto,
-        l4=head.l4,
-        has_l4=head.has_l4,
-        flags=head.flags,
-        payload_bytes=head.payload_bytes,
-        icmp_type=head.icmp_type,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +170,7 @@ def windows(
         period_s: judge at the end of each period of this length. The sensor's second is the default; training cuts finer to
             see an attack at more of its moments, and `Windows.second` then counts periods.
     """
-    table = columns([])
+    packets = Held()
     held = [np.empty(0, np.int64) for _ in VIEWS]
     unjudged = latest = over = 0
     marks: list[tuple[int, tuple[Position, ...]]] = []
@@ -258,10 +184,11 @@ def windows(
             marks.append((latest, batch.start))
             counters.late_packets += int((np.floor(fresh.ts / period_s) < fresh.second).sum())
             latest, quiet_for = int(fresh.second[-1]), 0.0
-            table = Columns.join([table, fresh])
+            packets.append(fresh)
             unjudged += len(fresh)
         quiet = batch.final or (batch.idle and quiet_for >= quiet_s)
         over = max(over, latest if quiet else latest - 1)
+        table = packets.table
         ready = np.arange(len(table) - unjudged, len(table))
         ready = ready[table.second[ready] <= over]
         rows, past, view, second = _cut_views(table, held, ready, window)
@@ -284,7 +211,7 @@ def windows(
             ready[table.second[ready] > judged],
         )
         if len(ready):
-            table, held = _compact(table, held, unjudged, max_rows, counters)
+            held = _compact(packets, held, ready, max_rows, counters)
 
 
 def _resume(packets_from: tuple[Position, ...], end: tuple[Position, ...]) -> tuple[Position, ...]:
@@ -320,16 +247,25 @@ def _let_go(table: Columns, keep: Bools, judged: int, surplus: int, counters: Co
     counters.evicted_streams += len(np.unique(pair[mine][order]))
 
 
-def _compact(table: Columns, held: list[Ints], unjudged: int, max_rows: int, counters: Counters) -> tuple[Columns, list[Ints]]:
-    """Drop packets that no later window can hold, and renumber what each view holds."""
+def _compact(packets: Held, held: list[Ints], ready: Ints, max_rows: int, counters: Counters) -> list[Ints]:
+    """Drop packets that no later window can hold, once they are many, and renumber what each view holds.
+
+    Args:
+        ready: rows judged now, those before them were judged earlier.
+    """
+    table = packets.table
+    judged = int(ready[-1]) + 1
     keep = np.zeros(len(table), np.bool_)
     for rows in held:
         keep[rows] = True
-    keep[len(table) - unjudged :] = True
+    keep[judged:] = True
     surplus = int(keep.sum()) - max_rows
     if surplus > 0:
-        _let_go(table, keep, len(table) - unjudged, surplus, counters)
-    if keep.all():
-        return table, held
+        _let_go(table, keep, judged, surplus, counters)
+        held = [rows[keep[rows]] for rows in held]
+    packets.pack(ready[keep[ready]])
+    if np.count_nonzero(keep) > DENSE * len(keep):
+        return held
+    packets.keep(np.nonzero(keep)[0])
     number = np.cumsum(keep) - 1
-    return table.take(np.nonzero(keep)[0]), [number[rows[keep[rows]]] for rows in held]
+    return [number[rows] for rows in held]

@@ -56,8 +56,8 @@ class ElasticsearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
 
 class PackingNode(Urllib3HttpNode):
-    """Packs requests at gzip's lowest level: the highest, which the client's own `http_compress` takes, saves a third of the bytes
-    at three times the cost."""
+    """Packs requests at gzip's lowest level: the highest, which the client's own `http_compress` takes, saves a third of the
+    bytes at three times the cost."""
 
     def perform_request(
         self,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from packetclip_sensor.columns import columns
 from packetclip_sensor.records import Packet
 from packetclip_sensor.relations import HISTORY, RELATIONS, history, relations
-from packetclip_sensor.windows import columns
 
 NO_PAST = np.full((1, 2, 4), -1)
 

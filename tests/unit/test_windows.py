@@ -84,9 +84,9 @@ def batches_of(packets: list[Packet], size: int) -> list[Batch]:
 
 
 def told(w: Windows, i: int) -> Cut:
-    first, latest = (w.table.record[side[side >= 0]] for side in w.past[i])
+    first, latest = (w.table.packets(side[side >= 0]) for side in w.past[i])
     past = tuple((a.orig_p, b.orig_p) for a, b in zip(first, latest, strict=True))
-    rows = w.table.record[w.rows[i][w.rows[i] >= 0]]
+    rows = w.table.packets(w.rows[i][w.rows[i] >= 0])
     return int(w.second[i]), VIEWS[int(w.view[i])], tuple(p.orig_p for p in rows), past
 
 
@@ -202,7 +202,7 @@ def test_streams_longest_unheard_are_let_go_first_and_counted() -> None:
     packets = sorted(busy + calm, key=lambda p: p.ts)
     final = [Batch([], [], final=True)]
     last = list(windows([*(Batch([p], []) for p in packets), *final], Window(), counters, max_rows=25))[-1]
-    held = [p.orig_h for p in last.table.record]
+    held = [p.orig_h for p in last.table.packets(np.arange(len(last.table)))]
     assert held.count("busy") == 20
     assert [host for host in held if host != "busy"] == [f"calm{i}" for i in range(20 - (len(held) - 20), 20)]
     assert (counters.evicted, counters.evicted_streams) == (15, 15)
