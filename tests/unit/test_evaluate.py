@@ -204,6 +204,12 @@ def test_results_say_what_they_were_made_of(ran: tuple[plans.Plan, Store]) -> No
     assert [e["stage"] for e in result.history if "zero_shot_top1" in e][-1] == "reason"
 
 
+def test_the_command_of_a_figure_names_no_place_on_this_machine(ran: tuple[plans.Plan, Store]) -> None:
+    task = plans.tasks(ran[0])[0]
+    said = execute.command(task, plans.PLAN, Path("runs/evaluation"))
+    assert said == "python -m training.evaluate one ours --seed 1 --store runs/evaluation"
+
+
 def test_runs_that_differ_in_the_reasoner_share_the_contrastive_stage(ran: tuple[plans.Plan, Store]) -> None:
     _, store = ran
     assert len(list((store.folder / "stages").glob("*.lock"))) == 1

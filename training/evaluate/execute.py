@@ -25,7 +25,7 @@ from training.baselines.features import packet_mean
 from training.data import CLASSES, DataError, Examples
 from training.evaluate import occlusion, towers
 from training.evaluate.judged import OURS, VALIDATION, to_arrays
-from training.evaluate.plan import Plan, Task, hashes, key
+from training.evaluate.plan import PLAN, Plan, Task, hashes, key
 from training.evaluate.selection import Selection, counts, limited, select
 from training.evaluate.sharing import shared_fit
 from training.evaluate.store import Result, Store, machine
@@ -43,7 +43,9 @@ Arrays = dict[str, npt.NDArray[Any]]
 def command(task: Task, plan: Path, store: Path) -> str:
     """The command that makes this one result again."""
     words = ["python", "-m", "training.evaluate", "one", task.run.name, "--seed", str(task.seed)]
-    return shlex.join([*words, "--plan", str(plan), "--store", str(store)])
+    if plan != PLAN:  # where the project lies on this machine is of no use to anyone else
+        words += ["--plan", str(plan)]
+    return shlex.join([*words, "--store", str(store)])
 
 
 def execute(plan: Plan, task: Task, store: Store, again: str) -> Result:

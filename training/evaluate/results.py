@@ -99,7 +99,9 @@ def cells(values: list[metrics.Spread] | str, count: int, digits: int = 3) -> li
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """A Markdown table; every row has a cell for each column."""
+    rows = list(rows)
+    assert all(len(row) == len(head) for row in rows), (head, rows)
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines)

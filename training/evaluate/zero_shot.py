@@ -108,7 +108,8 @@ def _left_out(results: Results) -> str:
     rows, known = [], []
     for name, found, margin in left_out(results):
         full = results.over_seeds("contrast/both heads", "lab", lambda j, name=name: [zero_shot(j).get(name, math.nan)])
-        rows.append([name, *cells(found, 4), cell(margin, 2), cells(found, 5)[4], *cells(full, 1)])
+        measured = cells(found, 5)
+        rows.append([name, *measured[:4], cell(margin, 2), measured[4], *cells(full, 1)])
         if not isinstance(found, str):
             known.append([spread.mean for spread in found])
     if not rows:
