@@ -112,7 +112,7 @@ def _logs(path: Path) -> Iterator[tuple[bool | None, str]]:
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
         yield False, f"{newest}: its first line is not of our form ({err}); take the Zeek package of the sensor's own version"
         return
-    yield True, f"{path}: {len(packets)} packet logs, the newest {newest.name}"
+    yield True, f"{path}: {_number(len(packets), 'packet log')}, the newest {newest.name}"
     age_s = time.time() - newest.stat().st_mtime
     if age_s > QUIET_S:
         yield None, f"{newest}: last written {_ago(age_s)} ago; is Zeek running, and is this its current log folder?"
@@ -163,7 +163,10 @@ def _state(config: Config, path: Path) -> Iterator[tuple[bool | None, str]]:
             )
     state = checkpoint.load(folder / "state.json")
     if state.positions:
-        yield True, f"a restart goes on in {len(state.positions)} files, {len(state.episodes)} episodes open"
+        yield (
+            True,
+            f"a restart goes on in {_number(len(state.positions), 'file')}, {_number(len(state.episodes), 'episode')} open",
+        )
 
 
 def _runs(process: str, path: Path) -> bool:
@@ -222,7 +225,7 @@ def _calibration(config: Config, file: Path) -> Iterator[tuple[bool | None, str]
 def _suppress(path: Path) -> Iterator[tuple[bool | None, str]]:
     rules = suppression.load(path)
     ended = [rule for rule in rules if not rule.live(time.time())]
-    yield True, f"{len(rules) - len(ended)} rules of {path} are in force"
+    yield True, f"{_number(len(rules) - len(ended), 'rule')} of {path} in force"
     for rule in ended:
         yield None, f"{path}:{rule.line} has expired and silences nothing; prolong it or take it out ({rule.comment})"
 
@@ -266,6 +269,10 @@ def _room(folder: Path, ours: bool, stops: str) -> Iterator[tuple[bool | None, s
         yield (False if ours else None), f"{folder}: {left}: {stops}; make room, or put it on another disk"
     elif free < LOW_FREE_BYTES or share < LOW_FREE_SHARE:
         yield None, f"{folder}: only {left}; make room soon"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _ago(seconds: float) -> str:

@@ -70,6 +70,7 @@ def test_scripts_parse_and_are_formatted(script: Path) -> None:
 def test_package_file_names_the_script_folder_and_the_oldest_zeek() -> None:
     meta = (ROOT / "zkg.meta").read_text(encoding="utf-8")
     assert "script_dir = zeek_scripts\n" in meta
+    assert "aliases = packetclip\n" in meta  # as the pages and the sensor's messages name it, whatever the clone's folder
     assert "zeek >=7.0.0\n" in meta
 
 

@@ -67,7 +67,9 @@ def packetclip(
       packetclip run --config sensor.yaml         follow the logs until stopped
       packetclip calibrate --logs /opt/zeek/logs  fit the thresholds to this site's own traffic
       packetclip explain ID --config sensor.yaml  show one alert and why the model says so
-      packetclip suppressions --config sensor.yaml  list what is silenced, until when, and how often
+      packetclip report alerts.ndjson             make one HTML page of alerts
+      packetclip hunt "SENTENCE" -c sensor.yaml   find the traffic that a sentence speaks of
+      packetclip suppressions -c sensor.yaml      list what is silenced, until when, and how often
     """
 
 

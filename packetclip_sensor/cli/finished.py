@@ -180,7 +180,8 @@ def report(
         out.write_text(page, encoding="utf-8")
     except OSError as err:
         raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write") from err
-    print(f"{out} written ({len(page.encode()) / 1e6:.1f} MB)")
+    size = len(page.encode())
+    print(f"{out} written ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{out} written ({size / 1e3:.0f} kB)")
 
 
 def _documents(

@@ -149,7 +149,7 @@ def systemd_unit(
     config: ConfigPath,
     user: Annotated[str, typer.Option(metavar="NAME", help="User that runs the sensor.")] = "packetclip",
 ) -> None:
-    """Print a hardened systemd unit for this installation and configuration.
+    """Print a hardened systemd unit.
 
     \b
     Exit codes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from packetclip_sensor.sinks.cluster import ElasticsearchConfig
     from packetclip_sensor.sinks.steps import Step
 
-app = typer.Typer(help="Prepare what the sensor writes to.", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback()

@@ -18,7 +18,7 @@ SOON_S = 14 * 86400.0
 
 
 def suppressions(config: ConfigPath) -> None:
-    """List the rules of policy.suppress with their expiry and what they have silenced.
+    """List what is silenced, and until when.
 
     Counts are windows, as the running sensor writes them each minute. A rule that silences nothing for weeks can be taken out;
     one that has expired silences nothing. The file may be edited while the sensor runs: it is read again within a second.

@@ -15,8 +15,8 @@ from packetclip_sensor.sources.plaintext import GZIP_MAGIC
 _PCAP_MAGIC = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")
 
 LOAD_REMEDY = (
-    "load the PacketCLIP package in that Zeek: `zkg install` it from this project and `@load packetclip`, "
-    "or by hand `@load` the folder zeek_scripts in local.zeek, then `zeekctl deploy`"
+    "load the PacketCLIP package in that Zeek: `zkg install` a clone of this project and `@load packetclip` in local.zeek, "
+    "or by hand `@load` the folder that `packetclip zeek-scripts` prints, then `zeekctl deploy`"
 )
 
 

@@ -24,6 +24,7 @@ from packetclip_sensor.documents import document
 SYN = bytes.fromhex("4500003c000040004006b1e60a0000050a0000099c4000500000000000000000a002faf0917000000204")
 COMMANDS = (
     "run", "replay", "calibrate", "pairs", "check", "redeliver", "init", "systemd-unit", "zeek-scripts", "report", "explain",
+    "suppressions", "hunt", "similar",
 )  # fmt: skip
 
 
@@ -49,7 +50,8 @@ def told(capsys: pytest.CaptureFixture[str]) -> tuple[list[str], list[str]]:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f"  {command} " in out for command in COMMANDS)
+    assert all(f"  {command} " in out for command in (*COMMANDS, "setup"))
+    assert "..." not in out.partition("Commands:")[2]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -58,6 +60,12 @@ def test_each_command_lists_its_exit_codes_and_examples(command: str, capsys: py
     out = capsys.readouterr().out
     assert "Exit codes:\n    0  " in out
     assert f"Examples:\n    packetclip {command}" in out
+
+
+def test_setup_and_what_it_sets_up_have_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["setup"], ["setup", "elasticsearch"]):
+        assert main([*command, "--help"]) == 0
+        assert "Examples:\n    packetclip setup elasticsearch --config" in capsys.readouterr().out
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
