@@ -135,13 +135,18 @@ def trouble(
         case UnsupportedProductError():
             return f"{at}: answers, but is not Elasticsearch; mend sink.elasticsearch.hosts"
         case ApiError():
-            status = err.status_code
-            usual = _STATUS_REMEDY.get(status, "").format(login=_login(config)) or remedy_of(str(err.body))
-            return f"{at}: answers {status}: {' '.join(reason(err).split())[:300]}; {remedies.get(status, usual)}"
+            return refusal(config, err.status_code, reason(err), remedies)
         case TlsError():
             said = err.message
             return f"{at}: TLS: {_tls_remedy(said, config)}"
     return f"{at}: {' '.join(str(err.message).split())[:300]}; check address, port and firewall, and that it runs"
+
+
+def refusal(config: ElasticsearchConfig, status: int, why: str, remedies: Mapping[int, str] = MappingProxyType({})) -> str:
+    """As `trouble`, of an answer's (or a bulk item's) HTTP status and reason."""
+    usual = _STATUS_REMEDY.get(status, "").format(login=_login(config)) or remedy_of(why)
+    said = " ".join(why.split())[:300]
+    return f"Elasticsearch {', '.join(config.hosts)}: answers {status}: {said}; {remedies.get(status, usual)}"
 
 
 def unreadable(

@@ -23,7 +23,7 @@ from packetclip_sensor.errors import SinkError
 from packetclip_sensor.flow_documents import DATASET as FLOWS
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.sinks import dead_letters
-from packetclip_sensor.sinks.cluster import ElasticsearchConfig, remedy_of, trouble
+from packetclip_sensor.sinks.cluster import ElasticsearchConfig, refusal, trouble
 from packetclip_sensor.sinks.steps import reason
 from packetclip_sensor.sinks.templates import ensure_templates, stream_name
 
@@ -185,7 +185,7 @@ class Sender:
                 result = call()
             except UnsupportedProductError as err:
                 if not self.proved:
-                    raise SinkError(f"{self.config.hosts}: answers, but is not Elasticsearch; mend elasticsearch.hosts") from err
+                    raise SinkError(trouble(err, self.config)) from err
                 self._wait("something answers that is not Elasticsearch")
             except ApiError as err:
                 if err.status_code == 413:
@@ -238,14 +238,12 @@ class Sender:
 
     def _for_good(self, status: int, why: str, stream: str = "") -> SinkError:
         stream = stream or self.stream
-        remedy = {
-            401: "check the key or password that api_key_env, api_key_file or password_env names",
+        remedies = {
             403: f"give the key create_doc, auto_configure, manage and view_index_metadata on {stream}, and on the cluster "
             "manage_index_templates; or run `packetclip setup elasticsearch`, set manage_templates: false and keep the first two",
             404: "run `packetclip setup elasticsearch`, or start again with manage_templates: true, so that the template is put",
-        }.get(status) or remedy_of(why)
-        why = " ".join(why.split())[:300]
-        return SinkError(f"Elasticsearch at {', '.join(self.config.hosts)} refuses with {status}: {why}; {remedy}")
+        }
+        return SinkError(refusal(self.config, status, why, remedies))
 
     def _dead_letter(self, refused: list[Refused]) -> None:
         """Keep refused documents with the reason, on the disk before the position moves."""

@@ -17,6 +17,7 @@ from packetclip_sensor.sinks.steps import JSON, get, has
 Found = tuple[bool | None, str]
 """True, False, or None for worth a look; and the words."""
 SET_UP = "packetclip setup elasticsearch"
+BY_AN_ADMINISTRATOR = f"run `{SET_UP}` once as an administrator and set manage_templates: false"
 
 
 def findings(config: ElasticsearchConfig, datasets: Sequence[str]) -> Iterator[Found]:
@@ -81,8 +82,7 @@ def _rights(client: Elasticsearch, config: ElasticsearchConfig, datasets: Sequen
     if lacking:
         yield (
             False,
-            f"manage_templates: true, but no right to put templates ({', '.join(lacking)} missing); run `{SET_UP}` once as an "
-            "administrator and set manage_templates: false",
+            f"manage_templates: true, but no right to put templates ({', '.join(lacking)} missing); {BY_AN_ADMINISTRATOR}",
         )
 
 
@@ -95,7 +95,10 @@ def _templates(client: Elasticsearch, config: ElasticsearchConfig, dataset: str)
     except ApiError as err:
         if err.status_code != 403:
             raise
-        yield from _mapping(client, stream, dataset)
+        if config.manage_templates:
+            yield False, f"{stream}: manage_templates: true, but no right to read templates; {BY_AN_ADMINISTRATOR}"
+        else:
+            yield from _mapping(client, stream, dataset)
         return
     steps += templates.plan_streams(client, dataset, config.namespace)
     changes = [step for step in steps if step.method]

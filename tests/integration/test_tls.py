@@ -236,5 +236,8 @@ def test_the_least_rights_are_enough_once_everything_is_set_up(
 
 def test_a_key_of_least_rights_cannot_put_templates_and_says_what_to_do(config: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(LOGS), "--config", config(LEAST_KEY)]) == 2
-    assert "refuses with 403: action is unauthorized for API key; give the key" in (err := capsys.readouterr().err)
+    assert "answers 403: action is unauthorized for API key; give the key" in (err := capsys.readouterr().err)
     assert "or run `packetclip setup elasticsearch`, set manage_templates: false" in err
+    assert main(["check", "--config", config(LEAST_KEY)]) == 1
+    words = "manage_templates: true, but no right to read templates; run `packetclip setup elasticsearch` once as"
+    assert words in capsys.readouterr().out

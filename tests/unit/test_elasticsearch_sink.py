@@ -177,7 +177,7 @@ def test_a_key_revoked_while_the_sensor_runs_is_waited_for_with_the_remedy_in_th
     with capture_logs() as logs:
         run.write(safe(alert(id="a")), safe(alert(id="b")))
     assert server.calls == [["a"], ["b"], ["b"], ["b"], ["b"]]
-    assert "check the key or password" in logs[0]["reason"]
+    assert "check sink.elasticsearch: it names no api_key_env" in logs[0]["reason"]
     assert told(run.counters) == {"alerts_written": 2, "es_retries": 3}
 
 
@@ -210,7 +210,8 @@ def test_a_server_that_never_comes_is_waited_for_without_end_and_nothing_is_lost
 
 @pytest.mark.parametrize("when", ["start", "bulk", "item"])
 @pytest.mark.parametrize(
-    ("status", "remedy"), [(401, "check the key or password"), (403, "give the key create_doc, auto_configure")]
+    ("status", "remedy"),
+    [(401, "check sink.elasticsearch: it names no"), (403, "give the key create_doc, auto_configure")],
 )
 def test_wrong_credentials_and_missing_rights_stop_with_the_remedy(
     server: ScriptedServer, tmp_path: Path, when: str, status: int, remedy: str
@@ -364,7 +365,7 @@ def test_a_template_that_was_deleted_meanwhile_stops_the_sensor(server: Scripted
 
 def test_a_server_that_is_no_elasticsearch_is_named(server: ScriptedServer, tmp_path: Path) -> None:
     server.product = "OpenSearch"
-    with pytest.raises(SinkError, match=r"is not Elasticsearch; mend elasticsearch\.hosts"):
+    with pytest.raises(SinkError, match=r"is not Elasticsearch; mend sink\.elasticsearch\.hosts"):
         Run(server.url, tmp_path).write(safe(alert()))
 
 
