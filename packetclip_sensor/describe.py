@@ -14,6 +14,7 @@ from typing import Any
 from packetclip_sensor.facts import FLAG_NAMES, PROTOCOL_NAMES, Fact, facts, header, icmp_name
 from packetclip_sensor.payload import known
 from packetclip_sensor.records import Flow, Packet
+from packetclip_sensor.tally import EXACT
 
 __all__ = ["address", "facts", "flow_text", "packet_reason", "sentence", "title", "window_text"]
 
@@ -298,16 +299,26 @@ def title(
 ) -> str:
     """Short alert title, which Elastic Security takes as the rule's name: "SYN flood from 10 hosts against 192.0.2.10".
 
-    `scope` is pair, source or destination; counts above the number of hosts given say how many there were.
+    `scope` is pair, source or destination; counts above the number of hosts given say how many there were, by `tally`.
     """
     noun = _NOUNS.get(klass) or _NOUNS.get(mission) or "Unusual traffic"
     many_sources = max(source_count or 0, len(sources))
     many_targets = max(destination_count or 0, len(destinations))
-    by = f"from {many_sources} hosts" if many_sources > 1 else f"by {address(sources[0])}" if sources else ""
-    on = f"against {many_targets} hosts" if many_targets > 1 else f"against {address(destinations[0])}" if destinations else ""
+    by = f"from {_many(many_sources)} hosts" if many_sources > 1 else f"by {address(sources[0])}" if sources else ""
+    on = (
+        f"against {_many(many_targets)} hosts"
+        if many_targets > 1
+        else f"against {address(destinations[0])}"
+        if destinations
+        else ""
+    )
     if scope == "source" and many_targets <= 1 and mission == "Reconnaissance":
         on = on.replace("against", "of", 1)
     return " ".join(part for part in (noun, by, on) if part)
+
+
+def _many(hosts: int) -> str:
+    return f"about {hosts:,}" if hosts > EXACT else str(hosts)  # above it an estimate
 
 
 def packet_reason(packet: Packet, window: Sequence[Packet]) -> str:

@@ -62,7 +62,7 @@ def suppressions(config: ConfigPath) -> None:
         table.add_row(str(rule.line), rule.id, _expiry(rule, now), f"{count.verdicts:,}", last, what, why)
     console_for(sys.stdout).print(table)
     ended = [rule for rule in rules if not rule.live(now)]
-    print(f"{path}: {len(rules) - len(ended)} rules in force, {len(ended)} expired")
+    print(f"{path}: {len(rules) - len(ended):,} rule{'s' * (len(rules) - len(ended) != 1)} in force, {len(ended)} expired")
     raise typer.Exit(FAILED if ended else DONE)
 
 

@@ -264,7 +264,10 @@ def test_the_title_names_class_and_hosts(arguments: tuple[str, str, list[str], l
 
 
 def test_the_title_counts_hosts_beyond_those_named() -> None:
-    assert title("DoS", "UDP Flood", [A], [B], "destination", source_count=4000) == "UDP flood from 4000 hosts against 192.0.2.10"
+    assert title("DoS", "UDP Flood", [A], [B], "destination", source_count=10_100) == (
+        "UDP flood from about 10,100 hosts against 192.0.2.10"
+    )
+    assert title("DoS", "UDP Flood", [A], [B], "destination", source_count=256) == "UDP flood from 256 hosts against 192.0.2.10"
 
 
 def test_every_attack_class_has_a_title_of_its_own() -> None:

@@ -337,7 +337,7 @@ def test_the_command_lists_rules_with_expiry_and_counts(
         "2025-10-09 08:53",
         "2020-01-31 EXPIRED",
         "backup window",
-        "1 rules in force, 1 expired",
+        "1 rule in force, 1 expired",
     ):
         assert words in said
     (tmp_path / "s.yaml").write_text("- {}")
