@@ -67,7 +67,9 @@ def _parts(document: Document) -> Iterable[RenderableType]:
         yield Text(f"“{_safe(worded, 1000)}” (in the words of {who})", style="dim")
     yield Text()
     yield _pairs(_meta(document))
-    yield from _titled("Missions", _bars(_named(get(document, "packetclip.missions")), "{:.3f}"))
+    yield from _titled(
+        "Missions", _bars([(name, min(value, 0.999)) for name, value in _named(get(document, "packetclip.missions"))], "{:.3f}")
+    )
     concepts = [
         (Text.assemble(_safe(text(c, "name"), 30), (f" {_safe(text(c, 'graph'), 20)}".rstrip(), "dim")), number(c, "weight"))
         for c in objects(document, "packetclip.concepts")[: 2 * LISTED]

@@ -112,7 +112,10 @@ def _cells(hit: Hit) -> list[Text]:
         Text(f"{printable(when[:10], 10)}\n{printable(when[11:19], 8)}"),
         Text(f"{hit.cosine:+.2f}\nabove {_percent(hit.above)}"),
         Text(printable(str(ours.get("class", "?")), 20), style="bold")
-        + Text(f"\n{printable(mission, 16)} {float(ours.get('probability', 0.0)):.2f}", style=MISSION_STYLE.get(mission, "")),
+        + Text(
+            f"\n{printable(mission, 16)} {min(float(ours.get('probability', 0.0)), 0.99):.2f}",
+            style=MISSION_STYLE.get(mission, ""),
+        ),
         what,
     ]
 

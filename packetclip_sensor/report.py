@@ -171,7 +171,7 @@ def _panel(document: Document, uid_link: str | None) -> Row:
         "uids": [[uid, _uid_address(uid, uid_link)] for uid in strings(document, "zeek.session_id")[:MAX_ITEMS]],
         "missions": _shares(get(document, "packetclip.missions")),
         "classes": [
-            [text(c, "name"), f"{number(c, 'probability'):.3f}", _unit(number(c, "probability"))]
+            [text(c, "name"), f"{min(number(c, 'probability'), 0.999):.3f}", _unit(number(c, "probability"))]
             for c in objects(document, "packetclip.classes")[:5]
         ],
         "concepts": _weights(
@@ -219,7 +219,7 @@ def _meta(document: Document) -> list[tuple[str, str]]:
 
 def _shares(missions: Any) -> list[list[Any]]:
     rows = sorted(_named(missions), key=lambda row: -row[1])[:MAX_ITEMS]
-    return [[name, f"{value:.3f}", _unit(value)] for name, value in rows]
+    return [[name, f"{min(value, 0.999):.3f}", _unit(value)] for name, value in rows]
 
 
 def _named(values: Any) -> list[tuple[str, float]]:

@@ -6,7 +6,7 @@ const PAGE = 100, MOST_BARS = 250, BINS = 80, MINUTE = 60;
 const $ = id => document.getElementById(id);
 const parts = new Map();
 let rows = [], graphs = {}, partSize = 1, shown = [], limit = PAGE, openAt = new Set();
-const view = {find: "", missions: new Set(MISSIONS), other: true, class: "", level: 0, sort: "first", down: false, from: null, to: null};
+const view = {find: "", missions: new Set(MISSIONS), other: true, class: "", level: 0, sort: "first", down: true, from: null, to: null};
 
 async function unpack(id) {
   const bytes = Uint8Array.from(atob($(id).textContent), c => c.charCodeAt(0));
@@ -96,7 +96,7 @@ function row(i) {
     el("td.keep", {"data-head": "Time"}, el("button.open", {type: "button", "aria-expanded": String(open), click: () => toggle(i)}, r.when)),
     el("td", {"data-head": "Mission"}, el("span.badge", r.mission || "none"), " ", el("span.class", r.class)),
     el("td", {"data-head": "Severity"}, el(`span.level.${r.level || "none"}`, r.level || "none")),
-    el("td.num", {"data-head": "Probability"}, Math.min(r.probability, 0.9999).toFixed(3)),
+    el("td.num", {"data-head": "Probability"}, Math.min(r.probability, 0.999).toFixed(3)),
     el("td.hosts", {"data-head": "Hosts"}, r.source + " ", el("br"), "→ " + r.destination),
     el("td.num", {"data-head": "Packets"}, r.packets.toLocaleString("en")),
     el("td.reason", {"data-head": ""}, r.reason));
@@ -309,7 +309,7 @@ function listen() {
   form.addEventListener("reset", () => { view.from = view.to = null; setTimeout(changed); });
   for (const button of document.querySelectorAll("[data-sort]")) button.addEventListener("click", () => {
     const key = button.dataset.sort;
-    view.down = view.sort === key ? !view.down : ["severity", "probability", "packets"].includes(key);
+    view.down = view.sort === key ? !view.down : ["first", "severity", "probability", "packets"].includes(key);
     view.sort = key;
     draw();
   });
@@ -325,7 +325,7 @@ async function start() {
   if (asked.get("find")) $("find").value = view.find = asked.get("find");
   if (asked.get("level")) { $("level").value = asked.get("level"); view.level = Number($("level").value); }
   if (document.querySelector(`[data-sort="${CSS.escape(asked.get("sort") || "")}"]`)) view.sort = asked.get("sort");
-  view.down = asked.get("down") === "1";
+  if (asked.has("sort") || asked.has("down")) view.down = asked.get("down") === "1";
   listen();
   draw();
   const at = rows.findIndex((r, i) => `e${i}` === asked.get("open") || (r.id && r.id === asked.get("open")));

@@ -9,7 +9,7 @@ from typing import Any
 
 import browser
 import pytest
-from factories import SENSOR, alert, episode, flow, packet
+from factories import SENSOR, T0, alert, episode, flow, packet
 
 from packetclip_sensor import report
 from packetclip_sensor.documents import document
@@ -42,13 +42,13 @@ def hostile(value: object) -> Any:
 
 
 def some() -> list[dict[str, Any]]:
-    """Three episodes, one of each mission."""
+    """Three episodes, one of each mission, ten seconds apart."""
     evidence = (Evidence(packet(data=SYN), 0.12, "SYN to port 80"),)
     return [
         document(
             alert(
                 mission=mission,
-                episode=episode(id=f"ep{n}", mission=mission, packets=10 * (3 - n)),
+                episode=episode(id=f"ep{n}", mission=mission, packets=10 * (3 - n), first=T0 + 10 * n),
                 evidence=evidence,
                 flow=flow(),
             ),
@@ -118,6 +118,8 @@ def lines(chromium: browser.Browser) -> list[str]:
 
 def test_the_table_sorts_filters_and_opens(chromium: browser.Browser, tmp_path: Path) -> None:
     opened(chromium, tmp_path, some())
+    assert lines(chromium) == list(reversed(MISSIONS))  # the newest first, as everywhere
+    chromium.run("document.querySelector('[data-sort=first]').click()")
     assert lines(chromium) == list(MISSIONS)
     chromium.run("document.querySelector('[data-sort=packets]').click()")
     assert lines(chromium) == list(MISSIONS)
@@ -142,7 +144,21 @@ def test_a_view_can_be_bookmarked(chromium: browser.Browser, tmp_path: Path) -> 
     assert lines(chromium) == ["Brute Force"]
     chromium.wait("!!document.querySelector('.detail h2')")
     opened(chromium, tmp_path, some(), "find=nothing+has+this&open=ep2")
-    assert lines(chromium) == list(MISSIONS)  # what is asked for is shown, whatever the filter
+    assert lines(chromium) == list(reversed(MISSIONS))  # what is asked for is shown, whatever the filter
+    opened(chromium, tmp_path, some(), "sort=first")
+    assert lines(chromium) == list(MISSIONS)
+
+
+def test_no_probability_is_shown_as_certainty(chromium: browser.Browser, tmp_path: Path) -> None:
+    sure = some()
+    for one in sure:
+        one["packetclip"]["probability"] = one["packetclip"]["episode"]["peak"] = 0.999977
+        one["packetclip"]["missions"] = {"dos": 0.999977}
+        one["packetclip"]["classes"] = [{"name": "SYN Flood", "probability": 1.0}]
+    opened(chromium, tmp_path, sure, "open=e1")
+    chromium.wait("!!document.querySelector('.detail .bars')")
+    assert "0.999" in chromium.run("document.body.innerText")
+    assert "1.000" not in chromium.run("document.body.innerText")
 
 
 def test_without_scripts_the_episodes_are_listed(chromium: browser.Browser, tmp_path: Path) -> None:
