@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [path for path in (ROOT / "README.md", *sorted(DOCS.glob("*.md"))) if path.name != "decisions.md"]
 """All but the record of decisions, which may name what is gone."""
+TRAINING = sorted((ROOT / "training").glob("*.md"))
 LINK = re.compile(r"\]\(([\w./-]+?\.(?:md|yaml|csv|png|zeek))(?:#[\w-]+)?[)\s]")
 
 
@@ -63,3 +64,8 @@ def test_commands_are_found_however_they_stand_there() -> None:
 def test_every_link_on_the_page_leads_somewhere(page: Path) -> None:
     links = LINK.findall(page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).is_file()] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, DOCS / "decisions.md", *TRAINING], ids=lambda page: page.name)
+def test_no_page_names_a_place_of_the_machine_it_was_written_on(page: Path) -> None:
+    assert re.findall(r"(?:/tmp/|/home/|/root/|/work/)\w+/\S+", page.read_text(encoding="utf-8")) == []

@@ -412,11 +412,19 @@ def test_queries_of_the_docs_can_be_asked() -> None:
     assert len(queries) == 5
     for query in queries:
         check_kql(query)
+    graphs = json.loads((resource("model") / "graphs.json").read_text())
+    concepts = {name for graph in graphs for level in graph["levels"] for name in level}
+    named = re.findall(r'concepts: \{ name: "(\w+)"', block)
+    assert named
+    assert set(named) <= concepts  # of the shipped model, so that the example finds something
 
 
 def test_the_docs_say_how_many_objects_an_import_brings() -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "kibana.md"
-    assert f'`"successCount": {len(OBJECTS)}`' in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert f'`"successCount": {len(OBJECTS)}`' in text
+    assert len(OBJECTS) == 11  # as the words below say
+    assert re.findall(r"(?:the|replaces the) (\w+) objects", text) == ["eleven", "eleven"]
 
 
 def test_the_search_of_windows_uses_fields_of_windows_alone() -> None:
