@@ -159,7 +159,7 @@ def _remove(client: Elasticsearch, *, delete_data: bool, dry_run: bool, yes: boo
     if streams and not yes:
         counts = {stream: client.count(index=stream)["count"] for stream in streams}
         for stream, count in counts.items():
-            print(f"{stream}: {count:,} documents", file=sys.stderr)
+            print(f"{stream}: {count:,} document{'s' * (count != 1)}", file=sys.stderr)
         typer.confirm("Delete them for good?", abort=True, err=True)
     for step, _ in setup.take(client, steps):
         _say(step)

@@ -26,7 +26,8 @@ def plan_removal(client: Elasticsearch, can: Features, *, delete_data: bool) -> 
         streams = [each["name"] for each in found]
         for stream in streams:
             if delete_data:
-                steps.append(Step("remove", "data stream", stream, "with all its documents", "DELETE", f"/_data_stream/{stream}"))
+                path, instead = f"/_data_stream/{stream}", "this server deletes no data streams: delete its backing indices"
+                steps.append(Step("remove", "data stream", stream, "with all its documents", "DELETE", path, instead=instead))
             else:
                 steps.append(Step("left", "data stream", stream, "its documents stay"))
         why = f"data stream {streams[0]} uses it; --delete-data removes both" if streams and not delete_data else ""

@@ -48,7 +48,8 @@ class Step:
         except BadRequestError as err:
             if isinstance(self.instead, Step):
                 return self.instead.take(client)
-            raise SinkError(f"{self.kind} {self.name}: Elasticsearch refuses it: {reason(err)}; {self.instead}") from err
+            remedy = self.instead or "what stands above is done; look whether this server can do that"
+            raise SinkError(f"{self.kind} {self.name}: Elasticsearch refuses it: {reason(err)}; {remedy}") from err
 
 
 def get(client: Elasticsearch, path: str) -> Any:

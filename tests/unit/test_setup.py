@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
+from elasticsearch import BadRequestError
 from fake_cluster import Cluster, running
 
 from packetclip_sensor.cli import main
+from packetclip_sensor.errors import SinkError
 from packetclip_sensor.resources import resource
 from packetclip_sensor.sinks import templates
+from packetclip_sensor.sinks.steps import Step
 
 OURS = {"managed_by": "packetclip-sensor", "version": 1}
 STREAM = "logs-packetclip.alert-default"
@@ -358,3 +362,16 @@ def test_help_lists_exit_codes_and_examples(capsys: pytest.CaptureFixture[str]) 
 def test_the_roles_file_is_valid_for_the_role_api() -> None:
     body = json.loads((resource("mappings") / "elasticsearch" / "role" / "packetclip-sensor.json").read_text())
     assert set(body) == {"cluster", "indices", "metadata"}
+
+
+@pytest.mark.parametrize(
+    ("instead", "remedy"), [("", "look whether this server can do that"), ("do it by hand", "do it by hand")]
+)
+def test_a_refused_step_has_a_remedy_in_any_case(instead: str, remedy: str) -> None:
+    class Client:
+        def perform_request(self, *_: object, **__: object) -> object:
+            meta = ApiResponseMeta(400, "1.1", HttpHeaders(), 0.0, NodeConfig("http", "h", 9200))
+            raise BadRequestError("x", meta, {"error": "no handler found"})
+
+    with pytest.raises(SinkError, match=rf"data stream x: Elasticsearch refuses it: no handler found; .*{remedy}$"):
+        Step("remove", "data stream", "x", "", "DELETE", "/x", instead=instead).take(Client())  # type: ignore[arg-type]

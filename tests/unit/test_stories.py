@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from factories import told
+from structlog.testing import capture_logs
 
 from packetclip_sensor import checkpoint, pipeline
 from packetclip_sensor.bundle import Bundle
@@ -116,7 +117,9 @@ def test_a_restart_in_the_middle_gives_the_same_documents(bundle: Bundle, tmp_pa
 def test_a_clock_that_runs_backwards_splits_nothing_and_loses_nothing(bundle: Bundle) -> None:
     early, late = flood(1500, 100.0), flood(1500, 100.0, start=1_760_000_000.0 - 3600)
     counters = Counters()
-    found = alerts(batched(early + late, 500), bundle, counters)
+    with capture_logs() as logs:
+        found = alerts(batched(early + late, 500), bundle, counters)
+    assert [(entry["event"], entry["by_s"]) for entry in logs] == [("clock_turned_back", 3609)]
     assert [a.state for a in found] == ["open", "close"]
     assert len({a.episode.id for a in found}) == 1
     assert counters.late_packets == 1500
