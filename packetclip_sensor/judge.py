@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from packetclip_sensor.flows import Sampler
 
 ENCODE_ROWS = 256
-REASON_WINDOWS = 512
+REASON_WINDOWS = 128
 CACHED_ROWS = 50_000
 
 
