@@ -8,13 +8,12 @@ the moment of a restart, and a span's document has one id.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from packetclip_sensor import describe
 from packetclip_sensor.bundle import Bundle
 from packetclip_sensor.config import HuntConfig
 from packetclip_sensor.episodes import identifier
-from packetclip_sensor.judge import Scored
+from packetclip_sensor.judge import Encoder, reaches, score
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import MISSIONS, FloatArray, FlowWindow, Packet
 from packetclip_sensor.windows import VIEWS, Windows, view_keys
@@ -37,13 +36,15 @@ class Sampler:
         self._minute = -1
         self._kept = {False: 0, True: 0}
 
-    def take(self, w: Windows, start: int, scored: Scored, where: npt.NDArray[np.int64]) -> list[FlowWindow]:
-        """Choose among the windows `start` and following of `w`; the k-th of them was scored as row `where[k]` of `scored`."""
-        rows, view, second = (part[start : start + len(where)] for part in (w.rows, w.view, w.second))
+    def take(self, w: Windows, probabilities: FloatArray, encoder: Encoder) -> list[FlowWindow]:
+        """Choose among the windows of `w`, judged as (W, missions + 1) `probabilities`."""
+        rows, view, second = w.rows, w.view, w.second
+        if not len(rows):
+            return []
         keys = np.stack(view_keys(w.table))[view, rows[:, -1]]
-        near = np.any(scored.probabilities[:, 1:] >= self._limit, axis=1)[where]
+        near = reaches(probabilities, self._limit)
         chosen: list[tuple[int, str, tuple[Packet, ...]]] = []
-        for k in range(len(where)):
+        for k in range(len(rows)):
             is_near = bool(near[k])
             stream = int(view[k]), int(keys[k])
             span = self._begin(is_near, int(second[k]))
@@ -63,8 +64,7 @@ class Sampler:
             chosen.append((k, identifier("flow", self._sensor, version, is_near, name, span, *hosts), packets))
         if not chosen:
             return []
-        at = where[[k for k, _, _ in chosen]]
-        embeddings = self._embed(scored, at, rows[[k for k, _, _ in chosen]] < 0)
+        embeddings = self._embed(w, [k for k, _, _ in chosen], encoder)
         return [
             FlowWindow(
                 id=id_,
@@ -72,7 +72,7 @@ class Sampler:
                 view=VIEWS[int(view[k])],
                 near=bool(near[k]),
                 packets=packets,
-                missions=dict(zip(("Benign", *MISSIONS), map(float, scored.probabilities[where[k]]), strict=True)),
+                missions=dict(zip(("Benign", *MISSIONS), map(float, probabilities[k]), strict=True)),
                 classes=self._bundle.classes(embeddings[n]),
                 facts=describe.facts(packets, VIEWS[int(view[k])]),
                 embedding=tuple(round(float(x), 5) for x in embeddings[n]),
@@ -92,10 +92,11 @@ class Sampler:
             self._kept = {False: 0, True: 0}
         return span
 
-    def _embed(self, scored: Scored, at: npt.NDArray[np.int64], padding: npt.NDArray[np.bool_]) -> FloatArray:
-        """(n, D) window embeddings."""
+    def _embed(self, w: Windows, at: list[int], encoder: Encoder) -> FloatArray:
+        """(n, D) embeddings of the windows `at` of `w`. They are few, so they are made once more."""
+        scored = score(self._bundle, encoder, w.table, w.rows[at], w.past[at])
         keep = np.ones((1, len(self._bundle.concepts)), np.float32)
-        inputs = {"embedding": scored.embeddings[at], "relations": scored.relations[at], "padding": padding, "keep": keep}
+        inputs = {"embedding": scored.embeddings, "relations": scored.relations, "padding": w.rows[at] < 0, "keep": keep}
         out: FloatArray = self._bundle.explainer.run(["window_embedding"], inputs)[0]
         return out
 

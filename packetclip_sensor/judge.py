@@ -136,32 +136,46 @@ def judge(
     encoder = Encoder(bundle, counters)
     limit = np.array([thresholds[m] for m in MISSIONS], np.float32)
     for w in streams:
-        verdicts: list[Verdict] = []
-        flows: list[FlowWindow] = []
-        records: dict[int, Packet] = {}
-        for start in range(0, len(w.rows), REASON_WINDOWS):
-            rows = w.rows[start : start + REASON_WINDOWS]
-            past = w.past[start : start + REASON_WINDOWS]
-            # Views that hold the same packets and began the same connections are one window.
-            _, one, where = np.unique(np.hstack([rows, past[:, 0]]), axis=0, return_index=True, return_inverse=True)
-            scored = score(bundle, encoder, w.table, rows[one], past[one])
-            reached = np.any(scored.probabilities[:, 1:] >= limit, axis=1)
-            for i in np.nonzero(reached[where.ravel()])[0]:
-                j = int(where.ravel()[i])
-                verdicts.append(_verdict(w, start + int(i), scored, j, limit, records))
-            if sampler is not None:
-                flows += sampler.take(w, start, scored, where.ravel())
+        # Views that hold the same packets and began the same connections are one window.
+        _, one, where = np.unique(np.hstack([w.rows, w.past[:, 0]]), axis=0, return_index=True, return_inverse=True)
+        found = np.empty((len(one), len(MISSIONS) + 1), np.float32)
+        alarming: dict[int, tuple[FloatArray, FloatArray]] = {}
+        for start in range(0, len(one), REASON_WINDOWS):
+            chosen = one[start : start + REASON_WINDOWS]
+            scored = score(bundle, encoder, w.table, w.rows[chosen], w.past[chosen])
+            found[start : start + len(chosen)] = scored.probabilities
+            for j in np.nonzero(reaches(scored.probabilities, limit))[0].tolist():  # copies: a view would keep all windows'
+                alarming[start + j] = scored.embeddings[j].copy(), scored.relations[j].copy()
+        probabilities, records = found[where.ravel()], dict[int, Packet]()
+        verdicts = [
+            _verdict(w, i, probabilities[i], *alarming[int(where.ravel()[i])], limit, records)
+            for i in np.nonzero(reaches(probabilities, limit))[0].tolist()
+        ]
         counters.verdicts += len(verdicts)
+        flows = sampler.take(w, probabilities, encoder) if sampler is not None else []
         yield Judged(verdicts, w.batch, w.judged, w.resume, w.table.packets(w.fresh), w.table.second[w.fresh], flows)
 
 
-def _verdict(w: Windows, i: int, scored: Scored, j: int, limit: FloatArray, records: dict[int, Packet]) -> Verdict:
-    """The i-th window of `w`, scored as j-th of `scored`. `records` are those that verdicts of `w` have by row; it grows."""
+def reaches(probabilities: FloatArray, limit: FloatArray) -> npt.NDArray[np.bool_]:
+    """(W,) True where a mission of (W, missions + 1) reaches its limit, (missions,)."""
+    reached: npt.NDArray[np.bool_] = np.any(probabilities[:, 1:] >= limit, axis=1)
+    return reached
+
+
+def _verdict(
+    w: Windows,
+    i: int,
+    p: FloatArray,
+    embeddings: FloatArray,
+    relations: FloatArray,
+    limit: FloatArray,
+    records: dict[int, Packet],
+) -> Verdict:
+    """The i-th window of `w`, judged as `p`. `records` are those that verdicts of `w` have by row; it grows."""
     rows = w.rows[i][w.rows[i] >= 0]
     lacking = np.array([row for row in rows.tolist() if row not in records], np.int64)
     records |= dict(zip(lacking.tolist(), w.table.packets(lacking), strict=True))
     packets = tuple(records[row] for row in rows.tolist())
-    p = scored.probabilities[j]
     mission = int(np.argmax(np.where(p[1:] >= limit, p[1:], -1.0)))
     return Verdict(
         second=int(w.second[i]),
@@ -172,6 +186,6 @@ def _verdict(w: Windows, i: int, scored: Scored, j: int, limit: FloatArray, reco
         probability=float(p[1 + mission]),
         missions={name: float(v) for name, v in zip(("Benign", *MISSIONS), p, strict=True)},
         packets=packets,
-        embeddings=scored.embeddings[j].copy(),  # a view would keep those of all windows
-        relations=scored.relations[j].copy(),
+        embeddings=embeddings,
+        relations=relations,
     )
