@@ -69,6 +69,8 @@ def _document(alert: str, file: Path | None, config: Path | None) -> dict[str, A
     if file is None and config is None and (alert == "-" or Path(alert).is_file()):
         path = Path("/dev/stdin" if alert == "-" else alert)
         return alerts.only(alerts.read(path), str(path))
+    if file is None and ("/" in alert or alert.endswith((".json", ".ndjson"))):
+        raise ConfigError(f"{alerts.shown(alert)}: no such file; give one that replay or run wrote, or an alert's id")
     if config is not None:
         from packetclip_sensor import config as configs
 

@@ -271,6 +271,7 @@ def test_explain_finds_an_alert_by_id_in_a_file_a_configuration_and_here(
     ("argv", "expected"),
     [
         (["a9"], "alerts.ndjson: no alert `a9`; near ones: `a1`"),
+        (["none.ndjson"], "`none.ndjson`: no such file; give one that replay or run wrote, or an alert's id"),
         (["a1", "--from", "none.ndjson"], "none.ndjson: cannot be read: No such file or directory"),
         (["a1", "--from", "x", "--config", "y"], "exclude each other"),
     ],
