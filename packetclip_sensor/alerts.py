@@ -187,7 +187,7 @@ def only(documents: Sequence[Document], where: str) -> Document:
     episodes = list(dict.fromkeys(text(one, "packetclip.episode.id") or text(one, "event.id") for one in documents))
     if len(episodes) > 1:
         raise UnknownAlertError(
-            f"{where}: holds {len(episodes)} episodes; give the id of one and --from {where}; {_listed('the newest', episodes[::-1])}"
+            f"{where}: holds {len(episodes)} episodes; give one's id and --from {where}; {_listed('the newest', episodes[::-1])}"
         )
     return max(reversed(documents), key=lambda one: text(one, "@timestamp"))
 

@@ -24,6 +24,7 @@ from types import SimpleNamespace
 
 import pytest
 import structlog
+from scripted_server import ScriptedServer
 from tailing import Blocks
 
 from packetclip_sensor.records import Idle
@@ -104,6 +105,14 @@ def elasticsearch_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 def namespace() -> str:
     """A data stream namespace of the test's own, so that tests on one node do not see each other's alerts."""
     return "t" + uuid.uuid4().hex[:12]
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """Answers as Elasticsearch does, by a script."""
+    with ScriptedServer() as running:
+        yield running
+        running.shutdown()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from packetclip_sensor.records import Idle, Lines, Position
+from packetclip_sensor.sources.tail import follow
 
 Blocks = Iterator[Lines | Idle]
 
@@ -72,3 +73,12 @@ def append(path: Path, data: bytes) -> None:
 
 
 LINE = packet(7)
+
+
+def again(folder: Path, positions: list[Position], count: int, **options: object) -> list[str]:
+    """What a restarted tailer reads, until `count` lines have come and a little longer."""
+    return uids(read(follow([folder], positions, poll_s=0.02, **options), count))  # type: ignore[arg-type]
+
+
+def first_read(folder: Path) -> list[Position]:
+    return last_positions(until_idle(follow([folder], poll_s=0.02)))

@@ -2,62 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import resource
-import shutil
-import ssl
-import subprocess
 import time
-from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import free_port
 from factories import SENSOR, alert, safe, told
 from scripted_server import DROP, Answer, ScriptedServer
+from sink_run import Run, StopWaitingError
 from structlog.testing import capture_logs
 
-from packetclip_sensor.documents import document
-from packetclip_sensor.errors import ConfigError, SinkError
-from packetclip_sensor.metrics import Counters
-from packetclip_sensor.records import Safe
-from packetclip_sensor.sinks import dead_letters, elasticsearch
-from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, connect, redeliver, write
-
-
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as running:
-        yield running
-        running.shutdown()
-
-
-class Run:
-    """One run of the sink with waits counted instead of waited."""
-
-    def __init__(self, url: str, folder: Path, **options: Any) -> None:
-        self.dead_letters = folder / "dead.ndjson"
-        given = {"hosts": [url], "manage_templates": False, "dead_letter_path": str(self.dead_letters)}
-        self.config = ElasticsearchConfig(**(given | options))
-        self.counters: Counters = Counters()
-        self.waits: list[float] = []
-        self.on_wait: Callable[[int], None] = lambda _: None
-
-    def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.on_wait(len(self.waits))
-
-    def write(self, *batches: Safe) -> list[Safe]:
-        return list(write(batches, self.config, SENSOR, self.counters, sleep=self.sleep, rng=lambda: 1.0))
-
-    def letters(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.dead_letters.read_text().splitlines()]
-
-
-class StopWaitingError(Exception):
-    """Ends a run that would wait for ever."""
+from packetclip_sensor.errors import SinkError
+from packetclip_sensor.sinks import elasticsearch
+from packetclip_sensor.sinks.elasticsearch import write
 
 
 def test_a_safe_comes_back_only_after_its_documents_are_acknowledged(server: ScriptedServer, tmp_path: Path) -> None:
@@ -241,166 +199,10 @@ def test_a_write_block_is_waited_out_although_it_is_a_403(server: ScriptedServer
     assert told(run.counters) == {"alerts_written": 1, "es_retries": 2}
 
 
-def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_others_are_written(
-    server: ScriptedServer, tmp_path: Path
-) -> None:
-    server.answers = [[201, (400, "document_parsing_exception"), 201]]
-    run = Run(server.url, tmp_path)
-    run.write(safe(alert(id="a"), alert(id="b"), alert(id="c")))
-    assert told(run.counters) == {"alerts_written": 2, "dead_letters": 1}
-    assert run.letters() == [
-        {
-            "id": "b",
-            "status": 400,
-            "type": "document_parsing_exception",
-            "reason": "document_parsing_exception says no",
-            "document": document(alert(id="b"), SENSOR),
-        }
-    ]
-
-
-def test_dead_letters_are_sent_again_and_the_file_is_gone(server: ScriptedServer, tmp_path: Path) -> None:
-    server.answers = [[(400, "x"), (400, "x")], [201, (400, "still no")]]
-    run = Run(server.url, tmp_path)
-    run.write(safe(alert(id="a"), alert(id="b")))
-    assert redeliver(run.config, run.counters) == 2
-    assert [(letter["id"], letter["type"]) for letter in run.letters()] == [("b", "still no")]
-    assert redeliver(run.config, run.counters) == 1
-    assert not run.dead_letters.exists()
-    assert server.calls == [["a", "b"], ["a", "b"], ["b"]]
-    assert redeliver(run.config, run.counters) == 0
-
-
-def test_redelivering_goes_on_where_it_was_killed(server: ScriptedServer, tmp_path: Path) -> None:
-    server.answers = [[(400, "x")], 401]
-    run = Run(server.url, tmp_path)
-    run.write(safe(alert(id="a")))
-    with pytest.raises(SinkError):
-        redeliver(run.config, run.counters)
-    assert redeliver(run.config, run.counters) == 1
-    assert server.calls == [["a"], ["a"], ["a"]]
-
-
-def test_a_letter_written_while_others_are_redelivered_is_kept(server: ScriptedServer, tmp_path: Path) -> None:
-    """A sensor runs beside `packetclip redeliver`, and the same document is refused by both."""
-    server.answers = [[(400, "x")], [(400, "x")]]
-    run = Run(server.url, tmp_path)
-    run.write(safe(alert(id="a")))
-    with dead_letters.taken(run.dead_letters) as files:
-        run.write(safe(alert(id="b")))
-        assert [letter.id for file in files for letter in dead_letters.read(file)] == ["a"]
-        with pytest.raises(SinkError, match="another packetclip redeliver is sending it"):
-            redeliver(run.config, run.counters)
-    assert [letter["id"] for letter in run.letters()] == ["b"]
-    assert redeliver(run.config, run.counters) == 2
-    assert server.calls == [["a"], ["b"], ["a"], ["b"]]
-
-
-def test_dead_letters_are_bounded_and_what_is_given_up_is_counted(server: ScriptedServer, tmp_path: Path) -> None:
-    server.answers = [[(400, "x")]] * 9
-    size = len(json.dumps(document(alert(), SENSOR)))
-    run = Run(server.url, tmp_path, dead_letter_bytes=5 * size)
-    for name in "abcdefghi":
-        run.write(safe(alert(id=name)))
-    files = sorted(tmp_path.glob("dead.ndjson*"))
-    assert sum(file.stat().st_size for file in files) <= 5 * size
-    kept = [json.loads(line)["id"] for file in reversed(files) for line in file.read_text().splitlines()]
-    assert kept == list("abcdefghi")[-len(kept) :]
-    assert told(run.counters) == {"dead_letters": 9, "dead_letters_dropped": 9 - len(kept)}
-    assert redeliver(run.config, run.counters) == len(kept)
-    assert list(tmp_path.glob("dead.ndjson*")) == []
-
-
-def test_a_letter_that_a_kill_left_half_written_is_cut_off(server: ScriptedServer, tmp_path: Path) -> None:
-    run = Run(server.url, tmp_path)
-    server.answers = [[(400, "x")]]
-    run.write(safe(alert(id="a")))
-    whole = run.dead_letters.read_bytes()
-    run.dead_letters.write_bytes(whole + whole[:50])
-    assert redeliver(run.config, run.counters) == 1
-    run.dead_letters.write_bytes(whole + whole[:50])
-    server.answers = [[(400, "x")]]
-    run.write(safe(alert(id="b")))
-    assert [letter["id"] for letter in run.letters()] == ["a", "b"]
-
-
-def test_a_full_disk_holds_the_position_until_the_letter_is_written(server: ScriptedServer, tmp_path: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    server.answers = [[(400, "x")]]
-    run = Run(server.url, tmp_path)
-    run.on_wait = lambda count: resource.setrlimit(resource.RLIMIT_FSIZE, limits) if count == 2 else None
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with capture_logs():
-            run.write(safe(alert(id="a")))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert [letter["id"] for letter in run.letters()] == ["a"]
-    assert len(run.waits) == 2
-
-
-def test_a_document_that_always_breaks_the_server_does_not_hold_back_the_others(server: ScriptedServer, tmp_path: Path) -> None:
-    server.answers = [[201, (500, "null_pointer_exception")]] + [[(500, "null_pointer_exception")]] * 7
-    run = Run(server.url, tmp_path)
-    run.write(safe(alert(id="a"), alert(id="b")), safe(alert(id="c")))
-    assert told(run.counters) == {"alerts_written": 2, "dead_letters": 1, "es_retries": 7}
-    assert run.letters()[0]["id"] == "b"
-
-
-def test_a_request_that_is_too_large_is_halved_and_a_lone_document_dead_lettered(server: ScriptedServer, tmp_path: Path) -> None:
-    server.answers = [413, 413]
-    run = Run(server.url, tmp_path)
-    run.write(safe(*(alert(id=name) for name in "abcd")))
-    assert server.calls == [["a", "b", "c", "d"], ["a", "b"], ["a"], ["b"], ["c", "d"]]
-    server.answers = [413]
-    run.write(safe(alert(id="e")))
-    assert [(letter["id"], letter["status"]) for letter in run.letters()] == [("e", 413)]
-
-
 def test_a_template_that_was_deleted_meanwhile_stops_the_sensor(server: ScriptedServer, tmp_path: Path) -> None:
     server.answers = [[(404, "index_not_found_exception")]]
     with pytest.raises(SinkError, match="manage_templates: true"):
         Run(server.url, tmp_path).write(safe(alert()))
-
-
-def test_a_server_that_is_no_elasticsearch_is_named(server: ScriptedServer, tmp_path: Path) -> None:
-    server.product = "OpenSearch"
-    with pytest.raises(SinkError, match=r"is not Elasticsearch; mend sink\.elasticsearch\.hosts"):
-        Run(server.url, tmp_path).write(safe(alert()))
-
-
-def test_tls_to_a_server_that_speaks_none_stops_at_start(server: ScriptedServer, tmp_path: Path) -> None:
-    with pytest.raises(SinkError, match="this port does not speak TLS; write http://"):
-        Run(server.url.replace("http:", "https:"), tmp_path).write(safe(alert()))
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    made, key = folder / "ca.pem", folder / "key.pem"
-    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test"
-    options += " -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run(["openssl", *options.split(), "-keyout", str(key), "-out", str(made)], check=True, capture_output=True)
-    return made, key
-
-
-@pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificate with openssl")
-def test_tls_is_verified_by_default_and_trusts_the_given_authority(
-    server: ScriptedServer, tmp_path: Path, certificate: tuple[Path, Path]
-) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    url = server.url.replace("http:", "https:")
-    with pytest.raises(SinkError, match=r"authority is unknown to this machine; set sink\.elasticsearch\.ca_certs"):
-        Run(url, tmp_path).write(safe(alert()))
-    assert server.calls == []
-    Run(url, tmp_path, ca_certs=str(certificate[0])).write(safe(alert(id="a")))
-    with capture_logs() as logs:
-        Run(url, tmp_path, verify_certs=False).write(safe(alert(id="b")))
-    assert server.calls == [["a"], ["b"]]
-    assert [entry["event"] for entry in logs] == ["certificates_not_verified"]
 
 
 def test_batches_are_cut_by_count_and_by_bytes(server: ScriptedServer, tmp_path: Path) -> None:
@@ -414,46 +216,6 @@ def test_batches_are_cut_by_count_and_by_bytes(server: ScriptedServer, tmp_path:
     assert len(server.calls) > 1
     assert [each for call in server.calls for each in call] == list("abcde")
     assert max(server.sizes_bytes) <= 8000
-
-
-def test_the_dead_letter_file_that_cannot_be_written_stops_before_the_position_moves(
-    server: ScriptedServer, tmp_path: Path
-) -> None:
-    server.answers = [[(400, "x")]]
-    run = Run(server.url, tmp_path, dead_letter_path=str(tmp_path))
-    with pytest.raises(SinkError, match="name a file that this user may write"):
-        run.write(safe(alert()))
-
-
-def test_the_api_key_comes_from_the_environment_or_a_file(
-    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TEST_ES_KEY", "c2VjcmV0")
-    Run(server.url, tmp_path, api_key_env="TEST_ES_KEY").write(safe(alert()))
-    (tmp_path / "key").write_text("ZmlsZQ==\n")
-    Run(server.url, tmp_path, api_key_file=str(tmp_path / "key")).write(safe(alert()))
-    monkeypatch.setenv("TEST_ES_PASSWORD", "p")
-    Run(server.url, tmp_path, username="u", password_env="TEST_ES_PASSWORD").write(safe(alert()))
-    sent = [{name.lower(): value for name, value in headers.items()}["authorization"] for headers in server.headers]
-    assert sent == ["ApiKey c2VjcmV0", "ApiKey ZmlsZQ==", "Basic dTpw"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"hosts": ["elastic.example.org"]}, "write them like https://elastic.example.org:9200"),
-        ({"hosts": []}, "write them like https://elastic.example.org:9200"),
-        ({"api_key_env": "PACKETCLIP_NO_SUCH"}, "PACKETCLIP_NO_SUCH is not set; export it"),
-        ({"api_key_file": "/no/such/key"}, "put the encoded key there"),
-        ({"api_key_env": "A", "username": "b"}, "exclude each other; keep one"),
-        ({"username": "b"}, "has no password_env"),
-        ({"hosts": ["https://localhost:9200"], "ca_certs": "/no/such.pem"}, "no such file; name the PEM file"),
-        ({"namespace": "a-b"}, "use 1 to 100 lower-case"),
-    ],
-)
-def test_a_wrong_configuration_is_named_with_its_remedy(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        connect(ElasticsearchConfig(**({"hosts": ["http://localhost:9200"]} | options)))
 
 
 def test_the_sink_module_offers_what_its_callers_use() -> None:

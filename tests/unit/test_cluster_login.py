@@ -1,0 +1,89 @@
+"""How the sink reaches a cluster and logs in: hosts, TLS, keys, passwords, and what is no Elasticsearch."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factories import alert, safe
+from scripted_server import ScriptedServer
+from sink_run import Run
+from structlog.testing import capture_logs
+
+from packetclip_sensor.errors import ConfigError, SinkError
+from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, connect
+
+
+def test_a_server_that_is_no_elasticsearch_is_named(server: ScriptedServer, tmp_path: Path) -> None:
+    server.product = "OpenSearch"
+    with pytest.raises(SinkError, match=r"is not Elasticsearch; mend sink\.elasticsearch\.hosts"):
+        Run(server.url, tmp_path).write(safe(alert()))
+
+
+def test_tls_to_a_server_that_speaks_none_stops_at_start(server: ScriptedServer, tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="this port does not speak TLS; write http://"):
+        Run(server.url.replace("http:", "https:"), tmp_path).write(safe(alert()))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    made, key = folder / "ca.pem", folder / "key.pem"
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test"
+    options += " -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(["openssl", *options.split(), "-keyout", str(key), "-out", str(made)], check=True, capture_output=True)
+    return made, key
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificate with openssl")
+def test_tls_is_verified_by_default_and_trusts_the_given_authority(
+    server: ScriptedServer, tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = server.url.replace("http:", "https:")
+    with pytest.raises(SinkError, match=r"authority is unknown to this machine; set sink\.elasticsearch\.ca_certs"):
+        Run(url, tmp_path).write(safe(alert()))
+    assert server.calls == []
+    Run(url, tmp_path, ca_certs=str(certificate[0])).write(safe(alert(id="a")))
+    with capture_logs() as logs:
+        Run(url, tmp_path, verify_certs=False).write(safe(alert(id="b")))
+    assert server.calls == [["a"], ["b"]]
+    assert [entry["event"] for entry in logs] == ["certificates_not_verified"]
+
+
+def test_the_api_key_comes_from_the_environment_or_a_file(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_ES_KEY", "c2VjcmV0")
+    Run(server.url, tmp_path, api_key_env="TEST_ES_KEY").write(safe(alert()))
+    (tmp_path / "key").write_text("ZmlsZQ==\n")
+    Run(server.url, tmp_path, api_key_file=str(tmp_path / "key")).write(safe(alert()))
+    monkeypatch.setenv("TEST_ES_PASSWORD", "p")
+    Run(server.url, tmp_path, username="u", password_env="TEST_ES_PASSWORD").write(safe(alert()))
+    sent = [{name.lower(): value for name, value in headers.items()}["authorization"] for headers in server.headers]
+    assert sent == ["ApiKey c2VjcmV0", "ApiKey ZmlsZQ==", "Basic dTpw"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hosts": ["elastic.example.org"]}, "write them like https://elastic.example.org:9200"),
+        ({"hosts": []}, "write them like https://elastic.example.org:9200"),
+        ({"api_key_env": "PACKETCLIP_NO_SUCH"}, "PACKETCLIP_NO_SUCH is not set; export it"),
+        ({"api_key_file": "/no/such/key"}, "put the encoded key there"),
+        ({"api_key_env": "A", "username": "b"}, "exclude each other; keep one"),
+        ({"username": "b"}, "has no password_env"),
+        ({"hosts": ["https://localhost:9200"], "ca_certs": "/no/such.pem"}, "no such file; name the PEM file"),
+        ({"namespace": "a-b"}, "use 1 to 100 lower-case"),
+    ],
+)
+def test_a_wrong_configuration_is_named_with_its_remedy(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        connect(ElasticsearchConfig(**({"hosts": ["http://localhost:9200"]} | options)))
