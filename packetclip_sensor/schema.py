@@ -88,7 +88,7 @@ def shown(value: Any) -> str:
     """A value as the user wrote it, cut to what fits a message."""
     try:
         text = json.dumps(value, default=str)
-    except ValueError:  # YAML can make a list that holds itself
+    except (ValueError, TypeError):  # YAML can make a list that holds itself, and a mapping whose keys are dates
         text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -119,6 +119,7 @@ GOOD = "comment: c, expires: never"
         (f"- {{{GOOD}, class: Port Scan, mission: DoS}}", "f:1: never matches: Port Scan is of Reconnaissance, not of DoS"),
         (f"- {GOOD}", "f: not valid YAML"),
         ("mission: DoS", "f: holds .* where a list of rules is expected; begin each rule with `- comment: ...`"),
+        ("{2027-01-01: DoS}", "f: holds {datetime.date.* where a list of rules is expected"),
         ("- DoS", 'f:1: holds "DoS" where `key: value` lines are expected'),
         (f"- {{{GOOD}, mission: DoS, mission: DoS}}", "f:1: mission stands twice in this rule"),
         (
