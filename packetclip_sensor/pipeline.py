@@ -30,6 +30,7 @@ from packetclip_sensor.judge import judge
 from packetclip_sensor.limits import Shedding
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.monitor import Monitor
+from packetclip_sensor.one_clock import one_clock
 from packetclip_sensor.records import Alert, Batch, Safe
 from packetclip_sensor.rejects import Rejects
 from packetclip_sensor.silence import Rules, Silence, silence
@@ -198,6 +199,7 @@ def alerts(
     """Records to explained alerts: windows, judge, episodes, explanation."""
     thresholds = bundle.manifest.thresholds | config.policy.thresholds
     held = config.limits.packets_held
+    batches = one_clock(batches, behind_s=bundle.manifest.window.seconds)
     streams = windows(batches, bundle.manifest.window, counters, judged=state.judged, max_rows=held)
     if health is not None:
         streams = _counting(streams, health)

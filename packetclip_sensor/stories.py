@@ -191,6 +191,7 @@ class Stories:
     def quiet(self, now: int | None, quiet_s: int) -> list[Episode]:
         """Those that had no verdict for more than `quiet_s` seconds; all where `now` is None."""
         if now is None:
+            self._quietest = 0  # what follows may be of an earlier time
             return list(self._all.values())
         if now - self._quietest <= quiet_s:
             return []

@@ -15,14 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import structlog
 
 from packetclip_sensor.columns import Bools, Columns, Held, Ints, columns
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Batch, Position
 from packetclip_sensor.sources.logfile import log_of
-
-log = structlog.get_logger()
 
 VIEWS = ("pair", "source", "destination")
 QUIET_STEP_S = 0.5
@@ -164,7 +161,8 @@ def windows(
     """Group packets into windows and give out those of every second that is over.
 
     A second is over when a packet of a later one is read, when input has ended, or when no packet has come for `quiet_s` by
-    `clock`; a packet that comes later still is judged in the next second, never lost.
+    `clock`; a packet that comes later still is judged in the next second, never lost. What comes behind a final batch begins
+    anew, at whatever time.
 
     Args:
         judged: seconds up to this one were judged before a restart; they rebuild windows but are not given out again.
@@ -177,7 +175,7 @@ def windows(
     held = [np.empty(0, np.int64) for _ in VIEWS]
     unjudged = latest = over = 0
     marks: list[tuple[int, tuple[Position, ...]]] = []
-    quiet_for, before, turned_back = 0.0, clock(), False
+    quiet_for, before = 0.0, clock()
     for batch in batches:
         now = clock()
         # A longer step is no quiet of the log's: the sensor was stopped, or waited for its sink, while lines were written.
@@ -187,7 +185,6 @@ def windows(
             marks.append((latest, batch.start))
             counters.late_packets += int((np.floor(fresh.ts / period_s) < fresh.second).sum())
             latest, quiet_for = int(fresh.second[-1]), 0.0
-            turned_back = _turned_back(latest * period_s - batch.packets[-1].ts, window, told=turned_back)
             packets.append(fresh)
             unjudged += len(fresh)
         quiet = batch.final or (batch.idle and quiet_for >= quiet_s)
@@ -216,24 +213,10 @@ def windows(
         )
         if len(ready):
             held = _compact(packets, held, ready, max_rows, counters)
-
-
-def _turned_back(by_s: float, window: Window, *, told: bool) -> bool:
-    """Whether the log's newest packet stands further behind than any window reaches; says so once, and when that is over.
-
-    Nothing is dropped then. But a second ends when a later one comes, so where traffic never pauses few windows are judged.
-    """
-    behind = by_s > window.seconds
-    if behind and not told:
-        log.warning(
-            "clock_turned_back",
-            by_s=round(by_s),
-            remedy="the packets' time fell behind what was judged; until it catches up fewer windows are judged: "
-            "set the clock of Zeek's machine by NTP, and look at late_packets",
-        )
-    if told and not behind:
-        log.warning("clock_caught_up")
-    return behind
+        if batch.final:
+            packets, held = Held(), [np.empty(0, np.int64) for _ in VIEWS]
+            unjudged = latest = over = judged = 0
+            marks = []
 
 
 def _resume(packets_from: tuple[Position, ...], end: tuple[Position, ...]) -> tuple[Position, ...]:

@@ -114,13 +114,43 @@ def test_a_restart_in_the_middle_gives_the_same_documents(bundle: Bundle, tmp_pa
         assert content([a for safe in first for a in safe.alerts] + second) == whole
 
 
-def test_a_clock_that_runs_backwards_splits_nothing_and_loses_nothing(bundle: Bundle) -> None:
-    early, late = flood(1500, 100.0), flood(1500, 100.0, start=1_760_000_000.0 - 3600)
+def test_a_clock_set_back_ends_what_was_and_judges_what_follows_by_its_own_time(bundle: Bundle) -> None:
+    first, second = flood(1500, 100.0), flood(3000, 100.0, start=1_760_000_000.0 - 3600)
     counters = Counters()
     with capture_logs() as logs:
-        found = alerts(batched(early + late, 500), bundle, counters)
-    assert [(entry["event"], entry["by_s"]) for entry in logs] == [("clock_turned_back", 3609)]
+        found = alerts(batched(first + second, 500), bundle, counters)
+    assert [(entry["event"], entry["by_s"]) for entry in logs] == [("clock_turned_back", 3605)]
+    assert [a.state for a in found] == ["open", "close", "open", "close"]
+    assert [a.ts < 1_760_000_000 - 3500 for a in found] == [False, False, True, True]
+    assert found[0].episode.id == found[1].episode.id != found[2].episode.id == found[3].episode.id
+    assert found[1].episode.source_count == pytest.approx(1500, rel=0.07)
+    assert counters.late_packets == 500  # of the five seconds until it is sure
+
+
+def test_no_second_waits_for_a_clock_to_catch_up(bundle: Bundle) -> None:
+    first, second = flood(1500, 100.0), flood(6000, 100.0, start=1_760_000_000.0 - 3600)
+    safes = list(pipeline.alerts(batched(first + second, 500)[:-1], bundle, CONFIG, Counters(), State()))
+    assert [safe.judged - 1_760_000_000 for safe in safes[-3:]] == [-3552, -3547, -3542]
+    assert [a.state for safe in safes for a in safe.alerts][:3] == ["open", "close", "open"]
+
+
+def test_the_lines_of_a_slow_clock_among_others_end_nothing(bundle: Bundle) -> None:
+    right, slow = flood(3000, 100.0), flood(3000, 100.0, start=1_760_000_000.0 - 3600)
+    mixed = [p for i in range(0, 3000, 300) for p in (*right[i : i + 300], *slow[i : i + 300])]
+    with capture_logs() as logs:
+        found = alerts(batched(mixed, 300), bundle)
+    assert logs == []
     assert [a.state for a in found] == ["open", "close"]
-    assert len({a.episode.id for a in found}) == 1
-    assert counters.late_packets == 1500
-    assert found[-1].episode.source_count == pytest.approx(1500, rel=0.07)
+
+
+def test_a_restart_behind_a_clock_set_back_loses_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    packets = flood(1500, 100.0) + flood(6000, 100.0, start=1_760_000_000.0 - 3600)
+    whole = content(alerts(batched(packets, 500), bundle))
+    for stop in (2, 4, 5, 6, 9):
+        done = list(pipeline.alerts(batched(packets, 500)[:stop], bundle, CONFIG, Counters(), State()))
+        checkpoint.save(tmp_path / "state.json", State(judged=done[-1].judged, episodes=done[-1].episodes))
+        state = checkpoint.load(tmp_path / "state.json")
+        again = packets if state.judged >= 1_760_000_000 else [p for p in packets[1500:] if p.ts > state.judged - 61]
+        rest = alerts(batched(again, 500), bundle, state=state)
+        told = content([a for safe in done for a in safe.alerts] + rest)
+        assert {row[0] for row in whole} <= {row[0] for row in told}, stop
