@@ -24,7 +24,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Bounds. What is let go is counted (/metrics, health documents); nothing is let go in silence."""
 
     packets_held: Annotated[int, Meta(ge=1000)] = 150_000
-    """Packets held for later windows; of more, those of the host pairs longest unheard go first. 1,000 take about 1 MB."""
+    """Packets held for later windows; of more, those of the host pairs longest unheard go first. 1,000 take about half a MB."""
     line_bytes: Bytes = 1 << 20
     """Longest log line; a longer one is skipped and written to the rejects file."""
     block_bytes: Bytes = 1 << 20
