@@ -6,12 +6,23 @@ import base64
 import hashlib
 import ipaddress
 import struct
+from functools import lru_cache
 
 from packetclip_sensor.records import Packet
 
 PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "sctp": 132}
 ICMP_TWO_WAY = {4: {0, 8, 9, 10, 13, 14, 15, 16, 17, 18}, 6: {128, 129, 130, 131, 133, 134, 135, 136, 139, 140, 144, 145}}
 """ICMP types that have an answer, by IP version: Zeek then writes the answer's type as responder port."""
+
+
+@lru_cache(4096)
+def address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address that `host` spells; documents of an episode name the same few again and again.
+
+    Raises:
+        ValueError: it spells none.
+    """
+    return ipaddress.ip_address(host)
 
 
 def community_id(packet: Packet) -> str | None:
@@ -24,7 +35,7 @@ def community_id(packet: Packet) -> str | None:
     if number is None or not (0 <= packet.orig_p < 65536 and 0 <= packet.resp_p < 65536):
         return None
     try:
-        orig, resp = ipaddress.ip_address(packet.orig_h), ipaddress.ip_address(packet.resp_h)
+        orig, resp = address(packet.orig_h), address(packet.resp_h)
     except ValueError:
         return None
     one_way = packet.proto == "icmp" and packet.orig_p not in ICMP_TWO_WAY[orig.version]

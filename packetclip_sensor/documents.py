@@ -8,7 +8,6 @@ the sensor alone, never on the clock, so a replay makes the same documents.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import msgspec
 import numpy as np
 
 from packetclip_sensor.attack import attack_table
-from packetclip_sensor.community_id import community_id
+from packetclip_sensor.community_id import address, community_id
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import Alert, Evidence, Flow
 from packetclip_sensor.severity import severity_and_risk
@@ -182,7 +181,7 @@ def addresses(hosts: list[str]) -> list[str]:
     kept = []
     for host in hosts[:MAX_HOSTS]:
         with suppress(ValueError):
-            if ipaddress.ip_address(host) and "%" not in host:
+            if address(host) and "%" not in host:
                 kept.append(host)
     return kept
 
