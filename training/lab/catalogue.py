@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 
 from training.lab import (
+    breadth,
     disguise,
     exhaustion,
     floods,
@@ -22,7 +23,7 @@ from training.lab.attacks import MODES, attack
 from training.lab.habits import BURSTS, everyday, lighter
 from training.lab.plan import Capture, network
 
-MODES_FROM = (scans, floods, exhaustion, guessing, more_floods, more_scans, unseen_floods, unseen_scans, pace, disguise)
+MODES_FROM = (scans, floods, exhaustion, guessing, more_floods, more_scans, unseen_floods, unseen_scans, pace, disguise, breadth)
 """Modules whose import enters their modes into MODES."""
 
 BENIGN = {
@@ -80,7 +81,8 @@ TWICE = (
     *("dict_hydra_ssh", "dict_hydra_ftp", "dict_hydra_http", "dict_ncrack_ssh", "dict_medusa_ftp", "dict_hydra_telnet"),
     *("dict_hydra_fast", "os_nmap_two", "os_hping", "os_nmap_guess", "vuln_nmap_all", "vuln_whatweb"),
 )
-"""Modes that the training profile records a second time, with other parameters; so it does all newer ones of guessing."""
+"""Modes that the training profile records a second time, with other parameters; so it does all newer ones of guessing, and
+those of `breadth`."""
 
 SECOND = {
     "port_syn": "dict_hydra_ssh",
@@ -110,7 +112,11 @@ def captures(profile: str, seed: int) -> list[Capture]:
     if profile == "demo":
         attacks = [_attacked(profile, seed, name, "", 0) for name in DEMO]
     elif profile == "first":
-        twice = [*TWICE, *(name for name, mode in MODES.items() if mode.varied and mode.label == guessing.LABEL)]
+        twice = [
+            *TWICE,
+            *(name for name, mode in MODES.items() if mode.varied and mode.label == guessing.LABEL),
+            *(name for name, mode in MODES.items() if mode.draw.__module__ == breadth.__name__ and mode.label != guessing.LABEL),
+        ]
         names = [(name, 0) for name, mode in MODES.items() if mode.of("first")] + [(name, 1) for name in twice]
         attacks = [_attacked(profile, seed, name, SECOND.get(name, "") if not again else "", again) for name, again in names]
     else:

@@ -109,6 +109,17 @@ def resolver(capture: Capture, rng: random.Random) -> list[Habit]:
     return [Habit(client, "dns", _at(rng), rng.uniform(2, 6), ends.pair(client, "infra") | asked)]
 
 
+def stub(capture: Capture, rng: random.Random) -> list[Habit]:
+    """Computers whose look-ups all come from one socket: some dozens at once for each page that is opened."""
+    ends, made = Ends(capture, rng), []
+    for client in rng.sample(CLIENTS, rng.randint(1, 3)):
+        few = rng.randint(3, 20)
+        burst = {"zones": [*capture.zones, "lab.test"], "least": few, "most": few + rng.randint(2, 40)}
+        pace = {"gap": rng.choice([0.0005, 0.004, 0.02]), "pause": rng.choice([0.5, 2, 4]), "rounds": rng.randint(4, 15)}
+        made.append(Habit(client, "dns_stub", _at(rng), rng.uniform(1, 6), ends.pair(client, "infra") | burst | pace))
+    return made
+
+
 def phones(capture: Capture, rng: random.Random) -> list[Habit]:
     """Slow lines: phones that upload, sensors that post little by little, readers with a small window, all to the end."""
     ends, made = Ends(capture, rng), []
@@ -196,6 +207,7 @@ LOOKALIKES: dict[str, Burst] = {
     "downloader": downloader,
     "objects": small_objects,
     "resolver": resolver,
+    "stub": stub,
     "phones": phones,
     "broker": broker,
     "builds": builds,

