@@ -1,11 +1,11 @@
 """A benign day after calibrating: which alerts are left on captures that the fit did not see, and what recall it costs.
 
-    python -m benchmarks.benign_day --benign FOLDER... [--attacks FOLDER...] [--folds 4]
+    python -m benchmarks.benign_day --benign FOLDER... [--attacks FOLDER...] [--folds 4] [--leeway 2]
 
 FOLDER holds logs, or folders of logs; those with attacks need their labels.json. Captures go into folds by number: every fold
-is told with thresholds that `packetclip calibrate` fits on the others with a budget of no alert, then all of them with thresholds
-fitted on all; what is left then gets a rule each. An attack counts as told when an episode of its mission opens while it goes on.
-An alert has two documents or more.
+is told with thresholds and leeways that `packetclip calibrate` fits on the others with a budget of no alert, then all of them
+with those fitted on all; what is left then gets a rule each. An attack counts as told when an episode of its mission opens while
+it goes on. An alert has two documents or more.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from packetclip_sensor.silence import Rules, Silence
 from packetclip_sensor.suppression import as_yaml
 
 POLICY = Policy()
-Limits = Mapping[str, float]
+Limits = tuple[Mapping[str, float], Mapping[str, float]]
+"""Thresholds and leeways."""
 
 
 @dataclass(slots=True)
@@ -52,8 +53,8 @@ class Capture:
     attacks: list[Interval] = field(default_factory=list)
 
     def opened(self, limits: Limits) -> list[Episode]:
-        """Episodes that open at these thresholds."""
-        return budget.opened(self.candidates.kept, limits, POLICY)
+        """Episodes that open at these thresholds and leeways."""
+        return budget.opened(self.candidates.kept, limits[0], POLICY, leeways=limits[1])
 
     def told(self, limits: Limits) -> list[tuple[str, bool]]:
         """Mission of each attack, and whether an episode of that mission opened while it went on."""
@@ -66,12 +67,12 @@ class Capture:
         return out
 
 
-def read(folders: Iterable[Path], bundle: Bundle) -> list[Capture]:
-    """Judge every capture once, at the model's own thresholds."""
+def read(folders: Iterable[Path], bundle: Bundle, leeways: Mapping[str, float]) -> list[Capture]:
+    """Judge every capture once, at the model's own thresholds less these leeways."""
     out = []
     for unit in discover(list(folders)):
         try:
-            found = gather([(unit.name, unit.paths, None)], bundle, Selection())
+            found = gather([(unit.name, unit.paths, None)], bundle, Selection(), leeways=leeways)
         except LogFormatError:
             continue  # a capture without a packet
         labels = unit.paths[0] / "labels.json" if unit.paths[0].is_dir() else unit.paths[0].parent / "labels.json"
@@ -92,7 +93,8 @@ def with_rules(left: Sequence[tuple[Capture, Episode]], captures: Sequence[Captu
             path = Path(folder) / "suppress.yaml"
             path.write_text("\n".join(rules))
             silenced = Silence(Rules(path), bundle, bundle.manifest.thresholds, Counters())
-            found = gather([(capture, out[place].paths, None)], bundle, Selection(), silenced=silenced)
+            leeways = out[place].candidates.leeway
+            found = gather([(capture, out[place].paths, None)], bundle, Selection(), silenced=silenced, leeways=leeways)
         out[place] = replace(out[place], candidates=found.candidates)
     return out
 
@@ -103,18 +105,19 @@ def _rule(episode: Episode) -> str:
     return as_yaml("known to be harmless", **about, mission=episode.mission, expires="never")
 
 
-def fitted(captures: Sequence[Capture]) -> dict[str, float]:
-    """The thresholds of a calibration on these captures whose budget is no alert."""
+def fitted(captures: Sequence[Capture]) -> Limits:
+    """The thresholds and leeways of a calibration on these captures whose budget is no alert."""
     first = captures[0].candidates
-    both = Candidates(first.floor, first.ceiling)
+    both = Candidates(first.floor, first.ceiling, first.leeway)
     for number, capture in enumerate(captures):
         for candidate in capture.candidates.kept:
             both.add(number, candidate.verdict)
-    return budget.fit(both, POLICY, 0)
+    limits = budget.fit(both, POLICY, 0)
+    return limits, budget.fit_leeways(both, limits, POLICY, 0)
 
 
 def words(limits: Limits) -> str:
-    return ", ".join(f"{m} {limits[m]:.4f}" for m in MISSIONS)
+    return ", ".join(f"{m} {limits[0][m]:.4f} - {limits[1].get(m, 0.0):g}" for m in MISSIONS)
 
 
 def recall(attacks: Sequence[Capture], limits: Limits) -> str:
@@ -128,12 +131,14 @@ def main() -> None:
     parser.add_argument("--benign", type=Path, nargs="+", required=True)
     parser.add_argument("--attacks", type=Path, nargs="*", default=[])
     parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--leeway", type=float, help="one leeway for all missions, in logits, in place of the bundle's")
     args = parser.parse_args()
     began = time.monotonic()
     logs.set_up("warning")
     bundle = Bundle.open(resource("model"))
-    own = bundle.manifest.thresholds
-    benign, attacks = read(args.benign, bundle), read(args.attacks, bundle)
+    leeways = bundle.manifest.leeways if args.leeway is None else dict.fromkeys(MISSIONS, args.leeway)
+    own = (bundle.manifest.thresholds, leeways)
+    benign, attacks = read(args.benign, bundle, leeways), read(args.attacks, bundle, leeways)
     hours = sum(c.cover.seconds for c in benign) / 3600
     packets = sum(c.cover.packets for c in benign)
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, model version {bundle.manifest.version}")

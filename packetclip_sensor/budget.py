@@ -1,4 +1,4 @@
-"""Thresholds for a false-alert budget: counts the episodes that would open, not the windows that would alarm.
+"""Thresholds and leeways for a false-alert budget: counts the episodes that would open, not the windows that would alarm.
 
 One noisy host gives thousands of verdicts and one alert, so thresholds are fitted on what a user sees. What would be a verdict at
 the bundle's own thresholds is kept without its bytes, the most probable first where there is too much of it, and goes through the
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor.episodes import Policy, episodes
-from packetclip_sensor.judge import Judged
+from packetclip_sensor.judge import NO_LEEWAY, Judged, Limits
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import MISSIONS, Batch, Episode, Packet, Verdict
 
@@ -26,6 +26,8 @@ CEILING = 0.95
 """No threshold is raised above it where the bundle names no ceilings of its own: a model that is calibrated is seldom surer."""
 STEP = 1e-6
 """Fitted thresholds are multiples of it."""
+LEEWAY_STEP = 0.25
+"""Fitted leeways are multiples of it, in logits."""
 _NOTHING = np.zeros((0, 0), np.float32)
 
 
@@ -44,21 +46,17 @@ def ceilings(floor: Mapping[str, float], named: Mapping[str, float]) -> dict[str
     return {m: max(floor[m], named.get(m, CEILING)) for m in MISSIONS}
 
 
-def rounded(limits: Mapping[str, float]) -> list[float]:
-    """Thresholds in the order of MISSIONS as `judge` compares them, in single precision."""
-    return [float(np.float32(limits[m])) for m in MISSIONS]
-
-
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A window that would be a verdict at the floor."""
+    """A window that would be a verdict at the floor, or near it."""
 
     unit: int
     order: int
     probabilities: tuple[float, ...]
     """Of each mission."""
     margin: float
-    """How far the thresholds can rise together, in logits above the floor, until it is silent; infinite at the ceiling."""
+    """How far the thresholds can rise together, in logits above the floor, until it is silent alone; infinite at the ceiling,
+    negative where it is only near."""
     verdict: Verdict
     """Without bytes: a packet stands for all of its hosts, their number is right."""
 
@@ -71,6 +69,8 @@ class Candidates:
     """The bundle's own thresholds, below which none is fitted."""
     ceiling: dict[str, float]
     """Above it a mission would be as good as switched off."""
+    leeway: Mapping[str, float] = field(default_factory=dict)
+    """The bundle's own leeways, above which none is fitted."""
     most: int = 50_000
     kept: list[Candidate] = field(default_factory=list)
     seen: int = 0
@@ -79,15 +79,18 @@ class Candidates:
 
     def mission(self, verdict: Verdict) -> str | None:
         """What a window is told as at the floor; None where it is below."""
-        mission = mission_of([verdict.missions[m] for m in MISSIONS], rounded(self.floor))
+        mission = mission_of(_missions(verdict), Limits.of(self.floor, {}).at.tolist())
         return None if mission is None else MISSIONS[mission]
 
     def add(self, unit: int, verdict: Verdict) -> None:
         """Take in a window of the capture or folder number `unit`; below the floor it is forgotten."""
-        mission = self.mission(verdict)
+        mission, p = self.mission(verdict), _missions(verdict)
+        near = mission is None
+        if near:
+            number = mission_of(p, Limits.of(self.floor, self.leeway).near.tolist())
+            mission = None if number is None else MISSIONS[number]
         if mission is None:
             return
-        p = tuple(verdict.missions[m] for m in MISSIONS)
         light = replace(
             verdict,
             mission=mission,
@@ -99,7 +102,7 @@ class Candidates:
         margin = max(
             _logit(x) - _logit(self.floor[m]) if x < self.ceiling[m] else math.inf for m, x in zip(MISSIONS, p, strict=True)
         )
-        self.kept.append(Candidate(unit, self.seen, p, margin, light))
+        self.kept.append(Candidate(unit, self.seen, p, min(margin, -1e-9) if near else margin, light))
         self.seen += 1
         if len(self.kept) > 2 * self.most:
             self._thin()
@@ -110,6 +113,10 @@ class Candidates:
             self.dropped = [max(a, b) for a, b in zip(self.dropped, candidate.probabilities, strict=True)]
         del self.kept[self.most :]
         self.kept.sort(key=lambda c: c.order)
+
+
+def _missions(verdict: Verdict) -> tuple[float, ...]:
+    return tuple(verdict.missions[m] for m in MISSIONS)
 
 
 def _outline(verdict: Verdict) -> tuple[Packet, ...]:
@@ -130,40 +137,69 @@ def _logit(p: float) -> float:
 
 
 def opened(
-    candidates: Sequence[Candidate], limits: Mapping[str, float], policy: Policy, enough: float = math.inf
+    candidates: Sequence[Candidate],
+    limits: Mapping[str, float],
+    policy: Policy,
+    enough: float = math.inf,
+    leeways: Mapping[str, float] = NO_LEEWAY,
 ) -> list[Episode]:
     """The episodes that the sensor would open at the thresholds `limits`, each unit for itself; no more than `enough`."""
     found: list[Episode] = []
     for _, unit in groupby(candidates, key=lambda c: c.unit):
-        for told in episodes(_judged(unit, rounded(limits)), policy, Counters(), sensor="", model_version=""):
+        judged = _judged(unit, Limits.of(limits, leeways))
+        for told in episodes(judged, policy, Counters(), sensor="", model_version=""):
             found += [event.living for event in told.events if event.state == "open"]
             if len(found) >= enough:
                 return found
     return found
 
 
-def _judged(unit: Iterable[Candidate], limits: list[float]) -> Iterator[Judged]:
+def _judged(unit: Iterable[Candidate], limits: Limits) -> Iterator[Judged]:
     """What `judge` would give of one unit at these thresholds, a second at a time; whole seconds are all that episodes need."""
+    near = limits.near.tolist()
     for second, group in groupby(unit, key=lambda c: c.verdict.second):
         verdicts = []
         for c in group:
-            mission = mission_of(c.probabilities, limits)
-            if mission is not None:
-                name = MISSIONS[mission]
-                same = c.verdict.mission == name
-                verdicts.append(c.verdict if same else replace(c.verdict, mission=name, probability=c.probabilities[mission]))
+            if any(p >= least for p, least in zip(c.probabilities, near, strict=True)):
+                mission, weight = limits.told(np.array(c.probabilities, np.float32), c.verdict.fresh)
+                same = c.verdict.mission == MISSIONS[mission] and c.verdict.weight == weight
+                told = c.verdict
+                if not same:
+                    told = replace(told, mission=MISSIONS[mission], probability=c.probabilities[mission], weight=weight)
+                verdicts.append(told)
         if verdicts:
             yield Judged(verdicts, Batch([], []), second, ())
 
 
+def fit_leeways(candidates: Candidates, limits: Mapping[str, float], policy: Policy, allowed: int) -> dict[str, float]:
+    """The widest leeways, up to the bundle's own, at which no more episodes open than are allowed, or than open without any.
+
+    Each mission's is fitted behind the one before it, in steps of LEEWAY_STEP logits; none reaches down to what was let go.
+    """
+    found = dict.fromkeys(MISSIONS, 0.0)
+    most = max(allowed, len(opened(candidates.kept, limits, policy)))
+
+    def holds(mission: str, steps: int) -> bool:
+        tried = found | {mission: steps * LEEWAY_STEP}
+        return len(opened(candidates.kept, limits, policy, most + 1, tried)) <= most
+
+    for i, mission in enumerate(MISSIONS):
+        widest = candidates.leeway.get(mission, 0.0)
+        if candidates.dropped[i] > 0:
+            widest = min(widest, _logit(limits[mission]) - _logit(candidates.dropped[i]))
+        steps = _largest(0, max(0, math.floor(widest / LEEWAY_STEP + 1e-9)), partial(holds, mission))
+        found[mission] = round(steps * LEEWAY_STEP, 3)
+    return found
+
+
 def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float]:
-    """The lowest thresholds at which no more than `allowed` episodes open.
+    """The lowest thresholds at which no more than `allowed` episodes open without any leeway.
 
     First all thresholds rise together, in logits, until the budget holds: the least certain alerts go first, whatever their
     mission. Then each falls again as far as no alert comes back. What is certain beyond the ceiling cannot be silenced and takes
     its share of the budget.
     """
-    kept = candidates.kept
+    kept = [c for c in candidates.kept if c.margin >= 0]
     p = np.array([c.probabilities for c in kept], np.float64).reshape(-1, len(MISSIONS))
     margin = np.array([c.margin for c in kept], np.float64)
     floor = [candidates.floor[m] for m in MISSIONS]

@@ -47,6 +47,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: dict[str, float]
     """Probability from which a mission's verdict counts, fitted for a stated false-alert budget."""
     embedding: int
+    leeways: dict[str, float] = {}
+    """How far below its threshold, in logits, a window counts towards an alert together with others; none by default."""
     ceilings: dict[str, float] = {}
     """How far a site may raise each threshold: above it more than a fifth of the held-out attacks would no longer be told."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -131,9 +131,11 @@ class Gathered:
     """Windows that rules of the site silence."""
 
     def take(self, number: int, unit: str, verdict: Verdict, silenced: Callable[[Verdict], bool]) -> None:
-        """Take in a benign window; below the floor it is forgotten, and what is silenced anyway is only counted."""
+        """Take in a benign window; far below the floor it is forgotten, and what is silenced anyway is only counted."""
         mission = self.candidates.mission(verdict)
         if mission is None:
+            if not silenced(verdict):
+                self.candidates.add(number, verdict)
             return
         if silenced(replace(verdict, mission=mission, probability=verdict.missions[mission])):
             self.suppressed += 1
@@ -159,24 +161,27 @@ def gather(
     *,
     silenced: Callable[[Verdict], bool] = lambda verdict: False,
     on_packets: Callable[[int], None] | None = None,
+    leeways: Mapping[str, float] | None = None,
 ) -> Gathered:
     """Judge all logs and keep what a fit needs, in bounded memory.
 
     Args:
         units: name, log paths and labels of each capture or folder; without labels all of it is benign.
         silenced: whether a rule of the site silences a verdict; thresholds need not do it then.
+        leeways: the widest that a fit may choose, in logits, in place of the bundle's own.
     Raises:
         LogFormatError: no packet is left to look at.
     """
     floor = bundle.manifest.thresholds
-    found = Gathered(Candidates(floor, budget.ceilings(floor, bundle.manifest.ceilings)))
+    leeways = bundle.manifest.leeways if leeways is None else leeways
+    found = Gathered(Candidates(floor, budget.ceilings(floor, bundle.manifest.ceilings), leeways))
     nothing = dict.fromkeys(MISSIONS, 0.0)
     for number, (name, paths, labels) in enumerate(units):
         found.coverage.begin()
         with Rejects(None) as rejects:
             batches = select(zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters))
             streams = windows(batches, bundle.manifest.window, found.counters)
-            for judged in judge(streams, bundle, nothing if labels else floor, found.counters):
+            for judged in judge(streams, bundle, nothing if labels else floor, found.counters, leeways=leeways):
                 found.coverage.add(judged.batch.packets)
                 if on_packets and judged.batch.packets:
                     on_packets(len(judged.batch.packets))
@@ -209,8 +214,9 @@ def fit(
     floor, cover = found.candidates.floor, found.coverage
     allowed = math.floor(alerts_per_day * cover.days + 1e-9)
     limits = budget.fit(found.candidates, policy, allowed)
-    alerts = budget.opened(found.candidates.kept, limits, policy)
-    before = budget.opened(found.candidates.kept, floor, policy)
+    leeways = budget.fit_leeways(found.candidates, limits, policy, allowed)
+    alerts = budget.opened(found.candidates.kept, limits, policy, leeways=leeways)
+    before = budget.opened(found.candidates.kept, floor, policy, leeways=found.candidates.leeway)
     stories = sorted(found.stories.values(), key=lambda s: (-s.probability, s.mission, s.host))
     ceiling = found.candidates.ceiling
     certain = {e.mission for e in alerts if e.peak >= ceiling[e.mission]} if len(alerts) > allowed else set()
@@ -230,6 +236,8 @@ def fit(
         ),
         thresholds=limits,
         thresholds_before=floor,
+        leeways=leeways,
+        leeways_before={m: found.candidates.leeway.get(m, 0.0) for m in MISSIONS},
         alerts={m: sum(e.mission == m for e in alerts) for m in MISSIONS},
         alerts_before={m: sum(e.mission == m for e in before) for m in MISSIONS},
         suppressed=found.suppressed,

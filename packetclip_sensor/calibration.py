@@ -27,6 +27,7 @@ HEAD = """\
 """
 
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+Leeway = Annotated[float, Meta(ge=0.0, le=10.0)]
 Count = Annotated[int, Meta(ge=0)]
 
 
@@ -59,6 +60,11 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     logs: Covered
     thresholds: dict[str, Probability]
     thresholds_before: dict[str, Probability]
+    """The bundle's own."""
+    leeways: dict[str, Leeway] = {}
+    """How far below its threshold, in logits, a window counts towards an alert together with others; a mission that is not named
+    has none."""
+    leeways_before: dict[str, Leeway] = {}
     """The bundle's own."""
     alerts: dict[str, Count]
     """Episodes by mission that open in the logs at these thresholds."""
@@ -113,8 +119,8 @@ def save(calibration: Calibration, path: Path) -> None:
         raise ConfigError(f"{path}: cannot be written: {err.strerror}; name a file that you may write by --out") from err
 
 
-def thresholds(path: Path, model: Path) -> dict[str, float]:
-    """The thresholds in a calibration file, checked against the bundle folder that they are for.
+def read(path: Path, model: Path) -> Calibration:
+    """A calibration file, checked against the bundle folder that it is for.
 
     Raises:
         ConfigError: the file is unfit, or made for another model.
@@ -125,4 +131,4 @@ def thresholds(path: Path, model: Path) -> dict[str, float]:
         sha256 = fingerprint(model)
     except ModelBundleError as err:
         raise ConfigError(f"policy.calibration {path}: {err}") from err
-    return dict(load(path, model=model, sha256=sha256).thresholds)
+    return load(path, model=model, sha256=sha256)

@@ -218,7 +218,7 @@ def _model(config: Config) -> Iterator[tuple[bool | None, str]]:
 
 def _calibration(config: Config, file: Path) -> Iterator[tuple[bool | None, str]]:
     """Is the site's calibration there, and for this model?"""
-    fitted = calibration.thresholds(file, config.model_path)
+    fitted = calibration.read(file, config.model_path).thresholds
     yield True, f"calibrated by {file}: {', '.join(f'{mission} {value:.3f}' for mission, value in fitted.items())}"
 
 

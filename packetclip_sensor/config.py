@@ -79,9 +79,12 @@ class PolicyConfig(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True
     thresholds: dict[str, Probability] = field(default_factory=dict)
     """Probability (0 to 1) from which a verdict of a mission counts, by mission, in place of the model's own, for example
     {DoS: 0.95}. Missions: DoS, Reconnaissance, Brute Force."""
+    leeways: dict[str, calibration.Leeway] = field(default_factory=dict)
+    """How far below its threshold, in logits, a window of a mission counts towards an alert together with others, in place of the
+    model's own; 0 lets only windows count that reach the threshold (docs/tuning.md, more sensitive)."""
     calibration: Path | None = None
     """File that `packetclip calibrate` wrote for this site and this model; its thresholds replace the model's own, and
-    `thresholds` above replaces both."""
+    `thresholds` above replaces both. Of its leeways and those above the narrower count."""
     suppress: Path | None = None
     """File of rules for what this site knows to be harmless (docs/tuning.md); it is read again when it changes."""
 
@@ -219,7 +222,8 @@ def resolve(config: Config, folder: Path) -> Config:
 
 
 def with_calibration(config: Config) -> Config:
-    """The same configuration with the thresholds of its calibration file, but for those that it sets itself.
+    """The same configuration with the thresholds of its calibration file, but for those that it sets itself, and the narrower
+    leeways of both: what the file has was fitted up to those of the configuration.
 
     Raises:
         ConfigError: the file is unfit, or was made for another model than the configuration's.
@@ -227,8 +231,9 @@ def with_calibration(config: Config) -> Config:
     policy = config.policy
     if policy.calibration is None:
         return config
-    fitted = calibration.thresholds(policy.calibration, config.model_path)
-    return replace(config, policy=replace(policy, thresholds=fitted | policy.thresholds))
+    fitted = calibration.read(policy.calibration, config.model_path)
+    leeways = {m: min(fitted.leeways.get(m, 0.0), policy.leeways.get(m, math.inf)) for m in MISSIONS}
+    return replace(config, policy=replace(policy, thresholds=fitted.thresholds | policy.thresholds, leeways=leeways))
 
 
 def with_sink(config: Config, sink: SinkConfig, folder: Path) -> Config:
@@ -301,12 +306,11 @@ def _check(config: Config, places: schema.Places, raw: dict[str, Any]) -> None:
             f"{places.at('hunt', 'enabled')} is true, but windows for hunting need Elasticsearch; set sink.elasticsearch, or "
             "hunt.enabled: false"
         )
-    for mission in config.policy.thresholds:
-        if mission not in MISSIONS:
-            hint = schema.suggestion(mission, MISSIONS)
-            raise ConfigError(
-                f"{places.at('policy', 'thresholds', mission)}: no such mission{hint}; missions: {', '.join(MISSIONS)}"
-            )
+    for key, values in (("thresholds", config.policy.thresholds), ("leeways", config.policy.leeways)):
+        for mission in values:
+            if mission not in MISSIONS:
+                hint = schema.suggestion(mission, MISSIONS)
+                raise ConfigError(f"{places.at('policy', key, mission)}: no such mission{hint}; missions: {', '.join(MISSIONS)}")
     for key in ("update_s", "close_s", "open_packets"):
         value = getattr(config.policy, key)
         if not 0 < value < math.inf:

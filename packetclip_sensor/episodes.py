@@ -152,17 +152,23 @@ class _Teller:
 
     def _hear(self, verdict: Verdict, *, backs: bool) -> list[tuple[str, Episode, Verdict]]:
         episode = self.stories.spoke(verdict) if backs else self.stories.find(verdict)
-        if episode is None and backs:
-            return []  # its pairs were folded
+        if episode is None and (backs or (verdict.weight < 1 and self.stories.untold >= MAX_UNTOLD)):
+            return []  # its pairs were folded, or it is too little to be kept in mind
         if episode is None:
             episode = _start(verdict, self.sensor, self.model_version)
             self.stories.add(episode)
         else:
             before = episode.folded
+            if episode.heard != verdict.second:
+                episode.evidence, episode.weight = episode.evidence + episode.weight, 0.0
+            episode.weight = max(episode.weight, verdict.weight)
             self.stories.extend(episode, verdict, backs=backs)
             self.counters.folded_episodes += episode.folded - before
         if not episode.opened:
-            if len(verdict.packets) < self.policy.open_packets and episode.verdicts == 1 and self.stories.untold <= MAX_UNTOLD:
+            if verdict.weight < 1:
+                if episode.evidence + episode.weight < 1:
+                    return []
+            elif len(verdict.packets) < self.policy.open_packets and episode.verdicts == 1 and self.stories.untold <= MAX_UNTOLD:
                 return []
             mate = self.stories.mate(episode)
             if mate is None:
@@ -216,6 +222,7 @@ def _start(verdict: Verdict, sensor: str, model_version: str) -> Episode:
         peak=verdict.probability,
         scope=kind,
         heard=verdict.second,
+        weight=verdict.weight,
     )
     begin(episode)
     return episode

@@ -7,7 +7,7 @@ of different views that hold the same packets are judged once and told apart onl
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -88,6 +88,48 @@ class Encoder:
         return out
 
 
+NO_LEEWAY: Mapping[str, float] = dict.fromkeys(MISSIONS, 0.0)
+
+
+def _logit(p: FloatArray) -> npt.NDArray[np.float64]:
+    q = np.clip(p.astype(np.float64), 1e-9, 1 - 1e-9)
+    out: npt.NDArray[np.float64] = np.log(q / (1 - q))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From which probability on a window is told as a mission, and from which on it counts towards that."""
+
+    at: FloatArray
+    """(missions,) thresholds in single precision, as probabilities are compared."""
+    near: FloatArray
+    """(missions,) the same less the leeway; where there is none it is the threshold."""
+
+    @staticmethod
+    def of(thresholds: Mapping[str, float], leeways: Mapping[str, float]) -> Limits:
+        """Thresholds and leeways by mission; a mission without a leeway has none."""
+        at = np.array([thresholds[m] for m in MISSIONS], np.float32)
+        leeway = np.array([leeways.get(m, 0.0) for m in MISSIONS])
+        below = 1 / (1 + np.exp(leeway - _logit(at)))
+        return Limits(at, np.where(leeway > 0, below, at).astype(np.float32))
+
+    def told(self, probabilities: FloatArray, fresh: float) -> tuple[int, float]:
+        """(mission, weight) of a window with these (missions,) probabilities, of which one reaches `near`.
+
+        The weight is 1 at the threshold. Below, it falls evenly in logits to 0 at `near`, and is multiplied by `fresh`, the share
+        of a whole window that is new: what was said of the same packets a second ago is no second witness. Sums of log-odds
+        above a limit are the cumulative sum test of Page 1954 (Biometrika 41, 100-115).
+        """
+        at_threshold = probabilities >= self.at
+        reached = at_threshold if at_threshold.any() else probabilities >= self.near
+        mission = int(np.argmax(np.where(reached, probabilities, -1.0)))
+        if at_threshold.any():
+            return mission, 1.0
+        p, low, high = (float(_logit(x[mission : mission + 1])[0]) for x in (probabilities, self.near, self.at))
+        return mission, min((p - low) / (high - low), 0.999) * fresh
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """Model input and output of W windows."""
@@ -123,18 +165,20 @@ def score(bundle: Bundle, encoder: Encoder, table: Columns, rows: npt.NDArray[np
 def judge(
     streams: Iterable[Windows],
     bundle: Bundle,
-    thresholds: dict[str, float],
+    thresholds: Mapping[str, float],
     counters: Counters,
     sampler: Sampler | None = None,
+    leeways: Mapping[str, float] = NO_LEEWAY,
 ) -> Iterator[Judged]:
-    """Judge every window; only those whose probability reaches their mission's threshold become verdicts.
+    """Judge every window; only those whose probability reaches their mission's threshold, or comes near it, become verdicts.
 
     Args:
         thresholds: probability for each mission, from the bundle, a site's calibration or the configuration.
         sampler: keeps windows for hunting; None keeps none.
+        leeways: how near is near, in logits below the threshold, by mission; see `Limits`.
     """
     encoder = Encoder(bundle, counters)
-    limit = np.array([thresholds[m] for m in MISSIONS], np.float32)
+    limits = Limits.of(thresholds, leeways)
     for w in streams:
         # Views that hold the same packets and began the same connections are one window.
         _, one, where = np.unique(np.hstack([w.rows, w.past[:, 0]]), axis=0, return_index=True, return_inverse=True)
@@ -144,14 +188,14 @@ def judge(
             chosen = one[start : start + REASON_WINDOWS]
             scored = score(bundle, encoder, w.table, w.rows[chosen], w.past[chosen])
             found[start : start + len(chosen)] = scored.probabilities
-            for j in np.nonzero(reaches(scored.probabilities, limit))[0].tolist():  # copies: a view would keep all windows'
+            for j in np.nonzero(reaches(scored.probabilities, limits.near))[0].tolist():  # copies: a view would keep all windows'
                 alarming[start + j] = scored.embeddings[j].copy(), scored.relations[j].copy()
         probabilities, records = found[where.ravel()], dict[int, Packet]()
         verdicts = [
-            _verdict(w, i, probabilities[i], *alarming[int(where.ravel()[i])], limit, records)
-            for i in np.nonzero(reaches(probabilities, limit))[0].tolist()
+            _verdict(w, i, probabilities[i], *alarming[int(where.ravel()[i])], limits, records)
+            for i in np.nonzero(reaches(probabilities, limits.near))[0].tolist()
         ]
-        counters.verdicts += len(verdicts)
+        counters.verdicts += sum(v.weight == 1 for v in verdicts)
         flows = sampler.take(w, probabilities, encoder) if sampler is not None else []
         yield Judged(verdicts, w.batch, w.judged, w.resume, w.table.packets(w.fresh), w.table.second[w.fresh], flows)
 
@@ -168,7 +212,7 @@ def _verdict(
     p: FloatArray,
     embeddings: FloatArray,
     relations: FloatArray,
-    limit: FloatArray,
+    limits: Limits,
     records: dict[int, Packet],
 ) -> Verdict:
     """The i-th window of `w`, judged as `p`. `records` are those that verdicts of `w` have by row; it grows."""
@@ -176,7 +220,8 @@ def _verdict(
     lacking = np.array([row for row in rows.tolist() if row not in records], np.int64)
     records |= dict(zip(lacking.tolist(), w.table.packets(lacking), strict=True))
     packets = tuple(records[row] for row in rows.tolist())
-    mission = int(np.argmax(np.where(p[1:] >= limit, p[1:], -1.0)))
+    fresh = float((w.table.second[rows] == w.second[i]).sum() / w.rows.shape[1])
+    mission, weight = limits.told(p[1:], fresh)
     return Verdict(
         second=int(w.second[i]),
         view=VIEWS[int(w.view[i])],
@@ -188,4 +233,6 @@ def _verdict(
         packets=packets,
         embeddings=embeddings,
         relations=relations,
+        fresh=fresh,
+        weight=weight,
     )

@@ -207,7 +207,7 @@ def alerts(
     if config.hunt.enabled:
         check_embedding(bundle)
         sampler = Sampler(bundle, config.hunt, thresholds, counters, sensor=config.sensor_name)
-    verdicts = judge(streams, bundle, thresholds, counters, sampler)
+    verdicts = judge(streams, bundle, thresholds, counters, sampler, leeways=bundle.manifest.leeways | config.policy.leeways)
     if config.policy.suppress is not None:
         rules = Silence(Rules(config.policy.suppress), bundle, thresholds, counters)
         # A replay looks at something; the counts are those of the running sensor.

@@ -171,6 +171,10 @@ class Verdict:
     """(A, D) byte embeddings of the window's packets, padded with zeros in front."""
     relations: FloatArray
     """(A, R) relations of the window's packets, padded with zeros in front."""
+    fresh: float = 1.0
+    """Packets of the window that came in `second`, as a share of a whole window."""
+    weight: float = 1.0
+    """1 where `probability` reached the threshold; less where it only came near it: then what it counts towards an alert."""
 
 
 class Concept(msgspec.Struct, frozen=True):
@@ -262,6 +266,10 @@ class Episode(msgspec.Struct):
     flow_bytes: int = 0
     heard: int = 0
     """Second of the last verdict: what tells that it is quiet, since packets' own times may run backwards."""
+    evidence: float = 0.0
+    """Of verdicts before `heard` that only came near their threshold: the sum of the highest weight of each second."""
+    weight: float = 0.0
+    """The highest weight of a verdict in the second `heard`."""
     folded: int = 0
     """Stories that stand in this one because there were too many to tell each; 0 where none does."""
     source_tally: Tally | None = None

@@ -117,6 +117,8 @@ class Silence:
                     taken |= dict.fromkeys(mine, rule)
         if not taken or not self._silent_without(verdict, taken):
             return False
+        if verdict.weight < 1:
+            return True  # it reached no threshold, so there is nothing to tell
         rules = list(taken.values())
         rule = max(dict.fromkeys(rules), key=rules.count)
         count = self.counts.setdefault(rule.id, Count())

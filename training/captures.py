@@ -25,7 +25,7 @@ from packetclip_sensor.bundle import MANIFEST
 from packetclip_sensor.config import Config, NdjsonConfig, PolicyConfig, SinkConfig
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.pairs import Interval, LabelFile
-from packetclip_sensor.records import CLASS_MISSION, Alert
+from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Alert
 
 ANY = "any"
 """As a use: every capture of a manifest but those from sources that the bundle was trained on."""
@@ -138,11 +138,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--use", default="test only")
     parser.add_argument("--model", type=Path, help="bundle; default the shipped one")
     parser.add_argument("--threshold", type=float, help="one threshold for all missions, in place of the bundle's")
+    parser.add_argument("--leeway", type=float, help="one leeway for all missions, in logits, in place of the bundle's")
     parser.add_argument("--quiet", action="store_true", help="do not list benign captures without an alert")
     args = parser.parse_args(argv)
     truths = from_manifest(args.logs, args.manifest, args.use) if args.manifest else from_labels(args.logs)
     policy = PolicyConfig(
-        thresholds=dict.fromkeys(("DoS", "Reconnaissance", "Brute Force"), args.threshold) if args.threshold else {}
+        thresholds=dict.fromkeys(MISSIONS, args.threshold) if args.threshold else {},
+        leeways=dict.fromkeys(MISSIONS, args.leeway) if args.leeway is not None else {},
     )
     config = Config(model=args.model, sensor_name="evaluation", policy=policy)
     found = attacks = false = benign_packets = 0

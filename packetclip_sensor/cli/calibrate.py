@@ -96,6 +96,7 @@ def calibrate(
             select,
             silenced=silenced or (lambda verdict: False),
             on_packets=shown.packets,
+            leeways=bundle.manifest.leeways | settings.policy.leeways,
         )
     fit = module.fit(found, bundle, settings.policy, alerts_per_day, paths=logs, excluded=exclude or [])
     file.save(fit.calibration, out)
@@ -124,6 +125,9 @@ def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
     before, after = sum(made.alerts_before.values()), sum(made.alerts.values())
     _, low, high = per_day(after, days)
     print(f"Alerts a day: {_rate(before / days)} before, {_rate(after / days)} after; the budget is {made.alerts_per_day:g}.")
+    if made.leeways != made.leeways_before:
+        kept = ", ".join(f"{mission} {value:g} of {made.leeways_before[mission]:g}" for mission, value in made.leeways.items())
+        print(f"Windows near a threshold that count together, in logits below it: {kept}; more would break the budget.")
     if days < FEW_DAYS:
         print(
             f"These logs cover only {_time(days)}: what was counted is compatible with {_rate(low)} to {_rate(high)} alerts "

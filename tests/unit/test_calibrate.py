@@ -252,15 +252,15 @@ def test_a_file_that_is_unfit_or_for_another_model_is_refused(
 ) -> None:
     path = saved(tmp_path / "calibration.yaml", doubtful, **changed)
     with pytest.raises(ConfigError, match=message):
-        calibration.thresholds(path, doubtful)
+        calibration.read(path, doubtful)
 
 
 def test_a_file_that_is_missing_or_no_yaml_is_refused(doubtful: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file or directory; make it again"):
-        calibration.thresholds(tmp_path / "none.yaml", doubtful)
+        calibration.read(tmp_path / "none.yaml", doubtful)
     (tmp_path / "bad.yaml").write_bytes(b"\xff: [")
     with pytest.raises(ConfigError, match="not a calibration file"):
-        calibration.thresholds(tmp_path / "bad.yaml", doubtful)
+        calibration.read(tmp_path / "bad.yaml", doubtful)
 
 
 def calibrated(*arguments: object) -> int:
