@@ -42,9 +42,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="seed of the plan")
     parser.add_argument(
         "--profile",
-        choices=sorted({*PROFILES, "harden"}),
+        choices=sorted({*PROFILES, "harden", "breadth"}),
         default="first",
-        help="first trains, demo is for tests and demonstration, unseen has other tools, evade hides, harden trains on that",
+        help="first trains, demo is for tests and demonstration, unseen has other tools, evade hides, harden trains on that, "
+        "breadth trains on what first leaves out",
     )
     parser.add_argument("--only", default="", help="record only captures whose name contains this (one of these, with commas)")
     parser.add_argument("--again", action="store_true", help="also record anew the captures whose plan has changed since")

@@ -40,6 +40,8 @@ MIXES = {
         ["ports", "things"],
         [],
         [],
+    ],
+    "breadth": [
         ["stub"],
         ["stub", "pages"],
         ["stub", "names"],
@@ -73,7 +75,7 @@ def mixed(profile: str, seed: int) -> list[Capture]:
 def _mixed(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
     start = "m" if profile == "first" else f"{profile}-m"
     name = f"{start}{index:02d}-{'-'.join(bursts[:2]) or 'everyday'}"
-    capture, rng = network(name, profile, seed, 0, vary=True)
+    capture, rng = network(name, "first" if profile == "breadth" else profile, seed, 0, vary=True)
     habits = everyday(capture, rng, rng.uniform(0.5, 1.4))
     for burst in bursts:
         habits += (LOOKALIKES | BURSTS)[burst](capture, rng)

@@ -2,7 +2,8 @@
 
 On one bridge a packet to an address that nobody has never leaves: the scanner asks for a link address and waits. Behind a router it
 does leave, and nobody answers. So these sweeps send to a device that does not forward, for every address that is nobody's, or go
-to a network beyond such a device.
+to a network beyond such a device. They are the profile `breadth`, for training; the shipped model does not know them (training/DIARY.md,
+run 24).
 """
 
 # ruff: noqa: E501 - a command stands on one line, as one types it
@@ -40,13 +41,13 @@ def _port(f: Field) -> str:
 # Reconnaissance: sweeps of one port
 
 
-@mode("Port Scan", varied=True)
+@mode("Port Scan", "breadth", varied=True)
 def port_gate_masscan(f: Field) -> Run:
     command = f"masscan {f.range()} -p{_port(f)} --rate {f.rng.choice([20, 50, 90, 250])} --wait 1 --adapter eth0 --router-mac {f.mac('iot')} --adapter-ip {f.at('att')}"
     return "masscan, one port of a network", command, [f.range()], 14
 
 
-@mode("Port Scan", varied=True)
+@mode("Port Scan", "breadth", varied=True)
 def port_gate_nmap(f: Field) -> Run:
     gate, hosts = _router(f, most=f.rng.choice([120, 254]))
     return (
@@ -57,7 +58,7 @@ def port_gate_nmap(f: Field) -> Run:
     )
 
 
-@mode("Port Scan", varied=True)
+@mode("Port Scan", "breadth", varied=True)
 def port_gate_connect(f: Field) -> Run:
     gate, _ = _router(f)
     base = f.at("web").rsplit(".", 1)[0]
@@ -70,7 +71,7 @@ def port_gate_connect(f: Field) -> Run:
     )
 
 
-@mode("Port Scan", varied=True)
+@mode("Port Scan", "breadth", varied=True)
 def port_gate_udp(f: Field) -> Run:
     gate, hosts = _router(f, most=f.rng.choice([100, 254]))
     return (
@@ -81,7 +82,7 @@ def port_gate_udp(f: Field) -> Run:
     )
 
 
-@mode("Port Scan", varied=True)
+@mode("Port Scan", "breadth", varied=True)
 def port_gate_nping(f: Field) -> Run:
     gate, hosts = _router(f, least=f.rng.choice([1, 100]))
     return (
@@ -92,7 +93,7 @@ def port_gate_nping(f: Field) -> Run:
     )
 
 
-@mode("Port Scan", varied=True)
+@mode("Port Scan", "breadth", varied=True)
 def port_gate_ping(f: Field) -> Run:
     """Which hosts are there: echo requests, or a SYN and an ACK, to all of a network."""
     gate, hosts = _router(f)
@@ -104,7 +105,7 @@ def port_gate_ping(f: Field) -> Run:
     )
 
 
-@mode("Port Scan", varied=True)
+@mode("Port Scan", "breadth", varied=True)
 def port_beyond_nmap(f: Field) -> Run:
     route, base = _beyond(f)
     return (
@@ -115,7 +116,7 @@ def port_beyond_nmap(f: Field) -> Run:
     )
 
 
-@mode("Port Scan", varied=True)
+@mode("Port Scan", "breadth", varied=True)
 def port_beyond_few(f: Field) -> Run:
     """Three ports each of a few dozen hosts, by whole connections that nobody answers."""
     route, base = _beyond(f)
@@ -137,13 +138,13 @@ def _one(f: Field) -> tuple[str, int]:
     return f.at(host), f.rng.choice(tcp[host])
 
 
-@mode("Vulnerability Scan", varied=True)
+@mode("Vulnerability Scan", "breadth", varied=True)
 def vuln_one_all(f: Field) -> Run:
     v, number = _one(f)
     return "nmap -A, one port", f"nmap -n -Pn -A -T{f.rng.choice([3, 4])} -p {number} {v}", [v], 22
 
 
-@mode("Vulnerability Scan", varied=True)
+@mode("Vulnerability Scan", "breadth", varied=True)
 def vuln_one_version(f: Field) -> Run:
     v, number = _one(f)
     again = f.rng.choice([1, 2, 3])
@@ -155,13 +156,13 @@ def vuln_one_version(f: Field) -> Run:
     )
 
 
-@mode("Vulnerability Scan", varied=True)
+@mode("Vulnerability Scan", "breadth", varied=True)
 def vuln_one_default(f: Field) -> Run:
     v, number = _one(f)
     return "nmap -sC, one port", f"nmap -n -Pn -sC {f.rng.choice(['', '-sV', '-sT'])} --script-timeout 10s -p {number} {v}", [v], 20
 
 
-@mode("Vulnerability Scan", varied=True)
+@mode("Vulnerability Scan", "breadth", varied=True)
 def vuln_one_safe(f: Field) -> Run:
     return (
         "nmap --script safe, web",
@@ -171,7 +172,7 @@ def vuln_one_safe(f: Field) -> Run:
     )
 
 
-@mode("Vulnerability Scan", varied=True)
+@mode("Vulnerability Scan", "breadth", varied=True)
 def vuln_one_slow(f: Field) -> Run:
     v, number = _one(f)
     return (
@@ -182,7 +183,7 @@ def vuln_one_slow(f: Field) -> Run:
     )
 
 
-@mode("Vulnerability Scan", varied=True)
+@mode("Vulnerability Scan", "breadth", varied=True)
 def vuln_one_hosts(f: Field) -> Run:
     hosts = [f.at("web"), *f.rng.sample(f.devices(), 3)]
     return (
@@ -193,13 +194,13 @@ def vuln_one_hosts(f: Field) -> Run:
     )
 
 
-@mode("Vulnerability Scan", varied=True)
+@mode("Vulnerability Scan", "breadth", varied=True)
 def vuln_one_tls(f: Field) -> Run:
     scripts = f.rng.choice(["ssl-cert,ssl-enum-ciphers", "ssl-dh-params,ssl-poodle,ssl-ccs-injection,tls-alpn", "'ssl*'"])
     return "nmap --script ssl", f"nmap -n -Pn --script {scripts} --script-timeout 15s -p 443 {f.at('web')}", [f.at("web")], 20
 
 
-@mode("Vulnerability Scan", varied=True)
+@mode("Vulnerability Scan", "breadth", varied=True)
 def vuln_one_login(f: Field) -> Run:
     v, number = f.login(f.rng.choice(["ssh", "ftp", "telnet"]))
     return (
@@ -213,7 +214,7 @@ def vuln_one_login(f: Field) -> Run:
 # One socket
 
 
-@mode("UDP Flood", varied=True)
+@mode("UDP Flood", "breadth", varied=True)
 def udp_one_hping(f: Field) -> Run:
     v, pause = f.at(f.server), f.rng.choice([800, 3000, 9000])
     return (
@@ -224,7 +225,7 @@ def udp_one_hping(f: Field) -> Run:
     )
 
 
-@mode("UDP Flood", varied=True)
+@mode("UDP Flood", "breadth", varied=True)
 def udp_one_nping(f: Field) -> Run:
     v, rate = f.at(f.server), f.rng.choice([80, 300, 900])
     return (
@@ -235,7 +236,7 @@ def udp_one_nping(f: Field) -> Run:
     )
 
 
-@mode(LABEL, varied=True)
+@mode(LABEL, "breadth", varied=True)
 def dict_own_snmp(f: Field) -> Run:
     """Communities from one socket; only the right one would be answered."""
     words, pace = f.passwords(600), f"--pause {f.rng.choice([0.01, 0.03, 0.1])} --jitter 0.3"
@@ -247,7 +248,7 @@ def dict_own_snmp(f: Field) -> Run:
     )
 
 
-@mode(LABEL, varied=True)
+@mode(LABEL, "breadth", varied=True)
 def dict_own_basic_fast(f: Field) -> Run:
     """Basic authentication asked for again and again on open connections, many at once."""
     command, victims = own(f, "basic", "http", f"--kept --parallel {f.rng.choice([3, 8, 16])} --pause {f.rng.choice([0, 0.02, 0.1])} --seconds 11")

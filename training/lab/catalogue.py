@@ -64,6 +64,7 @@ BENIGN = {
     ],
     "evade": [],
     "harden": [],
+    "breadth": [],
 }
 
 TWICE = (
@@ -81,8 +82,7 @@ TWICE = (
     *("dict_hydra_ssh", "dict_hydra_ftp", "dict_hydra_http", "dict_ncrack_ssh", "dict_medusa_ftp", "dict_hydra_telnet"),
     *("dict_hydra_fast", "os_nmap_two", "os_hping", "os_nmap_guess", "vuln_nmap_all", "vuln_whatweb"),
 )
-"""Modes that the training profile records a second time, with other parameters; so it does all newer ones of guessing, and
-those of `breadth`."""
+"""Modes that the training profile records a second time, with other parameters; so it does all newer ones of guessing."""
 
 SECOND = {
     "port_syn": "dict_hydra_ssh",
@@ -102,6 +102,9 @@ DEMO = [
     *("dict_patator_ftp", "dict_nmap_ssh"),
 ]
 
+IN_FIRST = ("harden", "breadth")
+"""Profiles that train as well, in the address plan of `first`."""
+
 TEST_ONLY = ("decoys_neighbours",)
 """Evasions that `harden` leaves out: forged packets of hosts that also send benign ones would be trained on as benign."""
 
@@ -114,8 +117,7 @@ def captures(profile: str, seed: int) -> list[Capture]:
     elif profile == "first":
         twice = [
             *TWICE,
-            *(name for name, mode in MODES.items() if mode.varied and mode.label == guessing.LABEL),
-            *(name for name, mode in MODES.items() if mode.draw.__module__ == breadth.__name__ and mode.label != guessing.LABEL),
+            *(name for name, mode in MODES.items() if mode.of("first") and mode.varied and mode.label == guessing.LABEL),
         ]
         names = [(name, 0) for name, mode in MODES.items() if mode.of("first")] + [(name, 1) for name in twice]
         attacks = [_attacked(profile, seed, name, SECOND.get(name, "") if not again else "", again) for name, again in names]
@@ -123,7 +125,8 @@ def captures(profile: str, seed: int) -> list[Capture]:
         drawn_from = "evade" if profile == "harden" else profile
         names_once = [name for name, mode in MODES.items() if mode.of(drawn_from)]
         left_out = TEST_ONLY if profile == "harden" else ()
-        attacks = [_attacked(profile, seed, name, "", 0) for name in names_once if name not in left_out]
+        turns = (0, 1) if profile == "breadth" else (0,)
+        attacks = [_attacked(profile, seed, name, "", again) for again in turns for name in names_once if name not in left_out]
     return _take_turns([*benign, *attacks])
 
 
@@ -154,10 +157,10 @@ def _name(profile: str, mode: str, again: int) -> str:
 
 
 def _attacked(profile: str, seed: int, mode: str, second: str, again: int) -> Capture:
-    name, plan = _name(profile, mode, again), "first" if profile == "harden" else profile
+    name, plan = _name(profile, mode, again), "first" if profile in IN_FIRST else profile
     demo, needs_six = profile == "demo", MODES[mode].six
     attackers = 4 if mode.endswith("_many") else 1
-    vary = True if MODES[mode].varied or profile == "harden" else None
+    vary = True if MODES[mode].varied or profile in IN_FIRST else None
     # The network is drawn anew under another seed until it has what the mode needs.
     for attempt in range(50):
         capture, rng = network(name, plan, seed + 1000 * attempt, 14 if demo else 20, attackers, vary)
