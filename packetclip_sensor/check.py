@@ -188,6 +188,9 @@ def _model(config: Config) -> Iterator[tuple[bool | None, str]]:
     manifest, own = bundle.manifest, config.policy.thresholds
     thresholds = manifest.thresholds | own
     words = ", ".join(f"{mission} {value:.3f}" for mission, value in thresholds.items())
+    wide = {mission: value for mission, value in (manifest.leeways | config.policy.leeways).items() if value}
+    if wide:
+        words += f", and together with others down to {', '.join(f'{m} {v:g}' for m, v in wide.items())} logits below"
     yield True, f"version {manifest.version} from {bundle.path}; a verdict counts from probability {words}"
     for mission, value in own.items():
         if mission not in manifest.thresholds:

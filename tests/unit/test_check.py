@@ -230,6 +230,12 @@ def test_a_threshold_for_a_mission_that_the_model_lacks_is_wrong(
     assert f"policy.thresholds names DoS, which model {bundle.manifest.version} does not know" in ran.one("WRONG", "model")
 
 
+def test_leeways_are_told(checked: Any) -> None:
+    ran = checked(policy={"leeways": {"DoS": 0, "Brute Force": 2.5}})
+    assert ran.one("ok", "model").endswith(", and together with others down to Brute Force 2.5 logits below")
+    assert "together" not in checked().one("ok", "model")
+
+
 def test_a_calibration_for_another_model_is_wrong_and_the_rest_is_still_looked_at(checked: Any, tmp_path: Path) -> None:
     (tmp_path / "calibration.yaml").write_text(
         yaml.safe_dump(
