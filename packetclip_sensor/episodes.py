@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -23,7 +23,7 @@ import msgspec
 from packetclip_sensor.accounts import LISTED_HOSTS, begin, shown
 from packetclip_sensor.judge import Judged
 from packetclip_sensor.metrics import Counters
-from packetclip_sensor.records import Episode, FlowWindow, Position, Verdict
+from packetclip_sensor.records import Episode, Flow, FlowWindow, Position, Verdict
 from packetclip_sensor.stories import Stories, ends, scope
 
 MAX_DOCUMENTS = 1000
@@ -105,19 +105,19 @@ def episodes(
     teller = _Teller(stories, policy, counters, sensor, model_version)
     for judged in streams:
         events: list[Event] = []
-        done = 0
+        done, flows = 0, deque(judged.batch.flows)
         for second, group in groupby(sorted(judged.verdicts, key=lambda v: v.second), key=lambda v: v.second):
             done = teller.count(judged, done, second)
-            teller.close(second, events)
+            teller.close(second, events, flows)
             due = teller.hear(list(group))
             done = teller.count(judged, done, second + 1)
             events += [Event(state, second, shown(living), living, verdict) for state, living, verdict in due]
         teller.count(judged, done, None)
-        for flow in judged.batch.flows:
-            stories.enrich(flow)
-        teller.close(judged.judged, events)
+        while flows:
+            stories.enrich(flows.popleft())
+        teller.close(judged.judged, events, flows)
         if judged.batch.final:
-            teller.close(None, events)
+            teller.close(None, events, flows)
         yield Told(events, stories.all(), judged.judged, judged.resume, judged.flows)
 
 
@@ -190,9 +190,15 @@ class _Teller:
         self.stories.count(judged.packets[start:end], judged.seconds[start:end], self.policy.quiet_s)
         return max(start, end)
 
-    def close(self, now: int | None, events: list[Event]) -> None:
-        """Close what has been quiet; `now` None closes all, since input has ended."""
-        for episode in self.stories.quiet(now, self.policy.quiet_s):
+    def close(self, now: int | None, events: list[Event], flows: deque[Flow]) -> None:
+        """Close what has been quiet; `now` None closes all, since input has ended.
+
+        Rows of `flows` that were written until then still belong to what closes, however long a time a batch covers.
+        """
+        closing = self.stories.quiet(now, self.policy.quiet_s)
+        while closing and now is not None and flows and flows[0].written < now:
+            self.stories.enrich(flows.popleft())
+        for episode in closing:
             self.stories.remove(episode)
             if episode.opened:
                 events.append(Event("close", episode.heard + self.policy.quiet_s, shown(episode), episode, None))

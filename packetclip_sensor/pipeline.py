@@ -177,7 +177,7 @@ def replay(
 
     def safes() -> Iterator[Safe]:
         for paths in units:
-            batches = zeek.batches(tail.finite(paths, rejects=rejects), rejects, counters)
+            batches = zeek.together(zeek.batches(tail.finite(paths, rejects=rejects), rejects, counters))
             yield from alerts(_watched(batches, on_packets), bundle, config, counters, checkpoint.State())
 
     with rejects:

@@ -132,6 +132,11 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     psh: int | None = None
     urg: int | None = None
 
+    @property
+    def written(self) -> float:
+        """When Zeek wrote the row: at the connection's end, or at an interim row's time; epoch seconds."""
+        return self.ts + (self.duration or 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

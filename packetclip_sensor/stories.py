@@ -239,7 +239,7 @@ class Stories:
                 if flow.orig_h in episode.sources and flow.resp_h in episode.destinations:
                     found.append(episode)
         for episode in found:
-            if episode.first - 1 <= flow.ts + (flow.duration or 0.0) and flow.ts <= episode.last + 1:
+            if episode.first - 1 <= flow.written and flow.ts <= episode.last + 1:
                 take_flow(episode, flow)
 
 

@@ -27,6 +27,36 @@ _flows = msgspec.json.Decoder(Flow)
 _BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+def together(batches: Iterable[Batch], *, packets: int = 2048, seconds: float = 30.0) -> Iterator[Batch]:
+    """Put small batches of finished logs into one, of at most so many packets and so many seconds of event time: each costs its
+    stages some milliseconds, and where traffic is thin a batch of the tail holds a few packets."""
+    parts: list[Batch] = []
+    held = 0
+    for batch in batches:
+        held += len(batch.packets)
+        if parts and (held > packets or batch.idle or batch.final or abs(_begin(batch) - _begin(parts[0])) > seconds):
+            yield _one(parts)
+            parts, held = [], len(batch.packets)
+        if batch.idle or batch.final:
+            yield batch
+        else:
+            parts.append(batch)
+    if parts:
+        yield _one(parts)
+
+
+def _begin(batch: Batch) -> float:
+    return batch.packets[0].ts if batch.packets else batch.flows[0].written if batch.flows else 0.0
+
+
+def _one(parts: list[Batch]) -> Batch:
+    if len(parts) == 1:
+        return parts[0]
+    packets = [packet for part in parts for packet in part.packets]
+    flows = [flow for part in parts for flow in part.flows]
+    return Batch(packets, flows, parts[0].start, parts[-1].end)
+
+
 def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters) -> Iterator[Batch]:
     """One batch per block, in the blocks' order; an empty one for each `Idle`.
 

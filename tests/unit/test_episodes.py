@@ -190,6 +190,15 @@ def test_flow_rows_of_the_hosts_are_summed_and_others_left_alone() -> None:
     assert events[-1].episode.flow == mine
 
 
+def test_a_row_written_before_an_episode_closes_is_its_own_also_where_a_batch_covers_minutes() -> None:
+    mine = Flow(
+        ts=100.0, uid="C1", orig_h="a", orig_p=1, resp_h="b", resp_p=80, proto="tcp", final=True, duration=1.0, orig_pkts=5
+    )
+    events, _ = told([[verdict(100), verdict(300, ("x",), ("y",))]], flows=(mine,))
+    closed = [e.episode for e in events if e.state == "close"]
+    assert [(e.sources, e.flows, e.flow_packets) for e in closed] == [(["a"], 1, 5), (["x"], 0, 0)]
+
+
 def test_identifiers_are_the_same_on_every_machine() -> None:
     assert identifier("s", "1", "DoS", 100) == "d6e306884445b3cc2488"
 

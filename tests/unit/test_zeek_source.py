@@ -204,3 +204,23 @@ def test_bytes_that_are_no_text_are_shown_escaped(tmp_path: Path) -> None:
     with Rejects(tmp_path / "r") as rejects:
         rejects.add("p.log", 0, "not JSON", b"a\xffb" + b"c" * 500)
     assert msgspec.json.decode((tmp_path / "r").read_bytes())["line"] == "a\\xffb" + "c" * 197
+
+
+def packet_at(ts: float) -> Packet:
+    return Packet(ts, "C1", "192.0.2.1", 1, "192.0.2.2", 80, "tcp", True, 1, 40, b"")
+
+
+def test_small_batches_of_finished_logs_are_put_together_up_to_a_size_and_a_time() -> None:
+    places = [Position("packet.log", 1, 1, 0, "", offset) for offset in range(8)]
+    times = [(0.0,), (1.0, 2.0), (3.0,), (4.0,), (40.0,), (41.0,)]
+    parts = [Batch([packet_at(ts) for ts in held], [], (places[i],), (places[i + 1],)) for i, held in enumerate(times)]
+    ended = Batch([], [], (places[6],), (places[6],), final=True)
+    found = list(zeek.together([*parts, ended], packets=4, seconds=30.0))
+    assert [[p.ts for p in batch.packets] for batch in found] == [[0.0, 1.0, 2.0, 3.0], [4.0], [40.0, 41.0], []]
+    assert [(b.start[0].offset, b.end[0].offset) for b in found] == [(0, 3), (3, 4), (4, 6), (6, 6)]
+    assert [b.final for b in found] == [False, False, False, True]
+
+
+def test_a_batch_at_a_time_set_back_is_not_put_behind_others() -> None:
+    found = list(zeek.together([Batch([packet_at(4000.0)], []), Batch([packet_at(400.0)], [])]))
+    assert [[p.ts for p in batch.packets] for batch in found] == [[4000.0], [400.0]]
