@@ -181,10 +181,7 @@ class Contrast(Section):
 
     def __post_init__(self) -> None:
         """`without` holds attack classes."""
-        for name in self.without:
-            if CLASS_MISSION.get(name, "Benign") == "Benign":
-                attacks = ", ".join(c for c, mission in CLASS_MISSION.items() if mission != "Benign")
-                raise ValueError(f"without: {name!r} is not a class of attacks; there are {attacks}")
+        _check_attacks(self.without)
 
 
 class Losses(Section):
@@ -210,7 +207,19 @@ class Reason(Section):
     contrast: Annotated[Weight, Meta(description="weight of the contrastive loss that goes on beside")] = 0.3
     contrast_every: Annotated[int, Meta(ge=1, description="it is added in every so many steps")] = 2
     benign: Annotated[Share, Meta(description="share of benign windows in a batch")] = 0.5
+    without: Annotated[tuple[str, ...], Meta(description="classes whose windows the reasoner never sees")] = ()
     losses: Losses = Losses()
+
+    def __post_init__(self) -> None:
+        """`without` holds attack classes."""
+        _check_attacks(self.without)
+
+
+def _check_attacks(names: Sequence[str]) -> None:
+    for name in names:
+        if CLASS_MISSION.get(name, "Benign") == "Benign":
+            attacks = ", ".join(c for c, mission in CLASS_MISSION.items() if mission != "Benign")
+            raise ValueError(f"without: {name!r} is not a class of attacks; there are {attacks}")
 
 
 class Run(Section):

@@ -249,7 +249,7 @@ class ReasonStage(Stage):
         super().__init__(
             material, chosen, (p for m in parts for p in m.parameters()), seed, weight_decay=chosen.weight_decay, clip=chosen.clip
         )
-        self.sampler = Sampler(material.train, seed + 1, material.looks)
+        self.sampler = Sampler(material.train, seed + 1, material.looks, chosen.without)
         self.group = material.train.group
         self.weight = torch.ones(len(GROUPS), device=material.device)
         left_out = torch.tensor([name in material.experiment.contrast.without for name in CLASSES])

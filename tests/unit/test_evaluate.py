@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -99,6 +101,7 @@ runs:
   - {{name: ours, train: [lab], test: [lab, evade], seeds: [1, 2]}}
   - {{name: contrast/both heads, train: [lab], test: [lab], overrides: [reason.steps=0]}}
   - {{name: ablation/no graph, train: [lab], test: [lab], overrides: [model.graph=none]}}
+  - {{name: unlabelled/SYN Flood, train: [lab], test: [lab], overrides: ["reason.without=[SYN Flood]"]}}
   - {{name: baseline/majority, baseline: majority, train: [lab], test: [lab, evade]}}
   - {{name: baseline/of no name, baseline: of no name, train: [lab], test: [lab]}}
 """
@@ -204,6 +207,18 @@ def test_results_say_what_they_were_made_of(ran: tuple[plans.Plan, Store]) -> No
     assert [e["stage"] for e in result.history if "zero_shot_top1" in e][-1] == "reason"
 
 
+def test_a_setting_that_says_nothing_changes_no_key_and_one_that_asks_for_something_does() -> None:
+    plan = plans.read(plans.PLAN)
+    ours = plans.task_of(plan, next(run for run in plan.runs if run.name == "ours"), 1)
+
+    def changed(*overrides: str) -> str:
+        run = msgspec.structs.replace(ours.run, overrides=[*ours.run.overrides, *overrides])
+        return plans.key(msgspec.structs.replace(ours, run=run))
+
+    assert changed() == changed("reason.without=[]") == changed("text.encoder=null") == changed("name=other")
+    assert len({changed(), changed("reason.without=[SYN Flood]"), changed("reason.steps=999"), changed("model.bytes=false")}) == 4
+
+
 def test_the_command_of_a_figure_names_no_place_on_this_machine(ran: tuple[plans.Plan, Store]) -> None:
     task = plans.tasks(ran[0])[0]
     said = execute.command(task, plans.PLAN, Path("runs/evaluation"))
@@ -305,7 +320,8 @@ def test_the_report_shows_figures_what_failed_and_what_is_missing(ran: tuple[pla
          "--figures", str(folder / "figures")]
     ) == 0  # fmt: skip
     text = (folder / "RESULTS.md").read_text()
-    assert "4 of 6 runs done, 1 failed, 1 missing" in text
+    assert "5 of 7 runs done, 1 failed, 1 missing" in text
+    assert re.search(r"\| SYN Flood \| test captures \| [01]\.\d{3} \| missing \| missing \| [01]\.\d{3} \|", text)
     assert "| of no name | failed | failed |" in text
     assert "| `ours` | 2 | **missing** |" in text
     assert "**failed**: 'of no name' is no baseline" in text

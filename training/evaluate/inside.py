@@ -8,6 +8,7 @@ from pathlib import Path
 
 from training import metrics
 from training.baselines.cost import REFERENCE, Cost, draw, verdict
+from training.data import CLASSES, GROUP_OF_CLASS
 from training.evaluate import figures
 from training.evaluate.detection import with_mean
 from training.evaluate.judged import Judged
@@ -40,6 +41,39 @@ def ablations(results: Results) -> str:
         "The difference is to the whole model with the same seed and split, all judged windows; with one seed it may be chance: "
         f"compare it with the whole model's range over seeds.\n\n{table(head, rows)}\n\n{source(results, 'ours', 'lab')} "
         f"Settings: {runs}."
+    )
+
+
+FORMS = {"": "with the graphs", " by no graph": "a plain network", " by shuffled graph": "shuffled graphs"}
+"""What may stand between the classes and the missions, by how the runs are named."""
+
+
+def unlabelled(results: Results) -> str:
+    """AUC of a mission on a class of it whose windows the reasoner never saw, for each form of the graphs."""
+    names = [run.name.removeprefix("unlabelled/") for run in results.named("unlabelled/")]
+    classes = [name for name in names if " by " not in name]
+    rows = []
+    for name in classes:
+
+        def measure(j: Judged, name: str = name) -> list[float]:
+            own, score = j.label == CLASSES.index(name), j.probabilities[:, GROUP_OF_CLASS[CLASSES.index(name)]]
+            held = own | (j.label == 0)
+            return [metrics.auc(score[held], own[held])]
+
+        for test in ("lab", "unseen"):
+            found = [results.over_seeds(f"unlabelled/{name}{form}", test, measure) for form in FORMS]
+            labelled = results.over_seeds("ours", test, measure)
+            rows.append(
+                [name, "test captures" if test == "lab" else "tools never seen", *(cells(f, 1)[0] for f in (*found, labelled))]
+            )
+    if not rows:
+        return ""
+    return (
+        "The reasoner's stage never sees a window of the class; contrast did, with its words. AUC of the class's mission on its "
+        "windows against the benign ones: what the graphs know of an attack that nobody labelled for them.\n\n"
+        + table(["class", "windows", *FORMS.values(), "labelled"], rows)
+        + "\n\n"
+        + source(results, f"unlabelled/{classes[0]}", "lab")
     )
 
 

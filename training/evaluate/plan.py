@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from packetclip_sensor.errors import ConfigError
+from training import experiment as experiments
 
 PLAN = Path(__file__).with_name("plan.yaml")
 Extra = Literal["embeddings", "occlusion", "cost"]
@@ -114,15 +115,22 @@ def task_of(plan: Plan, run: Run, seed: int) -> Task:
 
 
 def key(task: Task) -> str:
-    """Hash of everything that is asked of a task but the data: another key is another run."""
+    """Hash of everything that is asked of a task but the data: another key is another run.
+
+    Of the experiment's settings those that are empty say nothing, so a new one of these leaves the keys as they were.
+    """
     run = msgspec.structs.replace(task.run, seeds=[], name="")
-    text = b""
-    if run.baseline or run.bundle:  # what the recipe says is not asked of them
-        run = msgspec.structs.replace(run, experiment="", overrides=[])
-    elif Path(task.experiment).is_file():
-        text = Path(task.experiment).read_bytes()
-    asked = msgspec.json.encode((run, task.seed))
-    return hashlib.sha256(asked + text).hexdigest()[:16]
+    recipe: object = None
+    if not (run.baseline or run.bundle):  # what the recipe says is not asked of them
+        recipe = _said(msgspec.to_builtins(experiments.read(Path(task.experiment), run.overrides)))
+    asked = msgspec.json.encode((msgspec.structs.replace(run, experiment="", overrides=[]), task.seed, recipe), order="sorted")
+    return hashlib.sha256(asked).hexdigest()[:16]
+
+
+def _said(settings: object) -> object:
+    if not isinstance(settings, dict):
+        return settings
+    return {name: _said(value) for name, value in settings.items() if value not in ((), [], None) and name != "name"}
 
 
 def files(plan: Plan, task: Task) -> dict[str, list[Path]]:

@@ -42,6 +42,7 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path) ->
         "Captures by others": detection.by_others(results),
         "Robustness: attacks that evade": detection.evasions(results),
         "Data scarcity": scarce,
+        "Classes never labelled": inside.unlabelled(results),
         "Ablations": inside.ablations(results),
         "Views": detection.views(results),
         "Hidden fields": inside.hidden(results, figure),
