@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor.episodes import Policy, episodes
-from packetclip_sensor.judge import NO_LEEWAY, Judged, Limits
+from packetclip_sensor.judge import NO_LEEWAY, Judged, Limits, logit
 from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import MISSIONS, Batch, Episode, Packet, Verdict
 
@@ -100,7 +100,7 @@ class Candidates:
             relations=_NOTHING,
         )
         margin = max(
-            _logit(x) - _logit(self.floor[m]) if x < self.ceiling[m] else math.inf for m, x in zip(MISSIONS, p, strict=True)
+            logit(x) - logit(self.floor[m]) if x < self.ceiling[m] else math.inf for m, x in zip(MISSIONS, p, strict=True)
         )
         self.kept.append(Candidate(unit, self.seen, p, min(margin, -1e-9) if near else margin, light))
         self.seen += 1
@@ -129,11 +129,6 @@ def _outline(verdict: Verdict) -> tuple[Packet, ...]:
             of_hosts[hosts] = msgspec.structs.replace(packet, data=b"")
         out.append(of_hosts[hosts])
     return (*out[:-1], msgspec.structs.replace(verdict.packets[-1], data=b""))
-
-
-def _logit(p: float) -> float:
-    p = min(max(p, 1e-9), 1 - 1e-9)
-    return math.log(p / (1 - p))
 
 
 def opened(
@@ -186,7 +181,7 @@ def fit_leeways(candidates: Candidates, limits: Mapping[str, float], policy: Pol
     for i, mission in enumerate(MISSIONS):
         widest = candidates.leeway.get(mission, 0.0)
         if candidates.dropped[i] > 0:
-            widest = min(widest, _logit(limits[mission]) - _logit(candidates.dropped[i]))
+            widest = min(widest, logit(limits[mission]) - logit(candidates.dropped[i]))
         steps = _largest(0, max(0, math.floor(widest / LEEWAY_STEP + 1e-9)), partial(holds, mission))
         found[mission] = round(steps * LEEWAY_STEP, 3)
     return found

@@ -6,6 +6,7 @@ of different views that hold the same packets are judged once and told apart onl
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -91,10 +92,10 @@ class Encoder:
 NO_LEEWAY: Mapping[str, float] = dict.fromkeys(MISSIONS, 0.0)
 
 
-def _logit(p: FloatArray) -> npt.NDArray[np.float64]:
-    q = np.clip(p.astype(np.float64), 1e-9, 1 - 1e-9)
-    out: npt.NDArray[np.float64] = np.log(q / (1 - q))
-    return out
+def logit(p: float) -> float:
+    """Log-odds of a probability, kept finite."""
+    p = min(max(p, 1e-9), 1 - 1e-9)
+    return math.log(p / (1 - p))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Limits:
         """Thresholds and leeways by mission; a mission without a leeway has none."""
         at = np.array([thresholds[m] for m in MISSIONS], np.float32)
         leeway = np.array([leeways.get(m, 0.0) for m in MISSIONS])
-        below = 1 / (1 + np.exp(leeway - _logit(at)))
+        below = 1 / (1 + np.exp(leeway - [logit(p) for p in at.tolist()]))
         return Limits(at, np.where(leeway > 0, below, at).astype(np.float32))
 
     def told(self, probabilities: FloatArray, fresh: float) -> tuple[int, float]:
@@ -126,7 +127,7 @@ class Limits:
         mission = int(np.argmax(np.where(reached, probabilities, -1.0)))
         if at_threshold.any():
             return mission, 1.0
-        p, low, high = (float(_logit(x[mission : mission + 1])[0]) for x in (probabilities, self.near, self.at))
+        p, low, high = (logit(float(x[mission])) for x in (probabilities, self.near, self.at))
         return mission, min((p - low) / (high - low), 0.999) * fresh
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from packetclip_sensor.records import Idle, Lines, Position
 from packetclip_sensor.sources.tail import follow
@@ -82,3 +84,15 @@ def again(folder: Path, positions: list[Position], count: int, **options: object
 
 def first_read(folder: Path) -> list[Position]:
     return last_positions(until_idle(follow([folder], poll_s=0.02)))
+
+
+def no_right(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user who may not read the file; chmod does nothing for root, who runs tests in containers."""
+    really = os.open
+
+    def opened(name: str | Path, flags: int, *args: int) -> int:
+        if Path(name) == path:
+            raise PermissionError(13, "Permission denied", str(name))
+        return really(name, flags, *args)
+
+    monkeypatch.setattr("packetclip_sensor.sources.logfile.os.open", opened)

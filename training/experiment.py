@@ -249,6 +249,17 @@ class Experiment(Section):
     run: Run = Run()
 
 
+def said(experiment: Experiment) -> dict[str, Any]:
+    """What an experiment asks for, to know its results by: its name is nothing of that, nor are settings that are empty, so a new
+    one of these leaves what is known as it was."""
+
+    def full(settings: dict[str, Any]) -> dict[str, Any]:
+        found = {name: full(value) if isinstance(value, dict) else value for name, value in settings.items()}
+        return {name: value for name, value in found.items() if value not in ((), [], None)}
+
+    return full(msgspec.to_builtins(experiment) | {"name": None})
+
+
 def read(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in a YAML file, changed by `key.key=value` in order; values are YAML.
 

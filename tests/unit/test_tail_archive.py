@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tailing import again, append, first_read, last_positions, packets, read, uids
+from tailing import again, append, first_read, last_positions, no_right, packets, read, uids
 
 from packetclip_sensor.rejects import Rejects
 from packetclip_sensor.sources.archive import archived, archives_of
@@ -97,14 +97,7 @@ def test_an_archive_that_cannot_be_read_does_not_end_the_start(current: Path, mo
     log.write_bytes(packets(1))
     goal = archive(log, day)
     log.write_bytes(packets(2))
-    really = os.open
-
-    def opened(name: str | Path, flags: int, *args: int) -> int:
-        if Path(name) == goal:
-            raise PermissionError(13, "Permission denied", str(name))
-        return really(name, flags, *args)
-
-    monkeypatch.setattr("packetclip_sensor.sources.logfile.os.open", opened)
+    no_right(goal, monkeypatch)
     rejects = Rejects(None)
     assert again(current, [], 1, rejects=rejects, **searching(current)) == ["C2"]
     assert rejects.count == 1

@@ -14,6 +14,7 @@ from tailing import (
     append,
     everything,
     flow,
+    no_right,
     packet,
     packets,
     read,
@@ -26,18 +27,6 @@ from packetclip_sensor.records import Idle, Lines
 from packetclip_sensor.rejects import Rejects
 from packetclip_sensor.sources import tail
 from packetclip_sensor.sources.tail import finite, follow
-
-
-def no_right(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for a user who may not read the file; chmod does nothing for root, who runs tests in containers."""
-    really = os.open
-
-    def opened(name: str | Path, flags: int, *args: int) -> int:
-        if Path(name) == path:
-            raise PermissionError(13, "Permission denied", str(name))
-        return really(name, flags, *args)
-
-    monkeypatch.setattr("packetclip_sensor.sources.logfile.os.open", opened)
 
 
 @pytest.mark.parametrize("cut", range(1, len(LINE)))

@@ -122,15 +122,9 @@ def key(task: Task) -> str:
     run = msgspec.structs.replace(task.run, seeds=[], name="")
     recipe: object = None
     if not (run.baseline or run.bundle):  # what the recipe says is not asked of them
-        recipe = _said(msgspec.to_builtins(experiments.read(Path(task.experiment), run.overrides)))
+        recipe = experiments.said(experiments.read(Path(task.experiment), run.overrides))
     asked = msgspec.json.encode((msgspec.structs.replace(run, experiment="", overrides=[]), task.seed, recipe), order="sorted")
     return hashlib.sha256(asked).hexdigest()[:16]
-
-
-def _said(settings: object) -> object:
-    if not isinstance(settings, dict):
-        return settings
-    return {name: _said(value) for name, value in settings.items() if value not in ((), [], None) and name != "name"}
 
 
 def files(plan: Plan, task: Task) -> dict[str, list[Path]]:

@@ -21,7 +21,7 @@ import torch
 from training import checkpoints, fitting, knowledge, texts
 from training.data import Examples
 from training.evaluate.towers import Tower
-from training.experiment import Experiment, Reason, from_dict
+from training.experiment import Experiment, Reason, from_dict, said
 from training.fitted import Fitted
 from training.fitting import fit
 from training.graphs import shuffled
@@ -33,7 +33,7 @@ CONTRASTED = ("packet_encoder.", "packet_head.", "text_head.", "sensor.", "windo
 def shared_fit(experiment: Experiment, train: Examples, tower: Tower, validation: Examples, folder: Path) -> Fitted:
     """`fitting.fit`, with the stages before the reasoner's taken from `folder` or put there."""
     base = before_reasoning(experiment)
-    asked = {k: v for k, v in msgspec.to_builtins(base).items() if k not in ("run", "name")}
+    asked = {k: v for k, v in said(base).items() if k != "run"}
     key = hashlib.sha256((json.dumps(asked, sort_keys=True) + fitting.fingerprint(train)).encode()).hexdigest()[:16]
     with _alone(folder / f"{key}.lock"):  # a second process waits for the first one's stage instead of training it too
         fitted = fit(base, train, tower, work=folder / key, validation=validation)

@@ -101,7 +101,7 @@ def scan(capture: Capture) -> list[Connection]:
         capture.packets += len(batch.packets)
         for f in batch.flows:
             if c := found.get(f.uid):  # the packet log ends after the connection's first packets
-                c.last = max(c.last, f.ts + (f.duration or 0.0))
+                c.last = max(c.last, f.written)
     capture.bad_lines = counters.rejects
     return sorted(found.values(), key=lambda c: c.first)
 
