@@ -53,11 +53,10 @@ test-deps:
 # first and harden are trained on; unseen (tools never seen, other networks) and evade are tests.
 lab: .venv/.installed ## Record labelled traffic in network namespaces (root, Debian; installs the tools of training/lab/packages.txt)
 	xargs -a <(grep -v '^#' training/lab/packages.txt) apt-get install -y --no-install-recommends
-	for profile in first harden unseen evade; do \
-	  out=lab$${profile/#/-}; [ $$profile = first ] && out=lab; \
-	  .venv/bin/python -m training.lab --profile $$profile --out $$out; \
-	  .venv/bin/python -m training.replay $$out --out $$out/logs; \
-	done
+	.venv/bin/python -m training.lab --profile first --out lab
+	.venv/bin/python -m training.lab --profile breadth --out lab
+	for profile in harden unseen evade; do .venv/bin/python -m training.lab --profile $$profile --out lab-$$profile; done
+	for folder in lab lab-harden lab-unseen lab-evade; do .venv/bin/python -m training.replay $$folder --out $$folder/logs; done
 	.venv/bin/python -m training.lab.card lab lab-harden lab-unseen lab-evade --out runs
 
 # CAPTURES=DIR adds captures by others whose MANIFEST.csv allows training; they go through zeek.

@@ -25,6 +25,9 @@ from training.stages import Stage
 
 LOGS = "tensorboard"
 
+Planned = tuple[int, Callable[[], Stage]]
+"""Steps of a stage and what makes it."""
+
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message names stage and step."""
@@ -95,8 +98,8 @@ class Engine:
         self.history: list[dict[str, Any]] = []
         self._scalars: Scalars | None = None
 
-    def run(self, stages: Sequence[Callable[[], Stage]], *, resume: bool = True) -> None:
-        """Train; a stage is made once the ones before it are done.
+    def run(self, stages: Sequence[Planned], *, resume: bool = True) -> None:
+        """Train; a stage is made once the ones before it are done, and one that was done before is not made again.
 
         Raises:
             TrainingError: a loss is no number. ConfigError: the checkpoint is of another experiment or of other data.
@@ -108,8 +111,11 @@ class Engine:
             self.history = json.loads(state["history"])
         self._scalars = Scalars(self.work, self.experiment)
         try:
-            for number, make in enumerate(stages):
+            for number, (steps, make) in enumerate(stages):
                 if number < first:
+                    continue
+                if state and number == first and state["step"] >= steps:
+                    self._set_random(state)
                     continue
                 stage = make()
                 stage.own.train()

@@ -88,6 +88,9 @@ class Model(Section):
         Literal["similarity", "product"],
         Meta(description="how key concepts hear a packet: by partial cosines with their words, or as equation 7 is printed"),
     ] = "similarity"
+    events: Annotated[
+        float, Meta(ge=0, le=100, description="weight of what the texts of a mission's attacks say of a window; 0 leaves it out")
+    ] = 1.0
     window_packets: Annotated[int, Meta(ge=1, le=1024, description="packets of a window that are seen, the last ones")] = 30
     width: Annotated[int, Meta(ge=4, le=2048, description="patch encoder's width")] = 64
     layers: Annotated[int, Meta(ge=1, le=24, description="patch encoder's layers")] = 2

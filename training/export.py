@@ -51,8 +51,9 @@ class ReasonerGraph(nn.Module):
 
     def __init__(self, model: PacketClip) -> None:
         super().__init__()
-        self.sensor, self.temporal = model.sensor, model.temporal
+        self.sensor, self.temporal, self.evidence = model.sensor, model.temporal, model.evidence
         with torch.no_grad():
+            self.register_buffer("nodes", None if model.events is None else model.event_nodes())
             concepts = model.encode_text(model.concepts).split(model.sizes)
         ends = np.cumsum([graph.depth for graph in model.graphs])
         self.graphs = nn.ModuleList(
@@ -60,9 +61,11 @@ class ReasonerGraph(nn.Module):
         )
 
     def forward(self, embedding: Tensor, relations: Tensor, padding: Tensor) -> Tensor:
-        sensor = self.sensor(embedding, relations).flatten(0, 1)
-        frames = torch.cat([graph(sensor) for graph in self.graphs], dim=1)
-        return self.temporal(frames.unflatten(0, (-1, padding.shape[1])), padding, last=True)[:, 0]
+        sensor = self.sensor(embedding, relations)
+        packets = sensor.flatten(0, 1)
+        frames = torch.cat([graph(packets) for graph in self.graphs], dim=1)
+        logits = self.temporal(frames.unflatten(0, (-1, padding.shape[1])), padding, last=True)
+        return (logits + self.evidence(sensor, padding, self.nodes))[:, 0]
 
 
 class ExplainerGraph(nn.Module):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from training import knowledge, parallel, texts
-from training.data import CLASSES, DataError, Examples, TextTower
-from training.engine import Engine
+from training.data import CLASSES, GROUP_OF_CLASS, DataError, Examples, TextTower
+from training.engine import Engine, Planned
 from training.etbert import EtBertEncoder
 from training.experiment import Experiment
 from training.fitted import Fitted, ZeroShot, encode_all, frozen_features, headed
-from training.graphs import shuffled
+from training.graphs import EventNodes, shuffled
 from training.knowledge import Graph
 from training.material import Material, gathered
 from training.model import PacketClip
@@ -109,12 +108,7 @@ def fit(
             f"{parallel.world()} processes do not divide every batch; change the batch of bytes, words, contrast and reason"
         )
     device = torch.device(parallel.start(chosen_device(experiment)))
-    torch.manual_seed(experiment.seed)
-    graphs = knowledge.load_all()
-    concepts = tower([texts.concept_prompt(c) for g in graphs for level in g.levels for c in level])
-    if experiment.model.graph == "shuffled":
-        graphs, concepts = shuffled(graphs, concepts, experiment.seed)
-    model = build(experiment, graphs, concepts, train.rows.shape[1])
+    model, graphs = fresh(experiment, tower, train.rows.shape[1])
     notes = fix_heads(model, experiment.contrast.head, experiment.seed)
     material = gathered(model.to(device), experiment, train, tower, device)
     if not parallel.rank():
@@ -150,8 +144,21 @@ def frozen_etbert(experiment: Experiment) -> bool:
     return experiment.model.encoder == "etbert" and not experiment.contrast.train_encoder
 
 
-def build(experiment: Experiment, graphs: list[Graph], concepts: Tensor, window: int) -> PacketClip:
-    """The model with fresh weights. Raises ConfigError for an unfit checkpoint."""
+def fresh(experiment: Experiment, tower: TextTower, window: int) -> tuple[PacketClip, list[Graph]]:
+    """The model with its first weights, which are the seed's, and its graphs. Raises ConfigError for an unfit checkpoint."""
+    torch.manual_seed(experiment.seed)
+    graphs = knowledge.load_all()
+    concepts = tower([texts.concept_prompt(c) for g in graphs for level in g.levels for c in level])
+    sentences = [tower(texts.event_sentences(c)) for c in CLASSES]
+    if experiment.model.graph == "shuffled":
+        graphs, concepts, sentences = shuffled(graphs, concepts, sentences, experiment.seed)
+    events = None
+    if experiment.model.events and experiment.model.graph != "none":
+        events = EventNodes(sentences, GROUP_OF_CLASS, experiment.model.events)
+    return _build(experiment, graphs, concepts, events, window), graphs
+
+
+def _build(experiment: Experiment, graphs: list[Graph], concepts: Tensor, events: EventNodes | None, window: int) -> PacketClip:
     m, frozen = experiment.model, not experiment.contrast.train_encoder
     config = ModelConfig(
         width=m.etbert.width if m.encoder == "etbert" else m.width,
@@ -170,23 +177,24 @@ def build(experiment: Experiment, graphs: list[Graph], concepts: Tensor, window:
         graph=m.graph,
         message=m.message,
         segments=m.segments,
+        events=m.events if events else 0.0,
         packets=m.window_packets if m.window_packets < window else None,
     )
-    return PacketClip(graphs, concepts, config, EtBertEncoder(m.etbert) if m.encoder == "etbert" else None)
+    return PacketClip(graphs, concepts, config, EtBertEncoder(m.etbert) if m.encoder == "etbert" else None, events)
 
 
-def plan(material: Material, work: Path | None) -> list[Callable[[], Stage]]:
+def plan(material: Material, work: Path | None) -> list[Planned]:
     """The stages in order; each is made when its turn comes. A stage without steps, or with nothing to learn, is left out."""
     experiment = material.experiment
-    out: list[Callable[[], Stage]] = []
+    out: list[Planned] = []
     if experiment.bytes.steps and experiment.model.encoder == "patch" and experiment.model.bytes:
-        out.append(partial(BytesStage, material))
+        out.append((experiment.bytes.steps, partial(BytesStage, material)))
     if experiment.words.steps and experiment.model.encoder == "patch" and experiment.model.bytes:
-        out.append(partial(WordsStage, material))
+        out.append((experiment.words.steps, partial(WordsStage, material)))
     if experiment.contrast.steps:
-        out.append(partial(contrast_stage, material, work))
+        out.append((experiment.contrast.steps, partial(contrast_stage, material, work)))
     if experiment.reason.steps:
-        out.append(partial(reason_stage, material, work))
+        out.append((experiment.reason.steps, partial(reason_stage, material, work)))
     return out
 
 

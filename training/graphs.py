@@ -163,6 +163,36 @@ class MissionGraph(nn.Module):
         return self.normalise(self.depth, own[-1] * at_end.mean(2, keepdim=True))[:, :, 0], sent, at_end
 
 
+class EventNodes(nn.Module):
+    """Where each mission's graph ends: its attacks, whose texts lie in the contrastive space beside the window.
+
+    A mission has as much evidence as its attacks together, each the more the nearer its texts are to the window's embedding;
+    Benign has texts of its own. Contrast says which windows are like which words, the graph which attack is of which mission:
+    so a mission also hears of an attack that its reasoner was never shown, and where training windows say little the words still
+    do (training/DIARY.md, run 26).
+    """
+
+    SHARPNESS = 10.0
+    """Multiplies cosines; on the stored predictions of run 25 10, 20 and 40 did alike."""
+
+    def __init__(self, sentences: list[Tensor], missions: list[int], weight: float) -> None:
+        """Take the frozen features of each class's sentences, (n, T) each, and the mission of each class, 0 for Benign."""
+        super().__init__()
+        self.weight = weight
+        owner = F.one_hot(torch.arange(len(sentences)).repeat_interleave(torch.tensor([len(s) for s in sentences])))
+        self.register_buffer("sentences", torch.cat(sentences), persistent=False)
+        self.register_buffer("mean", owner.T / owner.sum(0)[:, None], persistent=False)
+        self.register_buffer("missions", F.one_hot(torch.tensor(missions)).float(), persistent=False)
+
+    def embeddings(self, sentences: Tensor) -> Tensor:
+        """The nodes, (classes, D) unit norm, from the (n, D) embeddings of `self.sentences`."""
+        return F.normalize(self.mean @ sentences, dim=-1)
+
+    def forward(self, window: Tensor, nodes: Tensor) -> Tensor:
+        """Evidence in nats: (B, D) windows and (classes, D) nodes to (B, M+1)."""
+        return self.weight * ((self.SHARPNESS * window @ nodes.T).exp() @ self.missions).log().log_softmax(1)
+
+
 class FoldedGraph(nn.Module):
     """A trained MissionGraph as a chain of linear layers and ELU, with the normalisation folded in.
 
@@ -234,11 +264,13 @@ class PlainMission(nn.Module):
         return F.elu(self.norm(self.out(x))).unflatten(0, sensor.shape[:-1])
 
 
-def shuffled(graphs: list[Graph], concepts: Tensor, seed: int) -> tuple[list[Graph], Tensor]:
+def shuffled(
+    graphs: list[Graph], concepts: Tensor, sentences: list[Tensor], seed: int
+) -> tuple[list[Graph], Tensor, list[Tensor]]:
     """Graphs that mean nothing any more, for the ablation: same sizes, same degrees, other edges and other concepts.
 
-    Edges trade their ends within a level, which keeps every node's number of parents and of children, and the (C, T) concept
-    features are permuted over all graphs.
+    Edges trade their ends within a level, which keeps every node's number of parents and of children; the (C, T) concept features
+    are permuted over all graphs, and so are the sentences of the attacks, all but the first, which are Benign's.
     """
     rng = random.Random(f"shuffled {seed}")
     out = []
@@ -259,4 +291,6 @@ def shuffled(graphs: list[Graph], concepts: Tensor, seed: int) -> tuple[list[Gra
         out.append(replace(graph, edges=edges))
     order = list(range(len(concepts)))
     rng.shuffle(order)
-    return out, concepts[order]
+    attacks = list(range(1, len(sentences)))
+    rng.shuffle(attacks)
+    return out, concepts[order], [sentences[0], *(sentences[i] for i in attacks)]

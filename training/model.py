@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.encoders import EncoderLayer, NoEncoder, PatchEncoder, SensorNode, Whitening
-from training.graphs import MissionGraph, PlainMission
+from training.graphs import EventNodes, MissionGraph, PlainMission
 from training.knowledge import Graph
 from training.sizes import ModelConfig
 
@@ -65,13 +65,21 @@ def seen_only(padding: Tensor, packets: int | None) -> Tensor:
 class PacketClip(nn.Module):
     """All of it; `encode`, `window_embedding` and `reason` are the three things that are exported or trained."""
 
-    def __init__(self, graphs: list[Graph], concepts: Tensor, config: ModelConfig, encoder: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        graphs: list[Graph],
+        concepts: Tensor,
+        config: ModelConfig,
+        encoder: nn.Module | None = None,
+        events: EventNodes | None = None,
+    ) -> None:
         """Build the model with fresh weights.
 
         Args:
             concepts: (C, T) frozen text features of every graph's concepts, key level first, graph after graph; T is the text
                 encoder's width.
             encoder: f_P where `config.encoder` is etbert: (N, W) int to (N, config.width).
+            events: what the texts of attacks add to the logits; None adds nothing.
         """
         super().__init__()
         self.config = config
@@ -91,6 +99,7 @@ class PacketClip(nn.Module):
         self.temporal = Temporal(config, len(graphs))
         self.sizes = [len(level) for g in self.graphs for level in g.levels]
         self.register_buffer("concepts", concepts)
+        self.events = events
 
     @property
     def logit_scale(self) -> Tensor:
@@ -123,6 +132,19 @@ class PacketClip(nn.Module):
         mean, spread = moments(sensor, padding)
         return F.normalize(self.window_head(torch.cat([mean[:, 0], spread[:, 0], sensor[:, -1]], dim=1)), dim=-1)
 
+    def evidence(self, sensor: Tensor, padding: Tensor, nodes: Tensor | None = None) -> Tensor:
+        """What the texts of attacks say of each window, in nats: (B, A, D), (B, A) to (B, 1, M+1), or zeros without event nodes.
+
+        `nodes`: `event_nodes()`, where they are known.
+        """
+        if self.events is None:
+            return sensor.new_zeros(1, 1, len(self.graphs) + 1)
+        return self.events(self.window_embedding(sensor, padding), self.event_nodes() if nodes is None else nodes)[:, None]
+
+    def event_nodes(self) -> Tensor:
+        """(classes, D) unit norm: the mean of each class's sentences, where there are event nodes."""
+        return self.events.embeddings(self.encode_text(self.events.sentences))
+
     def by_mission(self) -> Iterator[tuple[nn.Module, slice]]:
         """Each graph with the place of its levels among all."""
         at = 0
@@ -138,7 +160,7 @@ class PacketClip(nn.Module):
         packets = sensor[~padding]
         frame = torch.cat([graph.frames(packets, list(concepts[levels])) for graph, levels in self.by_mission()], dim=1)
         whole = frame.new_zeros(*padding.shape, frame.shape[1]).masked_scatter(~padding[:, :, None], frame)
-        return self.temporal(whole, padding)
+        return self.temporal(whole, padding) + self.evidence(sensor, padding)
 
     def reason(
         self, sensor: Tensor, padding: Tensor, keep: Tensor | None = None, *, last: bool = False
@@ -160,4 +182,4 @@ class PacketClip(nn.Module):
             frames.append(frame)
             states.extend(sent)
             ends.append(end)
-        return self.temporal(torch.cat(frames, dim=2), padding, last=last), states, ends
+        return self.temporal(torch.cat(frames, dim=2), padding, last=last) + self.evidence(sensor, padding), states, ends

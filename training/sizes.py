@@ -33,9 +33,11 @@ class ModelConfig:
     """How key concepts hear the sensor node: similarity, or product as printed (see MissionGraph)"""
     graph: str = "mission"
     """mission, none (a plain MLP stands for each graph), or shuffled (see `shuffled`)"""
+    events: float = 1.0
+    """Weight of what the texts of attacks say of a window beside the graphs (see EventNodes); 0 leaves it out"""
     packets: int | None = None
     """Packets at the window's end that are seen; None is all of them."""
 
-    def as_dict(self) -> dict[str, int | str | bool | None]:
+    def as_dict(self) -> dict[str, int | float | str | bool | None]:
         """Plain values for JSON."""
         return asdict(self)

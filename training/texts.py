@@ -40,6 +40,8 @@ from training.text_bank import (
 PARAPHRASES = FOLDER / "paraphrases.yaml"
 """Accepted paraphrases of a language model; optional."""
 
+_PER_EVENT = 40
+"""Sentences of an event node."""
 _PER_CORE = 5
 """Wordings kept of a core, spread over all its alternatives."""
 
@@ -114,6 +116,12 @@ def held_out(klass: str) -> HeldOut:
 def concept_prompt(word: str) -> str:
     """The prompt whose text embedding is a concept node's feature. Source: MissionGNN's prompt, for packets."""
     return f"this network packet is related to {word}"
+
+
+def event_sentences(klass: str) -> list[str]:
+    """Sentences of the bank for a class's event node, spread over all of them; prompts stay out, since zero-shot is tested on
+    them."""
+    return _spread(list(TEXTS[klass]), _PER_EVENT)
 
 
 def packet_prompt(phrase: str) -> str:

@@ -218,7 +218,10 @@ def test_an_ablated_model_does_not_see_what_it_must_not(setting: str, unseen: di
 def test_shuffled_graphs_keep_every_degree_and_lose_their_words() -> None:
     graphs = knowledge.load_all()
     concepts = torch.arange(sum(len(g.words) for g in graphs)).float()[:, None]
-    others, moved = shuffled(graphs, concepts, seed=1)
+    sentences = [torch.full((1, 1), float(i)) for i in range(10)]
+    others, moved, said = shuffled(graphs, concepts, sentences, seed=1)
+    assert said[0] is sentences[0]
+    assert sorted(float(s) for s in said) == list(range(10)) != [float(s) for s in said]
     for graph, other in zip(graphs, others, strict=True):
         assert set(graph.edges) != set(other.edges)
         assert len(set(other.edges)) == len(graph.edges)
@@ -228,7 +231,7 @@ def test_shuffled_graphs_keep_every_degree_and_lose_their_words() -> None:
         assert all(level[v] == level[u] + 1 for u, v in other.edges)
     assert sorted(moved[:, 0].tolist()) == concepts[:, 0].tolist()
     assert (moved[:, 0] == concepts[:, 0]).float().mean() < 0.2
-    assert others == shuffled(graphs, concepts, seed=1)[0] != shuffled(graphs, concepts, seed=2)[0]
+    assert others == shuffled(graphs, concepts, sentences, seed=1)[0] != shuffled(graphs, concepts, sentences, seed=2)[0]
 
 
 def test_without_a_graph_the_model_has_about_as_many_parameters() -> None:

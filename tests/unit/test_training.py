@@ -15,11 +15,13 @@ from torch.nn import functional as F  # noqa: E402
 
 from packetclip_sensor import cli  # noqa: E402
 from packetclip_sensor.bundle import Bundle  # noqa: E402
+from packetclip_sensor.relations import RELATIONS  # noqa: E402
 from packetclip_sensor.tokens import MASK, PAD  # noqa: E402
 from training import knowledge, train  # noqa: E402
 from training.batches import masked  # noqa: E402
-from training.data import DataError, Examples, load, split  # noqa: E402
-from training.graphs import FoldedGraph  # noqa: E402
+from training.data import CLASSES, GROUP_OF_CLASS, DataError, Examples, load, split  # noqa: E402
+from training.export import ReasonerGraph  # noqa: E402
+from training.graphs import EventNodes, FoldedGraph  # noqa: E402
 from training.losses import contrastive_loss, paper_contrastive_loss, reasoner_loss  # noqa: E402
 from training.model import PacketClip  # noqa: E402
 from training.sizes import TEXT_DIM, ModelConfig  # noqa: E402
@@ -79,7 +81,8 @@ def model() -> PacketClip:
     torch.manual_seed(0)
     graphs = knowledge.load_all()
     concepts = torch.randn(sum(len(level) for g in graphs for level in g.levels), TEXT_DIM)
-    made = PacketClip(graphs, concepts, ModelConfig(window=6))
+    events = EventNodes([torch.randn(3, TEXT_DIM) for _ in CLASSES], GROUP_OF_CLASS, 1.0)
+    made = PacketClip(graphs, concepts, ModelConfig(window=6), events=events)
     made.train()
     for _ in range(5):
         made.reason(torch.randn(16, 6, 64), torch.zeros(16, 6, dtype=torch.bool))
@@ -95,6 +98,26 @@ def test_the_folded_graph_is_the_graph(model: PacketClip) -> None:
         sensor = torch.randn(10, 64)
         whole, _, _ = graph(sensor[None], own)
         assert torch.allclose(FoldedGraph(graph, own)(sensor), whole[0], atol=1e-5)
+
+
+def test_a_window_like_the_texts_of_an_attack_speaks_for_its_mission(model: PacketClip) -> None:
+    nodes = model.event_nodes()
+    evidence = model.events(nodes, nodes)
+    assert evidence.argmax(1).tolist() == GROUP_OF_CLASS
+    assert torch.allclose(evidence.exp().sum(1), torch.ones(len(CLASSES)))
+    assert torch.allclose(EventNodes([torch.randn(2, 4)] * len(CLASSES), GROUP_OF_CLASS, 0.5)(nodes, nodes), evidence / 2)
+
+
+def test_the_exported_reasoner_hears_the_events(model: PacketClip) -> None:
+    embedding, relations = torch.randn(4, 6, 64), torch.rand(4, 6, len(RELATIONS))
+    padding = torch.zeros(4, 6, dtype=torch.bool)
+    padding[:2, :3] = True
+    sensor = model.sensor(embedding, relations)
+    whole = model.reason(sensor, padding, last=True)[0][:, 0]
+    evidence = model.evidence(sensor, padding)[:, 0]
+    assert evidence.std(1).min() > 1e-3
+    assert torch.allclose(ReasonerGraph(model).eval()(embedding, relations, padding), whole, atol=1e-5)
+    assert torch.allclose(model.logits(sensor, padding)[:, -1], whole, atol=1e-5)
 
 
 def test_every_concept_reaches_the_embedding_node(model: PacketClip) -> None:

@@ -36,9 +36,9 @@ from packetclip_sensor.tokens import PAD, ROW_BYTES
 from packetclip_sensor.windows import VIEWS
 from training import knowledge
 from training.baselines.bytegraph import ByteGraphNetwork, Sizes, byte_graphs, random_packets
-from training.data import GROUPS, DataError, load
+from training.data import CLASSES, GROUP_OF_CLASS, GROUPS, DataError, load
 from training.export import EncoderGraph, ReasonerGraph
-from training.graphs import MissionGraph
+from training.graphs import EventNodes, MissionGraph
 from training.model import PacketClip
 from training.sizes import TEXT_DIM, ModelConfig
 
@@ -79,7 +79,8 @@ def our_model() -> PacketClip:
     """The default model with random weights; what it costs does not depend on them."""
     graphs = knowledge.load_all()
     concepts = torch.zeros(sum(len(level) for g in graphs for level in g.levels), TEXT_DIM)
-    return PacketClip(graphs, concepts, ModelConfig()).eval()
+    events = EventNodes([torch.zeros(1, TEXT_DIM)] * len(CLASSES), GROUP_OF_CLASS, ModelConfig().events)
+    return PacketClip(graphs, concepts, ModelConfig(), events=events).eval()
 
 
 def ours(model: PacketClip) -> dict[str, Cost]:

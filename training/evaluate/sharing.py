@@ -16,15 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import torch
 
-from training import checkpoints, fitting, knowledge, texts
+from training import checkpoints, fitting
 from training.data import Examples
 from training.evaluate.towers import Tower
-from training.experiment import Experiment, Reason, from_dict, said
+from training.experiment import Experiment, Model, Reason, from_dict, said
 from training.fitted import Fitted
 from training.fitting import fit
-from training.graphs import shuffled
 
 CONTRASTED = ("packet_encoder.", "packet_head.", "text_head.", "sensor.", "window_head.", "whitening.", "log_logit_scale")
 """Prefixes of the weights that the contrastive stage learns."""
@@ -37,7 +35,7 @@ def shared_fit(experiment: Experiment, train: Examples, tower: Tower, validation
     key = hashlib.sha256((json.dumps(asked, sort_keys=True) + fitting.fingerprint(train)).encode()).hexdigest()[:16]
     with _alone(folder / f"{key}.lock"):  # a second process waits for the first one's stage instead of training it too
         fitted = fit(base, train, tower, work=folder / key, validation=validation)
-    if not experiment.reason.steps and experiment.model.graph == base.model.graph:
+    if not experiment.reason.steps and experiment.model == base.model:
         return fitted
     state = checkpoints.load(folder / key)
     if state is None:  # the base has no steps at all
@@ -45,7 +43,7 @@ def shared_fit(experiment: Experiment, train: Examples, tower: Tower, validation
     state["experiment"] = json.dumps(msgspec.to_builtins(experiment))
     if experiment.model.graph != base.model.graph:
         kept = {k: v for k, v in state["model"].items() if k.startswith(CONTRASTED)}
-        state["model"] = fresh(experiment, tower, train.rows.shape[1]).state_dict() | kept
+        state["model"] = fitting.fresh(experiment, tower, train.rows.shape[1])[0].state_dict() | kept
     with tempfile.TemporaryDirectory(prefix="packetclip-evaluate-") as work:
         checkpoints.save(Path(work), state["stage"], state["step"], state)
         fitted = fit(experiment, train, tower, work=Path(work), validation=validation)
@@ -57,19 +55,9 @@ def before_reasoning(experiment: Experiment) -> Experiment:
     """The experiment without what only the reasoner's stage sees."""
     raw = msgspec.to_builtins(experiment)
     raw["reason"] = msgspec.to_builtins(Reason()) | {"steps": 0}
-    raw["model"]["graph"] = "mission"
+    raw["model"] |= {"graph": Model().graph, "events": Model().events}
     raw["name"] = "shared"
     return from_dict(raw)
-
-
-def fresh(experiment: Experiment, tower: Tower, window: int) -> torch.nn.Module:
-    """The experiment's model with its first weights."""
-    torch.manual_seed(experiment.seed)
-    graphs = knowledge.load_all()
-    concepts = tower([texts.concept_prompt(c) for g in graphs for level in g.levels for c in level])
-    if experiment.model.graph == "shuffled":
-        graphs, concepts = shuffled(graphs, concepts, experiment.seed)
-    return fitting.build(experiment, graphs, concepts, window)
 
 
 @contextmanager

@@ -2,8 +2,7 @@
 
 On one bridge a packet to an address that nobody has never leaves: the scanner asks for a link address and waits. Behind a router it
 does leave, and nobody answers. So these sweeps send to a device that does not forward, for every address that is nobody's, or go
-to a network beyond such a device. They are the profile `breadth`, for training; the shipped model does not know them (training/DIARY.md,
-run 24).
+to a network beyond such a device. They are the profile `breadth`, for training.
 """
 
 # ruff: noqa: E501 - a command stands on one line, as one types it
