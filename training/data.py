@@ -125,7 +125,7 @@ def load(paths: Iterable[Path]) -> Examples:
     return Examples(
         np.stack(distinct),
         torch.from_numpy(np.concatenate(rows)),
-        torch.from_numpy(np.concatenate(relations).astype(np.float32)),
+        torch.from_numpy(np.concatenate(relations).astype(np.float32, copy=False)),
         torch.tensor(labels),
         np.array(captures, dtype=object),
         np.array(tools, dtype=object),

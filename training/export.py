@@ -51,7 +51,7 @@ class ReasonerGraph(nn.Module):
 
     def __init__(self, model: PacketClip) -> None:
         super().__init__()
-        self.sensor, self.temporal, self.evidence = model.sensor, model.temporal, model.evidence
+        self.model = model
         with torch.no_grad():
             self.register_buffer("nodes", None if model.events is None else model.event_nodes())
             concepts = model.encode_text(model.concepts).split(model.sizes)
@@ -61,11 +61,11 @@ class ReasonerGraph(nn.Module):
         )
 
     def forward(self, embedding: Tensor, relations: Tensor, padding: Tensor) -> Tensor:
-        sensor = self.sensor(embedding, relations)
+        sensor = self.model.sensor(embedding, relations)
         packets = sensor.flatten(0, 1)
         frames = torch.cat([graph(packets) for graph in self.graphs], dim=1)
-        logits = self.temporal(frames.unflatten(0, (-1, padding.shape[1])), padding, last=True)
-        return (logits + self.evidence(sensor, padding, self.nodes))[:, 0]
+        logits = self.model.temporal(frames.unflatten(0, (-1, padding.shape[1])), padding, last=True)
+        return (logits + self.model.evidence(sensor, padding, nodes=self.nodes))[:, 0]
 
 
 class ExplainerGraph(nn.Module):
@@ -92,7 +92,6 @@ def export(
     thresholds: dict[str, float],
     metrics: dict[str, float],
     examples: Examples,
-    table_tokens: Tensor,
     data: dict[str, Any],
     int8: bool = False,
     train: Examples | None = None,
@@ -112,7 +111,7 @@ def export(
     at = np.unique(np.linspace(0, len(examples) - 1, COMPARED).astype(np.int64))
     sample = examples.take(at)
     padding = sample.rows < 0
-    tokens = table_tokens[sample.rows[~padding]].to(torch.int32)
+    tokens = torch.from_numpy(examples.tokens[sample.rows[~padding].numpy()].astype(np.int32))
     with torch.no_grad():
         embedding = torch.zeros(*sample.rows.shape, model.config.embedding)
         embedding[~padding] = encoder(tokens)

@@ -193,6 +193,18 @@ class EventNodes(nn.Module):
         return self.weight * ((self.SHARPNESS * window @ nodes.T).exp() @ self.missions).log().log_softmax(1)
 
 
+def without_concepts(window: Tensor, concepts: Tensor, keep: Tensor) -> Tensor:
+    """Windows less what they have in common with concepts: (B, D), (C, D) and (B or 1, C), 0 takes a concept away, to (B, D).
+
+    One concept's part is projected away, where it is positive; of several that say alike no more is taken than of one. All of
+    unit norm.
+    """
+    gone = 1 - keep
+    common = F.relu(window @ concepts.T) * gone
+    alike = (gone @ (concepts @ concepts.T).abs()).clamp(min=1)
+    return F.normalize(window - (common / alike) @ concepts, dim=-1)
+
+
 class FoldedGraph(nn.Module):
     """A trained MissionGraph as a chain of linear layers and ELU, with the normalisation folded in.
 

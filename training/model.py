@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.encoders import EncoderLayer, NoEncoder, PatchEncoder, SensorNode, Whitening
-from training.graphs import EventNodes, MissionGraph, PlainMission
+from training.graphs import EventNodes, MissionGraph, PlainMission, without_concepts
 from training.knowledge import Graph
 from training.sizes import ModelConfig
 
@@ -132,14 +132,19 @@ class PacketClip(nn.Module):
         mean, spread = moments(sensor, padding)
         return F.normalize(self.window_head(torch.cat([mean[:, 0], spread[:, 0], sensor[:, -1]], dim=1)), dim=-1)
 
-    def evidence(self, sensor: Tensor, padding: Tensor, nodes: Tensor | None = None) -> Tensor:
+    def evidence(self, sensor: Tensor, padding: Tensor, *, nodes: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
         """What the texts of attacks say of each window, in nats: (B, A, D), (B, A) to (B, 1, M+1), or zeros without event nodes.
 
-        `nodes`: `event_nodes()`, where they are known.
+        Args:
+            nodes: `event_nodes()`, where they are known. keep: (B or 1, C), 0 takes from the window what it has in common with a
+                concept.
         """
         if self.events is None:
             return sensor.new_zeros(1, 1, len(self.graphs) + 1)
-        return self.events(self.window_embedding(sensor, padding), self.event_nodes() if nodes is None else nodes)[:, None]
+        window = self.window_embedding(sensor, padding)
+        if keep is not None:
+            window = without_concepts(window, self.encode_text(self.concepts), keep)
+        return self.events(window, self.event_nodes() if nodes is None else nodes)[:, None]
 
     def event_nodes(self) -> Tensor:
         """(classes, D) unit norm: the mean of each class's sentences, where there are event nodes."""
@@ -168,7 +173,8 @@ class PacketClip(nn.Module):
         """The same with all that an explanation asks for.
 
         Args:
-            sensor: (B, A, D). padding: (B, A) bool. keep: (B or 1, C), 0 occludes a concept.
+            sensor: (B, A, D). padding: (B, A) bool. keep: (B or 1, C), 0 occludes a concept: its message in the graph, and what
+                the window has in common with it before the events.
         Returns:
             (B, A, M+1) logits, or (B, 1, M+1) with `last`; for each graph and level (B, A, n, H) sent states, and for each graph
             what arrives at its embedding node.
@@ -182,4 +188,8 @@ class PacketClip(nn.Module):
             frames.append(frame)
             states.extend(sent)
             ends.append(end)
-        return self.temporal(torch.cat(frames, dim=2), padding, last=last) + self.evidence(sensor, padding), states, ends
+        return (
+            self.temporal(torch.cat(frames, dim=2), padding, last=last) + self.evidence(sensor, padding, keep=keep),
+            states,
+            ends,
+        )

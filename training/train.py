@@ -122,6 +122,7 @@ def train_and_export(args: argparse.Namespace, experiment: Experiment) -> None:
         f"{len(train)} windows of {len(set(train.capture))} captures to train, {len(held)} of {len(set(held.capture))} held out; "
         f"{len(examples.tokens)} distinct packet rows"
     )
+    del examples  # a second copy of all windows, gigabytes of a large lab
     for i, name in enumerate(CLASSES):
         print(f"  {name:20} {int((train.label == i).sum()):7} train {int((held.label == i).sum()):7} held out")
     if args.work:
@@ -161,7 +162,6 @@ def train_and_export(args: argparse.Namespace, experiment: Experiment) -> None:
         thresholds=thresholds(probabilities, held.group.numpy(), args.budget),
         metrics=metrics,
         examples=held,
-        table_tokens=torch.from_numpy(examples.tokens.astype(np.int64)),
         data=data,
     )
 

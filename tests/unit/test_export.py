@@ -14,8 +14,9 @@ torch = pytest.importorskip("torch", reason="torch is only installed for trainin
 from packetclip_sensor.bundle import MANIFEST, Bundle  # noqa: E402
 from packetclip_sensor.relations import RELATIONS  # noqa: E402
 from packetclip_sensor.tokens import ROW_BYTES  # noqa: E402
-from training import export, knowledge, quantise  # noqa: E402
-from training.data import Examples  # noqa: E402
+from training import export, knowledge, quantise, texts  # noqa: E402
+from training.data import CLASSES, GROUP_OF_CLASS, Examples  # noqa: E402
+from training.graphs import EventNodes  # noqa: E402
 from training.model import PacketClip  # noqa: E402
 from training.sizes import TEXT_DIM, ModelConfig  # noqa: E402
 
@@ -49,7 +50,8 @@ def model() -> PacketClip:
     torch.manual_seed(3)
     graphs = knowledge.load_all()
     concepts = tower([c for g in graphs for level in g.levels for c in level])
-    return PacketClip(graphs, concepts, ModelConfig(window=LENGTH)).eval()
+    events = EventNodes([tower(texts.event_sentences(name)[:2]) for name in CLASSES], GROUP_OF_CLASS, 1.0)
+    return PacketClip(graphs, concepts, ModelConfig(window=LENGTH), events=events).eval()
 
 
 def exported(model: PacketClip, out: Path, **more: object) -> dict[str, object]:
@@ -57,7 +59,7 @@ def exported(model: PacketClip, out: Path, **more: object) -> dict[str, object]:
     export.export(
         model, knowledge.load_all(), tower, out, version="9", temperature=2.0,
         thresholds={"DoS": 0.0, "Reconnaissance": 0.0, "Brute Force": 0.9}, metrics={}, examples=data,
-        table_tokens=torch.from_numpy(data.tokens.astype(np.int64)), data={}, **more,
+        data={}, **more,
     )  # fmt: skip
     return json.loads((out / MANIFEST).read_text())
 

@@ -21,7 +21,7 @@ from training import knowledge, train  # noqa: E402
 from training.batches import masked  # noqa: E402
 from training.data import CLASSES, GROUP_OF_CLASS, DataError, Examples, load, split  # noqa: E402
 from training.export import ReasonerGraph  # noqa: E402
-from training.graphs import EventNodes, FoldedGraph  # noqa: E402
+from training.graphs import EventNodes, FoldedGraph, without_concepts  # noqa: E402
 from training.losses import contrastive_loss, paper_contrastive_loss, reasoner_loss  # noqa: E402
 from training.model import PacketClip  # noqa: E402
 from training.sizes import TEXT_DIM, ModelConfig  # noqa: E402
@@ -106,6 +106,19 @@ def test_a_window_like_the_texts_of_an_attack_speaks_for_its_mission(model: Pack
     assert evidence.argmax(1).tolist() == GROUP_OF_CLASS
     assert torch.allclose(evidence.exp().sum(1), torch.ones(len(CLASSES)))
     assert torch.allclose(EventNodes([torch.randn(2, 4)] * len(CLASSES), GROUP_OF_CLASS, 0.5)(nodes, nodes), evidence / 2)
+
+
+def test_a_concept_taken_away_leaves_the_window_nothing_of_it() -> None:
+    concepts = torch.eye(5)[:3]
+    concepts = torch.cat([concepts, concepts[:1]])
+    window = torch.nn.functional.normalize(torch.tensor([[0.6, 0.3, -0.4, 0.5, 0.1]]), dim=1)
+    assert torch.allclose(without_concepts(window, concepts, torch.ones(1, 4)), window)
+    keep = 1 - torch.tensor([[1.0, 0, 0, 0], [0, 0, 1, 0], [1, 1, 0, 1]])
+    one, against, both = without_concepts(window.expand(3, -1), concepts, keep)
+    assert float(one[0]) == pytest.approx(0, abs=1e-6)
+    assert one[1] / one[3] == pytest.approx(0.6)
+    assert torch.allclose(against, window[0])  # nothing in common with it
+    assert torch.allclose(both[:2], torch.zeros(2), atol=1e-6)  # two that are alike count once
 
 
 def test_the_exported_reasoner_hears_the_events(model: PacketClip) -> None:
