@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from training import metrics
@@ -48,21 +49,21 @@ FORMS = {"": "with the graphs", " by no graph": "a plain network", " by shuffled
 """What may stand between the classes and the missions, by how the runs are named."""
 
 
+def _of_class(name: str, j: Judged) -> list[float]:
+    own, score = j.label == CLASSES.index(name), j.probabilities[:, GROUP_OF_CLASS[CLASSES.index(name)]]
+    held = own | (j.label == 0)
+    return [metrics.auc(score[held], own[held])]
+
+
 def unlabelled(results: Results) -> str:
     """AUC of a mission on a class of it whose windows the reasoner never saw, for each form of the graphs."""
     names = [run.name.removeprefix("unlabelled/") for run in results.named("unlabelled/")]
     classes = [name for name in names if " by " not in name]
     rows = []
     for name in classes:
-
-        def measure(j: Judged, name: str = name) -> list[float]:
-            own, score = j.label == CLASSES.index(name), j.probabilities[:, GROUP_OF_CLASS[CLASSES.index(name)]]
-            held = own | (j.label == 0)
-            return [metrics.auc(score[held], own[held])]
-
         for test in ("lab", "unseen"):
-            found = [results.over_seeds(f"unlabelled/{name}{form}", test, measure) for form in FORMS]
-            labelled = results.over_seeds("ours", test, measure)
+            found = [results.over_seeds(f"unlabelled/{name}{form}", test, partial(_of_class, name)) for form in FORMS]
+            labelled = results.over_seeds("ours", test, partial(_of_class, name))
             rows.append(
                 [name, "test captures" if test == "lab" else "tools never seen", *(cells(f, 1)[0] for f in (*found, labelled))]
             )
@@ -77,9 +78,9 @@ def unlabelled(results: Results) -> str:
     )
 
 
-def difference(results: Results, name: str, test: str) -> metrics.Spread | str:
-    """Mean AUC of a run less that of the whole model with the same seed, over the seeds that both have, or why there is none."""
-    whole = {o.task.seed: o for o in results.done("ours")}
+def difference(results: Results, name: str, test: str, base: str = "ours") -> metrics.Spread | str:
+    """Mean AUC of a run less that of another with the same seed, over the seeds that both have, or why there is none."""
+    whole = {o.task.seed: o for o in results.done(base)}
     found = []
     for o in results.done(name):
         if o.task.seed in whole:

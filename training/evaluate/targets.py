@@ -13,6 +13,12 @@ from training.evaluate.judged import OURS
 from training.evaluate.results import Results, cell, mean, table
 from training.evaluate.zero_shot import left_out, zero_shot
 
+GRAPHS_MATTER = (
+    ("ours", "ablation/{}", ""),
+    ("scarce/10", "scarce by {}/10", ", a tenth of the captures to train on"),
+)
+"""Runs with the graphs, the same with other forms of them, and what both had to learn from."""
+
 
 def section(results: Results) -> str:
     """A row for each target: what was asked, what was measured, and whether it holds."""
@@ -25,8 +31,7 @@ def section(results: Results) -> str:
         *_left_out(results),
         _scarce(results),
         *_cost(results),
-        _graph(results, "no graph"),
-        _graph(results, "shuffled graph"),
+        *(_graph(results, form, base, run, when) for base, run, when in GRAPHS_MATTER for form in ("no graph", "shuffled graph")),
     ]
     return "Means over seeds, all judged windows.\n\n" + table(["asked", "measured", "holds"], rows)
 
@@ -127,13 +132,13 @@ def _cost(results: Results) -> list[list[str]]:
     return rows
 
 
-def _graph(results: Results, name: str) -> list[str]:
-    found = {test: difference(results, f"ablation/{name}", test) for test in ("lab", "unseen")}
+def _graph(results: Results, form: str, base: str, run: str, when: str) -> list[str]:
+    found = {test: difference(results, run.format(form), test, base) for test in ("lab", "unseen")}
     said = "; ".join(
         f"{label} {value if isinstance(value, str) else f'{value.mean:+.3f} ({value.low:+.3f} to {value.high:+.3f})'}"
         for label, value in zip(("test captures", "tools never seen"), found.values(), strict=True)
     )
     known = [v for v in found.values() if not isinstance(v, str)]
     return _row(
-        f"Worse with {name}, in every seed: difference in mean AUC", said, all(v.high < 0 for v in known) if known else None
+        f"Worse with {form}, in every seed: difference in mean AUC{when}", said, all(v.high < 0 for v in known) if known else None
     )
