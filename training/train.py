@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--byte-steps", type=int, help="the same as --set bytes.steps=N")
     parser.add_argument("--contrast-steps", type=int, help="the same as --set contrast.steps=N")
     parser.add_argument("--reason-steps", type=int, help="the same as --set reason.steps=N")
-    parser.add_argument("--budget", type=float, default=1e-4, help="share of benign windows that may pass a mission's threshold")
+    parser.add_argument("--budget", type=float, default=5e-5, help="share of benign windows that may pass a mission's threshold")
     parser.add_argument("--version", default="1", help="model version, part of every document id")
     parser.add_argument("--text-cache", type=Path, help="file that keeps the features of texts between runs")
     parser.add_argument("--text-encoder", help="the same as --set text.encoder=FOLDER")

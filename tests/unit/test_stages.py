@@ -16,10 +16,9 @@ from torch.nn import functional as F  # noqa: E402
 from packetclip_sensor import payload  # noqa: E402
 from packetclip_sensor.relations import RELATIONS  # noqa: E402
 from packetclip_sensor.tokens import MASK, PAD, ROW_BYTES  # noqa: E402
-from training import knowledge  # noqa: E402
 from training.batches import augmented, heard_bytes  # noqa: E402
 from training.experiment import Augment, Model  # noqa: E402
-from training.fitting import build, contrast_stage  # noqa: E402
+from training.fitting import contrast_stage, fresh  # noqa: E402
 from training.material import Material, gathered, phrased  # noqa: E402
 from training.model import moments  # noqa: E402
 from training.stages import Stage, WordsStage  # noqa: E402
@@ -37,11 +36,9 @@ def one_thread() -> Iterator[None]:
 
 def material(*overrides: str) -> Material:
     """What stages learn from, with a model of fresh weights."""
-    torch.manual_seed(1)
     experiment, train, tower = tiny(*overrides), windows(), Words()
-    graphs = knowledge.load_all()
-    concepts = tower([word for graph in graphs for level in graph.levels for word in level])
-    return gathered(build(experiment, graphs, concepts, WINDOW), experiment, train, tower, CPU)
+    model, _ = fresh(experiment, tower, WINDOW)
+    return gathered(model, experiment, train, tower, CPU)
 
 
 def learned(stage: Stage, steps: int) -> list[float]:
