@@ -79,7 +79,7 @@ folds: .venv/.installed ## Train two bundles, each on the lab and half of the so
 	    --out runs/fold-$$fold --version fold-$$fold --text-cache runs/texts.npz; \
 	done
 
-evaluate: .venv/.installed ## Run the plan of training/evaluate/plan.yaml (five hours; goes on where it stopped) and write training/RESULTS.md
+evaluate: .venv/.installed ## Run the plan of training/evaluate/plan.yaml (about ten hours of a core; goes on where it stopped) and write training/RESULTS.md
 	.venv/bin/python -m training.evaluate run --plan training/evaluate/plan.yaml --store runs/evaluation --jobs 2
 	.venv/bin/python -m training.evaluate report --store runs/evaluation
 

@@ -16,6 +16,7 @@ from training.evaluate.zero_shot import left_out, zero_shot
 GRAPHS_MATTER = (
     ("ours", "ablation/{}", ""),
     ("scarce/10", "scarce by {}/10", ", a tenth of the captures to train on"),
+    ("unlabelled/UDP Flood", "unlabelled/UDP Flood by {}", ", UDP Flood never labelled"),
 )
 """Runs with the graphs, the same with other forms of them, and what both had to learn from."""
 
