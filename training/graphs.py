@@ -196,13 +196,11 @@ class EventNodes(nn.Module):
 def without_concepts(window: Tensor, concepts: Tensor, keep: Tensor) -> Tensor:
     """Windows less what they have in common with concepts: (B, D), (C, D) and (B or 1, C), 0 takes a concept away, to (B, D).
 
-    One concept's part is projected away, where it is positive; of several that say alike no more is taken than of one. All of
-    unit norm.
+    What a window has in common with one concept is projected away, where it is positive; with several, the one direction in which
+    they are together like it, so that concepts that say alike are not taken twice. All of unit norm.
     """
-    gone = 1 - keep
-    common = F.relu(window @ concepts.T) * gone
-    alike = (gone @ (concepts @ concepts.T).abs()).clamp(min=1)
-    return F.normalize(window - (common / alike) @ concepts, dim=-1)
+    together = F.normalize((F.relu(window @ concepts.T) * (1 - keep)) @ concepts, dim=-1)
+    return F.normalize(window - (window * together).sum(-1, keepdim=True) * together, dim=-1)
 
 
 class FoldedGraph(nn.Module):

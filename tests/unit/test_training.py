@@ -113,12 +113,13 @@ def test_a_concept_taken_away_leaves_the_window_nothing_of_it() -> None:
     concepts = torch.cat([concepts, concepts[:1]])
     window = torch.nn.functional.normalize(torch.tensor([[0.6, 0.3, -0.4, 0.5, 0.1]]), dim=1)
     assert torch.allclose(without_concepts(window, concepts, torch.ones(1, 4)), window)
-    keep = 1 - torch.tensor([[1.0, 0, 0, 0], [0, 0, 1, 0], [1, 1, 0, 1]])
-    one, against, both = without_concepts(window.expand(3, -1), concepts, keep)
+    keep = 1 - torch.tensor([[1.0, 0, 0, 0], [0, 0, 1, 0], [1, 1, 0, 0], [1, 0, 0, 1]])
+    one, against, both, twice = without_concepts(window.expand(4, -1), concepts, keep)
     assert float(one[0]) == pytest.approx(0, abs=1e-6)
     assert one[1] / one[3] == pytest.approx(0.6)
     assert torch.allclose(against, window[0])  # nothing in common with it
-    assert torch.allclose(both[:2], torch.zeros(2), atol=1e-6)  # two that are alike count once
+    assert torch.allclose(both[:2], torch.zeros(2), atol=1e-6)
+    assert torch.allclose(twice, one)  # two that are alike count once
 
 
 def test_the_exported_reasoner_hears_the_events(model: PacketClip) -> None:
