@@ -50,7 +50,7 @@ fuzz: .venv/.installed ## Feed FUZZ_INPUTS (a million) hostile inputs to each re
 test-deps:
 	@bash tests/install_deps.sh
 
-# first and harden are trained on; unseen (tools never seen, other networks) and evade are tests.
+# first, breadth and harden are trained on; unseen (tools never seen, other networks) and evade are tests.
 lab: .venv/.installed ## Record labelled traffic in network namespaces (root, Debian; installs the tools of training/lab/packages.txt)
 	xargs -a <(grep -v '^#' training/lab/packages.txt) apt-get install -y --no-install-recommends
 	.venv/bin/python -m training.lab --profile first --out lab

@@ -49,9 +49,9 @@ def calibrated(sensor: Path, *captures: Path) -> dict[str, float]:
 
 
 def test_a_benign_day_gives_no_document_after_calibrating_on_it(tmp_path: Path) -> None:
-    sensor = sensor_with(tmp_path, 0.1)
+    sensor = sensor_with(tmp_path, 0.05)
     assert len(BENIGN) == 3
-    assert documents(sensor, *BENIGN) > 20
+    assert documents(sensor, *BENIGN) > 40
     calibrated(sensor, *BENIGN)
     assert documents(sensor, *BENIGN) == 0
 
