@@ -5,7 +5,8 @@
 
 Each capture is judged once as the sensor judges it, and told anew at each point: the bundle's thresholds moved by so many logits,
 all with the same leeway. Of --logs and --captures only those are taken that the bundle's training held out; nothing here is a
-test set.
+test set. With --write the bundle gets the thresholds, without a leeway, that tell most attacks with at most --false-alerts in
+100,000 benign packets; the lowest where several do.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rich.progress import track
 
 from packetclip_sensor import budget
 from packetclip_sensor.budget import Candidate
-from packetclip_sensor.bundle import MANIFEST, Bundle
+from packetclip_sensor.bundle import MANIFEST, Bundle, sealed
 from packetclip_sensor.calibrate import gather
 from packetclip_sensor.episodes import Policy
 from packetclip_sensor.errors import LogFormatError, SensorError
@@ -32,7 +33,7 @@ from packetclip_sensor.resources import resource
 from packetclip_sensor.selection import Selection
 from training.captures import ANY, Truth, fits, from_labels, from_manifest
 
-SHIFTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+SHIFTS = (-1.0, -0.5, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5, 1.0)
 LEEWAYS = (0.0, 1.0, 2.0, 3.0)
 
 
@@ -49,6 +50,7 @@ class Heard:
 class Point:
     """What is told at one operating point."""
 
+    shift: float
     thresholds: dict[str, float]
     leeway: float
     told: dict[str, int]
@@ -98,8 +100,9 @@ def moved(threshold: float, shift: float) -> float:
     return 1 / (1 + math.exp(-logit(threshold) - shift))
 
 
-def point(heard: Iterable[Heard], thresholds: dict[str, float], leeway: float) -> Point:
-    """Tell every capture at these thresholds and this leeway."""
+def point(heard: Iterable[Heard], own: dict[str, float], shift: float, leeway: float) -> Point:
+    """Tell every capture at the thresholds `own` moved by `shift` logits, and at this leeway."""
+    thresholds = {m: moved(own[m], shift) for m in MISSIONS}
     told, beside, false = dict.fromkeys(MISSIONS, 0), 0, 0
     for one in heard:
         episodes = budget.opened(one.kept, thresholds, Policy(), leeways=dict.fromkeys(MISSIONS, leeway))
@@ -110,7 +113,7 @@ def point(heard: Iterable[Heard], thresholds: dict[str, float], leeway: float) -
         beside += len(episodes) - len(right)
         for mission in {episode.mission for episode in right}:
             told[mission] += 1
-    return Point(thresholds, leeway, told, beside, false)
+    return Point(shift, thresholds, leeway, told, beside, false)
 
 
 def _right(episode: Episode, truth: Truth) -> bool:
@@ -118,8 +121,25 @@ def _right(episode: Episode, truth: Truth) -> bool:
     return any(fits(episode.mission, episode.first, episode.last, hosts, interval) for interval in truth.intervals)
 
 
+def choose(points: Iterable[Point], allowed: float) -> Point | None:
+    """The point without leeway that tells most attacks with at most `allowed` false alerts; the lowest thresholds of several."""
+    within = [at for at in points if not at.leeway and at.false <= allowed]
+    return max(within, key=lambda at: (sum(at.told.values()), -at.shift), default=None)
+
+
+def write(bundle: Path, at: Point, benign_packets: int) -> None:
+    """Put the point's thresholds and its counts into the manifest of the bundle; no ceiling is below its threshold."""
+    manifest = json.loads((bundle / MANIFEST).read_bytes())
+    manifest["thresholds"] = at.thresholds
+    manifest["ceilings"] = {m: max(ceiling, at.thresholds[m]) for m, ceiling in manifest.get("ceilings", {}).items()}
+    manifest["operating"] = {"shift": at.shift, "told": at.told, "false_alerts": at.false, "benign_packets": benign_packets}
+    part = bundle / f"{MANIFEST}.part"
+    part.write_text(json.dumps(sealed(manifest, bundle), indent=1) + "\n")
+    part.replace(bundle / MANIFEST)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 the table is printed, 2 nothing to print it of."""
+    """Exit codes: 0 the table is printed, and written with --write; 2 it cannot be."""
     parser = argparse.ArgumentParser(
         prog="python -m training.operating", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -130,6 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--manifest", type=Path, help="their MANIFEST.csv")
     parser.add_argument("--shifts", type=float, nargs="+", default=SHIFTS, help="of the thresholds, in logits")
     parser.add_argument("--leeways", type=float, nargs="+", default=LEEWAYS, help="in logits")
+    parser.add_argument("--write", action="store_true", help="put the chosen thresholds into the bundle")
+    parser.add_argument("--false-alerts", type=float, default=1.0, help="at most so many in 100,000 benign packets (default 1)")
     args = parser.parse_args(argv)
     try:
         bundle = Bundle.open(args.model)
@@ -150,14 +172,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(heard) - len(attacks)} benign ones with {benign:,} packets\n")
     print(f"| thresholds | leeway | told: {', '.join(MISSIONS)} | beside | false alerts | in 100,000 packets |")
     print("| --- | --- | --- | --- | --- | --- |")
+    points = []
     for shift in args.shifts:
-        thresholds = {m: moved(bundle.manifest.thresholds[m], shift) for m in MISSIONS}
-        shown = ", ".join(f"{thresholds[m]:.3f}" for m in MISSIONS)
         for leeway in args.leeways:
-            at = point(heard, thresholds, leeway)
+            at = point(heard, bundle.manifest.thresholds, shift, leeway)
+            points.append(at)
+            shown = ", ".join(f"{at.thresholds[m]:.3f}" for m in MISSIONS)
             told = f"{sum(at.told.values())}: {', '.join(str(at.told[m]) for m in MISSIONS)}"
             share = f"{1e5 * at.false / benign:.2f}" if benign else "–"
             print(f"| {shift:+g}: {shown} | {leeway:g} | {told} | {at.beside} | {at.false} | {share} |")
+    if not args.write:
+        return 0
+    best = choose(points, args.false_alerts * benign / 1e5)
+    if best is None:
+        print(
+            f"error: no point without leeway has at most {args.false_alerts:g} false alerts in 100,000 packets", file=sys.stderr
+        )
+        return 2
+    write(args.model, best, benign)
+    print(f"\n{args.model}: thresholds moved by {best.shift:+g} logits")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,7 @@ def test_fewer_are_told_as_thresholds_rise_and_more_with_a_leeway(logs: Path) ->
     assert sorted(len(one.truth.intervals) for one in heard) == [0, 1]
 
     def told(shift: float, leeway: float) -> int:
-        thresholds = {m: operating.moved(bundle.manifest.thresholds[m], shift) for m in MISSIONS}
-        return sum(operating.point(heard, thresholds, leeway).told.values())
+        return sum(operating.point(heard, bundle.manifest.thresholds, shift, leeway).told.values())
 
     assert told(0, 0) == 1
     assert told(12, 0) == 0
@@ -43,8 +43,7 @@ def test_a_benign_capture_has_false_alerts_and_no_attack_told(logs: Path) -> Non
     (heard,) = operating.listen(
         [truth for truth in operating.held_out(MODEL, [], [logs]) if not truth.intervals], bundle, reach=12.0
     )
-    low = {m: operating.moved(bundle.manifest.thresholds[m], -12.0) for m in MISSIONS}
-    at = operating.point([heard], low, 0.0)
+    at = operating.point([heard], bundle.manifest.thresholds, -12.0, 0.0)
     assert at.false > 0
     assert not any(at.told.values())
     assert not at.beside
@@ -64,6 +63,29 @@ def test_the_table_has_a_line_for_each_point(logs: Path, capsys: pytest.CaptureF
         "1 held-out captures with attacks (DoS 1, Reconnaissance 0, Brute Force 0), 1 benign ones with 3,580 packets" in printed
     )
     assert len([line for line in printed.splitlines() if line.startswith(("| +0", "| +1"))]) == 4
+
+
+def at(shift: float, told: int, false: int, leeway: float = 0.0) -> operating.Point:
+    return operating.Point(shift, dict.fromkeys(MISSIONS, 0.9 + shift / 100), leeway, {"DoS": told}, 0, false)
+
+
+def test_most_attacks_within_the_false_alerts_allowed_and_the_lowest_thresholds_of_several() -> None:
+    points = [at(-1, 9, 5), at(0, 8, 2), at(0.5, 8, 1), at(1, 7, 0), at(0, 9, 2, leeway=1)]
+    chosen = operating.choose(points, 2)
+    assert chosen is points[1]
+    assert operating.choose(points, 0) is points[3]
+    assert operating.choose(points[:1], 2) is None
+
+
+def test_what_is_written_opens_and_keeps_its_ceilings_above(tmp_path: Path) -> None:
+    bundle = shutil.copytree(MODEL, tmp_path / "model")
+    before = Bundle.open(bundle).manifest
+    raised = {m: before.ceilings[m] + 1e-5 for m in MISSIONS}
+    operating.write(bundle, operating.Point(2.0, raised, 0.0, {"DoS": 3}, 1, 0), 5000)
+    after = Bundle.open(bundle).manifest
+    assert after.thresholds == after.ceilings == raised
+    assert after.sha256 == before.sha256
+    assert json.loads((bundle / "manifest.json").read_bytes())["operating"]["told"] == {"DoS": 3}
 
 
 def test_a_threshold_moves_by_logits() -> None:
