@@ -74,14 +74,18 @@ def judge(truth: Truth, config: Config) -> tuple[list[Alert], list[Alert], int]:
             [[truth.folder]], msgspec.structs.replace(config, sink=sink), on_alert=alerts.append, counters=Counters()
         )
     opened = [a for a in alerts if a.state == "open"]
-    right = [a for a in opened if any(_fits(a, i) for i in truth.intervals)]
+    right = [a for a in opened if any(fits(a.mission, a.ts, a.ts, _hosts(a), i) for i in truth.intervals)]
     return right, [a for a in opened if a not in right], counters.packets
 
 
-def _fits(alert: Alert, interval: Interval) -> bool:
-    if alert.mission != CLASS_MISSION[interval.label] or not interval.start <= alert.ts <= interval.end:
+def _hosts(alert: Alert) -> set[str]:
+    return {*alert.episode.sources, *alert.episode.destinations}
+
+
+def fits(mission: str, first: float, last: float, hosts: set[str], interval: Interval) -> bool:
+    """Whether what was told of these hosts, from epoch second `first` to `last`, is of the attack; forged sources are anybody."""
+    if mission != CLASS_MISSION[interval.label] or last < interval.start or first > interval.end:
         return False
-    hosts = {*alert.episode.sources, *alert.episode.destinations}
     named = {*interval.attacker, *interval.victim} - {"spoofed"}
     return not named or bool(hosts & named) or any("/" in n for n in named)
 

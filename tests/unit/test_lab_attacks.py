@@ -23,7 +23,7 @@ from training.lab.plan import Capture
 from training.lab.services import MAKERS
 from training.lab.tools.rawflood import checksum
 
-PROFILES = {name: captures(name, 1) for name in ("first", "unseen", "evade", "harden", "breadth")}
+PROFILES = {name: captures(name, 1) for name in ("first", "unseen", "evade", "harden", "breadth", "servers")}
 CLASSES = [label for label in CLASS_MISSION if label != "Benign"]
 TOOLS = Path(forms.__file__).parent / "tools"
 
@@ -38,7 +38,7 @@ def programs(found: set[str]) -> set[str]:
 
 @pytest.mark.parametrize("label", CLASSES)
 def test_no_program_of_a_class_is_both_in_training_and_among_the_unseen(label: str) -> None:
-    trained = tools("first", label) | tools("harden", label) | tools("breadth", label)
+    trained = tools("first", label) | tools("harden", label) | tools("breadth", label) | tools("servers", label)
     assert not programs(trained) & programs(tools("unseen", label))
     assert not trained & tools("unseen", label)
 

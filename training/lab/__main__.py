@@ -42,10 +42,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="seed of the plan")
     parser.add_argument(
         "--profile",
-        choices=sorted({*PROFILES, "harden", "breadth"}),
+        choices=sorted({*PROFILES, "harden", "breadth", "servers"}),
         default="first",
         help="first trains, demo is for tests and demonstration, unseen has other tools, evade hides, harden trains on that, "
-        "breadth trains on what first leaves out",
+        "breadth trains on what first leaves out, servers on other web servers and scans as people run them",
     )
     parser.add_argument("--only", default="", help="record only captures whose name contains this (one of these, with commas)")
     parser.add_argument("--again", action="store_true", help="also record anew the captures whose plan has changed since")

@@ -1,8 +1,8 @@
 """The attack tools: each mode is a function that draws parameters and gives the command, its victims and its time limit.
 
 Floods are paced to some hundred to a few thousand packets a second; a burst at full speed lasts tenths of a second.
-A mode belongs to the profile it is marked with, `both` to `first` and `demo`. `first`, `harden` and `breadth` train; no tool of theirs is
-among the tools of `unseen` for the same class, while `evade` hides with the tools of `first`.
+A mode belongs to the profile it is marked with, `both` to `first` and `demo`. `first`, `harden`, `breadth` and `servers` train; no tool
+of theirs is among the tools of `unseen` for the same class, while `evade` hides with the tools of `first`.
 """
 
 from __future__ import annotations

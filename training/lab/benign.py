@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from training.lab import servers
+from training.lab.catalogue import IN_FIRST
 from training.lab.habits import BURSTS, everyday
 from training.lab.lookalikes import LOOKALIKES
 from training.lab.plan import Capture, network
@@ -74,6 +76,29 @@ MIXES = {
         [],
         [],
     ],
+    # Under other web servers.
+    "servers": [
+        ["phones", "slow"],
+        ["objects", "checks"],
+        ["pages", "mistypes"],
+        ["downloader", "flash"],
+        ["checks", "silence"],
+        ["logins", "mistypes", "pages"],
+        ["slow", "phones", "objects"],
+        ["monitoring", "ports", "discovery"],
+        ["outage", "builds"],
+        ["mirror", "checks", "video"],
+        ["update", "stub", "objects"],
+        ["rollout", "resolver", "pages"],
+        ["phones", "logins"],
+        ["slow", "ports"],
+        ["flash", "things"],
+        ["checks", "mistypes", "slow"],
+        ["broker", "objects"],
+        ["backups", "phones"],
+        [],
+        [],
+    ],
     "unseen": [
         ["logins", "checks"],
         ["mistypes", "backups"],
@@ -96,7 +121,9 @@ def mixed(profile: str, seed: int) -> list[Capture]:
 def _mixed(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
     start = "m" if profile == "first" else f"{profile}-m"
     name = f"{start}{index:02d}-{'-'.join(bursts[:2]) or 'everyday'}"
-    capture, rng = network(name, "first" if profile == "breadth" else profile, seed, 0, vary=True)
+    capture, rng = network(name, "first" if profile in IN_FIRST else profile, seed, 0, vary=True)
+    if profile == "servers":
+        capture = servers.another(capture)
     habits = everyday(capture, rng, rng.uniform(0.5, 1.4))
     for burst in bursts:
         habits += (LOOKALIKES | BURSTS)[burst](capture, rng)

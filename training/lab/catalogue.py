@@ -16,6 +16,7 @@ from training.lab import (
     more_scans,
     pace,
     scans,
+    servers,
     unseen_floods,
     unseen_scans,
 )
@@ -23,7 +24,20 @@ from training.lab.attacks import MODES, attack
 from training.lab.habits import BURSTS, everyday, lighter
 from training.lab.plan import Capture, network
 
-MODES_FROM = (scans, floods, exhaustion, guessing, more_floods, more_scans, unseen_floods, unseen_scans, pace, disguise, breadth)
+MODES_FROM = (
+    scans,
+    floods,
+    exhaustion,
+    guessing,
+    more_floods,
+    more_scans,
+    unseen_floods,
+    unseen_scans,
+    pace,
+    disguise,
+    breadth,
+    servers,
+)
 """Modules whose import enters their modes into MODES."""
 
 BENIGN = {
@@ -65,6 +79,7 @@ BENIGN = {
     "evade": [],
     "harden": [],
     "breadth": [],
+    "servers": [],
 }
 
 TWICE = (
@@ -102,8 +117,11 @@ DEMO = [
     *("dict_patator_ftp", "dict_nmap_ssh"),
 ]
 
-IN_FIRST = ("harden", "breadth")
+IN_FIRST = ("harden", "breadth", "servers")
 """Profiles that train as well, in the address plan of `first`."""
+
+TURNS = {"breadth": 2, "servers": 3}
+"""How often a profile records each of its modes, each time with other parameters."""
 
 TEST_ONLY = ("decoys_neighbours",)
 """Evasions that `harden` leaves out: forged packets of hosts that also send benign ones would be trained on as benign."""
@@ -125,7 +143,7 @@ def captures(profile: str, seed: int) -> list[Capture]:
         drawn_from = "evade" if profile == "harden" else profile
         names_once = [name for name, mode in MODES.items() if mode.of(drawn_from)]
         left_out = TEST_ONLY if profile == "harden" else ()
-        turns = (0, 1) if profile == "breadth" else (0,)
+        turns = range(TURNS.get(profile, 1))
         attacks = [_attacked(profile, seed, name, "", again) for again in turns for name in names_once if name not in left_out]
     return _take_turns([*benign, *attacks])
 
@@ -153,7 +171,7 @@ def _name(profile: str, mode: str, again: int) -> str:
     if profile in ("evade", "harden"):
         kind = mode.split("_", maxsplit=1)[0]
         return f"{profile}-{kind}-{[name for name in MODES if name.startswith(f'{kind}_')].index(mode) + 1}"
-    return f"{'' if profile == 'first' else f'{profile}-'}{mode.replace('_', '-')}{'-2' if again else ''}"
+    return f"{'' if profile == 'first' else f'{profile}-'}{mode.replace('_', '-')}{f'-{again + 1}' if again else ''}"
 
 
 def _attacked(profile: str, seed: int, mode: str, second: str, again: int) -> Capture:
@@ -167,6 +185,8 @@ def _attacked(profile: str, seed: int, mode: str, second: str, again: int) -> Ca
         if not needs_six or capture.host("att").address6:
             break
     capture = logins.added(replace(capture, profile=profile), MODES[mode].needs)
+    if profile == "servers":
+        capture = servers.another(capture)
     first, words = attack(mode, capture, rng, rng.uniform(2, 4) if demo else rng.uniform(4, 9))
     runs = [first]
     if second:

@@ -32,7 +32,7 @@ def added(capture: Capture, needs: tuple[str, ...]) -> Capture:
     services, habits = list(files.services), list(capture.habits)
     for name in needs:
         taken = {service.port for service in services}
-        ports = PORTS[name][capture.profile not in ("first", "harden", "breadth")]
+        ports = PORTS[name][capture.profile not in ("first", "harden", "breadth", "servers")]
         number = rng.choice([p for p in ports if p not in taken])
         services.append(Service(name, number, {"delay": rng.choice([0, 1, 2])}))
         habits += _use(name, capture, files, number, rng)

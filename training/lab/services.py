@@ -10,6 +10,7 @@ from pathlib import Path
 
 from training.lab import logins
 from training.lab.plan import Capture, Host, Service
+from training.lab.web_servers import SOFTWARE
 
 HERE = Path(__file__).parent
 
@@ -128,19 +129,8 @@ def _http(host: Host, service: Service, capture: Capture, work: Path, shared: Pa
     root = work / "www"
     documents(root, random.Random(f"{capture.name}/www"), capture.profile == "demo")
     _write(work / "htpasswd", f"{capture.user}:{_crypt(capture.password)}\n")
-    temps = "".join(f"{kind}_temp_path {work}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    text = f"""user root; worker_processes 1; pid {work}/pid; error_log /dev/null crit;
-events {{ worker_connections {service.options.get("connections", 1024)}; }}
-http {{ access_log off; {temps} server_tokens {service.options.get("tokens", "on")}; include /etc/nginx/mime.types;
-keepalive_timeout {service.options.get("keepalive", 65)}; client_header_timeout 60;
-client_body_timeout 60; client_max_body_size 50m;
-server {{ listen {service.port}; listen [::]:{service.port}; listen 443 ssl; listen [::]:443 ssl;
-ssl_certificate {shared}/tls.pem; ssl_certificate_key {shared}/tls.key; root {root};
-location / {{ autoindex on; }}
-location /admin/ {{ auth_basic "lab"; auth_basic_user_file {work}/htpasswd; }}
-location /app/ {{ proxy_pass http://127.0.0.1:5000/; proxy_request_buffering off; }} }} }}
-"""
-    return ["nginx", "-p", str(work), "-c", _write(work / "nginx.conf", text), "-g", "daemon off;"]
+    software = SOFTWARE[service.options.get("software", "nginx")]
+    return software(work, root, shared, service.port, service.options)
 
 
 def _app(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:

@@ -1,0 +1,93 @@
+"""The table of operating points: what is told falls as thresholds rise, and only held-out captures are looked at."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from packetclip_sensor.bundle import Bundle
+from packetclip_sensor.records import MISSIONS
+from training import operating
+
+DATA = Path(__file__).parents[1] / "data"
+MODEL = Path(operating.resource("model"))
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("logs")
+    for name in ("demo-icmp-fping", "demo-b00-startup-discovery"):
+        found = next(DATA.rglob(f"{name}/labels.json")).parent
+        (folder / name).symlink_to(found)
+    return folder
+
+
+def test_fewer_are_told_as_thresholds_rise_and_more_with_a_leeway(logs: Path) -> None:
+    bundle = Bundle.open(MODEL)
+    heard = operating.listen(operating.held_out(MODEL, [], [logs]), bundle, reach=3.0)
+    assert sorted(len(one.truth.intervals) for one in heard) == [0, 1]
+
+    def told(shift: float, leeway: float) -> int:
+        return sum(operating.point(heard, bundle.manifest.thresholds, shift, leeway).told.values())
+
+    assert told(0, 0) == 1
+    assert told(12, 0) == 0
+    assert told(12, 14) >= told(12, 0)
+
+
+def test_a_benign_capture_has_false_alerts_and_no_attack_told(logs: Path) -> None:
+    bundle = Bundle.open(MODEL)
+    (heard,) = operating.listen(
+        [truth for truth in operating.held_out(MODEL, [], [logs]) if not truth.intervals], bundle, reach=12.0
+    )
+    at = operating.point([heard], bundle.manifest.thresholds, -12.0, 0.0)
+    assert at.false > 0
+    assert not any(at.told.values())
+    assert not at.beside
+
+
+def test_of_what_was_trained_on_nothing_is_taken(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"data": {"held out": ["demo-icmp-fping"]}}))
+    assert [truth.folder.name for truth in operating.held_out(tmp_path, [logs], [])] == ["demo-icmp-fping"]
+    assert operating.main(["--logs", str(logs)]) == 2
+    assert "none of the captures is among the 1" in capsys.readouterr().err
+
+
+def test_the_table_has_a_line_for_each_point(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert operating.main(["--whole", str(logs), "--shifts", "0", "1", "--leeways", "0", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "1 held-out captures with attacks (DoS 1, Reconnaissance 0, Brute Force 0), 1 benign ones with 3,580 packets" in printed
+    )
+    assert len([line for line in printed.splitlines() if line.startswith(("| +0", "| +1"))]) == 4
+
+
+def at(shift: float, told: int, false: int, leeway: float = 0.0) -> operating.Point:
+    return operating.Point(shift, dict.fromkeys(MISSIONS, 0.9 + shift / 100), leeway, {"DoS": told}, 0, false)
+
+
+def test_most_attacks_within_the_false_alerts_allowed_and_the_lowest_thresholds_of_several() -> None:
+    points = [at(-1, 9, 5), at(0, 8, 2), at(0.5, 8, 1), at(1, 7, 0), at(0, 9, 2, leeway=1)]
+    chosen = operating.choose(points, 2)
+    assert chosen is points[1]
+    assert operating.choose(points, 0) is points[3]
+    assert operating.choose(points[:1], 2) is None
+
+
+def test_what_is_written_opens_and_keeps_its_ceilings_above(tmp_path: Path) -> None:
+    bundle = shutil.copytree(MODEL, tmp_path / "model")
+    before = Bundle.open(bundle).manifest
+    raised = {m: before.ceilings[m] + 1e-5 for m in MISSIONS}
+    operating.write(bundle, operating.Point(2.0, raised, 0.0, {"DoS": 3}, 1, 0), 5000)
+    after = Bundle.open(bundle).manifest
+    assert after.thresholds == after.ceilings == raised
+    assert after.sha256 == before.sha256
+    assert json.loads((bundle / "manifest.json").read_bytes())["operating"]["told"] == {"DoS": 3}
+
+
+def test_a_threshold_moves_by_logits() -> None:
+    assert operating.moved(0.5, 1.0) == pytest.approx(0.7311, abs=1e-4)
+    assert operating.moved(operating.moved(0.9, 2.0), -2.0) == pytest.approx(0.9)

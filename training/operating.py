@@ -1,0 +1,198 @@
+"""Which thresholds and leeways to ship: attacks told and false alerts of held-out captures at a table of operating points.
+
+    python -m training.operating --logs lab/logs lab-harden/logs --whole lab-evade/logs
+    python -m training.operating --model runs/new --logs lab/logs --captures runs/captures --manifest CAPTURES/MANIFEST.csv
+
+Each capture is judged once as the sensor judges it, and told anew at each point: the bundle's thresholds moved by so many logits,
+all with the same leeway. Of --logs and --captures only those are taken that the bundle's training held out; nothing here is a
+test set. With --write the bundle gets the thresholds, without a leeway, that tell most attacks with at most --false-alerts in
+100,000 benign packets; the lowest where several do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import track
+
+from packetclip_sensor import budget
+from packetclip_sensor.budget import Candidate
+from packetclip_sensor.bundle import MANIFEST, Bundle, sealed
+from packetclip_sensor.calibrate import gather
+from packetclip_sensor.episodes import Policy
+from packetclip_sensor.errors import LogFormatError, SensorError
+from packetclip_sensor.judge import logit
+from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Episode
+from packetclip_sensor.resources import resource
+from packetclip_sensor.selection import Selection
+from training.captures import ANY, Truth, fits, from_labels, from_manifest
+
+SHIFTS = (-1.0, -0.5, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5, 1.0)
+LEEWAYS = (0.0, 1.0, 2.0, 3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A capture and its windows that could be told at any of the points."""
+
+    truth: Truth
+    kept: list[Candidate]
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What is told at one operating point."""
+
+    shift: float
+    thresholds: dict[str, float]
+    leeway: float
+    told: dict[str, int]
+    """Attack captures with an episode of the right mission on the right hosts, by mission."""
+    beside: int
+    """Other episodes in attack captures."""
+    false: int
+    """Episodes in benign captures."""
+
+
+def held_out(
+    bundle: Path, logs: Sequence[Path], whole: Sequence[Path], captures: Path | None = None, manifest: Path | None = None
+) -> list[Truth]:
+    """Labelled captures that the bundle's thresholds were fitted beside, not trained on; of `whole` all.
+
+    Raises:
+        ValueError: there is none.
+    """
+    names = set(json.loads((bundle / MANIFEST).read_bytes()).get("data", {}).get("held out", ()))
+    found = [truth for folder in logs for truth in from_labels(folder) if truth.folder.name in names]
+    if captures and manifest:
+        found += [truth for truth in from_manifest(captures, manifest, ANY) if truth.folder.name in names]
+    found += [truth for folder in whole for truth in from_labels(folder)]
+    if not found:
+        raise ValueError(
+            f"none of the captures is among the {len(names)} that {bundle} held out; give the logs it was trained from"
+        )
+    return found
+
+
+def listen(truths: Iterable[Truth], bundle: Bundle, reach: float) -> list[Heard]:
+    """Judge each capture once and keep its windows up to `reach` logits below the thresholds; empty captures are left out."""
+    out = []
+    for truth in truths:
+        try:
+            found = gather(
+                [(truth.folder.name, [truth.folder], None)], bundle, Selection(), leeways=dict.fromkeys(MISSIONS, reach)
+            )
+        except LogFormatError:
+            continue
+        out.append(Heard(truth, found.candidates.kept, found.coverage.packets))
+    return out
+
+
+def moved(threshold: float, shift: float) -> float:
+    """A probability moved by so many logits."""
+    return 1 / (1 + math.exp(-logit(threshold) - shift))
+
+
+def point(heard: Iterable[Heard], own: dict[str, float], shift: float, leeway: float) -> Point:
+    """Tell every capture at the thresholds `own` moved by `shift` logits, and at this leeway."""
+    thresholds = {m: moved(own[m], shift) for m in MISSIONS}
+    told, beside, false = dict.fromkeys(MISSIONS, 0), 0, 0
+    for one in heard:
+        episodes = budget.opened(one.kept, thresholds, Policy(), leeways=dict.fromkeys(MISSIONS, leeway))
+        if not one.truth.intervals:
+            false += len(episodes)
+            continue
+        right = [episode for episode in episodes if _right(episode, one.truth)]
+        beside += len(episodes) - len(right)
+        for mission in {episode.mission for episode in right}:
+            told[mission] += 1
+    return Point(shift, thresholds, leeway, told, beside, false)
+
+
+def _right(episode: Episode, truth: Truth) -> bool:
+    hosts = {*episode.sources, *episode.destinations}
+    return any(fits(episode.mission, episode.first, episode.last, hosts, interval) for interval in truth.intervals)
+
+
+def choose(points: Iterable[Point], allowed: float) -> Point | None:
+    """The point without leeway that tells most attacks with at most `allowed` false alerts; the lowest thresholds of several."""
+    within = [at for at in points if not at.leeway and at.false <= allowed]
+    return max(within, key=lambda at: (sum(at.told.values()), -at.shift), default=None)
+
+
+def write(bundle: Path, at: Point, benign_packets: int) -> None:
+    """Put the point's thresholds and its counts into the manifest of the bundle; no ceiling is below its threshold."""
+    manifest = json.loads((bundle / MANIFEST).read_bytes())
+    manifest["thresholds"] = at.thresholds
+    manifest["ceilings"] = {m: max(ceiling, at.thresholds[m]) for m, ceiling in manifest.get("ceilings", {}).items()}
+    manifest["operating"] = {"shift": at.shift, "told": at.told, "false_alerts": at.false, "benign_packets": benign_packets}
+    part = bundle / f"{MANIFEST}.part"
+    part.write_text(json.dumps(sealed(manifest, bundle), indent=1) + "\n")
+    part.replace(bundle / MANIFEST)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 the table is printed, and written with --write; 2 it cannot be."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.operating", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=resource("model"), help="bundle; default the shipped one")
+    parser.add_argument("--logs", type=Path, nargs="*", default=[], help="lab logs; of them what the bundle held out")
+    parser.add_argument("--whole", type=Path, nargs="*", default=[], help="lab logs of which nothing was trained on")
+    parser.add_argument("--captures", type=Path, help="logs of captures by others; needs --manifest")
+    parser.add_argument("--manifest", type=Path, help="their MANIFEST.csv")
+    parser.add_argument("--shifts", type=float, nargs="+", default=SHIFTS, help="of the thresholds, in logits")
+    parser.add_argument("--leeways", type=float, nargs="+", default=LEEWAYS, help="in logits")
+    parser.add_argument("--write", action="store_true", help="put the chosen thresholds into the bundle")
+    parser.add_argument("--false-alerts", type=float, default=1.0, help="at most so many in 100,000 benign packets (default 1)")
+    args = parser.parse_args(argv)
+    try:
+        bundle = Bundle.open(args.model)
+        truths = held_out(args.model, args.logs, args.whole, args.captures, args.manifest)
+    except (SensorError, ValueError) as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 2
+    reach = max(args.leeways) - min(0.0, *args.shifts)
+    heard = listen(track(truths, description="judging", transient=True), bundle, reach)
+    if not heard:
+        print("error: none of the captures has a packet", file=sys.stderr)
+        return 2
+    attacks = [one.truth for one in heard if one.truth.intervals]
+    benign = sum(one.packets for one in heard if not one.truth.intervals)
+    missions = [{CLASS_MISSION[interval.label] for interval in truth.intervals} for truth in attacks]
+    of_each = ", ".join(f"{m} {sum(m in found for found in missions)}" for m in MISSIONS)
+    print(f"model version {bundle.manifest.version}: {len(attacks)} held-out captures with attacks ({of_each}), ", end="")
+    print(f"{len(heard) - len(attacks)} benign ones with {benign:,} packets\n")
+    print(f"| thresholds | leeway | told: {', '.join(MISSIONS)} | beside | false alerts | in 100,000 packets |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    points = []
+    for shift in args.shifts:
+        for leeway in args.leeways:
+            at = point(heard, bundle.manifest.thresholds, shift, leeway)
+            points.append(at)
+            shown = ", ".join(f"{at.thresholds[m]:.3f}" for m in MISSIONS)
+            told = f"{sum(at.told.values())}: {', '.join(str(at.told[m]) for m in MISSIONS)}"
+            share = f"{1e5 * at.false / benign:.2f}" if benign else "–"
+            print(f"| {shift:+g}: {shown} | {leeway:g} | {told} | {at.beside} | {at.false} | {share} |")
+    if not args.write:
+        return 0
+    best = choose(points, args.false_alerts * benign / 1e5)
+    if best is None:
+        print(
+            f"error: no point without leeway has at most {args.false_alerts:g} false alerts in 100,000 packets", file=sys.stderr
+        )
+        return 2
+    write(args.model, best, benign)
+    print(f"\n{args.model}: thresholds moved by {best.shift:+g} logits")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
