@@ -21,7 +21,7 @@ from packetclip_sensor.tokens import ROW_BYTES
 from packetclip_sensor.windows import VIEWS, Window
 from training import quantise, text_tower, texts
 from training.data import CLASSES, GROUPS, Examples, TextTower
-from training.graphs import FoldedGraph
+from training.folded import FoldedGraph
 from training.knowledge import Graph
 from training.model import PacketClip
 

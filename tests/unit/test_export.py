@@ -119,14 +119,26 @@ def test_int8_that_pays_stands_in_the_bundle_and_its_manifest(
     Bundle.open(tmp_path / "small")
 
 
-def test_int8_of_a_whole_batch_drifts_only_where_ranges_come_from_the_batch(bundle: Path, tmp_path: Path) -> None:
-    data = examples()
-    forms = quantise.make(bundle, tmp_path, data)
-    batch = {"tokens": data.tokens.astype(np.int32)}
+@pytest.fixture(scope="module")
+def forms(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    return quantise.make(bundle, tmp_path_factory.mktemp("forms"), examples())
+
+
+def test_int8_of_a_whole_batch_drifts_only_where_ranges_come_from_the_batch(forms: dict[tuple[str, str], Path]) -> None:
+    batch = {"tokens": examples().tokens.astype(np.int32)}
     drifts = {form: quantise.drift(forms["encoder.onnx", form], batch) for form in quantise.FORMS}
     assert drifts["float"] <= quantise.MOST_DRIFT
     assert drifts["static"] <= quantise.MOST_DRIFT
     assert drifts["dynamic"] > 1e-3
+
+
+def test_every_int8_form_of_the_reasoner_judges_nearly_alike(forms: dict[tuple[str, str], Path]) -> None:
+    data = examples()
+    used = quantise.rows_of(data)
+    table = quantise.encode(quantise.session(forms["encoder.onnx", "float"]), data.tokens[used])
+    batch = next(quantise.windows_of(data, table, used))
+    whole, *small = (quantise.session(forms["reasoner.onnx", form]).run(["logits"], batch)[0] for form in quantise.FORMS)
+    assert all(0 < np.abs(found - whole).max() < 0.2 for found in small)
 
 
 def measured(
