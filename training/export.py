@@ -52,8 +52,8 @@ class ReasonerGraph(nn.Module):
     def __init__(self, model: PacketClip) -> None:
         super().__init__()
         self.model = model
+        self.register_buffer("nodes", _event_nodes(model))
         with torch.no_grad():
-            self.register_buffer("nodes", None if model.events is None else model.event_nodes())
             concepts = model.encode_text(model.concepts).split(model.sizes)
         ends = np.cumsum([graph.depth for graph in model.graphs])
         self.graphs = nn.ModuleList(
@@ -74,11 +74,18 @@ class ExplainerGraph(nn.Module):
     def __init__(self, model: PacketClip) -> None:
         super().__init__()
         self.model = model
+        self.register_buffer("nodes", _event_nodes(model))
 
     def forward(self, embedding: Tensor, relations: Tensor, padding: Tensor, keep: Tensor) -> tuple[Tensor, ...]:
         sensor = self.model.sensor(embedding, relations)
-        logits, states, ends = self.model.reason(sensor, padding, keep, last=True)
+        logits, states, ends = self.model.reason(sensor, padding, keep, last=True, nodes=self.nodes)
         return logits[:, 0], self.model.window_embedding(sensor, padding), torch.cat(states, dim=2), torch.cat(ends, dim=2)
+
+
+@torch.no_grad()
+def _event_nodes(model: PacketClip) -> Tensor | None:
+    """The nodes, so that no file holds the hundreds of sentences that they are made of."""
+    return None if model.events is None else model.event_nodes()
 
 
 def export(

@@ -168,13 +168,19 @@ class PacketClip(nn.Module):
         return self.temporal(whole, padding) + self.evidence(sensor, padding)
 
     def reason(
-        self, sensor: Tensor, padding: Tensor, keep: Tensor | None = None, *, last: bool = False
+        self,
+        sensor: Tensor,
+        padding: Tensor,
+        keep: Tensor | None = None,
+        *,
+        last: bool = False,
+        nodes: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The same with all that an explanation asks for.
 
         Args:
             sensor: (B, A, D). padding: (B, A) bool. keep: (B or 1, C), 0 occludes a concept: its message in the graph, and what
-                the window has in common with it before the events.
+                the window has in common with it before the events. nodes: `event_nodes()`, where they are known.
         Returns:
             (B, A, M+1) logits, or (B, 1, M+1) with `last`; for each graph and level (B, A, n, H) sent states, and for each graph
             what arrives at its embedding node.
@@ -189,7 +195,7 @@ class PacketClip(nn.Module):
             states.extend(sent)
             ends.append(end)
         return (
-            self.temporal(torch.cat(frames, dim=2), padding, last=last) + self.evidence(sensor, padding, keep=keep),
+            self.temporal(torch.cat(frames, dim=2), padding, last=last) + self.evidence(sensor, padding, nodes=nodes, keep=keep),
             states,
             ends,
         )

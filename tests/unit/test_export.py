@@ -11,6 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is only installed for training")
 
+import onnx  # noqa: E402
+
 from packetclip_sensor.bundle import MANIFEST, Bundle  # noqa: E402
 from packetclip_sensor.relations import RELATIONS  # noqa: E402
 from packetclip_sensor.tokens import ROW_BYTES  # noqa: E402
@@ -94,6 +96,15 @@ def test_the_manifest_tells_the_differences_and_a_ceiling_for_each_mission_with_
     assert set(manifest["ceilings"]) == {"DoS", "Reconnaissance"}
     assert manifest["int8"] == {}
     assert Bundle.open(bundle).manifest.ceilings == manifest["ceilings"]
+
+
+@pytest.mark.parametrize("name", ["reasoner.onnx", "explainer.onnx"])
+def test_event_nodes_are_exported_without_their_sentences(name: str, bundle: Path, model: PacketClip) -> None:
+    graph = onnx.load(bundle / name).graph
+    constants = (a.t for node in graph.node if node.op_type == "Constant" for a in node.attribute)
+    shapes = [tuple(tensor.dims) for tensor in (*graph.initializer, *constants)]
+    assert tuple(model.events.sentences.shape) not in shapes
+    assert {(len(CLASSES), model.config.embedding), (model.config.embedding, len(CLASSES))} & set(shapes)
 
 
 @pytest.mark.parametrize("bound", ["MOST_LOGIT", "MOST_PROBABILITY"])
