@@ -261,16 +261,12 @@ def _write_graphs(model: PacketClip, graphs: list[Graph], path: Path) -> None:
 @torch.no_grad()
 def _write_texts(model: PacketClip, tower: TextTower, path: Path) -> None:
     """All texts of the bank with their embeddings, and each class's mean, from its texts and its prompts."""
-    sentences: list[str] = []
-    means = []
-    for name in CLASSES:
-        own = [*texts.TEXTS[name], *texts.class_prompts(name)]
-        means.append(nn.functional.normalize(model.encode_text(tower(own)).mean(0), dim=0))
-        sentences += texts.TEXTS[name]
+    sentences = [text for name in CLASSES for text in texts.TEXTS[name]]
+    means = model.class_means(tower([*texts.TEXTS[name], *texts.class_prompts(name)]) for name in CLASSES)
     np.savez_compressed(
         path,
         texts=np.array(sentences),
         text_embeddings=model.encode_text(tower(sentences)).numpy().astype(np.float32),
-        class_embeddings=torch.stack(means).numpy().astype(np.float32),
+        class_embeddings=means.numpy().astype(np.float32),
         logit_scale=np.float32(float(model.logit_scale)),
     )

@@ -8,7 +8,7 @@ MissionGNN (arXiv 2406.18815); the corrections are listed in docs/decisions.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +121,11 @@ class PacketClip(nn.Module):
     def encode_text(self, features: Tensor) -> Tensor:
         """g_T of frozen text features: (N, T) to (N, D), unit norm."""
         return F.normalize(self.text_head(features), dim=-1)
+
+    def class_means(self, features: Iterable[Tensor]) -> Tensor:
+        """(classes, D) unit norm: the mean of each class's texts, of whose frozen features there are (n, T)."""
+        device = self.log_logit_scale.device
+        return F.normalize(torch.stack([self.encode_text(x.to(device)).mean(0) for x in features]), dim=1)
 
     def window_embedding(self, sensor: Tensor, padding: Tensor) -> Tensor:
         """Mean, spread and last of the window's sensor nodes, brought into the shared space: (B, A, D), (B, A) to (B, D), unit
