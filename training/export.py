@@ -21,7 +21,7 @@ from packetclip_sensor.tokens import ROW_BYTES
 from packetclip_sensor.windows import VIEWS, Window
 from training import quantise, text_tower, texts
 from training.data import CLASSES, GROUPS, Examples, TextTower
-from training.graphs import FoldedGraph
+from training.folded import FoldedGraph
 from training.knowledge import Graph
 from training.model import PacketClip
 
@@ -52,8 +52,8 @@ class ReasonerGraph(nn.Module):
     def __init__(self, model: PacketClip) -> None:
         super().__init__()
         self.model = model
+        self.register_buffer("nodes", _event_nodes(model))
         with torch.no_grad():
-            self.register_buffer("nodes", None if model.events is None else model.event_nodes())
             concepts = model.encode_text(model.concepts).split(model.sizes)
         ends = np.cumsum([graph.depth for graph in model.graphs])
         self.graphs = nn.ModuleList(
@@ -74,11 +74,18 @@ class ExplainerGraph(nn.Module):
     def __init__(self, model: PacketClip) -> None:
         super().__init__()
         self.model = model
+        self.register_buffer("nodes", _event_nodes(model))
 
     def forward(self, embedding: Tensor, relations: Tensor, padding: Tensor, keep: Tensor) -> tuple[Tensor, ...]:
         sensor = self.model.sensor(embedding, relations)
-        logits, states, ends = self.model.reason(sensor, padding, keep, last=True)
+        logits, states, ends = self.model.reason(sensor, padding, keep, last=True, nodes=self.nodes)
         return logits[:, 0], self.model.window_embedding(sensor, padding), torch.cat(states, dim=2), torch.cat(ends, dim=2)
+
+
+@torch.no_grad()
+def _event_nodes(model: PacketClip) -> Tensor | None:
+    """The nodes, so that no file holds the hundreds of sentences that they are made of."""
+    return None if model.events is None else model.event_nodes()
 
 
 def export(
@@ -254,16 +261,12 @@ def _write_graphs(model: PacketClip, graphs: list[Graph], path: Path) -> None:
 @torch.no_grad()
 def _write_texts(model: PacketClip, tower: TextTower, path: Path) -> None:
     """All texts of the bank with their embeddings, and each class's mean, from its texts and its prompts."""
-    sentences: list[str] = []
-    means = []
-    for name in CLASSES:
-        own = [*texts.TEXTS[name], *texts.class_prompts(name)]
-        means.append(nn.functional.normalize(model.encode_text(tower(own)).mean(0), dim=0))
-        sentences += texts.TEXTS[name]
+    sentences = [text for name in CLASSES for text in texts.TEXTS[name]]
+    means = model.class_means(tower([*texts.TEXTS[name], *texts.class_prompts(name)]) for name in CLASSES)
     np.savez_compressed(
         path,
         texts=np.array(sentences),
         text_embeddings=model.encode_text(tower(sentences)).numpy().astype(np.float32),
-        class_embeddings=torch.stack(means).numpy().astype(np.float32),
+        class_embeddings=means.numpy().astype(np.float32),
         logit_scale=np.float32(float(model.logit_scale)),
     )

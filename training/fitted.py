@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from training import parallel, texts
 from training.checkpoints import write_whole
@@ -145,9 +144,7 @@ def headed(model: PacketClip, features: Tensor) -> Tensor:
 @torch.no_grad()
 def class_embeddings(model: PacketClip, tower: TextTower) -> Tensor:
     """(classes, D) unit norm: the mean of each class's held-out prompts, which zero-shot compares windows with."""
-    device = model.log_logit_scale.device
-    prompts = [model.encode_text(tower(texts.class_prompts(c)).to(device)).mean(0) for c in CLASSES]
-    return F.normalize(torch.stack(prompts), dim=1).cpu()
+    return model.class_means(tower(texts.class_prompts(c)) for c in CLASSES).cpu()
 
 
 def macro_recall(nearest: Tensor, label: Tensor, classes: Sequence[int] | None = None) -> float:

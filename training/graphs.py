@@ -108,9 +108,7 @@ class MissionGraph(nn.Module):
         for i, leaves in enumerate(self.leaves):
             if not len(leaves):
                 continue
-            weight, bias = self.transform[i + 1].weight, self.transform[i + 1].bias
-            for later in range(i + 2, self.depth + 1):
-                weight, bias = self.transform[later].weight @ weight, self.transform[later](bias)
+            weight, bias = self.way(i)
             chosen = torch.zeros(len(self.levels[i]), device=weight.device).index_fill(0, leaves.to(weight.device), 1.0)
             ends.append(
                 (
@@ -119,6 +117,13 @@ class MissionGraph(nn.Module):
                 )
             )
         return levels, ends
+
+    def way(self, level: int) -> Affine:
+        """What a leaf's state goes through on its way to the embedding node, as one map: (H, H) and (H,)."""
+        weight, bias = self.transform[level + 1].weight, self.transform[level + 1].bias
+        for later in range(level + 2, self.depth + 1):
+            weight, bias = self.transform[later].weight @ weight, self.transform[later](bias)
+        return weight, bias
 
     def frames(self, sensor: Tensor, concepts: list[Tensor]) -> Tensor:
         """The embedding nodes alone, (..., D) to (..., H): what training asks for, in a third of the time of `forward`."""
@@ -201,50 +206,6 @@ def without_concepts(window: Tensor, concepts: Tensor, keep: Tensor) -> Tensor:
     """
     together = F.normalize((F.relu(window @ concepts.T) * (1 - keep)) @ concepts, dim=-1)
     return F.normalize(window - (window * together).sum(-1, keepdim=True) * together, dim=-1)
-
-
-class FoldedGraph(nn.Module):
-    """A trained MissionGraph as a chain of linear layers and ELU, with the normalisation folded in.
-
-    Equal to MissionGraph in evaluation mode without occlusion, and several times as fast; the sensor judges with it.
-    """
-
-    @torch.no_grad()
-    def __init__(self, graph: MissionGraph, concepts: list[Tensor]) -> None:
-        super().__init__()
-        graph.eval()
-        levels, ends = graph.dense(concepts)
-        self.levels = nn.ModuleList(_linear(*_normalised(pair, graph.norm[i])) for i, pair in enumerate(levels))
-        self.ends = nn.ModuleList(_linear(*pair) for pair in ends)
-        self.norm = graph.norm[graph.depth]
-        self.has_leaves = graph.has_leaves
-
-    def forward(self, sensor: Tensor) -> Tensor:
-        """(N, D) sensor nodes to (N, H) embedding nodes."""
-        x, total, sending = sensor, None, iter(self.ends)
-        for layer, leaves in zip(self.levels, self.has_leaves, strict=True):
-            x = F.elu(layer(x))
-            if leaves:
-                sent = next(sending)(x)
-                total = sent if total is None else total + sent
-        return F.elu(self.norm(total))
-
-
-def _normalised(pair: Affine, norm: nn.BatchNorm1d) -> Affine:
-    """An affine map to (n * H,) with the batch normalisation of its H dimensions, in evaluation mode, behind it."""
-    weight, bias = pair
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    nodes = len(bias) // len(scale)
-    shift = (norm.bias - norm.running_mean * scale).repeat(nodes)
-    scale = scale.repeat(nodes)
-    return weight * scale[:, None], bias * scale + shift
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
-    layer.weight.copy_(weight)
-    layer.bias.copy_(bias)
-    return layer
 
 
 class PlainMission(nn.Module):

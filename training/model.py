@@ -8,7 +8,7 @@ MissionGNN (arXiv 2406.18815); the corrections are listed in docs/decisions.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +122,11 @@ class PacketClip(nn.Module):
         """g_T of frozen text features: (N, T) to (N, D), unit norm."""
         return F.normalize(self.text_head(features), dim=-1)
 
+    def class_means(self, features: Iterable[Tensor]) -> Tensor:
+        """(classes, D) unit norm: the mean of each class's texts, of whose frozen features there are (n, T)."""
+        device = self.log_logit_scale.device
+        return F.normalize(torch.stack([self.encode_text(x.to(device)).mean(0) for x in features]), dim=1)
+
     def window_embedding(self, sensor: Tensor, padding: Tensor) -> Tensor:
         """Mean, spread and last of the window's sensor nodes, brought into the shared space: (B, A, D), (B, A) to (B, D), unit
         norm."""
@@ -168,13 +173,19 @@ class PacketClip(nn.Module):
         return self.temporal(whole, padding) + self.evidence(sensor, padding)
 
     def reason(
-        self, sensor: Tensor, padding: Tensor, keep: Tensor | None = None, *, last: bool = False
+        self,
+        sensor: Tensor,
+        padding: Tensor,
+        keep: Tensor | None = None,
+        *,
+        last: bool = False,
+        nodes: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The same with all that an explanation asks for.
 
         Args:
             sensor: (B, A, D). padding: (B, A) bool. keep: (B or 1, C), 0 occludes a concept: its message in the graph, and what
-                the window has in common with it before the events.
+                the window has in common with it before the events. nodes: `event_nodes()`, where they are known.
         Returns:
             (B, A, M+1) logits, or (B, 1, M+1) with `last`; for each graph and level (B, A, n, H) sent states, and for each graph
             what arrives at its embedding node.
@@ -189,7 +200,7 @@ class PacketClip(nn.Module):
             states.extend(sent)
             ends.append(end)
         return (
-            self.temporal(torch.cat(frames, dim=2), padding, last=last) + self.evidence(sensor, padding, keep=keep),
+            self.temporal(torch.cat(frames, dim=2), padding, last=last) + self.evidence(sensor, padding, nodes=nodes, keep=keep),
             states,
             ends,
         )

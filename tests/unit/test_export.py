@@ -11,6 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is only installed for training")
 
+import onnx  # noqa: E402
+
 from packetclip_sensor.bundle import MANIFEST, Bundle  # noqa: E402
 from packetclip_sensor.relations import RELATIONS  # noqa: E402
 from packetclip_sensor.tokens import ROW_BYTES  # noqa: E402
@@ -96,6 +98,15 @@ def test_the_manifest_tells_the_differences_and_a_ceiling_for_each_mission_with_
     assert Bundle.open(bundle).manifest.ceilings == manifest["ceilings"]
 
 
+@pytest.mark.parametrize("name", ["reasoner.onnx", "explainer.onnx"])
+def test_event_nodes_are_exported_without_their_sentences(name: str, bundle: Path, model: PacketClip) -> None:
+    graph = onnx.load(bundle / name).graph
+    constants = (a.t for node in graph.node if node.op_type == "Constant" for a in node.attribute)
+    shapes = [tuple(tensor.dims) for tensor in (*graph.initializer, *constants)]
+    assert tuple(model.events.sentences.shape) not in shapes
+    assert {(len(CLASSES), model.config.embedding), (model.config.embedding, len(CLASSES))} & set(shapes)
+
+
 @pytest.mark.parametrize("bound", ["MOST_LOGIT", "MOST_PROBABILITY"])
 def test_an_export_that_differs_from_the_model_is_refused(
     bound: str, ready: None, model: PacketClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -119,14 +130,26 @@ def test_int8_that_pays_stands_in_the_bundle_and_its_manifest(
     Bundle.open(tmp_path / "small")
 
 
-def test_int8_of_a_whole_batch_drifts_only_where_ranges_come_from_the_batch(bundle: Path, tmp_path: Path) -> None:
-    data = examples()
-    forms = quantise.make(bundle, tmp_path, data)
-    batch = {"tokens": data.tokens.astype(np.int32)}
+@pytest.fixture(scope="module")
+def forms(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    return quantise.make(bundle, tmp_path_factory.mktemp("forms"), examples())
+
+
+def test_int8_of_a_whole_batch_drifts_only_where_ranges_come_from_the_batch(forms: dict[tuple[str, str], Path]) -> None:
+    batch = {"tokens": examples().tokens.astype(np.int32)}
     drifts = {form: quantise.drift(forms["encoder.onnx", form], batch) for form in quantise.FORMS}
     assert drifts["float"] <= quantise.MOST_DRIFT
     assert drifts["static"] <= quantise.MOST_DRIFT
     assert drifts["dynamic"] > 1e-3
+
+
+def test_every_int8_form_of_the_reasoner_judges_nearly_alike(forms: dict[tuple[str, str], Path]) -> None:
+    data = examples()
+    used = quantise.rows_of(data)
+    table = quantise.encode(quantise.session(forms["encoder.onnx", "float"]), data.tokens[used])
+    batch = next(quantise.windows_of(data, table, used))
+    whole, *small = (quantise.session(forms["reasoner.onnx", form]).run(["logits"], batch)[0] for form in quantise.FORMS)
+    assert all(0 < np.abs(found - whole).max() < 0.2 for found in small)
 
 
 def measured(

@@ -21,7 +21,7 @@ from training import knowledge, train  # noqa: E402
 from training.batches import masked  # noqa: E402
 from training.data import CLASSES, GROUP_OF_CLASS, DataError, Examples, load, split  # noqa: E402
 from training.export import ReasonerGraph  # noqa: E402
-from training.graphs import EventNodes, FoldedGraph, without_concepts  # noqa: E402
+from training.graphs import EventNodes, without_concepts  # noqa: E402
 from training.losses import contrastive_loss, paper_contrastive_loss, reasoner_loss  # noqa: E402
 from training.model import PacketClip  # noqa: E402
 from training.sizes import TEXT_DIM, ModelConfig  # noqa: E402
@@ -87,17 +87,6 @@ def model() -> PacketClip:
     for _ in range(5):
         made.reason(torch.randn(16, 6, 64), torch.zeros(16, 6, dtype=torch.bool))
     return made.eval()
-
-
-def test_the_folded_graph_is_the_graph(model: PacketClip) -> None:
-    concepts = model.encode_text(model.concepts).split(model.sizes)
-    at = 0
-    for graph in model.graphs:
-        own = list(concepts[at : at + graph.depth])
-        at += graph.depth
-        sensor = torch.randn(10, 64)
-        whole, _, _ = graph(sensor[None], own)
-        assert torch.allclose(FoldedGraph(graph, own)(sensor), whole[0], atol=1e-5)
 
 
 def test_a_window_like_the_texts_of_an_attack_speaks_for_its_mission(model: PacketClip) -> None:

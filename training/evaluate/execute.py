@@ -127,15 +127,11 @@ def _model(plan: Plan, task: Task, store: Store, selection: Selection, judged: d
     return arrays
 
 
+@torch.no_grad()
 def other_words(fitted: Fitted, tower: towers.Tower) -> npt.NDArray[np.float32]:
     """(C, D) unit norm: the mean of each class's held-out prompts and sentences, in words that training never used of it."""
-    out = []
-    with torch.no_grad():
-        for name in CLASSES:
-            held = texts.held_out(name)
-            mean = fitted.model.encode_text(tower([*held.prompts, *(s.text for s in held.sentences)])).mean(0)
-            out.append(torch.nn.functional.normalize(mean, dim=0).numpy())
-    return np.stack(out).astype(np.float32)
+    held = [texts.held_out(name) for name in CLASSES]
+    return fitted.model.class_means(tower([*h.prompts, *(s.text for s in h.sentences)]) for h in held).cpu().numpy()
 
 
 def _occlusion(fitted: Fitted, selection: Selection, seed: int) -> Arrays:
