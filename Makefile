@@ -78,6 +78,7 @@ folds: .venv/.installed ## Train two bundles, each on the lab and half of the so
 	  [ $$fold = 1 ] && captures="$(FOLD1)" || captures="$(FOLD2)"; \
 	  .venv/bin/python -m training.train --pairs runs/pairs/lab.parquet runs/pairs/harden.parquet runs/pairs/servers.parquet $$captures \
 	    --out runs/fold-$$fold --version fold-$$fold --text-cache runs/texts.npz; \
+	  .venv/bin/python -m training.operating --model runs/fold-$$fold --logs lab/logs lab-harden/logs lab-servers/logs --whole lab-evade/logs --write; \
 	done
 
 evaluate: .venv/.installed ## Run the plan of training/evaluate/plan.yaml (about ten hours of a core; goes on where it stopped) and write training/RESULTS.md

@@ -69,12 +69,13 @@ def at(shift: float, told: int, false: int, leeway: float = 0.0) -> operating.Po
     return operating.Point(shift, dict.fromkeys(MISSIONS, 0.9 + shift / 100), leeway, {"DoS": told}, 0, false)
 
 
-def test_most_attacks_within_the_false_alerts_allowed_and_the_lowest_thresholds_of_several() -> None:
+def test_most_attacks_within_the_false_alerts_allowed_or_with_the_fewest_and_the_lowest_thresholds_of_several() -> None:
     points = [at(-1, 9, 5), at(0, 8, 2), at(0.5, 8, 1), at(1, 7, 0), at(0, 9, 2, leeway=1)]
     chosen = operating.choose(points, 2)
     assert chosen is points[1]
     assert operating.choose(points, 0) is points[3]
-    assert operating.choose(points[:1], 2) is None
+    assert operating.choose(points[:1], 2) is points[0]
+    assert operating.choose([at(-1, 9, 5), at(0, 8, 3), at(1, 8, 3)], 2).shift == 0
 
 
 def test_what_is_written_opens_and_keeps_its_ceilings_above(tmp_path: Path) -> None:
