@@ -194,9 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write(args.model, best, benign)
     print(f"\n{args.model}: thresholds moved by {best.shift:+g} logits")
     if best.false > allowed:
-        print(
-            f"warning: none keeps to {args.false_alerts:g} false alerts in 100,000 packets; record more benign captures to train on"
-        )
+        print(f"warning: none keeps to {args.false_alerts:g} in 100,000 packets; record more benign captures to train on")
     return 0
 
 

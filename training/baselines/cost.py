@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -189,9 +190,10 @@ def paper(packets: int, encoder: Cost) -> dict[str, Cost]:
     }
 
 
-def measure(model: PacketClip | None = None) -> dict[str, Cost]:
+@cache
+def measure() -> dict[str, Cost]:
     """Costs of all models by name, ours first."""
-    model = model or our_model()
+    model = our_model()
     packets = model.config.window
     reference = etbert(128, packets)
     return {

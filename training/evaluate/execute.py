@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import time
 import traceback
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import torch
 from packetclip_sensor.errors import SensorError
 from training import captures, texts
 from training import experiment as experiments
-from training.baselines import REGISTRY, cost, on_embeddings
+from training.baselines import REGISTRY, on_embeddings
 from training.baselines.features import packet_mean
 from training.data import CLASSES, DataError, Examples
 from training.evaluate import occlusion, towers
@@ -112,8 +111,6 @@ def _model(plan: Plan, task: Task, store: Store, selection: Selection, judged: d
         arrays[f"{name}/{OURS}"] = logits
         arrays[f"{name}/classes"] = (embeddings @ prompts.T).astype(np.float16)
         arrays[f"{name}/sentences"] = (embeddings @ words.T).astype(np.float16)
-    if "cost" in task.run.extras:
-        result.facts["costs"] = {name: asdict(c) for name, c in cost.measure(fitted.model).items()}
     if "embeddings" in task.run.extras and hears(chosen):
 
         def encode_rows(rows: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:

@@ -15,7 +15,7 @@ from packetclip_sensor.errors import ConfigError
 from training import experiment as experiments
 
 PLAN = Path(__file__).with_name("plan.yaml")
-Extra = Literal["embeddings", "occlusion", "cost"]
+Extra = Literal["embeddings", "occlusion"]
 
 
 class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,8 +40,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: float = 1.0
     """Share of the training captures that is used."""
     extras: list[Extra] = []
-    """What is measured beside: baselines on this model's embeddings and, of the first seed alone, hidden fields, parameters and
-    FLOPs."""
+    """What is measured beside: baselines on this model's embeddings and, of the first seed alone, hidden fields."""
     bundle: str = ""
     """Bundle folder: the run judges whole captures with the shipped pipeline, and nothing is trained."""
     logs: str = ""

@@ -46,7 +46,7 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path) ->
         "Ablations": inside.ablations(results),
         "Views": detection.views(results),
         "Hidden fields": inside.hidden(results, figure),
-        "Parameters and FLOPs": inside.cost(results, figure),
+        "Parameters and FLOPs": inside.cost(figure),
         "Training curves": inside.curves(results, figure),
         "Confusion and calibration": _confusion(results, figure),
         "What failed": NOTES.read_text().strip() if NOTES.exists() else "missing",

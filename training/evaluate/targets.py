@@ -6,7 +6,7 @@ import math
 
 from training import metrics
 from training.baselines.cost import OURS as OUR_COST
-from training.baselines.cost import REFERENCE
+from training.baselines.cost import REFERENCE, measure
 from training.evaluate.detection import predictors
 from training.evaluate.inside import difference
 from training.evaluate.judged import OURS
@@ -31,7 +31,7 @@ def section(results: Results) -> str:
         *_zero_shot(results),
         *_left_out(results),
         _scarce(results),
-        *_cost(results),
+        *_cost(),
         *(_graph(results, form, base, run, when) for base, run, when in GRAPHS_MATTER for form in ("no graph", "shuffled graph")),
     ]
     return "Means over seeds, all judged windows.\n\n" + table(["asked", "measured", "holds"], rows)
@@ -119,17 +119,16 @@ def _scarce(results: Results) -> list[str]:
     return _row(asked, f"{few.mean / full.mean:.1%}", few.mean >= 0.98 * full.mean)
 
 
-def _cost(results: Results) -> list[list[str]]:
-    asked = ("Whole model below 1 % of ET-BERT's parameters", "Whole model below 1/1,000 of ET-BERT's FLOPs a packet")
-    found = [o.result.facts["costs"] for o in results.done("ours") if o.result and "costs" in o.result.facts]
-    if not found:
-        return [_row(a, results.why("ours"), None) for a in asked]
-    share = found[0][OUR_COST]["parameters"] / found[0][REFERENCE]["parameters"]
-    rows = [_row(asked[0], f"{share:.2%}", share < 0.01)]
-    for name, c in found[0].items():
+def _cost() -> list[list[str]]:
+    costs = measure()
+    reference = costs[REFERENCE]
+    share = costs[OUR_COST].parameters / reference.parameters
+    rows = [_row("Whole model below 1 % of ET-BERT's parameters", f"{share:.2%}", share < 0.01)]
+    asked = "Whole model below 1/1,000 of ET-BERT's FLOPs a packet"
+    for name, c in costs.items():
         if name.startswith("ours"):
-            times = found[0][REFERENCE]["packet"] / c["packet"]
-            rows.append(_row(f"{asked[1]} ({name}: {c['note']})", f"1/{times:,.0f}", times > 1000))
+            times = reference.packet / c.packet
+            rows.append(_row(f"{asked} ({name}: {c.note})", f"1/{times:,.0f}", times > 1000))
     return rows
 
 
