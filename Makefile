@@ -67,7 +67,7 @@ pairs: .venv/.installed ## Cut the lab's logs (and CAPTURES) into windows to tra
 	  $(if $(CAPTURES),--captures $(CAPTURES))
 
 model: pairs ## Train on runs/pairs and put the bundle into packetclip_sensor/model
-	.venv/bin/python -m training.train --pairs runs/pairs/*.parquet --seed 2 --out packetclip_sensor/model --text-cache runs/texts.npz
+	.venv/bin/python -m training.train --pairs runs/pairs/*.parquet --out packetclip_sensor/model --text-cache runs/texts.npz
 	.venv/bin/python -m training.operating --logs lab/logs lab-harden/logs lab-servers/logs --whole lab-evade/logs --write
 
 # Sources by others in two halves: a bundle that knows one half is tested on the other.

@@ -295,7 +295,7 @@ def test_attacks_that_pass_for_benign_make_no_mission_blind_but_a_warning(
 ) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
-    for file in (DATA / "demo-port-pnscan").glob("*.log.gz"):  # without its labels
+    for file in (DATA / "demo-port-zmap").glob("*.log.gz"):  # without its labels
         shutil.copy(file, folder)
     out = tmp_path / "c.yaml"
     assert calibrated("--logs", folder, "--out", out) == 1
@@ -304,7 +304,7 @@ def test_attacks_that_pass_for_benign_make_no_mission_blind_but_a_warning(
     assert "silence them by a rule and calibrate again with --config" in said
     ceiling = json.loads((resource("model") / MANIFEST).read_text())["ceilings"]["Reconnaissance"]
     assert yaml.safe_load(out.read_text())["thresholds"]["Reconnaissance"] <= ceiling
-    attacker = json.loads((DATA / "demo-port-pnscan" / "labels.json").read_text())["intervals"][0]["attacker"][0]
+    attacker = json.loads((DATA / "demo-port-zmap" / "labels.json").read_text())["intervals"][0]["attacker"][0]
     assert attacker in said
     assert calibrated("--logs", folder, "--out", out, "--exclude", attacker) == 0
 
