@@ -78,23 +78,53 @@ def unlabelled(results: Results) -> str:
     )
 
 
-def difference(results: Results, name: str, test: str, base: str = "ours") -> metrics.Spread | str:
-    """Mean AUC of a run less that of another with the same seed, over the seeds that both have, or why there is none."""
+def difference(
+    results: Results, name: str, test: str, base: str = "ours", figure: Callable[[Judged], float] = lambda j: mean(j.auc())
+) -> metrics.Spread | str:
+    """A figure of a run, by default mean AUC, less that of another with the same seed, over the seeds that both have."""
     whole = {o.task.seed: o for o in results.done(base)}
     found = []
     for o in results.done(name):
         if o.task.seed in whole:
             one, other = results.judged(o, test), results.judged(whole[o.task.seed], test)
             if one is not None and other is not None:
-                found.append(mean(one.auc()) - mean(other.auc()))
+                found.append(figure(one) - figure(other))
     return metrics.spread(found) if found else "–" if results.done(name) else results.why(name)
 
 
 def _difference(results: Results, name: str, test: str) -> str:
-    found = difference(results, name, test)
+    return _signed(difference(results, name, test))
+
+
+def _signed(found: metrics.Spread | str) -> str:
     if isinstance(found, str):
         return found
     return f"{found.mean:+.3f}" if found.count == 1 else f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+
+
+WITHOUT_GRAPHS = ("no graph", "shuffled graph", "graphs without their events")
+TESTS = {"lab": "test captures", "unseen": "tools never seen", "evade": "attacks that evade", "others": "captures by others"}
+
+
+def graphs(results: Results) -> str:
+    """What is lost with each form of the graphs, also on windows far from training."""
+    figures: dict[str, Callable[[Judged], float]] = {
+        "mean AUC": lambda j: mean(j.auc()),
+        "zero-shot top-1": lambda j: zero_shot(j).get("top-1", math.nan),
+        "zero-shot macro recall": lambda j: zero_shot(j).get("macro recall", math.nan),
+    }
+    rows = [
+        [form, label, *(_signed(difference(results, f"ablation/{form}", test, figure=figure)) for figure in figures.values())]
+        for form in WITHOUT_GRAPHS
+        for test, label in TESTS.items()
+    ]
+    return (
+        "Difference to the whole model with the same seed; below zero the graphs carry weight. "
+        "Zero-shot is nearest prompts after the reasoner's stage.\n\n"
+        + table(["in place of the graphs", "windows", *figures], rows)
+        + "\n\n"
+        + source(results, "ablation/no graph", "others")
+    )
 
 
 def hidden(results: Results, figure: Figure) -> str:

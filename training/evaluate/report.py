@@ -43,6 +43,7 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path) ->
         "Robustness: attacks that evade": detection.evasions(results),
         "Data scarcity": scarce,
         "Classes never labelled": inside.unlabelled(results),
+        "What the graphs carry": inside.graphs(results),
         "Ablations": inside.ablations(results),
         "Views": detection.views(results),
         "Hidden fields": inside.hidden(results, figure),
