@@ -32,7 +32,7 @@ DATA = Path(__file__).parents[1] / "data"
 CAPTURES = {
     "Dictionary Attack": "demo-dict-patator-ftp",
     "DNS Flood": "demo-dns-resperf",
-    "ICMP Flood": "demo-icmp-t50",
+    "ICMP Flood": "demo-icmp-fping",
     "OS Scan": "demo-os-nping",
     "Slowloris": "demo-slow-read",
     "UDP Flood": "demo-udp-hping",

@@ -14,7 +14,7 @@ from conftest import free_port
 from scripted_server import ScriptedServer
 
 DATA = Path(__file__).parents[1] / "data"
-CAPTURES = ["demo-dns-resperf", "demo-icmp-t50"]  # in the order of their packets; each makes alerts
+CAPTURES = ["demo-dns-resperf", "demo-slow-headers-tls"]  # in the order of their packets; each makes alerts
 
 
 def until(true: Callable[[], bool], seconds: float = 120.0) -> None:

@@ -20,7 +20,7 @@ from conftest import free_port
 from scripted_server import ScriptedServer
 
 DATA = Path(__file__).parents[1] / "data"
-ATTACK = "demo-icmp-t50"
+ATTACK = "demo-udp-hping"
 SOON_S = 20.0
 """Five seconds, and what a busy machine adds; one that waited for its sink would take far longer."""
 
