@@ -27,7 +27,7 @@ from training.lab import network, services
 from training.lab.benign import mixed
 from training.lab.catalogue import captures
 from training.lab.plan import Capture
-from training.lab.profiles import PROFILES
+from training.lab.profiles import IN_FIRST, PROFILES
 from training.lab.record import LabError, finished, outdated, record, tidy
 
 LOCK = Path("/run/packetclip-lab.lock")
@@ -42,7 +42,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="seed of the plan")
     parser.add_argument(
         "--profile",
-        choices=sorted({*PROFILES, "harden", "breadth", "servers"}),
+        choices=sorted({*PROFILES, *IN_FIRST}),
         default="first",
         help="first trains, demo is for tests and demonstration, unseen has other tools, evade hides, harden trains on that, "
         "breadth trains on what first leaves out, servers on other web servers and scans as people run them",

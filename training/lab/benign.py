@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from training.lab import servers
-from training.lab.catalogue import IN_FIRST
 from training.lab.habits import BURSTS, everyday
 from training.lab.lookalikes import LOOKALIKES
 from training.lab.plan import Capture, network
+from training.lab.profiles import IN_FIRST
 
 MIXES = {
     "first": [

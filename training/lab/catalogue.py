@@ -23,6 +23,7 @@ from training.lab import (
 from training.lab.attacks import MODES, attack
 from training.lab.habits import BURSTS, everyday, lighter
 from training.lab.plan import Capture, network
+from training.lab.profiles import IN_FIRST
 
 MODES_FROM = (
     scans,
@@ -116,9 +117,6 @@ DEMO = [
     *("syn_hping", "syn_trafgen", "udp_hping", "udp_t50", "dns_resperf", "dns_perf_any", "slow_read", "slow_headers_tls"),
     *("dict_patator_ftp", "dict_nmap_ssh"),
 ]
-
-IN_FIRST = ("harden", "breadth", "servers")
-"""Profiles that train as well, in the address plan of `first`."""
 
 TURNS = {"breadth": 2, "servers": 3}
 """How often a profile records each of its modes, each time with other parameters."""

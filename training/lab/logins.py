@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from training.lab.plan import Capture, Habit, Host, Service
+from training.lab.profiles import IN_FIRST
 
 HERE = Path(__file__).parent
 PORTS = {
@@ -32,7 +33,7 @@ def added(capture: Capture, needs: tuple[str, ...]) -> Capture:
     services, habits = list(files.services), list(capture.habits)
     for name in needs:
         taken = {service.port for service in services}
-        ports = PORTS[name][capture.profile not in ("first", "harden", "breadth", "servers")]
+        ports = PORTS[name][capture.profile not in ("first", *IN_FIRST)]
         number = rng.choice([p for p in ports if p not in taken])
         services.append(Service(name, number, {"delay": rng.choice([0, 1, 2])}))
         habits += _use(name, capture, files, number, rng)

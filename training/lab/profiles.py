@@ -81,6 +81,9 @@ PROFILES = {
         users=["viktor", "deploy5", "sofia"],
     ),
 }
+IN_FIRST = ("harden", "breadth", "servers")
+"""Profiles without tables of their own: they train as well, in the address plan of `first`."""
+
 OUTSIDE_ROUTES = ["198.18.0.0/15", "192.0.2.0/24", "203.0.113.0/24", "198.51.100.0/24"]
 MORE_ROUTES = ["192.88.99.0/24", "192.31.196.0/24", "192.175.48.0/24"]
 """Routes to the outside addresses of `unseen` and `evade`; hosts of the older profiles do not have them."""
