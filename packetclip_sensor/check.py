@@ -204,12 +204,13 @@ def _model(config: Config) -> Iterator[tuple[bool | None, str]]:
                 None,
                 f"policy.thresholds: {mission} {value} is above {ceiling:.3f}, from where most attacks go untold; lower it",
             )
-    if config.policy.open_packets > manifest.window.packets:
-        yield (
-            None,
-            f"policy.open_packets is {config.policy.open_packets}, a window of the model has {manifest.window.packets} packets: "
-            "no first verdict opens an episode; lower it",
-        )
+    for key in ("open_packets", "dos_packets"):
+        if getattr(config.policy, key) > manifest.window.connections:
+            yield (
+                None,
+                f"policy.{key} is {getattr(config.policy, key)}, a window of the model remembers {manifest.window.connections} "
+                "connections: what sends one packet in each opens no episode; lower it",
+            )
     with contextlib.suppress(SensorError):  # _state tells what is wrong with it
         before = checkpoint.load(config.state_dir / "state.json").model_version
         if before not in ("", manifest.version):

@@ -31,18 +31,26 @@ MAX_DOCUMENTS = 1000
 CROWD = 3
 """Pairs of one host in one second up to which each pair speaks for itself."""
 MAX_UNTOLD = 5000
-"""Small first verdicts that wait for a second one; beyond it the next ones count as backed by so many others."""
+"""Small verdicts that wait for more packets; beyond it the next ones count as backed by so many others."""
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When an episode opens, is told again and closes."""
 
-    open_packets: int = 10
-    """A first verdict opens an episode when its window holds so many packets; a smaller one needs a second verdict to back it."""
+    open_packets: int = 20
+    """An episode opens once its hosts have sent each other so many packets in the window, or in connections begun within its time;
+    less is too little to accuse anybody."""
+    dos_packets: int = 60
+    """The same for DoS: a page asks for twenty names at once, a device is read out in forty packets, and neither is a flood. Connections
+    of one packet count up to the 64 that a window remembers."""
     update_s: float = 60.0
     """Seconds of event time between two documents of an episode that goes on."""
     close_s: float = 60.0
     """An episode closes when no verdict has come for so many seconds of event time."""
+
+    def enough(self, verdict: Verdict) -> bool:
+        """Whether there are packets enough behind a verdict to open an episode."""
+        return verdict.volume >= (self.dos_packets if verdict.mission == "DoS" else self.open_packets)
 
     @property
     def told_at_a_time(self) -> int:
@@ -165,10 +173,9 @@ class _Teller:
             self.stories.extend(episode, verdict, backs=backs)
             self.counters.folded_episodes += episode.folded - before
         if not episode.opened:
-            if verdict.weight < 1:
-                if episode.evidence + episode.weight < 1:
-                    return []
-            elif len(verdict.packets) < self.policy.open_packets and episode.verdicts == 1 and self.stories.untold <= MAX_UNTOLD:
+            if episode.evidence + episode.weight < 1:
+                return []
+            if not self.policy.enough(verdict) and self.stories.untold <= MAX_UNTOLD:
                 return []
             mate = self.stories.mate(episode)
             if mate is None:

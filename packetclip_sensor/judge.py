@@ -223,6 +223,7 @@ def _verdict(
     packets = tuple(records[row] for row in rows.tolist())
     fresh = float((w.table.second[rows] == w.second[i]).sum() / w.rows.shape[1])
     mission, weight = limits.told(p[1:], fresh)
+    latest = w.past[i, 1]
     return Verdict(
         second=int(w.second[i]),
         view=VIEWS[int(w.view[i])],
@@ -236,4 +237,5 @@ def _verdict(
         relations=relations,
         fresh=fresh,
         weight=weight,
+        stream_packets=int(w.table.n[latest[latest >= 0]].sum()),
     )

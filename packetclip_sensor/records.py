@@ -180,6 +180,13 @@ class Verdict:
     """Packets of the window that came in `second`, as a share of a whole window."""
     weight: float = 1.0
     """1 where `probability` reached the threshold; less where it only came near it: then what it counts towards an alert."""
+    stream_packets: int = 0
+    """Packets so far of the connections that the stream began within the last T seconds, of those that its window remembers."""
+
+    @property
+    def volume(self) -> int:
+        """How many packets it rests on: those of its stream's connections, at least those of its window."""
+        return max(self.stream_packets, len(self.packets))
 
 
 class Concept(msgspec.Struct, frozen=True):

@@ -57,7 +57,7 @@ class Stories:
 
     @property
     def untold(self) -> int:
-        """How many wait for a second verdict."""
+        """How many wait for more packets or more evidence."""
         return len(self._all) - self._told
 
     def add(self, episode: Episode) -> None:

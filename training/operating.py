@@ -3,8 +3,8 @@
     python -m training.operating --logs lab/logs lab-harden/logs --whole lab-evade/logs
     python -m training.operating --model runs/new --logs lab/logs --captures runs/captures --manifest CAPTURES/MANIFEST.csv
 
-Each capture is judged once as the sensor judges it, and told anew at each point: the bundle's thresholds moved by so many logits,
-all with the same leeway. Of --logs and --captures only those are taken that the bundle's training held out; nothing here is a
+Each capture is judged once as the sensor judges it, and told anew at each point: the thresholds that training fitted moved by so
+many logits, all with the same leeway. Of --logs and --captures only those are taken that the bundle's training held out; nothing here is a
 test set. With --write the bundle gets the thresholds, without a leeway, that tell most attacks with at most --false-alerts in
 100,000 benign packets; the lowest where several do.
 """
@@ -33,7 +33,7 @@ from packetclip_sensor.resources import resource
 from packetclip_sensor.selection import Selection
 from training.captures import ANY, Truth, fits, from_labels, from_manifest
 
-SHIFTS = (-1.0, -0.5, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
+SHIFTS = (-1.5, -1.25, -1.0, -0.75, -0.625, -0.5, -0.375, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
 LEEWAYS = (0.0, 1.0, 2.0, 3.0)
 ALLOWED = 1.0
 """False alerts in 100,000 benign packets that a bundle may give on held-out captures."""
@@ -102,6 +102,13 @@ def moved(threshold: float, shift: float) -> float:
     return 1 / (1 + math.exp(-logit(threshold) - shift))
 
 
+def fitted(bundle: Path) -> tuple[dict[str, float], float]:
+    """The thresholds that training fitted, and by how many logits those of the bundle have been moved since."""
+    manifest = json.loads((bundle / MANIFEST).read_bytes())
+    shift = manifest.get("operating", {}).get("shift", 0.0)
+    return {m: moved(manifest["thresholds"][m], -shift) for m in MISSIONS}, shift
+
+
 def point(heard: Iterable[Heard], own: dict[str, float], shift: float, leeway: float) -> Point:
     """Tell every capture at the thresholds `own` moved by `shift` logits, and at this leeway."""
     thresholds = {m: moved(own[m], shift) for m in MISSIONS}
@@ -162,10 +169,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         bundle = Bundle.open(args.model)
         truths = held_out(args.model, args.logs, args.whole, args.captures, args.manifest)
+        own, shifted = fitted(args.model)
     except (SensorError, ValueError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
-    reach = max(args.leeways) - min(0.0, *args.shifts)
+    reach = max(args.leeways) + max(0.0, shifted - min(args.shifts))
     heard = listen(track(truths, description="judging", transient=True), bundle, reach)
     if not heard:
         print("error: none of the captures has a packet", file=sys.stderr)
@@ -181,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     points = []
     for shift in args.shifts:
         for leeway in args.leeways:
-            at = point(heard, bundle.manifest.thresholds, shift, leeway)
+            at = point(heard, own, shift, leeway)
             points.append(at)
             shown = ", ".join(f"{at.thresholds[m]:.3f}" for m in MISSIONS)
             told = f"{sum(at.told.values())}: {', '.join(str(at.told[m]) for m in MISSIONS)}"
@@ -192,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     allowed = args.false_alerts * benign / 1e5
     best = choose(points, allowed)
     write(args.model, best, benign)
-    print(f"\n{args.model}: thresholds moved by {best.shift:+g} logits")
+    print(f"\n{args.model}: thresholds moved by {best.shift:+g} logits from those that training fitted")
     if best.false > allowed:
         print(f"warning: none keeps to {args.false_alerts:g} in 100,000 packets; record more benign captures to train on")
     return 0

@@ -33,10 +33,12 @@ EMPTY = np.zeros((30, 1), np.float32)
 DATA = Path(__file__).parents[1] / "data"
 
 
-def verdict(second: float, probability: float, *, mission: str = "DoS", host: str = "10.0.0.5", packets: int = 12) -> Verdict:
-    window = tuple(packet(ts=second + i / 100, orig_h=host) for i in range(packets))
+def verdict(second: float, probability: float, *, mission: str = "DoS", host: str = "10.0.0.5", stream: int = 60) -> Verdict:
+    window = tuple(packet(ts=second + i / 100, orig_h=host) for i in range(12))
     missions = dict.fromkeys(("Benign", *MISSIONS), 0.0) | {mission: probability, "Benign": 1 - probability}
-    return Verdict(int(second), "pair", (host,), ("10.0.0.9",), mission, probability, missions, window, EMPTY, EMPTY)
+    return Verdict(
+        int(second), "pair", (host,), ("10.0.0.9",), mission, probability, missions, window, EMPTY, EMPTY, stream_packets=stream
+    )
 
 
 def fitted(*verdicts: Verdict, allowed: int = 0, most: int = 50_000) -> tuple[dict[str, float], int]:
@@ -66,8 +68,8 @@ def test_a_host_that_is_noisy_for_an_hour_is_one_alert_and_not_thousands() -> No
 
 
 def test_a_lone_small_window_opens_nothing_and_so_costs_nothing() -> None:
-    assert fitted(verdict(100, 0.9, packets=9)) == (FLOOR, 0)
-    assert fitted(verdict(100, 0.9, packets=9), verdict(101, 0.7, packets=9)) == (FLOOR | {"DoS": 0.700001}, 0)
+    assert fitted(verdict(100, 0.9, stream=30)) == (FLOOR, 0)
+    assert fitted(verdict(100, 0.9, stream=30), verdict(101, 0.7)) == (FLOOR | {"DoS": 0.700001}, 0)
 
 
 def test_the_alert_least_above_its_own_floor_goes_first_whatever_its_mission() -> None:
@@ -170,7 +172,7 @@ def test_labelled_attacks_are_kept_apart() -> None:
     labelled = Labelled()
     assert not labelled.add("x", verdict(10, 0.9), labels)
     assert not labelled.add("x", verdict(20, 0.7), labels)
-    mixed = replace(verdict(30, 0.9), packets=(*verdict(30, 0.9).packets, *verdict(900, 0.9, packets=20).packets))
+    mixed = replace(verdict(30, 0.9), packets=(*verdict(30, 0.9).packets, *verdict(900, 0.9).packets, *verdict(901, 0.9).packets))
     assert not labelled.add("x", mixed, labels)
     assert labelled.add("x", verdict(1000, 0.05), labels)
     assert labelled.attacks == {("x", "SYN Flood", 0.0): ("DoS", 0.9)}

@@ -212,12 +212,12 @@ def test_a_bundle_that_is_not_there_or_altered_is_wrong(checked: Any, tmp_path: 
 
 def test_a_configuration_that_does_not_fit_the_bundle_is_told(checked: Any, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "state" / "state.json", checkpoint.State(model_version="old"))
-    ran = checked(policy={"thresholds": {"DoS": 1.0}, "open_packets": 31})
+    ran = checked(policy={"thresholds": {"DoS": 1.0}, "open_packets": 65})
     assert ran.code == 0
     looks = [line for line in ran.lines if line.startswith("look  model")]
     assert len(looks) == 3
     assert "policy.thresholds: DoS 1.0 is above" in looks[0]
-    assert "policy.open_packets is 31, a window of the model has 30 packets" in looks[1]
+    assert "policy.open_packets is 65, a window of the model remembers 64 connections" in looks[1]
     assert "the state is of model old, this one is " in looks[2]
 
 

@@ -44,7 +44,7 @@ def test_every_key_is_read_and_relative_paths_start_at_the_file() -> None:
         sensor_name: edge-1
         rejects_path: bad.jsonl
         log_level: debug
-        policy: {thresholds: {DoS: 0.9, Brute Force: 1}, open_packets: 20, update_s: 30, close_s: 120.5}
+        policy: {thresholds: {DoS: 0.9, Brute Force: 1}, open_packets: 25, update_s: 30, close_s: 120.5}
         sink:
           elasticsearch: {hosts: ["https://es:9200"], api_key_env: KEY, ca_certs: ca.pem, dead_letter_path: dead/letters.ndjson}
         """
@@ -54,7 +54,7 @@ def test_every_key_is_read_and_relative_paths_start_at_the_file() -> None:
     assert config.model == Path("/etc/packetclip/bundle")
     assert config.rejects == Path("/etc/packetclip/bad.jsonl")
     assert config.policy == PolicyConfig(
-        thresholds={"DoS": 0.9, "Brute Force": 1.0}, open_packets=20, update_s=30.0, close_s=120.5
+        thresholds={"DoS": 0.9, "Brute Force": 1.0}, open_packets=25, update_s=30.0, close_s=120.5
     )
     sink = config.sink.elasticsearch
     assert sink is not None

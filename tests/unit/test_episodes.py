@@ -27,6 +27,7 @@ def verdict(
     view: str = "pair",
     mission: str = "DoS",
     packets: int = 12,
+    stream: int = 60,
     probability: float = 0.9,
 ) -> Verdict:
     window = tuple(
@@ -45,7 +46,10 @@ def verdict(
         )
         for i in range(packets)
     )
-    return Verdict(second, view, sources, destinations, mission, probability, {mission: probability}, window, EMPTY, EMPTY)
+    return Verdict(
+        second, view, sources, destinations, mission, probability, {mission: probability}, window, EMPTY, EMPTY,
+        stream_packets=stream,
+    )  # fmt: skip
 
 
 def told(
@@ -79,9 +83,25 @@ def test_an_attack_opens_once_is_told_each_minute_and_closes() -> None:
     assert still == ()
 
 
-def test_a_small_first_window_needs_a_second_verdict() -> None:
-    assert states(told([[verdict(100, packets=5)]])[0]) == []
-    assert states(told([[verdict(100, packets=5)], [verdict(101, packets=5)]])[0]) == [("open", 101), ("close", 161)]
+def test_an_episode_opens_once_there_are_packets_enough() -> None:
+    few = [[verdict(100 + i, packets=5, stream=n)] for i, n in enumerate((5, 30, 59))]
+    assert states(told(few)[0]) == []
+    events, _ = told([*few, [verdict(103, packets=5, stream=60)]])
+    assert states(events) == [("open", 103), ("close", 163)]
+    assert (events[0].episode.verdicts, events[0].episode.first) == (4, 100)
+
+
+def test_a_scan_or_a_guess_needs_fewer_packets_than_a_flood() -> None:
+    for mission in ("Reconnaissance", "Brute Force"):
+        assert states(told([[verdict(100, mission=mission, stream=19)]])[0]) == []
+        assert states(told([[verdict(100, mission=mission, stream=20)]])[0])[0] == ("open", 100)
+    assert states(told([[verdict(100, stream=0)], [verdict(101, stream=59)]])[0]) == []
+
+
+def test_the_packets_of_the_window_count_where_its_connections_are_not_remembered() -> None:
+    policy = Policy(open_packets=12, dos_packets=12)
+    assert states(told([[verdict(100, packets=11, stream=0)]], policy=policy)[0]) == []
+    assert states(told([[verdict(100, packets=12, stream=0)]], policy=policy)[0])[0] == ("open", 100)
 
 
 def test_views_on_the_same_hosts_are_one_episode() -> None:
@@ -282,7 +302,7 @@ def test_a_restart_in_the_middle_of_folding_tells_the_same() -> None:
 
 
 def test_small_windows_without_number_are_not_remembered_without_end() -> None:
-    step = [verdict(100, (f"s{i}",), (f"d{i}",), packets=5) for i in range(6000)]
+    step = [verdict(100, (f"s{i}",), (f"d{i}",), packets=5, stream=5) for i in range(6000)]
     events, _ = told([step])
     assert [e.state for e in events if e.state == "open"] == ["open"] * 498
     _, still = told([step], final=False)
@@ -311,8 +331,8 @@ def anything(rng: random.Random, second: int) -> list[Verdict]:
     for view in rng.choices(("pair", "source", "destination"), k=rng.randrange(9)):
         one, others = rng.choice(hosts), tuple(rng.sample(hosts, rng.randrange(1, min(len(hosts), 6))))
         sources, destinations = {"pair": ((one,), others[:1]), "source": ((one,), others), "destination": (others, (one,))}[view]
-        mission, packets = rng.choice(("DoS", "Brute Force")), rng.choice((4, 12, 30))
-        out.append(verdict(second, sources, destinations, view=view, mission=mission, packets=packets))
+        mission, packets, stream = rng.choice(("DoS", "Brute Force")), rng.choice((4, 12, 30)), rng.choice((0, 20, 60))
+        out.append(verdict(second, sources, destinations, view=view, mission=mission, packets=packets, stream=stream))
     return out
 
 

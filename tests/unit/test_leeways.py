@@ -32,8 +32,9 @@ def near(second: int, weight: float, *, view: str = "pair", host: str = "10.0.0.
     window = tuple(packet(ts=second + i / 100, orig_h=host, resp_h="10.0.0.9") for i in range(12))
     missions = {"Benign": 1 - probability, "DoS": probability, "Reconnaissance": 0.0, "Brute Force": 0.0}
     return Verdict(
-        second, view, (host,), ("10.0.0.9",), "DoS", probability, missions, window, EMPTY, EMPTY, fresh=1.0, weight=weight
-    )
+        second, view, (host,), ("10.0.0.9",), "DoS", probability, missions, window, EMPTY, EMPTY,
+        fresh=1.0, weight=weight, stream_packets=60,
+    )  # fmt: skip
 
 
 def opened(*verdicts: Verdict, restored: tuple[Episode, ...] = ()) -> tuple[list[int], tuple[Episode, ...]]:

@@ -78,6 +78,17 @@ def test_most_attacks_within_the_false_alerts_allowed_or_with_the_fewest_and_the
     assert operating.choose([at(-1, 9, 5), at(0, 8, 3), at(1, 8, 3)], 2).shift == 0
 
 
+def test_a_second_run_starts_from_what_training_fitted(tmp_path: Path) -> None:
+    bundle = shutil.copytree(MODEL, tmp_path / "model")
+    own, _ = operating.fitted(bundle)
+    for shift in (1.0, -0.5):
+        thresholds = {m: operating.moved(own[m], shift) for m in MISSIONS}
+        operating.write(bundle, operating.Point(shift, thresholds, 0.0, {"DoS": 3}, 1, 0), 5000)
+        again, moved = operating.fitted(bundle)
+        assert again == pytest.approx(own)
+        assert moved == shift
+
+
 def test_what_is_written_opens_and_keeps_its_ceilings_above(tmp_path: Path) -> None:
     bundle = shutil.copytree(MODEL, tmp_path / "model")
     before = Bundle.open(bundle).manifest

@@ -219,7 +219,7 @@ def by_others(results: Results) -> str:
     out = [
         "Trained on the lab alone, judged on windows of captures by others. Nearly all windows of the UDP floods are a few "
         "packets of one reflector, which only the destination's window shows to be a flood; the last column leaves out "
-        "windows of fewer than 10 packets.",
+        "windows of fewer than 20 packets.",
         table(["", *(f"AUC {g}" for g in GROUPS), "mean AUC", "mean AUC, opening windows"], rows),
         source(results, "ours", "others"),
     ]

@@ -22,8 +22,8 @@ from training.train import fit_temperature
 
 RATE = 0.001
 """False positives of the operating point: the share of benign windows, as in the issue's Table II."""
-OPENING_PACKETS = 10
-"""A first verdict opens an episode only with so many packets in its window (packetclip_sensor/episodes.py)."""
+OPENING_PACKETS = 20
+"""An episode opens only with so many packets behind a verdict (packetclip_sensor/episodes.py)."""
 VALIDATION = "validation"
 OURS = "ours"
 """Name of a task's own predictor; what is measured beside has a name of its own."""
