@@ -38,11 +38,11 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When an episode opens, is told again and closes."""
 
     open_packets: int = 20
-    """An episode opens once its hosts have sent each other so many packets in the window, or in connections begun within its time;
-    less is too little to accuse anybody."""
+    """An episode opens once a verdict rests on so many packets, of the window or of the connections begun within its time; fewer
+    are too little to accuse anybody."""
     dos_packets: int = 60
-    """The same for DoS: a page asks for twenty names at once, a device is read out in forty packets, and neither is a flood. Connections
-    of one packet count up to the 64 that a window remembers."""
+    """The same for DoS: a page asks for twenty names at once, a device is read out in forty packets, and neither is a flood.
+    Connections of one packet count up to the 64 that a window remembers."""
     update_s: float = 60.0
     """Seconds of event time between two documents of an episode that goes on."""
     close_s: float = 60.0

@@ -4,9 +4,9 @@
     python -m training.operating --model runs/new --logs lab/logs --captures runs/captures --manifest CAPTURES/MANIFEST.csv
 
 Each capture is judged once as the sensor judges it, and told anew at each point: the thresholds that training fitted moved by so
-many logits, all with the same leeway. Of --logs and --captures only those are taken that the bundle's training held out; nothing here is a
-test set. With --write the bundle gets the thresholds, without a leeway, that tell most attacks with at most --false-alerts in
-100,000 benign packets; the lowest where several do.
+many logits, all with the same leeway. Of --logs and --captures only those are taken that the bundle's training held out; nothing
+here is a test set. With --write the bundle gets the thresholds, without a leeway, that tell most attacks with at most
+--false-alerts in 100,000 benign packets; the lowest where several do.
 """
 
 from __future__ import annotations

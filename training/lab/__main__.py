@@ -45,7 +45,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=sorted({*PROFILES, *IN_FIRST}),
         default="first",
         help="first trains, demo is for tests and demonstration, unseen has other tools, evade hides, harden trains on that, "
-        "breadth trains on what first leaves out, servers on other web servers and scans as people run them",
+        "breadth trains on what first leaves out, servers on other web servers and scans as people run them, chatter on harmless "
+        "talk that looks like floods and guesses",
     )
     parser.add_argument("--only", default="", help="record only captures whose name contains this (one of these, with commas)")
     parser.add_argument("--again", action="store_true", help="also record anew the captures whose plan has changed since")

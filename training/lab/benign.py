@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from training.lab import servers
+from training.lab import chatter, servers
+from training.lab.chatter import CHATTER
 from training.lab.habits import BURSTS, everyday
 from training.lab.lookalikes import LOOKALIKES
 from training.lab.plan import Capture, network
@@ -99,6 +100,33 @@ MIXES = {
         [],
         [],
     ],
+    # Talk of protocols that the others have little of.
+    "chatter": [
+        ["lookups"],
+        ["tables"],
+        ["datagrams"],
+        ["programs"],
+        ["collector"],
+        ["mail"],
+        ["boot", "admin"],
+        ["lookups", "pages"],
+        ["tables", "monitoring"],
+        ["datagrams", "video"],
+        ["programs", "logins"],
+        ["collector", "lookups"],
+        ["mail", "mistypes"],
+        ["admin", "lookups", "tables"],
+        ["boot", "datagrams"],
+        ["lookups", "stub"],
+        ["lookups", "datagrams", "pages"],
+        ["tables", "collector"],
+        ["mail", "programs"],
+        ["lookups", "mail"],
+        ["programs", "mistypes"],
+        ["datagrams", "lookups"],
+        ["admin", "outage"],
+        ["tables", "lookups", "programs"],
+    ],
     "unseen": [
         ["logins", "checks"],
         ["mistypes", "backups"],
@@ -124,7 +152,9 @@ def _mixed(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
     capture, rng = network(name, "first" if profile in IN_FIRST else profile, seed, 0, vary=True)
     if profile == "servers":
         capture = servers.another(capture)
-    habits = everyday(capture, rng, rng.uniform(0.5, 1.4))
+    elif profile == "chatter":
+        capture = chatter.prepared(capture, bursts)
+    habits = [*capture.habits, *everyday(capture, rng, rng.uniform(0.5, 1.4))]
     for burst in bursts:
-        habits += (LOOKALIKES | BURSTS)[burst](capture, rng)
+        habits += (LOOKALIKES | BURSTS | CHATTER)[burst](capture, rng)
     return replace(capture, habits=habits, duration_s=rng.uniform(28, 42))

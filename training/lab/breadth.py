@@ -34,7 +34,9 @@ def _beyond(f: Field) -> tuple[str, str]:
 
 
 def _port(f: Field) -> str:
-    return str(f.rng.choice([21, 22, 23, 25, 80, 81, 445, 554, 1433, 2323, 3306, 3389, 5060, 5555, 6379, 7547, 8000, 8443, 9200, 37215]))
+    return str(
+        f.rng.choice([21, 22, 23, 25, 80, 81, 445, 554, 1433, 2323, 3306, 3389, 5060, 5555, 6379, 7547, 8000, 8443, 9200, 37215])
+    )
 
 
 # Reconnaissance: sweeps of one port
@@ -133,7 +135,11 @@ def port_beyond_few(f: Field) -> Run:
 
 def _one(f: Field) -> tuple[str, int]:
     host = f.rng.choice(["web", "web", "web", "files", "files", "infra"])
-    tcp = {"web": [f.web_port, f.web_port, 443], "files": [f.login("ssh")[1], f.login("ftp")[1], f.login("telnet")[1]], "infra": [1883, 53]}
+    tcp = {
+        "web": [f.web_port, f.web_port, 443],
+        "files": [f.login("ssh")[1], f.login("ftp")[1], f.login("telnet")[1]],
+        "infra": [1883, 53],
+    }
     return f.at(host), f.rng.choice(tcp[host])
 
 
@@ -158,7 +164,12 @@ def vuln_one_version(f: Field) -> Run:
 @mode("Vulnerability Scan", "breadth", varied=True)
 def vuln_one_default(f: Field) -> Run:
     v, number = _one(f)
-    return "nmap -sC, one port", f"nmap -n -Pn -sC {f.rng.choice(['', '-sV', '-sT'])} --script-timeout 10s -p {number} {v}", [v], 20
+    return (
+        "nmap -sC, one port",
+        f"nmap -n -Pn -sC {f.rng.choice(['', '-sV', '-sT'])} --script-timeout 10s -p {number} {v}",
+        [v],
+        20,
+    )
 
 
 @mode("Vulnerability Scan", "breadth", varied=True)
@@ -250,5 +261,7 @@ def dict_own_snmp(f: Field) -> Run:
 @mode(LABEL, "breadth", varied=True)
 def dict_own_basic_fast(f: Field) -> Run:
     """Basic authentication asked for again and again on open connections, many at once."""
-    command, victims = own(f, "basic", "http", f"--kept --parallel {f.rng.choice([3, 8, 16])} --pause {f.rng.choice([0, 0.02, 0.1])} --seconds 11")
+    command, victims = own(
+        f, "basic", "http", f"--kept --parallel {f.rng.choice([3, 8, 16])} --pause {f.rng.choice([0, 0.02, 0.1])} --seconds 11"
+    )
     return "guess.py basic, kept connections", command, victims, 13

@@ -81,6 +81,7 @@ BENIGN = {
     "harden": [],
     "breadth": [],
     "servers": [],
+    "chatter": [],
 }
 
 TWICE = (
@@ -151,7 +152,7 @@ def _take_turns(found: list[Capture]) -> list[Capture]:
     piles: dict[str, list[Capture]] = {}
     for capture in found:
         piles.setdefault(capture.attacks[0].label if capture.attacks else "Benign", []).append(capture)
-    turns = max(len(pile) for pile in piles.values())
+    turns = max((len(pile) for pile in piles.values()), default=0)
     return [pile[turn] for turn in range(turns) for pile in piles.values() if turn < len(pile)]
 
 

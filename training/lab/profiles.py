@@ -81,7 +81,7 @@ PROFILES = {
         users=["viktor", "deploy5", "sofia"],
     ),
 }
-IN_FIRST = ("harden", "breadth", "servers")
+IN_FIRST = ("harden", "breadth", "servers", "chatter")
 """Profiles without tables of their own: they train as well, in the address plan of `first`."""
 
 OUTSIDE_ROUTES = ["198.18.0.0/15", "192.0.2.0/24", "203.0.113.0/24", "198.51.100.0/24"]

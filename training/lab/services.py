@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from training.lab import logins
+from training.lab import chatter, logins
 from training.lab.plan import Capture, Host, Service
 from training.lab.web_servers import SOFTWARE
 
@@ -192,6 +192,9 @@ def _mqtt(host: Host, service: Service, capture: Capture, work: Path, shared: Pa
 def _dns(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
     web = capture.host("web").address
     zones = "".join(f"address=/{zone}/{web}\n" for zone in capture.zones)
+    if service.options.get("chains"):
+        rng = random.Random(f"{capture.name}/dns")
+        zones += chatter.dns_lines(capture, rng) + f"enable-tftp\ntftp-root={_boot_files(work / 'tftp', rng)}\n"
     text = f"""user=root
 group=root
 no-resolv
@@ -204,6 +207,14 @@ pid-file={work}/pid
 dns-forward-max=1000
 """
     return ["dnsmasq", "-k", "-C", _write(work / "dnsmasq.conf", text)]
+
+
+def _boot_files(root: Path, rng: random.Random) -> Path:
+    root.mkdir(exist_ok=True)
+    root.chmod(0o755)
+    for name, size in (("boot.cfg", 900), ("phone.xml", 6000), ("ring.raw", 40_000), ("kernel.img", 150_000)):
+        (root / name).write_bytes(rng.randbytes(int(size * rng.uniform(0.4, 1.6))))
+    return root
 
 
 def _snmp(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:

@@ -44,7 +44,9 @@ async def dns_stub(p: Params) -> None:
         sock.connect((p["host"], 53))
         for _ in range(p["rounds"]):
             asked = [
-                query(f"{RNG.choice(['www', 'api', 'cdn', 'img', 'ads', 'px'])}{RNG.randrange(400)}.{RNG.choice(p['zones'])}", kind)
+                query(
+                    f"{RNG.choice(['www', 'api', 'cdn', 'img', 'ads', 'px'])}{RNG.randrange(400)}.{RNG.choice(p['zones'])}", kind
+                )
                 for _ in range(RNG.randint(p["least"], p["most"]))
                 for kind in RNG.choice([(1,), (1, 28), (1, 28), (1, 28, 65)])
             ]
