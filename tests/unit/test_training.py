@@ -20,6 +20,7 @@ from packetclip_sensor.tokens import MASK, PAD  # noqa: E402
 from training import knowledge, train  # noqa: E402
 from training.batches import masked  # noqa: E402
 from training.data import CLASSES, GROUP_OF_CLASS, DataError, Examples, load, split  # noqa: E402
+from training.evaluate.altered import EVENTLESS, MUTE, SHUFFLED, SILENT, WAYS, altered  # noqa: E402
 from training.export import ReasonerGraph  # noqa: E402
 from training.graphs import EventNodes, without_concepts  # noqa: E402
 from training.losses import contrastive_loss, paper_contrastive_loss, reasoner_loss  # noqa: E402
@@ -87,6 +88,25 @@ def model() -> PacketClip:
     for _ in range(5):
         made.reason(torch.randn(16, 6, 64), torch.zeros(16, 6, dtype=torch.bool))
     return made.eval()
+
+
+def test_graphs_altered_after_training_change_what_they_say_and_nothing_else(model: PacketClip) -> None:
+    torch.manual_seed(1)
+    sensor, padding = F.normalize(torch.randn(8, 6, 64), dim=-1), torch.zeros(8, 6, dtype=torch.bool)
+    whole = model.logits(sensor, padding)
+    said = {way: altered(model, knowledge.load_all(), way, 1) for way in WAYS}
+    assert torch.equal(model.logits(sensor, padding), whole)
+    logits = {way: other.logits(sensor, padding) for way, other in said.items()}
+    assert all(not torch.allclose(found, whole, atol=1e-3) for found in logits.values())
+    # Silent: every packet hears the same of the graphs, so only its place in the window tells them apart.
+    mute = logits[MUTE]
+    assert torch.allclose(mute, mute[:1].expand_as(mute), atol=1e-5)
+    assert torch.allclose(logits[SILENT] - mute, model.evidence(sensor, padding).expand_as(mute), atol=1e-5)
+    assert torch.allclose(logits[EVENTLESS] + model.evidence(sensor, padding), whole, atol=1e-5)
+    for way in (SHUFFLED, MUTE):
+        assert torch.equal(said[way].encode_text(model.concepts), model.encode_text(model.concepts))
+    with pytest.raises(KeyError):
+        altered(model, knowledge.load_all(), "graphs upside down", 1)
 
 
 def test_a_window_like_the_texts_of_an_attack_speaks_for_its_mission(model: PacketClip) -> None:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import time
 import traceback
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from training import experiment as experiments
 from training.baselines import REGISTRY, on_embeddings
 from training.baselines.features import packet_mean
 from training.data import CLASSES, DataError, Examples
-from training.evaluate import occlusion, towers
+from training.evaluate import altered, occlusion, towers
 from training.evaluate.judged import OURS, VALIDATION, to_arrays
 from training.evaluate.plan import PLAN, Plan, Task, hashes, key
 from training.evaluate.selection import Selection, counts, limited, select
@@ -119,6 +120,10 @@ def _model(plan: Plan, task: Task, store: Store, selection: Selection, judged: d
         for baseline, fit_one in on_embeddings(packet_mean(encode_rows)).items():
             predict = fit_one(selection.train, task.seed)
             arrays |= {f"{name}/{baseline}": _log(predict(part)) for name, part in judged.items()}
+    if "altered" in task.run.extras:
+        for way in altered.WAYS:  # embeddings of packets do not pass through the graphs, so they are kept
+            other = replace(fitted, model=altered.altered(fitted.model, fitted.graphs, way, task.seed))
+            arrays |= {f"{name}/{way}": np.asarray(other.predict(part)[0], np.float32) for name, part in judged.items()}
     if "occlusion" in task.run.extras:
         arrays |= _occlusion(fitted, selection, task.seed)
     return arrays

@@ -11,6 +11,7 @@ from training import metrics
 from training.baselines.cost import REFERENCE, draw, measure, verdict
 from training.data import CLASSES, GROUP_OF_CLASS
 from training.evaluate import figures
+from training.evaluate.altered import WAYS
 from training.evaluate.detection import with_mean
 from training.evaluate.judged import Judged
 from training.evaluate.occlusion import GROUPS as HIDDEN
@@ -124,6 +125,30 @@ def graphs(results: Results) -> str:
         + table(["in place of the graphs", "windows", *figures], rows)
         + "\n\n"
         + source(results, "ablation/no graph", "others")
+        + "\n\n"
+        + _altered(results)
+    )
+
+
+def _altered(results: Results) -> str:
+    """What the trained model loses when its graphs are wrong or silent, and it is not trained anew."""
+    rows = []
+    for way in WAYS:
+        row = [way]
+        for test in TESTS:
+            found = []
+            for o in results.done("altered"):
+                whole, other = results.judged(o, test), results.judged(o, test, way)
+                if whole is not None and other is not None:
+                    found.append(mean(other.auc()) - mean(whole.auc()))
+            row.append(_signed(metrics.spread(found)) if found else results.why("altered"))
+        rows.append(row)
+    return (
+        "The same model, trained with its graphs, with other ones put in afterwards or none: difference in mean AUC. A plain "
+        "network learns from labels what the graphs would have said; this says how much of a verdict they do say.\n\n"
+        + table(["", *TESTS.values()], rows)
+        + "\n\n"
+        + source(results, "altered", "lab")
     )
 
 

@@ -15,7 +15,7 @@ from packetclip_sensor.errors import ConfigError
 from training import experiment as experiments
 
 PLAN = Path(__file__).with_name("plan.yaml")
-Extra = Literal["embeddings", "occlusion"]
+Extra = Literal["embeddings", "occlusion", "altered"]
 
 
 class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,7 +40,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: float = 1.0
     """Share of the training captures that is used."""
     extras: list[Extra] = []
-    """What is measured beside: baselines on this model's embeddings and, of the first seed alone, hidden fields."""
+    """What is measured beside: baselines on this model's embeddings, altered graphs, and hidden fields of the first seed alone."""
     bundle: str = ""
     """Bundle folder: the run judges whole captures with the shipped pipeline, and nothing is trained."""
     logs: str = ""
@@ -108,7 +108,7 @@ def tasks(plan: Plan) -> list[Task]:
 
 def task_of(plan: Plan, run: Run, seed: int) -> Task:
     """A run with one seed, and with everything that the plan says of it."""
-    extras: list[Extra] = run.extras if seed == run.seeds[0] else [e for e in run.extras if e == "embeddings"]
+    extras: list[Extra] = run.extras if seed == run.seeds[0] else [e for e in run.extras if e != "occlusion"]
     own = msgspec.structs.replace(run, extras=extras, overrides=[*plan.overrides, *run.overrides])
     return Task(own, seed, run.experiment or plan.experiment)
 
