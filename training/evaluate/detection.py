@@ -15,6 +15,9 @@ from training.evaluate.judged import OPENING_PACKETS, OURS, RATE, Judged
 from training.evaluate.paper import PAPER
 from training.evaluate.results import Results, cell, cells, mean, source, table
 
+QUIET = 6
+"""Benign captures without an alert that are listed one by one; more are one row."""
+
 
 def with_mean(values: Sequence[float]) -> list[float]:
     """The values and their mean."""
@@ -235,19 +238,30 @@ def _pipeline(results: Results, name: str) -> str:
     facts, rows = done[0].result.facts["captures"], []
     attacks = [c for c in facts if c["label"] != "Benign"]
     benign = [c for c in facts if c["label"] == "Benign"]
+    quiet = [c for c in benign if not c["other"]]
     for c in facts:
+        if len(quiet) > QUIET and c in quiet:
+            continue
         rows.append([
             c["capture"], c["label"], f"{c['packets']:,}",
             "–" if c["label"] == "Benign" else f"yes, {c['probability']:.2f}" if c["right"] else "**no**",
             c["classes"] or "–", str(c["other"]), c["titles"] or "–",
         ])  # fmt: skip
+    if len(quiet) > QUIET:
+        rows.append(
+            [f"{len(quiet)} more without an alert", "Benign", f"{sum(c['packets'] for c in quiet):,}", "–", "–", "0", "–"]
+        )
     packets, false = sum(c["packets"] for c in benign), sum(c["other"] for c in benign)
     found = sum(bool(c["right"]) for c in attacks)
     rate = f"{100_000 * false / packets:.2f} in 100,000" if packets else "no benign capture"
-    share = f" ({found / len(attacks):.0%})" if attacks else ""
+    told = (
+        f"{found} of {len(attacks)} attack captures raise an alert of the right mission on the right hosts "
+        f"({found / len(attacks):.0%}); "
+        if attacks
+        else "no attack in them; "
+    )
     few = " Fewer than 100,000 benign packets: the rate is a guess." if 0 < packets < 100_000 else ""
     return (
-        f"{found} of {len(attacks)} attack captures raise an alert of the right mission on the right hosts{share}; "
-        f"{false} false alerts in {packets:,} benign packets ({rate}).{few} Command: `{done[0].result.command}`.\n\n"
+        f"{told}{false} false alerts in {packets:,} benign packets ({rate}).{few} Command: `{done[0].result.command}`.\n\n"
         + table(["capture", "label", "packets", "found, probability", "classes named", "other alerts", "which"], rows)
     )

@@ -40,7 +40,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: float = 1.0
     """Share of the training captures that is used."""
     extras: list[Extra] = []
-    """What is measured beside: baselines on this model's embeddings, altered graphs, and hidden fields of the first seed alone."""
+    """What is measured beside: baselines on this model's embeddings, altered graphs, and with the first seed hidden fields."""
     bundle: str = ""
     """Bundle folder: the run judges whole captures with the shipped pipeline, and nothing is trained."""
     logs: str = ""

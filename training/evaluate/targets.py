@@ -77,7 +77,8 @@ def _captures(results: Results) -> list[list[str]]:
         attacks, benign = ([c for c in facts if (c["label"] == "Benign") == b] for b in (False, True))
         found, packets = sum(bool(c["right"]) for c in attacks), sum(c["packets"] for c in benign)
         false = sum(c["other"] for c in benign)
-        rows.append(_row(asked[0], f"{found} of {len(attacks)}", found >= 0.9 * len(attacks) if attacks else None))
+        if attacks:
+            rows.append(_row(asked[0], f"{found} of {len(attacks)}", found >= 0.9 * len(attacks)))
         enough = packets >= 100_000
         said = f"{false} in {packets:,}" + ("" if enough else "; too few packets to say")
         rows.append(_row(asked[1], said, false <= packets / 100_000 if enough or false > 1 else None))

@@ -45,7 +45,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=sorted({*PROFILES, *IN_FIRST}),
         default="first",
         help="first trains, demo is for tests and demonstration, unseen has other tools, evade hides, harden trains on that, "
-        "breadth trains on what first leaves out, servers on other web servers and scans as people run them, chatter on harmless "
+        "breadth trains on what first leaves out, servers on other web servers and scans as people run them, chatter has harmless "
         "talk that looks like floods and guesses",
     )
     parser.add_argument("--only", default="", help="record only captures whose name contains this (one of these, with commas)")

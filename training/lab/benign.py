@@ -100,7 +100,7 @@ MIXES = {
         [],
         [],
     ],
-    # Talk of protocols that the others have little of.
+    # Talk of protocols that the others have little of; not trained on so far.
     "chatter": [
         ["lookups"],
         ["tables"],

@@ -1,4 +1,4 @@
-"""Harmless talk that looks like floods and guesses: the profile `chatter`, benign captures alone, for training.
+"""Harmless talk that looks like floods and guesses: the profile `chatter`, benign captures alone.
 
 The other profiles' benign hosts look names up and read tables in few packets. Elsewhere a page asks for sixty names through one
 socket and gets chains of CNAMEs after tens of milliseconds, a station reads a thousand values, log lines go to a collector that

@@ -82,7 +82,7 @@ PROFILES = {
     ),
 }
 IN_FIRST = ("harden", "breadth", "servers", "chatter")
-"""Profiles without tables of their own: they train as well, in the address plan of `first`."""
+"""Profiles without tables of their own: in the address plan of `first`, to train on as well, or to try it (`chatter`)."""
 
 OUTSIDE_ROUTES = ["198.18.0.0/15", "192.0.2.0/24", "203.0.113.0/24", "198.51.100.0/24"]
 MORE_ROUTES = ["192.88.99.0/24", "192.31.196.0/24", "192.175.48.0/24"]
