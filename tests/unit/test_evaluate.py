@@ -47,13 +47,13 @@ class FakeTower:
 
 
 def write_windows(path: Path, captures: dict[str, str], windows: int = 6) -> None:
-    """Windows of 5 to 12 packets; a class has a flags relation and a byte of its own, so that it can be learned."""
+    """Windows of 15 to 22 packets; a class has a flags relation and a byte of its own, so that it can be learned."""
     form, window, rng = pairs.schema(Window()), Window(), np.random.default_rng(1)
     names = sorted(set(captures.values()))
     out = []
     for capture, label in captures.items():
         for i in range(windows):
-            n = 5 + (i * 3) % 8
+            n = 15 + (i * 3) % 8
             relations = np.zeros((window.packets, len(RELATIONS)), np.float32)
             relations[-n:, names.index(label)] = 1.0
             toks = np.full((window.packets, tokens.ROW_BYTES), tokens.PAD, np.uint16)
@@ -251,7 +251,7 @@ def test_predictions_are_judged_with_the_validation_s_calibration(ran: tuple[pla
     assert found.probabilities.sum(1) == pytest.approx(np.ones(24))
     assert set(found.thresholds) == {"DoS", "Reconnaissance", "Brute Force"}
     assert sorted(set(found.group.tolist())) == [0, 1, 2, 3]
-    assert len(found.opening) == int((found.packets >= 10).sum()) == 8
+    assert len(found.opening) == int((found.packets >= 20).sum()) == 8
     assert 0 <= zero_shot.zero_shot(found)["macro recall"] <= 1
 
 
@@ -270,7 +270,7 @@ def test_a_class_left_out_is_lifted_by_a_margin() -> None:
 
 def test_alarms_go_to_the_most_probable_mission_above_its_own_threshold() -> None:
     made = judged.Judged(
-        np.array([4, 4, 0]), np.array([10, 10, 10]), np.array(["pair"] * 3), np.array(["a", "b", "c"]),
+        np.array([4, 4, 0]), np.array([20, 20, 20]), np.array(["pair"] * 3), np.array(["a", "b", "c"]),
         np.array([[0.1, 0.5, 0.4, 0.0], [0.1, 0.3, 0.6, 0.0], [0.9, 0.1, 0.0, 0.0]]),
         {"DoS": 0.4, "Reconnaissance": 0.7, "Brute Force": 0.5}, None,
     )  # fmt: skip
