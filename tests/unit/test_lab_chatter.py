@@ -27,6 +27,7 @@ def test_it_is_benign_and_the_same_for_the_same_seed() -> None:
     assert not any(capture.attacks for capture in EVERY)
     assert mixed("chatter", 1) == EVERY
     assert mixed("chatter", 2) != EVERY
+    assert {capture.profile for capture in EVERY} == {"chatter"}
 
 
 def test_every_burst_is_recorded_several_times_and_each_of_its_habits_is_known() -> None:

@@ -50,6 +50,21 @@ FORMS = {"": "with the graphs", " by no graph": "a plain network", " by shuffled
 """What may stand between the classes and the missions, by how the runs are named."""
 
 
+def unlabelled_loss(results: Results, form: str, test: str) -> metrics.Spread | str:
+    """AUC of a class's mission on its windows, never labelled, with another form of the graphs less that with the graphs: over
+    the classes that both have, with the first seed of each."""
+    found = []
+    for run in results.named("unlabelled/"):
+        name = run.name.removeprefix("unlabelled/")
+        if " by " not in name:
+            one, other = (
+                results.over_seeds(f"unlabelled/{name}{x}", test, partial(_of_class, name)) for x in ("", f" by {form}")
+            )
+            if not isinstance(one, str) and not isinstance(other, str):
+                found.append(other[0].mean - one[0].mean)
+    return metrics.spread(found) if found else "missing"
+
+
 def _of_class(name: str, j: Judged) -> list[float]:
     own, score = j.label == CLASSES.index(name), j.probabilities[:, GROUP_OF_CLASS[CLASSES.index(name)]]
     held = own | (j.label == 0)
@@ -130,19 +145,21 @@ def graphs(results: Results) -> str:
     )
 
 
+def altered_loss(results: Results, test: str, way: str) -> metrics.Spread | str:
+    """Mean AUC of the trained model with its graphs altered, less that of the same model as it is, over the seeds."""
+    found = []
+    for o in results.done("altered"):
+        whole, other = results.judged(o, test), results.judged(o, test, way)
+        if whole is not None and other is not None:
+            found.append(mean(other.auc()) - mean(whole.auc()))
+    return metrics.spread(found) if found else results.why("altered")
+
+
 def _altered(results: Results) -> str:
     """What the trained model loses when its graphs are wrong or silent, and it is not trained anew."""
     rows = []
     for way in WAYS:
-        row = [way]
-        for test in TESTS:
-            found = []
-            for o in results.done("altered"):
-                whole, other = results.judged(o, test), results.judged(o, test, way)
-                if whole is not None and other is not None:
-                    found.append(mean(other.auc()) - mean(whole.auc()))
-            row.append(_signed(metrics.spread(found)) if found else results.why("altered"))
-        rows.append(row)
+        rows.append([way, *(_signed(altered_loss(results, test, way)) for test in TESTS)])
     return (
         "The same model, trained with its graphs, with other ones put in afterwards or none: difference in mean AUC. A plain "
         "network learns from labels what the graphs would have said; this says how much of a verdict they do say.\n\n"
