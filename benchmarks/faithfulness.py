@@ -69,6 +69,8 @@ class Measured:
     log_odds: float
     odds: Drops
     probability: Drops
+    own: bool = False
+    """Whether the heaviest concept of all stands in the graph of the alert's own mission."""
 
 
 def alerts(path: Path, bundle: Bundle) -> Iterator[tuple[str, Verdict]]:
@@ -111,6 +113,7 @@ def of_alert(capture: str, verdict: Verdict, bundle: Bundle, draws: int, rng: np
     yield Measured(
         capture, verdict.mission, "concepts", whole,
         *measure([*told, *(i for i in order if i not in told)], removal.concepts, whole, draws, rng),
+        own=why.concepts[0].graph == verdict.mission,
     )  # fmt: skip
     own = [i for i in order if MISSIONS[bundle.concepts[i][0]] == verdict.mission]
     yield Measured(
@@ -210,6 +213,8 @@ def main() -> None:
         f"{machine()}; {datetime.now(UTC):%Y-%m-%d}. {short} alerts of fewer than {2 * TOP} packets stand only under concepts.\n"
     )
     figures = table(found)
+    whole = [m.own for m in found if m.parts == "concepts"]
+    print(f"\nThe heaviest concept stands in the graph of the alert's own mission on {sum(whole)} of {len(whole)} alerts.")
     asked = [figures[f"{parts}, probability"]["share"] for parts in ("concepts", "packets") if f"{parts}, probability" in figures]
     print(
         f"\nTarget, the drop in probability {TIMES:g} times that of {TOP} others on {SHARE:.0%} of alerts: "

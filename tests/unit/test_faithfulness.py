@@ -49,3 +49,4 @@ def test_a_recorded_log_in_attack_is_measured_by_concepts_and_packets() -> None:
     assert [m.parts for m in found] == ["concepts", "concepts of the mission's own graph", "packets"]
     assert {m.parts for m in found if m.probability.passes} >= {"concepts", "packets"}
     assert summary(found, "packets", "probability")["share"] == 1.0
+    assert found[0].own
