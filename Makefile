@@ -81,7 +81,7 @@ folds: .venv/.installed ## Train two bundles, each on the lab and half of the so
 	  .venv/bin/python -m training.operating --model runs/fold-$$fold --logs lab/logs lab-harden/logs lab-servers/logs --whole lab-evade/logs --write; \
 	done
 
-evaluate: .venv/.installed ## Run the plan of training/evaluate/plan.yaml (about ten hours of a core; goes on where it stopped) and write training/RESULTS.md
+evaluate: .venv/.installed ## Run the plan of training/evaluate/plan.yaml (about twelve hours of a core; goes on where it stopped) and write training/RESULTS.md
 	.venv/bin/python -m training.evaluate run --plan training/evaluate/plan.yaml --store runs/evaluation --jobs 2
 	.venv/bin/python -m training.evaluate report --store runs/evaluation
 
