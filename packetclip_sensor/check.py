@@ -205,10 +205,10 @@ def _model(config: Config) -> Iterator[tuple[bool | None, str]]:
                 f"policy.thresholds: {mission} {value} is above {ceiling:.3f}, from where most attacks go untold; lower it",
             )
     for key in ("open_packets", "dos_packets"):
-        if getattr(config.policy, key) > manifest.window.connections:
+        if (packets := getattr(config.policy, key)) > manifest.window.connections:
             yield (
                 None,
-                f"policy.{key} is {getattr(config.policy, key)}, a window of the model remembers {manifest.window.connections} "
+                f"policy.{key} is {packets}, a window of the model remembers {manifest.window.connections} "
                 "connections: what sends one packet in each opens no episode; lower it",
             )
     with contextlib.suppress(SensorError):  # _state tells what is wrong with it

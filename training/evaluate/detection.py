@@ -239,15 +239,14 @@ def _pipeline(results: Results, name: str) -> str:
     attacks = [c for c in facts if c["label"] != "Benign"]
     benign = [c for c in facts if c["label"] == "Benign"]
     quiet = [c for c in benign if not c["other"]]
-    for c in facts:
-        if len(quiet) > QUIET and c in quiet:
-            continue
+    many = len(quiet) > QUIET
+    for c in [c for c in facts if c["label"] != "Benign" or c["other"]] if many else facts:
         rows.append([
             c["capture"], c["label"], f"{c['packets']:,}",
             "–" if c["label"] == "Benign" else f"yes, {c['probability']:.2f}" if c["right"] else "**no**",
             c["classes"] or "–", str(c["other"]), c["titles"] or "–",
         ])  # fmt: skip
-    if len(quiet) > QUIET:
+    if many:
         rows.append(
             [f"{len(quiet)} more without an alert", "Benign", f"{sum(c['packets'] for c in quiet):,}", "–", "–", "0", "–"]
         )

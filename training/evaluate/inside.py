@@ -13,7 +13,7 @@ from training.data import CLASSES, GROUP_OF_CLASS
 from training.evaluate import figures
 from training.evaluate.altered import WAYS
 from training.evaluate.detection import with_mean
-from training.evaluate.judged import Judged
+from training.evaluate.judged import OURS, Judged
 from training.evaluate.occlusion import GROUPS as HIDDEN
 from training.evaluate.results import Results, cell, cells, mean, source, table
 from training.evaluate.zero_shot import zero_shot
@@ -95,24 +95,33 @@ def unlabelled(results: Results) -> str:
 
 
 def difference(
-    results: Results, name: str, test: str, base: str = "ours", figure: Callable[[Judged], float] = lambda j: mean(j.auc())
+    results: Results,
+    name: str,
+    test: str,
+    base: str = "ours",
+    figure: Callable[[Judged], float] = lambda j: mean(j.auc()),
+    predictor: str = OURS,
 ) -> metrics.Spread | str:
-    """A figure of a run, by default mean AUC, less that of another with the same seed, over the seeds that both have."""
+    """A figure of a run, by default mean AUC, less that of another with the same seed, over the seeds that both have.
+
+    `predictor`: what judged in the run, its own model or what was measured beside it; in the other it is always its own model.
+    """
     whole = {o.task.seed: o for o in results.done(base)}
     found = []
     for o in results.done(name):
         if o.task.seed in whole:
-            one, other = results.judged(o, test), results.judged(whole[o.task.seed], test)
+            one, other = results.judged(o, test, predictor), results.judged(whole[o.task.seed], test)
             if one is not None and other is not None:
                 found.append(figure(one) - figure(other))
     return metrics.spread(found) if found else "–" if results.done(name) else results.why(name)
 
 
 def _difference(results: Results, name: str, test: str) -> str:
-    return _signed(difference(results, name, test))
+    return signed(difference(results, name, test))
 
 
-def _signed(found: metrics.Spread | str) -> str:
+def signed(found: metrics.Spread | str) -> str:
+    """A difference in a table: the mean, and the range where there are several."""
     if isinstance(found, str):
         return found
     return f"{found.mean:+.3f}" if found.count == 1 else f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
@@ -130,7 +139,7 @@ def graphs(results: Results) -> str:
         "zero-shot macro recall": lambda j: zero_shot(j).get("macro recall", math.nan),
     }
     rows = [
-        [form, label, *(_signed(difference(results, f"ablation/{form}", test, figure=figure)) for figure in figures.values())]
+        [form, label, *(signed(difference(results, f"ablation/{form}", test, figure=figure)) for figure in figures.values())]
         for form in WITHOUT_GRAPHS
         for test, label in TESTS.items()
     ]
@@ -147,19 +156,14 @@ def graphs(results: Results) -> str:
 
 def altered_loss(results: Results, test: str, way: str) -> metrics.Spread | str:
     """Mean AUC of the trained model with its graphs altered, less that of the same model as it is, over the seeds."""
-    found = []
-    for o in results.done("altered"):
-        whole, other = results.judged(o, test), results.judged(o, test, way)
-        if whole is not None and other is not None:
-            found.append(mean(other.auc()) - mean(whole.auc()))
-    return metrics.spread(found) if found else results.why("altered")
+    return difference(results, "altered", test, "altered", predictor=way)
 
 
 def _altered(results: Results) -> str:
     """What the trained model loses when its graphs are wrong or silent, and it is not trained anew."""
     rows = []
     for way in WAYS:
-        rows.append([way, *(_signed(altered_loss(results, test, way)) for test in TESTS)])
+        rows.append([way, *(signed(altered_loss(results, test, way)) for test in TESTS)])
     return (
         "The same model, trained with its graphs, with other ones put in afterwards or none: difference in mean AUC. A plain "
         "network learns from labels what the graphs would have said; this says how much of a verdict they do say.\n\n"

@@ -9,7 +9,7 @@ from training.baselines.cost import OURS as OUR_COST
 from training.baselines.cost import REFERENCE, measure
 from training.evaluate.altered import MUTE, SHUFFLED
 from training.evaluate.detection import predictors
-from training.evaluate.inside import altered_loss, difference, unlabelled_loss
+from training.evaluate.inside import TESTS, altered_loss, difference, signed, unlabelled_loss
 from training.evaluate.judged import OURS
 from training.evaluate.results import Results, cell, mean, table
 from training.evaluate.zero_shot import left_out, zero_shot
@@ -20,7 +20,8 @@ GRAPHS_MATTER = (
 )
 """Runs with the graphs, the same with other forms of them, and what both had to learn from."""
 FORMS = ("no graph", "shuffled graph")
-TESTS = {"lab": "test captures", "unseen": "tools never seen"}
+ASKED = ("lab", "unseen")
+"""The test sets of the targets on graphs."""
 
 
 def section(results: Results) -> str:
@@ -139,23 +140,20 @@ def _cost() -> list[list[str]]:
 
 def _graph(results: Results, form: str, base: str, run: str, when: str) -> list[str]:
     asked = f"Worse with {form}, in every seed: difference in mean AUC{when}"
-    return _worse(asked, {test: difference(results, run.format(form), test, base) for test in TESTS}, every=True)
+    return _worse(asked, {test: difference(results, run.format(form), test, base) for test in ASKED}, every=True)
 
 
 def _never_labelled(results: Results, form: str) -> list[str]:
     asked = f"Worse with {form}, mean over classes never labelled: difference in the AUC of their own mission"
-    return _worse(asked, {test: unlabelled_loss(results, form, test) for test in TESTS}, every=False)
+    return _worse(asked, {test: unlabelled_loss(results, form, test) for test in ASKED}, every=False)
 
 
 def _altered(results: Results, way: str) -> list[str]:
     asked = f"Worse with {way} in the trained model, in every seed: difference in mean AUC"
-    return _worse(asked, {test: altered_loss(results, test, way) for test in TESTS}, every=True)
+    return _worse(asked, {test: altered_loss(results, test, way) for test in ASKED}, every=True)
 
 
 def _worse(asked: str, found: dict[str, metrics.Spread | str], *, every: bool) -> list[str]:
-    said = "; ".join(
-        f"{TESTS[test]} {value if isinstance(value, str) else f'{value.mean:+.3f} ({value.low:+.3f} to {value.high:+.3f})'}"
-        for test, value in found.items()
-    )
+    said = "; ".join(f"{TESTS[test]} {signed(value)}" for test, value in found.items())
     known = [v for v in found.values() if not isinstance(v, str)]
     return _row(asked, said, all((v.high if every else v.mean) < 0 for v in known) if known else None)

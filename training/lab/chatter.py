@@ -11,7 +11,7 @@ import random
 from dataclasses import replace
 
 from training.lab import logins
-from training.lab.ends import CLIENTS, Ends, port
+from training.lab.ends import CLIENTS, Ends
 from training.lab.habits import Burst
 from training.lab.link import draw
 from training.lab.plan import Capture, Habit
@@ -128,10 +128,6 @@ def datagrams(capture: Capture, rng: random.Random) -> list[Habit]:
     return made
 
 
-def _login(capture: Capture, service: str) -> dict[str, object]:
-    return {"port": port(capture, "files", service), "user": capture.user, "password": capture.password}
-
-
 def mail(capture: Capture, rng: random.Random) -> list[Habit]:
     """Mail programs that look for news all day, several for each person."""
     ends, made = Ends(capture, rng), []
@@ -139,7 +135,7 @@ def mail(capture: Capture, rng: random.Random) -> list[Habit]:
         kind = rng.choice(["imap", "imap", "pop3"])
         pace = {"kind": kind, "count": rng.randint(2, 20), "looks": rng.randint(1, 12), "pause": rng.choice([0.2, 1, 3])}
         made.append(
-            Habit(client, "mail_check", _at(rng), rng.uniform(2, 8), ends.pair(client, "files") | _login(capture, kind) | pace)
+            Habit(client, "mail_check", _at(rng), rng.uniform(2, 8), ends.file(client, kind) | pace)
         )
     return made
 
@@ -151,9 +147,9 @@ def programs(capture: Capture, rng: random.Random) -> list[Habit]:
     guarded = ends.account() | {"count": rng.randint(3, 20), "pause": rng.choice([0.05, 0.3, 1])}
     box = {"kind": "imap", "count": rng.randint(3, 12), "looks": 2, "pause": rng.choice([0.3, 1])}
     return [
-        Habit(a, "cache_work", _at(rng), rng.uniform(1, 5), ends.pair(a, "files") | _login(capture, "redis") | redis),
+        Habit(a, "cache_work", _at(rng), rng.uniform(1, 5), ends.file(a, "redis") | redis),
         Habit(b, "challenged", _at(rng), rng.uniform(1, 5), ends.http(b) | guarded),
-        Habit(c, "mail_check", _at(rng), rng.uniform(3, 8), ends.pair(c, "files") | _login(capture, "imap") | box),
+        Habit(c, "mail_check", _at(rng), rng.uniform(3, 8), ends.file(c, "imap") | box),
     ]
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from training.lab import chatter, logins
+from training.lab.clients.chatter import BOOT_FILES
 from training.lab.plan import Capture, Host, Service
 from training.lab.web_servers import SOFTWARE
 
@@ -212,7 +213,7 @@ dns-forward-max=1000
 def _boot_files(root: Path, rng: random.Random) -> Path:
     root.mkdir(exist_ok=True)
     root.chmod(0o755)
-    for name, size in (("boot.cfg", 900), ("phone.xml", 6000), ("ring.raw", 40_000), ("kernel.img", 150_000)):
+    for name, size in BOOT_FILES.items():
         (root / name).write_bytes(rng.randbytes(int(size * rng.uniform(0.4, 1.6))))
     return root
 

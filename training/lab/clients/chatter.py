@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import imaplib
 import poplib
-import socket
 from typing import Any
 
 from training.lab.clients.base import RNG, Params, datagram, habit, tool
 from training.lab.clients.logins import bracket
-from training.lab.clients.names import query
+from training.lab.clients.names import ask, query
+from training.lab.clients.things import agent
 
+BOOT_FILES = {"boot.cfg": 900, "phone.xml": 6000, "ring.raw": 40_000, "kernel.img": 150_000}
+"""What the resolver's TFTP server holds, and about how many bytes of it."""
 LINES = (
     "<30>systemd[1]: Started Session 4711 of user lab.",
     "<86>sshd[812]: Accepted publickey for lab from 10.0.0.7 port 51144 ssh2",
@@ -20,19 +22,6 @@ LINES = (
     "<11>app: upstream timed out while reading response header",
     "<6>kernel: eth0: link up, 1000 Mbps, full duplex",
 )
-
-
-async def _ask(sock: socket.socket, questions: list[bytes], wait_s: float, gap_s: float = 0.0) -> None:
-    """Send questions and read as many answers, or until none comes for `wait_s`."""
-    loop = asyncio.get_running_loop()
-    for question in questions:
-        with contextlib.suppress(OSError):
-            await loop.sock_sendall(sock, question)
-        if gap_s:
-            await asyncio.sleep(RNG.expovariate(1 / gap_s))
-    with contextlib.suppress(TimeoutError, OSError):
-        for _ in questions:
-            await asyncio.wait_for(loop.sock_recv(sock, 4096), wait_s)
 
 
 @habit
@@ -47,14 +36,14 @@ async def page_names(p: Params) -> None:
             names += [name for name in names if RNG.random() < 0.2]
             kinds = RNG.choice([(1,), (1, 28), (1, 28), (1, 28, 65)])
             if p["one_socket"]:
-                await _ask(shared, [query(name, kind) for name in names for kind in kinds], 0.4, p["gap"])
+                await ask(shared, [query(name, kind) for name in names for kind in kinds], 0.4, p["gap"])
             else:
                 with contextlib.ExitStack() as stack:
                     socks = [stack.enter_context(datagram(p, p["host"])) for _ in names]
                     for sock in socks:
                         sock.connect((p["host"], 53))
                     asked = zip(socks, names, strict=True)
-                    await asyncio.gather(*(_ask(sock, [query(name, kind) for kind in kinds], 0.6) for sock, name in asked))
+                    await asyncio.gather(*(ask(sock, [query(name, kind) for kind in kinds], 0.6) for sock, name in asked))
             await asyncio.sleep(RNG.expovariate(1 / p["pause"]))
 
 
@@ -65,7 +54,7 @@ async def names_back(p: Params) -> None:
         sock.connect((p["host"], 53))
         for _ in range(p["rounds"]):
             backwards = [".".join(str(RNG.randrange(1, 255)) for _ in range(4)) for _ in range(p["together"])]
-            await _ask(sock, [query(f"{name}.in-addr.arpa", 12) for name in backwards], 0.5)
+            await ask(sock, [query(f"{name}.in-addr.arpa", 12) for name in backwards], 0.5)
             await asyncio.sleep(RNG.expovariate(1 / p["pause"]))
 
 
@@ -84,8 +73,7 @@ async def dig_many(p: Params) -> None:
 @habit
 async def snmp_walk(p: Params) -> None:
     """A station that reads everything from a host, value by value or in bulk, or a few values again and again."""
-    far = f"udp6:[{p['host']}]" if ":" in p["host"] else p["host"]
-    asks: list[object] = [RNG.choice(["-v1", "-v2c"]), "-c", "public", "-t", "1", "-r", "1", far]
+    asks: list[object] = [RNG.choice(["-v1", "-v2c"]), "-c", "public", "-t", "1", "-r", "1", agent(p["host"])]
     if p["way"] == "walk":
         await tool("snmpwalk", *asks, RNG.choice(["1.3.6.1.2.1", "1.3.6.1.2.1.1", "1.3.6.1.2.1.25", "1.3.6.1.2.1.6"]), limit_s=9)
     elif p["way"] == "bulk":
@@ -121,7 +109,7 @@ async def messages(p: Params) -> None:
 @habit
 async def tftp(p: Params) -> None:
     """A device that boots: a few files by TFTP, block by block (RFC 1350)."""
-    for name in RNG.sample(["boot.cfg", "kernel.img", "phone.xml", "ring.raw"], RNG.randint(1, 3)):
+    for name in RNG.sample(sorted(BOOT_FILES), RNG.randint(1, 3)):
         block = RNG.choice(["512", "512", "1024", "1428"])
         bind = ["--interface", p["src"]] if p.get("src") else []
         await tool(

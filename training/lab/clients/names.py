@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
 
 from training.lab.clients.base import RNG, Params, datagram, habit, tool
@@ -13,6 +14,19 @@ def query(name: str, kind: int) -> bytes:
     """A DNS question with a random id (RFC 1035, section 4)."""
     labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
     return struct.pack(">HHHHHH", RNG.randrange(65536), 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", kind, 1)
+
+
+async def ask(sock: socket.socket, questions: list[bytes], wait_s: float, gap_s: float = 0.0) -> None:
+    """Send questions and read as many answers, or until none comes for `wait_s`."""
+    loop = asyncio.get_running_loop()
+    for question in questions:
+        with contextlib.suppress(OSError):
+            await loop.sock_sendall(sock, question)
+        if gap_s:
+            await asyncio.sleep(RNG.expovariate(1 / gap_s))
+    with contextlib.suppress(TimeoutError, OSError):
+        for _ in questions:
+            await asyncio.wait_for(loop.sock_recv(sock, 4096), wait_s)
 
 
 @habit
@@ -39,7 +53,6 @@ async def dns(p: Params) -> None:
 @habit
 async def dns_stub(p: Params) -> None:
     """Look-ups as a stub or a forwarder makes them that keeps one socket: all names of a page at once, then silence."""
-    loop = asyncio.get_running_loop()
     with datagram(p, p["host"]) as sock:
         sock.connect((p["host"], 53))
         for _ in range(p["rounds"]):
@@ -50,13 +63,7 @@ async def dns_stub(p: Params) -> None:
                 for _ in range(RNG.randint(p["least"], p["most"]))
                 for kind in RNG.choice([(1,), (1, 28), (1, 28), (1, 28, 65)])
             ]
-            for question in asked:
-                with contextlib.suppress(OSError):
-                    await loop.sock_sendall(sock, question)
-                await asyncio.sleep(RNG.expovariate(1 / p["gap"]))
-            with contextlib.suppress(TimeoutError, OSError):
-                for _ in asked:
-                    await asyncio.wait_for(loop.sock_recv(sock, 4096), 0.5)
+            await ask(sock, asked, 0.5, p["gap"])
             await asyncio.sleep(RNG.uniform(0.3, 2) * p["pause"])
 
 

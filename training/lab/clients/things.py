@@ -74,11 +74,16 @@ async def coap(p: Params) -> None:
         await tool("coap-client-notls", "-B", 2, *bind, *RNG.choice(ways), limit_s=8)
 
 
+def agent(host: str) -> str:
+    """The host as net-snmp's tools want it."""
+    return f"udp6:[{host}]" if ":" in host else host
+
+
 @habit
 async def snmp(p: Params) -> None:
     """A monitoring station that reads a table or a value from every target in turn."""
     for host in p["hosts"]:
-        far = f"udp6:[{host}]" if ":" in host else host
+        far = agent(host)
         if RNG.random() < 0.4:
             await tool(
                 "snmpbulkwalk",
