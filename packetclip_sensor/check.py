@@ -204,6 +204,12 @@ def _model(config: Config) -> Iterator[tuple[bool | None, str]]:
                 None,
                 f"policy.thresholds: {mission} {value} is above {ceiling:.3f}, from where most attacks go untold; lower it",
             )
+    if (most := config.policy.brute_force_connections) > manifest.window.connections:
+        yield (
+            False,
+            f"policy.brute_force_connections is {most}, a window of the model remembers {manifest.window.connections}: no Brute "
+            "Force over TCP would ever be told; lower it",
+        )
     for key in ("open_packets", "dos_packets"):
         if (packets := getattr(config.policy, key)) > manifest.window.connections:
             yield (

@@ -311,7 +311,7 @@ def _check(config: Config, places: schema.Places, raw: dict[str, Any]) -> None:
             if mission not in MISSIONS:
                 hint = schema.suggestion(mission, MISSIONS)
                 raise ConfigError(f"{places.at('policy', key, mission)}: no such mission{hint}; missions: {', '.join(MISSIONS)}")
-    for key in ("update_s", "close_s", "open_packets", "dos_packets"):
+    for key in ("update_s", "close_s", "open_packets", "dos_packets", "brute_force_connections"):
         value = getattr(config.policy, key)
         if not 0 < value < math.inf:
             raise ConfigError(f"{places.at('policy', key)} is {value}; it must be above 0 and finite")

@@ -43,13 +43,19 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dos_packets: int = 60
     """The same for DoS: a page asks for twenty names at once, a device is read out in forty packets, and neither is a flood.
     Connections of one packet count up to the 64 that a window remembers."""
+    brute_force_connections: int = 3
+    """Brute Force over TCP also rests on so many connections, begun within the window's time or seen in it: a server closes after
+    a few wrong guesses, and one long session of a protocol that the model does not know looks much like guessing."""
     update_s: float = 60.0
     """Seconds of event time between two documents of an episode that goes on."""
     close_s: float = 60.0
     """An episode closes when no verdict has come for so many seconds of event time."""
 
     def enough(self, verdict: Verdict) -> bool:
-        """Whether there are packets enough behind a verdict to open an episode."""
+        """Whether there are packets, and connections, enough behind a verdict to open an episode."""
+        over_tcp = verdict.packets[-1].proto == "tcp"
+        if verdict.mission == "Brute Force" and over_tcp and verdict.connections < self.brute_force_connections:
+            return False
         return verdict.volume >= (self.dos_packets if verdict.mission == "DoS" else self.open_packets)
 
     @property

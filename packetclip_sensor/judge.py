@@ -238,4 +238,5 @@ def _verdict(
         fresh=fresh,
         weight=weight,
         stream_packets=int(w.table.n[latest[latest >= 0]].sum()),
+        connections=max(int((latest >= 0).sum()), len({x.uid for x in packets})),
     )

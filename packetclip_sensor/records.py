@@ -182,6 +182,8 @@ class Verdict:
     """1 where `probability` reached the threshold; less where it only came near it: then what it counts towards an alert."""
     stream_packets: int = 0
     """Packets so far of the connections that the stream began within the last T seconds, of those that its window remembers."""
+    connections: int = 0
+    """How many connections it rests on: those begun within the last T seconds, at least its window's."""
 
     @property
     def volume(self) -> int:

@@ -37,8 +37,9 @@ def verdict(second: float, probability: float, *, mission: str = "DoS", host: st
     window = tuple(packet(ts=second + i / 100, orig_h=host) for i in range(12))
     missions = dict.fromkeys(("Benign", *MISSIONS), 0.0) | {mission: probability, "Benign": 1 - probability}
     return Verdict(
-        int(second), "pair", (host,), ("10.0.0.9",), mission, probability, missions, window, EMPTY, EMPTY, stream_packets=stream
-    )
+        int(second), "pair", (host,), ("10.0.0.9",), mission, probability, missions, window, EMPTY, EMPTY,
+        stream_packets=stream, connections=3,
+    )  # fmt: skip
 
 
 def fitted(*verdicts: Verdict, allowed: int = 0, most: int = 50_000) -> tuple[dict[str, float], int]:

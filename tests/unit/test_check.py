@@ -221,6 +221,13 @@ def test_a_configuration_that_does_not_fit_the_bundle_is_told(checked: Any, tmp_
     assert "the state is of model old, this one is " in looks[2]
 
 
+def test_more_connections_than_a_window_remembers_are_wrong(checked: Any) -> None:
+    assert checked(policy={"brute_force_connections": 64}).code == 0
+    ran = checked(policy={"brute_force_connections": 65})
+    assert ran.code == 1
+    assert "remembers 64: no Brute Force over TCP would ever be told; lower it" in ran.one("WRONG", "model")
+
+
 def test_a_threshold_for_a_mission_that_the_model_lacks_is_wrong(
     checked: Any, bundle: check.Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,8 @@ def verdict(
     mission: str = "DoS",
     packets: int = 12,
     stream: int = 60,
+    connections: int = 3,
+    proto: str = "tcp",
     probability: float = 0.9,
 ) -> Verdict:
     window = tuple(
@@ -38,7 +40,7 @@ def verdict(
             1,
             destinations[i % len(destinations)],
             80,
-            "tcp",
+            proto,
             True,
             1,
             40,
@@ -48,7 +50,7 @@ def verdict(
     )
     return Verdict(
         second, view, sources, destinations, mission, probability, {mission: probability}, window, EMPTY, EMPTY,
-        stream_packets=stream,
+        stream_packets=stream, connections=connections,
     )  # fmt: skip
 
 
@@ -96,6 +98,17 @@ def test_a_scan_or_a_guess_needs_fewer_packets_than_a_flood() -> None:
         assert states(told([[verdict(100, mission=mission, stream=19)]])[0]) == []
         assert states(told([[verdict(100, mission=mission, stream=20)]])[0])[0] == ("open", 100)
     assert states(told([[verdict(100, stream=0)], [verdict(101, stream=59)]])[0]) == []
+
+
+def test_a_guess_is_one_only_when_it_is_repeated() -> None:
+    few = [[verdict(100 + i, mission="Brute Force", connections=n)] for i, n in enumerate((1, 2))]
+    assert states(told(few)[0]) == []
+    assert states(told([*few, [verdict(102, mission="Brute Force", connections=3)]])[0]) == [("open", 102), ("close", 162)]
+    assert states(told(few, policy=Policy(brute_force_connections=2))[0])[0] == ("open", 101)
+    # One socket may send all guesses where there are no connections, as with SNMP's communities.
+    assert states(told([[verdict(100, mission="Brute Force", connections=1, proto="udp")]])[0])[0] == ("open", 100)
+    for mission in ("DoS", "Reconnaissance"):
+        assert states(told([[verdict(100, mission=mission, connections=1)]])[0])[0] == ("open", 100)
 
 
 def test_the_packets_of_the_window_count_where_its_connections_are_not_remembered() -> None:

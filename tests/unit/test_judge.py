@@ -120,6 +120,24 @@ def odds(probability: float) -> float:
     return math.log(probability) - math.log1p(-probability)
 
 
+def test_a_verdict_counts_the_packets_and_connections_behind_it(bundle: Bundle, packets: list[Packet]) -> None:
+    cuts = cut(packets)
+    verdicts = [v for j in judge(iter(cuts), bundle, ALL, Counters()) for v in j.verdicts]
+    assert verdicts
+    within = Window().seconds
+    for v in verdicts[:: len(verdicts) // 50 + 1]:
+        inside = {p.uid for p in v.packets}
+        assert len(inside) <= v.connections <= max(len(inside), Window().connections)
+        assert v.volume >= len(v.packets)
+        if v.view == "pair":
+            hosts = {*v.sources, *v.destinations}
+            begun = {
+                p.uid for p in packets
+                if {p.orig_h, p.resp_h} == hosts and p.n == 1 and v.second + 1 - within <= p.ts < v.second + 1
+            }  # fmt: skip
+            assert v.connections == max(len(inside), min(len(begun), Window().connections))
+
+
 def test_log_odds_are_those_of_the_softmax_and_exact_where_a_probability_rounds_to_one() -> None:
     logits = np.array([[0.0, 1.0, -2.0, 0.5], [-30.0, 40.0, -30.0, -30.0]], np.float32)
     p = np.exp(logits[0]) / np.exp(logits[0]).sum()

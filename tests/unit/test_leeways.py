@@ -33,7 +33,7 @@ def near(second: int, weight: float, *, view: str = "pair", host: str = "10.0.0.
     missions = {"Benign": 1 - probability, "DoS": probability, "Reconnaissance": 0.0, "Brute Force": 0.0}
     return Verdict(
         second, view, (host,), ("10.0.0.9",), "DoS", probability, missions, window, EMPTY, EMPTY,
-        fresh=1.0, weight=weight, stream_packets=60,
+        fresh=1.0, weight=weight, stream_packets=60, connections=3,
     )  # fmt: skip
 
 
