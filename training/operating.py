@@ -5,8 +5,8 @@
 
 Each capture is judged once as the sensor judges it, and told anew at each point: the thresholds that training fitted moved by so
 many logits, all with the same leeway. Of --logs and --captures only those are taken that the bundle's training held out; nothing
-here is a test set. With --write the bundle gets the thresholds, without a leeway, that tell most attacks with at most
---false-alerts in 100,000 benign packets; the lowest where several do.
+here is a test set. With --write the bundle gets the thresholds, each mission's moved by itself and without a leeway, that tell
+most attacks with at most --false-alerts in 100,000 benign packets; the highest where several do.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from rich.progress import track
@@ -33,8 +34,15 @@ from packetclip_sensor.resources import resource
 from packetclip_sensor.selection import Selection
 from training.captures import ANY, Truth, fits, from_labels, from_manifest
 
-SHIFTS = (-1.5, -1.25, -1.0, -0.75, -0.625, -0.5, -0.375, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
+SHIFTS = (
+    -2.5, -2.25, -2.0, -1.75, -1.5, -1.25, -1.0, -0.75, -0.625, -0.5, -0.375, -0.25, -0.125,
+    0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0,
+)  # fmt: skip
 LEEWAYS = (0.0, 1.0, 2.0, 3.0)
+SILENT = 2.0
+"""A threshold that no probability reaches."""
+TRIED = 50
+"""Combinations of the missions' thresholds that are told whole at most, best first."""
 ALLOWED = 1.0
 """False alerts in 100,000 benign packets that a bundle may give on held-out captures."""
 
@@ -52,7 +60,8 @@ class Heard:
 class Point:
     """What is told at one operating point."""
 
-    shift: float
+    shifts: Mapping[str, float]
+    """In logits from the thresholds that training fitted, by mission."""
     thresholds: dict[str, float]
     leeway: float
     told: dict[str, int]
@@ -102,16 +111,17 @@ def moved(threshold: float, shift: float) -> float:
     return 1 / (1 + math.exp(-logit(threshold) - shift))
 
 
-def fitted(bundle: Path) -> tuple[dict[str, float], float]:
-    """The thresholds that training fitted, and by how many logits those of the bundle have been moved since."""
+def fitted(bundle: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """The thresholds that training fitted, and by how many logits those of the bundle have been moved since, by mission."""
     manifest = json.loads((bundle / MANIFEST).read_bytes())
-    shift = manifest.get("operating", {}).get("shift", 0.0)
-    return {m: moved(manifest["thresholds"][m], -shift) for m in MISSIONS}, shift
+    shifts = dict.fromkeys(MISSIONS, 0.0) | manifest.get("operating", {}).get("shifts", {})
+    return {m: moved(manifest["thresholds"][m], -shifts[m]) for m in MISSIONS}, shifts
 
 
-def point(heard: Iterable[Heard], own: dict[str, float], shift: float, leeway: float) -> Point:
-    """Tell every capture at the thresholds `own` moved by `shift` logits, and at this leeway."""
-    thresholds = {m: moved(own[m], shift) for m in MISSIONS}
+def point(heard: Iterable[Heard], own: Mapping[str, float], shifts: Mapping[str, float], leeway: float = 0.0) -> Point:
+    """Tell every capture at the thresholds `own` moved by `shifts` logits, and at this leeway; a mission without a shift is
+    silent."""
+    thresholds = {m: moved(own[m], shifts[m]) if m in shifts else SILENT for m in MISSIONS}
     told, beside, false = dict.fromkeys(MISSIONS, 0), 0, 0
     for one in heard:
         episodes = budget.opened(one.kept, thresholds, Policy(), leeways=dict.fromkeys(MISSIONS, leeway))
@@ -122,7 +132,7 @@ def point(heard: Iterable[Heard], own: dict[str, float], shift: float, leeway: f
         beside += len(episodes) - len(right)
         for mission in {episode.mission for episode in right}:
             told[mission] += 1
-    return Point(shift, thresholds, leeway, told, beside, false)
+    return Point(shifts, thresholds, leeway, told, beside, false)
 
 
 def _right(episode: Episode, truth: Truth) -> bool:
@@ -130,12 +140,24 @@ def _right(episode: Episode, truth: Truth) -> bool:
     return any(fits(episode.mission, episode.first, episode.last, hosts, interval) for interval in truth.intervals)
 
 
-def choose(points: Sequence[Point], allowed: float) -> Point:
-    """The point without leeway that tells most attacks with at most `allowed` false alerts, or with the fewest where none has so
-    few; the lowest thresholds of several."""
-    plain = [at for at in points if not at.leeway]
-    most = max(allowed, min(at.false for at in plain))
-    return max((at for at in plain if at.false <= most), key=lambda at: (sum(at.told.values()), -at.shift))
+def choose(heard: Sequence[Heard], own: Mapping[str, float], shifts: Sequence[float], allowed: float) -> Point:
+    """The thresholds that tell most attacks with at most `allowed` false alerts, or with the fewest where none has so few; the
+    highest of several, since lower ones only risk false alerts where benign talk is of another kind.
+
+    Each mission is counted alone, and the best of all combinations is then told whole: what one mission tells may have been
+    another's, so the next one is taken where it has more false alerts than its parts.
+    """
+    alone = [[point(heard, own, {mission: shift}) for shift in shifts] for mission in MISSIONS]
+    least = max(allowed, sum(min(at.false for at in points) for points in alone))
+    combined = [parts for parts in product(*alone) if sum(at.false for at in parts) <= least]
+    combined.sort(key=lambda parts: (-sum(sum(at.told.values()) for at in parts), -sum(sum(at.shifts.values()) for at in parts)))
+    found = (point(heard, own, {m: at.shifts[m] for m, at in zip(MISSIONS, parts, strict=True)}) for parts in combined[:TRIED])
+    told = []
+    for at in found:
+        told.append(at)
+        if at.false <= least:
+            return at
+    return min(told, key=lambda at: at.false)
 
 
 def write(bundle: Path, at: Point, benign_packets: int) -> None:
@@ -143,7 +165,12 @@ def write(bundle: Path, at: Point, benign_packets: int) -> None:
     manifest = json.loads((bundle / MANIFEST).read_bytes())
     manifest["thresholds"] = at.thresholds
     manifest["ceilings"] = {m: max(ceiling, at.thresholds[m]) for m, ceiling in manifest.get("ceilings", {}).items()}
-    manifest["operating"] = {"shift": at.shift, "told": at.told, "false_alerts": at.false, "benign_packets": benign_packets}
+    manifest["operating"] = {
+        "shifts": dict(at.shifts),
+        "told": at.told,
+        "false_alerts": at.false,
+        "benign_packets": benign_packets,
+    }
     part = bundle / f"{MANIFEST}.part"
     part.write_text(json.dumps(sealed(manifest, bundle), indent=1) + "\n")
     part.replace(bundle / MANIFEST)
@@ -164,16 +191,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="put the chosen thresholds into the bundle")
     parser.add_argument("--false-alerts", type=float, default=ALLOWED, help="at most so many in 100,000 benign packets")
     args = parser.parse_args(argv)
-    if args.write and 0 not in args.leeways:
-        parser.error("--write chooses among the points without a leeway; put 0 among --leeways")
     try:
         bundle = Bundle.open(args.model)
         truths = held_out(args.model, args.logs, args.whole, args.captures, args.manifest)
-        own, shifted = fitted(args.model)
+        own, moved_by = fitted(args.model)
     except (SensorError, ValueError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
-    reach = max(args.leeways) + max(0.0, shifted - min(args.shifts))
+    reach = max(args.leeways) + max(0.0, *(shift - min(args.shifts) for shift in moved_by.values()))
     heard = listen(track(truths, description="judging", transient=True), bundle, reach)
     if not heard:
         print("error: none of the captures has a packet", file=sys.stderr)
@@ -186,11 +211,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(heard) - len(attacks)} benign ones with {benign:,} packets\n")
     print(f"| thresholds | leeway | told: {', '.join(MISSIONS)} | beside | false alerts | in 100,000 packets |")
     print("| --- | --- | --- | --- | --- | --- |")
-    points = []
     for shift in args.shifts:
         for leeway in args.leeways:
-            at = point(heard, own, shift, leeway)
-            points.append(at)
+            at = point(heard, own, dict.fromkeys(MISSIONS, shift), leeway)
             shown = ", ".join(f"{at.thresholds[m]:.3f}" for m in MISSIONS)
             told = f"{sum(at.told.values())}: {', '.join(str(at.told[m]) for m in MISSIONS)}"
             share = f"{1e5 * at.false / benign:.2f}" if benign else "–"
@@ -198,9 +221,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.write:
         return 0
     allowed = args.false_alerts * benign / 1e5
-    best = choose(points, allowed)
+    best = choose(heard, own, args.shifts, allowed)
     write(args.model, best, benign)
-    print(f"\n{args.model}: thresholds moved by {best.shift:+g} logits from those that training fitted")
+    by = ", ".join(f"{m} {best.shifts[m]:+g} to {best.thresholds[m]:.3f}" for m in MISSIONS)
+    print(f"\n{args.model}: thresholds moved by logits from those that training fitted: {by}")
+    print(
+        f"{sum(best.told.values())} attacks told: {', '.join(f'{m} {best.told[m]}' for m in MISSIONS)}; {best.false} false alerts"
+    )
     if best.false > allowed:
         print(f"warning: none keeps to {args.false_alerts:g} in 100,000 packets; record more benign captures to train on")
     return 0

@@ -31,7 +31,7 @@ def test_fewer_are_told_as_thresholds_rise_and_more_with_a_leeway(logs: Path) ->
     assert sorted(len(one.truth.intervals) for one in heard) == [0, 1]
 
     def told(shift: float, leeway: float) -> int:
-        return sum(operating.point(heard, bundle.manifest.thresholds, shift, leeway).told.values())
+        return sum(operating.point(heard, bundle.manifest.thresholds, dict.fromkeys(MISSIONS, shift), leeway).told.values())
 
     assert told(0, 0) == 1
     assert told(12, 0) == 0
@@ -43,7 +43,7 @@ def test_a_benign_capture_has_false_alerts_and_no_attack_told(logs: Path) -> Non
     (heard,) = operating.listen(
         [truth for truth in operating.held_out(MODEL, [], [logs]) if not truth.intervals], bundle, reach=12.0
     )
-    at = operating.point([heard], bundle.manifest.thresholds, -12.0, 0.0)
+    at = operating.point([heard], bundle.manifest.thresholds, dict.fromkeys(MISSIONS, -12.0))
     assert at.false > 0
     assert not any(at.told.values())
     assert not at.beside
@@ -65,35 +65,59 @@ def test_the_table_has_a_line_for_each_point(logs: Path, capsys: pytest.CaptureF
     assert len([line for line in printed.splitlines() if line.startswith(("| +0", "| +1"))]) == 4
 
 
-def at(shift: float, told: int, false: int, leeway: float = 0.0) -> operating.Point:
-    return operating.Point(shift, dict.fromkeys(MISSIONS, 0.9 + shift / 100), leeway, {"DoS": told}, 0, false)
+Counts = dict[str, list[tuple[float, int, int]]]
 
 
-def test_most_attacks_within_the_false_alerts_allowed_or_with_the_fewest_and_the_lowest_thresholds_of_several() -> None:
-    points = [at(-1, 9, 5), at(0, 8, 2), at(0.5, 8, 1), at(1, 7, 0), at(0, 9, 2, leeway=1)]
-    chosen = operating.choose(points, 2)
-    assert chosen is points[1]
-    assert operating.choose(points, 0) is points[3]
-    assert operating.choose(points[:1], 2) is points[0]
-    assert operating.choose([at(-1, 9, 5), at(0, 8, 3), at(1, 8, 3)], 2).shift == 0
+def chosen(counts: Counts, allowed: float, monkeypatch: pytest.MonkeyPatch, extra: int = 0) -> dict[str, float]:
+    """The shifts chosen where each mission has these (shift, told, false); `extra` false alerts where all stay."""
+
+    def point(heard: object, own: object, shifts: dict[str, float], leeway: float = 0.0) -> operating.Point:
+        rows = [next(row for row in counts[m] if row[0] == shift) for m, shift in shifts.items()]
+        stay = len(rows) == len(MISSIONS) and not any(shifts.values())
+        told = {m: row[1] for m, row in zip(shifts, rows, strict=True)}
+        return operating.Point(shifts, {}, leeway, told, 0, sum(row[2] for row in rows) + extra * stay)
+
+    monkeypatch.setattr(operating, "point", point)
+    return dict(operating.choose([], {}, (-1, 0, 1), allowed).shifts)
+
+
+def test_each_mission_s_threshold_is_moved_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {
+        "DoS": [(-1, 9, 4), (0, 9, 2), (1, 8, 1)],
+        "Reconnaissance": [(-1, 7, 0), (0, 5, 0), (1, 5, 0)],
+        "Brute Force": [(-1, 6, 3), (0, 4, 1), (1, 1, 0)],
+    }
+    assert chosen(counts, 3, monkeypatch) == {"DoS": 0, "Reconnaissance": -1, "Brute Force": 0}
+    assert chosen(counts, 2, monkeypatch) == {"DoS": 1, "Reconnaissance": -1, "Brute Force": 0}
+    # None has so few: the fewest that there are.
+    assert chosen(counts, 0, monkeypatch) == {"DoS": 1, "Reconnaissance": -1, "Brute Force": 1}
+
+
+def test_of_several_the_highest_and_the_next_where_the_whole_has_more_false_alerts_than_its_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts: Counts = {m: [(-1, 5, 0), (0, 5, 0), (1, 4, 0)] for m in MISSIONS}
+    assert set(chosen(counts, 1, monkeypatch).values()) == {0}
+    assert sorted(chosen(counts, 1, monkeypatch, extra=9).values()) == [-1, 0, 0]
 
 
 def test_a_second_run_starts_from_what_training_fitted(tmp_path: Path) -> None:
     bundle = shutil.copytree(MODEL, tmp_path / "model")
     own, _ = operating.fitted(bundle)
     for shift in (1.0, -0.5):
-        thresholds = {m: operating.moved(own[m], shift) for m in MISSIONS}
-        operating.write(bundle, operating.Point(shift, thresholds, 0.0, {"DoS": 3}, 1, 0), 5000)
+        shifts = dict.fromkeys(MISSIONS, 0.25) | {"DoS": shift}
+        thresholds = {m: operating.moved(own[m], shifts[m]) for m in MISSIONS}
+        operating.write(bundle, operating.Point(shifts, thresholds, 0.0, {"DoS": 3}, 1, 0), 5000)
         again, moved = operating.fitted(bundle)
         assert again == pytest.approx(own)
-        assert moved == shift
+        assert moved == shifts
 
 
 def test_what_is_written_opens_and_keeps_its_ceilings_above(tmp_path: Path) -> None:
     bundle = shutil.copytree(MODEL, tmp_path / "model")
     before = Bundle.open(bundle).manifest
     raised = {m: before.ceilings[m] + 1e-5 for m in MISSIONS}
-    operating.write(bundle, operating.Point(2.0, raised, 0.0, {"DoS": 3}, 1, 0), 5000)
+    operating.write(bundle, operating.Point(dict.fromkeys(MISSIONS, 2.0), raised, 0.0, {"DoS": 3}, 1, 0), 5000)
     after = Bundle.open(bundle).manifest
     assert after.thresholds == after.ceilings == raised
     assert after.sha256 == before.sha256
