@@ -100,7 +100,7 @@ MIXES = {
         [],
         [],
     ],
-    # Talk of protocols that the others have little of; not trained on so far.
+    # Talk of protocols that the others have little of.
     "chatter": [
         ["lookups"],
         ["tables"],
@@ -157,6 +157,6 @@ def _mixed(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
     habits = [*capture.habits, *everyday(capture, rng, rng.uniform(0.5, 1.4))]
     for burst in bursts:
         habits += (LOOKALIKES | BURSTS | CHATTER)[burst](capture, rng)
-    if profile == "chatter":  # drawn like the others, but counted by itself: it is not trained on
+    if profile == "chatter":  # drawn like the others, but counted by itself
         capture = replace(capture, profile=profile)
     return replace(capture, habits=habits, duration_s=rng.uniform(28, 42))
