@@ -152,6 +152,24 @@ def test_every_int8_form_of_the_reasoner_judges_nearly_alike(forms: dict[tuple[s
     assert all(0 < np.abs(found - whole).max() < 0.2 for found in small)
 
 
+def test_events_stay_in_single_precision(forms: dict[tuple[str, str], Path]) -> None:
+    def products(form: str) -> set[str]:
+        graph = onnx.load(forms["reasoner.onnx", form]).graph
+        return {node.name for node in graph.node if node.op_type == "MatMul" and node.name.startswith(quantise.EVENTS)}
+
+    assert len(products("float")) == 2
+    assert products("dynamic") == products("static") == products("float")
+
+
+def test_a_form_that_gives_no_numbers_does_not_pay() -> None:
+    group = np.array([0, 1, 0, 1])
+    logits = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)
+    assert 0 <= quantise.auc(logits, group) <= 1
+    logits[2, 1] = np.nan
+    assert np.isnan(quantise.auc(logits, group))
+    assert not measured("reasoner.onnx", "static", loss=float("nan")).pays
+
+
 def measured(
     file: str, form: str, *, faster: float = 1.2, loss: float = 0.0, drift: float = 0.0, size: int = 1
 ) -> quantise.Measured:
