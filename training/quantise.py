@@ -145,8 +145,8 @@ def make(source: Path, work: Path, train: Examples) -> dict[tuple[str, str], Pat
 
 
 def _exact(path: Path) -> list[str]:
-    """Nodes that stay in single precision: those of the events, where sums span twenty powers of e. Int8 would leave zeros of them,
-    which have no logarithm."""
+    """Nodes that stay in single precision: those of the events, where sums span twenty powers of e. Int8 would leave zeros of
+    them, which have no logarithm."""
     return [node.name for node in onnx.load(path).graph.node if node.name.startswith(EVENTS)]
 
 
