@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import os
 import statistics
 import tempfile
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 import msgspec
 from elasticsearch import Elasticsearch
 
-from benchmarks.common import DATA, banner, verdict
+from benchmarks.common import DATA, ask_for_cluster, banner, verdict
 from packetclip_sensor import __version__
 from packetclip_sensor.config import Config, NdjsonConfig, SinkConfig
 from packetclip_sensor.documents import SensorInfo, document
@@ -92,7 +91,7 @@ def drop(url: str, namespace: str) -> None:
 def main() -> None:
     """Print documents a second of both, and the median ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--elasticsearch", default=os.environ.get("PACKETCLIP_TEST_ELASTICSEARCH", "http://127.0.0.1:9200"))
+    ask_for_cluster(parser)
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import gzip
 import os
 import platform
 import struct
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -44,6 +47,24 @@ def verdict(name: str, value: float, bound: float, *, most: bool = True, unit: s
     print(
         f"{name}: {value:,.2f}{unit}, wanted {'<=' if most else '>='} {bound:,g}{unit}: {'met' if met else 'MISSED'}", flush=True
     )
+
+
+def ask_for_cluster(parser: argparse.ArgumentParser) -> None:
+    """Add --elasticsearch, a URL at which something answers; where nothing does the benchmark ends with one line."""
+
+    def answering(url: str) -> str:
+        try:
+            urllib.request.urlopen(url, timeout=10).close()
+        except urllib.error.HTTPError:
+            pass  # an answer all the same
+        except (OSError, ValueError) as err:
+            raise argparse.ArgumentTypeError(
+                f"{url}: no Elasticsearch answers ({err}); start one, or name another with --elasticsearch URL"
+            ) from err
+        return url
+
+    default = os.environ.get("PACKETCLIP_TEST_ELASTICSEARCH", "http://127.0.0.1:9200")
+    parser.add_argument("--elasticsearch", type=answering, default=default, help=f"URL of a real one; default {default}")
 
 
 def processor_s(command: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import signal
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from pathlib import Path
 import msgspec
 from elasticsearch import Elasticsearch
 
+from benchmarks.common import ask_for_cluster
 from packetclip_sensor.pairs import Labels
 from packetclip_sensor.records import Packet
 from packetclip_sensor.resources import resource
@@ -107,7 +107,7 @@ def main() -> None:
     """Measure each flood `--runs` times and print every figure and the median."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("captures", type=Path, nargs="*")
-    parser.add_argument("--elasticsearch", default=os.environ.get("PACKETCLIP_TEST_ELASTICSEARCH", "http://127.0.0.1:9200"))
+    ask_for_cluster(parser)
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     zeek = find_zeek()

@@ -27,7 +27,7 @@ from struct import pack
 import numpy as np
 from elasticsearch import Elasticsearch
 
-from benchmarks.common import banner, verdict
+from benchmarks.common import ask_for_cluster, banner, verdict
 
 P50_S, P99_S = 1.5, 3.0
 FLUSH_S = 1.0
@@ -98,7 +98,7 @@ def found(client: Elasticsearch, index: str, seen: dict[str, tuple[float, float]
 def main() -> None:
     """Run for the time asked, then print the quantiles."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--elasticsearch", default=os.environ.get("PACKETCLIP_TEST_ELASTICSEARCH", "http://127.0.0.1:9200"))
+    ask_for_cluster(parser)
     parser.add_argument("--rate", type=int, default=5000)
     parser.add_argument("--seconds", type=int, default=300)
     args = parser.parse_args()
