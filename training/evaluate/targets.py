@@ -92,7 +92,11 @@ def _captures(results: Results) -> list[list[str]]:
 
 def _zero_shot(results: Results) -> list[list[str]]:
     rows = []
-    for run, when in (("contrast/both heads", "after the contrastive stage"), ("ours", "after the reasoner's stage too")):
+    for run, when in (
+        ("contrast/both heads", "after the contrastive stage"),
+        ("contrast/both heads, 85 % benign windows", "after the contrastive stage, with 85 % benign windows"),
+        ("ours", "after the reasoner's stage too"),
+    ):
         asked = f"Zero-shot top-1 of classes seen, at least 0.90: {when}"
         found = results.over_seeds(run, "lab", lambda j: [zero_shot(j)["top-1"], zero_shot(j)["macro recall"]])
         if isinstance(found, str):
