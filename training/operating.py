@@ -151,12 +151,11 @@ def choose(heard: Sequence[Heard], own: Mapping[str, float], shifts: Sequence[fl
     least = max(allowed, sum(min(at.false for at in points) for points in alone))
     combined = [parts for parts in product(*alone) if sum(at.false for at in parts) <= least]
     combined.sort(key=lambda parts: (-sum(sum(at.told.values()) for at in parts), -sum(sum(at.shifts.values()) for at in parts)))
-    found = (point(heard, own, {m: at.shifts[m] for m, at in zip(MISSIONS, parts, strict=True)}) for parts in combined[:TRIED])
     told = []
-    for at in found:
-        told.append(at)
-        if at.false <= least:
-            return at
+    for parts in combined[:TRIED]:
+        told.append(point(heard, own, {m: at.shifts[m] for m, at in zip(MISSIONS, parts, strict=True)}))
+        if told[-1].false <= least:
+            break
     return min(told, key=lambda at: at.false)
 
 

@@ -121,8 +121,7 @@ def odds(probability: float) -> float:
 
 
 def test_a_verdict_counts_the_packets_and_connections_behind_it(bundle: Bundle, packets: list[Packet]) -> None:
-    cuts = cut(packets)
-    verdicts = [v for j in judge(iter(cuts), bundle, ALL, Counters()) for v in j.verdicts]
+    verdicts = all_verdicts(bundle, packets)
     assert verdicts
     within = Window().seconds
     for v in verdicts[:: len(verdicts) // 50 + 1]:
