@@ -7,7 +7,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit test-deps lab pairs model folds evaluate faults fuzz constraints clean
+.PHONY: help demo test lint unit test-deps lab pairs model folds evaluate faults fuzz constraints golden clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -91,6 +91,11 @@ evaluate: .venv/.installed ## Run the plan of training/evaluate/plan.yaml (about
 
 constraints: .venv/.installed ## Write requirements/ anew from .venv
 	.venv/bin/python requirements/make_constraints.py --hashes
+
+golden: .venv/.installed ## Write the golden documents of tests/golden anew, where alerts change on purpose
+	rm -f tests/golden/alerts.ndjson
+	.venv/bin/packetclip replay tests/data --config tests/golden/sensor.yaml --out tests/golden/alerts.ndjson
+	git diff --stat tests/golden
 
 clean: ## Remove what the other commands made, but for lab/ and runs/
 	rm -rf .venv .venv-demo demo/alerts.ndjson demo/report.html dist build .pytest_cache .mypy_cache .ruff_cache

@@ -23,6 +23,7 @@ from packetclip_sensor.sinks import templates
 from packetclip_sensor.sinks.templates import ensure_templates, stream_name
 
 ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
 ECS = json.loads((resource("mappings") / "ecs" / f"ecs-{ECS_VERSION}.json").read_text(encoding="utf-8"))["fields"]
 REFERENCE = {
     path
@@ -34,11 +35,25 @@ FAMILY = {"constant_keyword": "keyword", "wildcard": "keyword", "match_only_text
 
 
 @pytest.fixture(scope="module")
-def documents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Every document of all recorded traffic."""
+def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of all alerts of all recorded traffic."""
     out = tmp_path_factory.mktemp("demo") / "alerts.ndjson"
-    assert main(["replay", str(ROOT / "tests" / "data"), "--out", str(out)]) == 0
-    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert main(["replay", str(ROOT / "tests" / "data"), "--config", str(GOLDEN / "sensor.yaml"), "--out", str(out)]) == 0
+    return out.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def documents(written: bytes) -> list[dict[str, Any]]:
+    """Every document of all recorded traffic."""
+    return [json.loads(line) for line in written.splitlines()]
+
+
+def test_documents_are_the_golden_ones_byte_for_byte(written: bytes) -> None:
+    """A change that alters them on purpose makes the file anew and names the difference (tests/golden/README.md)."""
+    golden = (GOLDEN / "alerts.ndjson").read_bytes()
+    changed = [n for n, (a, b) in enumerate(zip(written.splitlines(), golden.splitlines(), strict=False), 1) if a != b]
+    assert changed == [], f"documents {changed} differ"
+    assert written == golden
 
 
 def fits(kind: str, value: Any) -> bool:
