@@ -61,10 +61,6 @@ def _parts(document: Document) -> Iterable[RenderableType]:
     title, klass = _safe(text(document, "message") or mission), _safe(text(document, "packetclip.class"))
     yield Text.assemble((title, "bold"), "  ", (_safe(mission), f"bold {style}"), "  ", klass)
     yield Text(_safe(text(document, "event.reason"), 1000))
-    worded = text(document, "packetclip.wording.text")
-    if worded:
-        who = _safe(text(document, "packetclip.wording.model")) or "a language model"
-        yield Text(f"“{_safe(worded, 1000)}” (in the words of {who})", style="dim")
     yield Text()
     yield _pairs(_meta(document))
     yield from _titled(

@@ -26,7 +26,6 @@ from packetclip_sensor.limits import LimitsConfig
 from packetclip_sensor.records import MISSIONS
 from packetclip_sensor.resources import resource
 from packetclip_sensor.sinks.cluster import ElasticsearchConfig
-from packetclip_sensor.wording import WordingConfig
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -111,8 +110,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Back into Zeek: what opens or grows more severe becomes a notice there as well (notice.log, mail, the site's policy)."""
     hunt: HuntConfig = HuntConfig()
     """Judged windows for `packetclip hunt`, in a data stream of their own beside the alerts (docs/hunt.md)."""
-    wording: WordingConfig = WordingConfig()
-    """Alerts' sentences rewritten by a language model, in a field of their own (docs/explanations.md)."""
     policy: PolicyConfig = PolicyConfig()
     """When a verdict counts, and when an episode opens, is told again and closes."""
     health: HealthConfig = HealthConfig()

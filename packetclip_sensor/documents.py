@@ -268,7 +268,6 @@ def _explanation(alert: Alert) -> dict[str, Any]:
         "facts": dict(alert.facts),
         "flow": _flow(alert.flow, alert.flow_text),
         "model": {"version": alert.model_version},
-        "wording": dict(zip(("text", "model"), alert.wording, strict=True)) if alert.wording else None,
         # Of another length the mapping would refuse the whole document; then there is an alert without it.
         "embedding": list(alert.embedding) if len(alert.embedding) == EMBEDDING else None,
     }

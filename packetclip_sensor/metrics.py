@@ -71,14 +71,6 @@ class Counters:
     """Their size in bytes."""
     shed_packets: int = 0
     """Packets read but not judged by the rule `limits.shed_load`."""
-    wordings: int = 0
-    """Alerts whose sentence a language model put into other words."""
-    wordings_refused: int = 0
-    """Answers of a language model that said more, less or other than the facts."""
-    wordings_failed: int = 0
-    """Requests to a language model that failed or took too long."""
-    wordings_skipped: int = 0
-    """Alerts that did not ask a language model, because it had failed or the minute's time was spent."""
     health_unsent: int = 0
     """Health documents that Elasticsearch did not take; they are not sent again."""
 

@@ -40,7 +40,6 @@ from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.archive import archives_of
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.windows import Windows, windows
-from packetclip_sensor.wording import worded
 
 FOLD_SAY_S = 60.0
 SAVE_S = 1.0
@@ -89,7 +88,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         shedding = health.shedding = Shedding(limits, counters)
         batches = _noting(zeek.batches(shedding.lines(lines), rejects, counters), health)
         batches = shedding.packets(batches)
-        told = worded(alerts(batches, bundle, config, counters, state, health), config.wording, counters)
+        told = alerts(batches, bundle, config, counters, state, health)
         safes = sink(told, config, counters, stop=stop, health=health)
         with contextlib.suppress(StoppedError):
             for safe in safes:

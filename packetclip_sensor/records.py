@@ -334,8 +334,6 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     technique: str
     """ATT&CK technique id, from mappings/attack.yaml."""
     model_version: str
-    wording: tuple[str, str] | None = None
-    """`reason` in a language model's words, and which model; see `wording.py`."""
     sure_from: float = SURE_FROM
     """Probability that the model gives to four in five of the attacks of this mission that it was measured on."""
     embedding: tuple[float, ...] = ()

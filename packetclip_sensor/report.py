@@ -193,8 +193,6 @@ def _panel(document: Document, uid_link: str | None) -> Row:
         ]
         if isinstance(flow, dict)
         else [],
-        "wording": text(document, "packetclip.wording.text"),
-        "worder": text(document, "packetclip.wording.model"),
     }
 
 

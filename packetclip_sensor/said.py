@@ -17,20 +17,9 @@ NEGATION = re.compile(
     r"\b(?:no|not|never|none|nothing|nobody|neither|nor|without|cannot|lack\w*|absen\w*|fail\w*|refus\w*|reject\w*|denie[sd]|"
     r"un(?:answered|finished|completed|acknowledged|established|successful\w*)|incomplete\w*|miss(?:ing|es))\b|n't\b"
 )
-NUMBER, LEFT_OUT, ORDER = "a number that is not the source's", "a number left out", "numbers in another order"
-NAME, TURNED, UNIT = "a name that is not the source's", "a negation turned round", "a number with another unit"
-SENDER = "who sends and who gets turned round"
+NUMBER, LEFT_OUT = "a number that is not the source's", "a number left out"
+NAME, TURNED = "a name that is not the source's", "a negation turned round"
 _RUN = re.compile(r"[A-Za-z0-9:.]+")
-_UNITS = {
-    "ms": "ms", "millisecond": "ms", "milliseconds": "ms", "s": "s", "sec": "s", "second": "s", "seconds": "s", "minute": "min",
-    "minutes": "min", "min": "min", "hour": "h", "hours": "h", "day": "d", "days": "d", "%": "%", "percent": "%",
-    "byte": "byte", "bytes": "byte", "kb": "kb", "kilobytes": "kb", "mb": "mb", "megabytes": "mb", "gb": "gb",
-}  # fmt: skip
-_WAYS = {word: way for way, words in (
-    ("out", "sent send sends sending transmitted transmits transmitting"),
-    ("in", "got gets receive received receives receiving came returned replied answered"),
-) for word in words.split()}  # fmt: skip
-_MEASURED = re.compile(r"(\d[\d.,]*)\s*(%|[A-Za-z]+)?")
 
 
 class _Words(msgspec.Struct, forbid_unknown_fields=True):
@@ -114,16 +103,6 @@ def foreign(source: str, text: str) -> list[str]:
 def turned(source: str, text: str) -> bool:
     """Whether one of the two denies something and the other does not."""
     return bool(NEGATION.search(text.lower())) != bool(NEGATION.search(source.lower()))
-
-
-def measured(text: str) -> list[tuple[str, str]]:
-    """Numbers in the order of the text, each with its unit, "" where it has none of those known here."""
-    return [(number.rstrip(".,"), _UNITS.get((unit or "").lower(), "")) for number, unit in _MEASURED.findall(text)]
-
-
-def ways(text: str) -> list[str]:
-    """Who sends and who gets, in the order of the text: "out" for words like sent, "in" for words like got."""
-    return [_WAYS[word] for word in tokens(text) if word in _WAYS]
 
 
 def _is_address(run: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from packetclip_sensor.bundle import FILES, FORMAT, MANIFEST, OPTIONAL, sealed
+from packetclip_sensor.judge import ENCODE_ROWS, REASON_WINDOWS
 from packetclip_sensor.records import MISSIONS
 from packetclip_sensor.relations import RELATIONS
 from packetclip_sensor.tokens import ROW_BYTES
 from packetclip_sensor.windows import VIEWS, Window
-from training import quantise, text_tower, texts
+from training import text_tower, texts
 from training.data import CLASSES, GROUPS, Examples, TextTower
 from training.folded import FoldedGraph
 from training.knowledge import Graph
@@ -100,14 +102,11 @@ def export(
     metrics: dict[str, float],
     examples: Examples,
     data: dict[str, Any],
-    int8: bool = False,
-    train: Examples | None = None,
 ) -> float:
     """Write a bundle folder and return the largest difference of logits between onnxruntime and PyTorch on real windows.
 
     Args:
-        examples: held-out windows: the comparison, the ceilings and int8 are measured on them.
-        int8: exchange encoder and reasoner for int8 forms where these pay (see `quantise`), with the ranges of `train`.
+        examples: held-out windows: the comparison and the ceilings are measured on them.
     Raises:
         RuntimeError: the difference is above a bound; the bundle would not be the model that was measured.
     """
@@ -155,7 +154,6 @@ def export(
     _write_texts(model, tower, out / "texts.npz")
     text_tower.write(model.text_head.weight.detach().T.cpu().numpy(), tower, out)
     ceilings = _ceilings(out, examples, temperature, thresholds)
-    exchanged = quantise.shrink(out, train or examples, examples) if int8 else {}
     manifest = {
         "format": FORMAT,
         "version": version,
@@ -168,7 +166,6 @@ def export(
         "temperature": temperature,
         "thresholds": thresholds,
         "ceilings": ceilings,
-        "int8": exchanged,
         "embedding": model.config.embedding,
         "model": model.config.as_dict(),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -209,13 +206,50 @@ def softmax(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[
     return probabilities
 
 
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    """A session as the sensor has it: one thread on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _encode(encoder: onnxruntime.InferenceSession, tokens: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    """(U, W) token rows to (U, D) embeddings."""
+    parts = np.split(tokens.astype(np.int32), range(ENCODE_ROWS, len(tokens), ENCODE_ROWS))
+    return np.concatenate([encoder.run(["embedding"], {"tokens": part})[0] for part in parts])
+
+
+def _rows_of(examples: Examples) -> npt.NDArray[np.int64]:
+    """The distinct token rows of the windows, ascending."""
+    rows = examples.rows.numpy()
+    return np.unique(rows[rows >= 0])
+
+
+def _windows_of(
+    examples: Examples, table: npt.NDArray[np.float32], used: npt.NDArray[np.int64]
+) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
+    """The reasoner's inputs; `table` holds the embeddings of the token rows `used`, ascending."""
+    for start in range(0, len(examples), REASON_WINDOWS):
+        rows = examples.rows[start : start + REASON_WINDOWS].numpy()
+        padding = rows < 0
+        embedding = np.zeros((*rows.shape, table.shape[1]), np.float32)
+        embedding[~padding] = table[np.searchsorted(used, rows[~padding])]
+        yield {
+            "embedding": embedding,
+            "relations": examples.relations[start : start + REASON_WINDOWS].numpy(),
+            "padding": padding,
+        }
+
+
 def _chained(out: Path, tokens: npt.NDArray[np.uint16], relations: Tensor, padding: Tensor) -> npt.NDArray[np.float32]:
     """(N, M+1) logits of windows by the exported encoder and reasoner alone; `tokens` (P, W) are those of the real packets."""
-    embedding = quantise.encode(quantise.session(out / "encoder.onnx"), tokens)
+    embedding = _encode(_session(out / "encoder.onnx"), tokens)
     whole = np.zeros((*padding.shape, embedding.shape[1]), np.float32)
     whole[~padding.numpy()] = embedding
     inputs = {"embedding": whole, "relations": relations.numpy(), "padding": padding.numpy()}
-    logits: npt.NDArray[np.float32] = quantise.session(out / "reasoner.onnx").run(["logits"], inputs)[0]
+    logits: npt.NDArray[np.float32] = _session(out / "reasoner.onnx").run(["logits"], inputs)[0]
     return logits
 
 
@@ -224,10 +258,10 @@ def _ceilings(out: Path, examples: Examples, temperature: float, thresholds: dic
 
     A mission without held-out attacks that are told gets none.
     """
-    used = quantise.rows_of(examples)
-    table = quantise.encode(quantise.session(out / "encoder.onnx"), examples.tokens[used])
-    reasoner = quantise.session(out / "reasoner.onnx")
-    logits = np.concatenate([reasoner.run(["logits"], part)[0] for part in quantise.windows_of(examples, table, used)])
+    used = _rows_of(examples)
+    table = _encode(_session(out / "encoder.onnx"), examples.tokens[used])
+    reasoner = _session(out / "reasoner.onnx")
+    logits = np.concatenate([reasoner.run(["logits"], part)[0] for part in _windows_of(examples, table, used)])
     probabilities, group = softmax(logits, temperature), examples.group.numpy()
     found = {}
     for i, mission in enumerate(GROUPS[1:], 1):

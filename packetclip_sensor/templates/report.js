@@ -135,7 +135,6 @@ function why(r, p) {
     p.uids.length ? [el("dt", "Zeek uids"), el("dd", p.uids.flatMap(([uid, address]) => [uidButton(uid), address ? link(" ↗", address) : "", " "]))] : []);
   return el("div.body",
     el("h2", r.title), el("p.said", r.reason),
-    p.wording ? el("p.soft", `“${p.wording}” (in the words of ${p.worder || "a language model"}; the sentence above is measured)`) : "",
     el("div.two",
       el("div", el("h3", "Episode"), hosts, el("h3", "Missions"), bars(p.missions, "tone"), el("h3", "Nearest classes"), bars(p.classes, "tone")),
       el("div", el("h3", p.concepts.some(c => c[4]) || !p.concepts.length ? "Concepts that weigh most" : "Concepts, by loss of probability (older sensor)"), bars(p.concepts, "for"),

@@ -16,7 +16,7 @@ import onnx  # noqa: E402
 from packetclip_sensor.bundle import MANIFEST, Bundle  # noqa: E402
 from packetclip_sensor.relations import RELATIONS  # noqa: E402
 from packetclip_sensor.tokens import ROW_BYTES  # noqa: E402
-from training import export, knowledge, quantise, texts  # noqa: E402
+from training import export, knowledge, texts  # noqa: E402
 from training.data import CLASSES, GROUP_OF_CLASS, Examples  # noqa: E402
 from training.graphs import EventNodes  # noqa: E402
 from training.model import PacketClip  # noqa: E402
@@ -94,7 +94,6 @@ def test_the_manifest_tells_the_differences_and_a_ceiling_for_each_mission_with_
     assert 0 < manifest["onnx_difference"] < 1e-3
     assert manifest["onnx_difference_of_probabilities"] < 1e-4
     assert set(manifest["ceilings"]) == {"DoS", "Reconnaissance"}
-    assert manifest["int8"] == {}
     assert Bundle.open(bundle).manifest.ceilings == manifest["ceilings"]
 
 
@@ -115,85 +114,3 @@ def test_an_export_that_differs_from_the_model_is_refused(
     with pytest.raises(RuntimeError, match=r"the exported model differs .* the bundle is not usable"):
         exported(model, tmp_path / "model")
     assert not (tmp_path / "model" / MANIFEST).exists()
-
-
-def test_int8_that_pays_stands_in_the_bundle_and_its_manifest(
-    bundle: Path, ready: None, model: PacketClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(quantise, "measure", lambda forms, held: [measured("reasoner.onnx", "static", faster=1.5)])
-    plain = json.loads((bundle / MANIFEST).read_text())
-    small = exported(model, tmp_path / "small", int8=True)
-    assert small["int8"] == {"reasoner.onnx": "static"}
-    sizes = [(folder / "reasoner.onnx").stat().st_size for folder in (bundle, tmp_path / "small")]
-    assert sizes[1] < sizes[0] / 2
-    assert plain["sha256"]["encoder.onnx"] == small["sha256"]["encoder.onnx"]
-    Bundle.open(tmp_path / "small")
-
-
-@pytest.fixture(scope="module")
-def forms(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
-    return quantise.make(bundle, tmp_path_factory.mktemp("forms"), examples())
-
-
-def test_int8_of_a_whole_batch_drifts_only_where_ranges_come_from_the_batch(forms: dict[tuple[str, str], Path]) -> None:
-    batch = {"tokens": examples().tokens.astype(np.int32)}
-    drifts = {form: quantise.drift(forms["encoder.onnx", form], batch) for form in quantise.FORMS}
-    assert drifts["float"] <= quantise.MOST_DRIFT
-    assert drifts["static"] <= quantise.MOST_DRIFT
-    assert drifts["dynamic"] > 1e-3
-
-
-def test_every_int8_form_of_the_reasoner_judges_nearly_alike(forms: dict[tuple[str, str], Path]) -> None:
-    data = examples()
-    used = quantise.rows_of(data)
-    table = quantise.encode(quantise.session(forms["encoder.onnx", "float"]), data.tokens[used])
-    batch = next(quantise.windows_of(data, table, used))
-    whole, *small = (quantise.session(forms["reasoner.onnx", form]).run(["logits"], batch)[0] for form in quantise.FORMS)
-    assert all(0 < np.abs(found - whole).max() < 0.2 for found in small)
-
-
-def test_events_stay_in_single_precision(forms: dict[tuple[str, str], Path]) -> None:
-    def products(form: str) -> set[str]:
-        graph = onnx.load(forms["reasoner.onnx", form]).graph
-        return {node.name for node in graph.node if node.op_type == "MatMul" and node.name.startswith(quantise.EVENTS)}
-
-    assert len(products("float")) == 2
-    assert products("dynamic") == products("static") == products("float")
-
-
-def test_a_form_that_gives_no_numbers_does_not_pay() -> None:
-    group = np.array([0, 1, 0, 1])
-    logits = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)
-    assert 0 <= quantise.auc(logits, group) <= 1
-    logits[2, 1] = np.nan
-    assert np.isnan(quantise.auc(logits, group))
-    assert not measured("reasoner.onnx", "static", loss=float("nan")).pays
-
-
-def measured(
-    file: str, form: str, *, faster: float = 1.2, loss: float = 0.0, drift: float = 0.0, size: int = 1
-) -> quantise.Measured:
-    return quantise.Measured(file, form, size, 1.0, faster, 0.9, loss, drift)
-
-
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        ([measured("encoder.onnx", "float", faster=1.0)], {}),
-        ([measured("encoder.onnx", "static", faster=0.95)], {}),
-        ([measured("encoder.onnx", "static", loss=0.002)], {}),
-        ([measured("encoder.onnx", "dynamic", faster=2.0, drift=0.05)], {}),
-        ([measured("encoder.onnx", "static"), measured("encoder.onnx", "dynamic", faster=1.5)], {"encoder.onnx": "dynamic"}),
-        (
-            [measured("encoder.onnx", "static", loss=0.0015), measured("reasoner.onnx", "static", loss=0.0009)],
-            {"reasoner.onnx": "static"},
-        ),
-    ],
-)
-def test_only_what_is_faster_steady_and_as_good_is_chosen(found: list[quantise.Measured], expected: dict[str, str]) -> None:
-    assert quantise.chosen(found) == expected
-
-
-def test_the_command_tells_a_missing_bundle_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert quantise.main(["--bundle", str(tmp_path), "--pairs", "none.parquet"]) == 2
-    assert capsys.readouterr().err.startswith("error: model bundle ")
