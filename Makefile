@@ -56,13 +56,13 @@ lab: .venv/.installed ## Record labelled traffic in network namespaces (root, De
 	.venv/bin/python -m training.lab --profile first --out lab
 	.venv/bin/python -m training.lab --profile breadth --out lab
 	for profile in harden servers chatter unseen evade; do .venv/bin/python -m training.lab --profile $$profile --out lab-$$profile; done
-	for folder in lab lab-harden lab-servers lab-chatter lab-unseen lab-evade; do .venv/bin/python -m training.replay $$folder --out $$folder/logs; done
+	for folder in lab lab-harden lab-servers lab-chatter lab-unseen lab-evade; do .venv/bin/python -m training.data.replay $$folder --out $$folder/logs; done
 	.venv/bin/python -m training.lab.card lab lab-harden lab-servers lab-chatter lab-unseen lab-evade --out runs
 
 # CAPTURES=DIR adds captures by others whose MANIFEST.csv allows training; they go through zeek.
 pairs: .venv/.installed ## Cut the lab's logs (and CAPTURES) into windows to train on (runs/pairs) and to test on (runs/judged)
 	rm -rf runs/pairs runs/judged
-	.venv/bin/python -m training.prepare --lab lab/logs --also harden=lab-harden/logs servers=lab-servers/logs talk=lab-chatter/logs \
+	.venv/bin/python -m training.data.prepare --lab lab/logs --also harden=lab-harden/logs servers=lab-servers/logs talk=lab-chatter/logs \
 	  --test unseen=lab-unseen/logs evade=lab-evade/logs --out runs/pairs --judged runs/judged \
 	  $(if $(CAPTURES),--captures $(CAPTURES))
 
@@ -70,9 +70,9 @@ pairs: .venv/.installed ## Cut the lab's logs (and CAPTURES) into windows to tra
 SEED ?= 3
 VERSION ?= 7
 LOGS := lab/logs lab-harden/logs lab-servers/logs lab-chatter/logs
-model: pairs ## Train on runs/pairs and put the bundle into packetclip_sensor/model
-	OMP_NUM_THREADS=1 .venv/bin/python -m training.train --pairs runs/pairs/*.parquet --seed $(SEED) --version $(VERSION) --out packetclip_sensor/model --text-cache runs/texts.npz
-	.venv/bin/python -m training.operating --logs $(LOGS) --whole lab-evade/logs --write
+model: pairs ## Train on runs/pairs and put the bundle into packetclip_sensor/model/shipped
+	OMP_NUM_THREADS=1 .venv/bin/python -m training.fit.train --pairs runs/pairs/*.parquet --seed $(SEED) --version $(VERSION) --out packetclip_sensor/model/shipped --text-cache runs/texts.npz
+	.venv/bin/python -m training.ship.operating_point --logs $(LOGS) --whole lab-evade/logs --write
 
 # Sources by others in two halves: a bundle that knows one half is tested on the other.
 FOLD1 := $(wildcard runs/pairs/captures-*andypitcher* runs/pairs/captures-*StopDDoS*)
@@ -80,9 +80,9 @@ FOLD2 := $(filter-out $(FOLD1),$(wildcard runs/pairs/captures-*))
 folds: .venv/.installed ## Train two bundles, each on the lab and half of the sources by others, for the evaluation
 	for fold in 1 2; do \
 	  [ $$fold = 1 ] && captures="$(FOLD1)" || captures="$(FOLD2)"; \
-	  .venv/bin/python -m training.train --pairs runs/pairs/lab.parquet runs/pairs/harden.parquet runs/pairs/servers.parquet runs/pairs/talk.parquet $$captures \
+	  .venv/bin/python -m training.fit.train --pairs runs/pairs/lab.parquet runs/pairs/harden.parquet runs/pairs/servers.parquet runs/pairs/talk.parquet $$captures \
 	    --out runs/fold-$$fold --version fold-$$fold --text-cache runs/texts.npz; \
-	  .venv/bin/python -m training.operating --model runs/fold-$$fold --logs $(LOGS) --whole lab-evade/logs --write; \
+	  .venv/bin/python -m training.ship.operating_point --model runs/fold-$$fold --logs $(LOGS) --whole lab-evade/logs --write; \
 	done
 
 evaluate: .venv/.installed ## Run the plan of training/evaluate/plan.yaml (about twelve hours of a core; goes on where it stopped) and write training/RESULTS.md

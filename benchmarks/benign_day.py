@@ -22,20 +22,21 @@ from pathlib import Path
 
 import msgspec
 
-from packetclip_sensor import budget, logs
-from packetclip_sensor.budget import Candidates
-from packetclip_sensor.bundle import Bundle
-from packetclip_sensor.calibrate import Coverage, gather
+from packetclip_sensor.alerts.episodes import Policy
+from packetclip_sensor.alerts.suppression_rules import as_yaml
+from packetclip_sensor.alerts.suppressor import Rules, Silence
+from packetclip_sensor.calibrate import threshold_fit
+from packetclip_sensor.calibrate.calibrate import Coverage, gather
+from packetclip_sensor.calibrate.packet_filter import Selection
+from packetclip_sensor.calibrate.threshold_fit import Candidates
+from packetclip_sensor.cli import logs
 from packetclip_sensor.cli.common import discover
-from packetclip_sensor.episodes import Policy
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.metrics import Counters
-from packetclip_sensor.pairs import Interval, LabelFile
+from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.pairs.pairs import Interval, LabelFile
 from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Episode
-from packetclip_sensor.resources import resource
-from packetclip_sensor.selection import Selection
-from packetclip_sensor.silence import Rules, Silence
-from packetclip_sensor.suppression import as_yaml
 
 POLICY = Policy()
 Limits = tuple[Mapping[str, float], Mapping[str, float]]
@@ -54,7 +55,7 @@ class Capture:
 
     def opened(self, limits: Limits) -> list[Episode]:
         """Episodes that open at these thresholds and leeways."""
-        return budget.opened(self.candidates.kept, limits[0], POLICY, leeways=limits[1])
+        return threshold_fit.opened(self.candidates.kept, limits[0], POLICY, leeways=limits[1])
 
     def told(self, limits: Limits) -> list[tuple[str, bool]]:
         """Mission of each attack, and whether an episode of that mission opened while it went on."""
@@ -112,8 +113,8 @@ def fitted(captures: Sequence[Capture]) -> Limits:
     for number, capture in enumerate(captures):
         for candidate in capture.candidates.kept:
             both.add(number, candidate.verdict)
-    limits = budget.fit(both, POLICY, 0)
-    return limits, budget.fit_leeways(both, limits, POLICY, 0)
+    limits = threshold_fit.fit(both, POLICY, 0)
+    return limits, threshold_fit.fit_leeways(both, limits, POLICY, 0)
 
 
 def words(limits: Limits) -> str:
@@ -135,7 +136,7 @@ def main() -> None:
     args = parser.parse_args()
     began = time.monotonic()
     logs.set_up("warning")
-    bundle = Bundle.open(resource("model"))
+    bundle = Bundle.open(resource("model/shipped"))
     leeways = bundle.manifest.leeways if args.leeway is None else dict.fromkeys(MISSIONS, args.leeway)
     own = (bundle.manifest.thresholds, leeways)
     benign, attacks = read(args.benign, bundle, leeways), read(args.attacks, bundle, leeways)

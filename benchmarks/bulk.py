@@ -22,13 +22,13 @@ from elasticsearch import Elasticsearch
 
 from benchmarks.common import DATA, ask_for_cluster, banner, verdict
 from packetclip_sensor import __version__
-from packetclip_sensor.config import Config, NdjsonConfig, SinkConfig
-from packetclip_sensor.documents import SensorInfo, document
-from packetclip_sensor.metrics import Counters
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.config.config_file import Config, NdjsonConfig, SinkConfig
+from packetclip_sensor.elastic.client import ElasticsearchConfig
 from packetclip_sensor.pipeline import replay
-from packetclip_sensor.records import Alert, Safe
+from packetclip_sensor.records import Alert, AlertBatch
 from packetclip_sensor.sinks import elasticsearch
-from packetclip_sensor.sinks.cluster import ElasticsearchConfig
+from packetclip_sensor.sinks.documents import SensorInfo, document
 
 BOUND = 2.0
 
@@ -47,7 +47,7 @@ def through_sink(url: str, made: list[Alert]) -> tuple[float, float]:
     """Seconds until the sink has had every document acknowledged, by the clock and of this process's processor time; the
     templates' set-up is not counted."""
     config = ElasticsearchConfig(hosts=[url], namespace="bulk" + uuid.uuid4().hex[:8])
-    safes = [Safe(), *(Safe(made[i : i + 500]) for i in range(0, len(made), 500))]
+    safes = [AlertBatch(), *(AlertBatch(made[i : i + 500]) for i in range(0, len(made), 500))]
     counters = Counters()
     acknowledged = elasticsearch.write(safes, config, SensorInfo("benchmark", __version__, config.namespace), counters)
     next(acknowledged)

@@ -21,18 +21,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from packetclip_sensor import explain
-from packetclip_sensor.bundle import Bundle
-from packetclip_sensor.config import Config
-from packetclip_sensor.episodes import episodes
-from packetclip_sensor.judge import judge
-from packetclip_sensor.metrics import Counters
-from packetclip_sensor.occlusion import Occlusion
+from packetclip_sensor.alerts import explain
+from packetclip_sensor.alerts.episodes import episodes
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.judge import judge
+from packetclip_sensor.model.occlusion import Occlusion
 from packetclip_sensor.records import MISSIONS, Verdict
-from packetclip_sensor.rejects import Rejects
-from packetclip_sensor.resources import resource
-from packetclip_sensor.sources import tail, units, zeek
-from packetclip_sensor.windows import windows
+from packetclip_sensor.sources import discovery, tail, zeek
+from packetclip_sensor.windows.windows import windows
 
 ROOT = Path(__file__).parents[1]
 TOP, TIMES, SHARE = 3, 5.0, 0.9
@@ -76,7 +76,7 @@ class Measured:
 def alerts(path: Path, bundle: Bundle) -> Iterator[tuple[str, Verdict]]:
     """The verdict behind every document of the captures under `path` that has an explanation of its own."""
     config, thresholds = Config(), bundle.manifest.thresholds
-    for unit in units.discover(path):
+    for unit in discovery.discover(path):
         counters = Counters()
         with Rejects(None) as rejects:
             batches = zeek.batches(tail.finite(unit.paths, rejects=rejects), rejects, counters)
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     args = parser.parse_args()
     usual = [path for path in (ROOT / "tests" / "data", ROOT / "lab-unseen" / "logs") if path.exists()]
-    bundle, rng = Bundle.open(resource("model")), np.random.default_rng(args.seed)
+    bundle, rng = Bundle.open(resource("model/shipped")), np.random.default_rng(args.seed)
     found: list[Measured] = []
     count = short = 0
     for path in args.paths or usual:

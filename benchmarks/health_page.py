@@ -21,13 +21,14 @@ from pathlib import Path
 
 import structlog
 
-from packetclip_sensor import checkpoint, pipeline
-from packetclip_sensor.bundle import Bundle
-from packetclip_sensor.config import Config
-from packetclip_sensor.health import Health, HealthConfig
-from packetclip_sensor.health_page import HealthPage
-from packetclip_sensor.metrics import Counters
-from packetclip_sensor.rejects import Rejects
+from packetclip_sensor import pipeline
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.service import checkpoint
+from packetclip_sensor.service.health import Health, HealthConfig
+from packetclip_sensor.service.health_page import HealthPage
 from packetclip_sensor.sources import tail, zeek
 
 CAPTURES = sorted(path.parent for path in (Path(__file__).parents[1] / "tests" / "data").glob("*/packetclip_packet.log.gz"))

@@ -46,18 +46,19 @@ class Store:
 
 def collect(folders: Sequence[Path], *, enabled: bool = True) -> Store:
     """Run the sensor with hunting on over each folder and label what it keeps."""
-    from packetclip_sensor import checkpoint, pipeline
-    from packetclip_sensor.bundle import Bundle
-    from packetclip_sensor.config import Config, HuntConfig
-    from packetclip_sensor.documents import SensorInfo
-    from packetclip_sensor.flow_documents import flow_document
-    from packetclip_sensor.metrics import Counters
-    from packetclip_sensor.pairs import NOT_KNOWN, Labels
-    from packetclip_sensor.rejects import Rejects
-    from packetclip_sensor.resources import resource
+    from packetclip_sensor import pipeline
+    from packetclip_sensor.common.metrics import Counters
+    from packetclip_sensor.common.rejects import Rejects
+    from packetclip_sensor.common.resources import resource
+    from packetclip_sensor.config.config_file import Config, HuntConfig
+    from packetclip_sensor.model.bundle import Bundle
+    from packetclip_sensor.pairs.pairs import NOT_KNOWN, Labels
+    from packetclip_sensor.service import checkpoint
+    from packetclip_sensor.sinks.documents import SensorInfo
+    from packetclip_sensor.sinks.hunt_documents import flow_document
     from packetclip_sensor.sources import tail, zeek
 
-    bundle, counters = Bundle.open(resource("model")), Counters()
+    bundle, counters = Bundle.open(resource("model/shipped")), Counters()
     config, sensor = Config(hunt=HuntConfig(enabled=enabled), sensor_name="benchmark"), SensorInfo("benchmark", "0")
     store = Store([], [], 0, 0, 0, 0.0)
     owners: list[Labels] = []
@@ -94,8 +95,8 @@ def main() -> None:
     parser.add_argument("logs", type=Path, nargs="*", help="folders of packetclip logs with labels.json; default tests/data")
     args = parser.parse_args()
 
-    from packetclip_sensor.resources import resource
-    from packetclip_sensor.tower import Tower
+    from packetclip_sensor.common.resources import resource
+    from packetclip_sensor.hunt.text_encoder import Tower
 
     folders = args.logs or sorted(p.parent for p in DATA.glob("*/labels.json"))
     began = time.perf_counter()
@@ -104,7 +105,7 @@ def main() -> None:
     embeddings = np.array([flow.embedding for flow in store.flows], np.float32)
     labels = np.array(store.labels)
     stored = Counter(store.labels)
-    tower = Tower(resource("model"))
+    tower = Tower(resource("model/shipped"))
     print(f"{'class':18} {'stored':>6} {'chance':>6} {'P@10':>5} {'g_T alone':>9}  sentence")
     hits: dict[str, list[float]] = {}
     alone: dict[str, list[float]] = {}

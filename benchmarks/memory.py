@@ -22,13 +22,13 @@ from struct import pack
 import numpy as np
 
 from benchmarks.common import banner, verdict
-from packetclip_sensor import checkpoint
-from packetclip_sensor.bundle import Bundle
-from packetclip_sensor.config import Config
-from packetclip_sensor.metrics import Counters
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.pipeline import alerts
 from packetclip_sensor.records import Idle, Lines, Position
-from packetclip_sensor.rejects import Rejects
+from packetclip_sensor.service import checkpoint
 from packetclip_sensor.sources import zeek
 
 BOUND_MB = 500.0

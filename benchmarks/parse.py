@@ -18,9 +18,9 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.common import DATA, banner, verdict
-from packetclip_sensor.metrics import Counters
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.records import Packet
-from packetclip_sensor.rejects import Rejects
 from packetclip_sensor.sources import tail, zeek
 
 BOUND = 2.0

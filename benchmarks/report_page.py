@@ -20,9 +20,9 @@ from typing import Any
 import msgspec
 
 from benchmarks.faithfulness import machine
-from packetclip_sensor import alerts, report
+from packetclip_sensor.view import alert_reader, report
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import browser  # lies beside the tests
 
 SEARCHES = ("retry", "198.51", "syn flood", "nothing has this", "")
@@ -52,7 +52,8 @@ def main() -> None:
     if browser.program() is None:
         sys.exit("error: no chromium on PATH; this benchmark needs it")
     documents = repeated(
-        alerts.newest(alerts.read(args.alerts), since=None, until=None, mission=None, limit=10**9, where=""), args.episodes
+        alert_reader.newest(alert_reader.read(args.alerts), since=None, until=None, mission=None, limit=10**9, where=""),
+        args.episodes,
     )
     began = time.process_time()
     page = report.page(documents, title="Benchmark")

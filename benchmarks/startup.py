@@ -21,13 +21,13 @@ HELP_S, FIRST_S = 0.3, 1.0
 FIRST = """
 import sys, time
 from pathlib import Path
-from packetclip_sensor.bundle import Bundle
-from packetclip_sensor.config import Config
-from packetclip_sensor.judge import judge
-from packetclip_sensor.metrics import Counters
-from packetclip_sensor.rejects import Rejects
+from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.model.judge import judge
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.windows import windows
+from packetclip_sensor.windows.windows import windows
 import packetclip_sensor.cli, packetclip_sensor.pipeline
 bundle, counters, rejects = Bundle.open(Config().model_path), Counters(), Rejects(None)
 batches = zeek.batches(tail.finite([Path(sys.argv[1])], rejects=rejects, block_bytes=1 << 16), rejects, counters)

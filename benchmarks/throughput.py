@@ -75,18 +75,18 @@ def main() -> None:
     banner("packets a second of the whole sensor, one core, the model on")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
-    from packetclip_sensor import checkpoint
-    from packetclip_sensor.bundle import Bundle
-    from packetclip_sensor.config import Config
-    from packetclip_sensor.documents import SensorInfo
-    from packetclip_sensor.episodes import episodes
-    from packetclip_sensor.explain import explain
-    from packetclip_sensor.judge import judge
-    from packetclip_sensor.metrics import Counters
-    from packetclip_sensor.rejects import Rejects
+    from packetclip_sensor.alerts.episodes import episodes
+    from packetclip_sensor.alerts.explain import explain
+    from packetclip_sensor.common.metrics import Counters
+    from packetclip_sensor.common.rejects import Rejects
+    from packetclip_sensor.config.config_file import Config
+    from packetclip_sensor.model.bundle import Bundle
+    from packetclip_sensor.model.judge import judge
+    from packetclip_sensor.service import checkpoint
     from packetclip_sensor.sinks import ndjson
+    from packetclip_sensor.sinks.documents import SensorInfo
     from packetclip_sensor.sources import tail, zeek
-    from packetclip_sensor.windows import windows
+    from packetclip_sensor.windows.windows import windows
 
     flood = Path("/dev/shm") / f"packetclip-flood-{os.getpid()}"
     if args.flood:

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.common import DATA, banner, join, processor_s, verdict
-from packetclip_sensor.resources import resource
+from packetclip_sensor.common.resources import resource
 from packetclip_sensor.sources.pcap import find_zeek
 
 BOUND = 1.15

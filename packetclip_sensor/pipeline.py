@@ -15,31 +15,32 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from packetclip_sensor import __version__, checkpoint, service
-from packetclip_sensor.bundle import Bundle
-from packetclip_sensor.config import Config
-from packetclip_sensor.documents import SensorInfo
-from packetclip_sensor.episodes import Told, episodes
+from packetclip_sensor import __version__
+from packetclip_sensor.alerts.episodes import EpisodeBatch, episodes
+from packetclip_sensor.alerts.explain import explain
+from packetclip_sensor.alerts.suppressor import Rules, Silence, silence
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.config_file import Config
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.explain import explain
-from packetclip_sensor.flow_documents import check_embedding
-from packetclip_sensor.flows import Sampler
-from packetclip_sensor.health import Health
-from packetclip_sensor.health_documents import HealthDocuments, HealthFile
-from packetclip_sensor.judge import judge
-from packetclip_sensor.limits import Shedding
-from packetclip_sensor.metrics import Counters
-from packetclip_sensor.monitor import Monitor
-from packetclip_sensor.one_clock import one_clock
-from packetclip_sensor.records import Alert, Batch, Safe
-from packetclip_sensor.rejects import Rejects
-from packetclip_sensor.silence import Rules, Silence, silence
+from packetclip_sensor.hunt.sampler import Sampler
+from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.judge import judge
+from packetclip_sensor.records import Alert, AlertBatch, Batch
+from packetclip_sensor.service import checkpoint, systemd
+from packetclip_sensor.service.health import Health
+from packetclip_sensor.service.health_documents import HealthDocuments, HealthFile
+from packetclip_sensor.service.load_limits import Shedding
+from packetclip_sensor.service.monitor import Monitor
 from packetclip_sensor.sinks import dead_letters, elasticsearch, ndjson
-from packetclip_sensor.sinks import zeek as zeek_feedback
+from packetclip_sensor.sinks import zeek_notices as zeek_feedback
+from packetclip_sensor.sinks.documents import SensorInfo
+from packetclip_sensor.sinks.hunt_documents import check_embedding
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.archive import archives_of
 from packetclip_sensor.sources.backlog import Backlog
-from packetclip_sensor.windows import Windows, windows
+from packetclip_sensor.windows.clock import one_clock
+from packetclip_sensor.windows.windows import Windows, windows
 
 FOLD_SAY_S = 60.0
 SAVE_S = 1.0
@@ -67,12 +68,12 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         health.model_version = bundle.manifest.version
         health.backlog = Backlog()
         if config.health.port is not None:
-            from packetclip_sensor.health_page import HealthPage  # noqa: PLC0415  (a replay starts sooner without)
+            from packetclip_sensor.service.health_page import HealthPage  # noqa: PLC0415  (a replay starts sooner without)
 
             enter(HealthPage(health))
         enter(Monitor(health, send=enter(contextlib.closing(_health_documents(config, health))).send))
         health.judged = state.judged
-        service.notify("READY=1")
+        systemd.notify("READY=1")
         lines = tail.follow(
             config.logs,
             since=state.positions,
@@ -94,7 +95,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             for safe in safes:
                 saver.save(safe, bundle.manifest.version)
             saver.flush()
-        service.notify("STOPPING=1")
+        systemd.notify("STOPPING=1")
     return counters
 
 
@@ -131,7 +132,7 @@ class Saver:
         checkpoint.save(self._path, state)
         return state
 
-    def save(self, safe: Safe, model_version: str) -> None:
+    def save(self, safe: AlertBatch, model_version: str) -> None:
         self._health.moved()
         self._health.judged, self._health.episodes_open = safe.judged, len(safe.episodes)
         self._left = checkpoint.State(
@@ -174,7 +175,7 @@ def replay(
     bundle = Bundle.open(config.model_path)
     rejects = Rejects(config.rejects_path)
 
-    def safes() -> Iterator[Safe]:
+    def safes() -> Iterator[AlertBatch]:
         for paths in units:
             batches = zeek.together(zeek.batches(tail.finite(paths, rejects=rejects), rejects, counters))
             yield from alerts(_watched(batches, on_packets), bundle, config, counters, checkpoint.State())
@@ -194,7 +195,7 @@ def alerts(
     counters: Counters,
     state: checkpoint.State,
     health: Health | None = None,
-) -> Iterator[Safe]:
+) -> Iterator[AlertBatch]:
     """Records to explained alerts: windows, judge, episodes, explanation."""
     thresholds = bundle.manifest.thresholds | config.policy.thresholds
     held = config.limits.packets_held
@@ -223,14 +224,14 @@ def alerts(
 
 
 def sink(
-    safes: Iterable[Safe],
+    safes: Iterable[AlertBatch],
     config: Config,
     counters: Counters,
     *,
     stop: threading.Event | None = None,
     health: Health | None = None,
-) -> Iterator[Safe]:
-    """Write alerts where the configuration says; each `Safe` comes back once every place has acknowledged it.
+) -> Iterator[AlertBatch]:
+    """Write alerts where the configuration says; each `AlertBatch` comes back once every place has acknowledged it.
 
     Args:
         stop: set by who wants the sensor to stop: then waiting ends with StoppedError. None for a replay: it waits for servers,
@@ -246,7 +247,7 @@ def sink(
 
     sensor = SensorInfo(name=config.sensor_name, version=__version__, namespace=config.namespace)
     waiting = health.waiting if health else lambda why: None
-    acknowledged: Iterator[Safe]
+    acknowledged: Iterator[AlertBatch]
     if (cluster := config.sink.elasticsearch) is not None:
         if health is not None:
             path = Path(cluster.dead_letter_path)
@@ -264,7 +265,7 @@ def sink(
     return zeek_feedback.write(acknowledged, feedback.path, counters, max_bytes=feedback.max_bytes, sleep=pause, waiting=waiting)
 
 
-def _saying(stories: Iterable[Told], counters: Counters) -> Iterator[Told]:
+def _saying(stories: Iterable[EpisodeBatch], counters: Counters) -> Iterator[EpisodeBatch]:
     """Say, at most once a minute, that episodes were folded because there were too many to tell each."""
     told, said_at = 0, -FOLD_SAY_S
     for story in stories:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from packetclip_sensor.tally import Tally
+from packetclip_sensor.common.hyperloglog import Tally
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -340,7 +340,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """As in `Explanation`."""
 
 
-class FlowWindow(msgspec.Struct, frozen=True, kw_only=True):
+class HuntWindow(msgspec.Struct, frozen=True, kw_only=True):
     """One judged window, alarming or not, kept for hunting: what `flow_documents.py` turns into one document."""
 
     id: str
@@ -361,7 +361,7 @@ class FlowWindow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
-class Safe:
+class AlertBatch:
     """What the pipeline hands to the sink: documents, and the state that may be saved once they are acknowledged."""
 
     alerts: list[Alert] = field(default_factory=list)
@@ -369,5 +369,5 @@ class Safe:
     judged: int = 0
     """Every second of event time up to this one is judged."""
     episodes: tuple[Episode, ...] = ()
-    flows: list[FlowWindow] = field(default_factory=list)
+    flows: list[HuntWindow] = field(default_factory=list)
     """Windows for hunting, where that is switched on."""

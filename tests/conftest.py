@@ -49,7 +49,7 @@ def _structlog_as_it_comes() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _memory_of_a_sensor(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of tests may hold torch and much else; what a sensor says of its memory is not about that."""
-    monkeypatch.setattr("packetclip_sensor.health.memory_bytes", lambda: 200 << 20)
+    monkeypatch.setattr("packetclip_sensor.service.health.memory_bytes", lambda: 200 << 20)
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from packetclip_sensor.records import CLASS_MISSION
-from packetclip_sensor.sources.units import Unit, discover, logs_in
+from packetclip_sensor.sources.discovery import Unit, discover, logs_in
 
 SLACK_S = 61.0
 """An episode's last window may reach so far behind the attack's end: a window is at most 60 s old."""

@@ -17,6 +17,8 @@ jdk_is_new_enough() {
 missing=()
 command -v mvn > /dev/null || missing+=(maven)
 command -v tcpdump > /dev/null || missing+=(tcpdump)
+command -v ip > /dev/null || missing+=(iproute2)
+command -v ping > /dev/null || missing+=(iputils-ping)
 command -v nginx > /dev/null || [[ -x /usr/sbin/nginx ]] || missing+=(nginx)
 command -v openssl > /dev/null || missing+=(openssl)
 command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || missing+=(chromium)

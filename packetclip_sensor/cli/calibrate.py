@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetclip_sensor import moments
 from packetclip_sensor.cli.common import DONE, FAILED, discover, labels_beside, opened, sigterm_as_interrupt
+from packetclip_sensor.common import time_parsing
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from packetclip_sensor.calibrate import Fit, Labelled, Story
-    from packetclip_sensor.calibration import Calibration
+    from packetclip_sensor.calibrate.calibrate import Fit, Labelled, Story
+    from packetclip_sensor.model.calibration_file import Calibration
 
 LISTED = 5
 """Hosts shown of each list."""
@@ -38,7 +38,7 @@ def calibrate(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="HOST", help="Host or network (CIDR) to leave out; repeatable.")
     ] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {moments.HELP}")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {time_parsing.HELP}")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")] = None,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", metavar="FILE", help="Take model and episode policy from here.")
@@ -66,16 +66,16 @@ def calibrate(
       packetclip calibrate --logs /opt/zeek/logs --config sensor.yaml     with the model and the rules of a sensor
       packetclip calibrate --logs logs/ --alerts-per-day 0.5 --exclude 192.0.2.10 --exclude 10.9.0.0/16
     """
-    from packetclip_sensor import calibrate as module
-    from packetclip_sensor import calibration as file
-    from packetclip_sensor import config as configs
-    from packetclip_sensor import logs as logging
-    from packetclip_sensor.bundle import Bundle
-    from packetclip_sensor.metrics import Counters
-    from packetclip_sensor.pairs import Labels
-    from packetclip_sensor.selection import Selection
-    from packetclip_sensor.silence import Rules, Silence
-    from packetclip_sensor.terminal import progress
+    from packetclip_sensor.alerts.suppressor import Rules, Silence
+    from packetclip_sensor.calibrate import calibrate as module
+    from packetclip_sensor.calibrate.packet_filter import Selection
+    from packetclip_sensor.cli import logs as logging
+    from packetclip_sensor.common.metrics import Counters
+    from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.model import calibration_file as file
+    from packetclip_sensor.model.bundle import Bundle
+    from packetclip_sensor.pairs.pairs import Labels
+    from packetclip_sensor.view.terminal import progress
 
     settings = configs.load(config, calibrated=False) if config else configs.Config()
     select = Selection.of(exclude or [], since, until)
@@ -110,9 +110,9 @@ def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
     import sys
     import textwrap
 
-    from packetclip_sensor.budget import per_day
-    from packetclip_sensor.documents import printable
-    from packetclip_sensor.terminal import console_for
+    from packetclip_sensor.calibrate.threshold_fit import per_day
+    from packetclip_sensor.sinks.documents import printable
+    from packetclip_sensor.view.terminal import console_for
 
     where = f"{units:,} folders or captures" if units > 1 else "1 folder or capture"
     made, days = fit.calibration, max(fit.calibration.logs.hours / 24, 1 / 86400)
@@ -191,7 +191,7 @@ def _told(labelled: Labelled, made: Calibration) -> dict[str, list[str]]:
 def _stories(stories: list[Story]) -> None:
     from datetime import UTC, datetime
 
-    from packetclip_sensor.documents import printable
+    from packetclip_sensor.sinks.documents import printable
 
     for story in stories[:LISTED]:
         when = f"{datetime.fromtimestamp(story.packets[-1].ts, UTC):%Y-%m-%d %H:%M:%S}"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from packetclip_sensor.pairs import Labels
-    from packetclip_sensor.sources.units import Unit
+    from packetclip_sensor.pairs.pairs import Labels
+    from packetclip_sensor.sources.discovery import Unit
 
 DONE, FAILED, BAD_START = 0, 1, 2
 
@@ -26,9 +26,9 @@ Units = Annotated[list[Path], typer.Argument(metavar="PATH", help="Log folders, 
 
 
 def discover(paths: Sequence[Path]) -> list[Unit]:
-    from packetclip_sensor.sources import units
+    from packetclip_sensor.sources import discovery
 
-    return [unit for path in paths for unit in units.discover(path)]
+    return [unit for path in paths for unit in discovery.discover(path)]
 
 
 def opened(units: Sequence[Unit], begin: Callable[[str], None]) -> Iterator[Sequence[Path]]:
@@ -45,7 +45,7 @@ def opened(units: Sequence[Unit], begin: Callable[[str], None]) -> Iterator[Sequ
 
 
 def labels_beside(unit: Unit) -> Labels | None:
-    from packetclip_sensor.pairs import Labels
+    from packetclip_sensor.pairs.pairs import Labels
 
     folder = unit.paths[0] if unit.paths[0].is_dir() else unit.paths[0].parent
     file = folder / "labels.json"

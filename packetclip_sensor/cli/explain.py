@@ -51,7 +51,7 @@ def explain(
       packetclip explain 4f1c2a9b0d3e5f60a1b2 --config /etc/packetclip/sensor.yaml
       packetclip explain alert-from-kibana.json --json
     """
-    from packetclip_sensor import alert_view
+    from packetclip_sensor.view import alert_view
 
     document = _document(alert, file, config)
     if as_json:
@@ -62,24 +62,24 @@ def explain(
 
 
 def _document(alert: str, file: Path | None, config: Path | None) -> dict[str, Any]:
-    from packetclip_sensor import alerts
+    from packetclip_sensor.view import alert_reader
 
     if file is not None and config is not None:
         raise ConfigError(f"--from {file} and --config {config} exclude each other; give one")
     if file is None and config is None and (alert == "-" or Path(alert).is_file()):
         path = Path("/dev/stdin" if alert == "-" else alert)
-        return alerts.only(alerts.read(path), str(path))
+        return alert_reader.only(alert_reader.read(path), str(path))
     if file is None and ("/" in alert or alert.endswith((".json", ".ndjson"))):
-        raise ConfigError(f"{alerts.shown(alert)}: no such file; give one that replay or run wrote, or an alert's id")
+        raise ConfigError(f"{alert_reader.shown(alert)}: no such file; give one that replay or run wrote, or an alert's id")
     if config is not None:
-        from packetclip_sensor import config as configs
+        from packetclip_sensor.config import config_file as configs
 
         sink = configs.load(config, calibrated=False).sink
         if sink.elasticsearch is not None:
-            return alerts.stored_by_id(sink.elasticsearch, alert)
+            return alert_reader.stored_by_id(sink.elasticsearch, alert)
         file = sink.ndjson.path if sink.ndjson else None
     if file is None and USUAL.is_file():
         file = USUAL
     if file is None:
-        raise ConfigError(f"{alerts.shown(alert)} is no file, and to look for that id give --from FILE or --config FILE")
-    return alerts.by_id(alerts.read(file), alert, str(file))
+        raise ConfigError(f"{alert_reader.shown(alert)} is no file, and to look for that id give --from FILE or --config FILE")
+    return alert_reader.by_id(alert_reader.read(file), alert, str(file))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from packetclip_sensor import moments
 from packetclip_sensor.cli.common import Units, discover, labels_beside, opened, sigterm_as_interrupt
+from packetclip_sensor.common import time_parsing
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
-    from packetclip_sensor.config import Config
+    from packetclip_sensor.config.config_file import Config
 
 API_KEY_ENV = "PACKETCLIP_API_KEY"
 
@@ -54,8 +54,9 @@ def replay(
       packetclip replay logs/ --elasticsearch http://127.0.0.1:9200
       packetclip replay logs/ --out - | jq .event.reason
     """
-    from packetclip_sensor import logs, pipeline
-    from packetclip_sensor.terminal import Episodes, progress, summary
+    from packetclip_sensor import pipeline
+    from packetclip_sensor.cli import logs
+    from packetclip_sensor.view.terminal import Episodes, progress, summary
 
     settings = _replay_settings(out, config, elasticsearch)
     logs.set_up("warning" if config is None else settings.log_level)
@@ -100,15 +101,15 @@ def pairs(
       packetclip pairs tests/data --out pairs.parquet
       packetclip pairs office.pcap --label Benign --out benign.parquet
     """
-    from packetclip_sensor import logs
-    from packetclip_sensor import pairs as module
-    from packetclip_sensor.metrics import Counters
+    from packetclip_sensor.cli import logs
+    from packetclip_sensor.common.metrics import Counters
+    from packetclip_sensor.common.rejects import Rejects
+    from packetclip_sensor.config.schema import suggestion
+    from packetclip_sensor.pairs import pairs as module
     from packetclip_sensor.records import CLASS_MISSION
-    from packetclip_sensor.rejects import Rejects
-    from packetclip_sensor.schema import suggestion
     from packetclip_sensor.sources import tail, zeek
-    from packetclip_sensor.terminal import progress
-    from packetclip_sensor.windows import Window
+    from packetclip_sensor.view.terminal import progress
+    from packetclip_sensor.windows.windows import Window
 
     if label is not None and label not in CLASS_MISSION:
         raise ConfigError(
@@ -148,7 +149,7 @@ def report(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", metavar="FILE", help="The sensor's YAML file, for --from-elasticsearch.")
     ] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {moments.HELP}")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {time_parsing.HELP}")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")] = None,
     mission: Annotated[str | None, typer.Option(metavar="NAME", help="Only DoS, Reconnaissance or Brute Force.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many episodes, the newest.")] = 5000,
@@ -172,7 +173,7 @@ def report(
       packetclip report --from-elasticsearch --config sensor.yaml --since 24h
       packetclip report alerts.ndjson --mission "Brute Force" --uid-link "https://kibana.example.org/app/discover#/?_a=(query:(query:'{uid}'))"
     """
-    from packetclip_sensor import report as reports
+    from packetclip_sensor.view import report as reports
 
     documents = _documents(alerts, from_elasticsearch, config, since=since, until=until, mission=mission, limit=limit)
     page = reports.page(documents, title=title, uid_link=uid_link)
@@ -195,9 +196,9 @@ def _documents(
     limit: int,
 ) -> list[dict[str, Any]]:
     """The documents that a report is made of."""
-    from packetclip_sensor import alerts as stored
+    from packetclip_sensor.config.schema import suggestion
     from packetclip_sensor.records import MISSIONS
-    from packetclip_sensor.schema import suggestion
+    from packetclip_sensor.view import alert_reader as stored
 
     if mission is not None and mission not in MISSIONS:
         raise ConfigError(
@@ -209,7 +210,7 @@ def _documents(
         return stored.newest(stored.read(file), since=since, until=until, mission=mission, limit=limit, where=str(file))
     if config is None:
         raise ConfigError("--from-elasticsearch needs --config FILE, which names the cluster and how to log in")
-    from packetclip_sensor import config as configs
+    from packetclip_sensor.config import config_file as configs
 
     sink = configs.load(config, calibrated=False).sink.elasticsearch
     if sink is None:
@@ -218,14 +219,14 @@ def _documents(
 
 
 def _replay_settings(out: Path | None, config: Path | None, url: str | None) -> Config:
-    from packetclip_sensor import config as configs
+    from packetclip_sensor.config import config_file as configs
 
     if out is not None and url is not None:
         raise ConfigError(f"--out {out} and --elasticsearch {url} exclude each other; give one")
     settings = configs.load(config) if config else configs.Config()
     here = Path.cwd()
     if url is not None:
-        from packetclip_sensor.sinks.cluster import ElasticsearchConfig
+        from packetclip_sensor.elastic.client import ElasticsearchConfig
 
         key = API_KEY_ENV if os.environ.get(API_KEY_ENV) else None
         sink = configs.SinkConfig(elasticsearch=ElasticsearchConfig(hosts=[url], api_key_env=key))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetclip_sensor import moments
 from packetclip_sensor.cli.finished import API_KEY_ENV
+from packetclip_sensor.common import time_parsing
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
-    from packetclip_sensor.sinks.cluster import ElasticsearchConfig
+    from packetclip_sensor.elastic.client import ElasticsearchConfig
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE", help="Take cluster, namespace and model from here.")
@@ -25,7 +25,7 @@ Url = Annotated[
     str | None, typer.Option("--elasticsearch", metavar="URL", help=f"The cluster; an API key is taken from {API_KEY_ENV}.")
 ]
 Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Last part of the data stream's name. [default: default]")]
-Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {moments.HELP}")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {time_parsing.HELP}")]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")]
 Host = Annotated[str | None, typer.Option(metavar="HOST", help="Only what has this host, or one of this network.")]
 Mission = Annotated[str | None, typer.Option(metavar="MISSION", help="Only where this is likeliest: Benign, DoS, ...")]
@@ -63,13 +63,13 @@ def hunt(
       packetclip hunt "someone guesses passwords over ssh" --since 2025-10-09 --host 10.1.0.0/16 -c sensor.yaml
       packetclip hunt "slow requests that hold connections open" --mission Benign --json -c sensor.yaml
     """
-    from packetclip_sensor import hunt as hunts
-    from packetclip_sensor import hunt_table
-    from packetclip_sensor.bundle import manifest_of
-    from packetclip_sensor.flow_documents import DATASET
-    from packetclip_sensor.selection import Selection
-    from packetclip_sensor.sinks.cluster import connect
-    from packetclip_sensor.tower import Tower
+    from packetclip_sensor.calibrate.packet_filter import Selection
+    from packetclip_sensor.elastic.client import connect
+    from packetclip_sensor.hunt import search as hunts
+    from packetclip_sensor.hunt.text_encoder import Tower
+    from packetclip_sensor.model.bundle import manifest_of
+    from packetclip_sensor.sinks.hunt_documents import DATASET
+    from packetclip_sensor.view import hunt_table
 
     if not sentence.strip():
         raise ConfigError('the sentence is empty; say what you look for, for example "many half-open connections from one host"')
@@ -114,13 +114,13 @@ def similar(
       packetclip similar 6b4f1e0318f1d3c28106 --config sensor.yaml
       packetclip similar 6b4f1e0318f1d3c28106 --flows --mission Benign -c sensor.yaml
     """
-    from packetclip_sensor import hunt as hunts
-    from packetclip_sensor import hunt_table
-    from packetclip_sensor.documents import DATASET as ALERTS
-    from packetclip_sensor.documents import printable
-    from packetclip_sensor.flow_documents import DATASET as FLOWS
-    from packetclip_sensor.selection import Selection
-    from packetclip_sensor.sinks.cluster import connect
+    from packetclip_sensor.calibrate.packet_filter import Selection
+    from packetclip_sensor.elastic.client import connect
+    from packetclip_sensor.hunt import search as hunts
+    from packetclip_sensor.sinks.documents import DATASET as ALERTS
+    from packetclip_sensor.sinks.documents import printable
+    from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
+    from packetclip_sensor.view import hunt_table
 
     cluster, _ = _where(config, elasticsearch, namespace)
     when = Selection.of([], since, until)
@@ -143,9 +143,9 @@ def _where(config: Path | None, url: str | None, namespace: str | None) -> tuple
     """The cluster and the model's folder, from the configuration file or from the options."""
     from msgspec.structs import replace
 
-    from packetclip_sensor import config as configs
-    from packetclip_sensor import logs
-    from packetclip_sensor.sinks.cluster import ElasticsearchConfig
+    from packetclip_sensor.cli import logs
+    from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.elastic.client import ElasticsearchConfig
 
     settings = configs.load(config, calibrated=False) if config else configs.Config()
     logs.set_up("error")

@@ -49,8 +49,9 @@ def run(config: ConfigPath) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):  # before the heavy modules: a start may be stopped as well
         signal.signal(number, ask)
-    from packetclip_sensor import config as configs
-    from packetclip_sensor import logs, pipeline
+    from packetclip_sensor import pipeline
+    from packetclip_sensor.cli import logs
+    from packetclip_sensor.config import config_file as configs
 
     settings = configs.load(config)
     logs.set_up(settings.log_level)
@@ -74,9 +75,9 @@ def check(config: ConfigPath) -> None:
     Examples:
       packetclip check --config /etc/packetclip/sensor.yaml
     """
-    from packetclip_sensor import check as checks
-    from packetclip_sensor import config as configs
-    from packetclip_sensor import logs
+    from packetclip_sensor.cli import logs
+    from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.service import check as checks
 
     settings = configs.load(config, calibrated=False)
     logs.set_up("error")
@@ -99,9 +100,9 @@ def redeliver(config: ConfigPath) -> None:
     Examples:
       packetclip redeliver --config /etc/packetclip/sensor.yaml
     """
-    from packetclip_sensor import config as configs
-    from packetclip_sensor import logs
-    from packetclip_sensor.metrics import Counters
+    from packetclip_sensor.cli import logs
+    from packetclip_sensor.common.metrics import Counters
+    from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.sinks import elasticsearch as sink
 
     settings = configs.load(config)
@@ -129,7 +130,7 @@ def init(
     Examples:
       packetclip init --out /etc/packetclip/sensor.yaml
     """
-    from packetclip_sensor import config as configs
+    from packetclip_sensor.config import config_file as configs
 
     text = configs.commented(configs.first_settings())
     if str(out) == "-":
@@ -161,10 +162,10 @@ def systemd_unit(
       packetclip systemd-unit --config /etc/packetclip/sensor.yaml > /etc/systemd/system/packetclip.service
       systemctl daemon-reload && systemctl enable --now packetclip
     """
-    from packetclip_sensor import config as configs
-    from packetclip_sensor import service
+    from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.service import systemd
 
-    print(service.unit(configs.load(config), config, user), end="")
+    print(systemd.unit(configs.load(config), config, user), end="")
 
 
 def zeek_scripts() -> None:
@@ -182,6 +183,6 @@ def zeek_scripts() -> None:
       packetclip zeek-scripts
       cp -r "$(packetclip zeek-scripts)" "$(zeek-config --site_dir)/packetclip"
     """
-    from packetclip_sensor.resources import resource
+    from packetclip_sensor.common.resources import resource
 
     print(resource("zeek_scripts"))

@@ -21,8 +21,8 @@ from packetclip_sensor.errors import ConfigError, SinkError
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-    from packetclip_sensor.sinks.cluster import ElasticsearchConfig
-    from packetclip_sensor.sinks.steps import Step
+    from packetclip_sensor.elastic.client import ElasticsearchConfig
+    from packetclip_sensor.elastic.steps import Step
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -76,9 +76,9 @@ def elasticsearch(
     """
     from elasticsearch import ApiError, TransportError, UnsupportedProductError
 
-    from packetclip_sensor import config as configs
-    from packetclip_sensor import logs
-    from packetclip_sensor.sinks.cluster import connect, trouble
+    from packetclip_sensor.cli import logs
+    from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.elastic.client import connect, trouble
 
     settings = configs.load(config, calibrated=False)
     logs.set_up("warning")
@@ -119,7 +119,7 @@ def _login(target: ElasticsearchConfig, user: str | None, password_env: str | No
 def _put(
     client: Elasticsearch, target: ElasticsearchConfig, retention: str | None, api_key: Path | None, *, dry_run: bool
 ) -> None:
-    from packetclip_sensor.sinks import setup, templates
+    from packetclip_sensor.elastic import setup, templates
 
     can = setup.features(client)
     steps = setup.plan(client, can, target.namespace, retention)
@@ -149,7 +149,7 @@ def _put(
 
 
 def _remove(client: Elasticsearch, *, delete_data: bool, dry_run: bool, yes: bool) -> None:
-    from packetclip_sensor.sinks import removal, setup
+    from packetclip_sensor.elastic import removal, setup
 
     steps = removal.plan_removal(client, setup.features(client), delete_data=delete_data)
     if dry_run:

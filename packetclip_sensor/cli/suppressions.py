@@ -11,7 +11,7 @@ import typer
 from packetclip_sensor.cli.common import DONE, FAILED, ConfigPath
 
 if TYPE_CHECKING:
-    from packetclip_sensor.suppression import Rule
+    from packetclip_sensor.alerts.suppression_rules import Rule
 
 SOON_S = 14 * 86400.0
 """A rule that ends sooner is marked."""
@@ -39,18 +39,18 @@ def suppressions(config: ConfigPath) -> None:
     from rich import box
     from rich.table import Table
 
-    from packetclip_sensor import config as configs
-    from packetclip_sensor import suppression
-    from packetclip_sensor.documents import printable
-    from packetclip_sensor.silence import Count, read_counts
-    from packetclip_sensor.terminal import console_for
+    from packetclip_sensor.alerts import suppression_rules
+    from packetclip_sensor.alerts.suppressor import Count, read_counts
+    from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.sinks.documents import printable
+    from packetclip_sensor.view.terminal import console_for
 
     settings = configs.load(config, calibrated=False)
     path = settings.policy.suppress
     if path is None:
         print(f"{config} names no file of rules; to have some: policy: {{suppress: suppress.yaml}}")
         raise typer.Exit(DONE)
-    rules, counts, now = suppression.load(path), read_counts(settings.suppressed_path), time.time()
+    rules, counts, now = suppression_rules.load(path), read_counts(settings.suppressed_path), time.time()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in ("Line", "Rule", "Expires (UTC)", "Silenced", "Last (UTC)", "What", "Why"):
         words = name in ("What", "Why")  # what is narrow enough stays on one line, so that it can be read and found

@@ -19,9 +19,9 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from packetclip_sensor import durable
+from packetclip_sensor.common import durable
+from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import SinkError
-from packetclip_sensor.metrics import Counters
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 

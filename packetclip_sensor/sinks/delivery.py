@@ -18,14 +18,14 @@ import structlog
 from elastic_transport import TlsError
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
-from packetclip_sensor.documents import DATASET
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.elastic.client import ElasticsearchConfig, refusal, trouble
+from packetclip_sensor.elastic.steps import reason
+from packetclip_sensor.elastic.templates import ensure_templates, stream_name
 from packetclip_sensor.errors import SinkError
-from packetclip_sensor.flow_documents import DATASET as FLOWS
-from packetclip_sensor.metrics import Counters
 from packetclip_sensor.sinks import dead_letters
-from packetclip_sensor.sinks.cluster import ElasticsearchConfig, refusal, trouble
-from packetclip_sensor.sinks.steps import reason
-from packetclip_sensor.sinks.templates import ensure_templates, stream_name
+from packetclip_sensor.sinks.documents import DATASET
+from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
 
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""

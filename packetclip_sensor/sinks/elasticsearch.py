@@ -19,15 +19,15 @@ from pathlib import Path
 
 import msgspec
 
-from packetclip_sensor.documents import SensorInfo, document
-from packetclip_sensor.flow_documents import DATASET as FLOWS
-from packetclip_sensor.flow_documents import flow_document
-from packetclip_sensor.metrics import Counters
-from packetclip_sensor.records import Safe
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.elastic.client import ElasticsearchConfig, connect
+from packetclip_sensor.elastic.templates import ensure_templates, stream_name
+from packetclip_sensor.records import AlertBatch
 from packetclip_sensor.sinks import dead_letters
-from packetclip_sensor.sinks.cluster import ElasticsearchConfig, connect
 from packetclip_sensor.sinks.delivery import Item, Sender
-from packetclip_sensor.sinks.templates import ensure_templates, stream_name
+from packetclip_sensor.sinks.documents import SensorInfo, document
+from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
+from packetclip_sensor.sinks.hunt_documents import flow_document
 
 __all__ = ["ElasticsearchConfig", "connect", "ensure_templates", "redeliver", "write"]
 
@@ -36,7 +36,7 @@ REDELIVERED = 1000
 
 
 def write(
-    batches: Iterable[Safe],
+    batches: Iterable[AlertBatch],
     config: ElasticsearchConfig,
     sensor: SensorInfo,
     counters: Counters,
@@ -45,11 +45,11 @@ def write(
     sleep: Callable[[float], None] = time.sleep,
     rng: Callable[[], float] = random.random,
     waiting: Callable[[str | None], None] = lambda why: None,
-) -> Iterator[Safe]:
-    """Send each alert, then what is kept for hunting; yield their `Safe` once Elasticsearch or the dead-letter file has them.
+) -> Iterator[AlertBatch]:
+    """Send each alert, then what is kept for hunting; yield the batch once Elasticsearch or the dead-letter file has them.
 
     Args:
-        batches: what the pipeline made; a `Safe` without alerts passes through.
+        batches: what the pipeline made; a `AlertBatch` without alerts passes through.
         config: the cluster; its namespace goes into the documents.
         sensor: who writes.
         counters: `alerts_written`, `alerts_duplicate` (409: was there already), `dead_letters`, `es_retries`.

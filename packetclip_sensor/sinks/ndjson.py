@@ -1,6 +1,6 @@
 """Alerts to a file of JSON lines: the embedded default, which needs no server.
 
-One document per line, the same as Elasticsearch gets, its id in `event.id`. A `Safe` is yielded back only after its documents
+One document per line, the same as Elasticsearch gets, its id in `event.id`. A batch is yielded back only after its documents
 are on the disk, so the reader's position never runs ahead of them. After a crash the reader repeats a minute of log; documents
 that the file holds already are then not written again. While the disk is full, a sensor holds its documents and tries again.
 """
@@ -18,11 +18,11 @@ from types import TracebackType
 import msgspec
 import structlog
 
-from packetclip_sensor import durable
-from packetclip_sensor.documents import SensorInfo, document
+from packetclip_sensor.common import durable
+from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import SinkError
-from packetclip_sensor.metrics import Counters
-from packetclip_sensor.records import Alert, Safe
+from packetclip_sensor.records import Alert, AlertBatch
+from packetclip_sensor.sinks.documents import SensorInfo, document
 
 TAIL_BYTES = 256 << 20
 """How much of an existing file's end is read for ids. A restart repeats at most the last minute; a whole replay into the same
@@ -46,18 +46,18 @@ class _Written(msgspec.Struct):
 
 
 def write(
-    batches: Iterable[Safe],
+    batches: Iterable[AlertBatch],
     path: Path | None,
     sensor: SensorInfo,
     counters: Counters,
     *,
     sleep: Callable[[float], None] | None = None,
     waiting: Callable[[str | None], None] = lambda why: None,
-) -> Iterator[Safe]:
-    """Append each alert as one line, and yield its `Safe` once the line is on the disk.
+) -> Iterator[AlertBatch]:
+    """Append each alert as one line, and yield its `AlertBatch` once the line is on the disk.
 
     Args:
-        batches: what the pipeline made; a `Safe` without alerts passes through.
+        batches: what the pipeline made; a `AlertBatch` without alerts passes through.
         path: the file, made where it is missing, or None for standard output (which is flushed, not synced, and not deduplicated
             over restarts).
         sensor: who writes.
@@ -203,7 +203,7 @@ class _File:
             log.warning("ndjson_foreign_lines", path=str(self.path), lines=foreign)
 
 
-def _write_stdout(batches: Iterable[Safe], sensor: SensorInfo, counters: Counters) -> Iterator[Safe]:
+def _write_stdout(batches: Iterable[AlertBatch], sensor: SensorInfo, counters: Counters) -> Iterator[AlertBatch]:
     for safe in batches:
         try:
             for alert in safe.alerts:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from packetclip_sensor.sources.units import logs_in
+from packetclip_sensor.sources.discovery import logs_in
 
 SLACK_S = 120.0
 """A log's last write may carry an earlier time than the packets in it, where clocks differ."""

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from packetclip_sensor.common.rejects import SHOWN_BYTES, Rejects
 from packetclip_sensor.records import Lines, Position
-from packetclip_sensor.rejects import SHOWN_BYTES, Rejects
 from packetclip_sensor.sources.plaintext import GZIP_MAGIC, HEAD_BYTES, Gzip, Plain
 
 SPAN_S = 5.0

@@ -12,10 +12,10 @@ import subprocess
 import zlib
 from pathlib import Path
 
+from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ConfigError, LogFormatError
-from packetclip_sensor.resources import resource
+from packetclip_sensor.sources.discovery import unreadable
 from packetclip_sensor.sources.plaintext import GZIP_MAGIC
-from packetclip_sensor.sources.units import unreadable
 
 USUAL_ZEEK = Path("/opt/zeek/bin/zeek")
 """Where Zeek's own packages install it, often outside PATH."""

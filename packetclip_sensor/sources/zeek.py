@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from packetclip_sensor.metrics import Counters
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.records import Batch, Flow, Idle, Lines, Packet, Position
-from packetclip_sensor.rejects import Rejects
 
 MAX_POSITIONS = 4096
 """Files remembered; the ones longest untouched are forgotten first."""

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from packetclip_sensor import checkpoint
 from packetclip_sensor.errors import SensorError
+from packetclip_sensor.service import checkpoint
 
 ROOT = Path(__file__).parents[2]
 RESTART_S = 0.2

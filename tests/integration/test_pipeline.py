@@ -23,9 +23,9 @@ CAPTURES = sorted(p.parent for p in DATA.glob("*/packetclip_packet.log.gz"))
 CLI = [sys.executable, "-m", "packetclip_sensor"]
 STOPPED_AT_ONCE = """
 import os, signal, sys
-from packetclip_sensor import config
-load = config.load
-config.load = lambda path: (os.kill(os.getpid(), signal.SIGTERM), load(path))[1]
+from packetclip_sensor.config import config_file
+load = config_file.load
+config_file.load = lambda path: (os.kill(os.getpid(), signal.SIGTERM), load(path))[1]
 from packetclip_sensor.cli import main
 sys.exit(main(["run", "--config", sys.argv[1]]))
 """

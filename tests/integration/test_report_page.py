@@ -11,9 +11,9 @@ import browser
 import pytest
 from factories import SENSOR, T0, alert, episode, flow, packet
 
-from packetclip_sensor import report
-from packetclip_sensor.documents import document
 from packetclip_sensor.records import MISSIONS, Evidence
+from packetclip_sensor.sinks.documents import document
+from packetclip_sensor.view import report
 
 OWN = "document.title='owned'"
 HOSTILE = f'"\'></script><script>{OWN}</script><img src=x onerror="{OWN}"><svg onload="{OWN}">javascript:{OWN}'

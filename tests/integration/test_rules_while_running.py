@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from packetclip_sensor import checkpoint
+from packetclip_sensor.alerts.suppressor import read_counts
 from packetclip_sensor.cli import main
-from packetclip_sensor.silence import read_counts
+from packetclip_sensor.service import checkpoint
 
 SCAN = Path(__file__).parents[1] / "scans" / "nmap-1000-ports" / "packetclip_packet.log.gz"
 RULE = "- {comment: scanner on duty, expires: never, source: 172.29.40.7, mission: Reconnaissance}"

@@ -17,8 +17,8 @@ from elasticsearch import Elasticsearch
 from structlog.testing import capture_logs
 
 from packetclip_sensor.cli import main
-from packetclip_sensor.sinks import removal, setup, templates
-from packetclip_sensor.sinks.steps import Step
+from packetclip_sensor.elastic import removal, setup, templates
+from packetclip_sensor.elastic.steps import Step
 
 pytestmark = pytest.mark.elasticsearch
 

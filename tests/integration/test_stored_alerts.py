@@ -9,13 +9,13 @@ import pytest
 from elasticsearch import Elasticsearch
 from factories import SENSOR, T0, alert, episode, safe
 
-from packetclip_sensor import alerts
 from packetclip_sensor.cli import main
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.elastic.templates import stream_name
 from packetclip_sensor.errors import SinkError
-from packetclip_sensor.metrics import Counters
 from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, write
-from packetclip_sensor.sinks.templates import stream_name
-from packetclip_sensor.values import Document, text
+from packetclip_sensor.view import alert_reader
+from packetclip_sensor.view.document_access import Document, text
 
 pytestmark = pytest.mark.elasticsearch
 MISSIONS = ("DoS", "Reconnaissance", "Brute Force")
@@ -43,23 +43,23 @@ def ids(found: list[Document]) -> list[str]:
 def test_of_each_episode_the_newest_document_is_read_over_many_pages(
     stored: ElasticsearchConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alerts, "PAGE", 7)
-    assert ids(alerts.stored(stored)) == [f"a{n:02}close" for n in reversed(range(40))]
-    assert ids(alerts.stored(stored, limit=2)) == ["a39close", "a38close"]
-    assert len(alerts.stored(stored, mission="Brute Force")) == 13
+    monkeypatch.setattr(alert_reader, "PAGE", 7)
+    assert ids(alert_reader.stored(stored)) == [f"a{n:02}close" for n in reversed(range(40))]
+    assert ids(alert_reader.stored(stored, limit=2)) == ["a39close", "a38close"]
+    assert len(alert_reader.stored(stored, mission="Brute Force")) == 13
     begin, end = (datetime.fromtimestamp(T0 + 10 * n - 1, UTC).isoformat() for n in (3, 5))
-    assert ids(alerts.stored(stored, since=begin, until=end)) == ["a04close", "a03close"]
+    assert ids(alert_reader.stored(stored, since=begin, until=end)) == ["a04close", "a03close"]
     with pytest.raises(SinkError, match="holds no alert of this time"):
-        alerts.stored(stored, since="1h")
+        alert_reader.stored(stored, since="1h")
 
 
 def test_an_alert_is_found_by_its_id_its_episode_and_their_beginnings(stored: ElasticsearchConfig) -> None:
     for name, expected in (("a07open", "a07open"), ("e07x", "a07close"), ("e07", "a07close")):
-        assert text(alerts.stored_by_id(stored, name), "event.id") == expected
-    with pytest.raises(alerts.UnknownAlertError, match=r"no alert `e07y`; near ones: .*`e07x`"):
-        alerts.stored_by_id(stored, "e07y")
-    with pytest.raises(alerts.UnknownAlertError, match="no alert `nothing like it`; the newest"):
-        alerts.stored_by_id(stored, "nothing like it")
+        assert text(alert_reader.stored_by_id(stored, name), "event.id") == expected
+    with pytest.raises(alert_reader.UnknownAlertError, match=r"no alert `e07y`; near ones: .*`e07x`"):
+        alert_reader.stored_by_id(stored, "e07y")
+    with pytest.raises(alert_reader.UnknownAlertError, match="no alert `nothing like it`; the newest"):
+        alert_reader.stored_by_id(stored, "nothing like it")
 
 
 def test_report_and_explain_read_through_the_configuration(

@@ -11,10 +11,10 @@ import copy
 import torch
 from torch import nn
 
-from training.data import GROUP_OF_CLASS
-from training.graphs import EventNodes, MissionGraph, shuffled
-from training.knowledge import Graph
-from training.model import PacketClip
+from training.data.windows import GROUP_OF_CLASS
+from training.model.graphs import EventNodes, MissionGraph, shuffled
+from training.model.packetclip import PacketClip
+from training.text.knowledge import Graph
 
 SHUFFLED, SILENT, EVENTLESS, MUTE = "graphs shuffled", "concepts silent", "attacks silent", "concepts and attacks silent"
 WAYS = (SHUFFLED, SILENT, EVENTLESS, MUTE)

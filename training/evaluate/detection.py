@@ -8,10 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training import metrics
-from training.data import CLASSES, GROUPS
-from training.evaluate import paper
-from training.evaluate.judged import OPENING_PACKETS, OURS, RATE, Judged
+from training.data.windows import CLASSES, GROUPS
+from training.evaluate import metrics, paper
+from training.evaluate.judged import OPENING_PACKETS, OURS, RATE, Predictions
 from training.evaluate.paper import PAPER
 from training.evaluate.results import Results, cell, cells, mean, source, table
 
@@ -39,7 +38,7 @@ def table_two(results: Results, test: str) -> str:
         (f"Windows that may open an episode (at least {OPENING_PACKETS} packets)", True),
     ):
 
-        def part(j: Judged, opening: bool = opening) -> Judged:
+        def part(j: Predictions, opening: bool = opening) -> Predictions:
             return j.opening if opening else j
 
         rows = []
@@ -61,7 +60,7 @@ def _at_rate(results: Results, test: str, *, opening: bool) -> str:
     rows, negatives, enough = [], 0, True
     for name, run, predictor in predictors(results):
 
-        def measure(j: Judged) -> list[float]:
+        def measure(j: Predictions) -> list[float]:
             return [o.recall for o in (j.opening if opening else j).at_rate()]
 
         rows.append([name, *cells(results.over_seeds(run, test, measure, predictor), 4)])
@@ -186,22 +185,22 @@ def evasions(results: Results) -> str:
     return "\n\n".join([note, table(head, rows.values()), source(results, "ours", "evade"), source(results, "hardened", "evade")])
 
 
-def kinds_of(judged: Judged) -> set[str]:
+def kinds_of(judged: Predictions) -> set[str]:
     """Kinds of evasion among the captures' names."""
     return {m[1] for name in set(judged.capture.tolist()) if (m := EVASION.match(name))}
 
 
-def _of_kind(judged: Judged, kind: str) -> Judged:
+def _of_kind(judged: Predictions, kind: str) -> Predictions:
     return judged.where(np.array([bool((m := EVASION.match(name)) and m[1] == kind) for name in judged.capture.tolist()], bool))
 
 
-def _kind(judged: Judged, kind: str) -> list[float]:
+def _kind(judged: Predictions, kind: str) -> list[float]:
     held = _of_kind(judged, kind)
     found, every = held.captures_found()
     return [float((held.group > 0).sum()), float(every), held.recall(), float(found)]
 
 
-def _unevaded(plain: Judged, evaded: Judged, kind: str) -> float:
+def _unevaded(plain: Predictions, evaded: Predictions, kind: str) -> float:
     """Recall of `plain`'s windows, each class weighted as in the evaded ones of `kind`."""
     held = _of_kind(evaded, kind)
     total, weight = 0.0, 0

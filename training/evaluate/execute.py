@@ -18,20 +18,20 @@ import numpy.typing as npt
 import torch
 
 from packetclip_sensor.errors import SensorError
-from training import captures, texts
-from training import experiment as experiments
-from training.baselines import REGISTRY, on_embeddings
-from training.baselines.features import packet_mean
-from training.data import CLASSES, DataError, Examples
-from training.evaluate import altered, occlusion, towers
+from training.data.training_set import hears
+from training.data.windows import CLASSES, DataError, Examples
+from training.evaluate import altered, captures, occlusion, towers
+from training.evaluate.baselines import REGISTRY, on_embeddings
+from training.evaluate.baselines.features import packet_mean
 from training.evaluate.judged import OURS, VALIDATION, to_arrays
 from training.evaluate.plan import PLAN, Plan, Task, hashes, key
 from training.evaluate.selection import Selection, counts, limited, select
 from training.evaluate.sharing import shared_fit
 from training.evaluate.store import Result, Store, machine
-from training.fitted import Fitted, class_embeddings, encode_all
-from training.fitting import fit
-from training.material import hears
+from training.fit import experiment as experiments
+from training.fit.fit import fit
+from training.fit.predictor import Fitted, class_embeddings, encode_all
+from training.text import texts
 
 OCCLUDED = ("lab", "unseen")
 OCCLUDED_WINDOWS = 3000

@@ -15,7 +15,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from training.metrics import Reliability, Spread
+from training.evaluate.metrics import Reliability, Spread
 
 COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#8d5a97", "#5c5c5c", "#2e4057", "#a3a948", "#00798c", "#c17767")
 STYLE = {

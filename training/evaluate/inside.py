@@ -7,13 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from training import metrics
-from training.baselines.cost import REFERENCE, draw, measure, verdict
-from training.data import CLASSES, GROUP_OF_CLASS
-from training.evaluate import figures
+from training.data.windows import CLASSES, GROUP_OF_CLASS
+from training.evaluate import figures, metrics
 from training.evaluate.altered import WAYS
+from training.evaluate.baselines.cost import REFERENCE, draw, measure, verdict
 from training.evaluate.detection import with_mean
-from training.evaluate.judged import OURS, Judged
+from training.evaluate.judged import OURS, Predictions
 from training.evaluate.occlusion import GROUPS as HIDDEN
 from training.evaluate.results import Results, cell, cells, mean, source, table
 from training.evaluate.zero_shot import zero_shot
@@ -24,7 +23,7 @@ Figure = Callable[[str, str, Callable[[Path], None]], str]
 def ablations(results: Results) -> str:
     """Mean AUC of every ablation beside the whole model, with the paired difference over the seeds that both have."""
 
-    def measure(j: Judged) -> list[float]:
+    def measure(j: Predictions) -> list[float]:
         return [mean(j.auc()), mean(j.opening.auc()), zero_shot(j).get("macro recall", math.nan)]
 
     rows = []
@@ -65,7 +64,7 @@ def unlabelled_loss(results: Results, form: str, test: str) -> metrics.Spread | 
     return metrics.spread(found) if found else "missing"
 
 
-def _of_class(name: str, j: Judged) -> list[float]:
+def _of_class(name: str, j: Predictions) -> list[float]:
     own, score = j.label == CLASSES.index(name), j.probabilities[:, GROUP_OF_CLASS[CLASSES.index(name)]]
     held = own | (j.label == 0)
     return [metrics.auc(score[held], own[held])]
@@ -99,7 +98,7 @@ def difference(
     name: str,
     test: str,
     base: str = "ours",
-    figure: Callable[[Judged], float] = lambda j: mean(j.auc()),
+    figure: Callable[[Predictions], float] = lambda j: mean(j.auc()),
     predictor: str = OURS,
 ) -> metrics.Spread | str:
     """A figure of a run, by default mean AUC, less that of another with the same seed, over the seeds that both have.
@@ -133,7 +132,7 @@ TESTS = {"lab": "test captures", "unseen": "tools never seen", "evade": "attacks
 
 def graphs(results: Results) -> str:
     """What is lost with each form of the graphs, also on windows far from training."""
-    figures: dict[str, Callable[[Judged], float]] = {
+    figures: dict[str, Callable[[Predictions], float]] = {
         "mean AUC": lambda j: mean(j.auc()),
         "zero-shot top-1": lambda j: zero_shot(j).get("top-1", math.nan),
         "zero-shot macro recall": lambda j: zero_shot(j).get("macro recall", math.nan),
@@ -218,11 +217,11 @@ def cost(figure: Figure) -> str:
     ]  # fmt: skip
     out = [
         "Whole models, from packet bytes to the verdict; the paper counts only the head behind its frozen encoder. How FLOPs are "
-        "counted stands in training/baselines/cost.py.",
+        "counted stands in training/evaluate/baselines/cost.py.",
         table(["", "parameters", "of ET-BERT's", "FLOPs a packet", "of ET-BERT's", "what"], rows),
         "\n".join(f"- {line}" for line in verdict(costs)),
         figure("cost", "Parameters and FLOPs a packet of whole models", lambda p: draw(costs, p)),
-        "Counted when this report was written. Command: `python -m training.baselines.cost`.",
+        "Counted when this report was written. Command: `python -m training.evaluate.baselines.cost`.",
     ]
     return "\n\n".join(out)
 

@@ -16,14 +16,14 @@ import numpy.typing as npt
 import torch
 
 from packetclip_sensor.records import MISSIONS
-from training import metrics
-from training.data import GROUP_OF_CLASS, GROUPS, Examples
-from training.train import fit_temperature
+from training.data.windows import GROUP_OF_CLASS, GROUPS, Examples
+from training.evaluate import metrics
+from training.fit.train import fit_temperature
 
 RATE = 0.001
 """False positives of the operating point: the share of benign windows, as in the issue's Table II."""
 OPENING_PACKETS = 20
-"""An episode opens only with so many packets behind a verdict (packetclip_sensor/episodes.py)."""
+"""An episode opens only with so many packets behind a verdict (packetclip_sensor/alerts/episodes.py)."""
 VALIDATION = "validation"
 OURS = "ours"
 """Name of a task's own predictor; what is measured beside has a name of its own."""
@@ -43,7 +43,7 @@ def to_arrays(test: str, examples: Examples) -> dict[str, npt.NDArray[Any]]:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Predictions:
     """N windows and what one predictor says of them."""
 
     label: npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ class Judged:
     def __len__(self) -> int:
         return len(self.label)
 
-    def where(self, held: npt.NDArray[np.bool_]) -> Judged:
+    def where(self, held: npt.NDArray[np.bool_]) -> Predictions:
         """Only these windows."""
         classes, sentences = (None if x is None else x[held] for x in (self.classes, self.sentences))
         return replace(
@@ -76,7 +76,7 @@ class Judged:
         )  # fmt: skip
 
     @property
-    def opening(self) -> Judged:
+    def opening(self) -> Predictions:
         """Only windows that may open an episode."""
         return self.where(self.packets >= OPENING_PACKETS)
 
@@ -117,7 +117,7 @@ class Judged:
         return len(set(self.capture[right])), len(set(self.capture[self.group > 0]))
 
 
-def of(arrays: Mapping[str, npt.NDArray[Any]], test: str, predictor: str = OURS) -> Judged | None:
+def of(arrays: Mapping[str, npt.NDArray[Any]], test: str, predictor: str = OURS) -> Predictions | None:
     """A test set as a predictor judged it, or None where it did not."""
     name = f"{test}/{predictor}"
     if name not in arrays:
@@ -132,7 +132,7 @@ def of(arrays: Mapping[str, npt.NDArray[Any]], test: str, predictor: str = OURS)
     limits = {m: metrics.recall_at_fpr(held[:, 1 + i], group == 1 + i, benign, RATE).threshold for i, m in enumerate(MISSIONS)}
     words = [arrays.get(f"{test}/{x}") if predictor == OURS else None for x in ("classes", "sentences")]
     classes, sentences = (None if x is None else x.astype(np.float64) for x in words)
-    return Judged(
+    return Predictions(
         arrays[f"{test}/label"].astype(np.int64),
         arrays[f"{test}/packets"].astype(np.int64),
         arrays[f"{test}/view"],

@@ -1,8 +1,8 @@
 """What a model loses when a group of fields is hidden from it at test time: bytes of the headers, or relations.
 
-Ports, addresses, ids, checksums, sequence numbers and timestamps never reach a model (packetclip_sensor/tokens.py), so they
-cannot be hidden here. A field that stands both in the bytes and in the relations is hidden in both under "flags everywhere" and
-"sizes everywhere"; hiding it in one alone asks how much the other carries.
+Ports, addresses, ids, checksums, sequence numbers and timestamps never reach a model (`packetclip_sensor.windows.tokens`), so
+they cannot be hidden here. A field that stands both in the bytes and in the relations is hidden in both under "flags everywhere"
+and "sizes everywhere"; hiding it in one alone asks how much the other carries.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from packetclip_sensor import tokens as fields
-from packetclip_sensor.relations import HISTORY, RELATIONS
-from training.data import Examples
+from packetclip_sensor.windows import tokens as fields
+from packetclip_sensor.windows.packet_features import HISTORY, RELATIONS
+from training.data.windows import Examples
 
 Tokens = npt.NDArray[np.uint16]
 

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from packetclip_sensor.errors import ConfigError
-from training import experiment as experiments
+from training.fit import experiment as experiments
 
 PLAN = Path(__file__).with_name("plan.yaml")
 Extra = Literal["embeddings", "occlusion", "altered"]
@@ -34,7 +34,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Experiment YAML; empty is the plan's."""
     overrides: list[str] = []
     baseline: str = ""
-    """Name in training.baselines.REGISTRY; empty is the model."""
+    """Name in training.evaluate.baselines.REGISTRY; empty is the model."""
     train: list[str] = []
     test: list[str] = []
     share: float = 1.0

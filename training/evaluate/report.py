@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training import metrics
-from training.data import CLASSES, GROUPS
-from training.evaluate import detection, figures, inside, targets, zero_shot
+from training.data.windows import CLASSES, GROUPS
+from training.evaluate import detection, figures, inside, metrics, targets, zero_shot
 from training.evaluate.plan import Plan
 from training.evaluate.results import Results, source, table
 from training.evaluate.store import Store

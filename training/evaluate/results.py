@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from training import metrics
-from training.evaluate import judged
-from training.evaluate.judged import OURS, Judged
+from training.evaluate import judged, metrics
+from training.evaluate.judged import OURS, Predictions
 from training.evaluate.plan import Plan, Run, Task, tasks
 from training.evaluate.store import Result, Store
 
@@ -52,11 +51,11 @@ class Results:
         """Only those that went well."""
         return [o for o in self.of(name) if o.state == "done"]
 
-    def judged(self, outcome: Outcome, test: str, predictor: str = OURS) -> Judged | None:
+    def judged(self, outcome: Outcome, test: str, predictor: str = OURS) -> Predictions | None:
         """A test set as a task's predictor judged it; None where it was not asked to."""
         return self._judged(outcome.task.name, test, predictor)
 
-    def _read(self, name: str, test: str, predictor: str) -> Judged | None:
+    def _read(self, name: str, test: str, predictor: str) -> Predictions | None:
         return judged.of(self._arrays(name), test, predictor)
 
     def predictors(self, name: str, test: str) -> list[str]:
@@ -66,7 +65,7 @@ class Results:
         return [OURS, *sorted(beside)]
 
     def over_seeds(
-        self, name: str, test: str, measure: Callable[[Judged], Sequence[float]], predictor: str = OURS
+        self, name: str, test: str, measure: Callable[[Predictions], Sequence[float]], predictor: str = OURS
     ) -> list[metrics.Spread] | str:
         """Each figure's spread over the seeds that are there, or why there is none."""
         found = [j for o in self.done(name) if (j := self.judged(o, test, predictor)) is not None]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from training.data import CLASSES, DataError, Examples, load
+from training.data.windows import CLASSES, DataError, Examples, load
 from training.evaluate.plan import Plan, Task, files
 
 VALIDATION, TEST = 0.15, 0.2

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import msgspec
 
-from training import checkpoints, fitting
-from training.data import Examples
+from training.data.windows import Examples
 from training.evaluate.towers import Tower
-from training.experiment import Experiment, Model, Reason, from_dict, said
-from training.fitted import Fitted
-from training.fitting import fit
+from training.fit import checkpoints
+from training.fit import fit as fitting
+from training.fit.experiment import Experiment, Model, Reason, from_dict, said
+from training.fit.predictor import Fitted
 
 CONTRASTED = ("packet_encoder.", "packet_head.", "text_head.", "sensor.", "window_head.", "whitening.", "log_logit_scale")
 """Prefixes of the weights that the contrastive stage learns."""
@@ -34,19 +34,19 @@ def shared_fit(experiment: Experiment, train: Examples, tower: Tower, validation
     asked = {k: v for k, v in said(base).items() if k != "run"}
     key = hashlib.sha256((json.dumps(asked, sort_keys=True) + fitting.fingerprint(train)).encode()).hexdigest()[:16]
     with _alone(folder / f"{key}.lock"):  # a second process waits for the first one's stage instead of training it too
-        fitted = fit(base, train, tower, work=folder / key, validation=validation)
+        fitted = fitting.fit(base, train, tower, work=folder / key, validation=validation)
     if not experiment.reason.steps and experiment.model == base.model:
         return fitted
     state = checkpoints.load(folder / key)
     if state is None:  # the base has no steps at all
-        return fit(experiment, train, tower, validation=validation)
+        return fitting.fit(experiment, train, tower, validation=validation)
     state["experiment"] = json.dumps(msgspec.to_builtins(experiment))
     if experiment.model.graph != base.model.graph:
         kept = {k: v for k, v in state["model"].items() if k.startswith(CONTRASTED)}
         state["model"] = fitting.fresh(experiment, tower, train.rows.shape[1])[0].state_dict() | kept
     with tempfile.TemporaryDirectory(prefix="packetclip-evaluate-") as work:
         checkpoints.save(Path(work), state["stage"], state["step"], state)
-        fitted = fit(experiment, train, tower, work=Path(work), validation=validation)
+        fitted = fitting.fit(experiment, train, tower, work=Path(work), validation=validation)
         fitted.work = None
     return fitted
 

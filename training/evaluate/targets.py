@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from training import metrics
-from training.baselines.cost import OURS as OUR_COST
-from training.baselines.cost import REFERENCE, measure
+from training.evaluate import metrics
 from training.evaluate.altered import MUTE, SHUFFLED
+from training.evaluate.baselines.cost import OURS as OUR_COST
+from training.evaluate.baselines.cost import REFERENCE, measure
 from training.evaluate.detection import predictors
 from training.evaluate.inside import TESTS, altered_loss, difference, signed, unlabelled_loss
 from training.evaluate.judged import OURS

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.data import TextTower
-from training.experiment import Experiment
+from training.data.windows import TextTower
+from training.fit.experiment import Experiment
 
 RANDOM = "random"
 """As `text.encoder`: MiniLM's architecture and tokens with random weights, the answer to what pre-trained words are worth."""
@@ -78,7 +78,7 @@ def random_encoder(folder: Path) -> Path:
     """A folder with the default encoder's tokens and architecture, and weights never trained (seed 0)."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: PLC0415  (two seconds that only this needs)
 
-    from training.data import _minilm  # noqa: PLC0415
+    from training.data.windows import _minilm  # noqa: PLC0415
 
     if not (folder / "config.json").exists():
         part = folder.with_name(f".{folder.name}-{os.getpid()}")

@@ -7,17 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training import metrics
-from training.data import CLASSES, GROUP_OF_CLASS
-from training.evaluate import paper
-from training.evaluate.judged import VALIDATION, Judged
+from training.data.windows import CLASSES, GROUP_OF_CLASS
+from training.evaluate import metrics, paper
+from training.evaluate.judged import VALIDATION, Predictions
 from training.evaluate.paper import PAPER
 from training.evaluate.results import Results, cell, cells, mean, source, table
 
 MARGINS = np.arange(0, 41) / 100
 
 
-def zero_shot(judged: Judged) -> dict[str, float]:
+def zero_shot(judged: Predictions) -> dict[str, float]:
     """Top-1, top-5 and macro recalls over the ten classes by cosine with their prompts, and the recall of each class."""
     if judged.classes is None:
         return {}
@@ -59,7 +58,7 @@ def table_one(results: Results) -> str:
     return "\n\n".join(out)
 
 
-def with_margin(judged: Judged, name: str, margin: float) -> tuple[float, float]:
+def with_margin(judged: Predictions, name: str, margin: float) -> tuple[float, float]:
     """Recall of class `name` and mean recall of the others, when `margin` is added to the cosine with its prompts.
 
     A class that was never trained lies further from all prompts than those that were, so the nearest is rarely its own. Who adds
@@ -96,7 +95,7 @@ def left_out(results: Results) -> list[tuple[str, list[metrics.Spread] | str, fl
         name = run.name.removeprefix("without/")
         margin = margin_of_others(results, name)
 
-        def measure(j: Judged, name: str = name, margin: float = margin) -> Sequence[float]:
+        def measure(j: Predictions, name: str = name, margin: float = margin) -> Sequence[float]:
             lifted = (math.nan, math.nan) if math.isnan(margin) else with_margin(j, name, margin)
             return [*with_margin(j, name, 0.0), *lifted, _right_group(j, name)]
 
@@ -128,7 +127,7 @@ def _left_out(results: Results) -> str:
     )
 
 
-def _right_group(judged: Judged, name: str) -> float:
+def _right_group(judged: Predictions, name: str) -> float:
     if judged.classes is None:
         return math.nan
     of_class = judged.label == CLASSES.index(name)

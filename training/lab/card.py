@@ -3,7 +3,7 @@
     python -m training.lab.card lab lab-unseen lab-evade --out docs
 
 Counts captures, packets, flows and tools of each class, and what the networks were like: address plans, MTUs, TTLs, links, IPv6.
-Packets and flows of a class are counted in the logs that `training.replay` wrote (FOLDER/logs), by the labels that training uses.
+Packets and flows of a class are counted in the logs that `training.data.replay` wrote (FOLDER/logs), by the labels that training uses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import msgspec
 from rich.progress import track
 
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.pairs import Labels
+from packetclip_sensor.pairs.pairs import Labels
 from packetclip_sensor.records import CLASS_MISSION
 
 LOG = "packetclip_packet.log"
@@ -174,7 +174,7 @@ def section(profile: str, captures: list[Counted]) -> str:
         f"{len(captures)} captures, {packets:,} packets recorded in {hours:.1f} hours of traffic",
         f"{logged:,} packets in {flows:,} flows in Zeek's logs, {octets / 1e6:,.0f} MB; the table counts these"
         if logged
-        else "no logs, so no counts by class; run python -m training.replay",
+        else "no logs, so no counts by class; run python -m training.data.replay",
         f"IPv6: {dual} captures have it, {_share(six, logged) or 'not counted'} of the packets",
         f"links: {shaped} captures have hosts behind one",
     ]

@@ -5,21 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from training.lab import (
-    breadth,
-    disguise,
-    exhaustion,
-    floods,
-    guessing,
-    logins,
-    more_floods,
-    more_scans,
-    pace,
-    scans,
-    servers,
-    unseen_floods,
-    unseen_scans,
-)
+from training.lab import breadth, disguise, exhaustion, floods, guessing, logins, more_floods, more_scans, pace, scans, servers, unseen_floods, unseen_scans
 from training.lab.attacks import MODES, attack
 from training.lab.habits import BURSTS, everyday, lighter
 from training.lab.plan import Capture, network

@@ -19,7 +19,7 @@ from typing import Any
 
 from rich.progress import track
 
-from training import replay
+from training.data import replay
 
 PACKAGES = ("nmap", "hping3", "fping", "t50", "netsniff-ng", "zmap", "pnscan", "gobuster", "dnsperf", "slowhttptest", "patator")
 SERVERS = ("nginx-light", "openssh-server", "vsftpd", "inetutils-telnetd", "mosquitto", "dnsmasq", "snmpd", "chrony", "tcpdump")
@@ -73,7 +73,7 @@ def keep(pcap: Path, folder: Path) -> dict[str, Any]:
     """Write one capture's folder anew; returns its labels.
 
     Raises:
-        training.replay.ReplayError: Zeek refused the pcap.
+        training.data.replay.ReplayError: Zeek refused the pcap.
     """
     labels: dict[str, Any] = json.loads(pcap.with_suffix(".labels.json").read_text())
     for interval in labels["intervals"]:

@@ -1,0 +1,247 @@
+"""Verdicts to episodes: few stories instead of many alarms.
+
+Verdicts of several views on the same hosts and mission become one episode: one event when it opens, at most one update a minute
+while it lasts, one when it closes. Everything follows event time and the verdicts' own order, a second at a time, so a replay
+tells the same stories however the log was read.
+
+Never more than MAX_DOCUMENTS in any minute, by construction and without a counter: the documents of one episode stand at least a
+minute apart, so in a minute there are at most two for each that is told at a time, and half of MAX_DOCUMENTS are told at a time.
+What finds no room is folded into an episode that is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import msgspec
+
+from packetclip_sensor.alerts.accounts import LISTED_HOSTS, begin, shown
+from packetclip_sensor.alerts.episode_tracker import Stories, ends, scope
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.model.judge import VerdictBatch
+from packetclip_sensor.records import Episode, Flow, HuntWindow, Position, Verdict
+
+MAX_DOCUMENTS = 1000
+"""In any 60 s of event time: as many as Elastic Security's External Alerts rule takes in a minute."""
+CROWD = 3
+"""Pairs of one host in one second up to which each pair speaks for itself."""
+MAX_UNTOLD = 5000
+"""Small verdicts that wait for more packets; beyond it the next ones count as backed by so many others."""
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When an episode opens, is told again and closes."""
+
+    open_packets: int = 20
+    """An episode opens once a verdict rests on so many packets, of the window or of the connections begun within its time; fewer
+    are too little to accuse anybody."""
+    dos_packets: int = 60
+    """The same for DoS: a page asks for twenty names at once, a device is read out in forty packets, and neither is a flood.
+    Connections of one packet count up to the 64 that a window remembers."""
+    brute_force_connections: int = 3
+    """Brute Force over TCP also rests on so many connections, begun within the window's time or seen in it: a server closes after
+    a few wrong guesses, and one long session of a protocol that the model does not know looks much like guessing."""
+    update_s: float = 60.0
+    """Seconds of event time between two documents of an episode that goes on."""
+    close_s: float = 60.0
+    """An episode closes when no verdict has come for so many seconds of event time."""
+
+    def enough(self, verdict: Verdict) -> bool:
+        """Whether there are packets, and connections, enough behind a verdict to open an episode."""
+        over_tcp = verdict.packets[-1].proto == "tcp"
+        if verdict.mission == "Brute Force" and over_tcp and verdict.connections < self.brute_force_connections:
+            return False
+        return verdict.volume >= (self.dos_packets if verdict.mission == "DoS" else self.open_packets)
+
+    @property
+    def told_at_a_time(self) -> int:
+        """Episodes of which documents are written at a time, so that no minute has more than MAX_DOCUMENTS."""
+        apart = max(1, min(math.ceil(self.update_s), self.quiet_s))
+        return MAX_DOCUMENTS // (2 * math.ceil(60 / min(apart, 60)))
+
+    @property
+    def quiet_s(self) -> int:
+        """`close_s` in whole seconds."""
+        return max(1, math.ceil(self.close_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something to tell of an episode. `verdict` is None when it closes."""
+
+    state: str
+    """open, update or close."""
+    second: int
+    episode: Episode
+    """As it was at the end of that second."""
+    living: Episode
+    """The same one, which goes on."""
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeBatch:
+    """Events of one batch, in order, and the state behind them."""
+
+    events: list[Event]
+    open: tuple[Episode, ...]
+    judged: int
+    resume: tuple[Position, ...]
+    flows: list[HuntWindow] = field(default_factory=list)
+
+
+def identifier(*parts: object) -> str:
+    """A short name for `parts`, equal on every machine and run: 20 hex digits of SHA-256."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:20]
+
+
+def episodes(
+    streams: Iterable[VerdictBatch],
+    policy: Policy,
+    counters: Counters,
+    *,
+    sensor: str,
+    model_version: str,
+    restored: Sequence[Episode] = (),
+) -> Iterator[EpisodeBatch]:
+    """Gather verdicts into episodes.
+
+    Args:
+        sensor: name of the sensor; with the model version it is part of every id.
+        restored: episodes that were open when the state was saved.
+    """
+    stories = Stories(restored, policy.told_at_a_time)
+    teller = _Teller(stories, policy, counters, sensor, model_version)
+    for judged in streams:
+        events: list[Event] = []
+        done, flows = 0, deque(judged.batch.flows)
+        for second, group in groupby(sorted(judged.verdicts, key=lambda v: v.second), key=lambda v: v.second):
+            done = teller.count(judged, done, second)
+            teller.close(second, events, flows)
+            due = teller.hear(list(group))
+            done = teller.count(judged, done, second + 1)
+            events += [Event(state, second, shown(living), living, verdict) for state, living, verdict in due]
+        teller.count(judged, done, None)
+        while flows:
+            stories.enrich(flows.popleft())
+        teller.close(judged.judged, events, flows)
+        if judged.batch.final:
+            teller.close(None, events, flows)
+        yield EpisodeBatch(events, stories.all(), judged.judged, judged.resume, judged.flows)
+
+
+@dataclass(slots=True)
+class _Teller:
+    """What is done with the verdicts of one second."""
+
+    stories: Stories
+    policy: Policy
+    counters: Counters
+    sensor: str
+    model_version: str
+
+    def hear(self, verdicts: list[Verdict]) -> list[tuple[str, Episode, Verdict]]:
+        """Take in all verdicts of a second; returns what is to be told of them at its end.
+
+        Where a host is in more than CROWD pairs of the second, its own view comes first: a flood from a hundred reflectors is
+        then one story of its destination. Where it is in fewer, these pairs are the story, and its own view only backs them: an
+        attack by one host, or by two, stays one of these hosts and does not accuse the clients beside them.
+        """
+        pairs = Counter((v.mission, end) for v in verdicts if v.view == "pair" for end in ends(v))
+
+        def speaking(v: Verdict) -> int:
+            source, destination = ends(v)
+            return pairs[v.mission, destination if v.view == "destination" else source]
+
+        due = []
+        for verdict in sorted(verdicts, key=lambda v: v.view == "pair" or speaking(v) <= CROWD):
+            backs = verdict.view != "pair" and 0 < speaking(verdict) <= CROWD
+            due += self._hear(verdict, backs=backs)
+        return due
+
+    def _hear(self, verdict: Verdict, *, backs: bool) -> list[tuple[str, Episode, Verdict]]:
+        episode = self.stories.spoke(verdict) if backs else self.stories.find(verdict)
+        if episode is None and (backs or (verdict.weight < 1 and self.stories.untold >= MAX_UNTOLD)):
+            return []  # its pairs were folded, or it is too little to be kept in mind
+        if episode is None:
+            episode = _start(verdict, self.sensor, self.model_version)
+            self.stories.add(episode)
+        else:
+            before = episode.folded
+            if episode.heard != verdict.second:
+                episode.evidence, episode.weight = episode.evidence + episode.weight, 0.0
+            episode.weight = max(episode.weight, verdict.weight)
+            self.stories.extend(episode, verdict, backs=backs)
+            self.counters.folded_episodes += episode.folded - before
+        if not episode.opened:
+            if episode.evidence + episode.weight < 1:
+                return []
+            if not self.policy.enough(verdict) and self.stories.untold <= MAX_UNTOLD:
+                return []
+            mate = self.stories.mate(episode)
+            if mate is None:
+                self.stories.open(episode, verdict.second)
+                self.counters.episodes += 1
+                return [("open", episode, verdict)]
+            before = mate.folded or 1  # the story that it was
+            self.stories.fold(episode, mate)
+            self.counters.folded_episodes += mate.folded - before
+            episode = mate
+        if verdict.second - episode.reported < self.policy.update_s:
+            return []
+        episode.reported = verdict.second
+        return [("update", episode, verdict)]
+
+    def count(self, judged: VerdictBatch, start: int, before: int | None) -> int:
+        """Count hosts in the packets of `judged` from number `start` on, up to the second `before`; returns the next number."""
+        end = len(judged.seconds) if before is None else int(judged.seconds.searchsorted(before))
+        self.stories.count(judged.packets[start:end], judged.seconds[start:end], self.policy.quiet_s)
+        return max(start, end)
+
+    def close(self, now: int | None, events: list[Event], flows: deque[Flow]) -> None:
+        """Close what has been quiet; `now` None closes all, since input has ended.
+
+        Rows of `flows` that were written until then still belong to what closes, however long a time a batch covers.
+        """
+        closing = self.stories.quiet(now, self.policy.quiet_s)
+        while closing and now is not None and flows and flows[0].written < now:
+            self.stories.enrich(flows.popleft())
+        for episode in closing:
+            self.stories.remove(episode)
+            if episode.opened:
+                events.append(Event("close", episode.heard + self.policy.quiet_s, shown(episode), episode, None))
+
+
+def _start(verdict: Verdict, sensor: str, model_version: str) -> Episode:
+    source, destination = ends(verdict)
+    sources = [source] if source else list(verdict.sources[:LISTED_HOSTS])
+    destinations = [destination] if destination else list(verdict.destinations[:LISTED_HOSTS])
+    kind = scope(verdict)
+    about = (source, destination) if kind == "pair" else (source,) if kind == "source" else (destination,)
+    episode = Episode(
+        # The uid tells apart what two captures of one second say of the same group address.
+        id=identifier(sensor, model_version, verdict.mission, kind, *about, verdict.second, verdict.packets[0].uid),
+        mission=verdict.mission,
+        sources=sources,
+        destinations=destinations,
+        source_count=1 if source else len(verdict.sources),
+        destination_count=1 if destination else len(verdict.destinations),
+        first=verdict.packets[0].ts,
+        last=verdict.packets[-1].ts,
+        verdicts=1,
+        packets=len(verdict.packets),
+        opened=0,
+        reported=0,
+        documents=0,
+        peak=verdict.probability,
+        scope=kind,
+        heard=verdict.second,
+        weight=verdict.weight,
+    )
+    begin(episode)
+    return episode

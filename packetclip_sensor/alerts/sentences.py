@@ -1,0 +1,377 @@
+"""Facts to sentences: what an alert says, and the texts that packets are trained with.
+
+Nothing here judges: no word says "attack" but the title's class name, which the model gave. Every number in a sentence is a fact
+of `facts.py` or a column of the flow row, and what is None is left unsaid.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from packetclip_sensor.common.hyperloglog import EXACT
+from packetclip_sensor.records import Flow, Packet
+from packetclip_sensor.windows.payload import known
+from packetclip_sensor.windows.window_statistics import FLAG_NAMES, PROTOCOL_NAMES, Fact, facts, header, icmp_name
+
+__all__ = ["address", "facts", "flow_text", "packet_reason", "sentence", "title", "window_text"]
+
+
+def address(text: str) -> str:
+    """An address as it may stand in a sentence: other characters than those of addresses become "?", and it is cut to 45."""
+    clean = re.sub(r"[^0-9A-Fa-f:.]", "?", text[:45])  # first, for ip_address takes any zone after a "%"
+    try:
+        return str(ipaddress.ip_address(clean))
+    except ValueError:
+        return clean or "an unknown host"
+
+
+def sentence(measured: Mapping[str, Fact], sources: Sequence[str], destinations: Sequence[str]) -> str:
+    """One sentence of facts for an alert, with addresses, ports and numbers as measured."""
+    source = _hosts(sources, _int(measured, "distinct_orig_h"))
+    destination = _hosts(destinations, _int(measured, "distinct_resp_h"))
+    count = _int(measured, "packets") or 0
+    sent = _int(measured, "orig_packets")
+    sent = count if sent is None else sent
+    kind = PROTOCOL_NAMES.get(str(measured.get("proto")), "IP")
+    kind = "" if kind == "mixed" else f"{kind} "
+    time = _duration(measured) if count > 1 else ""
+    target = _ports(measured) + destination
+    if not count:
+        return f"No packet of {source} to {destination} stands in the window."
+    if not sent:
+        out = f"{destination} sent {_packets(count, kind)} back to {source}{time}"
+    elif sent == count:
+        out = f"{source} sent {_packets(count, kind)}{time} to {target}"
+    else:
+        out = f"{source} sent {_packets(sent, kind)}{time} to {target} and got {count - sent} back"
+    details = _details(measured, count)
+    return f"{out}; {_and(details)}." if details else f"{out}."
+
+
+_SHARES = (
+    ("odd_flags_share", "TCP", "it carries TCP flags that no connection uses", "carry TCP flags that no connection uses"),
+    ("syn_share", "TCP", "it carries SYN alone", "carry SYN alone"),
+    ("rst_share", "TCP", "it carries RST", "carry RST"),
+    ("icmp_echo_share", "ICMP", "it is an echo request", "are echo requests"),
+    ("icmp_unreachable_share", "ICMP", "it says destination unreachable", "say destination unreachable"),
+)
+"""Shares worth saying, most telling first: fact, protocol, the words for one packet and for many."""
+
+
+def _details(measured: Mapping[str, Fact], count: int) -> list[str]:
+    """What else is worth saying, at most three clauses, the same for the same facts."""
+    proto, out = measured.get("proto"), list[str]()
+    for name, transport, of_one, of_many in _SHARES:
+        share = _float(measured, name)
+        if share is not None and share >= 0.15:
+            who = "all" if share == 1 else _percent(share)
+            who += f" of the {transport} packets" if proto == "mixed" else ""
+            out.append(of_one if count == 1 else f"{who} {of_many}")
+    out = out[:2]
+    connections, completed = _int(measured, "distinct_uid"), _int(measured, "completed_connections")
+    if completed is not None and connections:
+        if completed == 0:
+            out.append("no connection was completed")
+        elif connections > 1:
+            many = "both" if connections == 2 else f"all {connections}"
+            out.append(f"{many if completed == connections else f'{completed} of {connections}'} connections were completed")
+    elif proto in ("udp", "icmp") and measured.get("reply_share") == 0:
+        out.append("nothing came back")
+    payload = _float(measured, "payload_mean_bytes")
+    if payload is not None and len(out) < 3:
+        none = "it has no payload" if count == 1 else "no packet carries payload"
+        some = f"its payload is {payload:.0f} bytes" if count == 1 else f"the mean payload is {payload:.0f} bytes"
+        out.append(some if payload >= 0.5 else none)
+    return out
+
+
+def _hosts(names: Sequence[str], count: int | None) -> str:
+    names = [address(n) for n in names]
+    count = max(count or 0, 1 if not names else 0) or len(names)
+    if count > 2 or (count == 2 and len(names) < 2):
+        return f"{count} hosts" + (f" ({', '.join(names[:2])}, ...)" if names else "")
+    if not names:
+        return "one host" if count == 1 else f"{count} hosts"
+    return _and(names[:count])
+
+
+def _ports(measured: Mapping[str, Fact]) -> str:
+    count, top = _int(measured, "distinct_resp_p"), _int(measured, "top_resp_p")
+    if not count:
+        return ""
+    if count == 1 and top is not None:
+        return f"port {top} of "
+    return f"{count} ports of " if count > 1 else ""
+
+
+def _packets(count: int, kind: str) -> str:
+    return f"one {kind}packet" if count == 1 else f"{count} {kind}packets"
+
+
+def _duration(measured: Mapping[str, Fact]) -> str:
+    seconds = _float(measured, "duration_s")
+    return "" if seconds is None else f" in {_seconds(seconds)}"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 0.001:
+        return "under 1 ms"
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+
+
+def _percent(share: float) -> str:
+    """Rounded, but never to 100 % or 0 % what is not all or nothing."""
+    whole = round(share * 100)
+    whole = min(whole, 99) if share < 1 else whole
+    return f"{max(whole, 1) if share > 0 else whole} %"
+
+
+def _and(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _int(measured: Mapping[str, Fact], name: str) -> int | None:
+    value = measured.get(name)
+    return int(value) if isinstance(value, int | float) else None
+
+
+def _float(measured: Mapping[str, Fact], name: str) -> float | None:
+    value = measured.get(name)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _bucket(value: float, steps: Iterable[tuple[float, str]], above: str) -> str:
+    return next((word for limit, word in steps if value < limit), above)
+
+
+def _some(count: int, one: str, many: str) -> str:
+    return f"one {one}" if count == 1 else _bucket(count, ((5, "a few "), (15, "several ")), "many ") + many
+
+
+def window_text(measured: Mapping[str, Fact]) -> str:
+    """The window in coarse words, without address, port or exact number: windows that are alike have the same text.
+
+    It is what packets are paired with in contrastive training, so it says only what masked tokens and relations can show.
+    """
+    count = _int(measured, "packets") or 0
+    kind = PROTOCOL_NAMES.get(str(measured.get("proto")), "IP")
+    parts = [_some(count, f"{kind} packet", f"{kind} packets") if count else "no packet"]
+    rate = _float(measured, "rate_pps")
+    if rate is not None and count > 2:
+        steps = ((1, "slowly"), (10, "unhurriedly, under ten a second"), (100, "steadily, under a hundred a second"),
+                 (1000, "fast, hundreds a second"))  # fmt: skip
+        parts.append(f"sent {_bucket(rate, steps, 'very fast, over a thousand a second')}")
+    pause = _float(measured, "max_gap_s")
+    if pause is not None and pause >= 2:
+        parts.append("with pauses of seconds")
+    sources, targets = _int(measured, "distinct_orig_h"), _int(measured, "distinct_resp_h")
+    ports, connections = _int(measured, "distinct_resp_p"), _int(measured, "distinct_uid")
+    if sources and targets:
+        to = f"{_some(ports, 'port', 'ports')} of " if ports else ""
+        parts.append(f"from {_some(sources, 'host', 'hosts')} to {to}{_some(targets, 'host', 'hosts')}")
+    if connections:
+        single = (_float(measured, "one_packet_connections_share") or 0) >= 0.8 and connections > 1
+        parts.append(f"in {_some(connections, 'connection', 'connections')}" + (" of mostly a single packet" if single else ""))
+    more = [text for text in (_flag_words(measured), _payload_words(measured), _reply_words(measured)) if text]
+    out = ", ".join(parts)
+    return f"{out[0].upper()}{out[1:]}" + (f"; {'; '.join(more)}." if more else ".")
+
+
+def _flag_words(measured: Mapping[str, Fact]) -> str:
+    out = []
+    for name, what in (
+        ("odd_flags_share", "carry unusual flags"),
+        ("syn_share", "are SYN alone"),
+        ("rst_share", "are resets"),
+        ("push_share", "push data"),
+        ("icmp_echo_share", "are echo requests"),
+        ("icmp_unreachable_share", "say destination unreachable"),
+    ):
+        share = _float(measured, name)
+        if share is not None and share >= 0.1:
+            out.append(f"{_bucket(share, ((0.4, 'some'), (0.9, 'most')), 'nearly all')} {what}")
+    completed, connections = _int(measured, "completed_connections"), _int(measured, "distinct_uid")
+    if completed is not None and connections:
+        share = completed / connections
+        out.append(_bucket(share, ((0.01, "no connection is"), (0.5, "few connections are"), (0.99, "most connections are")),
+                           "every connection is") + " completed")  # fmt: skip
+    return _and(out) if out else ""
+
+
+def _payload_words(measured: Mapping[str, Fact]) -> str:
+    payload = _float(measured, "payload_mean_bytes")
+    if payload is None:
+        return ""
+    return _bucket(payload, ((0.5, "no"), (16, "tiny"), (100, "small"), (500, "medium")), "large") + " payload"
+
+
+def _reply_words(measured: Mapping[str, Fact]) -> str:
+    share = _float(measured, "reply_share")
+    if share is None:
+        return ""
+    steps = ((0.001, "no answer comes"), (0.25, "few answers come"), (0.7, "answers come"), (0.999, "mostly answers"))
+    return _bucket(share, steps, "answers only")
+
+
+# --- flows ---
+
+_STATES = {
+    "S0": "the attempt was not answered",
+    "S1": "it was established and not yet closed",
+    "SF": "it was established and closed normally",
+    "REJ": "the attempt was rejected",
+    "S2": "the originator tried to close it and the responder did not answer",
+    "S3": "the responder tried to close it and the originator did not answer",
+    "RSTO": "the originator reset it",
+    "RSTR": "the responder reset it",
+    "RSTOS0": "the originator sent SYN and then a reset, without an answer",
+    "RSTRH": "the responder sent SYN-ACK and then a reset, without SYN seen",
+    "SH": "the originator sent SYN and then FIN, without an answer",
+    "SHR": "the responder sent SYN-ACK and then FIN, without SYN seen",
+    "OTH": "its beginning was not seen",
+}
+"""Zeek's conn_state in words. Source: base/protocols/conn/main.zeek."""
+
+
+def flow_text(flow: Flow) -> str:
+    """A flow row as a template sentence (the paper's text of tabular columns), without addresses; unset columns are left out."""
+    kind = PROTOCOL_NAMES.get(flow.proto, "IP")
+    service = re.sub(r"[^a-z0-9_,-]", "", (flow.service or "").lower())[:40].replace(",", " and ")
+    out = f"{'An' if kind in ('ICMP', 'IP') else 'A'} {kind} {'connection' if kind == 'TCP' else 'exchange'}"
+    out += f" with service {service}" if service else ""
+    out += f" lasted {_seconds(flow.duration)}" if flow.duration is not None else " was seen"
+    out += "" if flow.final else " so far"
+    parts = []
+    if flow.conn_state in _STATES and kind == "TCP":
+        parts.append(_STATES[flow.conn_state])
+    for who, pkts, load, size, iat in (
+        ("the originator", flow.orig_pkts, flow.orig_bytes, flow.orig_size_mean, flow.orig_iat_mean),
+        ("the responder", flow.resp_pkts, flow.resp_bytes, flow.resp_size_mean, flow.resp_iat_mean),
+    ):
+        said = [] if pkts is None else [_packets(pkts, "")] if pkts else ["nothing"]
+        said += [f"{load} bytes of payload"] if load is not None and pkts != 0 else []
+        said = [f"{who} sent {' with '.join(said)}"] if said else []
+        said += [f"{size:.0f} bytes a packet on average"] if size is not None and pkts != 0 else []
+        said += [f"one every {_seconds(iat)}"] if iat is not None and pkts != 0 else []
+        if said and said[0].startswith(who):
+            parts.append(", ".join(said))
+    counted = (("SYN", flow.syn), ("ACK", flow.ack), ("FIN", flow.fin), ("RST", flow.rst), ("PSH", flow.psh), ("URG", flow.urg))
+    named = [f"{n} {name}" for name, n in counted if n]
+    if named:
+        parts.append(f"its flags count {_and(named)}")
+    if flow.missed_bytes:
+        parts.append(f"{flow.missed_bytes} bytes were missed")
+    return f"{out}; {'; '.join(parts)}." if parts else f"{out}."
+
+
+# --- alerts ---
+
+_NOUNS = {
+    "OS Scan": "Operating system scan",
+    "Vulnerability Scan": "Vulnerability scan",
+    "Port Scan": "Port scan",
+    "ICMP Flood": "ICMP flood",
+    "Slowloris": "Slowloris",
+    "SYN Flood": "SYN flood",
+    "UDP Flood": "UDP flood",
+    "DNS Flood": "DNS flood",
+    "Dictionary Attack": "Dictionary attack",
+    "DoS": "Denial of service",
+    "Reconnaissance": "Reconnaissance",
+    "Brute Force": "Brute force",
+}
+
+
+def title(
+    mission: str,
+    klass: str,
+    sources: Sequence[str],
+    destinations: Sequence[str],
+    scope: str,
+    *,
+    source_count: int | None = None,
+    destination_count: int | None = None,
+) -> str:
+    """Short alert title, which Elastic Security takes as the rule's name: "SYN flood from 10 hosts against 192.0.2.10".
+
+    `scope` is pair, source or destination; counts above the number of hosts given say how many there were, by `tally`.
+    """
+    noun = _NOUNS.get(klass) or _NOUNS.get(mission) or "Unusual traffic"
+    many_sources = max(source_count or 0, len(sources))
+    many_targets = max(destination_count or 0, len(destinations))
+    by = f"from {_many(many_sources)} hosts" if many_sources > 1 else f"by {address(sources[0])}" if sources else ""
+    on = (
+        f"against {_many(many_targets)} hosts"
+        if many_targets > 1
+        else f"against {address(destinations[0])}"
+        if destinations
+        else ""
+    )
+    if scope == "source" and many_targets <= 1 and mission == "Reconnaissance":
+        on = on.replace("against", "of", 1)
+    return " ".join(part for part in (noun, by, on) if part)
+
+
+def _many(hosts: int) -> str:
+    return f"about {hosts:,}" if hosts > EXACT else str(hosts)  # above it an estimate
+
+
+def packet_reason(packet: Packet, window: Sequence[Packet]) -> str:
+    """What the record says of an evidence packet: "SYN to port 8080, the 14th new port of the window".
+
+    Payload of a known protocol is named: "PSH-ACK to port 80 with 80 bytes of payload: HTTP GET request for a login".
+    `window` is the window that holds the packet, oldest first; newness is counted up to the packet.
+    """
+    at = next((i for i, p in enumerate(window) if p is packet), None)
+    at = next((i for i, p in enumerate(window) if p == packet), len(window)) if at is None else at
+    before = window[:at]
+    label = _label(packet)
+    out = label + _side(packet)
+    payload = header(packet).payload_bytes
+    if payload:
+        said = known(packet.data)
+        out += f" with {payload} bytes of payload" + (f": {said}" if said else "")
+    transport = packet.proto in ("tcp", "udp")
+    orders = [
+        (_new({(p.resp_h, p.resp_p) for p in before}, (packet.resp_h, packet.resp_p)) if transport else 0, "new port"),
+        (_new({p.resp_h for p in before}, packet.resp_h), "new destination"),
+        (_new({p.orig_h for p in before}, packet.orig_h), "new source"),
+        (_new({p.uid for p in before}, packet.uid), "new connection"),
+    ]
+    most = max(order for order, _ in orders)
+    if most > 1:
+        # A new port, destination or source says more than the new connection that comes with it, unless it is rare.
+        order, what = next(o for o in (orders[1], orders[0], *orders[2:]) if o[0] > 1 and o[0] * 3 >= most)
+        return f"{out}, the {_ordinal(order)} {what} of the window"
+    same = sum(p.is_orig == packet.is_orig and _label(p) == label for p in before) + 1
+    return f"{out}, the {_ordinal(same)} of its kind in the window" if same > 1 else out
+
+
+def _label(packet: Packet) -> str:
+    head = header(packet)
+    if head.flags is not None:
+        named = [name for bit, name in FLAG_NAMES if head.flags & bit]
+        return "-".join(named) if named else "TCP packet without flags"
+    if head.icmp_type is not None:
+        return icmp_name(head)
+    return f"{PROTOCOL_NAMES.get(packet.proto, 'IP')} packet"
+
+
+def _side(packet: Packet) -> str:
+    if packet.proto not in ("tcp", "udp"):
+        return "" if packet.is_orig else " in answer"
+    return f" to port {packet.resp_p}" if packet.is_orig else f" back from port {packet.resp_p}"
+
+
+def _new(seen: set[Any], value: object) -> int:
+    return 0 if value in seen else len(seen) + 1
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

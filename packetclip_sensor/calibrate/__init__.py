@@ -1,0 +1,1 @@
+"""A site's own logs come in; thresholds for a false-alert budget go out."""

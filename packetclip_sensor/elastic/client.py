@@ -1,0 +1,206 @@
+"""Which Elasticsearch cluster, how to log in to it, and what its refusals ask of a person."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+import structlog
+from elastic_transport import HttpHeaders, TlsError, Urllib3HttpNode
+from elastic_transport.client_utils import DEFAULT, DefaultType
+from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
+
+from packetclip_sensor.elastic.steps import reason
+from packetclip_sensor.errors import ConfigError, SinkError
+from packetclip_sensor.sinks.documents import check_namespace
+
+log = structlog.get_logger()
+
+
+class ElasticsearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the cluster is and how to log in: by API key, by user and password, or not at all. Secrets stand in the environment
+    or in a file, never in the configuration."""
+
+    hosts: list[str]
+    """URLs with scheme and port, for example https://elastic.example.org:9200."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the encoded API key."""
+    api_key_file: str | None = None
+    """File that holds the encoded API key, in place of the variable."""
+    username: str | None = None
+    """User name, in place of an API key."""
+    password_env: str | None = None
+    """Name of the environment variable that holds the user's password."""
+    ca_certs: str | None = None
+    """PEM file of the authority that signed the cluster's certificate."""
+    verify_certs: bool = True
+    """Check the cluster's certificate; false only in a laboratory."""
+    namespace: str = "default"
+    manage_templates: bool = True
+    """Put and check the templates at start; False where an administrator has put them and the key may only write."""
+    batch_documents: int = 500
+    """Most documents in one request."""
+    batch_bytes: int = 5 << 20
+    """Most bytes in one request."""
+    timeout_s: float = 30.0
+    """Seconds to wait for an answer before the same request is sent again."""
+    dead_letter_path: str = "packetclip-dead-letter.ndjson"
+    """JSON lines of refused documents with the reason, made when the first one is refused."""
+    dead_letter_bytes: int = 64 << 20
+    """Most bytes of refused documents that are kept, in two files; beyond it the oldest are dropped and counted."""
+
+
+class PackingNode(Urllib3HttpNode):
+    """Packs requests at gzip's lowest level: the highest, which the client's own `http_compress` takes, saves a third of the
+    bytes at three times the cost."""
+
+    def perform_request(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        headers: HttpHeaders | None = None,
+        request_timeout: DefaultType | float | None = DEFAULT,
+    ) -> Any:
+        """As the base class."""
+        headers = HttpHeaders(headers or {})
+        headers["accept-encoding"] = "gzip"
+        if body:
+            body, headers["content-encoding"] = gzip.compress(body, 1), "gzip"
+        return super().perform_request(method, target, body, headers, request_timeout)
+
+
+def connect(config: ElasticsearchConfig) -> Elasticsearch:
+    """A client that never retries by itself; nothing is sent yet.
+
+    Raises:
+        ConfigError: a host is no URL, a secret is missing, or there are two ways to log in.
+    """
+    check_namespace(config.namespace)
+    options: dict[str, Any] = {
+        "request_timeout": config.timeout_s,
+        "max_retries": 0,
+        "retry_on_timeout": False,
+        "node_class": PackingNode,
+    }
+    if any(host.startswith("https:") for host in config.hosts):
+        options["verify_certs"] = config.verify_certs
+        options["ssl_show_warn"] = False
+        if config.ca_certs is not None:
+            if not Path(config.ca_certs).is_file():
+                raise ConfigError(
+                    f"elasticsearch.ca_certs {config.ca_certs}: no such file; name the PEM file of the cluster's authority"
+                )
+            options["ca_certs"] = config.ca_certs
+        if not config.verify_certs:
+            log.warning("certificates_not_verified", hosts=config.hosts, remedy="set ca_certs and verify_certs: true")
+    if sum(given is not None for given in (config.api_key_env, config.api_key_file, config.username)) > 1:
+        raise ConfigError("elasticsearch: api_key_env, api_key_file and username exclude each other; keep one")
+    if config.api_key_env is not None:
+        options["api_key"] = _from_environment(config.api_key_env, "api_key_env")
+    elif config.api_key_file is not None:
+        try:
+            options["api_key"] = Path(config.api_key_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as err:
+            raise ConfigError(f"elasticsearch.api_key_file {config.api_key_file}: {err}; put the encoded key there") from err
+    elif config.username is not None:
+        if config.password_env is None:
+            raise ConfigError(
+                f"elasticsearch.username {config.username} has no password_env; name the variable with the password"
+            )
+        options["basic_auth"] = (config.username, _from_environment(config.password_env, "password_env"))
+    try:
+        return Elasticsearch(config.hosts, **options)
+    except ValueError as err:
+        raise ConfigError(f"elasticsearch.hosts {config.hosts}: {err}; write them like https://elastic.example.org:9200") from err
+
+
+def trouble(
+    err: ApiError | TransportError | UnsupportedProductError,
+    config: ElasticsearchConfig,
+    remedies: Mapping[int, str] = MappingProxyType({}),
+) -> str:
+    """What went wrong with the cluster and the remedy, on one line: the thing, the value, what to do.
+
+    Args:
+        remedies: what to do about an HTTP status, in place of the usual.
+    """
+    at = f"Elasticsearch {', '.join(config.hosts)}"
+    match err:
+        case UnsupportedProductError():
+            return f"{at}: answers, but is not Elasticsearch; mend sink.elasticsearch.hosts"
+        case ApiError():
+            return refusal(config, err.status_code, reason(err), remedies)
+        case TlsError():
+            said = err.message
+            return f"{at}: TLS: {_tls_remedy(said, config)}"
+    return f"{at}: {' '.join(str(err.message).split())[:300]}; check address, port and firewall, and that it runs"
+
+
+def refusal(config: ElasticsearchConfig, status: int, why: str, remedies: Mapping[int, str] = MappingProxyType({})) -> str:
+    """As `trouble`, of an answer's (or a bulk item's) HTTP status and reason."""
+    usual = _STATUS_REMEDY.get(status, "").format(login=_login(config)) or remedy_of(why)
+    said = " ".join(why.split())[:300]
+    return f"Elasticsearch {', '.join(config.hosts)}: answers {status}: {said}; {remedies.get(status, usual)}"
+
+
+def unreadable(
+    err: ApiError | TransportError, config: ElasticsearchConfig, stream: str, remedies: Mapping[int, str]
+) -> SinkError:
+    """Why a search in a data stream gave nothing, for a reader, whose rights are not those of a sensor."""
+    reader = {403: f"give the key the index privileges `read` and `view_index_metadata` on {stream}"}
+    return SinkError(trouble(err, config, reader | dict(remedies)))
+
+
+def remedy_of(said: str) -> str:
+    """What to do about an answer whose status says little."""
+    if "plain HTTP request was sent to HTTPS port" in said:  # nginx's words
+        return "this port speaks TLS: write https:// in sink.elasticsearch.hosts"
+    return "look into the server's log"
+
+
+_STATUS_REMEDY = {
+    401: "check {login}, and that it has not expired or been taken back",
+    403: "its right does not reach: see `packetclip setup elasticsearch --help` for who needs which",
+    502: "the proxy does not reach Elasticsearch; look into the proxy's log",
+}
+
+
+def _login(config: ElasticsearchConfig) -> str:
+    """Where the secret comes from, for messages."""
+    if config.api_key_env is not None:
+        return f"the API key in the environment variable {config.api_key_env}"
+    if config.api_key_file is not None:
+        return f"the API key in {config.api_key_file}"
+    if config.username is not None:
+        return f"user {config.username} and the password"
+    return "sink.elasticsearch: it names no api_key_env, api_key_file or username"
+
+
+def _tls_remedy(said: str, config: ElasticsearchConfig) -> str:
+    """OpenSSL's words (by way of Python's ssl) as what to do."""
+    if "mismatch" in said or "not valid for" in said or "doesn't match" in said:
+        return "the certificate is for another name; write the name that it carries in sink.elasticsearch.hosts, or renew it"
+    if "expired" in said or "not yet valid" in said:
+        return "the certificate is not valid now; renew it, or set this machine's clock"
+    if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
+        return "this port does not speak TLS; write http:// in sink.elasticsearch.hosts, or its TLS port"
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        if config.ca_certs is None:
+            return "the certificate's authority is unknown to this machine; set sink.elasticsearch.ca_certs to its PEM file"
+        return (
+            f"the certificate is not signed by the authority in ca_certs {config.ca_certs}; name the PEM file of the one that did"
+        )
+    return f"{' '.join(said.split())[:300]}; check ca_certs and the server's certificate"
+
+
+def _from_environment(name: str, option: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ConfigError(f"elasticsearch.{option}: the environment variable {name} is not set; export it before the start")
+    return value

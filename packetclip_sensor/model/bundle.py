@@ -1,0 +1,244 @@
+"""Opens and checks the model bundle: a few files, each known by its hash, and nothing that could run code.
+
+`manifest.json` names the version, the SHA-256 of every other file, token and window settings, classes, thresholds, what it was
+trained on and how it measured. A wrong hash, a missing file or an unknown format version is refused before a packet is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnxruntime
+
+from packetclip_sensor.errors import ModelBundleError
+from packetclip_sensor.records import CLASS_MISSION, MISSIONS, FloatArray
+from packetclip_sensor.windows import tokens
+from packetclip_sensor.windows.packet_features import RELATIONS
+from packetclip_sensor.windows.windows import VIEWS, Window
+
+FORMAT = 1
+FILES = ("encoder.onnx", "reasoner.onnx", "explainer.onnx", "graphs.json", "texts.npz")
+OPTIONAL = ("text_tower.npz",)
+"""Files that only `packetclip hunt` reads (see `tower.py`)."""
+MANIFEST = "manifest.json"
+REMEDY = "install the wheel again, or point `model:` at a folder made by `make model`"
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """manifest.json, typed. Unknown keys (metrics, training data) stay in the file for people."""
+
+    format: int
+    version: str
+    sha256: dict[str, str]
+    row_bytes: int
+    relations: list[str]
+    views: list[str]
+    window: Window
+    classes: list[str]
+    missions: list[str]
+    temperature: float
+    thresholds: dict[str, float]
+    """Probability from which a mission's verdict counts, fitted for a stated false-alert budget."""
+    embedding: int
+    leeways: dict[str, float] = {}
+    """How far below its threshold, in logits, a window counts towards an alert together with others; none by default."""
+    ceilings: dict[str, float] = {}
+    """How far a site may raise each threshold: above it more than a fifth of the held-out attacks would no longer be told."""
+
+
+class Graph(msgspec.Struct, frozen=True):
+    """One mission's graph as the reasoner uses it."""
+
+    mission: str
+    levels: list[list[str]]
+    """Concepts by level, key concepts first."""
+    edges: list[tuple[str, str]]
+    leaves: list[str]
+    """Concepts that speak to the embedding node."""
+    own: list[list[list[float]]]
+    """The constant h of each level's concepts, (n, H) each, for the exact shares of the paths."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle; the models are onnxruntime sessions on the CPU."""
+
+    path: Path
+    manifest: Manifest
+    encoder: onnxruntime.InferenceSession
+    reasoner: onnxruntime.InferenceSession
+    """Logits of a window, folded for speed."""
+    explainer: onnxruntime.InferenceSession
+    """The same reasoner with its inner states, and with concepts that can be silenced."""
+    graphs: tuple[Graph, ...]
+    texts: tuple[str, ...]
+    text_embeddings: FloatArray
+    """(T, D) unit norm, one for each of `texts`."""
+    class_embeddings: FloatArray
+    """(classes, D) unit norm, the mean of each class's texts."""
+    logit_scale: float
+
+    @property
+    def concepts(self) -> list[tuple[int, int, str]]:
+        """(mission, level, name) of every concept in the order of the explainer's `keep` input."""
+        return [(m, i, c) for m, g in enumerate(self.graphs) for i, level in enumerate(g.levels, 1) for c in level]
+
+    def classes(self, embedding: FloatArray) -> dict[str, float]:
+        """Each class's probability: softmax over the cosines of a (D,) unit norm window embedding with the classes' texts."""
+        z = self.logit_scale * (self.class_embeddings @ embedding).astype(np.float64)
+        z = np.exp(z - z.max())
+        return {name: round(float(p), 6) for name, p in zip(self.manifest.classes, z / z.sum(), strict=True)}
+
+    @staticmethod
+    def open(path: Path, *, threads: int = 1) -> Bundle:
+        """Read and check a bundle folder.
+
+        Raises:
+            ModelBundleError: a file is missing or altered, or the bundle was made for another version of the sensor.
+        """
+        manifest = _manifest(path)
+        content = {name: _checked(path, name, manifest) for name in FILES}
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # A batch's size changes all the time; keeping an arena for the largest would only hold memory.
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 3
+        graphs = graphs_of(path, content["graphs.json"])
+        try:
+            with np.load(io.BytesIO(content["texts.npz"]), allow_pickle=False) as arrays:
+                texts = tuple(str(t) for t in arrays["texts"])
+                text_embeddings, class_embeddings = arrays["text_embeddings"], arrays["class_embeddings"]
+                logit_scale = float(arrays["logit_scale"])
+            sessions = [
+                onnxruntime.InferenceSession(content[name], options, providers=["CPUExecutionProvider"])
+                for name in ("encoder.onnx", "reasoner.onnx", "explainer.onnx")
+            ]
+        except Exception as err:  # onnxruntime raises classes of its own, numpy ValueError, KeyError or BadZipFile
+            raise ModelBundleError(f"model bundle {path}: {err}; {REMEDY}") from err
+        return Bundle(
+            path, manifest, sessions[0], sessions[1], sessions[2], graphs, texts, text_embeddings, class_embeddings, logit_scale
+        )
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a bundle's manifest, which holds the hashes of all its other files: the name of exactly this model.
+
+    Raises:
+        ModelBundleError: the manifest cannot be read.
+    """
+    try:
+        return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+    except OSError as err:
+        raise ModelBundleError(f"model bundle {path}: cannot read {MANIFEST}: {err.strerror}; {REMEDY}") from err
+
+
+def sealed(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The content of a manifest with the hashes of the files that lie in `path` now."""
+    names = [*FILES, *(name for name in OPTIONAL if (path / name).exists())]
+    return manifest | {"sha256": {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in names}}
+
+
+def manifest_of(path: Path) -> Manifest:
+    """The checked manifest of a bundle, without opening its models.
+
+    Raises:
+        ModelBundleError: it cannot be read, or is of another version of the sensor.
+    """
+    return _manifest(path)
+
+
+def graphs_of(path: Path, content: bytes) -> tuple[Graph, ...]:
+    """The graphs in the text of graphs.json, whole: every concept that an edge or a leaf names has a level and an h.
+
+    Raises:
+        ModelBundleError: they are not.
+    """
+    try:
+        graphs = tuple(msgspec.json.decode(content, type=list[Graph]))
+    except (ValueError, RecursionError) as err:  # msgspec's and Unicode's errors are ValueErrors
+        raise ModelBundleError(f"model bundle {path}: graphs.json is not valid: {err}; {REMEDY}") from err
+    for graph in graphs:
+        concepts = {concept for level in graph.levels for concept in level}
+        named = {end for edge in graph.edges for end in edge} | set(graph.leaves)
+        sizes = [len(level) for level in graph.levels]
+        if not named <= concepts or [len(level) for level in graph.own[: len(sizes)]] != sizes or len(graph.own) <= len(sizes):
+            raise ModelBundleError(
+                f"model bundle {path}: the graph of {graph.mission!r} in graphs.json does not hold together; {REMEDY}"
+            )
+    return graphs
+
+
+def optional(path: Path, name: str) -> bytes | None:
+    """A checked file of OPTIONAL; None where the bundle has none.
+
+    Raises:
+        ModelBundleError: the manifest names it and it is missing or altered.
+    """
+    manifest = _manifest(path)
+    return _checked(path, name, manifest) if name in manifest.sha256 else None
+
+
+def _manifest(path: Path) -> Manifest:
+    try:
+        raw: Any = json.loads((path / MANIFEST).read_bytes())
+        if isinstance(raw, dict) and raw.get("format") != FORMAT:
+            raise ModelBundleError(
+                f"model bundle {path}: format {raw.get('format')!r}, this sensor reads format {FORMAT}; {REMEDY}"
+            )
+        manifest = msgspec.convert(raw, Manifest)
+    except OSError as err:
+        raise ModelBundleError(f"model bundle {path}: cannot read {MANIFEST}: {err.strerror}; {REMEDY}") from err
+    except (ValueError, msgspec.ValidationError) as err:
+        raise ModelBundleError(f"model bundle {path}: {MANIFEST} is not valid: {err}; {REMEDY}") from err
+    expected = {
+        "row_bytes": (manifest.row_bytes, tokens.ROW_BYTES),
+        "relations": (manifest.relations, list(RELATIONS)),
+        "views": (manifest.views, list(VIEWS)),
+        "classes": (manifest.classes, list(CLASS_MISSION)),
+        "missions": (manifest.missions, list(MISSIONS)),
+    }
+    for key, (found, wanted) in expected.items():
+        if found != wanted:
+            raise ModelBundleError(
+                f"model bundle {path}: {key} {_difference(found, wanted)}; they must be of one version, {REMEDY}"
+            )
+    return manifest
+
+
+def _checked(path: Path, name: str, manifest: Manifest) -> bytes:
+    try:
+        content = (path / name).read_bytes()
+    except OSError as err:
+        raise ModelBundleError(f"model bundle {path}: cannot read {name}: {err.strerror}; {REMEDY}") from err
+    found = hashlib.sha256(content).hexdigest()
+    if found != manifest.sha256.get(name):
+        raise ModelBundleError(
+            f"model bundle {path}: {name} has SHA-256 {found[:12]}..., the manifest says "
+            f"{str(manifest.sha256.get(name))[:12]}...; "
+            f"the file was changed or cut, {REMEDY}"
+        )
+    return content
+
+
+def _difference(found: object, wanted: object) -> str:
+    """What a bundle says otherwise than this sensor, in a few words however long the lists are."""
+    if not (isinstance(found, list) and isinstance(wanted, list)):
+        return f"is {found!r}, this sensor has {wanted!r}"
+    lacking = [str(x) for x in wanted if x not in found]
+    unknown = [str(x) for x in found if x not in wanted]
+    parts = [
+        f"{what} {', '.join(names[:3])}{' and more' * (len(names) > 3)}"
+        for what, names in (("lack", lacking), ("hold", unknown))
+        if names
+    ]
+    return (
+        f"({len(found)} of them) {' and '.join(parts)}, unlike this sensor's {len(wanted)}" if parts else "stand in another order"
+    )

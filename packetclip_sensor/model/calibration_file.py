@@ -1,0 +1,134 @@
+"""The file of a site's own thresholds: which model they were fitted for, on which logs, to which budget.
+
+`packetclip calibrate` writes it and `policy.calibration` in the configuration names it. Thresholds of one model mean nothing to
+another, so the file carries the hash of the bundle's manifest, which holds the hashes of all its other files.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from packetclip_sensor.config.schema import YAML_ERRORS
+from packetclip_sensor.errors import ConfigError, ModelBundleError
+from packetclip_sensor.records import MISSIONS
+
+FORMAT = 1
+REMEDY = "make it again: packetclip calibrate --logs DIR"
+HEAD = """\
+# Thresholds for this site's own traffic, written by `packetclip calibrate`. The sensor takes them where its configuration says
+#   policy:
+#     calibration: {name}
+"""
+
+Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+Leeway = Annotated[float, Meta(ge=0.0, le=10.0)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Covered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The logs that were looked at."""
+
+    paths: list[str]
+    first: str
+    """Time of the first packet, ISO 8601, UTC; `last` of the last one."""
+    last: str
+    hours: float
+    """Event time covered; an hour or more without a packet counts as an hour."""
+    packets: Count
+    windows: Count
+    excluded: list[str] = []
+    """Hosts and networks that were left out."""
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of the file."""
+
+    format: int = FORMAT
+    model_version: str
+    model_sha256: str
+    """SHA-256 of the bundle's manifest.json."""
+    made: str
+    """Date, UTC."""
+    alerts_per_day: float
+    """The budget: episodes that may open in a day of such traffic, all missions together."""
+    logs: Covered
+    thresholds: dict[str, Probability]
+    thresholds_before: dict[str, Probability]
+    """The bundle's own."""
+    leeways: dict[str, Leeway] = {}
+    """How far below its threshold, in logits, a window counts towards an alert together with others; a mission that is not named
+    has none."""
+    leeways_before: dict[str, Leeway] = {}
+    """The bundle's own."""
+    alerts: dict[str, Count]
+    """Episodes by mission that open in the logs at these thresholds."""
+    alerts_before: dict[str, Count]
+    suppressed: Count = 0
+    """Windows that the rules of `policy.suppress` silenced; the thresholds know nothing of them."""
+
+
+def load(path: Path, *, model: Path, sha256: str) -> Calibration:
+    """Read and check a calibration file for the bundle in `model`, whose manifest has the hash `sha256`.
+
+    Raises:
+        ConfigError: not readable, not of the form, or made for another model.
+    """
+    try:
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = msgspec.convert(raw, Calibration)
+    except OSError as err:
+        raise ConfigError(f"policy.calibration {path}: cannot be read: {err.strerror}; {REMEDY}") from err
+    except YAML_ERRORS as err:  # msgspec.ValidationError and bad UTF-8 are ValueErrors
+        raise ConfigError(f"policy.calibration {path}: not a calibration file: {' '.join(str(err).split())}; {REMEDY}") from err
+    if found.format != FORMAT:
+        raise ConfigError(f"policy.calibration {path}: format {found.format}, this sensor reads format {FORMAT}; {REMEDY}")
+    if set(found.thresholds) != set(MISSIONS):
+        raise ConfigError(
+            f"policy.calibration {path}: thresholds are of {', '.join(found.thresholds) or 'no mission'}, "
+            f"the missions are {', '.join(MISSIONS)}; {REMEDY}"
+        )
+    if found.model_sha256 != sha256:
+        raise ConfigError(
+            f"policy.calibration {path}: made for model version {found.model_version} ({found.model_sha256[:12]}...), the model "
+            f"in {model} is another ({sha256[:12]}...) and its probabilities mean something else; {REMEDY}, or take the key out"
+        )
+    return found
+
+
+def save(calibration: Calibration, path: Path) -> None:
+    """Write the file, all at once: a sensor that starts meanwhile reads the old one or the new one.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    text = HEAD.format(name=path.name) + yaml.safe_dump(
+        msgspec.to_builtins(calibration), sort_keys=False, allow_unicode=True, width=1000
+    )
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    except OSError as err:
+        new.unlink(missing_ok=True)
+        raise ConfigError(f"{path}: cannot be written: {err.strerror}; name a file that you may write by --out") from err
+
+
+def read(path: Path, model: Path) -> Calibration:
+    """A calibration file, checked against the bundle folder that it is for.
+
+    Raises:
+        ConfigError: the file is unfit, or made for another model.
+    """
+    from packetclip_sensor.model.bundle import fingerprint  # noqa: PLC0415  (onnxruntime, which only a calibrated site needs here)
+
+    try:
+        sha256 = fingerprint(model)
+    except ModelBundleError as err:
+        raise ConfigError(f"policy.calibration {path}: {err}") from err
+    return load(path, model=model, sha256=sha256)

@@ -1,0 +1,1 @@
+"""Logs and labels come in; text/packet pairs in Parquet go out, for training."""

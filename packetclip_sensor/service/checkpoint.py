@@ -1,0 +1,186 @@
+"""What the sensor must remember over a restart: positions in the logs, the last judged second, open episodes.
+
+One line of JSON and its SHA-256, replaced as a whole: it is written beside itself, synced, renamed and the folder synced, so a
+crash leaves the old state or the new one and never half of one. The one before stays as `.old`: disks do lose files that were
+synced, and a sensor that does not start for that would lose more than the seconds between the two. The pipeline saves only after
+the sink has acknowledged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from packetclip_sensor.common.durable import sync_folder
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.records import Episode, Position
+
+VERSION = 1
+
+log = structlog.get_logger()
+
+
+class DamagedError(ConfigError):
+    """The state file is not what was written."""
+
+
+class State(msgspec.Struct, frozen=True):
+    """Everything before `positions` is read, judged up to the second `judged`, and acknowledged; `episodes` were open then."""
+
+    version: int = VERSION
+    positions: tuple[Position, ...] = ()
+    judged: int = 0
+    """Last judged second of event time, epoch; 0 before the first."""
+    episodes: tuple[Episode, ...] = ()
+    model_version: str = ""
+    """Bundle that made the episodes; empty before the first save."""
+    began: float = 0.0
+    """First start, epoch seconds: what was archived later is read, also after a kill before anything was judged."""
+
+
+_decoder = msgspec.json.Decoder(State)
+
+
+def load(path: Path) -> State:
+    """The saved state; an empty one where the file is missing, as on the first start.
+
+    Raises:
+        ConfigError: the file cannot be read, is damaged (DamagedError), or was written by another version.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return State()
+    except OSError as err:
+        raise ConfigError(
+            f"state file {path} cannot be read ({err.strerror}); give the sensor's user the right to read it"
+        ) from err
+    text, _, checksum = raw.partition(b"\n")
+    try:
+        if checksum and checksum != _checksum(text):
+            raise ValueError("its checksum is wrong")
+        state = _decoder.decode(text)
+    except (ValueError, RecursionError) as err:  # msgspec's and Unicode's errors are ValueErrors
+        raise DamagedError(
+            f"state file {path} is damaged ({err}); `packetclip run` goes on from {path.name}.old, or else reads the logs again "
+            "from their start: alerts already written keep their ids and are not written twice"
+        ) from err
+    if state.version != VERSION:
+        raise ConfigError(
+            f"state file {path} has version {state.version}, this sensor reads version {VERSION}; "
+            "move it away, or start the sensor that wrote it"
+        )
+    return state
+
+
+def save(path: Path, state: State) -> None:
+    """Replace the state file so that a crash at any moment leaves a whole one.
+
+    Raises:
+        ConfigError: the folder cannot be written, or the disk is full.
+    """
+    fresh = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # It holds bytes of packets (evidence of open episodes), so it is not for everyone.
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640), "wb") as file:
+            text = msgspec.json.encode(state)
+            file.write(text + b"\n" + _checksum(text))
+            file.flush()
+            os.fsync(file.fileno())
+        _keep(path)
+        fresh.replace(path)
+        sync_folder(path.parent)
+    except OSError as err:
+        raise ConfigError(
+            f"state file {path} cannot be written ({err.strerror}); make room or let the sensor's user write to {path.parent}"
+        ) from err
+
+
+def recover(path: Path) -> State:
+    """Like `load`, but a damaged file is put aside as `.damaged`, and the one before it taken, or an empty state.
+
+    Raises:
+        ConfigError: the file cannot be read, or was written by another version.
+    """
+    try:
+        return load(path)
+    except DamagedError as err:
+        aside = path.with_name(path.name + ".damaged")
+        path.replace(aside)
+        try:
+            state = load(_old(path))
+        except DamagedError:
+            state = State()
+        log.error("state_damaged", path=str(path), reason=str(err), kept_as=str(aside), judged=state.judged)
+        return state
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(path.name + ".old")
+
+
+def _keep(path: Path) -> None:
+    """Give the present state a second name, by a link, so that there is a state under the first one at every moment."""
+    spare = path.with_name(path.name + ".spare")
+    with contextlib.suppress(OSError):  # a file system without links, or no room: the new state counts more
+        spare.unlink(missing_ok=True)
+        os.link(path, spare)
+        spare.replace(_old(path))
+
+
+def _checksum(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode() + b"\n"
+
+
+@contextlib.contextmanager
+def lock(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder for this process; the lock goes with the process, even after kill -9.
+
+    Raises:
+        ConfigError: another sensor holds it, or the folder cannot be made.
+    """
+    path = state_dir / "lock"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as err:
+        raise ConfigError(
+            f"state folder {state_dir} cannot be used ({err.strerror}); make it writable for the sensor's user or set another one"
+        ) from err
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            raise ConfigError(
+                f"state folder {state_dir} is in use by another sensor (process {holder or 'unknown'}); "
+                "stop that one or give this one a state folder of its own"
+            ) from err
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def holder(state_dir: Path) -> str | None:
+    """Number of the process that holds the state folder, empty where it has not said; None where nobody does."""
+    try:
+        fd = os.open(state_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+    finally:
+        os.close(fd)
+    return None

@@ -1,0 +1,229 @@
+"""How the sensor is: what the pipeline notes while it works, and what follows from it for those who look from outside.
+
+The pipeline's thread only sets attributes here, so being watched costs it nothing; another thread (`monitor.py`) reads them, adds
+what it measures itself, and asks `reasons` why the sensor is not well. Every reason has a name to alert on, and says the remedy.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from packetclip_sensor import __version__
+from packetclip_sensor.common.metrics import Counters, Gauges
+
+if TYPE_CHECKING:
+    from packetclip_sensor.service.load_limits import Shedding
+    from packetclip_sensor.sources.backlog import Backlog
+
+MIN_FREE_BYTES = 64 << 20
+STALLED_S = 60.0
+"""A step of the pipeline takes a second at most, also under a flood."""
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class HealthConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the sensor tells of itself: the pages /metrics (for Prometheus) and /health, and documents beside the alerts."""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] | None = None
+    """Port of the pages, usually 9758; null for no pages, 0 for any free port (it is logged)."""
+    address: str = "127.0.0.1"
+    """Address to listen on. The pages are read-only and ask for no password: leave them on this machine, or let only Prometheus
+    reach them."""
+    documents_s: Annotated[float, Meta(ge=0)] = 60.0
+    """Seconds between two health documents to logs-packetclip.health-NAMESPACE in Elasticsearch, or with a file sink to
+    health.json in state_dir (the newest one only); 0 for none."""
+    max_lag_s: Positive = 60.0
+    """The sensor is not well when the oldest unread log line is older than so many seconds."""
+    max_wait_s: Positive = 60.0
+    """The sensor is not well when its sink has been waiting for so many seconds."""
+    max_memory_bytes: Annotated[int, Meta(gt=0)] = 1 << 30
+    """The sensor is not well when it holds more memory than this. It only says so; systemd's MemoryMax ends it."""
+
+
+class Reason(NamedTuple):
+    """Why the sensor is not well."""
+
+    name: str
+    message: str
+
+
+REASONS = (
+    "starting",
+    "stalled",
+    "sink_waiting",
+    "behind",
+    "shedding",
+    "no_logs",
+    "state_unsaved",
+    "disk_full",
+    "memory",
+    "stopping",
+)
+"""Every name that a Reason can have."""
+
+
+class Health:
+    """One object for the whole sensor. Attributes are set by one thread each; reading them needs no lock."""
+
+    def __init__(
+        self,
+        config: HealthConfig,
+        counters: Counters,
+        *,
+        sensor: str = "",
+        state_dir: Path = Path(),
+        stopping: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.config, self.counters = config, counters
+        self.sensor, self.state_dir = sensor, state_dir
+        self.model_version = ""
+        self.backlog: Backlog | None = None
+        self.dead_letter_paths: tuple[Path, ...] = ()
+        self.started = False
+        """Set when the pipeline has read the logs for the first time."""
+        self.stopping = stopping
+        self.packets_held = self.episodes_open = self.judged = 0
+        self.last_packet = 0.0
+        self.shedding: Shedding | None = None
+        self.unsaved: str | None = None
+        """Why the state file could not be written last time."""
+        self.lag_s, self.lag_bytes = 0.0, 0
+        self._clock, self._now = clock, now
+        self._since = self._moved = clock()
+        self._waiting: tuple[float, str] | None = None
+
+    def moved(self) -> None:
+        """The pipeline has done a step."""
+        self.started = True
+        self._moved = self._clock()
+
+    def paused(self) -> None:
+        """The whole process has stood still, which is no fault of the pipeline."""
+        self._moved = self._clock()
+
+    def waiting(self, why: str | None) -> None:
+        """The sink begins to wait for its place to write, or (None) goes on."""
+        if why is None:
+            self._waiting, self._moved = None, self._clock()
+        elif self._waiting is None:
+            self._waiting = (self._clock(), why)
+        else:
+            self._waiting = (self._waiting[0], why)
+
+    def measure(self) -> None:
+        """Look how far the reader is behind its logs; lists folders, so not for the pipeline's own thread."""
+        if self.backlog is not None:
+            self.lag_bytes, self.lag_s = self.backlog.measure(self._now())
+
+    @property
+    def uptime_s(self) -> float:
+        return self._clock() - self._since
+
+    @property
+    def _sheds(self) -> bool:
+        return self.shedding is not None and self.shedding.on
+
+    def gauges(self) -> Gauges:
+        """How it is now."""
+        waiting = self._waiting
+        return Gauges(
+            healthy=int(not self.reasons()),
+            lag_seconds=round(self.lag_s, 3),
+            lag_bytes=self.lag_bytes,
+            sink_waiting_seconds=round(self._clock() - waiting[0], 3) if waiting else 0.0,
+            quiet_seconds=round(self._clock() - self._moved, 3),
+            last_packet_timestamp_seconds=self.last_packet,
+            judged_timestamp_seconds=float(self.judged),
+            files=self.backlog.files if self.backlog else 0,
+            files_open=self.backlog.files_open if self.backlog else 0,
+            packets_held=self.packets_held,
+            episodes_open=self.episodes_open,
+            dead_letter_bytes=sum(_size(path) for path in self.dead_letter_paths),
+            disk_free_bytes=_free(self.state_dir),
+            shedding=int(self._sheds),
+        )
+
+    def reasons(self) -> list[Reason]:
+        """Why it is not well; empty where it is."""
+        return list(self._reasons())
+
+    def _reasons(self) -> Iterator[Reason]:
+        config, waiting = self.config, self._waiting
+        if self.stopping():
+            yield Reason("stopping", "the sensor was asked to stop")
+        if not self.started:
+            yield Reason("starting", "the logs have not been read yet")
+        waited_s = self._clock() - waiting[0] if waiting else 0.0
+        if waiting and waited_s > config.max_wait_s:
+            yield Reason("sink_waiting", f"for {waited_s:.0f} s nothing could be written: {waiting[1]}")
+        quiet_s = self._clock() - self._moved
+        if self.started and not waiting and quiet_s > STALLED_S:
+            yield Reason("stalled", f"the pipeline has not moved for {quiet_s:.0f} s; look at the sensor's log and restart it")
+        if self.lag_s > config.max_lag_s:
+            yield Reason("behind", f"{self.lag_bytes} bytes of log are unread, the oldest line is {self.lag_s:.0f} s old")
+        if self._sheds:
+            shed = f"{self.counters.shed_lines} lines and {self.counters.shed_packets} packets so far"
+            yield Reason("shedding", f"load is shed by the rule limits.shed_load, {shed}")
+        if self.started and self.backlog is not None and not self.backlog.files:
+            yield Reason("no_logs", "no packetclip_packet.log is there; does Zeek run, with the package loaded?")
+        if self.unsaved:
+            yield Reason("state_unsaved", f"the place to restart from cannot be saved: {self.unsaved}")
+        free = _free(self.state_dir)
+        if free < MIN_FREE_BYTES:
+            yield Reason("disk_full", f"{free >> 20} MiB are free at {self.state_dir}; make room")
+        memory = memory_bytes()
+        if memory > config.max_memory_bytes:
+            yield Reason("memory", f"{memory >> 20} MiB of memory are held, above health.max_memory_bytes")
+
+    def as_json(self) -> tuple[bool, bytes]:
+        """Whether it is well, and the text of `/health`."""
+        reasons = self.reasons()
+        gauges = self.gauges().as_dict()
+        del gauges["healthy"]
+        body = {
+            "status": "failing" if reasons else "ok",
+            "reasons": [reason._asdict() for reason in reasons],
+            "sensor": self.sensor,
+            "version": __version__,
+            "model_version": self.model_version,
+            "uptime_seconds": round(self.uptime_s, 1),
+            "memory_bytes": memory_bytes(),
+            **gauges,
+            "totals": self.counters.as_dict(),
+        }
+        return not reasons, msgspec.json.format(msgspec.json.encode(body)) + b"\n"
+
+
+def memory_bytes() -> int:
+    """Resident memory of this process; 0 where /proc is not there."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * PAGE_BYTES
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _free(folder: Path) -> int:
+    """Bytes that this user may still write where `folder` is; as if plenty where that cannot be told."""
+    try:
+        stat = os.statvfs(folder)
+    except OSError:
+        return 1 << 62
+    return stat.f_bavail * stat.f_frsize

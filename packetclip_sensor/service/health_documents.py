@@ -1,0 +1,158 @@
+"""How the sensor is, as documents in Elasticsearch: one a minute in `logs-packetclip.health-NAMESPACE`, beside the alerts.
+
+Names are those of ECS and of Elastic's own metric sets where they have one (`agent.*`, `service.state`, `process.*`,
+`system.process.*`); ours stand under `packetclip.health.*`. A document that cannot be sent is counted and forgotten: every number
+in it is a total or a present value, so the next one tells the same and more. Nothing waits for it, least of all the alerts.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from elasticsearch import ApiError, TransportError
+
+from packetclip_sensor.elastic.client import ElasticsearchConfig, connect
+from packetclip_sensor.elastic.templates import ensure_templates, stream_name
+from packetclip_sensor.errors import SinkError
+from packetclip_sensor.service.health import Health, memory_bytes
+from packetclip_sensor.sinks.documents import ECS_VERSION, SensorInfo, observer
+
+DATASET = "packetclip.health"
+TIMEOUT_S = 5.0
+
+log = structlog.get_logger()
+
+
+def document(health: Health, sensor: SensorInfo, run_id: str, now: float) -> dict[str, Any]:
+    """One document of how the sensor is at `now` (epoch seconds); `run_id` tells one start of the sensor from the next."""
+    reasons = health.reasons()
+    gauges = health.gauges().as_dict()
+    del gauges["healthy"]
+    return {
+        "@timestamp": _time(now),
+        "ecs": {"version": ECS_VERSION},
+        "data_stream": {"type": "logs", "dataset": DATASET, "namespace": sensor.namespace},
+        "event": {"kind": "metric", "module": "packetclip", "provider": "packetclip", "dataset": DATASET},
+        "message": "; ".join(f"{reason.name}: {reason.message}" for reason in reasons) or "all is well",
+        "agent": {"name": sensor.name, "type": "packetclip", "version": sensor.version, "ephemeral_id": run_id},
+        "host": {"name": socket.gethostname()},
+        "observer": observer(sensor),
+        "service": {"name": "packetclip", "type": "packetclip", "state": "failing" if reasons else "ok"},
+        "process": {"pid": os.getpid(), "uptime": int(health.uptime_s)},
+        "system": {
+            "process": {
+                "memory": {"rss": {"bytes": memory_bytes()}},
+                "cpu": {"total": {"value": round(time.process_time() * 1000)}},
+                "fd": {"open": _descriptors()},
+            }
+        },
+        "packetclip": {
+            "health": {
+                "reasons": [reason.name for reason in reasons],
+                "model_version": health.model_version,
+                **{name: _number(name, value) for name, value in gauges.items()},
+                "totals": health.counters.as_dict(),
+            }
+        },
+    }
+
+
+class _Teller:
+    """Makes the documents of one start of the sensor; a failure is counted, and said when it is the first in a row."""
+
+    def __init__(self, health: Health, sensor: SensorInfo, now: Callable[[], float], where: dict[str, str]) -> None:
+        self._health, self._sensor, self._now, self._where = health, sensor, now, where
+        self._run_id = str(uuid.uuid4())
+        self._failing = False
+
+    def send(self) -> None:
+        """Put one document where it belongs."""
+        failure = self._put(document(self._health, self._sensor, self._run_id, self._now()))
+        if failure is not None:
+            self._health.counters.health_unsent += 1
+            if not self._failing:
+                log.warning("health_unsent", **self._where, reason=failure)
+        self._failing = failure is not None
+
+    def close(self) -> None:
+        """Close what is open."""
+
+    def _put(self, body: dict[str, Any]) -> str | None:
+        """None, or why it could not be put."""
+        raise NotImplementedError
+
+
+class HealthDocuments(_Teller):
+    """Sends documents with a client of its own, because the sink's may be in the middle of a long wait."""
+
+    def __init__(
+        self, config: ElasticsearchConfig, health: Health, sensor: SensorInfo, *, now: Callable[[], float] = time.time
+    ) -> None:
+        """Nothing is sent yet.
+
+        Raises:
+            ConfigError: see `connect`.
+        """
+        self._client = connect(config).options(request_timeout=TIMEOUT_S)
+        self._config, self._ready = config, not config.manage_templates
+        self._stream = stream_name(config.namespace, DATASET)
+        super().__init__(health, sensor, now, {"stream": self._stream})
+
+    def _put(self, body: dict[str, Any]) -> str | None:
+        try:
+            if not self._ready:
+                ensure_templates(self._client, self._config.namespace, DATASET)
+                self._ready = True
+            self._client.index(index=self._stream, document=body, op_type="create", require_data_stream=True)
+        except (ApiError, TransportError, SinkError) as err:
+            return str(err)
+        return None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+class HealthFile(_Teller):
+    """The newest document as a file, replaced each time: for sensors that write their alerts to a file too."""
+
+    def __init__(self, path: Path, health: Health, sensor: SensorInfo, *, now: Callable[[], float] = time.time) -> None:
+        super().__init__(health, sensor, now, {"path": str(path)})
+        self._path = path
+
+    def _put(self, body: dict[str, Any]) -> str | None:
+        fresh = self._path.with_name(self._path.name + ".new")
+        try:
+            fresh.write_bytes(msgspec.json.encode(body) + b"\n")
+            fresh.replace(self._path)
+        except OSError as err:
+            return err.strerror
+        return None
+
+
+def _number(name: str, value: float) -> float | str:
+    """Times of day become dates, so that Kibana shows them as such."""
+    if not name.endswith("_timestamp_seconds"):
+        return value
+    return _time(value)
+
+
+def _time(ts: float) -> str:
+    """ISO 8601 in UTC, milliseconds."""
+    return datetime.fromtimestamp(ts, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _descriptors() -> int:
+    try:
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+    except OSError:
+        return 0

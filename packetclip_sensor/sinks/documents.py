@@ -1,0 +1,336 @@
+"""Alerts to ECS 9 documents: the only file that knows ECS names.
+
+One document per alert, ready for Elastic Security's "External Alerts" rule as it stands. What ECS has a field for goes there; the
+notice goes where Elastic's own Zeek integration puts it (`zeek.notice.*`); the explanation, for which ECS has nothing, stands
+under `packetclip.*`, mapped in `mappings/elasticsearch/`. `docs/fields.md` names every field. A document depends on the alert and
+the sensor alone, never on the clock, so a replay makes the same documents.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from packetclip_sensor.alerts.attack import attack_table
+from packetclip_sensor.alerts.severity import severity_and_risk
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.records import Alert, Evidence, Flow
+from packetclip_sensor.sinks.community_id import address, community_id
+
+ECS_VERSION = "9.4.0"
+"""The ECS release whose field list stands in mappings/ecs/."""
+DATASET = "packetclip.alert"
+MAX_HOSTS = 100
+"""Addresses per array; `packetclip.episode.source_count` and `destination_count` go on where it ends."""
+EMBEDDING = 64
+"""Length of `packetclip.embedding` in the mappings."""
+MAX_CONNECTIONS = 20
+"""Zeek uids and community ids per document, heaviest evidence first."""
+MAX_TITLE_CHARS, MAX_SENTENCE_CHARS, MAX_TEXT_CHARS = 160, 1000, 4000
+_DESCRIPTIONS = {
+    "DoS": "Traffic that exhausts a host, a service or a link.",
+    "Reconnaissance": "Traffic that explores hosts, ports, systems or weaknesses.",
+    "Brute Force": "Repeated attempts to log in with guessed passwords.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SensorInfo:
+    """Who writes the documents. `namespace` is the last part of the data stream's name.
+
+    Raises:
+        ConfigError: the namespace cannot be part of a data stream's name.
+    """
+
+    name: str
+    version: str
+    namespace: str = "default"
+
+    def __post_init__(self) -> None:
+        check_namespace(self.namespace)
+
+
+def check_namespace(namespace: str) -> None:
+    """Refuse what ECS refuses in `data_stream.namespace`.
+
+    Raises:
+        ConfigError: empty, longer than 100 bytes, upper case, or with a character that Elasticsearch or ECS forbids.
+    """
+    bad = sorted(set(namespace) & set('-\\/*?"<>| ,#:')) or ([] if namespace == namespace.lower() else ["upper case"])
+    if bad or not 0 < len(namespace.encode()) <= 100:
+        found = ", ".join(repr(part) for part in bad) or f"{len(namespace)} characters"
+        raise ConfigError(f"namespace {namespace!r} holds {found}; use 1 to 100 lower-case letters, digits, dots or underscores")
+
+
+def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
+    """One ECS document of one alert, ready for JSON: no None, no empty list, no NaN, no control characters.
+
+    Source: design.md, section "Contracts", Document; elastic/ecs 9.4.0; elastic/integrations, package zeek, notice.
+    """
+    severity, risk = severity_and_risk(alert)
+    note = f"PacketCLIP::{alert.mission.replace(' ', '_')}"
+    title = printable(alert.title, MAX_TITLE_CHARS)
+    reason = printable(alert.reason, MAX_SENTENCE_CHARS)
+    made = {
+        "@timestamp": time_of(alert.ts),
+        "ecs": {"version": ECS_VERSION},
+        "data_stream": {"type": "logs", "dataset": DATASET, "namespace": sensor.namespace},
+        "event": {
+            "kind": "alert",
+            "category": ["intrusion_detection", "network"],
+            "type": ["info"],
+            "module": "packetclip",
+            "provider": "packetclip",
+            "dataset": DATASET,
+            "id": alert.id,
+            "severity": severity,
+            "risk_score": risk,
+            "reason": reason,
+            "start": time_of(alert.episode.first),
+            "end": time_of(alert.episode.last),
+            "duration": max(0, round((_seconds(alert.episode.last) - _seconds(alert.episode.first)) * 1e9)),
+        },
+        "message": title,
+        "rule": {
+            "id": "packetclip-" + key(alert.mission).replace("_", "-"),
+            "name": note,
+            "category": alert.mission,
+            "description": _DESCRIPTIONS.get(alert.mission),
+            "ruleset": "packetclip",
+            "version": alert.model_version,
+        },
+        "threat": _threat(alert.technique),
+        "observer": observer(sensor),
+        **_network(alert),
+        "zeek": {
+            "session_id": _uids(alert),
+            "notice": {
+                "note": note,
+                "msg": title,
+                "sub": reason,
+                "n": alert.episode.packets,
+                "identifier": alert.episode.id,
+                "peer_name": sensor.name,
+            },
+        },
+        "packetclip": _explanation(alert),
+    }
+    whole: dict[str, Any] = cleaned(made)
+    return whole
+
+
+def observer(sensor: SensorInfo) -> dict[str, str]:
+    """ECS `observer.*` of every document that this sensor writes."""
+    return {
+        "type": "sensor",
+        "vendor": "PacketCLIP",
+        "product": "packetclip-sensor",
+        "version": sensor.version,
+        "name": sensor.name,
+    }
+
+
+def printable(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
+    """`text` with each character that does not print (control, format, line end) escaped, cut to `max_chars` with an ellipsis."""
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[: max_chars + 1])
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
+
+
+def key(name: str) -> str:
+    """A name as part of a field name: "Brute Force" becomes "brute_force"."""
+    return name.lower().replace(" ", "_")
+
+
+def _network(alert: Alert) -> dict[str, Any]:
+    """source, destination, network and related. The source is who started the connections, the attacker in all three missions."""
+    sources, destinations = addresses(alert.episode.sources), addresses(alert.episode.destinations)
+    packets = [evidence.packet for evidence in _heaviest(alert)]
+    protocols = {packet.proto for packet in packets} | ({alert.flow.proto} if alert.flow else set())
+    facts = alert.facts
+    # Zeek writes the type and the code of ICMP as ports; in ECS they are none.
+    with_ports = [] if "icmp" in protocols else packets
+    ids = [alert.flow.community_id] if alert.flow else []
+    ids += [community_id(packet) for packet in packets]
+    versions = {6 if ":" in host else 4 for host in sources + destinations}
+    return {
+        "source": {"ip": one_or_many(sources), "port": _port({p.orig_p for p in with_ports}, facts.get("distinct_uid", 1) == 1)},
+        "destination": {
+            "ip": one_or_many(destinations),
+            "port": _port({p.resp_p for p in with_ports}, facts.get("distinct_resp_p", 1) == 1),
+        },
+        "network": {
+            "transport": one_or_many(sorted(protocols)),
+            "type": f"ipv{versions.pop()}" if len(versions) == 1 else None,
+            "protocol": alert.flow.service if alert.flow else None,
+            "direction": _direction(alert.flow) if alert.flow else None,
+            "community_id": one_or_many([i for i in dict.fromkeys(ids) if i][:MAX_CONNECTIONS]),
+        },
+        "related": {"ip": list(dict.fromkeys(sources + destinations))},
+    }
+
+
+def addresses(hosts: list[str]) -> list[str]:
+    """The first MAX_HOSTS that Elasticsearch's type `ip` takes; another (from a forged line) would refuse the whole document."""
+    kept = []
+    for host in hosts[:MAX_HOSTS]:
+        with suppress(ValueError):
+            if address(host) and "%" not in host:
+                kept.append(host)
+    return kept
+
+
+def _port(ports: set[int], known_one: bool) -> int | None:
+    """The one port of a side: all evidence packets agree, and the window's facts know of no second one."""
+    return next(iter(ports)) if len(ports) == 1 and known_one else None
+
+
+def _direction(flow: Flow) -> str | None:
+    if flow.local_orig is None or flow.local_resp is None:
+        return None
+    if flow.local_orig:
+        return "internal" if flow.local_resp else "outbound"
+    return "inbound" if flow.local_resp else "external"
+
+
+def _heaviest(alert: Alert) -> list[Evidence]:
+    return sorted(alert.evidence, key=lambda evidence: -evidence.weight)
+
+
+def _uids(alert: Alert) -> str | list[str] | None:
+    uids = [alert.flow.uid] if alert.flow else []
+    uids += [evidence.packet.uid for evidence in _heaviest(alert)]
+    return one_or_many(list(dict.fromkeys(uids))[:MAX_CONNECTIONS])
+
+
+def _threat(technique: str) -> dict[str, Any]:
+    """threat.* of a technique or subtechnique; an id that the table lacks stands alone, without name."""
+    table = attack_table()
+    parent, dot, _ = technique.partition(".")
+
+    def named(technique_id: str) -> dict[str, Any]:
+        known = table["techniques"].get(technique_id, {})
+        reference = f"https://attack.mitre.org/techniques/{technique_id.replace('.', '/')}/"
+        return {"id": [technique_id], "name": [known["name"]] if known else None, "reference": [reference]}
+
+    tactic = table["techniques"].get(parent, {}).get("tactic")
+    return {
+        "framework": table["framework"],
+        "tactic": {
+            "id": [tactic],
+            "name": [table["tactics"][tactic]],
+            "reference": [f"https://attack.mitre.org/tactics/{tactic}/"],
+        }
+        if tactic
+        else None,
+        "technique": named(parent) | ({"subtechnique": named(technique)} if dot else {}),
+    }
+
+
+def _explanation(alert: Alert) -> dict[str, Any]:
+    """packetclip.*: names and types as in mappings/elasticsearch/."""
+    episode = alert.episode
+    return {
+        "mission": alert.mission,
+        "class": alert.klass,
+        "probability": alert.probability,
+        "missions": {key(name): probability for name, probability in alert.missions.items()},
+        "classes": [
+            {"name": name, "probability": value}
+            for name, value in sorted(alert.classes.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        "episode": {
+            "id": episode.id,
+            "state": alert.state,
+            "first": time_of(episode.first),
+            "last": time_of(episode.last),
+            "verdicts": episode.verdicts,
+            "packets": episode.packets,
+            "scope": episode.scope,
+            "source_count": episode.source_count,
+            "destination_count": episode.destination_count,
+            "folded": episode.folded or None,
+            "peak": episode.peak,
+        },
+        # Lens cannot read nested fields: the names of the concepts that spoke for the mission stand flat as well.
+        "concept_names": list(dict.fromkeys(concept.name for concept in alert.concepts if concept.weight > 0)),
+        "concepts": [{"name": c.name, "weight": c.weight, "level": c.level, "graph": c.graph or None} for c in alert.concepts],
+        "graphs": {key(name): weight for name, weight in alert.graphs.items()},
+        "paths": [{"nodes": list(path.nodes), "share": path.share, "graph": path.graph or None} for path in alert.paths],
+        "evidence": [_evidence(evidence) for evidence in alert.evidence],
+        "texts": [{"text": text, "cosine": cosine} for text, cosine in alert.nearest_texts],
+        "facts": dict(alert.facts),
+        "flow": _flow(alert.flow, alert.flow_text),
+        "model": {"version": alert.model_version},
+        # Of another length the mapping would refuse the whole document; then there is an alert without it.
+        "embedding": list(alert.embedding) if len(alert.embedding) == EMBEDDING else None,
+    }
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    packet = evidence.packet
+    return {
+        "uid": packet.uid,
+        "n": packet.n,
+        "ts": time_of(packet.ts),
+        "weight": evidence.weight,
+        "reason": evidence.reason,
+        "orig_h": packet.orig_h,
+        "orig_p": packet.orig_p,
+        "resp_h": packet.resp_h,
+        "resp_p": packet.resp_p,
+        "proto": packet.proto,
+        "is_orig": packet.is_orig,
+        "size_bytes": packet.size_bytes,
+        "data": packet.data.hex(),
+    }
+
+
+def _flow(flow: Flow | None, text: str | None) -> dict[str, Any]:
+    """The flow row's columns under Zeek's names (`id.orig_h` as object), and its sentence."""
+    columns: dict[str, Any] = msgspec.to_builtins(flow) if flow else {}
+    endpoint = {name.partition(".")[2]: columns.pop(name) for name in list(columns) if name.startswith("id.")}
+    if flow:
+        columns["ts"] = time_of(flow.ts)
+    return {"text": text, "id": endpoint, **columns}
+
+
+def one_or_many(values: list[str]) -> str | list[str] | None:
+    return values[0] if len(values) == 1 else values or None
+
+
+def _seconds(ts: float) -> float:
+    """A time that a calendar has: epoch seconds from 1970 to 9999, the nearest to what a hostile log line says."""
+    return min(max(ts, 0.0), 253402300799.0) if math.isfinite(ts) else 0.0
+
+
+def time_of(ts: float) -> str:
+    """ISO 8601 in UTC, microseconds."""
+    return datetime.fromtimestamp(_seconds(ts), UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def cleaned(value: Any) -> Any:
+    """Drop None, NaN, infinities, integers beyond 64 bits and empty containers; round floats to what they are known to; escape
+    strings. Elasticsearch would refuse the whole document for one number of a forged log line.
+
+    A numpy number that slipped through the stages becomes Python's: JSON has no other.
+    """
+    # A document has hundreds of values, so the usual types are told apart by identity, which is half the cost of `match`.
+    kind = type(value)
+    if kind is str:
+        return value if len(value) <= MAX_TEXT_CHARS and value.isprintable() else printable(value)
+    if kind is float:
+        return round(value, 6) if math.isfinite(value) else None
+    if kind is dict:
+        return {name: part for name, each in value.items() if (part := cleaned(each)) is not None} or None
+    if kind is list or kind is tuple:
+        return [part for each in value if (part := cleaned(each)) is not None] or None
+    if kind is int:
+        return value if -(2**63) <= value < 2**63 else None
+    return cleaned(value.item()) if isinstance(value, np.generic) else value

@@ -1,0 +1,293 @@
+"""Which files are which log: finds a log again after a rename, compression, copy, truncation or restart of the sensor.
+
+A file is matched first by device and inode, then by its first bytes. Whatever matches nothing is a new log, read from its start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.records import Lines, Position
+from packetclip_sensor.sources.discovery import content_log, refuse_tsv, unreadable
+from packetclip_sensor.sources.identity import Key, begins, is_active, key_and_sign, refuse_crowd, same_log
+from packetclip_sensor.sources.logfile import LogFile, log_of
+from packetclip_sensor.sources.plaintext import HEAD_BYTES
+
+OPEN_FILES = 64
+"""Files kept open; of more, those longest read to their end are closed and opened again when they grow."""
+LINGER_S = 60.0
+"""A deleted or moved file is kept open this long after its last line: its writer may still have it."""
+ORPHANS = 256
+"""Logs remembered whose file was truncated or deleted, to know their copies by."""
+
+Found = tuple[Path, str, bool]
+"""Path, log ("" where its name does not say), and whether it was asked for or only looked at to find a known log again."""
+
+
+class KnownLogs:
+    """The logs being read."""
+
+    def __init__(
+        self, since: Sequence[Position], rejects: Rejects, *, block_bytes: int, max_line_bytes: int, open_files: int = OPEN_FILES
+    ) -> None:
+        self.disturbed = False
+        """A file was truncated or lost: look at the folders at once, before saying that there is nothing to read."""
+        self.replaced = False
+        """A file holds other text now: find the copy of the old one before newer lines are read."""
+        self.unripe = False
+        """A file has no whole line yet: look again at the next poll."""
+        self._rejects = rejects
+        self._open_files = open_files
+        self._block_bytes, self._max_line_bytes = block_bytes, max_line_bytes
+        self._files: dict[Key, LogFile] = {}
+        self._restored = [p for p in since if p.offset]
+        self._orphans: list[LogFile] = []
+        self._ignored: dict[Key, tuple[int, int]] = {}  # size and ctime at which a file was found to be of no use
+        self._copies: dict[Key, set[Key]] = {}  # of a file that is still there
+        self._signs: dict[Key, tuple[int, int]] = {}
+        self._present: set[Key] = set()
+        self._kept: list[Position] = []
+
+    def files(self) -> list[LogFile]:
+        """Every file that may have lines to read."""
+        return [file for file in self._files.values() if file.more]
+
+    def offsets(self) -> dict[Key, int | None]:
+        """Bytes of plain text given out of each file, None for one that is not to be read. May be called by any thread."""
+        ignored: dict[Key, int | None] = dict.fromkeys(self._ignored.copy())
+        return ignored | {file.key: file.offset for file in self._files.copy().values()}
+
+    def open_files(self) -> int:
+        """Descriptors held for logs. May be called by any thread."""
+        return sum(file.is_open for file in self._files.copy().values())
+
+    def restored(self) -> Iterator[Lines]:
+        """After the first scan, once: an empty block per position that still counts, so that later stages know it."""
+        for p in self._kept:
+            yield Lines(log_of(Path(p.path).name) or "packet", b"", p, p)
+        self._kept = []
+
+    def scan(self, found: Sequence[Found], *, strict: bool = False, finished: bool = False) -> None:
+        """Look at the files that are there now and take up those not known yet.
+
+        Args:
+            found: what the folders hold.
+            strict: this is the start: a file that cannot be read or is TSV is an error.
+            finished: nothing more will be written, so a file need not have a whole line yet.
+        Raises:
+            LogFormatError: see strict.
+        """
+        self.disturbed = self.replaced = self.unripe = False
+        fresh = self._fresh(found, strict, finished)
+        for key in [k for k in self._copies if k not in self._present]:
+            self._free_copies(key)
+        opened = []
+        for item in fresh:
+            if file := self._open(item, strict, finished):
+                opened.append(file)
+                if len(fresh) > self._open_files:
+                    file.release()
+        # Plain before .gz and long before short: of two copies the one that can be read on comes first.
+        opened.sort(key=lambda f: (f.gzipped, -self._signs[f.key][0]))
+        wanted = {path for path, _, asked in found if asked}
+        rest = [file for file in opened if not self._placed(file, self._resume_same_inode)]
+        for file in rest:
+            self._placed(file, lambda f: self._place(f, f.path in wanted))
+        if strict:
+            self._kept = [p for p in self._restored_at_start() if p]
+        self._limit_open()
+
+    def _fresh(self, found: Sequence[Found], strict: bool, finished: bool) -> list[Found]:
+        fresh: dict[Key, Found] = {}
+        self._present = set()
+        for path, log, asked in found:
+            try:
+                stat = path.stat()
+            except OSError as err:
+                if strict and asked and (finished or not isinstance(err, FileNotFoundError)):
+                    raise unreadable(path, err) from err
+                continue  # rotated away since the folder was listed
+            key, sign = key_and_sign(stat)
+            self._present.add(key)
+            if (file := self._files.get(key)) is not None:
+                file.path = path
+                if not file.is_open and self._signs.get(key) != sign:
+                    file.more = True
+            elif stat.st_size == 0:
+                self.unripe |= asked
+            elif self._ignored.get(key) != sign:
+                fresh.setdefault(key, (path, log, asked))
+            self._signs[key] = sign
+        for table in (self._ignored, self._signs):
+            for key in table.keys() - self._present:
+                del table[key]
+        return list(fresh.values())
+
+    def _open(self, item: Found, strict: bool, finished: bool) -> LogFile | None:
+        path, log, asked = item
+        try:
+            file = LogFile(path, log, self._rejects, block_bytes=self._block_bytes, max_line_bytes=self._max_line_bytes)
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            refuse_crowd(err)
+            if strict and asked:
+                raise unreadable(path, err) from err
+            with contextlib.suppress(OSError):
+                key, sign = key_and_sign(path.stat())
+                self._ignored[key] = sign
+            self._rejects.add(str(path), 0, f"file cannot be read: {err.strerror}", b"")
+            return None
+        if strict and asked:
+            refuse_tsv(path, file.head)
+        if not finished and b"\n" not in file.head and len(file.head) < HEAD_BYTES:
+            file.release()
+            self.unripe |= asked  # its first line is half-written: neither to be read nor to be recognised yet
+            return None
+        if not file.log:
+            file.log = content_log(path, file.head)
+        return file
+
+    def _placed(self, file: LogFile, place: Callable[[LogFile], bool]) -> bool:
+        """What `place` says; a file that was renamed or removed meanwhile is left for the next scan."""
+        try:
+            return place(file)
+        except OSError as err:
+            refuse_crowd(err)
+            file.release()
+            self.disturbed = True
+            return True
+
+    def _resume_same_inode(self, file: LogFile) -> bool:
+        for position in self._restored:
+            if (position.device, position.inode) == file.key and begins(file, position):
+                if file.resume(position):
+                    self._restored.remove(position)
+                    self._take_up(file)
+                    return True
+                self._take_up(file)  # shorter than what was read: truncated since, and written anew
+                return True
+        return False
+
+    def _place(self, file: LogFile, asked: bool) -> bool:
+        restored = next((p for p in self._restored if begins(file, p)), None)
+        live = next((f for f in self._files.values() if same_log(f, file)), None)
+        orphan = next((f for f in self._orphans if same_log(f, file)), None)
+        if restored and file.resume(restored):
+            self._restored.remove(restored)
+            self._take_up(file)
+        elif live and not restored:
+            self._place_copy(file, live)
+        elif orphan and not restored and file.resume(orphan.last):
+            self._orphans.remove(orphan)
+            self._take_up(file)
+        elif asked and not restored and (not orphan or orphan.key == file.key):
+            self._take_up(file)
+        else:
+            self._ignore(file)
+        return True
+
+    def _place_copy(self, file: LogFile, live: LogFile) -> None:
+        """A copy is read from where its original ended, once the original is gone; while it is there, only if it has more."""
+        if live.key not in self._present:
+            if live.more:
+                self.disturbed = True
+                file.release()
+            elif file.resume(live.last):
+                self._drop(live)
+                self._take_up(file)
+            else:
+                self._ignore(file)
+        elif not file.gzipped and not live.gzipped and file.stat().st_size > live.stat().st_size:
+            file.resume(file.position(live.offset))
+            self._take_up(file)
+        else:
+            self._ignore(file)
+            self._copies.setdefault(live.key, set()).add(file.key)
+
+    def _take_up(self, file: LogFile) -> None:
+        self._files[file.key] = file
+        file.active_at = time.monotonic()
+        if len(self._files) > self._open_files:
+            file.release()
+
+    def _ignore(self, file: LogFile) -> None:
+        self._ignored[file.key] = self._signs[file.key]
+        file.release()
+
+    def _drop(self, file: LogFile) -> None:
+        self._files.pop(file.key, None)
+        file.release()
+        file.more = False
+        self._free_copies(file.key)
+
+    def _free_copies(self, key: Key) -> None:
+        for copy in self._copies.pop(key, ()):
+            self._ignored.pop(copy, None)
+            self.disturbed = True
+
+    def _orphan(self, file: LogFile) -> None:
+        self._drop(file)
+        if file.last.offset:
+            self._orphans = [*self._orphans[-ORPHANS:], file]
+
+    def lost(self, file: LogFile, err: OSError) -> None:
+        """A file turned out to be unreadable or replaced while it was read."""
+        refuse_crowd(err)
+        reason = (
+            "file is gone before it was read" if isinstance(err, FileNotFoundError) else f"file cannot be read: {err.strerror}"
+        )
+        if not file.path.exists() or not isinstance(err, FileNotFoundError):
+            self._rejects.add(str(file.path), file.offset, reason, b"")
+        self._orphan(file)
+        self.disturbed = True
+        self.replaced |= isinstance(err, FileNotFoundError)
+
+    def drained(self, file: LogFile, finished: bool) -> None:
+        """A file was read to its end: among too many open ones, close it."""
+        if finished or (not is_active(file) and sum(f.is_open for f in self._files.values()) > self._open_files):
+            file.release()
+
+    def look(self) -> None:
+        """See which open files have grown, and which hold other text now: copytruncate, a rewrite."""
+        for file in [f for f in self._files.values() if f.is_open]:
+            try:
+                replaced = file.replaced()
+            except OSError as err:
+                self.lost(file, err)
+                continue
+            if replaced:
+                self._orphan(file)
+                self.disturbed = self.replaced = True
+
+    def close(self) -> None:
+        """Close every file."""
+        for file in self._files.values():
+            file.release()
+
+    def tidy(self) -> None:
+        """Let go of files that are gone for good, and of descriptors beyond the limit."""
+        now = time.monotonic()
+        for file in list(self._files.values()):
+            if file.key not in self._present and not file.more and now - file.active_at > LINGER_S:
+                self._orphan(file)
+        self._limit_open()
+
+    def _limit_open(self) -> None:
+        held = [f for f in self._files.values() if f.is_open]
+        if len(held) > self._open_files:
+            held = [f for f in held if f.key in self._present and not is_active(f)]
+            held.sort(key=lambda f: (f.more, f.active_at), reverse=True)
+            for file in held[self._open_files :]:
+                file.release()
+
+    def _restored_at_start(self) -> Iterator[Position | None]:
+        for file in self._files.values():
+            yield file.last if file.last.offset else None
+        for position in self._restored:  # a folder that is not mounted yet must not cost the place in its files
+            path = Path(position.path)
+            yield position if path.exists() or not path.parent.exists() else None

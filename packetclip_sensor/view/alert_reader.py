@@ -1,0 +1,241 @@
+"""Alert documents read back: from the NDJSON file, a single JSON document, or the data stream, all of them or one by its id."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from elastic_transport import TransportError
+from elasticsearch import ApiError, Elasticsearch
+
+from packetclip_sensor.common.time_parsing import moment
+from packetclip_sensor.elastic.client import ElasticsearchConfig, connect, unreadable
+from packetclip_sensor.elastic.templates import stream_name
+from packetclip_sensor.errors import ConfigError, LogFormatError, SinkError
+from packetclip_sensor.sinks.documents import printable
+from packetclip_sensor.view.document_access import Document, text, when
+
+IDS = ("event.id", "packetclip.episode.id")
+PAGE = 500
+MOST_PAGES = 200
+LISTED = 5
+"""Ids named in a message."""
+SHORTEST_BEGINNING = 3
+
+
+class UnknownAlertError(ConfigError):
+    """No alert, or more than one, has the id that was given."""
+
+
+def read(path: Path) -> list[Document]:
+    """The alert documents of a file, in its order: JSON lines, or one JSON document over many lines. Lines that are other JSON
+    objects are passed over.
+
+    Raises:
+        LogFormatError: not readable, not JSON, or no alert document in it.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as err:
+        raise LogFormatError(f"{path}: cannot be read: {err.strerror}; give a file that replay or run wrote") from err
+    if not raw:
+        raise LogFormatError(f"{path}: is empty: there was no alert, so there is nothing to show")
+    found = [one for value in _values(raw, path) for one in _opened(value)]
+    if not found:
+        raise LogFormatError(f"{path}: holds no alert document; `packetclip replay PATH --out {path}` writes them")
+    return found
+
+
+def _values(raw: bytes, path: Path) -> Iterator[Any]:
+    lines = raw.splitlines()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+            if number == 1 and len(lines) > 1:
+                try:  # one document with line breaks in it, as people copy it from Kibana
+                    whole = msgspec.json.decode(raw)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    pass
+                else:
+                    yield whole
+                    return
+            raise LogFormatError(f"{path}:{number}: not a JSON line ({err}); give a file that replay or run wrote") from err
+
+
+def _opened(value: Any) -> Iterator[Document]:
+    """The alert documents in a JSON value: itself, the members of an array, or Elasticsearch's `_source`."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _opened(part)
+    elif isinstance(value, dict):
+        inner = value.get("_source", value)
+        if isinstance(inner, dict) and isinstance(inner.get("packetclip"), dict):
+            yield inner
+
+
+def stored(
+    config: ElasticsearchConfig,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    mission: str | None = None,
+    limit: int = 5000,
+) -> list[Document]:
+    """The newest document of each of the newest episodes in the data stream, newest first.
+
+    Args:
+        since, until: times as `moment` takes them. limit: most episodes.
+    Raises:
+        ConfigError: a time that is none, or nothing between them.
+        SinkError: the cluster is not there, refuses, or has no such data stream.
+    """
+    begin, end = _span(since, until)
+    within: Document = {} if begin is None else {"gte": int(begin * 1000)}
+    within |= {} if end is None else {"lt": int(end * 1000)}
+    filters: list[Document] = [{"range": {"@timestamp": within | {"format": "epoch_millis"}}}] if within else []
+    filters += [{"term": {"packetclip.mission": mission}}] if mission else []
+    newest: dict[str, Document] = {}
+    after: list[Any] | None = None
+    with connect(config) as client:
+        for _ in range(MOST_PAGES):
+            hits = _search(client, config, {"bool": {"filter": filters}}, size=PAGE, after=after)
+            for hit in hits:
+                one = hit["_source"]
+                newest.setdefault(text(one, "packetclip.episode.id") or text(one, "event.id"), one)
+                if len(newest) > limit:
+                    newest.popitem()
+                    return list(newest.values())
+            if len(hits) < PAGE:
+                break
+            after = hits[-1]["sort"]
+    if not newest:
+        raise SinkError(
+            f"{stream_name(config.namespace)}: holds no alert of this time and mission; widen --since, or look at `namespace`"
+        )
+    return list(newest.values())
+
+
+def newest(
+    documents: Sequence[Document], *, since: str | None, until: str | None, mission: str | None, limit: int, where: str
+) -> list[Document]:
+    """As `stored`, of documents at hand.
+
+    Raises:
+        ConfigError: a time that is none, or nothing between them. LogFormatError: nothing is left.
+    """
+    begin, end = _span(since, until)
+    last: dict[str, tuple[float, Document]] = {}
+    for one in documents:
+        ts = when(one, "@timestamp")
+        if (
+            (begin is not None and ts < begin)
+            or (end is not None and ts >= end)
+            or mission not in (None, text(one, "packetclip.mission"))
+        ):
+            continue
+        name = text(one, "packetclip.episode.id") or text(one, "event.id")
+        if name not in last or ts >= last[name][0]:
+            last[name] = ts, one
+    if not last:
+        raise LogFormatError(f"{where}: holds no alert of this time and mission; widen --since and --until")
+    return [one for _, one in sorted(last.values(), key=lambda item: -item[0])[:limit]]
+
+
+def _span(since: str | None, until: str | None) -> tuple[float | None, float | None]:
+    begin = None if since is None else moment("--since", since)
+    end = None if until is None else moment("--until", until)
+    if begin is not None and end is not None and begin >= end:
+        raise ConfigError(f"--since {since} is not before --until {until}; turn them round")
+    return begin, end
+
+
+def by_id(documents: Sequence[Document], name: str, where: str) -> Document:
+    """The document of this id, or the newest of the episode of this id; the beginning of an id will do where it is the only one.
+
+    Raises:
+        UnknownAlertError: none or several; the message names near ones.
+    """
+    exact = [one for one in documents if name in _ids(one)]
+    begun = [one for one in documents if any(i.startswith(name) for i in _ids(one))] if len(name) >= SHORTEST_BEGINNING else []
+    found = exact or begun
+    if not found:
+        ids = list(dict.fromkeys(i for one in reversed(documents) for i in _ids(one)))
+        near = difflib.get_close_matches(name, ids, LISTED, 0.5)
+        raise UnknownAlertError(
+            f"{where}: no alert {shown(name)}; {_listed('near ones', near) if near else _listed('the newest', ids)}"
+        )
+    episodes = {text(one, "packetclip.episode.id") for one in found}
+    if len(episodes) > 1:
+        raise UnknownAlertError(
+            f"{where}: {shown(name)} begins {len(episodes)} ids; {_listed('give one whole', sorted(episodes))}"
+        )
+    return max(reversed(found), key=lambda one: text(one, "@timestamp"))
+
+
+def only(documents: Sequence[Document], where: str) -> Document:
+    """The newest document of the one episode that there is.
+
+    Raises:
+        UnknownAlertError: there are several; the message names them.
+    """
+    episodes = list(dict.fromkeys(text(one, "packetclip.episode.id") or text(one, "event.id") for one in documents))
+    if len(episodes) > 1:
+        raise UnknownAlertError(
+            f"{where}: holds {len(episodes)} episodes; give one's id and --from {where}; {_listed('the newest', episodes[::-1])}"
+        )
+    return max(reversed(documents), key=lambda one: text(one, "@timestamp"))
+
+
+def stored_by_id(config: ElasticsearchConfig, name: str) -> Document:
+    """As `by_id`, from the data stream.
+
+    Raises:
+        UnknownAlertError: none or several. SinkError: the cluster is not there, refuses, or has no such data stream.
+    """
+    where = stream_name(config.namespace)
+    wanted: list[Document] = [{"term": {field: name}} for field in IDS]
+    with connect(config) as client:
+        hits = _search(client, config, {"bool": {"should": wanted}}, size=PAGE)
+        if not hits:
+            near: list[Document] = [{"fuzzy": {field: {"value": name, "fuzziness": 2}}} for field in IDS]
+            near += [{"prefix": {field: name}} for field in IDS] if len(name) >= SHORTEST_BEGINNING else []
+            hits = _search(client, config, {"bool": {"should": near}}, size=PAGE)
+            hits = hits or _search(client, config, {"match_all": {}}, size=LISTED)
+    # Newest first from the cluster, oldest first in a file.
+    return by_id([hit["_source"] for hit in reversed(hits)], name, where)
+
+
+def shown(name: str) -> str:
+    """A name from outside, safe in a message."""
+    return f"`{printable(name, 60)}`"
+
+
+def _ids(document: Document) -> list[str]:
+    return [found for field in reversed(IDS) if (found := text(document, field))]
+
+
+def _listed(what: str, ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - LISTED} more" if len(ids) > LISTED else ""
+    return f"{what}: {', '.join(shown(i) for i in ids[:LISTED])}{more}"
+
+
+def _search(
+    client: Elasticsearch, config: ElasticsearchConfig, query: Document, *, size: int, after: list[Any] | None = None
+) -> list[Document]:
+    """Hits of the data stream, newest first."""
+    where = stream_name(config.namespace)
+    try:
+        answer = client.search(
+            index=where, query=query, size=size, search_after=after,
+            sort=[{"@timestamp": "desc"}, {"event.id": "desc"}], track_total_hits=False,
+        )  # fmt: skip
+    except (ApiError, TransportError) as err:
+        remedy = {404: "is `namespace` right, and has the sensor written an alert yet?"}
+        raise unreadable(err, config, where, remedy) from err
+    return list(answer["hits"]["hits"])

@@ -1,0 +1,136 @@
+"""What `packetclip hunt` and `packetclip similar` found, for a terminal and as JSON.
+
+Everything that comes from the network is shown as plain text, never as rich's markup, and with control characters escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import msgspec
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from packetclip_sensor.hunt.search import Found, Hit
+from packetclip_sensor.hunt.text_encoder import EpisodeBatch
+from packetclip_sensor.sinks.documents import printable
+from packetclip_sensor.view.terminal import MISSION_STYLE, console_for
+
+OUTSTANDING = 0.95
+"""A best hit that is not above so much of the sample is no find."""
+ENOUGH = 100
+"""Of fewer documents a best hit and its fellows are too large a part to stand out from."""
+
+
+def show(found: Found, file: TextIO, *, asked: str, told: EpisodeBatch | None = None) -> None:
+    """Print the hits as a table, and how far they are to be trusted."""
+    console = console_for(file)
+
+    def say(words: str, style: str = "") -> None:
+        console.print(Text(words, style=style), soft_wrap=True)
+
+    if not found.hits:
+        say(f"Nothing is stored that fits the filters ({found.stored:,} documents).")
+        return
+    table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, show_edge=False, header_style="bold")
+    for name, style in (
+        ("Time (UTC)", {}),
+        ("Score", {}),
+        ("Looks like", {}),
+        ("What happened", {"ratio": 1, "overflow": "fold"}),
+    ):
+        table.add_column(name, no_wrap=not style, **style)  # type: ignore[arg-type]
+    for hit in found.hits:
+        table.add_row(*_cells(hit))
+    console.print(table)
+    say(_score_words(found, asked))
+    if told is not None:
+        say("Read as: " + "; ".join(f"“{text}” ({weight:.0%})" for text, weight in told.read_as))
+    for doubt in doubts(found, told):
+        say(doubt, "yellow")
+
+
+def doubts(found: Found, told: EpisodeBatch | None) -> list[str]:
+    """Why the list may mean nothing; empty where nothing speaks against it."""
+    out = []
+    if told is not None and not told.familiar:
+        out.append(
+            f"Unlike all that the model was taught (cosine with the nearest sentence {told.likeness:.2f}): the list is a guess. "
+            "Say it in words of network traffic."
+        )
+    if told is not None and found.hits and len(found.sample) >= ENOUGH and found.hits[0].above < OUTSTANDING:
+        out.append("Not even the best stands out from what is stored: probably nothing of the kind is there.")
+    return out
+
+
+def as_json(found: Found, *, asked: str, told: EpisodeBatch | None = None) -> bytes:
+    """One JSON object, for scripts."""
+    sample = found.sample
+    made: dict[str, Any] = {
+        "asked": asked,
+        "stored": found.stored,
+        "sample": {"count": len(sample), "median": _at(found, 0.5), "p95": _at(found, 0.95)} if len(sample) else {"count": 0},
+        "doubts": doubts(found, told),
+        "hits": [
+            {
+                "id": hit.id,
+                "cosine": round(hit.cosine, 4),
+                "above_share_of_sample": round(hit.above, 4),
+                "more_of_the_same": hit.more,
+                "document": dict(hit.source),
+            }
+            for hit in found.hits
+        ],
+    }
+    if told is not None:
+        made["sentence"] = {
+            "read_as": [{"text": text, "weight": round(weight, 4)} for text, weight in told.read_as],
+            "likeness": round(told.likeness, 4),
+            "familiar": told.familiar,
+        }
+    return msgspec.json.encode(made)
+
+
+def _cells(hit: Hit) -> list[Text]:
+    ours: Mapping[str, Any] = hit.source.get("packetclip", {})
+    when = str(hit.source.get("@timestamp", "?"))
+    mission = str(ours.get("mission", "?"))
+    episode = ours.get("episode", {}).get("id")
+    words = hit.source.get("event", {}).get("reason") if episode else hit.source.get("message")
+    what = Text(printable(str(words or "?"), 600))
+    notes = [f"episode {printable(str(episode), 40)}"] if episode else []
+    uids = hit.source.get("zeek", {}).get("session_id", [])
+    uids = [uids] if isinstance(uids, str) else uids
+    if uids and not episode:
+        notes.append(f"uid {printable(str(uids[0]), 40)}" + (f" +{len(uids) - 1}" if len(uids) > 1 else ""))
+    if hit.more:
+        notes.append(f"{hit.more} more of {'this episode' if episode else 'these hosts'} near it")
+    what.append(f" [{', '.join(notes)}]" if notes else "", style="dim")
+    return [
+        Text(f"{printable(when[:10], 10)}\n{printable(when[11:19], 8)}"),
+        Text(f"{hit.cosine:+.2f}\nabove {_percent(hit.above)}"),
+        Text(printable(str(ours.get("class", "?")), 20), style="bold")
+        + Text(
+            f"\n{printable(mission, 16)} {min(float(ours.get('probability', 0.0)), 0.99):.2f}",
+            style=MISSION_STYLE.get(mission, ""),
+        ),
+        what,
+    ]
+
+
+def _score_words(found: Found, asked: str) -> str:
+    words = (
+        f"Score: cosine with {asked}, 1 at best, and the share of {len(found.sample):,} of {found.stored:,} stored documents, "
+    )
+    words += "drawn at random, that are less alike"
+    return f"{words} (their median {_at(found, 0.5):+.2f})." if len(found.sample) else f"{words}."
+
+
+def _at(found: Found, share: float) -> float:
+    return round(float(found.sample[min(int(share * len(found.sample)), len(found.sample) - 1)]), 4)
+
+
+def _percent(share: float) -> str:
+    return "all" if share == 1 else f"{min(share * 100, 99.9):.1f} %"

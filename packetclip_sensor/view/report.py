@@ -1,0 +1,278 @@
+"""One self-contained HTML page from alert documents: timeline, table, and for every episode why the model says so.
+
+The page must be safe to open whatever an attacker put into names, payloads or forged log lines. All that comes from documents
+travels as gzipped JSON in base64, which no parser of HTML can take for markup; the page's one script writes it as text, never as
+markup; and a strict content security policy allows that script and the style sheet by their hashes and nothing else: no request
+goes out. Panels are unpacked when they are opened, fifty at a time, so thousands of alerts open as fast as ten. It reads the
+documents that `documents.py` makes, and takes any field as missing that is not of the expected type.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from packetclip_sensor import __version__
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.records import CLASS_MISSION, MISSIONS
+from packetclip_sensor.view import drawing, packet_fields
+from packetclip_sensor.view.document_access import (
+    SEVERITY_NAMES,
+    Document,
+    clock,
+    data,
+    ends,
+    finite,
+    get,
+    hosts,
+    items,
+    number,
+    objects,
+    shown,
+    strings,
+    text,
+    when,
+)
+
+TEMPLATES = Path(__file__).parent / "templates"
+MAX_ITEMS = 12
+"""Rows of any list inside one panel."""
+PANELS_A_PART = 50
+STATIC_ROWS = 200
+"""Episodes that stand in the page for a browser without scripts."""
+MIN_FULL_BAR = 0.05
+"""Weights that are all smaller than this get short bars: the longest of nothing must not look like much."""
+
+Row = dict[str, Any]
+
+
+def page(documents: Iterable[Document], *, title: str, uid_link: str | None = None) -> str:
+    """The page as one string; of each episode its newest document counts.
+
+    Args:
+        uid_link: address with {uid} in it, for a link at every Zeek uid.
+    Raises:
+        ConfigError: `uid_link` is no web address.
+    """
+    if uid_link is not None and not (uid_link.startswith(("https://", "http://")) and "{uid}" in uid_link):
+        raise ConfigError(f"uid link {uid_link!r}: must begin with https:// or http:// and hold {{uid}}, where the uid goes")
+    newest: dict[str, Document] = {}
+    for document in documents:
+        name = text(document, "packetclip.episode.id") or text(document, "event.id")
+        if name not in newest or when(document, "@timestamp") >= when(newest[name], "@timestamp"):
+            newest[name] = document
+    ordered = sorted(newest.values(), key=_first)
+    rows = [_row(document) for document in ordered]
+    panels = [_panel(document, uid_link) for document in ordered]
+    parts = [_packed(panels[i : i + PANELS_A_PART]) for i in range(0, len(panels), PANELS_A_PART)]
+    css, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    models = sorted({text(d, "packetclip.model.version") for d in ordered} - {""})
+    sensors = sorted({text(d, "observer.name") for d in ordered} - {""})
+    count = Counter(row["mission"] for row in rows)
+    begin, end = min((row["first"] for row in rows), default=0.0), max((row["last"] for row in rows), default=0.0)
+    return env.get_template(
+        "report.html.j2"
+    ).render(
+        title=title,
+        css=Markup(css),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        style_hash=_sha256(css),
+        script_hash=_sha256(script),
+        index=_packed({"rows": rows, "part": PANELS_A_PART, "graphs": {name: astuple(g) for name, g in _graphs().items()}}),
+        parts=parts,
+        missions=[(mission, _slug(mission), count[mission]) for mission in MISSIONS],
+        classes=Counter(row["class"] for row in rows).most_common(),
+        total=len(rows),
+        static=rows[-STATIC_ROWS:],
+        span=f"{clock(begin)} to {clock(end)} UTC",
+        foot=f"packetclip-sensor {__version__}, model {', '.join(models) or 'unknown'}, sensor {', '.join(sensors) or 'unknown'}",
+    )
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _packed(value: Any) -> Markup:
+    """Gzipped JSON in base64: letters, digits, + / and = alone. Equal values make equal text."""
+    return Markup(base64.b64encode(gzip.compress(msgspec.json.encode(value), 6, mtime=0)).decode())  # noqa: S704 - see above
+
+
+@cache
+def _graphs() -> dict[str, drawing.Layout]:
+    """The graphs of the installed model; paths that do not fit them (of another model) are drawn alone."""
+    try:
+        found = json.loads((resource("model/shipped") / "graphs.json").read_text(encoding="utf-8"))
+        return {g["mission"]: drawing.whole(g["levels"], [(a, b) for a, b in g["edges"]], g["leaves"]) for g in found}
+    except (ConfigError, OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _row(document: Document) -> Row:
+    """What the table and the timeline show of one episode, and `find`, what the search box looks through."""
+    mission, first = text(document, "packetclip.mission"), _first(document)
+    technique = _technique(document)
+    row: Row = {
+        "first": first,
+        "last": max(first, when(document, "packetclip.episode.last")),
+        "when": clock(first),
+        "mission": mission,
+        "slug": _slug(mission),
+        "class": text(document, "packetclip.class"),
+        "severity": int(number(document, "event.severity")),
+        "level": SEVERITY_NAMES.get(int(number(document, "event.severity")), ""),
+        "probability": number(document, "packetclip.episode.peak") or number(document, "packetclip.probability"),
+        "source": hosts(document, "source.ip", "packetclip.episode.source_count"),
+        "destination": hosts(document, "destination.ip", "packetclip.episode.destination_count"),
+        "packets": number(document, "packetclip.episode.packets"),
+        "title": text(document, "message") or mission,
+        "reason": text(document, "event.reason"),
+        "state": text(document, "packetclip.episode.state"),
+        "id": text(document, "packetclip.episode.id"),
+    }
+    also = ["source.ip", "destination.ip", "zeek.session_id", "network.community_id", "packetclip.concept_names"]
+    words = [row[name] for name in ("title", "reason", "mission", "class", "level", "state", "id", "when")]
+    row["find"] = " ".join([*words, technique, *(v for where in also for v in strings(document, where))]).lower()
+    return row
+
+
+def _panel(document: Document, uid_link: str | None) -> Row:
+    """Why, for one episode: lists of (name, text, share of a full bar, ...) and the like, all text ready to be shown."""
+    paths = [
+        (text(path, "graph"), [str(node) for node in items(path, "nodes")][:MAX_ITEMS], number(path, "share"))
+        for path in objects(document, "packetclip.paths")[: 2 * MAX_ITEMS]
+    ]
+    technique = _technique(document)
+    evidence = [_evidence(item) for item in objects(document, "packetclip.evidence")[:MAX_ITEMS]]
+    facts, flow = get(document, "packetclip.facts"), get(document, "packetclip.flow")
+    return {
+        "meta": _meta(document),
+        "technique": [
+            technique,
+            text(document, "threat.technique.subtechnique.name") or text(document, "threat.technique.name"),
+            drawing.technique_address(technique),
+        ],
+        "uids": [[uid, _uid_address(uid, uid_link)] for uid in strings(document, "zeek.session_id")[:MAX_ITEMS]],
+        "missions": _shares(get(document, "packetclip.missions")),
+        "classes": [
+            [text(c, "name"), f"{min(number(c, 'probability'), 0.999):.3f}", _unit(number(c, "probability"))]
+            for c in objects(document, "packetclip.classes")[:5]
+        ],
+        "concepts": _weights(
+            [(text(c, "name"), number(c, "weight"), text(c, "graph")) for c in objects(document, "packetclip.concepts")]
+        ),
+        "graphs": _weights([(name, weight, "") for name, weight in _named(get(document, "packetclip.graphs"))]),
+        "paths": [[graph, nodes, f"{share:+.3f}", share] for graph, nodes, share in paths],
+        "drawn": {
+            graph: astuple(drawn)
+            for graph in dict.fromkeys(graph for graph, _, _ in paths)
+            if (drawn := drawing.of_paths([nodes for g, nodes, _ in paths if g == graph]))
+        },
+        "evidence": evidence,
+        "texts": [[text(t, "text"), f"{number(t, 'cosine'):.2f}"] for t in objects(document, "packetclip.texts")[:MAX_ITEMS]],
+        "facts": [[str(name), shown(value, str(name))] for name, value in facts.items()] if isinstance(facts, dict) else [],
+        "flow": text(document, "packetclip.flow.text"),
+        "columns": [
+            [str(name), shown(value, str(name))] for name, value in flow.items() if name != "text" and not isinstance(value, dict)
+        ]
+        if isinstance(flow, dict)
+        else [],
+    }
+
+
+def _meta(document: Document) -> list[tuple[str, str]]:
+    """What links the episode to other logs, and its extent."""
+    first, last = when(document, "packetclip.episode.first"), when(document, "packetclip.episode.last")
+    pairs = [
+        ("Time (UTC)", f"{clock(first)} to {clock(last)} ({max(0.0, last - first):.1f} s)"),
+        (
+            "Windows, packets",
+            f"{number(document, 'packetclip.episode.verdicts'):,.0f}, {number(document, 'packetclip.episode.packets'):,.0f}",
+        ),
+        ("Risk", f"{number(document, 'event.risk_score'):.0f} of 100"),
+        ("Sources", _some(document, "source.ip")),
+        ("Destinations", _some(document, "destination.ip")),
+        ("Community ID", _some(document, "network.community_id")),
+        ("Episode", text(document, "packetclip.episode.id")),
+        ("Sensor", text(document, "observer.name")),
+    ]
+    return [(name, value) for name, value in pairs if value]
+
+
+def _shares(missions: Any) -> list[list[Any]]:
+    rows = sorted(_named(missions), key=lambda row: -row[1])[:MAX_ITEMS]
+    return [[name, f"{min(value, 0.999):.3f}", _unit(value)] for name, value in rows]
+
+
+def _named(values: Any) -> list[tuple[str, float]]:
+    """A document's numbers by mission, with the missions' own names in place of field names."""
+    if not isinstance(values, dict):
+        return []
+    names = {_slug(name).replace("-", "_"): name for name in ("Benign", *MISSIONS)}
+    return [(names.get(str(name), str(name)), finite(value)) for name, value in values.items()]
+
+
+def _weights(rows: Sequence[tuple[str, float, str]]) -> list[list[Any]]:
+    """(name, weight, graph) to (name, text, share of a full bar, whether it speaks against, graph, weight)."""
+    rows = rows[:MAX_ITEMS]
+    most = max([MIN_FULL_BAR, *(abs(weight) for _, weight, _ in rows)])
+    return [[name, f"{weight:+.2f}", _unit(abs(weight) / most), weight < 0, graph, weight] for name, weight, graph in rows]
+
+
+def _evidence(item: Mapping[str, Any]) -> Row:
+    raw = data(item)
+    size = number(item, "size_bytes")
+    which = f"packet {number(item, 'n'):.0f} of {text(item, 'uid')}, {size:,.0f} bytes"
+    return {
+        "headline": f"{ends(item)}, {which}",
+        "reason": text(item, "reason"),
+        "weight": f"{number(item, 'weight'):+.2f}",
+        "data": raw.hex(),
+        "fields": [astuple(field) for field in packet_fields.fields(raw)],
+        "cut": f"first {len(raw)} of {size:,.0f} bytes" if len(raw) < size else "",
+    }
+
+
+def _technique(document: Document) -> str:
+    return text(document, "threat.technique.subtechnique.id") or text(document, "threat.technique.id")
+
+
+def _first(document: Document) -> float:
+    return when(document, "packetclip.episode.first") or when(document, "@timestamp")
+
+
+def _uid_address(uid: str, link: str | None) -> str:
+    """Where a uid leads; empty where nothing was asked for. The address was checked, and the uid cannot leave its place in it."""
+    return link.replace("{uid}", urllib.parse.quote(uid, safe="")) if link else ""
+
+
+def _some(document: Document, where: str) -> str:
+    found = strings(document, where)
+    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+
+
+def _unit(value: float) -> float:
+    return round(min(max(value, 0.0), 1.0), 4)
+
+
+def _slug(mission: str) -> str:
+    """A class name of our style sheet; "other" for what is no mission."""
+    known = {name: name.lower().replace(" ", "-") for name in CLASS_MISSION.values()}
+    return known.get(mission, "other")

@@ -1,0 +1,161 @@
+"""Packets as columns, and the columns of the packets held for later windows.
+
+150,000 packets may be held, so what one takes is what the sensor takes: some 350 bytes. A record is an object of twelve others,
+so of a packet that was judged only what its columns do not say is kept, packed; it becomes a record again where one is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from packetclip_sensor.records import Packet
+from packetclip_sensor.windows import tokens
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Narrow = npt.NDArray[Any]
+"""Integers of the least width that holds them."""
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple[str, str, int, str, str, int, bytes]).decode
+
+
+@dataclass(slots=True)
+class Columns:
+    """Packets as columns in log order, each (n, ...)."""
+
+    record: npt.NDArray[np.object_]
+    """Each packet's record, or the rest of it, packed: to be had by `packets`."""
+    ts: npt.NDArray[np.float64]
+    second: Ints
+    """The whole second in which the packet is judged: that of the latest packet read so far, so never falling."""
+    uid: Ints
+    """Hash of the uid; hashes are only ever compared."""
+    orig_h: Ints
+    resp_h: Ints
+    resp_p: Ints
+    is_orig: Bools
+    n: Ints
+    size_bytes: Ints
+    data: npt.NDArray[np.uint8]
+    captured: Narrow
+    version: Narrow
+    proto: Narrow
+    l4: Narrow
+    has_l4: Bools
+    flags: Narrow
+    payload_bytes: Ints
+    icmp_type: Narrow
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    def take(self, chosen: Ints | slice) -> Columns:
+        """The rows `chosen`, in that order; of a slice no copies."""
+        return Columns(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
+    def packets(self, rows: Ints) -> npt.NDArray[np.object_]:
+        """The records of `rows`, in that order."""
+        found = self.record[rows]
+        for i, record in enumerate(found):
+            if isinstance(record, bytes):
+                found[i] = self._record(int(rows[i]), record)
+        return found
+
+    def _record(self, row: int, packed: bytes) -> Packet:
+        uid, orig_h, orig_p, resp_h, proto, skipped, data = _unpack(packed)
+        return Packet(
+            ts=float(self.ts[row]),
+            uid=uid,
+            orig_h=orig_h,
+            orig_p=orig_p,
+            resp_h=resp_h,
+            resp_p=int(self.resp_p[row]),
+            proto=proto,
+            is_orig=bool(self.is_orig[row]),
+            n=int(self.n[row]),
+            size_bytes=int(self.size_bytes[row]),
+            data=self.data[row, : self.captured[row]].tobytes() + data,
+            skipped=skipped,
+        )
+
+
+def columns(packets: list[Packet], latest: int = 0, period_s: float = 1.0) -> Columns:
+    """Turn records into columns; `latest` is the highest second (or period) seen before."""
+    data, captured = tokens.rows([p.data for p in packets])
+    size = np.array([p.size_bytes for p in packets], np.int64)
+    head = tokens.headers(data, captured, size)
+    ts = np.array([p.ts for p in packets], np.float64)
+    record = np.empty(len(packets), np.object_)
+    record[:] = packets
+    return Columns(
+        record=record,
+        ts=ts,
+        second=np.maximum.accumulate(np.maximum(np.floor(ts / period_s).astype(np.int64), latest))
+        if len(ts)
+        else ts.astype(np.int64),
+        uid=np.array([hash(p.uid) for p in packets], np.int64),
+        orig_h=np.array([hash(p.orig_h) for p in packets], np.int64),
+        resp_h=np.array([hash(p.resp_h) for p in packets], np.int64),
+        resp_p=np.array([p.resp_p for p in packets], np.int64),
+        is_orig=np.array([p.is_orig for p in packets], np.bool_),
+        n=np.array([p.n for p in packets], np.int64),
+        size_bytes=size,
+        data=data,
+        captured=captured.astype(np.int16),
+        version=head.version.astype(np.uint8),
+        proto=head.proto.astype(np.uint8),
+        l4=head.l4.astype(np.int16),  # at most 40 and four extension headers of 2,048
+        has_l4=head.has_l4,
+        flags=head.flags.astype(np.uint8),
+        payload_bytes=head.payload_bytes,
+        icmp_type=head.icmp_type.astype(np.int16),
+    )
+
+
+class Held:
+    """Columns with room to grow: rows come behind the others without a copy of these.
+
+    A `table` once given out stays as it is: later rows lie behind it, and fewer rows lie in new columns.
+    """
+
+    def __init__(self) -> None:
+        self._room = columns([])
+        self.table = self._room
+        """The rows there are."""
+
+    def append(self, fresh: Columns) -> None:
+        """Put the rows of `fresh` behind the others."""
+        start, end = len(self.table), len(self.table) + len(fresh)
+        if end > len(self._room):
+            self._move(np.arange(start), end)
+        for f in fields(Columns):
+            getattr(self._room, f.name)[start:end] = getattr(fresh, f.name)
+        self.table = self._room.take(slice(end))
+
+    def keep(self, rows: Ints) -> None:
+        """Drop all rows but these."""
+        self._move(rows, len(rows))
+        self.table = self._room.take(slice(len(rows)))
+
+    def pack(self, rows: Ints) -> None:
+        """Keep of the records of `rows` only what their columns do not say; none of them is packed yet."""
+        record = self.table.record
+        for i in rows.tolist():
+            p: Packet = record[i]
+            record[i] = _pack((p.uid, p.orig_h, p.orig_p, p.resp_h, p.proto, p.skipped, p.data[tokens.ROW_BYTES :]))
+
+    def _move(self, rows: Ints, least: int) -> None:
+        """Put `rows` into new columns, with room for half as many more as `least`."""
+        moved = []
+        for f in fields(Columns):
+            old = getattr(self._room, f.name)
+            new = np.empty((least + least // 2, *old.shape[1:]), old.dtype)
+            np.take(old, rows, axis=0, out=new[: len(rows)], mode="clip")  # "raise", the default, would copy once more
+            moved.append(new)
+        self._room = Columns(*moved)

@@ -1,0 +1,379 @@
+"""Suppression: what a rule may say, what it silences, that it is counted, ends, and never hides an attack beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from factories import packet
+from structlog.testing import capture_logs
+
+from packetclip_sensor.alerts import suppression_rules
+from packetclip_sensor.alerts import suppressor as silence_module
+from packetclip_sensor.alerts.episodes import Policy, episodes
+from packetclip_sensor.alerts.suppression_rules import Rule, parse
+from packetclip_sensor.alerts.suppressor import Count, Rules, Silence, read_counts, silence
+from packetclip_sensor.cli import main
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.config_file import load
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.judge import VerdictBatch, judge
+from packetclip_sensor.pipeline import alerts
+from packetclip_sensor.records import Batch, Packet, Verdict
+from packetclip_sensor.service.checkpoint import State
+from packetclip_sensor.sources import tail, zeek
+from packetclip_sensor.windows.windows import windows
+
+SCAN = Path(__file__).parents[1] / "scans" / "nmap-1000-ports"
+SCANNER, VICTIM = "172.29.40.7", "172.29.40.90"
+
+
+def rule(**keys: object) -> Rule:
+    (one,) = parse(json.dumps([{"comment": "why", "expires": "never"} | keys]), "suppress.yaml")
+    return one
+
+
+def matches(by: Rule, of: Packet) -> bool:
+    return by.between(of.orig_h, of.resp_h) and by.serves(of)
+
+
+@pytest.mark.parametrize(
+    ("keys", "silenced"),
+    [
+        ({"source": "10.0.0.5"}, True),
+        ({"source": "10.0.0.9"}, False),
+        ({"source": "10.0.0.0/24", "destination": "10.0.0.9"}, True),
+        ({"source": ["192.0.2.1", "10.0.0.0/8"]}, True),
+        ({"destination": "10.0.0.5"}, False),
+        ({"pair": ["10.0.0.9", "10.0.0.5"]}, True),
+        ({"pair": ["10.0.0.9", "10.0.0.6"]}, False),
+        ({"service": "80/tcp"}, True),
+        ({"service": "80/udp"}, False),
+        ({"service": ["443/tcp", "79-81/TCP"]}, True),
+        ({"service": "icmp"}, False),
+        ({"source": "10.0.0.5", "service": "81/tcp"}, False),
+        ({"source": "2001:db8::/32"}, False),
+    ],
+)
+def test_hosts_and_services_are_those_of_the_connection(keys: dict[str, object], silenced: bool) -> None:
+    assert matches(rule(**keys), packet()) is silenced
+
+
+def test_a_host_that_is_no_address_is_no_host_of_a_rule() -> None:
+    assert not matches(rule(source="10.0.0.0/8"), packet(orig_h="10.0.0.5\n"))
+    assert matches(rule(source="fe80::/10"), packet(orig_h="fe80::1"))
+
+
+@pytest.mark.parametrize(
+    ("expires", "last"),
+    [
+        ("2026-12-31", "2026-12-31T23:59:59+00:00"),
+        ('"2026-12-31"', "2026-12-31T23:59:59+00:00"),
+        ("2026-12-31T18:00:00", "2026-12-31T17:59:59+00:00"),
+        ("2026-12-31T18:00+02:00", "2026-12-31T15:59:59+00:00"),
+    ],
+)
+def test_a_date_holds_to_its_end_and_times_are_utc_without_an_offset(expires: str, last: str) -> None:
+    (one,) = parse(f"- {{comment: c, mission: DoS, expires: {expires}}}", "f")
+    second = datetime.fromisoformat(last).timestamp()
+    assert one.live(second)
+    assert not one.live(second + 1)
+
+
+GOOD = "comment: c, expires: never"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- {expires: never, mission: DoS}", "f:1: lacks a comment; say why this is harmless and who decided so"),
+        ("- {comment: ' ', expires: never, mission: DoS}", "f:1: lacks a comment"),
+        ("- {comment: c, mission: DoS}", "f:1: lacks expires; write a date, for example expires: 2027-06-30, or expires: never"),
+        ("- {comment: c, expires: soon, mission: DoS}", "f:1: expires is no date; write 2027-06-30"),
+        ("- {comment: c, expires: 2026-02-31, mission: DoS}", "f: not valid YAML: day is out of range"),
+        (f"- {{{GOOD}}}", "f:1: has no condition and would silence everything; add one of source, destination"),
+        (f"- {{{GOOD}, sauce: 10.0.0.1}}", "f:1: sauce: no such key; did you mean source?"),
+        (f"- {{{GOOD}, source: !!timestamp office}}", "f: not valid YAML: 'NoneType' object has no attribute"),
+        (f"- {{{GOOD}, source: !!int ''}}", "f: not valid YAML: string index out of range"),
+        (f"- {{{GOOD}, source: []}}", "f:1: source is empty; name something, or take the key out"),
+        (f"- {{{GOOD}, source: office}}", "f:1: 'office' is neither a host nor a network; write 192.0.2.7"),
+        (f"- {{{GOOD}, source: 10.0.0.5/8}}", "f:1: 10.0.0.5/8 is a host with a network's length; write 10.0.0.0/8 or 10.0.0.5"),
+        (f"- {{{GOOD}, source: 0.0.0.0/0}}", "f:1: 0.0.0.0/0 is every host; leave the key out"),
+        (f"- {{{GOOD}, source: 10.0.0.1, destination: '::1'}}", "f:1: never matches: no connection has an IPv4 and an IPv6 end"),
+        (f"- {{{GOOD}, pair: [10.0.0.1]}}", "f:1: pair has 1 parts; write pair:"),
+        (f"- {{{GOOD}, pair: [10.0.0.1, 10.0.0.1]}}", "f:1: never matches: pair names 10.0.0.1/32 twice"),
+        (f"- {{{GOOD}, pair: [10.0.0.1, 10.0.0.2], source: 10.0.0.1}}", "f:1: names pair beside source or destination"),
+        (f"- {{{GOOD}, service: ssh}}", "f:1: service is 'ssh'; write 443/tcp, 5000-5100/udp or icmp"),
+        (f"- {{{GOOD}, service: 0/tcp}}", "f:1: service '0/tcp' never matches; ports go from 1 to 65535"),
+        (f"- {{{GOOD}, service: 90-80/tcp}}", "f:1: service '90-80/tcp' never matches"),
+        (f"- {{{GOOD}, mission: dos}}", 'f:1: mission is "dos": no such mission; did you mean DoS?'),
+        (f"- {{{GOOD}, class: Benign}}", 'f:1: class is "Benign": no such class'),
+        (f"- {{{GOOD}, class: Port Scan, mission: DoS}}", "f:1: never matches: Port Scan is of Reconnaissance, not of DoS"),
+        (f"- {GOOD}", "f: not valid YAML"),
+        ("mission: DoS", "f: holds .* where a list of rules is expected; begin each rule with `- comment: ...`"),
+        ("{2027-01-01: DoS}", "f: holds {datetime.date.* where a list of rules is expected"),
+        ("- DoS", 'f:1: holds "DoS" where `key: value` lines are expected'),
+        (f"- {{{GOOD}, mission: DoS, mission: DoS}}", "f:1: mission stands twice in this rule"),
+        (
+            f"- {{{GOOD}, source: 10.0.0.0/8}}\n\n- {{comment: d, expires: 2027-01-01, source: 10.1.0.0/16, mission: DoS}}",
+            "f:3: silences only what line 1 silences already, and no longer; take one of the two out",
+        ),
+        (f"- {{{GOOD}, mission: DoS}}\n- {{{GOOD}, mission: DoS}}", "f:2: silences only what line 1 silences already"),
+        (f"- {{{GOOD}, class: SYN Flood}}\n- {{{GOOD}, mission: DoS}}", "f:1: silences only what line 2 silences already"),
+        (
+            f"- {{{GOOD}, source: 10.0.0.1, destination: 10.0.0.2}}\n- {{{GOOD}, pair: [10.0.0.0/8, 10.0.0.1]}}",
+            "f:1: silences only what line 2 silences already",
+        ),
+        (f"- {{{GOOD}, service: 80/tcp, mission: DoS}}\n- {{{GOOD}, service: 1-1024/tcp}}", "f:1: silences only what line 2"),
+    ],
+)
+def test_a_mistake_is_refused_with_its_line_and_the_remedy(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(").replace("[", r"\[")):
+        parse(text, "f")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# none yet\n",
+        f"- {{{GOOD}, source: 10.0.0.0/8, mission: DoS}}\n- {{{GOOD}, source: 10.1.0.0/16, service: 80/tcp}}",
+        f"- {{comment: c, expires: 2026-01-01, source: 10.0.0.0/8}}\n- {{{GOOD}, source: 10.1.0.0/16}}",
+        f"- {{{GOOD}, pair: [10.0.0.1, 10.0.0.2]}}\n- {{{GOOD}, source: 10.0.0.1, mission: DoS}}",
+        f"- {{{GOOD}, service: icmp}}\n- {{{GOOD}, source: 10.0.0.1}}",
+    ],
+)
+def test_rules_that_only_overlap_stand_side_by_side(text: str) -> None:
+    assert len(parse(text, "f")) == text.count("- {")
+
+
+def test_a_rule_keeps_its_name_when_it_is_moved_commented_or_prolonged() -> None:
+    before, after = (rule(source="10.0.0.5", expires=e, comment=c) for e, c in (("2026-01-01", "a"), ("never", "b")))
+    assert before.id == after.id
+    assert before.id != rule(source="10.0.0.6").id
+
+
+def test_a_rule_made_for_a_host_is_read_as_it_stands() -> None:
+    text = suppression_rules.as_yaml('why: "x"', source="fe80::1", mission="Brute Force", expires="2027-01-31")
+    (one,) = parse(text, "f")
+    assert (one.comment, one.mission, one.words) == ('why: "x"', "Brute Force", "source fe80::1, mission Brute Force")
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return Bundle.open(resource("model/shipped"))
+
+
+@pytest.fixture(scope="module")
+def scan(bundle: Bundle) -> list[VerdictBatch]:
+    """The verdicts of a real scan of 1,000 ports."""
+    with Rejects(None) as rejects:
+        batches = list(zeek.batches(tail.finite([SCAN], rejects=rejects), rejects, Counters()))
+    found = list(judge(windows(batches, bundle.manifest.window, Counters()), bundle, bundle.manifest.thresholds, Counters()))
+    assert sum(len(j.verdicts) for j in found) > 10
+    return found
+
+
+def silenced(
+    scan: list[VerdictBatch], bundle: Bundle, path: Path, text: str, *, counts: Path | None = None
+) -> tuple[list[Verdict], Silence, Counters]:
+    """What is left of the scan under these rules."""
+    path.write_text(text)
+    counters = Counters()
+    by = Silence(Rules(path), bundle, bundle.manifest.thresholds, counters)
+    return [v for judged in silence(scan, by, counts) for v in judged.verdicts], by, counters
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        f"source: {SCANNER}",
+        f"destination: {VICTIM}",
+        f"pair: [{VICTIM}, 172.29.40.0/28]",
+        "mission: Reconnaissance",
+        "class: Port Scan",
+        f"source: 172.29.40.0/24, service: 1-65535/tcp, mission: Reconnaissance, class: Port Scan, destination: {VICTIM}",
+    ],
+)
+def test_what_a_rule_silences_opens_no_episode_and_is_counted(
+    conditions: str, scan: list[VerdictBatch], bundle: Bundle, tmp_path: Path
+) -> None:
+    total = sum(len(j.verdicts) for j in scan)
+    left, by, counters = silenced(scan, bundle, tmp_path / "s.yaml", f"- {{{GOOD}, {conditions}}}")
+    assert (left, counters.suppressed) == ([], total)
+    assert [c.verdicts for c in by.counts.values()] == [total]
+    assert list(counters.suppressed_by_rule.values()) == [total]
+    told = episodes(silence(scan, by, None), Policy(), Counters(), sensor="s", model_version="1")
+    assert [e for step in told for e in step.events] == []
+
+
+@pytest.mark.parametrize(
+    "conditions", ["source: 172.29.40.8", "mission: DoS", "class: OS Scan", "service: 80/tcp", f"destination: {SCANNER}"]
+)
+def test_what_no_rule_silences_stays(conditions: str, scan: list[VerdictBatch], bundle: Bundle, tmp_path: Path) -> None:
+    left, _, counters = silenced(scan, bundle, tmp_path / "s.yaml", f"- {{{GOOD}, {conditions}}}")
+    assert (len(left), counters.suppressed) == (sum(len(j.verdicts) for j in scan), 0)
+
+
+def test_a_scanner_on_duty_hides_no_attack_that_shares_its_window(
+    scan: list[VerdictBatch], bundle: Bundle, tmp_path: Path
+) -> None:
+    """Half of the packets are put on another host: without the scanner's the window is still a scan."""
+
+    def shared(v: Verdict) -> Verdict:
+        half: list[Packet] = []
+        for i, p in enumerate(v.packets):
+            half.append(msgspec.structs.replace(p, orig_h="203.0.113.66") if i % 4 >= 2 else p)
+        return replace(v, packets=tuple(half), sources=(SCANNER, "203.0.113.66"))
+
+    mixed = [replace(j, verdicts=[shared(v) for v in j.verdicts if v.view == "destination"]) for j in scan]
+    total = sum(len(j.verdicts) for j in mixed)
+    left, _, _ = silenced(mixed, bundle, tmp_path / "s.yaml", f"- {{{GOOD}, source: {SCANNER}}}")
+    assert len(left) >= 0.8 * total > 0
+    both = f"- {{{GOOD}, source: {SCANNER}}}\n- {{{GOOD}, source: 203.0.113.66}}"
+    left, by, _ = silenced(mixed, bundle, tmp_path / "s.yaml", both)
+    assert left == []
+    assert sum(c.verdicts for c in by.counts.values()) == total
+
+
+def test_a_rule_that_has_expired_in_event_time_silences_nothing_and_is_said(
+    scan: list[VerdictBatch], bundle: Bundle, tmp_path: Path
+) -> None:
+    seconds = sorted(v.second for j in scan for v in j.verdicts)
+    middle = datetime.fromtimestamp(seconds[len(seconds) // 2], UTC)
+    text = f"- {{comment: for a while, expires: {middle.isoformat()}, source: {SCANNER}}}"
+    with capture_logs() as said:
+        left, _, counters = silenced(scan, bundle, tmp_path / "s.yaml", text)
+    assert {v.second >= middle.timestamp() for v in left} == {True}
+    assert counters.suppressed == sum(s < middle.timestamp() for s in seconds) > 0
+    (warning,) = [line for line in said if line["event"] == "suppression_expired"]
+    assert (warning["line"], warning["comment"], warning["log_level"]) == (1, "for a while", "warning")
+
+
+def test_the_file_is_read_again_when_it_changes_and_a_mistake_keeps_the_old_rules(tmp_path: Path) -> None:
+    path, now = tmp_path / "s.yaml", [0.0]
+    path.write_text(f"- {{{GOOD}, source: 10.0.0.1}}")
+    rules = Rules(path, clock=lambda: now[0])
+    path.write_text(f"- {{{GOOD}, source: 10.0.0.1}}\n- {{{GOOD}, source: 10.0.0.2}}")
+    assert len(rules.current(0)) == 1  # it is looked at once a second
+    now[0] += 1
+    assert len(rules.current(0)) == 2
+    path.write_text("- {source: 10.0.0.1}")
+    now[0] += 1
+    with capture_logs() as said:
+        assert len(rules.current(0)) == 2
+        now[0] += 1
+        assert len(rules.current(0)) == 2
+    assert [(line["event"], line["reason"][:29]) for line in said] == [("suppressions_refused", "s.yaml:1: lacks a comment; sa")]
+    path.unlink()
+    now[0] += 1
+    with capture_logs() as said:
+        assert len(rules.current(0)) == 2
+    assert [line["event"] for line in said] == ["suppressions_refused"]
+
+
+def test_the_file_is_looked_at_also_while_nothing_alarms(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("- {comment: soon over, expires: 2026-01-31, mission: DoS}")
+    by = Silence(Rules(path), bundle, bundle.manifest.thresholds, Counters())
+    with capture_logs() as said:
+        list(silence([VerdictBatch([], Batch([], []), second, ()) for second in (1_769_903_999, 1_769_904_000)], by, None))
+    assert [line["event"] for line in said] == ["suppression_expired"]
+
+
+def test_a_missing_file_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file or directory; make the file"):
+        Rules(tmp_path / "none.yaml")
+
+
+def test_counts_go_on_over_a_restart(scan: list[VerdictBatch], bundle: Bundle, tmp_path: Path) -> None:
+    total, counts = sum(len(j.verdicts) for j in scan), tmp_path / "suppressed.json"
+    for times in (1, 2):
+        _, by, _ = silenced(scan, bundle, tmp_path / "s.yaml", f"- {{{GOOD}, source: {SCANNER}}}", counts=counts)
+        (name,) = by.counts
+        assert read_counts(counts) == {name: Count(times * total, max(v.second for j in scan for v in j.verdicts))}
+    counts.write_text("damaged")
+    assert read_counts(counts) == {}
+    assert {file.name for file in tmp_path.iterdir()} == {"s.yaml", "suppressed.json"}
+
+
+def test_the_sensor_takes_the_file_from_its_configuration(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "suppress.yaml").write_text(f"- {{{GOOD}, source: {SCANNER}}}")
+    (tmp_path / "sensor.yaml").write_text("policy: {suppress: suppress.yaml}")
+    settings = load(tmp_path / "sensor.yaml")
+    with Rejects(None) as rejects:
+        batches = list(zeek.batches(tail.finite([SCAN], rejects=rejects), rejects, Counters()))
+    counters = Counters()
+    assert [a for safe in alerts(batches, bundle, settings, counters, State()) for a in safe.alerts] == []
+    assert (counters.suppressed, counters.episodes) == (counters.verdicts, 0)
+    assert counters.verdicts > 10
+
+
+def test_the_command_lists_rules_with_expiry_and_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    config = tmp_path / "sensor.yaml"
+    config.write_text("state_dir: .\n")
+    assert main(["suppressions", "--config", str(config)]) == 0
+    assert "names no file of rules" in capsys.readouterr().out
+    config.write_text("state_dir: .\npolicy: {suppress: s.yaml}\n")
+    (tmp_path / "s.yaml").write_text(
+        f"- {{{GOOD}, source: 10.0.0.1}}\n- {{comment: backup window, expires: 2020-01-31, service: 873/tcp}}"
+    )
+    name = rule(source="10.0.0.1").id
+    (tmp_path / "suppressed.json").write_text(json.dumps({name: {"verdicts": 1234, "last": 1_760_000_000}}))
+    assert main(["suppressions", "--config", str(config)]) == 1
+    said = capsys.readouterr().out
+    for words in (
+        name,
+        "never",
+        "1,234",
+        "2025-10-09 08:53",
+        "2020-01-31 EXPIRED",
+        "backup window",
+        "1 rule in force, 1 expired",
+    ):
+        assert words in said
+    (tmp_path / "s.yaml").write_text("- {}")
+    assert main(["suppressions", "--config", str(config)]) == 2
+    assert (
+        capsys.readouterr().err
+        == "packetclip: s.yaml:1: lacks a comment; say why this is harmless and who decided so, for those who come after you\n"
+    )
+
+
+def test_counts_are_kept_each_minute(
+    scan: list[VerdictBatch], bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence_module, "KEEP_S", 0.0)
+    (tmp_path / "s.yaml").write_text(f"- {{{GOOD}, source: {SCANNER}}}")
+    counts = tmp_path / "counts.json"
+    stream = silence(scan, Silence(Rules(tmp_path / "s.yaml"), bundle, bundle.manifest.thresholds, Counters()), counts)
+    next(stream)
+    next(stream)
+    assert counts.is_file()
+
+
+def test_the_packets_that_are_counted_pass_untouched(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(f"- {{{GOOD}, source: {SCANNER}}}")
+    judged = VerdictBatch([], Batch([], []), 7, (), np.array([packet()], np.object_), np.array([7]))
+    (out,) = silence([judged], Silence(Rules(tmp_path / "s.yaml"), bundle, bundle.manifest.thresholds, Counters()), None)
+    assert (out.judged, len(out.packets), out.seconds.tolist()) == (7, 1, [7])
+
+
+def test_the_rules_of_the_documentation_are_read() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tuning.md").read_text()
+    (example,) = [part.partition("```")[0] for part in page.split("```yaml\n")[1:] if part.startswith("# suppress.yaml")]
+    scanner, backup = parse(example, "suppress.yaml")
+    assert (scanner.mission, scanner.words) == ("Reconnaissance", "source 192.0.2.10, mission Reconnaissance")
+    assert (len(backup.hosts), len(backup.services)) == (2, 2)
+    assert datetime.fromtimestamp(backup.expires, UTC).isoformat() == "2026-12-31T17:00:00+00:00"

@@ -1,0 +1,134 @@
+"""Alerts for tests: one plausible SYN flood, every field of which a test can replace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.records import Alert, AlertBatch, Concept, Episode, Evidence, Flow, Packet, Path
+from packetclip_sensor.sinks.documents import SensorInfo
+
+SENSOR = SensorInfo(name="sensor-1", version="0.1.0")
+T0 = 1_760_000_000.25
+"""2025-10-09T08:53:20.250Z."""
+
+
+def packet(**changed: Any) -> Packet:
+    """The third packet of a flood: a SYN of 60 bytes."""
+    fields: dict[str, Any] = {
+        "ts": T0,
+        "uid": "CAb1c23",
+        "orig_h": "10.0.0.5",
+        "orig_p": 40000,
+        "resp_h": "10.0.0.9",
+        "resp_p": 80,
+        "proto": "tcp",
+        "is_orig": True,
+        "n": 1,
+        "size_bytes": 60,
+        "data": bytes.fromhex("4500003c"),
+    }
+    return Packet(**(fields | changed))
+
+
+def flow(**changed: Any) -> Flow:
+    """A half-open connection of the flood; what Zeek leaves unset is None."""
+    fields: dict[str, Any] = {
+        "ts": T0,
+        "uid": "CAb1c23",
+        "orig_h": "10.0.0.5",
+        "orig_p": 40000,
+        "resp_h": "10.0.0.9",
+        "resp_p": 80,
+        "proto": "tcp",
+        "final": True,
+        "conn_state": "S0",
+        "local_orig": False,
+        "local_resp": True,
+        "history": "S",
+        "orig_pkts": 1,
+        "orig_ip_bytes": 60,
+        "syn": 1,
+        "ack": 0,
+    }
+    return Flow(**(fields | changed))
+
+
+def episode(**changed: Any) -> Episode:
+    fields: dict[str, Any] = {
+        "id": "e1",
+        "mission": "DoS",
+        "sources": ["10.0.0.5"],
+        "destinations": ["10.0.0.9"],
+        "source_count": 1,
+        "destination_count": 1,
+        "first": T0,
+        "last": T0 + 1.5,
+        "verdicts": 2,
+        "packets": 45,
+        "opened": int(T0) + 1,
+        "reported": int(T0) + 1,
+        "documents": 1,
+        "peak": 0.97,
+        "scope": "pair",
+    }
+    return Episode(**(fields | changed))
+
+
+def alert(**changed: Any) -> Alert:
+    """A SYN flood with every part of an explanation; `changed` replaces fields of the Alert itself."""
+    fields: dict[str, Any] = {
+        "id": "a1",
+        "state": "open",
+        "ts": T0 + 1.5,
+        "episode": episode(),
+        "mission": "DoS",
+        "klass": "SYN Flood",
+        "probability": 0.97,
+        "missions": {"Benign": 0.01, "DoS": 0.97, "Reconnaissance": 0.015, "Brute Force": 0.005},
+        "classes": {"SYN Flood": 0.8, "UDP Flood": 0.15, "Benign": 0.05},
+        "title": "SYN Flood on 10.0.0.9 from 10.0.0.5",
+        "reason": "30 packets in 1.5 s from 10.0.0.5 to 10.0.0.9, all SYN, none answered.",
+        "concepts": (Concept("flood", 0.41, 1, "DoS"), Concept("handshake", -0.02, 2, "DoS")),
+        "paths": (Path(("sensor", "flood", "exhaustion", "embedding"), 0.62, "DoS"),),
+        "evidence": (Evidence(packet(), 0.12, "SYN to port 80, the first packet of its connection"),),
+        "nearest_texts": (("A host sends many SYN packets and never completes the handshake.", 0.71),),
+        "facts": {
+            "packets": 30,
+            "duration_s": 1.5,
+            "distinct_resp_p": 1,
+            "distinct_uid": 30,
+            "rate_pps": 19.333,
+            "proto": "tcp",
+            "rst_share": None,
+        },
+        "graphs": {"DoS": 3.5, "Reconnaissance": -0.25, "Brute Force": 0.5},
+        "flow": None,
+        "flow_text": None,
+        "technique": "T1499.001",
+        "model_version": "2026.1",
+    }
+    return Alert(**(fields | changed))
+
+
+def safe(*alerts: Alert) -> AlertBatch:
+    return AlertBatch(alerts=list(alerts))
+
+
+def told(counters: Counters) -> dict[str, int]:
+    """The counters that rose."""
+    return {name: value for name, value in counters.as_dict().items() if value}
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a document under its dotted name, arrays opened."""
+    match value:
+        case dict():
+            for name, part in value.items():
+                yield from leaves(part, f"{prefix}{name}.")
+        case list():
+            for part in value:
+                yield from leaves(part, prefix)
+        case _:
+            yield prefix[:-1], value

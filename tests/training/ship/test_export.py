@@ -1,0 +1,117 @@
+"""Export and int8: what is shipped is what was measured, and an int8 form is taken only where it pays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is only installed for training")
+
+import onnx  # noqa: E402
+
+from packetclip_sensor.model.bundle import MANIFEST, Bundle  # noqa: E402
+from packetclip_sensor.windows.packet_features import RELATIONS  # noqa: E402
+from packetclip_sensor.windows.tokens import ROW_BYTES  # noqa: E402
+from training.data.windows import CLASSES, GROUP_OF_CLASS, Examples  # noqa: E402
+from training.model.config import TEXT_DIM, ModelConfig  # noqa: E402
+from training.model.graphs import EventNodes  # noqa: E402
+from training.model.packetclip import PacketClip  # noqa: E402
+from training.ship import export  # noqa: E402
+from training.text import knowledge, texts  # noqa: E402
+
+WINDOWS, LENGTH = 48, 30
+
+
+def tower(sentences: list[str]) -> torch.Tensor:
+    return torch.randn(len(sentences), TEXT_DIM, generator=torch.Generator().manual_seed(7))
+
+
+def examples() -> Examples:
+    """48 windows of 6 captures: benign, a flood, a port scan."""
+    rng = np.random.default_rng(1)
+    rows = torch.from_numpy(rng.integers(0, 100, (WINDOWS, LENGTH)))
+    rows[::5, :20] = -1
+    capture = np.array([f"c{i // 8}" for i in range(WINDOWS)], dtype=object)
+    return Examples(
+        rng.integers(0, 256, (100, ROW_BYTES)).astype(np.uint16),
+        rows,
+        torch.from_numpy(rng.standard_normal((WINDOWS, LENGTH, len(RELATIONS))).astype(np.float32)) * (rows >= 0)[:, :, None],
+        torch.tensor([(0, 6, 3)[i // 8 % 3] for i in range(WINDOWS)]),
+        capture,
+        np.full(WINDOWS, "tool", dtype=object),
+        ["{}"] * WINDOWS,
+        np.full(WINDOWS, "pair", dtype=object),
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> PacketClip:
+    torch.manual_seed(3)
+    graphs = knowledge.load_all()
+    concepts = tower([c for g in graphs for level in g.levels for c in level])
+    events = EventNodes([tower(texts.event_sentences(name)[:2]) for name in CLASSES], GROUP_OF_CLASS, 1.0)
+    return PacketClip(graphs, concepts, ModelConfig(window=LENGTH), events=events).eval()
+
+
+def exported(model: PacketClip, out: Path, **more: object) -> dict[str, object]:
+    data = examples()
+    export.export(
+        model, knowledge.load_all(), tower, out, version="9", temperature=2.0,
+        thresholds={"DoS": 0.0, "Reconnaissance": 0.0, "Brute Force": 0.9}, metrics={}, examples=data,
+        data={}, **more,
+    )  # fmt: skip
+    return json.loads((out / MANIFEST).read_text())
+
+
+@pytest.fixture(scope="module")
+def bundle(model: PacketClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One real export; the tests below it exchange single steps."""
+    out = tmp_path_factory.mktemp("export") / "model"
+    exported(model, out)
+    return out
+
+
+@pytest.fixture
+def ready(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports again take the ONNX files that are there."""
+
+    def copied(module: object, inputs: object, path: Path, *names: object) -> float:
+        shutil.copyfile(bundle / path.name, path)
+        return 1e-6
+
+    monkeypatch.setattr(export, "_to_onnx", copied)
+
+
+def test_the_manifest_tells_the_differences_and_a_ceiling_for_each_mission_with_attacks(
+    bundle: Path, ready: None, model: PacketClip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported(model, tmp_path / "again")
+    assert "onnxruntime against PyTorch on 48 windows of 6 captures, folded and whole: largest" in capsys.readouterr().out
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    assert 0 < manifest["onnx_difference"] < 1e-3
+    assert manifest["onnx_difference_of_probabilities"] < 1e-4
+    assert set(manifest["ceilings"]) == {"DoS", "Reconnaissance"}
+    assert Bundle.open(bundle).manifest.ceilings == manifest["ceilings"]
+
+
+@pytest.mark.parametrize("name", ["reasoner.onnx", "explainer.onnx"])
+def test_event_nodes_are_exported_without_their_sentences(name: str, bundle: Path, model: PacketClip) -> None:
+    graph = onnx.load(bundle / name).graph
+    constants = (a.t for node in graph.node if node.op_type == "Constant" for a in node.attribute)
+    shapes = [tuple(tensor.dims) for tensor in (*graph.initializer, *constants)]
+    assert tuple(model.events.sentences.shape) not in shapes
+    assert {(len(CLASSES), model.config.embedding), (model.config.embedding, len(CLASSES))} & set(shapes)
+
+
+@pytest.mark.parametrize("bound", ["MOST_LOGIT", "MOST_PROBABILITY"])
+def test_an_export_that_differs_from_the_model_is_refused(
+    bound: str, ready: None, model: PacketClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, bound, 0.0)
+    with pytest.raises(RuntimeError, match=r"the exported model differs .* the bundle is not usable"):
+        exported(model, tmp_path / "model")
+    assert not (tmp_path / "model" / MANIFEST).exists()

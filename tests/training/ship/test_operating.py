@@ -1,0 +1,129 @@
+"""The table of operating points: what is told falls as thresholds rise, and only held-out captures are looked at."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.records import MISSIONS
+from training.ship import operating_point
+
+DATA = Path(__file__).parents[2] / "data"
+MODEL = Path(operating_point.resource("model/shipped"))
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("logs")
+    for name in ("demo-icmp-fping", "demo-b00-startup-discovery"):
+        found = next(DATA.rglob(f"{name}/labels.json")).parent
+        (folder / name).symlink_to(found)
+    return folder
+
+
+def test_fewer_are_told_as_thresholds_rise_and_more_with_a_leeway(logs: Path) -> None:
+    bundle = Bundle.open(MODEL)
+    heard = operating_point.listen(operating_point.held_out(MODEL, [], [logs]), bundle, reach=3.0)
+    assert sorted(len(one.truth.intervals) for one in heard) == [0, 1]
+
+    def told(shift: float, leeway: float) -> int:
+        return sum(operating_point.point(heard, bundle.manifest.thresholds, dict.fromkeys(MISSIONS, shift), leeway).told.values())
+
+    assert told(0, 0) == 1
+    assert told(12, 0) == 0
+    assert told(12, 14) >= told(12, 0)
+
+
+def test_a_benign_capture_has_false_alerts_and_no_attack_told(logs: Path) -> None:
+    bundle = Bundle.open(MODEL)
+    (heard,) = operating_point.listen(
+        [truth for truth in operating_point.held_out(MODEL, [], [logs]) if not truth.intervals], bundle, reach=12.0
+    )
+    at = operating_point.point([heard], bundle.manifest.thresholds, dict.fromkeys(MISSIONS, -12.0))
+    assert at.false > 0
+    assert not any(at.told.values())
+    assert not at.beside
+
+
+def test_of_what_was_trained_on_nothing_is_taken(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"data": {"held out": ["demo-icmp-fping"]}}))
+    assert [truth.folder.name for truth in operating_point.held_out(tmp_path, [logs], [])] == ["demo-icmp-fping"]
+    assert operating_point.main(["--logs", str(logs)]) == 2
+    assert "none of the captures is among the 1" in capsys.readouterr().err
+
+
+def test_the_table_has_a_line_for_each_point(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert operating_point.main(["--whole", str(logs), "--shifts", "0", "1", "--leeways", "0", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "1 held-out captures with attacks (DoS 1, Reconnaissance 0, Brute Force 0), 1 benign ones with 3,580 packets" in printed
+    )
+    assert len([line for line in printed.splitlines() if line.startswith(("| +0", "| +1"))]) == 4
+
+
+Counts = dict[str, list[tuple[float, int, int]]]
+
+
+def chosen(counts: Counts, allowed: float, monkeypatch: pytest.MonkeyPatch, extra: int = 0) -> dict[str, float]:
+    """The shifts chosen where each mission has these (shift, told, false); `extra` false alerts where all stay."""
+
+    def point(heard: object, own: object, shifts: dict[str, float], leeway: float = 0.0) -> operating_point.Point:
+        rows = [next(row for row in counts[m] if row[0] == shift) for m, shift in shifts.items()]
+        stay = len(rows) == len(MISSIONS) and not any(shifts.values())
+        told = {m: row[1] for m, row in zip(shifts, rows, strict=True)}
+        return operating_point.Point(shifts, {}, leeway, told, 0, sum(row[2] for row in rows) + extra * stay)
+
+    monkeypatch.setattr(operating_point, "point", point)
+    return dict(operating_point.choose([], {}, (-1, 0, 1), allowed).shifts)
+
+
+def test_each_mission_s_threshold_is_moved_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {
+        "DoS": [(-1, 9, 4), (0, 9, 2), (1, 8, 1)],
+        "Reconnaissance": [(-1, 7, 0), (0, 5, 0), (1, 5, 0)],
+        "Brute Force": [(-1, 6, 3), (0, 4, 1), (1, 1, 0)],
+    }
+    assert chosen(counts, 3, monkeypatch) == {"DoS": 0, "Reconnaissance": -1, "Brute Force": 0}
+    assert chosen(counts, 2, monkeypatch) == {"DoS": 1, "Reconnaissance": -1, "Brute Force": 0}
+    # None has so few: the fewest that there are.
+    assert chosen(counts, 0, monkeypatch) == {"DoS": 1, "Reconnaissance": -1, "Brute Force": 1}
+
+
+def test_of_several_the_highest_and_the_next_where_the_whole_has_more_false_alerts_than_its_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts: Counts = {m: [(-1, 5, 0), (0, 5, 0), (1, 4, 0)] for m in MISSIONS}
+    assert set(chosen(counts, 1, monkeypatch).values()) == {0}
+    assert sorted(chosen(counts, 1, monkeypatch, extra=9).values()) == [-1, 0, 0]
+
+
+def test_a_second_run_starts_from_what_training_fitted(tmp_path: Path) -> None:
+    bundle = shutil.copytree(MODEL, tmp_path / "model")
+    own, _ = operating_point.fitted(bundle)
+    for shift in (1.0, -0.5):
+        shifts = dict.fromkeys(MISSIONS, 0.25) | {"DoS": shift}
+        thresholds = {m: operating_point.moved(own[m], shifts[m]) for m in MISSIONS}
+        operating_point.write(bundle, operating_point.Point(shifts, thresholds, 0.0, {"DoS": 3}, 1, 0), 5000)
+        again, moved = operating_point.fitted(bundle)
+        assert again == pytest.approx(own)
+        assert moved == shifts
+
+
+def test_what_is_written_opens_and_keeps_its_ceilings_above(tmp_path: Path) -> None:
+    bundle = shutil.copytree(MODEL, tmp_path / "model")
+    before = Bundle.open(bundle).manifest
+    raised = {m: before.ceilings[m] + 1e-5 for m in MISSIONS}
+    operating_point.write(bundle, operating_point.Point(dict.fromkeys(MISSIONS, 2.0), raised, 0.0, {"DoS": 3}, 1, 0), 5000)
+    after = Bundle.open(bundle).manifest
+    assert after.thresholds == after.ceilings == raised
+    assert after.sha256 == before.sha256
+    assert json.loads((bundle / "manifest.json").read_bytes())["operating"]["told"] == {"DoS": 3}
+
+
+def test_a_threshold_moves_by_logits() -> None:
+    assert operating_point.moved(0.5, 1.0) == pytest.approx(0.7311, abs=1e-4)
+    assert operating_point.moved(operating_point.moved(0.9, 2.0), -2.0) == pytest.approx(0.9)

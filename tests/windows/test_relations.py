@@ -1,0 +1,95 @@
+"""Numbers of packets within their window, and of the connections that their stream began before, against values by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from packetclip_sensor.records import Packet
+from packetclip_sensor.windows.packet_features import HISTORY, RELATIONS, history, relations
+from packetclip_sensor.windows.packet_table import columns
+
+NO_PAST = np.full((1, 2, 4), -1)
+
+
+def packet(ts: float, orig: str, resp: str, resp_p: int, uid: str, n: int, *, is_orig: bool = True) -> Packet:
+    return Packet(ts, uid, orig, 1000, resp, resp_p, "tcp", is_orig, n, 60, b"\x45" + bytes(59))
+
+
+def test_relations_say_what_is_new_within_the_window() -> None:
+    packets = [
+        packet(100.0, "a", "b", 80, "C1", 1),
+        packet(100.5, "a", "b", 80, "C1", 2, is_orig=False),
+        packet(100.6, "a", "b", 81, "C2", 1),
+        packet(100.7, "c", "b", 81, "C3", 1),
+    ]
+    rows = np.array([[-1, 0, 1, 2, 3]])
+    found = relations(columns(packets), rows, NO_PAST)[0]
+    at = {name: i for i, name in enumerate(RELATIONS)}
+    assert not found[0].any()
+    assert found[1:, at["is_orig"]].tolist() == [1, -1, 1, 1]
+    assert found[1:, at["new_connection"]].tolist() == [1, 0, 1, 1]
+    assert found[1:, at["new_resp_p"]].tolist() == [1, 0, 1, 0]
+    assert found[1:, at["new_orig_h"]].tolist() == [1, 0, 0, 1]
+    assert found[1:, at["share_connections"]].tolist() == pytest.approx([1, 1 / 2, 2 / 3, 3 / 4])
+    assert found[2, at["log_gap"]] == pytest.approx((np.log10(0.5 + 1e-6) + 6) / 8)
+    assert found[1, at["log_gap"]] == 0
+
+
+def three_connections() -> list[Packet]:
+    """Begun at 0, 2 and 4 s, to two ports, with 2, 1 and 3 packets."""
+    return [
+        packet(100.0, "a", "b", 80, "C1", 1),
+        packet(101.0, "a", "b", 80, "C1", 2, is_orig=False),
+        packet(102.0, "a", "b", 80, "C2", 1),
+        packet(104.0, "a", "b", 443, "C3", 1),
+        packet(104.1, "a", "b", 443, "C3", 2, is_orig=False),
+        packet(114.0, "a", "b", 443, "C3", 3),
+    ]
+
+
+PAST = np.array([[[-1, 0, 2, 3], [-1, 1, 2, 5]]])
+
+
+def test_history_counts_and_measures_the_connections_of_the_stream() -> None:
+    found = history(columns(three_connections()), PAST, np.array([5]))[0]
+    assert dict(zip(HISTORY, found.tolist(), strict=True)) == pytest.approx(
+        {
+            "history_connections": 0.277259,
+            "history_resp_p": 0.219722,
+            "history_resp_h": 0.138629,
+            "history_orig_h": 0.138629,
+            "history_log_age": 0.829232,
+            "history_log_n": 0.211870,
+            "history_log_n_spread": 0.056867,
+            "history_one_packet_share": 1 / 3,
+            "history_log_gap": 0.787629,
+            "history_log_gap_spread": 0.0,
+            "history_same_port_share": 1 / 3,
+            "history_log_duration": 0.466699,
+        },
+        abs=2e-6,
+    )
+
+
+def test_one_connection_has_no_gap_and_no_spread() -> None:
+    found = history(columns(three_connections()), np.array([[[-1, -1, -1, 3], [-1, -1, -1, 3]]]), np.array([3]))[0]
+    assert dict(zip(HISTORY, found.tolist(), strict=True)) == pytest.approx(
+        dict.fromkeys(HISTORY, 0.0)
+        | dict.fromkeys(("history_connections", "history_resp_p", "history_resp_h", "history_orig_h", "history_log_n"), 0.138629)
+        | dict.fromkeys(("history_one_packet_share", "history_same_port_share"), 1.0),
+        abs=2e-6,
+    )
+
+
+def test_a_stream_without_openings_has_a_history_of_zeros() -> None:
+    assert not history(columns(three_connections()), NO_PAST, np.array([5])).any()
+
+
+def test_history_stands_at_every_packet_and_padding_is_zero() -> None:
+    rows = np.array([[-1, -1, 3, 4, 5]])
+    found = relations(columns(three_connections()), rows, PAST)[0]
+    assert found.shape == (5, len(RELATIONS))
+    assert not found[:2].any()
+    assert found[2:, -len(HISTORY)].tolist() == pytest.approx([0.277259] * 3, abs=2e-6)
+    assert (found[2:, -len(HISTORY) :] == found[2, -len(HISTORY) :]).all()

@@ -1,0 +1,216 @@
+"""Windows against a plain loop: the sort must give what the definition says, whatever the batches were."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.records import Batch, Packet
+from packetclip_sensor.windows.packet_features import relations
+from packetclip_sensor.windows.windows import VIEWS, Window, Windows, windows
+
+SMALL = Window(packets=5, seconds=4.0, min_packets=2, connections=3)
+Past = tuple[tuple[int, int], ...]
+"""Of each remembered connection the numbers of its first and latest packet."""
+Cut = tuple[int, str, tuple[int, ...], Past]
+
+
+def packet(
+    ts: float,
+    orig: str,
+    resp: str,
+    resp_p: int = 80,
+    uid: str | None = None,
+    n: int = 1,
+    *,
+    is_orig: bool = True,
+    number: int = 0,
+) -> Packet:
+    """`number` tells packets apart; it stands in orig_p, which windows do not look at."""
+    data = bytes.fromhex("45") + bytes(59)
+    return Packet(ts, uid or f"{orig}{resp}{resp_p}", orig, number, resp, resp_p, "tcp", is_orig, n, 60, data)
+
+
+def traffic(seed: int, count: int = 200) -> list[Packet]:
+    """Connections that begin and go on beside each other."""
+    rng = random.Random(seed)
+    ts, out = 100.0, []
+    begun: list[tuple[str, str, int, str]] = []
+    seen: Counter[str] = Counter()
+    for i in range(count):
+        ts += rng.choice([0.0, 0.01, 0.3, 0.9, 5.0] if rng.random() < 0.3 else [0.01])
+        if not begun or rng.random() < 0.4:
+            a, b = rng.sample("abcd", 2)
+            begun.append((a, b, rng.choice([80, 443]), f"C{i}"))
+        connection = rng.choice(begun[-12:])
+        seen[connection[3]] += 1
+        out.append(packet(ts, *connection, seen[connection[3]], is_orig=rng.random() < 0.5, number=i))
+    return out
+
+
+def reference(packets: list[Packet], window: Window) -> set[Cut]:
+    """(second, view, packets, past) of every window, by a plain loop."""
+    streams: dict[tuple[str, object], list[Packet]] = defaultdict(list)
+    touched: set[tuple[str, object]] = set()
+    found = set()
+    second = None
+
+    def judge() -> None:
+        for key in touched:
+            recent = [p for p in streams[key] if p.ts > streams[key][-1].ts - window.seconds]
+            if len(recent[-window.packets :]) >= window.min_packets:
+                latest = {p.uid: p.orig_p for p in streams[key]}
+                past = [(p.orig_p, latest[p.uid]) for p in recent if p.n == 1][-window.connections :]
+                found.add((second, key[0], tuple(p.orig_p for p in recent[-window.packets :]), tuple(past)))
+        touched.clear()
+
+    for p in packets:
+        if second is not None and int(p.ts) > second:
+            judge()
+        second = int(p.ts)
+        for view, key in zip(VIEWS, (frozenset((p.orig_h, p.resp_h)), p.orig_h, p.resp_h), strict=True):
+            streams[view, key].append(p)
+            touched.add((view, key))
+    judge()
+    return found
+
+
+def batches_of(packets: list[Packet], size: int) -> list[Batch]:
+    return [Batch(packets[i : i + size], []) for i in range(0, len(packets), size)] + [Batch([], [], final=True)]
+
+
+def told(w: Windows, i: int) -> Cut:
+    first, latest = (w.table.packets(side[side >= 0]) for side in w.past[i])
+    past = tuple((a.orig_p, b.orig_p) for a, b in zip(first, latest, strict=True))
+    rows = w.table.packets(w.rows[i][w.rows[i] >= 0])
+    return int(w.second[i]), VIEWS[int(w.view[i])], tuple(p.orig_p for p in rows), past
+
+
+def cut(packets: list[Packet], window: Window, batch: int, judged: int = 0) -> list[Cut]:
+    return [
+        told(w, i) for w in windows(batches_of(packets, batch), window, Counters(), judged=judged) for i in range(len(w.rows))
+    ]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 17, 1000])
+@pytest.mark.parametrize("seed", range(6))
+def test_windows_are_those_of_the_plain_loop(seed: int, batch: int) -> None:
+    packets = traffic(seed)
+    found = cut(packets, SMALL, batch)
+    assert len(found) == len(set(found))
+    assert set(found) == reference(packets, SMALL)
+
+
+def test_order_of_windows_does_not_depend_on_batches() -> None:
+    packets = traffic(3)
+    assert cut(packets, SMALL, 1) == cut(packets, SMALL, 7) == cut(packets, SMALL, 1000)
+
+
+def test_a_restart_gives_the_windows_after_the_judged_second_and_no_other() -> None:
+    packets = traffic(4)
+    whole = cut(packets, SMALL, 10)
+    judged = int(packets[120].ts)
+    again = [p for p in packets if p.ts > judged - SMALL.seconds]
+    found = cut(again, SMALL, 9, judged)
+    assert found == [w for w in whole if w[0] > judged]
+    assert any(past for *_, past in found)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_relations_do_not_depend_on_batches(batch: int) -> None:
+    def related(size: int) -> np.ndarray:
+        return np.concatenate(
+            [relations(w.table, w.rows, w.past) for w in windows(batches_of(traffic(5), size), SMALL, Counters())]
+        )
+
+    np.testing.assert_array_equal(related(batch), related(1000))
+
+
+def remembered(packets: list[Packet], window: Window) -> Past:
+    """The past of the pair's last window."""
+    return [past for _, view, _, past in cut(packets, window, 2) if view == "pair"][-1]
+
+
+def test_only_the_last_connections_are_remembered_and_none_older_than_the_window_allows() -> None:
+    packets = [packet(100 + i, "a", "b", 80, f"C{i}", number=i) for i in range(8)]
+    assert remembered(packets, Window(seconds=60, connections=3, min_packets=2)) == ((5, 5), (6, 6), (7, 7))
+    assert remembered(packets, Window(seconds=2.5, connections=64, min_packets=2)) == ((5, 5), (6, 6), (7, 7))
+
+
+def test_connections_are_remembered_beyond_the_windows_packets() -> None:
+    opened = [packet(100 + i / 10, "a", "b", 80, f"C{i}", number=i) for i in range(3)]
+    going_on = [packet(101 + i / 10, "a", "b", 80, "C1", 2 + i, number=3 + i) for i in range(9)]
+    assert remembered(opened + going_on, SMALL) == ((0, 0), (1, 11), (2, 2))
+
+
+def test_the_latest_packet_of_a_remembered_connection_is_kept_while_others_go_on() -> None:
+    quiet = [packet(100.0, "a", "b", 80, "C0", 1, number=0), packet(100.1, "a", "b", 80, "C0", 2, number=1)]
+    busy = [packet(101 + i / 5, "a", "b", 80, "C1", 1 + i, number=2 + i) for i in range(12)]
+    assert remembered(quiet + busy, SMALL) == ((0, 1), (2, 13))
+
+
+def test_a_log_that_starts_in_the_middle_of_connections_remembers_none() -> None:
+    packets = [packet(100 + i / 10, "a", "b", 80, f"C{i % 2}", 7 + i, number=i) for i in range(6)]
+    assert remembered(packets, SMALL) == ()
+
+
+def test_a_quiet_second_is_judged_without_a_later_packet() -> None:
+    clock = iter([0.0, 0.1, 0.6, 1.1, 1.5, 1.7]).__next__
+    packets = [packet(100.1, "a", "b"), packet(100.2, "a", "b")]
+    batches = [Batch(packets, []), *(Batch([], [], idle=True) for _ in range(4))]
+    counts = [len(w.rows) for w in windows(batches, SMALL, Counters(), clock=clock)]
+    assert counts == [0, 0, 0, 0, 3]
+
+
+def test_a_minute_in_which_the_sensor_itself_stood_still_is_no_quiet_second() -> None:
+    """SIGSTOP, or a sink that waits: the rest of the second has been written meanwhile and comes with the next batch."""
+    clock = iter([0.0, 0.1, 60.0, 60.1, 120.0, 120.2]).__next__
+    one, two, three = (packet(100.1 * n, "a", "b") for n in (1, 1.001, 1.002))
+    batches = [
+        Batch([one], []),
+        Batch([], [], idle=True),
+        Batch([two], []),
+        Batch([], [], idle=True),
+        Batch([three], [], final=True),
+    ]
+    counters = Counters()
+    counts = [len(w.rows) for w in windows(batches, SMALL, counters, clock=clock)]
+    assert counts == [0, 0, 0, 0, 3]
+    assert counters.late_packets == 0
+
+
+def test_a_packet_behind_a_judged_second_is_judged_in_the_next_and_counted() -> None:
+    counters = Counters()
+    batches = [
+        Batch([packet(100.1, "a", "b"), packet(100.2, "a", "b"), packet(101.5, "a", "b")], []),
+        Batch([packet(100.9, "a", "b")], []),
+        Batch([], [], final=True),
+    ]
+    seconds = [int(s) for w in windows(batches, SMALL, counters) for s in w.second]
+    assert seconds == [100, 100, 100, 101, 101, 101]
+    assert counters.late_packets == 1
+
+
+def test_streams_longest_unheard_are_let_go_first_and_counted() -> None:
+    counters = Counters()
+    busy = [packet(100 + i * 0.5, "busy", "server", n=i + 1) for i in range(20)]
+    calm = [packet(100 + i * 0.5 + 0.1, f"calm{i}", f"host{i}") for i in range(20)]
+    packets = sorted(busy + calm, key=lambda p: p.ts)
+    final = [Batch([], [], final=True)]
+    last = list(windows([*(Batch([p], []) for p in packets), *final], Window(), counters, max_rows=25))[-1]
+    held = [p.orig_h for p in last.table.packets(np.arange(len(last.table)))]
+    assert held.count("busy") == 20
+    assert [host for host in held if host != "busy"] == [f"calm{i}" for i in range(20 - (len(held) - 20), 20)]
+    assert (counters.evicted, counters.evicted_streams) == (15, 15)
+
+
+def test_memory_is_bounded_and_what_is_let_go_is_counted() -> None:
+    counters = Counters()
+    packets = [packet(100 + i * 0.01, f"h{i}", f"g{i}", n=i + 1) for i in range(500)]
+    held = [len(w.table) for w in windows([Batch([p], []) for p in packets], Window(), counters, max_rows=50)]
+    assert max(held) < 250
+    assert counters.evicted > 200

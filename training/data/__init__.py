@@ -1,0 +1,1 @@
+"""Labelled logs and captures come in; windows with labels and their batches go out."""

@@ -1,0 +1,92 @@
+"""What a step of training sees: balanced draws of windows, and chance changes of their bytes and relations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from packetclip_sensor.windows.packet_features import RELATIONS
+from packetclip_sensor.windows.tokens import MASK, PAD
+from training.data.windows import CLASSES, Examples
+from training.fit import experiment as settings
+
+GAPS = [RELATIONS.index(name) for name in ("log_gap", "history_log_gap")]
+AGES = [RELATIONS.index(name) for name in ("log_age", "history_log_age", "history_log_duration")]
+SIZES = [RELATIONS.index(name) for name in ("log_size", "log_payload")]
+TTL_AT = {4: 8, 6: 7}
+"""Offset of the hop limit by IP version: it tells the place, so it is masked by chance in training."""
+
+
+class Sampler:
+    """Draws balanced batches; the pools are made once.
+
+    Attack classes count alike, and captures of a class. Benign windows are drawn by capture, or by what they look like (the text
+    of their facts), half and half: a traceroute, seen in five captures, counts as much as browsing, seen in all.
+    """
+
+    def __init__(self, examples: Examples, seed: int, looks: npt.NDArray[np.object_], without: Sequence[str] = ()) -> None:
+        self.rng = np.random.default_rng(seed)
+        label = examples.label.numpy()
+        captures = examples.capture
+        self._attacks = [
+            pools_of(captures, np.nonzero(label == k)[0]) for k in np.unique(label) if k and CLASSES[k] not in without
+        ]
+        benign = np.nonzero(label == 0)[0]
+        self._benign = [pools_of(captures, benign), pools_of(looks, benign)]
+
+    def __call__(self, size: int, benign: float = 0.4) -> Tensor:
+        """(size,) row numbers, `benign` of them benign."""
+        rng = self.rng
+        out = np.empty(size, np.int64)
+        for i in range(size):
+            kinds = self._benign if i < benign * size else self._attacks
+            pools = kinds[rng.integers(len(kinds))]
+            pool = pools[rng.integers(len(pools))]
+            out[i] = pool[rng.integers(len(pool))]
+        return torch.from_numpy(out)
+
+
+def pools_of(keys: npt.NDArray[np.object_], at: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+    """The row numbers `at`, grouped by their key."""
+    _, group = np.unique(keys[at].astype(str), return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    return [at[chosen] for chosen in np.split(order, np.cumsum(np.bincount(group))[:-1])]
+
+
+def masked(tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Tokens with `share` of their bytes masked by chance, and the hop limit in half of the rows."""
+    drop = torch.rand(tokens.shape, generator=generator) < share
+    hop = torch.rand(len(tokens), generator=generator) < 0.5
+    version = tokens[:, 0] >> 4
+    for number, at in TTL_AT.items():
+        drop[:, at] |= hop & (version == number)
+    return torch.where(drop & (tokens < PAD), torch.full_like(tokens, MASK), tokens)
+
+
+def heard_bytes(shape: torch.Size, chosen: settings.Model, generator: torch.Generator) -> Tensor:
+    """(B, n) to (B, n, 1) factors, 0 where a packet's bytes are not seen: in whole windows, and of single packets."""
+    window = torch.rand(shape[0], 1, 1, generator=generator) >= chosen.byte_dropout
+    return (window & (torch.rand(*shape, 1, generator=generator) >= chosen.packet_dropout)).float()
+
+
+def augmented(relations: Tensor, padding: Tensor, chosen: settings.Augment, generator: torch.Generator) -> Tensor:
+    """Relations of windows that could have been: another pace, other sizes, a field missing, a little noise.
+
+    (B, n, R) and (B, n) bool to (B, n, R). Times and sizes are logarithms, so a factor is a shift; what is zero stays so.
+    """
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    out = relations.clone()
+    pace, scale = normal(len(out), 1, 1) * chosen.time, normal(len(out), 1, 1) * chosen.size
+    for columns, span, shift in ((GAPS, 8.0, pace), (AGES, 5.0, pace), (SIZES, 8.0, scale)):
+        values = relations[:, :, columns]
+        out[:, :, columns] = values + (values > 0) * shift / span
+    out *= torch.rand(len(out), 1, out.shape[2], generator=generator) >= chosen.drop
+    out += normal(*out.shape) * chosen.noise
+    return out * (~padding)[:, :, None]

@@ -1,0 +1,335 @@
+"""Parameters and FLOPs of whole models, counted in one way, and how many packets one core takes in a second.
+
+    python -m training.evaluate.baselines.cost --figure runs/figures/cost.png
+    python -m training.evaluate.baselines.cost --rate --pairs runs/pairs/lab.parquet
+
+FLOPs are those of matrix products, convolutions and recurrent layers as torch.utils.flop_counter sees them; a multiply-add counts
+as two. Element-wise work, sums over neighbours and table look-ups count nothing, for any model. A packet is a row of 128 bytes
+without padding. Parameters are all that are trained; the frozen text tower is not among them, since nothing needs it to judge.
+
+"Amortised": a window of A packets is judged once for each A packets that arrive. A busy stream costs less: it is judged once a
+second however many packets it saw, and equal rows are encoded once. "Not amortised": a window is judged anew for every packet; in
+"three views" it is for the host pair, the source and the destination, the most that a sensor can ever have to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.errors import SensorError
+from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.windows.packet_features import RELATIONS
+from packetclip_sensor.windows.tokens import PAD, ROW_BYTES
+from packetclip_sensor.windows.windows import VIEWS
+from training.data.windows import CLASSES, GROUP_OF_CLASS, GROUPS, DataError, load
+from training.evaluate.baselines.bytegraph import ByteGraphNetwork, Sizes, byte_graphs, random_packets
+from training.model.config import TEXT_DIM, ModelConfig
+from training.model.graphs import EventNodes, MissionGraph
+from training.model.packetclip import PacketClip
+from training.ship.export import EncoderGraph, ReasonerGraph
+from training.text import knowledge
+
+REFERENCE = "ET-BERT, 128 tokens"
+OURS = "ours, amortised"
+RELEASED_WORDS = 60_005
+BERT_WIDTH = 768
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model costs."""
+
+    parameters: int
+    packet: float
+    """FLOPs for one packet."""
+    window: float
+    """FLOPs for one judged window, its packets included."""
+    note: str = ""
+
+
+def flops(call: Callable[[], object]) -> int:
+    """FLOPs of one call, in evaluation and without gradients."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # With oneDNN a recurrent layer is one call that the counter does not know.
+        with torch.backends.mkldnn.flags(enabled=False), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            call()
+    return counter.get_total_flops()
+
+
+def size(*modules: nn.Module) -> int:
+    """Trained parameters."""
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def our_model() -> PacketClip:
+    """The default model with random weights; what it costs does not depend on them."""
+    graphs = knowledge.load_all()
+    concepts = torch.zeros(sum(len(level) for g in graphs for level in g.levels), TEXT_DIM)
+    events = EventNodes([torch.zeros(1, TEXT_DIM)] * len(CLASSES), GROUP_OF_CLASS, ModelConfig().events)
+    return PacketClip(graphs, concepts, ModelConfig(), events=events).eval()
+
+
+def ours(model: PacketClip) -> dict[str, Cost]:
+    """Encoder and heads, relations, folded graphs and temporal layer, as the sensor runs them."""
+    packets, width = model.config.window, model.config.embedding
+    encoder, reasoner = EncoderGraph(model).eval(), ReasonerGraph(model).eval()
+    encode = flops(lambda: encoder(torch.zeros(1, ROW_BYTES, dtype=torch.int32)))
+    window = (torch.zeros(1, packets, width), torch.zeros(1, packets, len(RELATIONS)), torch.zeros(1, packets, dtype=torch.bool))
+    reason = flops(lambda: reasoner(*window))
+    whole, n = packets * encode + reason, size(model)
+    return {
+        OURS: Cost(n, whole / packets, whole, f"{encode:,} a packet to encode, {reason:,} a window to judge"),
+        "ours, not amortised": Cost(n, encode + reason, whole, "a window judged for every packet"),
+        "ours, three views": Cost(n, encode + len(VIEWS) * reason, whole, "three windows judged for every packet"),
+    }
+
+
+class Classifier(nn.Module):
+    """BERT at ET-BERT's released size with its classifier; `released` builds it without memory."""
+
+    def __init__(self, layers: int, width: int, heads: int) -> None:
+        super().__init__()
+        from transformers import BertConfig, BertModel  # noqa: PLC0415  (two seconds that only this needs)
+
+        config = BertConfig(
+            vocab_size=RELEASED_WORDS, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+            intermediate_size=4 * width, max_position_embeddings=512, type_vocab_size=3, attn_implementation="eager",
+        )  # fmt: skip
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.head = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, len(GROUPS)))
+
+    def forward(self, words: Tensor) -> Tensor:
+        """(n, L) word numbers to (n, M+1)."""
+        return self.head(self.bert(words).last_hidden_state[:, 0])
+
+
+def etbert(tokens: int, packets: int, layers: int = 12, width: int = BERT_WIDTH, heads: int = 12) -> Cost:
+    """ET-BERT judges single packets; a window is all of its packets."""
+    with torch.device("meta"):
+        model = Classifier(layers, width, heads).eval()
+        packet = flops(lambda: model(torch.zeros(1, tokens, dtype=torch.long)))
+    return Cost(size(model), packet, packets * packet, f"{layers} layers, {width} wide")
+
+
+def byte_graph(packets: int, sizes: Sizes, *, packet_head: bool) -> Cost:
+    """TFE-GNN or CLE-TFE on packets full of random bytes, which is what encrypted payload looks like; graphs are given."""
+    generator = torch.Generator().manual_seed(1)
+    model = ByteGraphNetwork(sizes, packet_head=packet_head).eval()
+    header, payload = (byte_graphs(x) for x in random_packets(packets, sizes, generator))
+    whole = flops(lambda: model.judge(model.encode(header, payload)[None]))
+    return Cost(
+        size(model), whole / packets, whole, f"a flow of {packets} packets, {len(payload.value) / packets:.0f} nodes a payload"
+    )
+
+
+class PaperHead(nn.Module):
+    """What the paper trains: its graphs on 768 wide embeddings, unfolded, and MissionGNN's temporal layer.
+
+    Source: PacketCLIP section III-D, MissionGNN's released configuration; graphs are ours, the paper prints no number of nodes.
+    """
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        graphs = knowledge.load_all()
+        config = ModelConfig(embedding=BERT_WIDTH, window=window, message="product")
+        self.graphs = nn.ModuleList(MissionGraph(graph, config) for graph in graphs)
+        width = config.graph_width * len(graphs)
+        self.temporal = nn.TransformerEncoderLayer(width, config.temporal_heads, config.temporal_inner, batch_first=True)
+        self.head = nn.Linear(width, len(GROUPS))
+
+    def frames(self, sensor: Tensor) -> Tensor:
+        """(B, A, 768) to (B, A, M*H)."""
+        concepts = [[torch.zeros(len(level), BERT_WIDTH) for level in graph.levels] for graph in self.graphs]
+        return torch.cat([graph(sensor, c)[0] for graph, c in zip(self.graphs, concepts, strict=True)], dim=2)
+
+    def constants(self) -> None:
+        """The part of `frames` that depends on no packet and that a fair count leaves out."""
+        for graph in self.graphs:
+            graph.constants([torch.zeros(len(level), BERT_WIDTH) for level in graph.levels])
+
+    def judge(self, frames: Tensor) -> Tensor:
+        """(B, A, M*H) to (B, M+1)."""
+        return self.head(self.temporal(frames)[:, -1])
+
+
+def paper(packets: int, encoder: Cost) -> dict[str, Cost]:
+    """The head alone, which the paper compares, and with the encoder that it needs to judge."""
+    head = (
+        PaperHead(packets).train().requires_grad_(requires_grad=False)
+    )  # the fast path of evaluation is one call that the counter does not know
+    for module in head.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.Dropout):
+            module.eval()
+    frame = flops(lambda: head.frames(torch.zeros(1, 1, BERT_WIDTH))) - flops(head.constants)
+    time_s = flops(lambda: head.judge(torch.zeros(1, packets, sum(g.norm[0].num_features for g in head.graphs))))
+    window = packets * frame + time_s
+    note = f"{frame:,} a packet, {time_s:,} a window"
+    return {
+        "paper's head alone": Cost(size(head), frame + time_s, window, note),
+        "paper's whole model": Cost(
+            size(head) + encoder.parameters,
+            frame + time_s + encoder.packet,
+            window + encoder.window,
+            "the head and ET-BERT, 128 tokens",
+        ),
+    }
+
+
+@cache
+def measure() -> dict[str, Cost]:
+    """Costs of all models by name, ours first."""
+    model = our_model()
+    packets = model.config.window
+    reference = etbert(128, packets)
+    return {
+        **ours(model),
+        REFERENCE: reference,
+        "ET-BERT, 64 tokens": etbert(64, packets),
+        "ET-BERT reduced, 64 tokens": etbert(64, packets, layers=2, width=128, heads=4),
+        "TFE-GNN": byte_graph(50, Sizes(), packet_head=False),
+        "CLE-TFE": byte_graph(15, Sizes(packets=15), packet_head=True),
+        **paper(packets, reference),
+    }
+
+
+def verdict(costs: dict[str, Cost]) -> list[str]:
+    """The comparison that issue B asks for, a line for each way of counting, whatever comes out."""
+    lines = []
+    for theirs in (REFERENCE, "ET-BERT, 64 tokens"):
+        for name in (n for n in costs if n.startswith("ours")):
+            a, b = costs[name], costs[theirs]
+            share, ratio = a.parameters / b.parameters, b.packet / a.packet
+            word = "holds" if share < 0.01 and ratio > 1000 else "does not hold"
+            lines.append(
+                f"{name} against {theirs}: {share:.3%} of the parameters, 1/{ratio:,.0f} of the FLOPs a packet; "
+                f"below 1 % and 1/1,000 {word}"
+            )
+    return lines
+
+
+def rates(pairs: list[Path], seconds: float = 5.0) -> dict[str, float]:
+    """Packets a second of one core's time, each model on the same distinct rows, as many of them as fit into `seconds`."""
+    torch.set_num_threads(1)
+    examples = load(pairs)
+    rows = torch.from_numpy(examples.tokens[: 256 * 40].astype("int32"))
+    model, bundle = our_model(), Bundle.open(resource("model/shipped"))
+    encoder = EncoderGraph(model).eval()
+    bert = Classifier(12, BERT_WIDTH, 12).eval()
+
+    def words(tokens: Tensor) -> Tensor:
+        t = torch.where(tokens < PAD, tokens, 0).long()
+        return torch.nn.functional.pad(t[:, :-1] * 256 + t[:, 1:], (1, 0)) % RELEASED_WORDS
+
+    def windows(batch: int) -> float:
+        padding = torch.zeros(batch, model.config.window, dtype=torch.bool).numpy()
+        inputs = {
+            "embedding": torch.randn(batch, model.config.window, bundle.manifest.embedding).numpy(),
+            "relations": torch.randn(batch, model.config.window, len(bundle.manifest.relations)).numpy(),
+            "padding": padding,
+        }
+        return batch * _per_second(lambda i: bundle.reasoner.run(["logits"], inputs), seconds / 2)
+
+    def each(batch: int, call: Callable[[Tensor], object]) -> float:
+        parts = rows[torch.arange(-(-len(rows) // batch) * batch) % len(rows)].split(batch)
+        return batch * _per_second(lambda i: call(parts[i % len(parts)]), seconds)
+
+    with torch.inference_mode():
+        return {
+            "ours, encoder, onnxruntime": each(256, lambda t: bundle.encoder.run(["embedding"], {"tokens": t.numpy()})),
+            "ours, encoder, torch": each(256, encoder),
+            "ours, windows judged, onnxruntime": windows(256),
+            "ET-BERT, 128 tokens, torch": each(4, lambda t: bert(words(t))),
+            "ET-BERT, 64 tokens, torch": each(4, lambda t: bert(words(t)[:, :64])),
+        }
+
+
+def _per_second(call: Callable[[int], object], seconds: float) -> float:
+    """Calls in a second of processor time, after one that is not counted; other work on the machine does not change it much."""
+    call(0)
+    started, began, done = time.process_time(), time.monotonic(), 0
+    while not done or (time.process_time() - started < seconds and time.monotonic() - began < 2 * seconds):
+        call(done)
+        done += 1
+    return done / (time.process_time() - started)
+
+
+def draw(costs: dict[str, Cost], path: Path) -> None:
+    """Parameters and FLOPs a packet of each model, both on logarithmic scales."""
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 0.42 * len(costs) + 1.2), sharey=True, layout="constrained")
+    names = list(costs)[::-1]
+    colours = ["#1f6f8b" if name.startswith("ours") else "#b0b0b0" for name in names]
+    for axis, values, title in (
+        (axes[0], [costs[n].parameters for n in names], "parameters"),
+        (axes[1], [costs[n].packet for n in names], "FLOPs a packet"),
+    ):
+        bars = axis.barh(names, values, color=colours)
+        axis.bar_label(bars, labels=[_short(v) for v in values], padding=3, fontsize=8)
+        axis.set(xscale="log", title=title, xlim=(min(values) / 3, max(values) * 12))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _short(value: float) -> str:
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.0f}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print and draw. Exit codes: 0 done, 2 the pairs or the bundle cannot be read."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--figure", type=Path, default=Path("runs/figures/cost.png"), help="file to draw to")
+    parser.add_argument("--rate", action="store_true", help="also measure packets a second on one core, half a minute")
+    parser.add_argument("--pairs", type=Path, nargs="+", help="Parquet files whose packets --rate uses")
+    args = parser.parse_args(argv)
+    console = Console(width=150)
+    try:
+        if args.rate and not args.pairs:
+            raise DataError("--rate needs packets: name files of `packetclip pairs` by --pairs")
+        with console.status("counting"):
+            costs = measure()
+        table = Table(
+            "model", "parameters", "FLOPs a packet", "FLOPs a window", "what", title="whole models, multiply-add = 2 FLOPs"
+        )
+        for name, cost in costs.items():
+            table.add_row(name, f"{cost.parameters:,}", f"{cost.packet:,.0f}", f"{cost.window:,.0f}", cost.note)
+        console.print(table)
+        for line in verdict(costs):
+            console.print(line, highlight=False)
+        draw(costs, args.figure)
+        console.print(f"drawn to {args.figure}")
+        if args.rate:
+            with console.status("packets a second"):
+                measured = rates(args.pairs)
+            for name, rate in measured.items():
+                console.print(f"{name:36} {rate:12,.1f} a second of one core", highlight=False)
+    except (DataError, SensorError, OSError) as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Windows and texts come in; a trained model with its checkpoints goes out."""

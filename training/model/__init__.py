@@ -1,0 +1,1 @@
+"""The network: packet encoders, knowledge graphs, and the whole PacketCLIP model."""

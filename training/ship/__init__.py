@@ -1,0 +1,1 @@
+"""A trained model comes in; the bundle that the sensor loads goes out, with its operating point."""

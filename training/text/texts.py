@@ -1,0 +1,276 @@
+"""The words that packets are paired with: a bank of sentences for each class, prompts for zero-shot, and the text of a window.
+
+Source: PacketCLIP section III-B: a template is enriched with words of the label's mission graph and paraphrased by a language
+model, where its accepted paraphrases are at hand (`paraphrase.py`). Each sentence names what the facts must show before it may
+stand beside a window (`needs`): a text never claims UDP of TCP packets, many sources of one, or SSH without port 22. Everything
+here is deterministic; randomness comes only from the `rng` that the caller gives. `python -m training.text.texts`
+reports on the bank.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+import msgspec
+
+from packetclip_sensor.alerts.sentences import window_text
+from packetclip_sensor.records import CLASS_MISSION
+from training.text.bank import (
+    CORES,
+    ENRICHED,
+    ENRICHED_BENIGN,
+    FOLDER,
+    HELD_OUT_PROMPTS,
+    HELD_OUT_SENTENCES,
+    PROMPTS,
+    SERVICES,
+    WORD_NEEDS,
+    WORDS,
+    read,
+)
+from training.text.knowledge import load_mission
+
+PARAPHRASES = FOLDER / "paraphrases.yaml"
+"""Accepted paraphrases of a language model; optional."""
+
+_PER_EVENT = 40
+"""Sentences of an event node."""
+_PER_CORE = 5
+"""Wordings kept of a core, spread over all its alternatives."""
+
+
+class Uniform(Protocol):
+    """What `random.Random` and numpy's `Generator` have in common."""
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence and the tags (see `tags`) that a window's facts must have before it may be said of the window."""
+
+    text: str
+    needs: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Texts of a class that no training text equals: for the zero-shot test."""
+
+    prompts: tuple[str, ...]
+    sentences: tuple[Sentence, ...]
+
+
+class Paraphrase(msgspec.Struct):
+    """A language model's other words for a sentence of the bank or the text of a window."""
+
+    source: str
+    text: str
+
+
+class Paraphrases(msgspec.Struct):
+    """What `paraphrase.py` writes: who made it, when, what was asked, what was refused and why, and what was accepted."""
+
+    model: str
+    date: str
+    prompt: str
+    rejected: dict[str, int]
+    sentences: list[Paraphrase] = []
+    windows: list[Paraphrase] = []
+
+
+@cache
+def paraphrases() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Accepted paraphrases by normalised source: of sentences, of window texts; both empty where there is no `PARAPHRASES`.
+
+    Raises:
+        BankError: the file is there and is not one of `paraphrase.py`.
+    """
+    sentences: dict[str, list[str]] = {}
+    windows: dict[str, list[str]] = {}
+    if PARAPHRASES.exists():
+        found: Paraphrases = read(PARAPHRASES, Paraphrases)
+        for kind, entries in ((sentences, found.sentences), (windows, found.windows)):
+            for entry in entries:
+                kind.setdefault(normalised(entry.source), []).append(entry.text)
+        count = f"{len(found.sentences)} sentences and {len(found.windows)} window texts"
+        print(f"texts: {count} paraphrased by {found.model} ({found.date}) are used too; {PARAPHRASES.name}", file=sys.stderr)
+    return sentences, windows
+
+
+def held_out(klass: str) -> HeldOut:
+    """Prompts and sentences of a class in other words and by other templates than the bank's; never used in training."""
+    own = (Sentence(_sentence(text), frozenset(needs.split())) for needs, text in HELD_OUT_SENTENCES[klass])
+    return HeldOut(HELD_OUT_PROMPTS[klass], tuple(own))
+
+
+def concept_prompt(word: str) -> str:
+    """The prompt whose text embedding is a concept node's feature. Source: MissionGNN's prompt, for packets."""
+    return f"this network packet is related to {word}"
+
+
+def event_sentences(klass: str) -> list[str]:
+    """Sentences of the bank for a class's event node, spread over all of them; prompts stay out, since zero-shot is tested on
+    them."""
+    return _spread(list(TEXTS[klass]), _PER_EVENT)
+
+
+def packet_prompt(phrase: str) -> str:
+    """The sentence for what a packet says, from a phrase of packetclip_sensor/windows/payload.py."""
+    return f"a packet: {phrase}"
+
+
+def class_prompts(klass: str) -> list[str]:
+    """Short prompts for zero-shot classification; none of them is a training text."""
+    return list(PROMPTS[klass])
+
+
+def expand(template: str) -> list[str]:
+    """All wordings of a template with alternatives: "a {big|small} {cat}" gives two."""
+    parts = re.split(r"\{([^{}]*)\}", template)
+    choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
+    return ["".join(pick) for pick in itertools.product(*choices)]
+
+
+def _sentence(wording: str) -> str:
+    return wording[0].upper() + wording[1:] + "."
+
+
+def _spread(items: list[str], count: int) -> list[str]:
+    return [items[i * len(items) // count] for i in range(min(count, len(items)))] if len(items) > count else items
+
+
+@cache
+def bank(klass: str) -> tuple[Sentence, ...]:
+    """The sentences of a class, each once: every core in several wordings, plain, enriched with graph words, paraphrased."""
+    rng = random.Random(f"texts of {klass}")
+    words = WORDS.get(klass, ())
+    out: dict[str, Sentence] = {}
+    for needs, template in CORES[klass]:
+        must = frozenset(needs.split())
+        for wording in _spread(expand(template), _PER_CORE):
+            plain = _sentence(wording)
+            out.setdefault(normalised(plain), Sentence(plain, must))
+            if words:
+                rest = [w for w in words[2:] if not WORD_NEEDS.get(w) or WORD_NEEDS[w] in must]
+                chosen = [rng.choice(words[:2]), *rng.sample(rest, rng.choice((1, 2)))]
+                form, listed = rng.choice(ENRICHED), ", ".join(chosen[:-1]) + " and " + chosen[-1]
+            else:
+                form, listed = rng.choice(ENRICHED_BENIGN), ""
+            text = form.format(s=plain, w=listed, l=wording + ".")
+            out.setdefault(normalised(text), Sentence(text, must))
+    for source, sentence in list(out.items()):
+        for text in paraphrases()[0].get(source, ()):
+            out.setdefault(normalised(text), Sentence(text, sentence.needs))
+    return tuple(out.values())
+
+
+def tags(facts: Mapping[str, float | int | str | None]) -> frozenset[str]:
+    """What a window's facts support: protocol, service, ends, speed, answers. A fact of None supports nothing."""
+
+    def at_least(name: str, limit: float) -> bool:
+        value = facts.get(name)
+        return isinstance(value, int | float) and value >= limit
+
+    def below(name: str, limit: float) -> bool:
+        value = facts.get(name)
+        return isinstance(value, int | float) and value < limit
+
+    proto = str(facts.get("proto"))
+    port = facts.get("top_resp_p")
+    service = None
+    if isinstance(port, int | float):
+        either = [SERVICES.get((p, int(port))) for p in (("udp", "tcp") if proto == "mixed" else (proto,))]
+        service = either[0] if len(set(either)) == 1 else None
+    checks = {
+        "many_sources": at_least("distinct_orig_h", 5),
+        "one_source": facts.get("distinct_orig_h") == 1,
+        "many_targets": at_least("distinct_resp_h", 5),
+        "one_target": facts.get("distinct_resp_h") == 1,
+        "many_ports": at_least("distinct_resp_p", 5),
+        "one_port": facts.get("distinct_resp_p") == 1,
+        "many_connections": at_least("distinct_uid", 5),
+        "one_connection": facts.get("distinct_uid") == 1,
+        "single_packets": at_least("one_packet_connections_share", 0.8) and at_least("distinct_uid", 5),
+        "fast": at_least("rate_pps", 100) and at_least("packets", 5),
+        "slow": below("rate_pps", 10) and at_least("packets", 5),
+        "pauses": at_least("max_gap_s", 2),
+        "unanswered": facts.get("reply_share") == 0,
+        "answered": at_least("reply_share", 0.05),
+        "incomplete": facts.get("completed_connections") == 0,
+        "completed": at_least("completed_connections", 1),
+        "syn": at_least("syn_share", 0.25),
+        "rst": at_least("rst_share", 0.15),
+        "odd": at_least("odd_flags_share", 0.03),
+        "echo": at_least("icmp_echo_share", 0.3),
+        "unreachable": at_least("icmp_unreachable_share", 0.1),
+        "empty": below("payload_mean_bytes", 0.5),
+        "small": at_least("payload_mean_bytes", 0.5) and below("payload_mean_bytes", 100),
+        "large": at_least("payload_mean_bytes", 500),
+    }
+    return frozenset({proto, *([service] if service else []), *(name for name, holds in checks.items() if holds)})
+
+
+def fitting(klass: str, facts: Mapping[str, float | int | str | None]) -> list[Sentence]:
+    """The class's sentences that the facts support; never empty, for every class has sentences that need nothing.
+
+    Benign sentences are of a kind: where the facts support a kind's own sentences, the general ones stand back.
+    """
+    have = tags(facts)
+    held = [s for s in bank(klass) if s.needs <= have]
+    if klass == "Benign":
+        most = max(len(s.needs) for s in held)
+        return [s for s in held if len(s.needs) == most or (most > 1 and len(s.needs) == most - 1)]
+    return held
+
+
+def pair_text(klass: str, facts: Mapping[str, float | int | str | None], rng: Uniform) -> tuple[str, str]:
+    """The training text of a window: an enriched sentence of its class, then the facts in coarse words.
+
+    Returns:
+        (text_id, text): equal ids for texts that differ at most in case, punctuation and spaces.
+    """
+    held = fitting(klass, facts)
+    chosen = held[min(int(rng.random() * len(held)), len(held) - 1)]
+    window = window_text(facts)
+    others = paraphrases()[1].get(normalised(window))
+    if others:  # one more draw, only where there is a choice: without the file the texts stay what they were
+        choices = [window, *others]
+        window = choices[min(int(rng.random() * len(choices)), len(choices) - 1)]
+    text = f"{chosen.text} {window}"
+    return text_id(text), text
+
+
+def normalised(text: str) -> str:
+    """Lower case, words and numbers only, one space between."""
+    return " ".join(re.findall(r"[a-z0-9%]+", text.lower()))
+
+
+def text_id(text: str) -> str:
+    """16 hex digits that tell normalised texts apart."""
+    return hashlib.sha256(normalised(text).encode()).hexdigest()[:16]
+
+
+def graph_words(klass: str) -> set[str]:
+    """All words of the graph of the class's mission; empty for Benign, which has none."""
+    mission = CLASS_MISSION[klass]
+    return set() if mission == "Benign" else set(load_mission(mission).words)
+
+
+TEXTS: dict[str, list[str]] = {klass: [s.text for s in bank(klass)] for klass in CLASS_MISSION}
+"""The sentences of each of the ten classes."""
+
+if __name__ == "__main__":
+    from training.text.report import main
+
+    sys.exit(main())
