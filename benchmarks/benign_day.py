@@ -24,7 +24,7 @@ import msgspec
 
 from packetclip_sensor.alerts.episodes import Policy
 from packetclip_sensor.alerts.suppression_rules import as_yaml
-from packetclip_sensor.alerts.suppressor import Rules, Silence
+from packetclip_sensor.alerts.suppressor import Rules, Suppressor
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.calibrate import Coverage, gather
 from packetclip_sensor.calibrate.packet_filter import Selection
@@ -93,7 +93,7 @@ def with_rules(left: Sequence[tuple[Capture, Episode]], captures: Sequence[Captu
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "suppress.yaml"
             path.write_text("\n".join(rules))
-            silenced = Silence(Rules(path), bundle, bundle.manifest.thresholds, Counters())
+            silenced = Suppressor(Rules(path), bundle, bundle.manifest.thresholds, Counters()).suppresses
             leeways = out[place].candidates.leeway
             found = gather([(capture, out[place].paths, None)], bundle, Selection(), silenced=silenced, leeways=leeways)
         out[place] = replace(out[place], candidates=found.candidates)

@@ -110,7 +110,7 @@ def main() -> None:
                 cut = clock("windows", windows(records, bundle.manifest.window, counters, judged=state.judged))
                 judged = clock("judge", judge(cut, bundle, thresholds, counters))
                 told = clock("episodes", episodes(judged, config.policy, counters, sensor="benchmark", model_version="0"))
-                safes = clock("explain", explain(told, bundle, sensor="benchmark"))
+                safes = clock("explain", (explain(step, bundle, sensor="benchmark") for step in told))
                 for _safe in clock("sink", ndjson.write(safes, out, SensorInfo("benchmark", "0"), counters)):
                     pass
     finally:

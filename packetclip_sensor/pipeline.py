@@ -16,16 +16,16 @@ import msgspec
 import structlog
 
 from packetclip_sensor import __version__
-from packetclip_sensor.alerts.episodes import EpisodeBatch, episodes
+from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.alerts.explain import explain
-from packetclip_sensor.alerts.suppressor import Rules, Silence, silence
+from packetclip_sensor.alerts.suppressor import Rules, Suppressor
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.config_file import Config
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.model.judge import judge
+from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.records import Alert, AlertBatch, Batch
 from packetclip_sensor.service import checkpoint, systemd
 from packetclip_sensor.service.health import Health
@@ -40,9 +40,8 @@ from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.archive import archives_of
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.windows.clock import one_clock
-from packetclip_sensor.windows.windows import Windows, windows
+from packetclip_sensor.windows.windows import WindowCutter
 
-FOLD_SAY_S = 60.0
 SAVE_S = 1.0
 """A state without new alerts is saved at most this often: each save waits for the disk."""
 
@@ -87,10 +86,8 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             archived_since=lambda: min(float(health.judged or state.began), time.time()),
         )
         shedding = health.shedding = Shedding(limits, counters)
-        batches = _noting(zeek.batches(shedding.lines(lines), rejects, counters), health)
-        batches = shedding.packets(batches)
-        told = alerts(batches, bundle, config, counters, state, health)
-        safes = sink(told, config, counters, stop=stop, health=health)
+        batches = shedding.packets(zeek.batches(shedding.lines(lines), rejects, counters))
+        safes = sink(alerts(batches, bundle, config, counters, state, health), config, counters, stop=stop, health=health)
         with contextlib.suppress(StoppedError):
             for safe in safes:
                 saver.save(safe, bundle.manifest.version)
@@ -175,15 +172,19 @@ def replay(
     bundle = Bundle.open(config.model_path)
     rejects = Rejects(config.rejects_path)
 
-    def safes() -> Iterator[AlertBatch]:
+    def explained() -> Iterator[AlertBatch]:
         for paths in units:
             batches = zeek.together(zeek.batches(tail.finite(paths, rejects=rejects), rejects, counters))
-            yield from alerts(_watched(batches, on_packets), bundle, config, counters, checkpoint.State())
+            yield from alerts(batches, bundle, config, counters, checkpoint.State())
 
     with rejects:
-        for safe in sink(safes(), config, counters):
+        read = 0
+        for batch in sink(explained(), config, counters):
+            if on_packets:
+                on_packets(counters.packets - read)
+                read = counters.packets
             if on_alert:
-                for alert in safe.alerts:
+                for alert in batch.alerts:
                     on_alert(alert)
     return counters
 
@@ -196,31 +197,38 @@ def alerts(
     state: checkpoint.State,
     health: Health | None = None,
 ) -> Iterator[AlertBatch]:
-    """Records to explained alerts: windows, judge, episodes, explanation."""
-    thresholds = bundle.manifest.thresholds | config.policy.thresholds
-    held = config.limits.packets_held
-    batches = one_clock(batches, behind_s=bundle.manifest.window.seconds)
-    streams = windows(batches, bundle.manifest.window, counters, judged=state.judged, max_rows=held)
-    if health is not None:
-        streams = _counting(streams, health)
+    """Records to explained alerts: each batch goes through windows, judge, suppression, episodes and explanation in turn.
+
+    Args:
+        state: where a restart goes on. health: of the running sensor; None for a replay, which looks at something and counts
+            nothing for `packetclip suppressions`.
+    """
+    manifest, sensor = bundle.manifest, config.sensor_name
+    thresholds = manifest.thresholds | config.policy.thresholds
+    leeways = manifest.leeways | config.policy.leeways
     sampler = None
     if config.hunt.enabled:
         check_embedding(bundle)
-        sampler = Sampler(bundle, config.hunt, thresholds, counters, sensor=config.sensor_name)
-    verdicts = judge(streams, bundle, thresholds, counters, sampler, leeways=bundle.manifest.leeways | config.policy.leeways)
+        sampler = Sampler(bundle, config.hunt, thresholds, counters, sensor=sensor)
+    cut = WindowCutter(manifest.window, counters, judged=state.judged, max_rows=config.limits.packets_held)
+    judge = Judge(bundle, thresholds, counters, leeways, tap=sampler)
+    suppress = None
     if config.policy.suppress is not None:
-        rules = Silence(Rules(config.policy.suppress), bundle, thresholds, counters)
-        # A replay looks at something; the counts are those of the running sensor.
-        verdicts = silence(verdicts, rules, config.suppressed_path if health else None)
-    stories = episodes(
-        verdicts,
-        config.policy,
-        counters,
-        sensor=config.sensor_name,
-        model_version=bundle.manifest.version,
-        restored=state.episodes,
-    )
-    return explain(_saying(stories, counters), bundle, sensor=config.sensor_name)
+        kept_in = config.suppressed_path if health else None
+        suppress = Suppressor(Rules(config.policy.suppress), bundle, thresholds, counters, kept_in)
+    track = EpisodeTracker(config.policy, counters, sensor=sensor, model_version=manifest.version, restored=state.episodes)
+    try:
+        for batch in one_clock(batches, behind_s=manifest.window.seconds):
+            windows = cut(batch)
+            if health is not None:
+                health.read(batch, held=len(windows.table))
+            verdicts = judge(windows)
+            if suppress is not None:
+                verdicts = suppress(verdicts)
+            yield explain(track(verdicts), bundle, sensor=sensor)
+    finally:
+        if suppress is not None:
+            suppress.keep()
 
 
 def sink(
@@ -263,35 +271,3 @@ def sink(
     if feedback.path is None:
         return acknowledged
     return zeek_feedback.write(acknowledged, feedback.path, counters, max_bytes=feedback.max_bytes, sleep=pause, waiting=waiting)
-
-
-def _saying(stories: Iterable[EpisodeBatch], counters: Counters) -> Iterator[EpisodeBatch]:
-    """Say, at most once a minute, that episodes were folded because there were too many to tell each."""
-    told, said_at = 0, -FOLD_SAY_S
-    for story in stories:
-        yield story
-        if counters.folded_episodes > told and time.monotonic() - said_at >= FOLD_SAY_S:
-            log.warning("episodes_folded", folded=counters.folded_episodes - told, open=len(story.open))
-            told, said_at = counters.folded_episodes, time.monotonic()
-
-
-def _watched(batches: Iterable[Batch], on_packets: Callable[[int], None] | None) -> Iterator[Batch]:
-    for batch in batches:
-        yield batch
-        if on_packets and batch.packets:
-            on_packets(len(batch.packets))
-
-
-def _noting(batches: Iterable[Batch], health: Health) -> Iterator[Batch]:
-    """Pass batches on and note that the pipeline moves."""
-    for batch in batches:
-        if batch.packets:
-            health.last_packet = batch.packets[-1].ts
-        health.moved()
-        yield batch
-
-
-def _counting(streams: Iterable[Windows], health: Health) -> Iterator[Windows]:
-    for found in streams:
-        health.packets_held = len(found.table)
-        yield found

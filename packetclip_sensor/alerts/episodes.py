@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
 import msgspec
+import structlog
 
 from packetclip_sensor.alerts.accounts import LISTED_HOSTS, begin, shown
 from packetclip_sensor.alerts.episode_tracker import Stories, ends, scope
@@ -26,12 +28,15 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.model.judge import VerdictBatch
 from packetclip_sensor.records import Episode, Flow, HuntWindow, Position, Verdict
 
+FOLD_SAY_S = 60.0
 MAX_DOCUMENTS = 1000
 """In any 60 s of event time: as many as Elastic Security's External Alerts rule takes in a minute."""
 CROWD = 3
 """Pairs of one host in one second up to which each pair speaks for itself."""
 MAX_UNTOLD = 5000
 """Small verdicts that wait for more packets; beyond it the next ones count as backed by so many others."""
+
+log = structlog.get_logger()
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,50 +105,45 @@ def identifier(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:20]
 
 
-def episodes(
-    streams: Iterable[VerdictBatch],
-    policy: Policy,
-    counters: Counters,
-    *,
-    sensor: str,
-    model_version: str,
-    restored: Sequence[Episode] = (),
-) -> Iterator[EpisodeBatch]:
-    """Gather verdicts into episodes.
+class EpisodeTracker:
+    """Gathers verdicts into episodes, a batch at a time."""
 
-    Args:
+    def __init__(
+        self, policy: Policy, counters: Counters, *, sensor: str, model_version: str, restored: Sequence[Episode] = ()
+    ) -> None:
+        """Args:
         sensor: name of the sensor; with the model version it is part of every id.
         restored: episodes that were open when the state was saved.
-    """
-    stories = Stories(restored, policy.told_at_a_time)
-    teller = _Teller(stories, policy, counters, sensor, model_version)
-    for judged in streams:
+        """
+        self.policy, self.counters, self.sensor, self.model_version = policy, counters, sensor, model_version
+        self.stories = Stories(restored, policy.told_at_a_time)
+        self._said, self._said_at = 0, -FOLD_SAY_S
+
+    def __call__(self, batch: VerdictBatch) -> EpisodeBatch:
+        """What the batch's verdicts open, update and close, a second at a time."""
         events: list[Event] = []
-        done, flows = 0, deque(judged.batch.flows)
-        for second, group in groupby(sorted(judged.verdicts, key=lambda v: v.second), key=lambda v: v.second):
-            done = teller.count(judged, done, second)
-            teller.close(second, events, flows)
-            due = teller.hear(list(group))
-            done = teller.count(judged, done, second + 1)
+        done, flows = 0, deque(batch.batch.flows)
+        for second, group in groupby(sorted(batch.verdicts, key=lambda v: v.second), key=lambda v: v.second):
+            done = self.count(batch, done, second)
+            self.close(second, events, flows)
+            due = self.hear(list(group))
+            done = self.count(batch, done, second + 1)
             events += [Event(state, second, shown(living), living, verdict) for state, living, verdict in due]
-        teller.count(judged, done, None)
+        self.count(batch, done, None)
         while flows:
-            stories.enrich(flows.popleft())
-        teller.close(judged.judged, events, flows)
-        if judged.batch.final:
-            teller.close(None, events, flows)
-        yield EpisodeBatch(events, stories.all(), judged.judged, judged.resume, judged.flows)
+            self.stories.enrich(flows.popleft())
+        self.close(batch.judged, events, flows)
+        if batch.batch.final:
+            self.close(None, events, flows)
+        self._say_folded()
+        return EpisodeBatch(events, self.stories.all(), batch.judged, batch.resume, batch.flows)
 
-
-@dataclass(slots=True)
-class _Teller:
-    """What is done with the verdicts of one second."""
-
-    stories: Stories
-    policy: Policy
-    counters: Counters
-    sensor: str
-    model_version: str
+    def _say_folded(self) -> None:
+        """Say, at most once a minute, that episodes were folded because there were too many to tell each."""
+        folded = self.counters.folded_episodes - self._said
+        if folded > 0 and time.monotonic() - self._said_at >= FOLD_SAY_S:
+            log.warning("episodes_folded", folded=folded, open=len(self.stories.all()))
+            self._said, self._said_at = self.counters.folded_episodes, time.monotonic()
 
     def hear(self, verdicts: list[Verdict]) -> list[tuple[str, Episode, Verdict]]:
         """Take in all verdicts of a second; returns what is to be told of them at its end.
@@ -215,6 +215,19 @@ class _Teller:
             self.stories.remove(episode)
             if episode.opened:
                 events.append(Event("close", episode.heard + self.policy.quiet_s, shown(episode), episode, None))
+
+
+def episodes(
+    streams: Iterable[VerdictBatch],
+    policy: Policy,
+    counters: Counters,
+    *,
+    sensor: str,
+    model_version: str,
+    restored: Sequence[Episode] = (),
+) -> Iterator[EpisodeBatch]:
+    """`EpisodeTracker` over finished input."""
+    return map(EpisodeTracker(policy, counters, sensor=sensor, model_version=model_version, restored=restored), streams)
 
 
 def _start(verdict: Verdict, sensor: str, model_version: str) -> Episode:

@@ -9,8 +9,6 @@ sum to 1 over all paths of the graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 import numpy.typing as npt
 
@@ -39,11 +37,10 @@ TOP_PACKETS = 5
 TOP_TEXTS = 3
 
 
-def explain(streams: Iterable[EpisodeBatch], bundle: Bundle, *, sensor: str) -> Iterator[AlertBatch]:
+def explain(told: EpisodeBatch, bundle: Bundle, *, sensor: str) -> AlertBatch:
     """Turn every event into an alert; the open episodes go on as they are then, so that a restart finds the same ones."""
-    for told in streams:
-        alerts = [_alert(event, bundle, sensor) for event in told.events]
-        yield AlertBatch(alerts, told.resume, told.judged, tuple(episode.copy() for episode in told.open), told.flows)
+    alerts = [_alert(event, bundle, sensor) for event in told.events]
+    return AlertBatch(alerts, told.resume, told.judged, tuple(episode.copy() for episode in told.open), told.flows)
 
 
 def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,15 +90,41 @@ class Rules:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-class Silence:
-    """Says of a verdict whether a rule silences it, and counts."""
+class Suppressor:
+    """Takes out of a batch of verdicts those that a rule suppresses, and counts them by rule."""
 
-    def __init__(self, rules: Rules, bundle: Bundle, thresholds: Mapping[str, float], counters: Counters) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        bundle: Bundle,
+        thresholds: Mapping[str, float],
+        counters: Counters,
+        counts_path: Path | None = None,
+    ) -> None:
+        """Args:
+        counts_path: file to keep the counts in, over restarts; None for a replay.
+        """
         self._rules, self._bundle, self._thresholds, self._counters = rules, bundle, thresholds, counters
+        self._counts_path, self._kept_at = counts_path, time.monotonic()
+        self._before = read_counts(counts_path) if counts_path else {}
         self.counts: dict[str, Count] = {}
 
-    def __call__(self, verdict: Verdict) -> bool:
-        """True where the verdict is silenced; the rule that takes most packets of it is counted, the first one of several."""
+    def __call__(self, batch: VerdictBatch) -> VerdictBatch:
+        """The batch without what is suppressed; the rules' file is read again if it has changed, also while nothing alarms."""
+        self._rules.current(batch.judged)
+        left = replace(batch, verdicts=[v for v in batch.verdicts if not self.suppresses(v)])
+        if time.monotonic() - self._kept_at >= KEEP_S:
+            self.keep()
+        return left
+
+    def keep(self) -> None:
+        """Write the counts."""
+        self._kept_at = time.monotonic()
+        if self._counts_path:
+            _keep(self._counts_path, self._before, self.counts)
+
+    def suppresses(self, verdict: Verdict) -> bool:
+        """Whether a rule suppresses the verdict; the rule that takes most packets of it is counted, the first one of several."""
         taken: dict[int, Rule] = {}
         klass: str | None = None
         between = {(packet.orig_h, packet.resp_h) for packet in verdict.packets}
@@ -129,10 +155,6 @@ class Silence:
         self._counters.suppressed_by_rule[label] = self._counters.suppressed_by_rule.get(label, 0) + 1
         return True
 
-    def look(self, second: int) -> None:
-        """Read the file again if it has changed, and say which rules have ended, also while nothing alarms."""
-        self._rules.current(second)
-
     def _silent_without(self, verdict: Verdict, taken: Iterable[int]) -> bool:
         """Whether the window without these packets would be no verdict of its mission."""
         places = list(taken)
@@ -140,26 +162,6 @@ class Silence:
             return True
         limit = min(max(self._thresholds[verdict.mission], 1e-9), 1 - 1e-9)
         return float(Occlusion(verdict, self._bundle).leave_out([places])[0]) < math.log(limit / (1 - limit))
-
-
-def silence(streams: Iterable[VerdictBatch], silenced: Silence, counts_path: Path | None) -> Iterator[VerdictBatch]:
-    """The same stream without what is silenced.
-
-    Args:
-        counts_path: file to keep the counts in, over restarts; None for a replay.
-    """
-    before = read_counts(counts_path) if counts_path else {}
-    kept_at = time.monotonic()
-    try:
-        for judged in streams:
-            silenced.look(judged.judged)
-            yield replace(judged, verdicts=[v for v in judged.verdicts if not silenced(v)])
-            if counts_path and time.monotonic() - kept_at >= KEEP_S:
-                kept_at = time.monotonic()
-                _keep(counts_path, before, silenced.counts)
-    finally:
-        if counts_path:
-            _keep(counts_path, before, silenced.counts)
 
 
 def read_counts(path: Path) -> dict[str, Count]:

@@ -66,7 +66,7 @@ def calibrate(
       packetclip calibrate --logs /opt/zeek/logs --config sensor.yaml     with the model and the rules of a sensor
       packetclip calibrate --logs logs/ --alerts-per-day 0.5 --exclude 192.0.2.10 --exclude 10.9.0.0/16
     """
-    from packetclip_sensor.alerts.suppressor import Rules, Silence
+    from packetclip_sensor.alerts.suppressor import Rules, Suppressor
     from packetclip_sensor.calibrate import calibrate as module
     from packetclip_sensor.calibrate.packet_filter import Selection
     from packetclip_sensor.cli import logs as logging
@@ -87,7 +87,7 @@ def calibrate(
     bundle = Bundle.open(settings.model_path)
     silenced = None
     if settings.policy.suppress is not None:
-        silenced = Silence(Rules(settings.policy.suppress), bundle, bundle.manifest.thresholds, Counters())
+        silenced = Suppressor(Rules(settings.policy.suppress), bundle, bundle.manifest.thresholds, Counters()).suppresses
     with sigterm_as_interrupt(), progress(len(units)) as shown:
         paths = zip(units, opened(units, shown.unit), strict=True)
         found = module.gather(

@@ -36,7 +36,7 @@ class Sampler:
         self._minute = -1
         self._kept = {False: 0, True: 0}
 
-    def take(self, w: Windows, probabilities: FloatArray, encoder: Encoder) -> list[HuntWindow]:
+    def __call__(self, w: Windows, probabilities: FloatArray, encoder: Encoder) -> list[HuntWindow]:
         """Choose among the windows of `w`, judged as (W, missions + 1) `probabilities`."""
         rows, view, second = w.rows, w.view, w.second
         if not len(rows):

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +21,6 @@ from packetclip_sensor.windows import tokens
 from packetclip_sensor.windows.packet_features import relations
 from packetclip_sensor.windows.packet_table import Columns
 from packetclip_sensor.windows.windows import VIEWS, Windows
-
-if TYPE_CHECKING:
-    from packetclip_sensor.hunt.sampler import Sampler
 
 ENCODE_ROWS = 256
 REASON_WINDOWS = 128
@@ -163,42 +159,63 @@ def score(bundle: Bundle, encoder: Encoder, table: Columns, rows: npt.NDArray[np
     return Scored(x, rel, calibrated(bundle, logits))
 
 
+Tap = Callable[[Windows, FloatArray, Encoder], list[HuntWindow]]
+"""Sees the windows of a batch with their (W, missions + 1) probabilities, and returns those to keep for hunting."""
+
+
+class Judge:
+    """Judges windows a batch at a time; only those whose probability reaches their mission's threshold, or comes near it, become
+    verdicts."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        thresholds: Mapping[str, float],
+        counters: Counters,
+        leeways: Mapping[str, float] = NO_LEEWAY,
+        tap: Tap | None = None,
+    ) -> None:
+        """Args:
+        thresholds: probability for each mission, from the bundle, a site's calibration or the configuration.
+        leeways: how near is near, in logits below the threshold, by mission; see `Limits`.
+        """
+        self._bundle, self._counters, self._tap = bundle, counters, tap
+        self._encoder = Encoder(bundle, counters)
+        self._limits = Limits.of(thresholds, leeways)
+
+    def __call__(self, w: Windows) -> VerdictBatch:
+        """The verdicts of W windows, in their order."""
+        near = self._limits.near
+        # Views that hold the same packets and began the same connections are one window.
+        _, one, where = np.unique(np.hstack([w.rows, w.past[:, 0]]), axis=0, return_index=True, return_inverse=True)
+        where = where.ravel()
+        found = np.empty((len(one), len(MISSIONS) + 1), np.float32)
+        alarming: dict[int, tuple[FloatArray, FloatArray]] = {}
+        for start in range(0, len(one), REASON_WINDOWS):
+            chosen = one[start : start + REASON_WINDOWS]
+            scored = score(self._bundle, self._encoder, w.table, w.rows[chosen], w.past[chosen])
+            found[start : start + len(chosen)] = scored.probabilities
+            for j in np.nonzero(reaches(scored.probabilities, near))[0].tolist():  # copies: a view would keep all windows'
+                alarming[start + j] = scored.embeddings[j].copy(), scored.relations[j].copy()
+        probabilities, records = found[where], dict[int, Packet]()
+        verdicts = [
+            _verdict(w, i, probabilities[i], *alarming[int(where[i])], self._limits, records)
+            for i in np.nonzero(reaches(probabilities, near))[0].tolist()
+        ]
+        self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
+        kept = self._tap(w, probabilities, self._encoder) if self._tap else []
+        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, w.table.packets(w.fresh), w.table.second[w.fresh], kept)
+
+
 def judge(
     streams: Iterable[Windows],
     bundle: Bundle,
     thresholds: Mapping[str, float],
     counters: Counters,
-    sampler: Sampler | None = None,
     leeways: Mapping[str, float] = NO_LEEWAY,
 ) -> Iterator[VerdictBatch]:
-    """Judge every window; only those whose probability reaches their mission's threshold, or comes near it, become verdicts.
-
-    Args:
-        thresholds: probability for each mission, from the bundle, a site's calibration or the configuration.
-        sampler: keeps windows for hunting; None keeps none.
-        leeways: how near is near, in logits below the threshold, by mission; see `Limits`.
-    """
-    encoder = Encoder(bundle, counters)
-    limits = Limits.of(thresholds, leeways)
-    for w in streams:
-        # Views that hold the same packets and began the same connections are one window.
-        _, one, where = np.unique(np.hstack([w.rows, w.past[:, 0]]), axis=0, return_index=True, return_inverse=True)
-        found = np.empty((len(one), len(MISSIONS) + 1), np.float32)
-        alarming: dict[int, tuple[FloatArray, FloatArray]] = {}
-        for start in range(0, len(one), REASON_WINDOWS):
-            chosen = one[start : start + REASON_WINDOWS]
-            scored = score(bundle, encoder, w.table, w.rows[chosen], w.past[chosen])
-            found[start : start + len(chosen)] = scored.probabilities
-            for j in np.nonzero(reaches(scored.probabilities, limits.near))[0].tolist():  # copies: a view would keep all windows'
-                alarming[start + j] = scored.embeddings[j].copy(), scored.relations[j].copy()
-        probabilities, records = found[where.ravel()], dict[int, Packet]()
-        verdicts = [
-            _verdict(w, i, probabilities[i], *alarming[int(where.ravel()[i])], limits, records)
-            for i in np.nonzero(reaches(probabilities, limits.near))[0].tolist()
-        ]
-        counters.verdicts += sum(v.weight == 1 for v in verdicts)
-        flows = sampler.take(w, probabilities, encoder) if sampler is not None else []
-        yield VerdictBatch(verdicts, w.batch, w.judged, w.resume, w.table.packets(w.fresh), w.table.second[w.fresh], flows)
+    """`Judge` over finished input."""
+    return map(Judge(bundle, thresholds, counters, leeways), streams)
 
 
 def reaches(probabilities: FloatArray, limit: FloatArray) -> npt.NDArray[np.bool_]:

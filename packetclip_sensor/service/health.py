@@ -19,6 +19,7 @@ from packetclip_sensor import __version__
 from packetclip_sensor.common.metrics import Counters, Gauges
 
 if TYPE_CHECKING:
+    from packetclip_sensor.records import Batch
     from packetclip_sensor.service.load_limits import Shedding
     from packetclip_sensor.sources.backlog import Backlog
 
@@ -102,6 +103,13 @@ class Health:
         self._clock, self._now = clock, now
         self._since = self._moved = clock()
         self._waiting: tuple[float, str] | None = None
+
+    def read(self, batch: Batch, held: int) -> None:
+        """A batch was read and cut into windows, of which `held` packets stay."""
+        if batch.packets:
+            self.last_packet = batch.packets[-1].ts
+        self.packets_held = held
+        self.moved()
 
     def moved(self) -> None:
         """The pipeline has done a step."""

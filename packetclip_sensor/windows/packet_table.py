@@ -118,7 +118,7 @@ def columns(packets: list[Packet], latest: int = 0, period_s: float = 1.0) -> Co
     )
 
 
-class Held:
+class PacketTable:
     """Columns with room to grow: rows come behind the others without a copy of these.
 
     A `table` once given out stays as it is: later rows lie behind it, and fewer rows lie in new columns.

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Position
 from packetclip_sensor.sources.logfile import log_of
-from packetclip_sensor.windows.packet_table import Bools, Columns, Held, Ints, columns
+from packetclip_sensor.windows.packet_table import Bools, Columns, Ints, PacketTable, columns
 
 VIEWS = ("pair", "source", "destination")
 QUIET_STEP_S = 0.5
@@ -147,76 +148,85 @@ class Latest:
         return out & wanted[self._uid]
 
 
-def windows(
-    batches: Iterable[Batch],
-    window: Window,
-    counters: Counters,
-    *,
-    judged: int = 0,
-    max_rows: int = 150_000,
-    quiet_s: float = 1.5,
-    clock: Callable[[], float] = time.monotonic,
-    period_s: float = 1.0,
-) -> Iterator[Windows]:
-    """Group packets into windows and give out those of every second that is over.
+class WindowCutter:
+    """Groups packets into windows and gives out those of every second that is over, a batch at a time.
 
     A second is over when a packet of a later one is read, when input has ended, or when no packet has come for `quiet_s` by
     `clock`; a packet that comes later still is judged in the next second, never lost. What comes behind a final batch begins
     anew, at whatever time.
+    """
 
-    Args:
+    def __init__(
+        self,
+        window: Window,
+        counters: Counters,
+        *,
+        judged: int = 0,
+        max_rows: int = 150_000,
+        quiet_s: float = 1.5,
+        clock: Callable[[], float] = time.monotonic,
+        period_s: float = 1.0,
+    ) -> None:
+        """Args:
         judged: seconds up to this one were judged before a restart; they rebuild windows but are not given out again.
-        max_rows: packets held at most; beyond it those of the host pairs longest unheard are let go
+        max_rows: packets held at most; beyond it those of the host pairs longest without a packet are let go
             and counted in `counters.evicted`.
         period_s: judge at the end of each period of this length. The sensor's second is the default; training cuts finer to
             see an attack at more of its moments, and `Windows.second` then counts periods.
-    """
-    packets = Held()
-    held = [np.empty(0, np.int64) for _ in VIEWS]
-    unjudged = latest = over = 0
-    marks: list[tuple[int, tuple[Position, ...]]] = []
-    quiet_for, before = 0.0, clock()
-    for batch in batches:
-        now = clock()
-        # A longer step is no quiet of the log's: the sensor was stopped, or waited for its sink, while lines were written.
-        quiet_for, before = quiet_for + min(now - before, QUIET_STEP_S), now
-        if batch.packets:
-            fresh = columns(batch.packets, max(latest, over + 1), period_s)
-            marks.append((latest, batch.start))
-            counters.late_packets += int((np.floor(fresh.ts / period_s) < fresh.second).sum())
-            latest, quiet_for = int(fresh.second[-1]), 0.0
-            packets.append(fresh)
-            unjudged += len(fresh)
-        quiet = batch.final or (batch.idle and quiet_for >= quiet_s)
-        over = max(over, latest if quiet else latest - 1)
-        table = packets.table
-        ready = np.arange(len(table) - unjudged, len(table))
-        ready = ready[table.second[ready] <= over]
-        rows, past, view, second = _cut_views(table, held, ready, window)
-        unjudged -= len(ready)
-        chosen = second > judged
-        judged_to = max(over, judged)
-        while len(marks) > 1 and marks[1][0] < judged_to - window.seconds:
-            marks.pop(0)
-        counters.windows += int(chosen.sum())
-        resume = _resume(marks[0][1], batch.end) if marks else batch.end
-        yield Windows(
-            table,
-            rows[chosen],
-            past[chosen],
-            view[chosen],
-            second[chosen],
-            batch,
-            judged_to,
-            resume,
-            ready[table.second[ready] > judged],
-        )
+        """
+        self._window, self._counters, self._clock = window, counters, clock
+        self._max_rows, self._quiet_s, self._period_s = max_rows, quiet_s, period_s
+        self._quiet_for, self._before = 0.0, clock()
+        self._begin(judged)
+
+    def _begin(self, judged: int) -> None:
+        self._packets = PacketTable()
+        self._held = [np.empty(0, np.int64) for _ in VIEWS]
+        self._judged = judged
+        self._unjudged = self._latest = self._over = 0
+        self._marks: list[tuple[int, tuple[Position, ...]]] = []
+
+    def __call__(self, batch: Batch) -> Windows:
+        """The windows of the seconds that this batch ends."""
+        self._take(batch)
+        quiet = batch.final or (batch.idle and self._quiet_for >= self._quiet_s)
+        self._over = max(self._over, self._latest if quiet else self._latest - 1)
+        table = self._packets.table
+        ready = np.arange(len(table) - self._unjudged, len(table))
+        ready = ready[table.second[ready] <= self._over]
+        rows, past, view, second = _cut_views(table, self._held, ready, self._window)
+        self._unjudged -= len(ready)
+        chosen = second > self._judged
+        judged_to = max(self._over, self._judged)
+        while len(self._marks) > 1 and self._marks[1][0] < judged_to - self._window.seconds:
+            self._marks.pop(0)
+        self._counters.windows += int(chosen.sum())
+        resume = _resume(self._marks[0][1], batch.end) if self._marks else batch.end
+        fresh = ready[table.second[ready] > self._judged]
+        out = Windows(table, rows[chosen], past[chosen], view[chosen], second[chosen], batch, judged_to, resume, fresh)
         if len(ready):
-            held = _compact(packets, held, ready, max_rows, counters)
+            self._held = _compact(self._packets, self._held, ready, self._max_rows, self._counters)
         if batch.final:
-            packets, held = Held(), [np.empty(0, np.int64) for _ in VIEWS]
-            unjudged = latest = over = judged = 0
-            marks = []
+            self._begin(0)
+        return out
+
+    def _take(self, batch: Batch) -> None:
+        now = self._clock()
+        # A longer step is no quiet of the log's: the sensor was stopped, or waited for its sink, while lines were written.
+        self._quiet_for, self._before = self._quiet_for + min(now - self._before, QUIET_STEP_S), now
+        if not batch.packets:
+            return
+        fresh = columns(batch.packets, max(self._latest, self._over + 1), self._period_s)
+        self._marks.append((self._latest, batch.start))
+        self._counters.late_packets += int((np.floor(fresh.ts / self._period_s) < fresh.second).sum())
+        self._latest, self._quiet_for = int(fresh.second[-1]), 0.0
+        self._packets.append(fresh)
+        self._unjudged += len(fresh)
+
+
+def windows(batches: Iterable[Batch], window: Window, counters: Counters, **options: Any) -> Iterator[Windows]:
+    """`WindowCutter` over finished input."""
+    return map(WindowCutter(window, counters, **options), batches)
 
 
 def _resume(packets_from: tuple[Position, ...], end: tuple[Position, ...]) -> tuple[Position, ...]:
@@ -252,7 +262,7 @@ def _let_go(table: Columns, keep: Bools, judged: int, surplus: int, counters: Co
     counters.evicted_streams += len(np.unique(pair[mine][order]))
 
 
-def _compact(packets: Held, held: list[Ints], ready: Ints, max_rows: int, counters: Counters) -> list[Ints]:
+def _compact(packets: PacketTable, held: list[Ints], ready: Ints, max_rows: int, counters: Counters) -> list[Ints]:
     """Drop packets that no later window can hold, once they are many, and renumber what each view holds.
 
     Args:

@@ -17,7 +17,7 @@ from packetclip_sensor.alerts import suppression_rules
 from packetclip_sensor.alerts import suppressor as silence_module
 from packetclip_sensor.alerts.episodes import Policy, episodes
 from packetclip_sensor.alerts.suppression_rules import Rule, parse
-from packetclip_sensor.alerts.suppressor import Count, Rules, Silence, read_counts, silence
+from packetclip_sensor.alerts.suppressor import Count, Rules, Suppressor, read_counts
 from packetclip_sensor.cli import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
@@ -184,12 +184,14 @@ def scan(bundle: Bundle) -> list[VerdictBatch]:
 
 def silenced(
     scan: list[VerdictBatch], bundle: Bundle, path: Path, text: str, *, counts: Path | None = None
-) -> tuple[list[Verdict], Silence, Counters]:
+) -> tuple[list[Verdict], Suppressor, Counters]:
     """What is left of the scan under these rules."""
     path.write_text(text)
     counters = Counters()
-    by = Silence(Rules(path), bundle, bundle.manifest.thresholds, counters)
-    return [v for judged in silence(scan, by, counts) for v in judged.verdicts], by, counters
+    by = Suppressor(Rules(path), bundle, bundle.manifest.thresholds, counters, counts)
+    left = [v for batch in scan for v in by(batch).verdicts]
+    by.keep()
+    return left, by, counters
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,7 @@ def test_what_a_rule_silences_opens_no_episode_and_is_counted(
     assert (left, counters.suppressed) == ([], total)
     assert [c.verdicts for c in by.counts.values()] == [total]
     assert list(counters.suppressed_by_rule.values()) == [total]
-    told = episodes(silence(scan, by, None), Policy(), Counters(), sensor="s", model_version="1")
+    told = episodes(map(by, scan), Policy(), Counters(), sensor="s", model_version="1")
     assert [e for step in told for e in step.events] == []
 
 
@@ -283,9 +285,10 @@ def test_the_file_is_read_again_when_it_changes_and_a_mistake_keeps_the_old_rule
 def test_the_file_is_looked_at_also_while_nothing_alarms(bundle: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("- {comment: soon over, expires: 2026-01-31, mission: DoS}")
-    by = Silence(Rules(path), bundle, bundle.manifest.thresholds, Counters())
+    by = Suppressor(Rules(path), bundle, bundle.manifest.thresholds, Counters())
     with capture_logs() as said:
-        list(silence([VerdictBatch([], Batch([], []), second, ()) for second in (1_769_903_999, 1_769_904_000)], by, None))
+        for second in (1_769_903_999, 1_769_904_000):
+            by(VerdictBatch([], Batch([], []), second, ()))
     assert [line["event"] for line in said] == ["suppression_expired"]
 
 
@@ -357,16 +360,15 @@ def test_counts_are_kept_each_minute(
     monkeypatch.setattr(silence_module, "KEEP_S", 0.0)
     (tmp_path / "s.yaml").write_text(f"- {{{GOOD}, source: {SCANNER}}}")
     counts = tmp_path / "counts.json"
-    stream = silence(scan, Silence(Rules(tmp_path / "s.yaml"), bundle, bundle.manifest.thresholds, Counters()), counts)
-    next(stream)
-    next(stream)
+    by = Suppressor(Rules(tmp_path / "s.yaml"), bundle, bundle.manifest.thresholds, Counters(), counts)
+    by(scan[0])
     assert counts.is_file()
 
 
 def test_the_packets_that_are_counted_pass_untouched(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(f"- {{{GOOD}, source: {SCANNER}}}")
     judged = VerdictBatch([], Batch([], []), 7, (), np.array([packet()], np.object_), np.array([7]))
-    (out,) = silence([judged], Silence(Rules(tmp_path / "s.yaml"), bundle, bundle.manifest.thresholds, Counters()), None)
+    out = Suppressor(Rules(tmp_path / "s.yaml"), bundle, bundle.manifest.thresholds, Counters())(judged)
     assert (out.judged, len(out.packets), out.seconds.tolist()) == (7, 1, [7])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from packetclip_sensor.records import Packet
-from packetclip_sensor.windows.packet_table import Held, columns
+from packetclip_sensor.windows.packet_table import PacketTable, columns
 
 
 def packets(*numbers: int) -> list[Packet]:
@@ -17,7 +17,7 @@ def packets(*numbers: int) -> list[Packet]:
 
 
 def test_a_packed_record_is_had_again_whole() -> None:
-    held, given = Held(), packets(0, 1, 20, 128, 129, 300)
+    held, given = PacketTable(), packets(0, 1, 20, 128, 129, 300)
     held.append(columns(given))
     held.pack(np.array([1, 2, 3, 4, 5]))
     assert list(held.table.packets(np.array([5, 0, 1, 2, 3, 4]))) == [given[i] for i in (5, 0, 1, 2, 3, 4)]
@@ -25,7 +25,7 @@ def test_a_packed_record_is_had_again_whole() -> None:
 
 
 def test_rows_come_behind_the_others_and_go_while_tables_given_out_stay() -> None:
-    held = Held()
+    held = PacketTable()
     held.append(columns(packets(1, 2, 3)))
     before = held.table
     held.append(columns(packets(4)))
@@ -40,7 +40,7 @@ def test_rows_come_behind_the_others_and_go_while_tables_given_out_stay() -> Non
 
 
 def test_rows_that_come_one_by_one_are_seldom_moved() -> None:
-    held, moves, room = Held(), 0, None
+    held, moves, room = PacketTable(), 0, None
     for i in range(200):
         held.append(columns(packets(i)))
         moves += held.table.ts.base is not room
