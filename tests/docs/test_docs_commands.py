@@ -66,6 +66,13 @@ def test_every_link_on_the_page_leads_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).is_file()] == []
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_every_page_says_first_whom_it_is_for_and_is_in_the_index(page: Path) -> None:
+    _, *lines = [line for line in page.read_text(encoding="utf-8").splitlines() if line and not line.startswith("<!--")]
+    assert lines[0].startswith("For ")
+    assert page.name == "README.md" or f"]({page.name})" in (DOCS / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", [*PAGES, DOCS / "decisions.md", *TRAINING], ids=lambda page: page.name)
 def test_no_page_names_a_place_of_the_machine_it_was_written_on(page: Path) -> None:
     assert re.findall(r"(?:/tmp/|/home/|/root/|/work/)\w+/\S+", page.read_text(encoding="utf-8")) == []

@@ -1,7 +1,7 @@
 """What a trained reasoner loses when its graphs are altered and nothing is learned anew: how much its verdicts rest on them.
 
 A model that was trained without graphs had all labels to make up for them; this asks what the model that was trained with them
-would do if they were wrong, or said nothing.
+would do if they were wrong, or zero.
 """
 
 from __future__ import annotations
@@ -18,14 +18,20 @@ from training.text.knowledge import Graph
 
 SHUFFLED, SILENT, EVENTLESS, MUTE = "graphs shuffled", "concepts silent", "attacks silent", "concepts and attacks silent"
 WAYS = (SHUFFLED, SILENT, EVENTLESS, MUTE)
+"""The ways, by the names that stored predictions have."""
+
+
+def shown(way: str) -> str:
+    """A way's name in the report."""
+    return way.replace("silent", "zeroed")
 
 
 @torch.no_grad()
 def altered(model: PacketClip, graphs: list[Graph], way: str, seed: int) -> PacketClip:
-    """A copy of the model with altered graphs; every learned weight stays but the one that silences.
+    """A copy of the model with altered graphs; every learned weight stays but the one that is set to zero.
 
     Shuffled: concepts, edges and the attacks' sentences trade places as in the ablation of that name (`shuffled`). Silent
-    concepts: the embedding nodes hear nothing of their graphs, for a message is multiplied with the node's own state. Silent
+    concepts: the embedding nodes receive zero from their graphs, because a message is multiplied with the node's state. Silent
     attacks: the event nodes add nothing to the logits.
 
     Raises:

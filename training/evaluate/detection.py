@@ -51,7 +51,7 @@ def table_two(results: Results, test: str) -> str:
             rows.append([name, *cells(auc, 5), *cells(rest, 3)])
         if test == "lab":
             rows += [[PAPER + name, *(f"{v:.3f}" for v in values), "–", "–", "–"] for name, values in paper.TABLE_II.items()]
-        head = ["", *(f"AUC {g}" for g in GROUPS), "mean AUC", "mean AUC, captures alike", "mean AP", "macro-F1"]
+        head = ["", *(f"AUC {g}" for g in GROUPS), "mean AUC", "mean AUC, captures weighted equally", "mean AP", "macro-F1"]
         out += [f"**{title}**: one against rest.", table(head, rows), _at_rate(results, test, opening=opening)]
     return "\n\n".join([*out, source(results, "ours", test)])
 
@@ -160,15 +160,16 @@ def evasions(results: Results) -> str:
             hard if isinstance(hard, str) else f"{hard[3].mean:.1f} of {hard[1].mean:.0f}",
         ]  # fmt: skip
     head = [
-        "evasion", "attack windows", "recall, same classes unevaded", "recall evaded", "loss", "captures found",
-        "recall after hardening", "captures found after hardening",
+        "evasion", "attack windows", "recall, same classes unevaded", "recall evaded", "loss", "captures detected",
+        "recall after hardening", "captures detected after hardening",
     ]  # fmt: skip
     note = (
         f"Recall of attack windows at the operating thresholds: those that {RATE:.1%} of the validation captures' benign windows "
         "pass, of the mission that the window belongs to. Unevaded: the lab's test captures, weighted to the same "
-        f"classes. A capture is found when one of its windows with at least {OPENING_PACKETS} packets is alarmed rightly. "
+        f"classes. A capture is detected when one of its windows with at least {OPENING_PACKETS} packets exceeds its mission's "
+        "threshold. "
         "Hardening adds captures that evade in training (other captures than the test's); its "
-        "effect on plain attacks stands in the last row."
+        "effect on plain attacks is in the last rows."
     )
     if not kinds:
         return f"{note}\n\n{table(head, [[results.why('ours'), *[''] * 7]])}\n\n{source(results, 'ours', 'evade')}"
@@ -252,14 +253,14 @@ def _pipeline(results: Results, name: str) -> str:
     packets, false = sum(c["packets"] for c in benign), sum(c["other"] for c in benign)
     found = sum(bool(c["right"]) for c in attacks)
     rate = f"{100_000 * false / packets:.2f} in 100,000" if packets else "no benign capture"
-    told = (
-        f"{found} of {len(attacks)} attack captures raise an alert of the right mission on the right hosts "
+    detected = (
+        f"detected {found} of {len(attacks)} attack captures, by an alert of the right mission on the right hosts "
         f"({found / len(attacks):.0%}); "
         if attacks
         else "no attack in them; "
     )
-    few = " Fewer than 100,000 benign packets: the rate is a guess." if 0 < packets < 100_000 else ""
+    few = " Fewer than 100,000 benign packets are too few for a rate." if 0 < packets < 100_000 else ""
     return (
-        f"{told}{false} false alerts in {packets:,} benign packets ({rate}).{few} Command: `{done[0].result.command}`.\n\n"
-        + table(["capture", "label", "packets", "found, probability", "classes named", "other alerts", "which"], rows)
+        f"{detected}{false} false alerts in {packets:,} benign packets ({rate}).{few} Command: `{done[0].result.command}`.\n\n"
+        + table(["capture", "label", "packets", "detected, probability", "classes named", "other alerts", "which"], rows)
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from training.data.windows import CLASSES, GROUP_OF_CLASS
 from training.evaluate import figures, metrics
-from training.evaluate.altered import WAYS
+from training.evaluate.altered import WAYS, shown
 from training.evaluate.baselines.cost import REFERENCE, draw, measure, verdict
 from training.evaluate.detection import with_mean
 from training.evaluate.judged import OURS, Predictions
@@ -85,8 +85,8 @@ def unlabelled(results: Results) -> str:
     if not rows:
         return ""
     return (
-        "The reasoner's stage never sees a window of the class; contrast did, with its words. AUC of the class's mission on its "
-        "windows against the benign ones: what the graphs know of an attack that nobody labelled for them.\n\n"
+        "The reasoner's stage never sees a window of the class; the contrastive stage does, with its texts. AUC of the class's "
+        "mission on its windows against the benign ones: what the graphs contribute for an attack without labels.\n\n"
         + table(["class", "windows", *FORMS.values(), "labelled"], rows)
         + "\n\n"
         + source(results, f"unlabelled/{classes[0]}", "lab")
@@ -143,7 +143,7 @@ def graphs(results: Results) -> str:
         for test, label in TESTS.items()
     ]
     return (
-        "Difference to the whole model with the same seed; below zero the graphs carry weight. "
+        "Difference to the whole model with the same seed; below zero the graphs help. "
         "Zero-shot is nearest prompts after the reasoner's stage.\n\n"
         + table(["in place of the graphs", "windows", *figures], rows)
         + "\n\n"
@@ -162,10 +162,10 @@ def _altered(results: Results) -> str:
     """What the trained model loses when its graphs are wrong or silent, and it is not trained anew."""
     rows = []
     for way in WAYS:
-        rows.append([way, *(signed(altered_loss(results, test, way)) for test in TESTS)])
+        rows.append([shown(way), *(signed(altered_loss(results, test, way)) for test in TESTS)])
     return (
-        "The same model, trained with its graphs, with other ones put in afterwards or none: difference in mean AUC. A plain "
-        "network learns from labels what the graphs would have said; this says how much of a verdict they do say.\n\n"
+        "The same trained model with its graphs replaced or zeroed afterwards: difference in mean AUC. A plain network can learn "
+        "from labels what the graphs provide; this measures how much of a verdict rests on them.\n\n"
         + table(["", *TESTS.values()], rows)
         + "\n\n"
         + source(results, "altered", "lab")
@@ -189,8 +189,8 @@ def hidden(results: Results, figure: Figure) -> str:
                 bars[group] = full[-1].mean - found[-1].mean
         rows.append([*row, *losses])
     text = (
-        "Fields are hidden at test time from a model trained with them (bytes masked, relations zero), on windows drawn by "
-        "chance from each test set. Ports, addresses, ids, checksums, sequence numbers and timestamps never reach the model, in "
+        "Fields are hidden at test time from a model trained with them (bytes masked, relations zero), on windows drawn at "
+        "random from each test set. Ports, addresses, ids, checksums, sequence numbers and timestamps never reach the model, in "
         "training or test, so they cannot be hidden: what they would add was not measured.\n\n"
         + table(
             ["hidden", "mean AUC, test captures", "mean AUC, tools never seen", "loss, test captures", "loss, tools never seen"],
@@ -216,8 +216,8 @@ def cost(figure: Figure) -> str:
         for name, c in costs.items()
     ]  # fmt: skip
     out = [
-        "Whole models, from packet bytes to the verdict; the paper counts only the head behind its frozen encoder. How FLOPs are "
-        "counted stands in training/evaluate/baselines/cost.py.",
+        "Whole models, from packet bytes to the verdict; the paper counts only the head behind its frozen encoder. "
+        "docs/baselines.md has how FLOPs are counted.",
         table(["", "parameters", "of ET-BERT's", "FLOPs a packet", "of ET-BERT's", "what"], rows),
         "\n".join(f"- {line}" for line in verdict(costs)),
         figure("cost", "Parameters and FLOPs a packet of whole models", lambda p: draw(costs, p)),

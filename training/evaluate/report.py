@@ -34,7 +34,7 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path) ->
     if lines:
         scarce += "\n\n" + figure("scarcity", "Mean AUC by share of training captures", lambda p: figures.scarcity(p, lines))
     sections = {
-        "What was asked": targets.section(results),
+        "Targets": targets.section(results),
         "Table I: zero-shot": zero_shot.table_one(results),
         "Table II: groups, split by capture": detection.table_two(results, "lab"),
         "Table II: groups, tools never seen": detection.table_two(results, "unseen"),
@@ -42,14 +42,14 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path) ->
         "Robustness: attacks that evade": detection.evasions(results),
         "Data scarcity": scarce,
         "Classes never labelled": inside.unlabelled(results),
-        "What the graphs carry": inside.graphs(results),
+        "What the graphs contribute": inside.graphs(results),
         "Ablations": inside.ablations(results),
         "Views": detection.views(results),
         "Hidden fields": inside.hidden(results, figure),
         "Parameters and FLOPs": inside.cost(figure),
         "Training curves": inside.curves(results, figure),
         "Confusion and calibration": _confusion(results, figure),
-        "What failed": NOTES.read_text().strip() if NOTES.exists() else "missing",
+        "What did not help": NOTES.read_text().strip() if NOTES.exists() else "missing",
         "All runs": _runs(results, plan_path, store),
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from training.evaluate import metrics
-from training.evaluate.altered import MUTE, SHUFFLED
+from training.evaluate.altered import MUTE, SHUFFLED, shown
 from training.evaluate.baselines.cost import OURS as OUR_COST
 from training.evaluate.baselines.cost import REFERENCE, measure
 from training.evaluate.detection import predictors
@@ -25,7 +25,7 @@ ASKED = ("lab", "unseen")
 
 
 def section(results: Results) -> str:
-    """A row for each target: what was asked, what was measured, and whether it holds."""
+    """A row for each target: the target, what was measured, and whether the target is met."""
     rows = [
         _auc(results, "Mean AUC, split by capture, at least 0.99", "lab", 0.99),
         _auc(results, "Mean AUC, tools never seen, at least 0.95", "unseen", 0.95),
@@ -39,7 +39,7 @@ def section(results: Results) -> str:
         *(_never_labelled(results, form) for form in FORMS),
         *(_altered(results, way) for way in (SHUFFLED, MUTE)),
     ]
-    return "Means over seeds, all judged windows.\n\n" + table(["asked", "measured", "holds"], rows)
+    return "Means over seeds, all judged windows.\n\n" + table(["target", "measured", "met"], rows)
 
 
 def _row(asked: str, measured: metrics.Spread | float | str, holds: bool | None) -> list[str]:
@@ -74,7 +74,7 @@ def _captures(results: Results) -> list[list[str]]:
     for run in results.named("pipeline/"):
         done = results.done(run.name)
         name = run.name.removeprefix("pipeline/")
-        asked = (f"Attack captures found, {name}, at least 90 %", f"False alerts, {name}, at most 1 in 100,000 benign packets")
+        asked = (f"Attack captures detected, {name}, at least 90 %", f"False alerts, {name}, at most 1 in 100,000 benign packets")
         if not done or done[0].result is None:
             rows += [_row(a, results.why(run.name), None) for a in asked]
             continue
@@ -85,7 +85,7 @@ def _captures(results: Results) -> list[list[str]]:
         if attacks:
             rows.append(_row(asked[0], f"{found} of {len(attacks)}", found >= 0.9 * len(attacks)))
         enough = packets >= 100_000
-        said = f"{false} in {packets:,}" + ("" if enough else "; too few packets to say")
+        said = f"{false} in {packets:,}" + ("" if enough else "; too few packets for a rate")
         rows.append(_row(asked[1], said, false <= packets / 100_000 if enough or false > 1 else None))
     return rows
 
@@ -110,7 +110,7 @@ def _left_out(results: Results) -> list[list[str]]:
     asked = "Zero-shot top-1 of a class left out of contrast, mean at least 0.60"
     found = [(math.nan, math.nan) if isinstance(f, str) else (f[0].mean, f[2].mean) for _, f, _ in left_out(results)]
     rows = []
-    for i, how in enumerate(("nearest prompts", "nearest prompts with a margin that other classes chose")):
+    for i, how in enumerate(("nearest prompts", "nearest prompts with a margin chosen on other classes")):
         known = metrics.spread([pair[i] for pair in found])
         if not known.count:
             rows.append(_row(f"{asked}: {how}", "missing", None))
@@ -153,7 +153,7 @@ def _never_labelled(results: Results, form: str) -> list[str]:
 
 
 def _altered(results: Results, way: str) -> list[str]:
-    asked = f"Worse with {way} in the trained model, in every seed: difference in mean AUC"
+    asked = f"Worse with {shown(way)} in the trained model, in every seed: difference in mean AUC"
     return _worse(asked, {test: altered_loss(results, test, way) for test in ASKED}, every=True)
 
 

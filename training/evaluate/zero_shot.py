@@ -49,8 +49,8 @@ def table_one(results: Results) -> str:
         "Nearest of the ten classes by cosine of a window's embedding with the mean of each class's prompts (names of the class, "
         "and what its windows look like; no training text is a prompt), over all judged windows of the test captures. Chance is "
         "0.1 and 0.5; benign windows are most of the windows, so macro recall, in which classes count alike, says more than "
-        "top-1. Other words are prompts and sentences written apart, which share no run of five words with the class's training "
-        "texts.",
+        "top-1. Other words are prompts and sentences written separately, which share no run of five words with the class's "
+        "training texts.",
         table(["contrastive stage", *measures], rows),
         source(results, "contrast/both heads", "lab"),
         _left_out(results),
@@ -121,8 +121,8 @@ def _left_out(results: Results) -> str:
         "Each class in turn left out of the contrastive stage (its windows and its texts): its own top-1 is the share of its "
         "test windows nearest to its own prompts among all ten classes; others is the mean recall of the other nine; its "
         "mission's is the share nearest to any class of its mission. A class never trained lies further from every prompt than "
-        "those that were: with a margin its prompts are lifted by what did best for the *other* classes left out, on validation "
-        "windows (calibrated stacking, Chao et al. 2016), so neither the class nor a test window chose it."
+        "those that were: the margin is added to the cosine with its prompts, and was chosen on the *other* classes left out, on "
+        "validation windows (calibrated stacking, Chao et al. 2016), so neither the class nor a test window chose it."
         "\n\n" + table(head, rows) + "\n\n" + source(results, results.named("without/")[0].name, "lab")
     )
 

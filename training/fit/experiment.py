@@ -49,7 +49,7 @@ class Data(Section):
 
     held_out: Annotated[float, Meta(gt=0, lt=1, description="share of each class's captures held out to calibrate on")] = 0.2
     texts: Annotated[int, Meta(ge=1, le=64, description="sentences for windows of one class whose facts read the same")] = 2
-    minimum_windows: Annotated[int, Meta(ge=1, description="a class with fewer windows is warned of")] = 20
+    minimum_windows: Annotated[int, Meta(ge=1, description="a class with fewer windows causes a warning")] = 20
     strict: Annotated[bool, Meta(description="true: a class without windows, with too few or of one capture is an error")] = False
 
 
@@ -86,10 +86,11 @@ class Model(Section):
     ] = 8
     message: Annotated[
         Literal["similarity", "product"],
-        Meta(description="how key concepts hear a packet: by partial cosines with their words, or as equation 7 is printed"),
+        Meta(description="message to key concepts: partial cosines with their words, or equation 7 as printed"),
     ] = "similarity"
     events: Annotated[
-        float, Meta(ge=0, le=100, description="weight of what the texts of a mission's attacks say of a window; 0 leaves it out")
+        float,
+        Meta(ge=0, le=100, description="weight of the log-odds of a mission's attack texts for a window; 0 leaves them out"),
     ] = 1.0
     window_packets: Annotated[int, Meta(ge=1, le=1024, description="packets of a window that are seen, the last ones")] = 30
     width: Annotated[int, Meta(ge=4, le=2048, description="patch encoder's width")] = 64
@@ -100,8 +101,8 @@ class Model(Section):
     graph_width: Annotated[int, Meta(ge=1, le=512, description="width of a mission's graph; the paper's D")] = 8
     temporal_heads: Annotated[int, Meta(ge=1, le=64, description="attention heads over the window")] = 8
     temporal_inner: Annotated[int, Meta(ge=1, le=8192, description="feed-forward width over the window")] = 128
-    byte_dropout: Annotated[Share, Meta(description="share of training windows that see no byte: relations must do alone")] = 0.5
-    packet_dropout: Annotated[Share, Meta(description="share of the other windows' packets whose bytes are not seen")] = 0.2
+    byte_dropout: Annotated[Share, Meta(description="share of training windows without bytes: relations must be enough")] = 0.5
+    packet_dropout: Annotated[Share, Meta(description="share of the other windows' packets whose bytes are hidden")] = 0.2
     etbert: EtBert = EtBert()
 
     def __post_init__(self) -> None:
@@ -207,7 +208,7 @@ class Reason(Section):
     schedule: Schedule = "one_cycle"
     weight_decay: Annotated[Weight, Meta(description="decoupled, as in AdamW")] = 1e-2
     clip: Annotated[float, Meta(gt=0, description="largest norm of the gradient")] = 1.0
-    contrast: Annotated[Weight, Meta(description="weight of the contrastive loss that goes on beside")] = 0.3
+    contrast: Annotated[Weight, Meta(description="weight of the contrastive loss beside the reasoner's")] = 0.3
     contrast_every: Annotated[int, Meta(ge=1, description="it is added in every so many steps")] = 2
     benign: Annotated[Share, Meta(description="share of benign windows in a batch")] = 0.5
     without: Annotated[tuple[str, ...], Meta(description="classes whose windows the reasoner never sees")] = ()

@@ -254,8 +254,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folders = " ".join(map(str, options.folders))
     text = f"""# Data card
 
-Traffic of the lab (docs/lab.md): real services, clients and tools in network namespaces, labelled by attacker, victim, time and
-tool. Written by `python -m training.lab.card {folders}`.
+For those who train or judge a result: what the lab (docs/lab.md) recorded. Real services, clients and tools in network
+namespaces, labelled by attacker, victim, time and tool. Written by `python -m training.lab.card {folders}`.
 
 ![Packets and flows by class, MTUs, TTLs, links and address plans](img/data.png)
 
