@@ -96,7 +96,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from packetclip_sensor.common.resources import resource
-    from packetclip_sensor.hunt.text_encoder import Tower
+    from packetclip_sensor.hunt.text_encoder import TextEncoder
 
     folders = args.logs or sorted(p.parent for p in DATA.glob("*/labels.json"))
     began = time.perf_counter()
@@ -105,14 +105,14 @@ def main() -> None:
     embeddings = np.array([flow.embedding for flow in store.flows], np.float32)
     labels = np.array(store.labels)
     stored = Counter(store.labels)
-    tower = Tower(resource("model/shipped"))
+    encoder = TextEncoder(resource("model/shipped"))
     print(f"{'class':18} {'stored':>6} {'chance':>6} {'P@10':>5} {'g_T alone':>9}  sentence")
     hits: dict[str, list[float]] = {}
     alone: dict[str, list[float]] = {}
     for name, text in sentences():
         if not stored[name]:
             continue
-        told = tower(text)
+        told = encoder(text)
         shares = []
         for vector, kept in ((told.query, hits), (told.embedding, alone)):
             best = np.argsort(-(embeddings @ vector), kind="stable")[: min(AT, stored[name])]

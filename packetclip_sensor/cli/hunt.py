@@ -66,7 +66,7 @@ def hunt(
     from packetclip_sensor.calibrate.packet_filter import Selection
     from packetclip_sensor.elastic.client import connect
     from packetclip_sensor.hunt import search as hunts
-    from packetclip_sensor.hunt.text_encoder import Tower
+    from packetclip_sensor.hunt.text_encoder import TextEncoder
     from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.sinks.hunt_documents import DATASET
     from packetclip_sensor.view import hunt_table
@@ -76,13 +76,13 @@ def hunt(
     cluster, model = _where(config, elasticsearch, namespace)
     when = Selection.of([], since, until)
     must = hunts.filters(since=when.since, until=when.until, host=host, mission=mission, model=manifest_of(model).version)
-    told = Tower(model)(sentence)
+    encoded = TextEncoder(model)(sentence)
     with connect(cluster) as client:
-        found = hunts.nearest(client, DATASET, cluster, told.query, must, limit, fold=not every)
+        found = hunts.nearest(client, DATASET, cluster, encoded.query, must, limit, fold=not every)
     if json:
-        sys.stdout.buffer.write(hunt_table.as_json(found, asked=sentence, told=told) + b"\n")
+        sys.stdout.buffer.write(hunt_table.as_json(found, asked=sentence, encoded=encoded) + b"\n")
     else:
-        hunt_table.show(found, sys.stdout, asked="what the sentence is read as", told=told)
+        hunt_table.show(found, sys.stdout, asked="what the sentence is read as", encoded=encoded)
 
 
 def similar(

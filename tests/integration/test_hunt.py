@@ -20,7 +20,7 @@ from packetclip_sensor.config.config_file import Config, HuntConfig, SinkConfig
 from packetclip_sensor.elastic.templates import stream_name
 from packetclip_sensor.errors import ConfigError, SinkError
 from packetclip_sensor.hunt.search import FIELD, filters, lookup, nearest
-from packetclip_sensor.hunt.text_encoder import Tower
+from packetclip_sensor.hunt.text_encoder import TextEncoder
 from packetclip_sensor.model.bundle import manifest_of
 from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig
 from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
@@ -64,8 +64,8 @@ def client(elasticsearch_url: str) -> Iterator[Elasticsearch]:
 
 
 @pytest.fixture(scope="module")
-def tower() -> Tower:
-    return Tower(MODEL)
+def encoder() -> TextEncoder:
+    return TextEncoder(MODEL)
 
 
 def of_this_model(**changed: Any) -> list[dict[str, Any]]:
@@ -93,10 +93,10 @@ def packetclip(url: str, *args: str) -> int:
     ],
 )
 def test_a_sentence_finds_the_windows_of_its_class(
-    client: Elasticsearch, tower: Tower, sentence: str, klass: str, stored: int
+    client: Elasticsearch, encoder: TextEncoder, sentence: str, klass: str, stored: int
 ) -> None:
     """So many windows of the attack are stored among 150; half of as many best hits name its victim, and one of the two best."""
-    found = nearest(client, FLOWS, CLUSTER, tower(sentence).query, of_this_model(), stored, fold=False)
+    found = nearest(client, FLOWS, CLUSTER, encoder(sentence).query, of_this_model(), stored, fold=False)
     right = [bool(victims(CAPTURES[klass]) & set(hit.source["related"]["ip"])) for hit in found.hits]
     assert any(right[:2])
     assert sum(right) * 2 >= stored
@@ -104,8 +104,8 @@ def test_a_sentence_finds_the_windows_of_its_class(
     assert found.stored > 100
 
 
-def test_the_server_finds_what_an_exact_search_finds(client: Elasticsearch, tower: Tower) -> None:
-    query = tower("a great volume of UDP to one host with no reply").query
+def test_the_server_finds_what_an_exact_search_finds(client: Elasticsearch, encoder: TextEncoder) -> None:
+    query = encoder("a great volume of UDP to one host with no reply").query
     answer = client.search(index=stream_name(NAMESPACE, FLOWS), size=1000, source=False, fields=[FIELD])
     ids = [hit["_id"] for hit in answer["hits"]["hits"]]
     cosines = np.array([hit["fields"][FIELD] for hit in answer["hits"]["hits"]], np.float32) @ query
@@ -135,8 +135,8 @@ def test_what_is_like_a_flood_are_floods(client: Elasticsearch) -> None:
         assert len(episodes) == len(set(episodes)) >= 2
 
 
-def test_filters_narrow_what_is_searched(client: Elasticsearch, tower: Tower) -> None:
-    query = tower("a storm of pings against one machine").query
+def test_filters_narrow_what_is_searched(client: Elasticsearch, encoder: TextEncoder) -> None:
+    query = encoder("a storm of pings against one machine").query
     victim = min(victims(CAPTURES["UDP Flood"]))
 
     def hits(**changed: Any) -> list[dict[str, Any]]:
@@ -187,7 +187,7 @@ def test_the_command_prints_a_table_that_says_how_far_to_trust_it(
     assert "Read as: “" in out
     assert "guess" not in out
     assert packetclip(elasticsearch_url, "hunt", "whisk the eggs and fold in the flour") == 0
-    assert "Unlike all that the model was taught" in capsys.readouterr().out
+    assert "Unlike every sentence of training" in capsys.readouterr().out
 
 
 def test_the_command_gives_json(
@@ -233,10 +233,10 @@ def test_a_stream_that_is_not_there_and_an_id_that_nobody_has_are_told(
     assert "no-such-id: no alert, episode or kept window of this id" in capsys.readouterr().err
 
 
-def test_a_mapping_without_vectors_is_told_with_the_remedy(client: Elasticsearch, namespace: str, tower: Tower) -> None:
+def test_a_mapping_without_vectors_is_told_with_the_remedy(client: Elasticsearch, namespace: str, encoder: TextEncoder) -> None:
     """As on a server that has no dense_vector, or where another template took the name."""
     plain = stream_name(namespace, "packetclip.other")
     client.indices.create(index=plain, mappings={"properties": {"packetclip": {"properties": {"embedding": {"type": "float"}}}}})
     client.index(index=plain, document={"packetclip": {"embedding": [0.5] * 64}}, refresh=True)
     with pytest.raises(SinkError, match=r"answers 400: .*must be a dense_vector"):
-        nearest(client, "packetclip.other", replace(CLUSTER, namespace=namespace), tower("pings").query, [], 3)
+        nearest(client, "packetclip.other", replace(CLUSTER, namespace=namespace), encoder("pings").query, [], 3)

@@ -96,10 +96,10 @@ def found(above: float) -> Found:
 
 
 def test_a_best_hit_that_does_not_stand_out_is_doubted() -> None:
-    told = text_encoder.EpisodeBatch(UNIT, UNIT, (("a taught sentence", 1.0),), 0.9, familiar=True)
-    assert hunt_table.doubts(found(0.99), told) == []
+    encoded = text_encoder.EncodedSentence(UNIT, UNIT, (("a taught sentence", 1.0),), 0.9, familiar=True)
+    assert hunt_table.doubts(found(0.99), encoded) == []
     assert hunt_table.doubts(found(0.8), None) == []  # similar: there need be none of the kind
-    assert hunt_table.doubts(found(0.8), told) == [
+    assert hunt_table.doubts(found(0.8), encoded) == [
         "Not even the best stands out from what is stored: probably nothing of the kind is there."
     ]
 
