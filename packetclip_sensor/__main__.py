@@ -2,6 +2,6 @@
 
 import sys
 
-from packetclip_sensor.cli import main
+from packetclip_sensor.cli.app import main
 
 sys.exit(main())

@@ -1,7 +1,5 @@
 """The command calibrate: fits the thresholds to a site's own logs and shows what they change."""
 
-# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetclip_sensor.cli.common import DONE, FAILED, discover, labels_beside, opened, sigterm_as_interrupt
-from packetclip_sensor.common import time_parsing
+from packetclip_sensor.cli.common import (
+    DONE,
+    FAILED,
+    ConfigFile,
+    Since,
+    Until,
+    discover,
+    labels_beside,
+    opened,
+    sigterm_as_interrupt,
+)
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,11 +45,9 @@ def calibrate(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="HOST", help="Host or network (CIDR) to leave out; repeatable.")
     ] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {time_parsing.HELP}")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Take model and episode policy from here.")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
+    config: ConfigFile = None,
     labels: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="labels.json of attacks in the logs. [default: the one beside each folder's logs]"),

@@ -1,9 +1,8 @@
 """What several commands share: exit codes, argument types, finding and opening what a path holds."""
 
-# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
-
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import threading
@@ -15,14 +14,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from packetclip_sensor.common import time_parsing
+
 if TYPE_CHECKING:
+    from packetclip_sensor.elastic.client import ElasticsearchConfig
     from packetclip_sensor.pairs.pairs import Labels
     from packetclip_sensor.sources.discovery import Unit
 
 DONE, FAILED, BAD_START = 0, 1, 2
+API_KEY_ENV = "PACKETCLIP_API_KEY"
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The sensor's YAML file.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", help="The sensor's YAML file: cluster, names, policy and model.")
+]
+ClusterUrl = Annotated[
+    str | None,
+    typer.Option("--elasticsearch", metavar="URL", help=f"This cluster; an API key is taken from the variable {API_KEY_ENV}."),
+]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {time_parsing.HELP}")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")]
 Units = Annotated[list[Path], typer.Argument(metavar="PATH", help="Log folders, folders of them, log files or captures.")]
+
+
+def cluster_at(url: str) -> ElasticsearchConfig:
+    """Settings for a cluster named on the command line."""
+    from packetclip_sensor.elastic.client import ElasticsearchConfig
+
+    return ElasticsearchConfig(hosts=[url], api_key_env=API_KEY_ENV if os.environ.get(API_KEY_ENV) else None)
 
 
 def discover(paths: Sequence[Path]) -> list[Unit]:

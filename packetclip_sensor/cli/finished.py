@@ -1,7 +1,5 @@
 """The commands for finished logs and what comes of them: replay, pairs and report."""
 
-# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
-
 from __future__ import annotations
 
 import os
@@ -11,14 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from packetclip_sensor.cli.common import Units, discover, labels_beside, opened, sigterm_as_interrupt
-from packetclip_sensor.common import time_parsing
+from packetclip_sensor.cli.common import (
+    ClusterUrl,
+    ConfigFile,
+    Since,
+    Units,
+    Until,
+    cluster_at,
+    discover,
+    labels_beside,
+    opened,
+    sigterm_as_interrupt,
+)
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
     from packetclip_sensor.config.config_file import Config
-
-API_KEY_ENV = "PACKETCLIP_API_KEY"
 
 
 def replay(
@@ -27,13 +33,8 @@ def replay(
         Path | None,
         typer.Option(metavar="FILE", help="NDJSON file for the alerts, - for standard output. [default: alerts.ndjson]"),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Take model, policy, names and sink from here.")
-    ] = None,
-    elasticsearch: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help=f"Write into this cluster; an API key is taken from the variable {API_KEY_ENV}."),
-    ] = None,
+    config: ConfigFile = None,
+    elasticsearch: ClusterUrl = None,
 ) -> None:
     """Judge finished logs or captures.
 
@@ -146,11 +147,9 @@ def report(
     from_elasticsearch: Annotated[
         bool, typer.Option("--from-elasticsearch", help="Take the alerts from the cluster of the configuration.")
     ] = False,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="FILE", help="The sensor's YAML file, for --from-elasticsearch.")
-    ] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {time_parsing.HELP}")] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")] = None,
+    config: ConfigFile = None,
+    since: Since = None,
+    until: Until = None,
     mission: Annotated[str | None, typer.Option(metavar="NAME", help="Only DoS, Reconnaissance or Brute Force.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many episodes, the newest.")] = 5000,
     uid_link: Annotated[
@@ -226,10 +225,7 @@ def _replay_settings(out: Path | None, config: Path | None, url: str | None) -> 
     settings = configs.load(config) if config else configs.Config()
     here = Path.cwd()
     if url is not None:
-        from packetclip_sensor.elastic.client import ElasticsearchConfig
-
-        key = API_KEY_ENV if os.environ.get(API_KEY_ENV) else None
-        sink = configs.SinkConfig(elasticsearch=ElasticsearchConfig(hosts=[url], api_key_env=key))
+        sink = configs.SinkConfig(elasticsearch=cluster_at(url))
     elif out is not None or config is None:
         file = out or Path("alerts.ndjson")
         sink = configs.SinkConfig(ndjson=None if str(file) == "-" else configs.NdjsonConfig(path=file))

@@ -1,32 +1,20 @@
 """The commands that ask Elasticsearch for what is alike: hunt and similar."""
 
-# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
-
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetclip_sensor.cli.finished import API_KEY_ENV
-from packetclip_sensor.common import time_parsing
+from packetclip_sensor.cli.common import ClusterUrl, ConfigFile, Since, Until, cluster_at
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
     from packetclip_sensor.elastic.client import ElasticsearchConfig
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", metavar="FILE", help="Take cluster, namespace and model from here.")
-]
-Url = Annotated[
-    str | None, typer.Option("--elasticsearch", metavar="URL", help=f"The cluster; an API key is taken from {API_KEY_ENV}.")
-]
 Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Last part of the data stream's name. [default: default]")]
-Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {time_parsing.HELP}")]
-Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")]
 Host = Annotated[str | None, typer.Option(metavar="HOST", help="Only what has this host, or one of this network.")]
 Mission = Annotated[str | None, typer.Option(metavar="MISSION", help="Only where this is likeliest: Benign, DoS, ...")]
 Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Most rows.")]
@@ -37,7 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object in place of 
 def hunt(
     sentence: Annotated[str, typer.Argument(metavar="SENTENCE", help="What you look for, in words of network traffic.")],
     config: ConfigFile = None,
-    elasticsearch: Url = None,
+    elasticsearch: ClusterUrl = None,
     namespace: Namespace = None,
     since: Since = None,
     until: Until = None,
@@ -47,7 +35,7 @@ def hunt(
     every: Every = False,
     json: Json = False,
 ) -> None:
-    """Find the traffic that a sentence speaks of.
+    """Find the traffic that a sentence describes.
 
     Searches the windows that a sensor with `hunt.enabled: true` keeps in Elasticsearch, alarming or not. Needs
     pip install 'packetclip-sensor[hunt]'. A table row is a window of a few packets; it says how far it stands out.
@@ -88,7 +76,7 @@ def hunt(
 def similar(
     name: Annotated[str, typer.Argument(metavar="ID", help="event.id of an alert or a kept window, or an episode's id.")],
     config: ConfigFile = None,
-    elasticsearch: Url = None,
+    elasticsearch: ClusterUrl = None,
     namespace: Namespace = None,
     since: Since = None,
     until: Until = None,
@@ -145,14 +133,12 @@ def _where(config: Path | None, url: str | None, namespace: str | None) -> tuple
 
     from packetclip_sensor.cli import logs
     from packetclip_sensor.config import config_file as configs
-    from packetclip_sensor.elastic.client import ElasticsearchConfig
 
     settings = configs.load(config, calibrated=False) if config else configs.Config()
     logs.set_up("error")
     cluster = settings.sink.elasticsearch
     if url is not None:
-        cluster = ElasticsearchConfig(hosts=[url], api_key_env=API_KEY_ENV if os.environ.get(API_KEY_ENV) else None)
-        cluster = replace(cluster, namespace=settings.namespace)
+        cluster = replace(cluster_at(url), namespace=settings.namespace)
     if cluster is None:
         where = f"{config}: sink is no Elasticsearch" if config else "no cluster named"
         raise ConfigError(f"{where}; name the sensor's configuration with --config, or the cluster with --elasticsearch URL")

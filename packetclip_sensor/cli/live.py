@@ -1,7 +1,5 @@
 """The commands of a running sensor: run, check, redeliver, init, systemd-unit and zeek-scripts."""
 
-# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
-
 from __future__ import annotations
 
 import os

@@ -1,7 +1,5 @@
 """The commands that an administrator runs once: setup elasticsearch."""
 
-# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
-
 from __future__ import annotations
 
 import json

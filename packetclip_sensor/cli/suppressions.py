@@ -1,7 +1,5 @@
 """The command suppressions: which rules are in force, until when, and what each has silenced."""
 
-# ruff: noqa: PLC0415  (heavy modules are imported where they are used, so that `packetclip --help` answers at once)
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

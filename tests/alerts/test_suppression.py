@@ -18,7 +18,7 @@ from packetclip_sensor.alerts import suppressor as silence_module
 from packetclip_sensor.alerts.episodes import Policy, episodes
 from packetclip_sensor.alerts.suppression_rules import Rule, parse
 from packetclip_sensor.alerts.suppressor import Count, Rules, Suppressor, read_counts
-from packetclip_sensor.cli import main
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.resources import resource

@@ -17,7 +17,7 @@ from packetclip_sensor.alerts.episodes import Policy
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.calibrate import Coverage, Gathered, Labelled, Selection, fit, gather
 from packetclip_sensor.calibrate.threshold_fit import Candidates, mission_of, per_day
-from packetclip_sensor.cli import main
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config import config_file

@@ -18,7 +18,7 @@ from factories import SENSOR, T0, alert
 from scripted_server import ScriptedServer
 
 from packetclip_sensor import __version__, pipeline
-from packetclip_sensor.cli import main
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.service import checkpoint
 from packetclip_sensor.sinks.documents import document
 
@@ -76,7 +76,7 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from packetclip_sensor.cli import main; main(['--help']); "
+        "import sys; from packetclip_sensor.cli.app import main; main(['--help']); "
         "print(sorted(set(sys.modules) & {'numpy', 'onnxruntime', 'pyarrow', 'elasticsearch', 'jinja2', 'yaml', 'rich'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -352,7 +352,10 @@ def test_run_stops_while_it_waits_for_a_server_that_is_not_there(tmp_path: Path)
     packet_log(tmp_path / "logs")
     path = tmp_path / "sensor.yaml"
     path.write_text("{logs: [logs], sink: {elasticsearch: {hosts: ['http://127.0.0.1:9']}}}\n")
-    code = "import sys; from packetclip_sensor.cli import live, main; live.STOP_S = 0.2; sys.exit(main(sys.argv[1:]))"
+    code = (
+        "import sys; from packetclip_sensor.cli import live; from packetclip_sensor.cli.app import main; "
+        "live.STOP_S = 0.2; sys.exit(main(sys.argv[1:]))"
+    )
     command = [sys.executable, "-c", code, "run", "--config", str(path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from packetclip_sensor.cli import app
+from packetclip_sensor.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

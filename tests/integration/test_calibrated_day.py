@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from packetclip_sensor.cli import main
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.model.bundle import MANIFEST
 from packetclip_sensor.records import MISSIONS

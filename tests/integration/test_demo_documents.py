@@ -16,7 +16,7 @@ import yaml
 from elasticsearch import Elasticsearch
 from factories import leaves
 
-from packetclip_sensor.cli import main
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.elastic.templates import ensure_templates, stream_name

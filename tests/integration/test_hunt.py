@@ -13,7 +13,8 @@ import pytest
 from elasticsearch import Elasticsearch
 from msgspec.structs import replace
 
-from packetclip_sensor import cli, pipeline
+from packetclip_sensor import pipeline
+from packetclip_sensor.cli import app as cli
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config.config_file import Config, HuntConfig, SinkConfig

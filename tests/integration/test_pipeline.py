@@ -26,7 +26,7 @@ import os, signal, sys
 from packetclip_sensor.config import config_file
 load = config_file.load
 config_file.load = lambda path: (os.kill(os.getpid(), signal.SIGTERM), load(path))[1]
-from packetclip_sensor.cli import main
+from packetclip_sensor.cli.app import main
 sys.exit(main(["run", "--config", sys.argv[1]]))
 """
 """A sensor that gets SIGTERM as the first thing of its start."""
@@ -229,7 +229,7 @@ def test_a_users_mistake_is_one_clear_line(tmp_path: Path, arguments: list[str],
 
 
 def test_the_help_answers_without_heavy_modules() -> None:
-    code = "import sys; from packetclip_sensor.cli import main; main(['--help']); print(sorted(sys.modules), file=sys.stderr)"
+    code = "import sys; from packetclip_sensor.cli.app import main; main(['--help']); print(sorted(sys.modules), file=sys.stderr)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     for heavy in ("numpy", "onnxruntime", "elasticsearch", "pyarrow", "torch"):
         assert f"'{heavy}'" not in result.stderr

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from packetclip_sensor.alerts.suppressor import read_counts
-from packetclip_sensor.cli import main
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.service import checkpoint
 
 SCAN = Path(__file__).parents[1] / "scans" / "nmap-1000-ports" / "packetclip_packet.log.gz"

@@ -16,7 +16,7 @@ import pytest
 from elasticsearch import Elasticsearch
 from structlog.testing import capture_logs
 
-from packetclip_sensor.cli import main
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.elastic import removal, setup, templates
 from packetclip_sensor.elastic.steps import Step
 

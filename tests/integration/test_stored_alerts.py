@@ -9,7 +9,7 @@ import pytest
 from elasticsearch import Elasticsearch
 from factories import SENSOR, T0, alert, episode, safe
 
-from packetclip_sensor.cli import main
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.elastic.templates import stream_name
 from packetclip_sensor.errors import SinkError

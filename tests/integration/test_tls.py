@@ -22,7 +22,7 @@ import yaml
 from conftest import free_port, unavailable
 from elasticsearch import Elasticsearch
 
-from packetclip_sensor.cli import main
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.elastic.templates import stream_name
 
 pytestmark = pytest.mark.elasticsearch

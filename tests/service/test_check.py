@@ -17,7 +17,7 @@ import yaml
 from conftest import GIB, disk
 from fake_cluster import Cluster, running
 
-from packetclip_sensor.cli import main
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.records import MISSIONS

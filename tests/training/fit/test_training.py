@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is only installed for trainin
 
 from torch.nn import functional as F  # noqa: E402
 
-from packetclip_sensor import cli  # noqa: E402
+from packetclip_sensor.cli import app as cli  # noqa: E402
 from packetclip_sensor.model.bundle import Bundle  # noqa: E402
 from packetclip_sensor.windows.packet_features import RELATIONS  # noqa: E402
 from packetclip_sensor.windows.tokens import MASK, PAD  # noqa: E402

@@ -1,0 +1,93 @@
+"""The program `packetclip`: every command, and how each of them ends.
+
+Heavy modules are imported inside the commands, so that `packetclip --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from packetclip_sensor import __version__
+from packetclip_sensor.cli import calibrate, explain, finished, hunt, live, setup, suppressions
+from packetclip_sensor.cli.common import BAD_START, DONE, FAILED
+from packetclip_sensor.errors import SensorError
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 failed, 2 bad start."""
+    try:
+        app(args=argv, prog_name="packetclip")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED if end.code else DONE
+    except SensorError as err:
+        print(f"packetclip: {err}", file=sys.stderr)
+        return BAD_START
+    except KeyboardInterrupt:
+        print("packetclip: stopped", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        # What reads our output has gone, as in `packetclip replay ... | head`. Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return DONE
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"packetclip {__version__}")
+        raise typer.Exit(DONE)
+
+
+@app.callback()
+def packetclip(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Few and explained alerts from the packet logs of a running Zeek.
+
+    Exit codes of every command: 0 done, 1 failed on the way, 2 bad start (arguments, configuration, logs, model, rights).
+
+    \b
+    Examples:
+      packetclip replay /opt/zeek/logs/current    judge finished logs and print the alerts
+      packetclip init --out sensor.yaml           write a configuration with comments
+      packetclip check --config sensor.yaml       say what is wrong with the set-up, and the remedy
+      packetclip setup elasticsearch -c FILE      put templates, pipeline, role and key into Elasticsearch
+      packetclip run --config sensor.yaml         follow the logs until stopped
+      packetclip calibrate --logs /opt/zeek/logs  fit the thresholds to this site's own traffic
+      packetclip explain ID --config sensor.yaml  show one alert and why the model says so
+      packetclip report alerts.ndjson             make one HTML page of alerts
+      packetclip hunt "SENTENCE" -c sensor.yaml   find the traffic that a sentence describes
+      packetclip suppressions -c sensor.yaml      list what is suppressed, until when, and how often
+    """
+
+
+for command in (
+    live.run,
+    finished.replay,
+    calibrate.calibrate,
+    suppressions.suppressions,
+    finished.pairs,
+    live.check,
+    live.redeliver,
+    live.init,
+    live.systemd_unit,
+    live.zeek_scripts,
+    finished.report,
+    explain.explain,
+    hunt.hunt,
+    hunt.similar,
+):
+    app.command()(command)
+app.add_typer(setup.app, name="setup")
