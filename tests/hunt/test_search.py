@@ -12,7 +12,7 @@ from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
 from elasticsearch import ApiError
 from elasticsearch import ConnectionError as NoConnection
 
-from packetclip_sensor import cli
+from packetclip_sensor.cli import app as cli
 from packetclip_sensor.elastic.client import ElasticsearchConfig
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.hunt import search, text_encoder
