@@ -10,8 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from packetclip_sensor.common.metrics import Counters, Gauges
-from packetclip_sensor.config.schema import meanings
+from packetclip_sensor.common.metrics import Counters, Gauges, meanings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "operations.md"
 

@@ -21,11 +21,12 @@ from packetclip_sensor.alerts.explain import explain
 from packetclip_sensor.alerts.suppressor import Rules, Silence, silence
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.config.settings import Config
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import judge
+from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.records import Alert, AlertBatch, Batch
 from packetclip_sensor.service import checkpoint, systemd
 from packetclip_sensor.service.health import Health
@@ -73,7 +74,6 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             enter(HealthPage(health))
         enter(Monitor(health, send=enter(contextlib.closing(_health_documents(config, health))).send))
         health.judged = state.judged
-        systemd.notify("READY=1")
         lines = tail.follow(
             config.logs,
             since=state.positions,
@@ -91,6 +91,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         batches = shedding.packets(batches)
         told = alerts(batches, bundle, config, counters, state, health)
         safes = sink(told, config, counters, stop=stop, health=health)
+        systemd.notify("READY=1")
         with contextlib.suppress(StoppedError):
             for safe in safes:
                 saver.save(safe, bundle.manifest.version)
@@ -197,7 +198,7 @@ def alerts(
     health: Health | None = None,
 ) -> Iterator[AlertBatch]:
     """Records to explained alerts: windows, judge, episodes, explanation."""
-    thresholds = bundle.manifest.thresholds | config.policy.thresholds
+    thresholds, margins = in_force(bundle, config.policy)
     held = config.limits.packets_held
     batches = one_clock(batches, behind_s=bundle.manifest.window.seconds)
     streams = windows(batches, bundle.manifest.window, counters, judged=state.judged, max_rows=held)
@@ -207,7 +208,7 @@ def alerts(
     if config.hunt.enabled:
         check_embedding(bundle)
         sampler = Sampler(bundle, config.hunt, thresholds, counters, sensor=config.sensor_name)
-    verdicts = judge(streams, bundle, thresholds, counters, sampler, leeways=bundle.manifest.leeways | config.policy.leeways)
+    verdicts = judge(streams, bundle, thresholds, counters, sampler, margins)
     if config.policy.suppress is not None:
         rules = Silence(Rules(config.policy.suppress), bundle, thresholds, counters)
         # A replay looks at something; the counts are those of the running sensor.
@@ -250,7 +251,7 @@ def sink(
     acknowledged: Iterator[AlertBatch]
     if (cluster := config.sink.elasticsearch) is not None:
         if health is not None:
-            path = Path(cluster.dead_letter_path)
+            path = cluster.dead_letter_path
             health.dead_letter_paths = (path, dead_letters.rotated(path))
         acknowledged = elasticsearch.write(
             safes, cluster, sensor, counters, hunt=config.hunt.enabled, sleep=pause, waiting=waiting

@@ -16,7 +16,7 @@ from packetclip_sensor.common import time_parsing
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
-    from packetclip_sensor.elastic.client import ElasticsearchConfig
+    from packetclip_sensor.config.settings import ElasticsearchConfig
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE", help="Take cluster, namespace and model from here.")
@@ -145,9 +145,9 @@ def _where(config: Path | None, url: str | None, namespace: str | None) -> tuple
 
     from packetclip_sensor.cli import logs
     from packetclip_sensor.config import config_file as configs
-    from packetclip_sensor.elastic.client import ElasticsearchConfig
+    from packetclip_sensor.config.settings import Config, ElasticsearchConfig
 
-    settings = configs.load(config, calibrated=False) if config else configs.Config()
+    settings = configs.load(config) if config else Config()
     logs.set_up("error")
     cluster = settings.sink.elasticsearch
     if url is not None:
