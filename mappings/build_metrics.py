@@ -1,4 +1,4 @@
-"""Writes the tables of metrics in docs/operations.md anew, from the texts below the fields in `packetclip_sensor.common.metrics`.
+"""Writes the tables of metrics in docs/operations.md anew, from the meanings in `packetclip_sensor.common.metrics`.
 
 python -m mappings.build_metrics            write them
 python -m mappings.build_metrics --check    exit code 1 where they are stale

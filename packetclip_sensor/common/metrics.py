@@ -1,4 +1,4 @@
-"""Counters and gauges of the whole sensor, each with its meaning: what `/metrics`, the interval line and health documents tell.
+"""Counters and gauges of the whole sensor, each with its meaning, for `/metrics`, the interval line and health documents.
 
 One `Counters` is handed to every stage, so that nothing is dropped without being counted. A field's text is its description
 everywhere: in Prometheus' HELP line and in docs/operations.md.
@@ -36,13 +36,13 @@ class Counters:
     windows: int = _metric("Windows judged.")
     encoded_rows: int = _metric("Distinct token rows that went through the encoder.")
     cached_rows: int = _metric("Token rows whose embedding came from the cache.")
-    evicted: int = _metric("Packets let go because more were held than `limits.packets_held` allows.")
-    evicted_streams: int = _metric("Host pairs that lost packets so, the least recently used first.")
+    evicted: int = _metric("Packets dropped because more were held than `limits.packets_held` allows.")
+    evicted_streams: int = _metric("Host pairs that lost packets in this way, the least recently used first.")
     verdicts: int = _metric("Windows whose probability reached the threshold.")
     suppressed: int = _metric("Of them, those that a rule of `policy.suppress` silenced.")
     episodes: int = _metric("Episodes opened.")
     folded_episodes: int = _metric(
-        "Episodes that were not told by themselves but folded into another, because there were too many."
+        "Episodes that were not reported by themselves but folded into another, because there were too many."
     )
     alerts_written: int = _metric("Documents acknowledged by the sink.")
     alerts_duplicate: int = _metric("Documents that were already there (409): a repeat after a restart.")

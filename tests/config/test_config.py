@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
@@ -110,11 +111,22 @@ def test_the_commented_file_is_the_settings_it_was_made_of() -> None:
 
 def test_the_commented_file_shows_every_key_with_its_meaning_and_its_default() -> None:
     text = example.commented({})
-    for key in schema.keys(Config).values():
-        assert f"# {key.name}:" in text
+    for key in schema.keys(Config):
+        assert f"\n# {key}:" in text
     assert "#   ## An episode closes when no verdict has come for so many seconds of event time.\n#   close_s: 60.0" in text
     assert "namespace: default" in text
     assert text.count("namespace:") == 1
+
+
+def test_all_fields_are_keys_but_the_clusters_namespace() -> None:
+    """A field without a text is no key: nobody could set it."""
+
+    def lacking(kind: type[msgspec.Struct]) -> list[str]:
+        known = schema.keys(kind)
+        below = [name for key in known.values() if key.group for name in lacking(key.group)]
+        return [f"{kind.__name__}.{name}" for name in kind.__struct_fields__ if name not in known] + below
+
+    assert lacking(Config) == ["ElasticsearchConfig.namespace"]
 
 
 def test_taking_the_marks_away_gives_the_defaults() -> None:
