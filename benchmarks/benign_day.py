@@ -1,9 +1,9 @@
 """A benign day after calibrating: which alerts are left on captures that the fit did not see, and what recall it costs.
 
-    python -m benchmarks.benign_day --benign FOLDER... [--attacks FOLDER...] [--folds 4] [--leeway 2]
+    python -m benchmarks.benign_day --benign FOLDER... [--attacks FOLDER...] [--folds 4] [--margin 2]
 
 FOLDER holds logs, or folders of logs; those with attacks need their labels.json. Captures go into folds by number: every fold
-is told with thresholds and leeways that `packetclip calibrate` fits on the others with a budget of no alert, then all of them
+is told with thresholds and margins that `packetclip calibrate` fits on the others with a budget of no alert, then all of them
 with those fitted on all; what is left then gets a rule each. An attack counts as told when an episode of its mission opens while
 it goes on. An alert has two documents or more.
 """
@@ -22,7 +22,6 @@ from pathlib import Path
 
 import msgspec
 
-from packetclip_sensor.alerts.episodes import Policy
 from packetclip_sensor.alerts.suppression_rules import as_yaml
 from packetclip_sensor.alerts.suppressor import Rules, Suppressor
 from packetclip_sensor.calibrate import threshold_fit
@@ -33,6 +32,7 @@ from packetclip_sensor.cli import logs
 from packetclip_sensor.cli.common import discover
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.pairs.pairs import Interval, LabelFile
@@ -40,7 +40,7 @@ from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Episode
 
 POLICY = Policy()
 Limits = tuple[Mapping[str, float], Mapping[str, float]]
-"""Thresholds and leeways."""
+"""Thresholds and margins."""
 
 
 @dataclass(slots=True)
@@ -54,8 +54,8 @@ class Capture:
     attacks: list[Interval] = field(default_factory=list)
 
     def opened(self, limits: Limits) -> list[Episode]:
-        """Episodes that open at these thresholds and leeways."""
-        return threshold_fit.opened(self.candidates.kept, limits[0], POLICY, leeways=limits[1])
+        """Episodes that open at these thresholds and margins."""
+        return threshold_fit.opened(self.candidates.kept, limits[0], POLICY, margins=limits[1])
 
     def told(self, limits: Limits) -> list[tuple[str, bool]]:
         """Mission of each attack, and whether an episode of that mission opened while it went on."""
@@ -68,12 +68,12 @@ class Capture:
         return out
 
 
-def read(folders: Iterable[Path], bundle: Bundle, leeways: Mapping[str, float]) -> list[Capture]:
-    """Judge every capture once, at the model's own thresholds less these leeways."""
+def read(folders: Iterable[Path], bundle: Bundle, margins: Mapping[str, float]) -> list[Capture]:
+    """Judge every capture once, at the model's own thresholds less these margins."""
     out = []
     for unit in discover(list(folders)):
         try:
-            found = gather([(unit.name, unit.paths, None)], bundle, Selection(), leeways=leeways)
+            found = gather([(unit.name, unit.paths, None)], bundle, Selection(), margins=margins)
         except LogFormatError:
             continue  # a capture without a packet
         labels = unit.paths[0] / "labels.json" if unit.paths[0].is_dir() else unit.paths[0].parent / "labels.json"
@@ -94,8 +94,8 @@ def with_rules(left: Sequence[tuple[Capture, Episode]], captures: Sequence[Captu
             path = Path(folder) / "suppress.yaml"
             path.write_text("\n".join(rules))
             silenced = Suppressor(Rules(path), bundle, bundle.manifest.thresholds, Counters()).suppresses
-            leeways = out[place].candidates.leeway
-            found = gather([(capture, out[place].paths, None)], bundle, Selection(), silenced=silenced, leeways=leeways)
+            margins = out[place].candidates.margins
+            found = gather([(capture, out[place].paths, None)], bundle, Selection(), silenced=silenced, margins=margins)
         out[place] = replace(out[place], candidates=found.candidates)
     return out
 
@@ -107,14 +107,14 @@ def _rule(episode: Episode) -> str:
 
 
 def fitted(captures: Sequence[Capture]) -> Limits:
-    """The thresholds and leeways of a calibration on these captures whose budget is no alert."""
+    """The thresholds and margins of a calibration on these captures whose budget is no alert."""
     first = captures[0].candidates
-    both = Candidates(first.floor, first.ceiling, first.leeway)
+    both = Candidates(first.floor, first.ceiling, first.margins)
     for number, capture in enumerate(captures):
         for candidate in capture.candidates.kept:
             both.add(number, candidate.verdict)
     limits = threshold_fit.fit(both, POLICY, 0)
-    return limits, threshold_fit.fit_leeways(both, limits, POLICY, 0)
+    return limits, threshold_fit.fit_margins(both, limits, POLICY, 0)
 
 
 def words(limits: Limits) -> str:
@@ -132,14 +132,14 @@ def main() -> None:
     parser.add_argument("--benign", type=Path, nargs="+", required=True)
     parser.add_argument("--attacks", type=Path, nargs="*", default=[])
     parser.add_argument("--folds", type=int, default=4)
-    parser.add_argument("--leeway", type=float, help="one leeway for all missions, in logits, in place of the bundle's")
+    parser.add_argument("--margin", type=float, help="one margin for all missions, in logits, in place of the bundle's")
     args = parser.parse_args()
     began = time.monotonic()
     logs.set_up("warning")
     bundle = Bundle.open(resource("model/shipped"))
-    leeways = bundle.manifest.leeways if args.leeway is None else dict.fromkeys(MISSIONS, args.leeway)
-    own = (bundle.manifest.thresholds, leeways)
-    benign, attacks = read(args.benign, bundle, leeways), read(args.attacks, bundle, leeways)
+    margins = bundle.manifest.margins if args.margin is None else dict.fromkeys(MISSIONS, args.margin)
+    own = (bundle.manifest.thresholds, margins)
+    benign, attacks = read(args.benign, bundle, margins), read(args.attacks, bundle, margins)
     hours = sum(c.cover.seconds for c in benign) / 3600
     packets = sum(c.cover.packets for c in benign)
     print(f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, model version {bundle.manifest.version}")

@@ -23,8 +23,7 @@ from elasticsearch import Elasticsearch
 from benchmarks.common import DATA, ask_for_cluster, banner, verdict
 from packetclip_sensor import __version__
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.config.config_file import Config, NdjsonConfig, SinkConfig
-from packetclip_sensor.elastic.client import ElasticsearchConfig
+from packetclip_sensor.config.settings import Config, ElasticsearchConfig, NdjsonConfig, SinkConfig
 from packetclip_sensor.pipeline import replay
 from packetclip_sensor.records import Alert, AlertBatch
 from packetclip_sensor.sinks import elasticsearch

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.common import DATA, banner, verdict
-from packetclip_sensor.config.config_file import Config, NdjsonConfig, SinkConfig
+from packetclip_sensor.config.settings import Config, NdjsonConfig, SinkConfig
 from packetclip_sensor.pipeline import replay
 from packetclip_sensor.records import Packet
 

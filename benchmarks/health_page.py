@@ -24,10 +24,10 @@ import structlog
 from packetclip_sensor import pipeline
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.config.settings import Config, HealthConfig
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.service import checkpoint
-from packetclip_sensor.service.health import Health, HealthConfig
+from packetclip_sensor.service.health import Health
 from packetclip_sensor.service.health_page import HealthPage
 from packetclip_sensor.sources import tail, zeek
 

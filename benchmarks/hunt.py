@@ -50,7 +50,7 @@ def collect(folders: Sequence[Path], *, enabled: bool = True) -> Store:
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.common.resources import resource
-    from packetclip_sensor.config.config_file import Config, HuntConfig
+    from packetclip_sensor.config.settings import Config, HuntConfig
     from packetclip_sensor.model.bundle import Bundle
     from packetclip_sensor.pairs.pairs import NOT_KNOWN, Labels
     from packetclip_sensor.service import checkpoint

@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.common import banner, verdict
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.config.settings import Config
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.pipeline import alerts
 from packetclip_sensor.records import Idle, Lines, Position

@@ -22,7 +22,7 @@ FIRST = """
 import sys, time
 from pathlib import Path
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.config.settings import Config
 from packetclip_sensor.model.judge import judge
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects

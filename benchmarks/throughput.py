@@ -79,7 +79,7 @@ def main() -> None:
     from packetclip_sensor.alerts.explain import explain
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.common.rejects import Rejects
-    from packetclip_sensor.config.config_file import Config
+    from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model.bundle import Bundle
     from packetclip_sensor.model.judge import judge
     from packetclip_sensor.service import checkpoint

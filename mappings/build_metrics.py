@@ -1,4 +1,4 @@
-"""Writes the tables of metrics in docs/operations.md anew, from the texts below the fields in `packetclip_sensor.common.metrics`.
+"""Writes the tables of metrics in docs/operations.md anew, from the meanings in `packetclip_sensor.common.metrics`.
 
 python -m mappings.build_metrics            write them
 python -m mappings.build_metrics --check    exit code 1 where they are stale
@@ -10,8 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from packetclip_sensor.common.metrics import Counters, Gauges
-from packetclip_sensor.config.schema import meanings
+from packetclip_sensor.common.metrics import Counters, Gauges, meanings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "operations.md"
 

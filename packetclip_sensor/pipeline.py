@@ -21,11 +21,12 @@ from packetclip_sensor.alerts.explain import explain
 from packetclip_sensor.alerts.suppressor import Rules, Suppressor
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.config.settings import Config
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Judge
+from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.records import Alert, AlertBatch, Batch
 from packetclip_sensor.service import checkpoint, systemd
 from packetclip_sensor.service.health import Health
@@ -72,7 +73,6 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             enter(HealthPage(health))
         enter(Monitor(health, send=enter(contextlib.closing(_health_documents(config, health))).send))
         health.judged = state.judged
-        systemd.notify("READY=1")
         lines = tail.follow(
             config.logs,
             since=state.positions,
@@ -88,6 +88,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         shedding = health.shedding = Shedding(limits, counters)
         batches = shedding.packets(zeek.batches(shedding.lines(lines), rejects, counters))
         safes = sink(alerts(batches, bundle, config, counters, state, health), config, counters, stop=stop, health=health)
+        systemd.notify("READY=1")
         with contextlib.suppress(StoppedError):
             for safe in safes:
                 saver.save(safe, bundle.manifest.version)
@@ -204,31 +205,34 @@ def alerts(
             nothing for `packetclip suppressions`.
     """
     manifest, sensor = bundle.manifest, config.sensor_name
-    thresholds = manifest.thresholds | config.policy.thresholds
-    leeways = manifest.leeways | config.policy.leeways
+    thresholds, margins = in_force(bundle, config.policy)
     sampler = None
     if config.hunt.enabled:
         check_embedding(bundle)
         sampler = Sampler(bundle, config.hunt, thresholds, counters, sensor=sensor)
     cut = WindowCutter(manifest.window, counters, judged=state.judged, max_rows=config.limits.packets_held)
-    judge = Judge(bundle, thresholds, counters, leeways, tap=sampler)
+    judge = Judge(bundle, thresholds, counters, margins, tap=sampler)
     suppress = None
     if config.policy.suppress is not None:
         kept_in = config.suppressed_path if health else None
         suppress = Suppressor(Rules(config.policy.suppress), bundle, thresholds, counters, kept_in)
     track = EpisodeTracker(config.policy, counters, sensor=sensor, model_version=manifest.version, restored=state.episodes)
-    try:
-        for batch in one_clock(batches, behind_s=manifest.window.seconds):
-            windows = cut(batch)
-            if health is not None:
-                health.read(batch, held=len(windows.table))
-            verdicts = judge(windows)
+
+    def stages() -> Iterator[AlertBatch]:
+        try:
+            for batch in one_clock(batches, behind_s=manifest.window.seconds):
+                windows = cut(batch)
+                if health is not None:
+                    health.read(batch, held=len(windows.table))
+                verdicts = judge(windows)
+                if suppress is not None:
+                    verdicts = suppress(verdicts)
+                yield explain(track(verdicts), bundle, sensor=sensor)
+        finally:
             if suppress is not None:
-                verdicts = suppress(verdicts)
-            yield explain(track(verdicts), bundle, sensor=sensor)
-    finally:
-        if suppress is not None:
-            suppress.keep()
+                suppress.keep()
+
+    return stages()
 
 
 def sink(
@@ -258,7 +262,7 @@ def sink(
     acknowledged: Iterator[AlertBatch]
     if (cluster := config.sink.elasticsearch) is not None:
         if health is not None:
-            path = Path(cluster.dead_letter_path)
+            path = cluster.dead_letter_path
             health.dead_letter_paths = (path, dead_letters.rotated(path))
         acknowledged = elasticsearch.write(
             safes, cluster, sensor, counters, hunt=config.hunt.enabled, sleep=pause, waiting=waiting

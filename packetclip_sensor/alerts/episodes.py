@@ -19,12 +19,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-import msgspec
 import structlog
 
 from packetclip_sensor.alerts.accounts import LISTED_HOSTS, begin, shown
 from packetclip_sensor.alerts.episode_tracker import Stories, ends, scope
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.model.judge import VerdictBatch
 from packetclip_sensor.records import Episode, Flow, HuntWindow, Position, Verdict
 
@@ -39,40 +39,23 @@ MAX_UNTOLD = 5000
 log = structlog.get_logger()
 
 
-class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When an episode opens, is told again and closes."""
+def enough(verdict: Verdict, policy: Policy) -> bool:
+    """Whether there are packets, and connections, enough behind a verdict to open an episode."""
+    over_tcp = verdict.packets[-1].proto == "tcp"
+    if verdict.mission == "Brute Force" and over_tcp and verdict.connections < policy.brute_force_connections:
+        return False
+    return verdict.volume >= (policy.dos_packets if verdict.mission == "DoS" else policy.open_packets)
 
-    open_packets: int = 20
-    """An episode opens once a verdict rests on so many packets, of the window or of the connections begun within its time; fewer
-    are too little to accuse anybody."""
-    dos_packets: int = 60
-    """The same for DoS: a page asks for twenty names at once, a device is read out in forty packets, and neither is a flood.
-    Connections of one packet count up to the 64 that a window remembers."""
-    brute_force_connections: int = 3
-    """Brute Force over TCP also rests on so many connections, begun within the window's time or seen in it: a server closes after
-    a few wrong guesses, and one long session of a protocol that the model does not know looks much like guessing."""
-    update_s: float = 60.0
-    """Seconds of event time between two documents of an episode that goes on."""
-    close_s: float = 60.0
-    """An episode closes when no verdict has come for so many seconds of event time."""
 
-    def enough(self, verdict: Verdict) -> bool:
-        """Whether there are packets, and connections, enough behind a verdict to open an episode."""
-        over_tcp = verdict.packets[-1].proto == "tcp"
-        if verdict.mission == "Brute Force" and over_tcp and verdict.connections < self.brute_force_connections:
-            return False
-        return verdict.volume >= (self.dos_packets if verdict.mission == "DoS" else self.open_packets)
+def quiet_s(policy: Policy) -> int:
+    """`close_s` in whole seconds."""
+    return max(1, math.ceil(policy.close_s))
 
-    @property
-    def told_at_a_time(self) -> int:
-        """Episodes of which documents are written at a time, so that no minute has more than MAX_DOCUMENTS."""
-        apart = max(1, min(math.ceil(self.update_s), self.quiet_s))
-        return MAX_DOCUMENTS // (2 * math.ceil(60 / min(apart, 60)))
 
-    @property
-    def quiet_s(self) -> int:
-        """`close_s` in whole seconds."""
-        return max(1, math.ceil(self.close_s))
+def told_at_a_time(policy: Policy) -> int:
+    """Episodes of which documents are written at a time, so that no minute has more than MAX_DOCUMENTS."""
+    apart = max(1, min(math.ceil(policy.update_s), quiet_s(policy)))
+    return MAX_DOCUMENTS // (2 * math.ceil(60 / min(apart, 60)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +99,7 @@ class EpisodeTracker:
         restored: episodes that were open when the state was saved.
         """
         self.policy, self.counters, self.sensor, self.model_version = policy, counters, sensor, model_version
-        self.stories = Stories(restored, policy.told_at_a_time)
+        self.stories = Stories(restored, told_at_a_time(policy))
         self._said, self._said_at = 0, -FOLD_SAY_S
 
     def __call__(self, batch: VerdictBatch) -> EpisodeBatch:
@@ -181,7 +164,7 @@ class EpisodeTracker:
         if not episode.opened:
             if episode.evidence + episode.weight < 1:
                 return []
-            if not self.policy.enough(verdict) and self.stories.untold <= MAX_UNTOLD:
+            if not enough(verdict, self.policy) and self.stories.untold <= MAX_UNTOLD:
                 return []
             mate = self.stories.mate(episode)
             if mate is None:
@@ -200,7 +183,7 @@ class EpisodeTracker:
     def count(self, judged: VerdictBatch, start: int, before: int | None) -> int:
         """Count hosts in the packets of `judged` from number `start` on, up to the second `before`; returns the next number."""
         end = len(judged.seconds) if before is None else int(judged.seconds.searchsorted(before))
-        self.stories.count(judged.packets[start:end], judged.seconds[start:end], self.policy.quiet_s)
+        self.stories.count(judged.packets[start:end], judged.seconds[start:end], quiet_s(self.policy))
         return max(start, end)
 
     def close(self, now: int | None, events: list[Event], flows: deque[Flow]) -> None:
@@ -208,13 +191,13 @@ class EpisodeTracker:
 
         Rows of `flows` that were written until then still belong to what closes, however long a time a batch covers.
         """
-        closing = self.stories.quiet(now, self.policy.quiet_s)
+        closing = self.stories.quiet(now, quiet_s(self.policy))
         while closing and now is not None and flows and flows[0].written < now:
             self.stories.enrich(flows.popleft())
         for episode in closing:
             self.stories.remove(episode)
             if episode.opened:
-                events.append(Event("close", episode.heard + self.policy.quiet_s, shown(episode), episode, None))
+                events.append(Event("close", episode.heard + quiet_s(self.policy), shown(episode), episode, None))
 
 
 def episodes(

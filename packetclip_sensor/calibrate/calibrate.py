@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from packetclip_sensor.alerts import sentences, suppression_rules
-from packetclip_sensor.alerts.episodes import Policy
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.packet_filter import Selection
 from packetclip_sensor.calibrate.threshold_fit import Candidates
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.model.bundle import Bundle, fingerprint
 from packetclip_sensor.model.calibration_file import Calibration, Covered
@@ -162,27 +162,27 @@ def gather(
     *,
     silenced: Callable[[Verdict], bool] = lambda verdict: False,
     on_packets: Callable[[int], None] | None = None,
-    leeways: Mapping[str, float] | None = None,
+    margins: Mapping[str, float] | None = None,
 ) -> Gathered:
     """Judge all logs and keep what a fit needs, in bounded memory.
 
     Args:
         units: name, log paths and labels of each capture or folder; without labels all of it is benign.
         silenced: whether a rule of the site silences a verdict; thresholds need not do it then.
-        leeways: the widest that a fit may choose, in logits, in place of the bundle's own.
+        margins: the widest that a fit may choose, in logits, in place of the bundle's own.
     Raises:
         LogFormatError: no packet is left to look at.
     """
     floor = bundle.manifest.thresholds
-    leeways = bundle.manifest.leeways if leeways is None else leeways
-    found = Gathered(Candidates(floor, threshold_fit.ceilings(floor, bundle.manifest.ceilings), leeways))
+    margins = bundle.manifest.margins if margins is None else margins
+    found = Gathered(Candidates(floor, threshold_fit.ceilings(floor, bundle.manifest.ceilings), margins))
     nothing = dict.fromkeys(MISSIONS, 0.0)
     for number, (name, paths, labels) in enumerate(units):
         found.coverage.begin()
         with Rejects(None) as rejects:
             batches = select(zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters))
             streams = windows(batches, bundle.manifest.window, found.counters)
-            for judged in judge(streams, bundle, nothing if labels else floor, found.counters, leeways=leeways):
+            for judged in judge(streams, bundle, nothing if labels else floor, found.counters, margins=margins):
                 found.coverage.add(judged.batch.packets)
                 if on_packets and judged.batch.packets:
                     on_packets(len(judged.batch.packets))
@@ -215,9 +215,9 @@ def fit(
     floor, cover = found.candidates.floor, found.coverage
     allowed = math.floor(alerts_per_day * cover.days + 1e-9)
     limits = threshold_fit.fit(found.candidates, policy, allowed)
-    leeways = threshold_fit.fit_leeways(found.candidates, limits, policy, allowed)
-    alerts = threshold_fit.opened(found.candidates.kept, limits, policy, leeways=leeways)
-    before = threshold_fit.opened(found.candidates.kept, floor, policy, leeways=found.candidates.leeway)
+    margins = threshold_fit.fit_margins(found.candidates, limits, policy, allowed)
+    alerts = threshold_fit.opened(found.candidates.kept, limits, policy, margins=margins)
+    before = threshold_fit.opened(found.candidates.kept, floor, policy, margins=found.candidates.margins)
     stories = sorted(found.stories.values(), key=lambda s: (-s.probability, s.mission, s.host))
     ceiling = found.candidates.ceiling
     certain = {e.mission for e in alerts if e.peak >= ceiling[e.mission]} if len(alerts) > allowed else set()
@@ -237,8 +237,8 @@ def fit(
         ),
         thresholds=limits,
         thresholds_before=floor,
-        leeways=leeways,
-        leeways_before={m: found.candidates.leeway.get(m, 0.0) for m in MISSIONS},
+        margins=margins,
+        margins_before={m: found.candidates.margins.get(m, 0.0) for m in MISSIONS},
         alerts={m: sum(e.mission == m for e in alerts) for m in MISSIONS},
         alerts_before={m: sum(e.mission == m for e in before) for m in MISSIONS},
         suppressed=found.suppressed,

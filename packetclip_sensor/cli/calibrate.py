@@ -77,12 +77,13 @@ def calibrate(
     from packetclip_sensor.cli import logs as logging
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model import calibration_file as file
     from packetclip_sensor.model.bundle import Bundle
     from packetclip_sensor.pairs.pairs import Labels
     from packetclip_sensor.view.terminal import progress
 
-    settings = configs.load(config, calibrated=False) if config else configs.Config()
+    settings = configs.load(config) if config else Config()
     select = Selection.of(exclude or [], since, until)
     logging.set_up("warning")
     if not out.absolute().parent.is_dir():
@@ -101,7 +102,7 @@ def calibrate(
             select,
             silenced=silenced or (lambda verdict: False),
             on_packets=shown.packets,
-            leeways=bundle.manifest.leeways | settings.policy.leeways,
+            margins=bundle.manifest.margins | settings.policy.margins,
         )
     fit = module.fit(found, bundle, settings.policy, alerts_per_day, paths=logs, excluded=exclude or [])
     file.save(fit.calibration, out)
@@ -130,8 +131,8 @@ def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
     before, after = sum(made.alerts_before.values()), sum(made.alerts.values())
     _, low, high = per_day(after, days)
     print(f"Alerts a day: {_rate(before / days)} before, {_rate(after / days)} after; the budget is {made.alerts_per_day:g}.")
-    if made.leeways != made.leeways_before:
-        kept = ", ".join(f"{mission} {value:g} of {made.leeways_before[mission]:g}" for mission, value in made.leeways.items())
+    if made.margins != made.margins_before:
+        kept = ", ".join(f"{mission} {value:g} of {made.margins_before[mission]:g}" for mission, value in made.margins.items())
         print(f"Windows near a threshold that count together, in logits below it: {kept}; more would break the budget.")
     if days < FEW_DAYS:
         print(

@@ -17,7 +17,7 @@ import typer
 from packetclip_sensor.common import time_parsing
 
 if TYPE_CHECKING:
-    from packetclip_sensor.elastic.client import ElasticsearchConfig
+    from packetclip_sensor.config.settings import ElasticsearchConfig
     from packetclip_sensor.pairs.pairs import Labels
     from packetclip_sensor.sources.discovery import Unit
 
@@ -39,7 +39,7 @@ Units = Annotated[list[Path], typer.Argument(metavar="PATH", help="Log folders, 
 
 def cluster_at(url: str) -> ElasticsearchConfig:
     """Settings for a cluster named on the command line."""
-    from packetclip_sensor.elastic.client import ElasticsearchConfig
+    from packetclip_sensor.config.settings import ElasticsearchConfig
 
     return ElasticsearchConfig(hosts=[url], api_key_env=API_KEY_ENV if os.environ.get(API_KEY_ENV) else None)
 

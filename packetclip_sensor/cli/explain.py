@@ -72,7 +72,7 @@ def _document(alert: str, file: Path | None, config: Path | None) -> dict[str, A
     if config is not None:
         from packetclip_sensor.config import config_file as configs
 
-        sink = configs.load(config, calibrated=False).sink
+        sink = configs.load(config).sink
         if sink.elasticsearch is not None:
             return alert_reader.stored_by_id(sink.elasticsearch, alert)
         file = sink.ndjson.path if sink.ndjson else None

@@ -24,7 +24,7 @@ from packetclip_sensor.cli.common import (
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
-    from packetclip_sensor.config.config_file import Config
+    from packetclip_sensor.config.settings import Config
 
 
 def replay(
@@ -211,7 +211,7 @@ def _documents(
         raise ConfigError("--from-elasticsearch needs --config FILE, which names the cluster and how to log in")
     from packetclip_sensor.config import config_file as configs
 
-    sink = configs.load(config, calibrated=False).sink.elasticsearch
+    sink = configs.load(config).sink.elasticsearch
     if sink is None:
         raise ConfigError(f"{config}: sink is no Elasticsearch; give the NDJSON file as argument instead")
     return stored.stored(sink, since=since, until=until, mission=mission, limit=limit)
@@ -219,16 +219,17 @@ def _documents(
 
 def _replay_settings(out: Path | None, config: Path | None, url: str | None) -> Config:
     from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.config.settings import Config, NdjsonConfig, SinkConfig
 
     if out is not None and url is not None:
         raise ConfigError(f"--out {out} and --elasticsearch {url} exclude each other; give one")
-    settings = configs.load(config) if config else configs.Config()
+    settings = configs.load(config) if config else Config()
     here = Path.cwd()
     if url is not None:
-        sink = configs.SinkConfig(elasticsearch=cluster_at(url))
+        sink = SinkConfig(elasticsearch=cluster_at(url))
     elif out is not None or config is None:
         file = out or Path("alerts.ndjson")
-        sink = configs.SinkConfig(ndjson=None if str(file) == "-" else configs.NdjsonConfig(path=file))
+        sink = SinkConfig(ndjson=None if str(file) == "-" else NdjsonConfig(path=file))
     else:
         return settings
     return configs.with_sink(settings, sink, here)

@@ -12,7 +12,7 @@ from packetclip_sensor.cli.common import ClusterUrl, ConfigFile, Since, Until, c
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
-    from packetclip_sensor.elastic.client import ElasticsearchConfig
+    from packetclip_sensor.config.settings import ElasticsearchConfig
 
 Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Last part of the data stream's name. [default: default]")]
 Host = Annotated[str | None, typer.Option(metavar="HOST", help="Only what has this host, or one of this network.")]
@@ -133,8 +133,9 @@ def _where(config: Path | None, url: str | None, namespace: str | None) -> tuple
 
     from packetclip_sensor.cli import logs
     from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.config.settings import Config
 
-    settings = configs.load(config, calibrated=False) if config else configs.Config()
+    settings = configs.load(config) if config else Config()
     logs.set_up("error")
     cluster = settings.sink.elasticsearch
     if url is not None:

@@ -77,7 +77,7 @@ def check(config: ConfigPath) -> None:
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.service import check as checks
 
-    settings = configs.load(config, calibrated=False)
+    settings = configs.load(config)
     logs.set_up("error")
     raise typer.Exit(DONE if checks.report(settings, config, sys.stdout) else FAILED)
 
@@ -128,9 +128,9 @@ def init(
     Examples:
       packetclip init --out /etc/packetclip/sensor.yaml
     """
-    from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.config import example
 
-    text = configs.commented(configs.first_settings())
+    text = example.commented(example.first_settings())
     if str(out) == "-":
         print(text, end="")
         return

@@ -19,7 +19,7 @@ from packetclip_sensor.errors import ConfigError, SinkError
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-    from packetclip_sensor.elastic.client import ElasticsearchConfig
+    from packetclip_sensor.config.settings import ElasticsearchConfig
     from packetclip_sensor.elastic.steps import Step
 
 app = typer.Typer(rich_markup_mode=None)
@@ -78,7 +78,7 @@ def elasticsearch(
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.elastic.client import connect, trouble
 
-    settings = configs.load(config, calibrated=False)
+    settings = configs.load(config)
     logs.set_up("warning")
     if settings.sink.elasticsearch is None:
         raise ConfigError(f"{config}: names no sink.elasticsearch; put `sink: {{elasticsearch: {{hosts: [...]}}}}` there")

@@ -43,7 +43,7 @@ def suppressions(config: ConfigPath) -> None:
     from packetclip_sensor.sinks.documents import printable
     from packetclip_sensor.view.terminal import console_for
 
-    settings = configs.load(config, calibrated=False)
+    settings = configs.load(config)
     path = settings.policy.suppress
     if path is None:
         print(f"{config} names no file of rules; to have some: policy: {{suppress: suppress.yaml}}")

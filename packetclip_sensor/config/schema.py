@@ -1,80 +1,60 @@
-"""What `config.py` needs to talk about its own structs: keys and meanings read from them, places in a YAML file, suggestions.
-
-A struct's field and the string literal below it are the only place where a key is documented, as everywhere in this project; the
-literals are read from the source, which every installation carries.
-"""
+"""What messages and the commented file need to know of a YAML file and of the settings: keys, places, suggestions."""
 
 from __future__ import annotations
 
-import ast
 import difflib
 import inspect
 import json
+import math
 import re
-import textwrap
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, get_args, get_type_hints
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
 
 from packetclip_sensor.errors import ConfigError
 
-PROSE_CHARS = 100
+YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
+"""What PyYAML raises. The last four come of a tag, or of a form that implies one, whose value does not fit: `!!bool maybe`,
+`!!int ""`, `!!timestamp soon`, a date that no calendar has."""
+RENAMED = {"policy.leeways": "margins"}
+"""Keys by an older name, which is still read, and their name of today."""
+REMOVED = {
+    "sink.elasticsearch.namespace": "`namespace` stands at the top of the file; move it there",
+    "wording": "alerts are no longer reworded by a language model; take the key out",
+}
+"""Keys that are no more, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a struct: its meaning, its default (a struct where `group` is set) and the struct that is its value."""
+    """One key of a struct: its meaning, its default, and what its value may be where that is a struct or one of a few words."""
 
     name: str
     meaning: str
     default: Any
     group: type[msgspec.Struct] | None
+    choices: tuple[str, ...]
 
 
-def keys(kind: type[msgspec.Struct]) -> Iterator[Key]:
-    """Every key of a struct, inherited ones first, in the order of their definition."""
-    hints = get_type_hints(kind)
-    meanings = _meanings(kind)
-    for info in msgspec.structs.fields(kind):
-        default = info.default if info.default is not msgspec.NODEFAULT else None
-        if info.default_factory is not msgspec.NODEFAULT:
-            default = info.default_factory()
-        group = next(
-            (t for t in (hints[info.name], *get_args(hints[info.name])) if inspect.isclass(t) and issubclass(t, msgspec.Struct)),
-            None,
-        )
-        yield Key(info.encode_name, meanings.get(info.name, ""), default, group)
-
-
-def _meanings(kind: type) -> dict[str, str]:
-    """Meanings of the fields of the struct and its bases."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        if base not in (object, msgspec.Struct) and issubclass(base, msgspec.Struct):
-            found |= meanings(base)
+@cache
+def keys(kind: type[msgspec.Struct]) -> dict[str, Key]:
+    """Every key of a struct by name, in the order of definition: the fields whose annotation has a text."""
+    hints, found = get_type_hints(kind, include_extras=True), {}
+    for field in msgspec.structs.fields(kind):
+        of, *notes = get_args(hints[field.name]) if get_origin(hints[field.name]) is Annotated else (None,)
+        meaning = next((note for note in notes if isinstance(note, str)), "")
+        if meaning:
+            default = None if field.required else field.default
+            if field.default_factory is not msgspec.NODEFAULT:
+                default = field.default_factory()
+            group = next((t for t in (of, *get_args(of)) if inspect.isclass(t) and issubclass(t, msgspec.Struct)), None)
+            choices = get_args(of) if get_origin(of) is Literal else ()
+            found[field.name] = Key(field.name, meaning, default, group, choices)
     return found
-
-
-@lru_cache
-def meanings(kind: type) -> dict[str, str]:
-    """The string literal below each field of a class, on one line; nothing where the installation carries no sources."""
-    try:
-        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    except (OSError, SyntaxError):
-        return {}
-    assert isinstance(body, ast.ClassDef)
-    return {
-        field.target.id: " ".join(str(below.value.value).split())
-        for field, below in zip(body.body, body.body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(below, ast.Expr)
-        and isinstance(below.value, ast.Constant)
-    }
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:
@@ -93,35 +73,75 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
-"""What PyYAML raises. The last four come of a tag, or of a form that implies one, whose value does not fit: `!!bool maybe`,
-`!!int ""`, `!!timestamp soon`, a date that no calendar has."""
+def _today(*path: str) -> tuple[str, ...]:
+    """A key's path by its name of today."""
+    return (*path[:-1], RENAMED.get(".".join(path), path[-1]))
 
 
-class Places:
-    """Where each key stands in a YAML text: "sensor.yaml:12: policy.update_s"."""
+class Document:
+    """A YAML text as Python values, with the line of each key: "sensor.yaml:12: policy.update_s"."""
 
     def __init__(self, text: str, name: str) -> None:
-        """Raises ConfigError where a key stands twice, of which YAML would silently keep the last."""
+        """Read `text`; `name` stands in messages.
+
+        Raises:
+            ConfigError: it is no YAML mapping, or a key stands twice, of which YAML would silently keep the last.
+        """
         self.name = name
         self._lines: dict[tuple[str, ...], int] = {}
         try:
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
-        except YAML_ERRORS:
-            return  # the caller parses the text again and tells what is wrong with it
-        self._walk(root, ())
+            loader = yaml.SafeLoader(text)
+            root = loader.get_single_node()
+            self._walk(root, ())
+            values = None if root is None else loader.construct_document(root)
+        except YAML_ERRORS as err:
+            raise ConfigError(f"{name}: not valid YAML: {' '.join(str(err).split())}; check indentation and quotes") from err
+        if not isinstance(values, dict | None):
+            raise ConfigError(f"{name}: holds {shown(values)} where `key: value` lines are expected; see `packetclip init`")
+        self.values: dict[Any, Any] = values or {}
 
     def at(self, *path: str) -> str:
         """File, line where known, and key."""
         line = next((self._lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self._lines), None)
         return f"{self.name}{'' if line is None else f':{line}'}: {'.'.join(path)}"
 
-    def wrong_value(self, err: msgspec.ValidationError, raw: Any) -> ConfigError:
-        """msgspec's words as ours: the place, the value and what is expected."""
+    def of(self, kind: type[msgspec.Struct]) -> dict[str, Any]:
+        """The values as `kind` has them: by today's names, and without those that are null, which means the default.
+
+        Raises:
+            ConfigError: a key that `kind` does not have, with the nearest known one; a word that is none of a key's choices; a
+                number that is not finite.
+        """
+        return self._group(self.values, kind, ())
+
+    def _group(self, raw: Mapping[Any, Any], kind: type[msgspec.Struct], path: tuple[str, ...]) -> dict[str, Any]:
+        known, found = keys(kind), dict[str, Any]()
+        for name, value in raw.items():
+            here = _today(*path, str(name))
+            key = known.get(here[-1])
+            if key is None:
+                hint = suggestion(str(name), known) or f"; known here: {', '.join(known)}"
+                raise ConfigError(f"{self.at(*here)}: {REMOVED.get('.'.join(here), f'no such key{hint}')}")
+            if key.group is not None and isinstance(value, dict):
+                found[key.name] = self._group(value, key.group, here)
+            elif value is not None:
+                found[key.name] = self._checked(value, key, here)
+        return found
+
+    def _checked(self, value: Any, key: Key, path: tuple[str, ...]) -> Any:
+        """A value, in which a mapping has no null, after the checks that a type cannot make."""
+        if key.choices and value not in key.choices:
+            hint = suggestion(value, key.choices) if isinstance(value, str) else ""
+            raise ConfigError(f"{self.at(*path)} is {shown(value)}{hint}; expected one of {', '.join(key.choices)}")
+        for number in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"{self.at(*path)} is {number}; expected a finite number")
+        return {name: one for name, one in value.items() if one is not None} if isinstance(value, dict) else value
+
+    def wrong_value(self, err: msgspec.ValidationError, value: Any) -> ConfigError:
+        """msgspec's words of the whole `value` as ours: the place, the value there and what is expected."""
         what, _, where = str(err).partition(" - at `")
-        path = re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", where)
-        names = tuple(name or index for name, index in path)
-        value = raw
+        names = [name or index for name, index in re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", where)]
         for name in names:
             try:
                 value = value[int(name)] if isinstance(value, list) else value[name]
@@ -129,81 +149,22 @@ class Places:
                 break
         expected = re.sub(r", got .*", "", what.replace("`", "")).replace("Expected", "expected")
         expected = expected.replace("object", "key: value lines").replace("array", "a list").replace(" | null", "")
-        expected = re.sub(
-            r"\b(float|int|str|bool)\b",
-            lambda m: {"float": "a number", "int": "a whole number", "str": "a text", "bool": "true or false"}[m[1]],
-            expected,
-        )
-        keys_ = tuple(n for n in names if not n.isdigit() and n != "...")
+        words = {"float": "a number", "int": "a whole number", "str": "a text", "bool": "true or false"}
+        expected = re.sub(r"\b(float|int|str|bool)\b", lambda match: words[match[1]], expected)
+        place = self.at(*(n for n in names if not n.isdigit() and n != "..."))
         if "Object missing" in what:
-            return ConfigError(f"{self.at(*keys_)}: {what.replace('Object missing required field', 'lacks the key')}; add it")
-        return ConfigError(f"{self.at(*keys_)} is {shown(value)}; {expected}")
+            return ConfigError(f"{place}: {what.replace('Object missing required field', 'lacks the key')}; add it")
+        return ConfigError(f"{place} is {shown(value)}; {expected}")
 
     def _walk(self, node: yaml.Node | None, path: tuple[str, ...]) -> None:
         if not isinstance(node, yaml.MappingNode) or len(path) > 8:
             return
         for key, value in node.value:
-            here = (*path, str(key.value))
-            line = key.start_mark.line + 1
+            written = (*path, str(key.value))
+            here, line = _today(*written), key.start_mark.line + 1
             if here in self._lines:
-                raise ConfigError(f"{self.name}:{line}: {'.'.join(here)} stands here and in line {self._lines[here]}; keep one")
+                raise ConfigError(
+                    f"{self.name}:{line}: {'.'.join(written)} stands here and in line {self._lines[here]}; keep one"
+                )
             self._lines[here] = line
             self._walk(value, here)
-
-
-def refuse_unknown(raw: dict[Any, Any], kind: type[msgspec.Struct], places: Places, path: tuple[str, ...] = ()) -> None:
-    """Refuse the first key that `kind` does not have.
-
-    Raises:
-        ConfigError: with the nearest known key, or all of them.
-    """
-    known = {key.name: key for key in keys(kind)}
-    for name, value in raw.items():
-        if name not in known:
-            hint = suggestion(str(name), known) or f"; known here: {', '.join(known)}"
-            raise ConfigError(f"{places.at(*path, str(name))}: no such key{hint}")
-        group = known[name].group
-        if group is not None and isinstance(value, dict):
-            refuse_unknown(value, group, places, (*path, name))
-
-
-def commented(kind: type[msgspec.Struct], settings: dict[str, Any], hidden: Container[str] = ()) -> str:
-    """A YAML file of all keys with their meanings (`##`).
-
-    Keys in `settings` are live, the others stand behind `# ` at their default, so that a later version's better defaults reach a
-    file written today.
-
-    Args:
-        settings: values by key; a dict of them for a key that is a group.
-        hidden: keys, dotted, that are left out.
-    """
-    return "\n".join(_lines(kind, settings, hidden, "", live=True)) + "\n"
-
-
-def _lines(kind: type[msgspec.Struct], settings: dict[str, Any], hidden: Container[str], path: str, *, live: bool) -> list[str]:
-    """Lines of one struct without indentation. In a group that is not live nothing is marked: its whole text gets the mark."""
-    out: list[str] = []
-    for key in keys(kind):
-        here = f"{path}{key.name}"
-        if here in hidden:
-            continue
-        alive = key.name in settings
-        lines = [f"## {line}" for line in textwrap.wrap(key.meaning, PROSE_CHARS)]
-        if key.group is None:
-            body = [f"{key.name}: {_yaml(settings.get(key.name, key.default))}"]
-        else:
-            inner = _lines(key.group, settings.get(key.name, {}), hidden, f"{here}.", live=live and alive)
-            body = [f"{key.name}:", *("  " + line for line in inner)]
-        out += lines + (["# " + line for line in body] if live and not alive else body)
-        if not path:
-            out.append("")
-    return out[:-1] if not path else out
-
-
-def _yaml(value: Any) -> str:
-    """One value in YAML's flow style, on one line."""
-    if isinstance(value, tuple | list):
-        value = [str(v) for v in value]
-    elif not isinstance(value, bool | int | float | dict | None):
-        value = str(value)
-    return yaml.safe_dump(value, default_flow_style=True, width=1000).replace("\n...", "").strip()

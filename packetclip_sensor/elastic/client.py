@@ -5,54 +5,19 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
 import structlog
 from elastic_transport import HttpHeaders, TlsError, Urllib3HttpNode
 from elastic_transport.client_utils import DEFAULT, DefaultType
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
+from packetclip_sensor.config.settings import ElasticsearchConfig, check_namespace
 from packetclip_sensor.elastic.steps import reason
 from packetclip_sensor.errors import ConfigError, SinkError
-from packetclip_sensor.sinks.documents import check_namespace
 
 log = structlog.get_logger()
-
-
-class ElasticsearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the cluster is and how to log in: by API key, by user and password, or not at all. Secrets stand in the environment
-    or in a file, never in the configuration."""
-
-    hosts: list[str]
-    """URLs with scheme and port, for example https://elastic.example.org:9200."""
-    api_key_env: str | None = None
-    """Name of the environment variable that holds the encoded API key."""
-    api_key_file: str | None = None
-    """File that holds the encoded API key, in place of the variable."""
-    username: str | None = None
-    """User name, in place of an API key."""
-    password_env: str | None = None
-    """Name of the environment variable that holds the user's password."""
-    ca_certs: str | None = None
-    """PEM file of the authority that signed the cluster's certificate."""
-    verify_certs: bool = True
-    """Check the cluster's certificate; false only in a laboratory."""
-    namespace: str = "default"
-    manage_templates: bool = True
-    """Put and check the templates at start; False where an administrator has put them and the key may only write."""
-    batch_documents: int = 500
-    """Most documents in one request."""
-    batch_bytes: int = 5 << 20
-    """Most bytes in one request."""
-    timeout_s: float = 30.0
-    """Seconds to wait for an answer before the same request is sent again."""
-    dead_letter_path: str = "packetclip-dead-letter.ndjson"
-    """JSON lines of refused documents with the reason, made when the first one is refused."""
-    dead_letter_bytes: int = 64 << 20
-    """Most bytes of refused documents that are kept, in two files; beyond it the oldest are dropped and counted."""
 
 
 class PackingNode(Urllib3HttpNode):
@@ -92,11 +57,11 @@ def connect(config: ElasticsearchConfig) -> Elasticsearch:
         options["verify_certs"] = config.verify_certs
         options["ssl_show_warn"] = False
         if config.ca_certs is not None:
-            if not Path(config.ca_certs).is_file():
+            if not config.ca_certs.is_file():
                 raise ConfigError(
                     f"elasticsearch.ca_certs {config.ca_certs}: no such file; name the PEM file of the cluster's authority"
                 )
-            options["ca_certs"] = config.ca_certs
+            options["ca_certs"] = str(config.ca_certs)
         if not config.verify_certs:
             log.warning("certificates_not_verified", hosts=config.hosts, remedy="set ca_certs and verify_certs: true")
     if sum(given is not None for given in (config.api_key_env, config.api_key_file, config.username)) > 1:
@@ -105,7 +70,7 @@ def connect(config: ElasticsearchConfig) -> Elasticsearch:
         options["api_key"] = _from_environment(config.api_key_env, "api_key_env")
     elif config.api_key_file is not None:
         try:
-            options["api_key"] = Path(config.api_key_file).read_text(encoding="utf-8").strip()
+            options["api_key"] = config.api_key_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as err:
             raise ConfigError(f"elasticsearch.api_key_file {config.api_key_file}: {err}; put the encoded key there") from err
     elif config.username is not None:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
+from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic import templates
-from packetclip_sensor.elastic.client import ElasticsearchConfig, connect, trouble
+from packetclip_sensor.elastic.client import connect, trouble
 from packetclip_sensor.elastic.steps import JSON, get, has
 from packetclip_sensor.errors import SinkError
 

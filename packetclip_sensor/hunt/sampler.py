@@ -12,7 +12,7 @@ import numpy as np
 from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.episodes import identifier
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.config.config_file import HuntConfig
+from packetclip_sensor.config.settings import HuntConfig
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Encoder, reaches, score
 from packetclip_sensor.records import MISSIONS, FloatArray, HuntWindow, Packet

@@ -15,7 +15,8 @@ import numpy as np
 from elasticsearch import ApiError, Elasticsearch, TransportError
 
 from packetclip_sensor.config.schema import suggestion
-from packetclip_sensor.elastic.client import ElasticsearchConfig, unreadable
+from packetclip_sensor.config.settings import ElasticsearchConfig
+from packetclip_sensor.elastic.client import unreadable
 from packetclip_sensor.elastic.templates import stream_name
 from packetclip_sensor.errors import ConfigError, SinkError
 from packetclip_sensor.records import MISSIONS, FloatArray

@@ -47,7 +47,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: dict[str, float]
     """Probability from which a mission's verdict counts, fitted for a stated false-alert budget."""
     embedding: int
-    leeways: dict[str, float] = {}
+    margins: dict[str, float] = {}
     """How far below its threshold, in logits, a window counts towards an alert together with others; none by default."""
     ceilings: dict[str, float] = {}
     """How far a site may raise each threshold: above it more than a fifth of the held-out attacks would no longer be told."""
@@ -128,6 +128,11 @@ class Bundle:
         )
 
 
+def renamed(content: Any) -> Any:
+    """The content of a manifest or a calibration file, with margins by their name of today where it has them as `leeways`."""
+    return {key.replace("leeways", "margins"): value for key, value in content.items()} if isinstance(content, dict) else content
+
+
 def fingerprint(path: Path) -> str:
     """SHA-256 of a bundle's manifest, which holds the hashes of all its other files: the name of exactly this model.
 
@@ -188,7 +193,7 @@ def optional(path: Path, name: str) -> bytes | None:
 
 def _manifest(path: Path) -> Manifest:
     try:
-        raw: Any = json.loads((path / MANIFEST).read_bytes())
+        raw: Any = renamed(json.loads((path / MANIFEST).read_bytes()))
         if isinstance(raw, dict) and raw.get("format") != FORMAT:
             raise ModelBundleError(
                 f"model bundle {path}: format {raw.get('format')!r}, this sensor reads format {FORMAT}; {REMEDY}"

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import yaml
 from msgspec import Meta
 
 from packetclip_sensor.config.schema import YAML_ERRORS
-from packetclip_sensor.errors import ConfigError, ModelBundleError
+from packetclip_sensor.config.settings import Margin, Probability
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.model.bundle import fingerprint, renamed
 from packetclip_sensor.records import MISSIONS
 
 FORMAT = 1
@@ -26,8 +28,6 @@ HEAD = """\
 #     calibration: {name}
 """
 
-Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
-Leeway = Annotated[float, Meta(ge=0.0, le=10.0)]
 Count = Annotated[int, Meta(ge=0)]
 
 
@@ -61,10 +61,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     thresholds: dict[str, Probability]
     thresholds_before: dict[str, Probability]
     """The bundle's own."""
-    leeways: dict[str, Leeway] = {}
+    margins: dict[str, Margin] = {}
     """How far below its threshold, in logits, a window counts towards an alert together with others; a mission that is not named
     has none."""
-    leeways_before: dict[str, Leeway] = {}
+    margins_before: dict[str, Margin] = {}
     """The bundle's own."""
     alerts: dict[str, Count]
     """Episodes by mission that open in the logs at these thresholds."""
@@ -73,15 +73,16 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Windows that the rules of `policy.suppress` silenced; the thresholds know nothing of them."""
 
 
-def load(path: Path, *, model: Path, sha256: str) -> Calibration:
-    """Read and check a calibration file for the bundle in `model`, whose manifest has the hash `sha256`.
+def load(path: Path, model: Path) -> Calibration:
+    """Read and check a calibration file for the bundle in `model`.
 
     Raises:
         ConfigError: not readable, not of the form, or made for another model.
+        ModelBundleError: the bundle's manifest cannot be read.
     """
+    sha256 = fingerprint(model)
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found = msgspec.convert(raw, Calibration)
+        found = msgspec.convert(renamed(yaml.safe_load(path.read_text(encoding="utf-8"))), Calibration)
     except OSError as err:
         raise ConfigError(f"policy.calibration {path}: cannot be read: {err.strerror}; {REMEDY}") from err
     except YAML_ERRORS as err:  # msgspec.ValidationError and bad UTF-8 are ValueErrors
@@ -117,18 +118,3 @@ def save(calibration: Calibration, path: Path) -> None:
     except OSError as err:
         new.unlink(missing_ok=True)
         raise ConfigError(f"{path}: cannot be written: {err.strerror}; name a file that you may write by --out") from err
-
-
-def read(path: Path, model: Path) -> Calibration:
-    """A calibration file, checked against the bundle folder that it is for.
-
-    Raises:
-        ConfigError: the file is unfit, or made for another model.
-    """
-    from packetclip_sensor.model.bundle import fingerprint  # noqa: PLC0415  (onnxruntime, which only a calibrated site needs here)
-
-    try:
-        sha256 = fingerprint(model)
-    except ModelBundleError as err:
-        raise ConfigError(f"policy.calibration {path}: {err}") from err
-    return load(path, model=model, sha256=sha256)

@@ -6,7 +6,6 @@ of different views that hold the same packets are judged once and told apart onl
 
 from __future__ import annotations
 
-import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds
 from packetclip_sensor.records import MISSIONS, Batch, FloatArray, HuntWindow, Packet, Position, Verdict
 from packetclip_sensor.windows import tokens
 from packetclip_sensor.windows.packet_features import relations
@@ -85,48 +85,6 @@ class Encoder:
         return out
 
 
-NO_LEEWAY: Mapping[str, float] = dict.fromkeys(MISSIONS, 0.0)
-
-
-def logit(p: float) -> float:
-    """Log-odds of a probability, kept finite."""
-    p = min(max(p, 1e-9), 1 - 1e-9)
-    return math.log(p / (1 - p))
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """From which probability on a window is told as a mission, and from which on it counts towards that."""
-
-    at: FloatArray
-    """(missions,) thresholds in single precision, as probabilities are compared."""
-    near: FloatArray
-    """(missions,) the same less the leeway; where there is none it is the threshold."""
-
-    @staticmethod
-    def of(thresholds: Mapping[str, float], leeways: Mapping[str, float]) -> Limits:
-        """Thresholds and leeways by mission; a mission without a leeway has none."""
-        at = np.array([thresholds[m] for m in MISSIONS], np.float32)
-        leeway = np.array([leeways.get(m, 0.0) for m in MISSIONS])
-        below = 1 / (1 + np.exp(leeway - [logit(p) for p in at.tolist()]))
-        return Limits(at, np.where(leeway > 0, below, at).astype(np.float32))
-
-    def told(self, probabilities: FloatArray, fresh: float) -> tuple[int, float]:
-        """(mission, weight) of a window with these (missions,) probabilities, of which one reaches `near`.
-
-        The weight is 1 at the threshold. Below, it falls evenly in logits to 0 at `near`, and is multiplied by `fresh`, the share
-        of a whole window that is new: what was said of the same packets a second ago is no second witness. Sums of log-odds
-        above a limit are the cumulative sum test of Page 1954 (Biometrika 41, 100-115).
-        """
-        at_threshold = probabilities >= self.at
-        reached = at_threshold if at_threshold.any() else probabilities >= self.near
-        mission = int(np.argmax(np.where(reached, probabilities, -1.0)))
-        if at_threshold.any():
-            return mission, 1.0
-        p, low, high = (logit(float(x[mission])) for x in (probabilities, self.near, self.at))
-        return mission, min((p - low) / (high - low), 0.999) * fresh
-
-
 @dataclass(frozen=True, slots=True)
 class Scored:
     """Model input and output of W windows."""
@@ -172,20 +130,20 @@ class Judge:
         bundle: Bundle,
         thresholds: Mapping[str, float],
         counters: Counters,
-        leeways: Mapping[str, float] = NO_LEEWAY,
+        margins: Mapping[str, float] = NO_MARGIN,
         tap: Tap | None = None,
     ) -> None:
         """Args:
         thresholds: probability for each mission, from the bundle, a site's calibration or the configuration.
-        leeways: how near is near, in logits below the threshold, by mission; see `Limits`.
+        margins: how near is near, in logits below the threshold, by mission; see `Thresholds`.
         """
         self._bundle, self._counters, self._tap = bundle, counters, tap
         self._encoder = Encoder(bundle, counters)
-        self._limits = Limits.of(thresholds, leeways)
+        self._bounds = Thresholds.of(thresholds, margins)
 
     def __call__(self, w: Windows) -> VerdictBatch:
         """The verdicts of W windows, in their order."""
-        near = self._limits.near
+        near = self._bounds.near
         # Views that hold the same packets and began the same connections are one window.
         _, one, where = np.unique(np.hstack([w.rows, w.past[:, 0]]), axis=0, return_index=True, return_inverse=True)
         where = where.ravel()
@@ -199,7 +157,7 @@ class Judge:
                 alarming[start + j] = scored.embeddings[j].copy(), scored.relations[j].copy()
         probabilities, records = found[where], dict[int, Packet]()
         verdicts = [
-            _verdict(w, i, probabilities[i], *alarming[int(where[i])], self._limits, records)
+            _verdict(w, i, probabilities[i], *alarming[int(where[i])], self._bounds, records)
             for i in np.nonzero(reaches(probabilities, near))[0].tolist()
         ]
         self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
@@ -212,10 +170,10 @@ def judge(
     bundle: Bundle,
     thresholds: Mapping[str, float],
     counters: Counters,
-    leeways: Mapping[str, float] = NO_LEEWAY,
+    margins: Mapping[str, float] = NO_MARGIN,
 ) -> Iterator[VerdictBatch]:
     """`Judge` over finished input."""
-    return map(Judge(bundle, thresholds, counters, leeways), streams)
+    return map(Judge(bundle, thresholds, counters, margins), streams)
 
 
 def reaches(probabilities: FloatArray, limit: FloatArray) -> npt.NDArray[np.bool_]:
@@ -230,7 +188,7 @@ def _verdict(
     p: FloatArray,
     embeddings: FloatArray,
     relations: FloatArray,
-    limits: Limits,
+    bounds: Thresholds,
     records: dict[int, Packet],
 ) -> Verdict:
     """The i-th window of `w`, judged as `p`. `records` are those that verdicts of `w` have by row; it grows."""
@@ -239,7 +197,7 @@ def _verdict(
     records |= dict(zip(lacking.tolist(), w.table.packets(lacking), strict=True))
     packets = tuple(records[row] for row in rows.tolist())
     fresh = float((w.table.second[rows] == w.second[i]).sum() / w.rows.shape[1])
-    mission, weight = limits.told(p[1:], fresh)
+    mission, weight = bounds.decide(p[1:], fresh)
     latest = w.past[i, 1]
     return Verdict(
         second=int(w.second[i]),

@@ -18,7 +18,7 @@ from typing import TextIO
 import msgspec
 
 from packetclip_sensor.alerts import suppression_rules
-from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.config.settings import Config
 from packetclip_sensor.elastic import inspection
 from packetclip_sensor.elastic.templates import DATASETS
 from packetclip_sensor.errors import SensorError
@@ -55,8 +55,7 @@ def report(config: Config, path: Path, file: TextIO) -> bool:
     """Print every finding; True where nothing is wrong.
 
     Args:
-        config: as in the file, without its calibration's thresholds (`config.load(path, calibrated=False)`).
-        path: the file.
+        path: the configuration's file.
     """
     well = True
     print(f"ok    config   {path}", file=file)
@@ -190,7 +189,7 @@ def _model(config: Config) -> Iterator[tuple[bool | None, str]]:
     manifest, own = bundle.manifest, config.policy.thresholds
     thresholds = manifest.thresholds | own
     words = ", ".join(f"{mission} {value:.3f}" for mission, value in thresholds.items())
-    wide = {mission: value for mission, value in (manifest.leeways | config.policy.leeways).items() if value}
+    wide = {mission: value for mission, value in (manifest.margins | config.policy.margins).items() if value}
     if wide:
         words += f", and together with others down to {', '.join(f'{m} {v:g}' for m, v in wide.items())} logits below"
     yield True, f"version {manifest.version} from {bundle.path}; a verdict counts from probability {words}"
@@ -230,7 +229,7 @@ def _model(config: Config) -> Iterator[tuple[bool | None, str]]:
 
 def _calibration(config: Config, file: Path) -> Iterator[tuple[bool | None, str]]:
     """Is the site's calibration there, and for this model?"""
-    fitted = calibration_file.read(file, config.model_path).thresholds
+    fitted = calibration_file.load(file, config.model_path).thresholds
     yield True, f"calibrated by {file}: {', '.join(f'{mission} {value:.3f}' for mission, value in fitted.items())}"
 
 
@@ -246,7 +245,7 @@ def _elasticsearch(config: Config) -> Iterator[tuple[bool | None, str]]:
     """Is it there, does it let us in, would it take our documents?"""
     cluster = config.sink.elasticsearch
     assert cluster is not None
-    yield from _writable(Path(cluster.dead_letter_path).parent, f"refused documents go to {cluster.dead_letter_path}")
+    yield from _writable(cluster.dead_letter_path.parent, f"refused documents go to {cluster.dead_letter_path}")
     _, flows, health = DATASETS
     yield from inspection.findings(
         cluster, [DATASET, *[flows] * config.hunt.enabled, *[health] * bool(config.health.documents_s)]

@@ -10,13 +10,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from msgspec import Meta
 
 from packetclip_sensor import __version__
 from packetclip_sensor.common.metrics import Counters, Gauges
+from packetclip_sensor.config.settings import HealthConfig
 
 if TYPE_CHECKING:
     from packetclip_sensor.records import Batch
@@ -27,27 +27,6 @@ MIN_FREE_BYTES = 64 << 20
 STALLED_S = 60.0
 """A step of the pipeline takes a second at most, also under a flood."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-Positive = Annotated[float, Meta(gt=0)]
-
-
-class HealthConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the sensor tells of itself: the pages /metrics (for Prometheus) and /health, and documents beside the alerts."""
-
-    port: Annotated[int, Meta(ge=0, le=65535)] | None = None
-    """Port of the pages, usually 9758; null for no pages, 0 for any free port (it is logged)."""
-    address: str = "127.0.0.1"
-    """Address to listen on. The pages are read-only and ask for no password: leave them on this machine, or let only Prometheus
-    reach them."""
-    documents_s: Annotated[float, Meta(ge=0)] = 60.0
-    """Seconds between two health documents to logs-packetclip.health-NAMESPACE in Elasticsearch, or with a file sink to
-    health.json in state_dir (the newest one only); 0 for none."""
-    max_lag_s: Positive = 60.0
-    """The sensor is not well when the oldest unread log line is older than so many seconds."""
-    max_wait_s: Positive = 60.0
-    """The sensor is not well when its sink has been waiting for so many seconds."""
-    max_memory_bytes: Annotated[int, Meta(gt=0)] = 1 << 30
-    """The sensor is not well when it holds more memory than this. It only says so; systemd's MemoryMax ends it."""
 
 
 class Reason(NamedTuple):

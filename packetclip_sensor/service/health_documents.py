@@ -20,7 +20,8 @@ import msgspec
 import structlog
 from elasticsearch import ApiError, TransportError
 
-from packetclip_sensor.elastic.client import ElasticsearchConfig, connect
+from packetclip_sensor.config.settings import ElasticsearchConfig
+from packetclip_sensor.elastic.client import connect
 from packetclip_sensor.elastic.templates import ensure_templates, stream_name
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.service.health import Health, memory_bytes

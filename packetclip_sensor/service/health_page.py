@@ -22,8 +22,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from packetclip_sensor import __version__
-from packetclip_sensor.common.metrics import Counters, Gauges
-from packetclip_sensor.config.schema import meanings
+from packetclip_sensor.common.metrics import Counters, Gauges, meanings
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.service.health import REASONS, Health
 

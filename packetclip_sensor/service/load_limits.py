@@ -5,42 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Annotated, Literal
 
-import msgspec
 import structlog
-from msgspec import Meta
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.config.settings import Limits
 from packetclip_sensor.records import Batch, Idle, Lines
 from packetclip_sensor.sources.logfile import first_ts
 
-Bytes = Annotated[int, Meta(ge=4096)]
-
 log = structlog.get_logger()
-
-
-class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Bounds. What is let go is counted (/metrics, health documents); nothing is let go in silence."""
-
-    packets_held: Annotated[int, Meta(ge=1000)] = 150_000
-    """Packets held for later windows; of more, those of the host pairs longest unheard go first. 1,000 take about half a MB."""
-    line_bytes: Bytes = 1 << 20
-    """Longest log line; a longer one is skipped and written to the rejects file."""
-    block_bytes: Bytes = 1 << 20
-    """Most log read at once."""
-    open_files: Annotated[int, Meta(ge=8)] = 64
-    """Log files held open; of more, those longest read to their end are closed, and opened again when they grow."""
-    rejects_bytes: Bytes = 16 << 20
-    """Size from which the rejects file becomes .1, in place of an older .1."""
-    shed_load: Literal["none", "skip_old", "first_packets"] = "none"
-    """Rule by which load is shed while the sensor is behind. none: everything is judged, however late. skip_old: packets older
-    than shed_after_s are passed over unread, so that what is judged is recent. first_packets: of each connection only the first
-    packets_kept are judged until the sensor has caught up."""
-    shed_after_s: Annotated[float, Meta(gt=0)] = 300.0
-    """Age of a packet, in seconds, from which load is shed; it ends at half of that."""
-    packets_kept: Annotated[int, Meta(ge=1)] = 10
-    """Packets of each connection that first_packets leaves."""
 
 
 class Shedding:
@@ -50,7 +23,7 @@ class Shedding:
     the same logs tell other stories: that is why it has to be asked for.
     """
 
-    def __init__(self, limits: LimitsConfig, counters: Counters, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, limits: Limits, counters: Counters, *, now: Callable[[], float] = time.time) -> None:
         self.on = False
         """Whether load is being shed now."""
         self._limits, self._counters, self._now = limits, counters, now

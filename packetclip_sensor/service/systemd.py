@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from packetclip_sensor.common.resources import resource
-from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.config.settings import Config
 from packetclip_sensor.sources.archive import archives_of
 
 OWN = (Path("/var/lib/packetclip"), Path("/var/log/packetclip"))
@@ -67,7 +67,7 @@ def _written(config: Config) -> Iterable[Path]:
     if config.sink.ndjson is not None:
         yield config.sink.ndjson.path.parent
     if config.sink.elasticsearch is not None:
-        yield Path(config.sink.elasticsearch.dead_letter_path).parent
+        yield config.sink.elasticsearch.dead_letter_path.parent
     if config.zeek_feedback.path is not None:
         yield config.zeek_feedback.path.parent
 

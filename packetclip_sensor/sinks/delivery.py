@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,7 +18,8 @@ from elastic_transport import TlsError
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.elastic.client import ElasticsearchConfig, refusal, trouble
+from packetclip_sensor.config.settings import ElasticsearchConfig
+from packetclip_sensor.elastic.client import refusal, trouble
 from packetclip_sensor.elastic.steps import reason
 from packetclip_sensor.elastic.templates import ensure_templates, stream_name
 from packetclip_sensor.errors import SinkError
@@ -82,8 +82,7 @@ class Sender:
         """Whether the cluster has answered since the start."""
         self.proved = False
         """Whether it has taken a document: credentials, rights and templates were right then."""
-        path = Path(config.dead_letter_path)
-        self.letters = dead_letters.DeadLetters(path, config.dead_letter_bytes, counters, self._wait)
+        self.letters = dead_letters.DeadLetters(config.dead_letter_path, config.dead_letter_bytes, counters, self._wait)
 
     def start(self, *more: str) -> None:
         """Wait for the cluster, then put the templates of alerts and of `more` datasets."""
@@ -259,7 +258,7 @@ class Sender:
         log.error(
             "documents_dead_lettered",
             count=len(letters),
-            path=self.config.dead_letter_path,
+            path=str(self.config.dead_letter_path),
             status=letters[0].status,
             reason=letters[0].reason,
         )

@@ -19,7 +19,7 @@ import numpy as np
 
 from packetclip_sensor.alerts.attack import attack_table
 from packetclip_sensor.alerts.severity import severity_and_risk
-from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.config.settings import check_namespace
 from packetclip_sensor.records import Alert, Evidence, Flow
 from packetclip_sensor.sinks.community_id import address, community_id
 
@@ -54,18 +54,6 @@ class SensorInfo:
 
     def __post_init__(self) -> None:
         check_namespace(self.namespace)
-
-
-def check_namespace(namespace: str) -> None:
-    """Refuse what ECS refuses in `data_stream.namespace`.
-
-    Raises:
-        ConfigError: empty, longer than 100 bytes, upper case, or with a character that Elasticsearch or ECS forbids.
-    """
-    bad = sorted(set(namespace) & set('-\\/*?"<>| ,#:')) or ([] if namespace == namespace.lower() else ["upper case"])
-    if bad or not 0 < len(namespace.encode()) <= 100:
-        found = ", ".join(repr(part) for part in bad) or f"{len(namespace)} characters"
-        raise ConfigError(f"namespace {namespace!r} holds {found}; use 1 to 100 lower-case letters, digits, dots or underscores")
 
 
 def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:

@@ -15,12 +15,12 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.elastic.client import ElasticsearchConfig, connect
+from packetclip_sensor.config.settings import ElasticsearchConfig
+from packetclip_sensor.elastic.client import connect
 from packetclip_sensor.elastic.templates import ensure_templates, stream_name
 from packetclip_sensor.records import AlertBatch
 from packetclip_sensor.sinks import dead_letters
@@ -29,7 +29,7 @@ from packetclip_sensor.sinks.documents import SensorInfo, document
 from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
 from packetclip_sensor.sinks.hunt_documents import flow_document
 
-__all__ = ["ElasticsearchConfig", "connect", "ensure_templates", "redeliver", "write"]
+__all__ = ["connect", "ensure_templates", "redeliver", "write"]
 
 REDELIVERED = 1000
 """Dead letters read at once."""
@@ -84,7 +84,7 @@ def redeliver(
     What is refused again becomes a dead letter again. Stopping half-way loses nothing, and a sensor may run meanwhile.
     """
     count = 0
-    with dead_letters.taken(Path(config.dead_letter_path)) as files:
+    with dead_letters.taken(config.dead_letter_path) as files:
         if not files:
             return 0
         with connect(config) as client:

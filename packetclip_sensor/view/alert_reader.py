@@ -12,7 +12,8 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError, Elasticsearch
 
 from packetclip_sensor.common.time_parsing import moment
-from packetclip_sensor.elastic.client import ElasticsearchConfig, connect, unreadable
+from packetclip_sensor.config.settings import ElasticsearchConfig
+from packetclip_sensor.elastic.client import connect, unreadable
 from packetclip_sensor.elastic.templates import stream_name
 from packetclip_sensor.errors import ConfigError, LogFormatError, SinkError
 from packetclip_sensor.sinks.documents import printable

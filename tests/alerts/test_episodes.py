@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from packetclip_sensor.alerts.episodes import MAX_DOCUMENTS, Event, Policy, episodes, identifier
+from packetclip_sensor.alerts.episodes import MAX_DOCUMENTS, Event, episodes, identifier
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.model.judge import VerdictBatch
 from packetclip_sensor.records import Batch, Episode, Flow, Packet, Verdict
 

@@ -15,7 +15,7 @@ from packetclip_sensor import pipeline
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.resources import resource
-from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.config.settings import Config
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import Alert, Batch, Packet
 from packetclip_sensor.service import checkpoint

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from packetclip_sensor.alerts import suppression_rules
 from packetclip_sensor.alerts import suppressor as silence_module
-from packetclip_sensor.alerts.episodes import Policy, episodes
+from packetclip_sensor.alerts.episodes import episodes
 from packetclip_sensor.alerts.suppression_rules import Rule, parse
 from packetclip_sensor.alerts.suppressor import Count, Rules, Suppressor, read_counts
 from packetclip_sensor.cli.app import main
@@ -23,6 +23,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config.config_file import load
+from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import VerdictBatch, judge

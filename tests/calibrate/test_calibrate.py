@@ -13,7 +13,6 @@ import pytest
 import yaml
 from factories import T0, packet
 
-from packetclip_sensor.alerts.episodes import Policy
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.calibrate import Coverage, Gathered, Labelled, Selection, fit, gather
 from packetclip_sensor.calibrate.threshold_fit import Candidates, mission_of, per_day
@@ -21,10 +20,12 @@ from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config import config_file
+from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.model import calibration_file
 from packetclip_sensor.model.bundle import MANIFEST, Bundle, fingerprint
 from packetclip_sensor.model.judge import judge
+from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.pairs.pairs import Interval, LabelFile, Labels
 from packetclip_sensor.records import MISSIONS, Batch, Verdict
 from packetclip_sensor.windows.windows import windows
@@ -233,10 +234,8 @@ def saved(path: Path, bundle: Path, **changed: object) -> Path:
 
 def test_the_configuration_takes_thresholds_from_the_file_but_for_those_it_sets(doubtful: Path, tmp_path: Path) -> None:
     saved(tmp_path / "calibration.yaml", doubtful)
-    sensor = tmp_path / "sensor.yaml"
-    sensor.write_text(f"{{model: '{doubtful}', policy: {{calibration: calibration.yaml, thresholds: {{DoS: 0.9}}}}}}")
-    assert config_file.load(sensor).policy.thresholds == {"DoS": 0.9, "Reconnaissance": 0.7, "Brute Force": 0.8}
-    assert config_file.load(sensor, calibrated=False).policy.thresholds == {"DoS": 0.9}
+    policy = Policy(calibration=tmp_path / "calibration.yaml", thresholds={"DoS": 0.9})
+    assert in_force(Bundle.open(doubtful), policy)[0] == {"DoS": 0.9, "Reconnaissance": 0.7, "Brute Force": 0.8}
 
 
 @pytest.mark.parametrize(
@@ -257,15 +256,15 @@ def test_a_file_that_is_unfit_or_for_another_model_is_refused(
 ) -> None:
     path = saved(tmp_path / "calibration.yaml", doubtful, **changed)
     with pytest.raises(ConfigError, match=message):
-        calibration_file.read(path, doubtful)
+        calibration_file.load(path, doubtful)
 
 
 def test_a_file_that_is_missing_or_no_yaml_is_refused(doubtful: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file or directory; make it again"):
-        calibration_file.read(tmp_path / "none.yaml", doubtful)
+        calibration_file.load(tmp_path / "none.yaml", doubtful)
     (tmp_path / "bad.yaml").write_bytes(b"\xff: [")
     with pytest.raises(ConfigError, match="not a calibration file"):
-        calibration_file.read(tmp_path / "bad.yaml", doubtful)
+        calibration_file.load(tmp_path / "bad.yaml", doubtful)
 
 
 def calibrated(*arguments: object) -> int:
@@ -289,7 +288,7 @@ def test_the_command_shows_what_changes_and_writes_a_file_that_the_sensor_takes(
         f"calibration: {out}",
     ):
         assert words in said
-    assert max(config_file.load(sensor).policy.thresholds.values()) > 0.2
+    assert max(in_force(Bundle.open(doubtful), config_file.load(sensor).policy)[0].values()) > 0.2
     first = out.read_bytes()
     assert calibrated("--logs", logs, "--config", sensor, "--out", out) == 0
     assert out.read_bytes() == first

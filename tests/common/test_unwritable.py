@@ -10,11 +10,12 @@ from structlog.testing import capture_logs
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.settings import HealthConfig
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.pipeline import Saver
 from packetclip_sensor.records import AlertBatch
 from packetclip_sensor.service import checkpoint
-from packetclip_sensor.service.health import Health, HealthConfig
+from packetclip_sensor.service.health import Health
 
 
 def test_a_state_that_cannot_be_saved_stops_no_alert_and_is_saved_when_it_can_be(tmp_path: Path) -> None:

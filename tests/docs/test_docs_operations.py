@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from packetclip_sensor.common.metrics import Counters, Gauges
-from packetclip_sensor.config.schema import meanings
+from packetclip_sensor.common.metrics import Counters, Gauges, meanings
+from packetclip_sensor.config.settings import Limits
 from packetclip_sensor.service.health import REASONS
-from packetclip_sensor.service.load_limits import LimitsConfig
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -41,7 +40,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     shown = re.search(r"    limits:\n((?:      .*\n)+)", OPERATIONS)
     assert shown
     for name, value in re.findall(r"(\w+): (\w+)", re.sub(r"#.*", "", shown[1])):
-        assert str(getattr(LimitsConfig(), name)) == value, name
+        assert str(getattr(Limits(), name)) == value, name
 
 
 def test_every_test_that_the_reliability_page_names_exists() -> None:

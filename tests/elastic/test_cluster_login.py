@@ -14,8 +14,9 @@ from scripted_server import ScriptedServer
 from sink_run import Run
 from structlog.testing import capture_logs
 
+from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.errors import ConfigError, SinkError
-from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, connect
+from packetclip_sensor.sinks.elasticsearch import connect
 
 
 def test_a_server_that_is_no_elasticsearch_is_named(server: ScriptedServer, tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_tls_is_verified_by_default_and_trusts_the_given_authority(
     with pytest.raises(SinkError, match=r"authority is unknown to this machine; set sink\.elasticsearch\.ca_certs"):
         Run(url, tmp_path).write(safe(alert()))
     assert server.calls == []
-    Run(url, tmp_path, ca_certs=str(certificate[0])).write(safe(alert(id="a")))
+    Run(url, tmp_path, ca_certs=certificate[0]).write(safe(alert(id="a")))
     with capture_logs() as logs:
         Run(url, tmp_path, verify_certs=False).write(safe(alert(id="b")))
     assert server.calls == [["a"], ["b"]]
@@ -64,7 +65,7 @@ def test_the_api_key_comes_from_the_environment_or_a_file(
     monkeypatch.setenv("TEST_ES_KEY", "c2VjcmV0")
     Run(server.url, tmp_path, api_key_env="TEST_ES_KEY").write(safe(alert()))
     (tmp_path / "key").write_text("ZmlsZQ==\n")
-    Run(server.url, tmp_path, api_key_file=str(tmp_path / "key")).write(safe(alert()))
+    Run(server.url, tmp_path, api_key_file=tmp_path / "key").write(safe(alert()))
     monkeypatch.setenv("TEST_ES_PASSWORD", "p")
     Run(server.url, tmp_path, username="u", password_env="TEST_ES_PASSWORD").write(safe(alert()))
     sent = [{name.lower(): value for name, value in headers.items()}["authorization"] for headers in server.headers]
@@ -77,10 +78,10 @@ def test_the_api_key_comes_from_the_environment_or_a_file(
         ({"hosts": ["elastic.example.org"]}, "write them like https://elastic.example.org:9200"),
         ({"hosts": []}, "write them like https://elastic.example.org:9200"),
         ({"api_key_env": "PACKETCLIP_NO_SUCH"}, "PACKETCLIP_NO_SUCH is not set; export it"),
-        ({"api_key_file": "/no/such/key"}, "put the encoded key there"),
+        ({"api_key_file": Path("/no/such/key")}, "put the encoded key there"),
         ({"api_key_env": "A", "username": "b"}, "exclude each other; keep one"),
         ({"username": "b"}, "has no password_env"),
-        ({"hosts": ["https://localhost:9200"], "ca_certs": "/no/such.pem"}, "no such file; name the PEM file"),
+        ({"hosts": ["https://localhost:9200"], "ca_certs": Path("/no/such.pem")}, "no such file; name the PEM file"),
         ({"namespace": "a-b"}, "use 1 to 100 lower-case"),
     ],
 )

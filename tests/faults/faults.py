@@ -19,8 +19,8 @@ import msgspec
 from elasticsearch import Elasticsearch
 
 from packetclip_sensor import pipeline
-from packetclip_sensor.config.config_file import Config, NdjsonConfig, SinkConfig
 from packetclip_sensor.config.config_file import parse as parse_config
+from packetclip_sensor.config.settings import Config, NdjsonConfig, SinkConfig
 
 from . import proxy, workload
 from .node import Node

@@ -19,13 +19,13 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config import config_file
-from packetclip_sensor.config.config_file import Config, HuntConfig
+from packetclip_sensor.config.settings import Config, ElasticsearchConfig, HuntConfig
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import AlertBatch, Batch, HuntWindow, Packet
 from packetclip_sensor.service import checkpoint
-from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, write
+from packetclip_sensor.sinks.elasticsearch import write
 from packetclip_sensor.sinks.hunt_documents import DATASET, check_embedding, flow_document
 from packetclip_sensor.sources import tail, zeek
 
@@ -185,7 +185,7 @@ def test_a_model_of_another_width_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_windows_that_are_refused_for_rights_never_hold_alerts_back(tmp_path: Path) -> None:
     with ScriptedServer() as server:
         server.answers = [[201], [(403, "security_exception")]]
-        cluster = ElasticsearchConfig(hosts=[server.url], manage_templates=False, dead_letter_path=str(tmp_path / "dead.ndjson"))
+        cluster = ElasticsearchConfig(hosts=[server.url], manage_templates=False, dead_letter_path=tmp_path / "dead.ndjson")
         counters = Counters()
         batches = [AlertBatch(alerts=[alert(id="a")], flows=[window()]), AlertBatch(alerts=[alert(id="b")])]
         calls_at_safe = [list(server.calls) for _ in write(batches, cluster, SENSOR, counters, hunt=True)]

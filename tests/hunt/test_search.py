@@ -13,7 +13,7 @@ from elasticsearch import ApiError
 from elasticsearch import ConnectionError as NoConnection
 
 from packetclip_sensor.cli import app as cli
-from packetclip_sensor.elastic.client import ElasticsearchConfig
+from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.hunt import search, text_encoder
 from packetclip_sensor.hunt.search import FIELD, Found, Hit, nearest

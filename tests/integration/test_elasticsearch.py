@@ -18,11 +18,12 @@ from elasticsearch import Elasticsearch
 from factories import SENSOR, T0, alert, episode, flow, packet, safe, told
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.elastic.templates import load, stream_name
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, Evidence
-from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, ensure_templates, redeliver, write
+from packetclip_sensor.sinks.elasticsearch import ensure_templates, redeliver, write
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -38,7 +39,7 @@ def client(elasticsearch_url: str) -> Iterator[Elasticsearch]:
 
 @pytest.fixture
 def config(elasticsearch_url: str, namespace: str, tmp_path: Path) -> ElasticsearchConfig:
-    return ElasticsearchConfig(hosts=[elasticsearch_url], namespace=namespace, dead_letter_path=str(tmp_path / "dead.ndjson"))
+    return ElasticsearchConfig(hosts=[elasticsearch_url], namespace=namespace, dead_letter_path=tmp_path / "dead.ndjson")
 
 
 def run(config: ElasticsearchConfig, *alerts: Alert) -> Counters:
@@ -91,17 +92,19 @@ def test_kill_9_in_the_middle_and_a_restart_leave_the_same_documents(client: Ela
     """The child sends 300 alerts one by one and is killed on the way; the restart sends all of them again."""
     child = (
         "import sys, msgspec; from packetclip_sensor.common.metrics import Counters; from factories import SENSOR, alert, safe\n"
-        "from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, write\n"
-        "config = msgspec.json.decode(sys.argv[1], type=ElasticsearchConfig)\n"
+        "from packetclip_sensor.config.settings import ElasticsearchConfig\n"
+        "from packetclip_sensor.sinks.elasticsearch import write\n"
+        "config = msgspec.json.decode(sys.argv[1], type=ElasticsearchConfig, dec_hook=lambda kind, value: kind(value))\n"
         "for _ in write((safe(alert(id=f'{n:03}')) for n in range(300)), config, SENSOR, Counters()): print('.', flush=True)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", child, msgspec.json.encode(config).decode()],
+        [sys.executable, "-c", child, msgspec.json.encode(config, enc_hook=str).decode()],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
-    acknowledged = sum(1 for _ in zip(range(40), process.stdout, strict=False))
+    dots = (line for line in process.stdout if line == b".\n")  # the log says there what was set up
+    acknowledged = sum(1 for _ in zip(range(40), dots, strict=False))
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
@@ -175,7 +178,7 @@ def test_the_external_alerts_rule_finds_every_alert_with_title_severity_and_risk
 def test_the_explanation_can_be_filtered_field_by_field(
     client: Elasticsearch, elasticsearch_url: str, tmp_path: Path, query: dict[str, Any], count: int
 ) -> None:
-    config = ElasticsearchConfig(hosts=[elasticsearch_url], namespace="fields", dead_letter_path=str(tmp_path / "dead.ndjson"))
+    config = ElasticsearchConfig(hosts=[elasticsearch_url], namespace="fields", dead_letter_path=tmp_path / "dead.ndjson")
     run(config, *varied(10))
     assert len(hits(client, config, query)) == count
 
@@ -184,7 +187,7 @@ def test_the_field_types_of_two_streams_do_not_conflict_and_nothing_is_guessed(
     client: Elasticsearch, config: ElasticsearchConfig, elasticsearch_url: str, tmp_path: Path
 ) -> None:
     """A field caps call over both, as Kibana makes for a data view: one type per field, and just the fields of our templates."""
-    other = ElasticsearchConfig(hosts=[elasticsearch_url], namespace="other", dead_letter_path=str(tmp_path / "dead.ndjson"))
+    other = ElasticsearchConfig(hosts=[elasticsearch_url], namespace="other", dead_letter_path=tmp_path / "dead.ndjson")
     run(config, *varied(50)[:25])
     run(other, *varied(50)[25:])
     streams = [stream_name(config.namespace), stream_name("other")]
@@ -223,7 +226,7 @@ def test_a_mapping_conflict_sends_that_document_to_the_dead_letters_and_writes_t
     bad = alert(id="b", flow=flow(service="http"))
     assert told(run(careless, alert(id="a"), bad, alert(id="c"))) == {"alerts_written": 2, "dead_letters": 1}
     assert [hit["_id"] for hit in hits(client, config)] == ["a", "c"]
-    letter = json.loads(Path(config.dead_letter_path).read_text())
+    letter = json.loads(config.dead_letter_path.read_text())
     assert (letter["id"], letter["status"], letter["type"]) == ("b", 400, "document_parsing_exception")
     assert "failed to parse field [packetclip.flow.service] of type [long]" in letter["reason"]
     assert letter["document"]["packetclip"]["flow"]["service"] == "http"
@@ -233,7 +236,7 @@ def test_a_mapping_conflict_sends_that_document_to_the_dead_letters_and_writes_t
     ensure_templates_and_roll_over(client, config.namespace)
     assert redeliver(config, Counters()) == 1
     assert [hit["_id"] for hit in hits(client, config)] == ["a", "b", "c"]
-    assert not Path(config.dead_letter_path).exists()
+    assert not config.dead_letter_path.exists()
 
 
 def ensure_templates_and_roll_over(client: Elasticsearch, namespace: str) -> None:

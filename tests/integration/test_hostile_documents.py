@@ -11,10 +11,11 @@ from elasticsearch import Elasticsearch
 from factories import SENSOR, alert, episode, flow, packet, safe, told
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.templates import stream_name
 from packetclip_sensor.records import Evidence
 from packetclip_sensor.sinks.documents import document
-from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, write
+from packetclip_sensor.sinks.elasticsearch import write
 
 TEXTS = (
     "<script>alert(1)</script>",
@@ -73,7 +74,7 @@ def test_hostile_strings_and_numbers_in_every_field_are_stored_and_none_is_refus
     elasticsearch_url: str, namespace: str, tmp_path: Path
 ) -> None:
     letters = tmp_path / "dead.ndjson"
-    config = ElasticsearchConfig(hosts=[elasticsearch_url], namespace=namespace, dead_letter_path=str(letters))
+    config = ElasticsearchConfig(hosts=[elasticsearch_url], namespace=namespace, dead_letter_path=letters)
     made = [hostile(turn) for turn in range(len(TEXTS) * len(FLOATS))]
     counters = Counters()
     list(write([safe(*made)], config, SENSOR, counters))

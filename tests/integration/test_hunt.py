@@ -17,13 +17,12 @@ from packetclip_sensor import pipeline
 from packetclip_sensor.cli import app as cli
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
-from packetclip_sensor.config.config_file import Config, HuntConfig, SinkConfig
+from packetclip_sensor.config.settings import Config, ElasticsearchConfig, HuntConfig, SinkConfig
 from packetclip_sensor.elastic.templates import stream_name
 from packetclip_sensor.errors import ConfigError, SinkError
 from packetclip_sensor.hunt.search import FIELD, filters, lookup, nearest
 from packetclip_sensor.hunt.text_encoder import TextEncoder
 from packetclip_sensor.model.bundle import manifest_of
-from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig
 from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.xdist_group("hunt")]
@@ -46,7 +45,7 @@ VERSION = manifest_of(MODEL).version
 
 def sent(url: str, namespace: str, *captures: str, enabled: bool = True) -> Counters:
     """Replay captures into the node."""
-    cluster = ElasticsearchConfig(hosts=[url], namespace=namespace, dead_letter_path="/dev/null")
+    cluster = ElasticsearchConfig(hosts=[url], namespace=namespace, dead_letter_path=Path("/dev/null"))
     config = Config(
         sink=SinkConfig(elasticsearch=cluster), namespace=namespace, sensor_name="hunter", hunt=HuntConfig(enabled=enabled)
     )

@@ -237,8 +237,8 @@ def test_a_threshold_for_a_mission_that_the_model_lacks_is_wrong(
     assert f"policy.thresholds names DoS, which model {bundle.manifest.version} does not know" in ran.one("WRONG", "model")
 
 
-def test_leeways_are_told(checked: Any) -> None:
-    ran = checked(policy={"leeways": {"DoS": 0, "Brute Force": 2.5}})
+def test_margins_are_told(checked: Any) -> None:
+    ran = checked(policy={"margins": {"DoS": 0, "Brute Force": 2.5}})
     assert ran.one("ok", "model").endswith(", and together with others down to Brute Force 2.5 logits below")
     assert "together" not in checked().one("ok", "model")
 

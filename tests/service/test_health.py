@@ -17,13 +17,13 @@ from conftest import free_port
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from packetclip_sensor.common.metrics import Counters, Gauges
-from packetclip_sensor.config.schema import meanings
+from packetclip_sensor.common.metrics import Counters, Gauges, meanings
+from packetclip_sensor.config.settings import HealthConfig, Limits
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.service import health_page
-from packetclip_sensor.service.health import REASONS, Health, HealthConfig
+from packetclip_sensor.service.health import REASONS, Health
 from packetclip_sensor.service.health_page import HealthPage
-from packetclip_sensor.service.load_limits import LimitsConfig, Shedding
+from packetclip_sensor.service.load_limits import Shedding
 from packetclip_sensor.service.monitor import Monitor
 from packetclip_sensor.sources.backlog import Backlog
 
@@ -143,7 +143,7 @@ def test_every_other_reason_is_told_by_name(health: Health, tmp_path: Path, monk
     health.lag_s, health.lag_bytes = 61.0, 5_000
     health.unsaved = "No space left on device"
     health.stopping = lambda: True
-    health.shedding = Shedding(LimitsConfig(shed_load="skip_old"), health.counters)
+    health.shedding = Shedding(Limits(shed_load="skip_old"), health.counters)
     health.shedding.on, health.counters.shed_lines = True, 7
     monkeypatch.setattr("packetclip_sensor.service.health.memory_bytes", lambda: 3 << 30)
     monkeypatch.setattr("packetclip_sensor.service.health._free", lambda folder: 5 << 20)

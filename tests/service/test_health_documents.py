@@ -14,12 +14,11 @@ from elasticsearch import Elasticsearch
 from factories import SENSOR, told
 from structlog.testing import capture_logs
 
-from packetclip_sensor.common.metrics import Counters, Gauges
-from packetclip_sensor.config.schema import meanings
-from packetclip_sensor.elastic.client import ElasticsearchConfig
+from packetclip_sensor.common.metrics import Counters, Gauges, meanings
+from packetclip_sensor.config.settings import ElasticsearchConfig, HealthConfig
 from packetclip_sensor.elastic.templates import ensure_templates, mapped
 from packetclip_sensor.service import health_documents
-from packetclip_sensor.service.health import Health, HealthConfig
+from packetclip_sensor.service.health import Health
 from packetclip_sensor.service.health_documents import HealthDocuments, HealthFile, document
 
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,9 @@ from structlog.testing import capture_logs
 
 from packetclip_sensor import pipeline
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.config.config_file import Config, NdjsonConfig, SinkConfig
+from packetclip_sensor.config.settings import Config, HealthConfig, Limits, NdjsonConfig, SinkConfig
 from packetclip_sensor.records import Batch, Idle, Lines, Position
-from packetclip_sensor.service.health import HealthConfig
-from packetclip_sensor.service.load_limits import LimitsConfig, Shedding
+from packetclip_sensor.service.load_limits import Shedding
 
 DATA = Path(__file__).parents[1] / "data"
 NOW = 10_000.0
@@ -31,7 +30,7 @@ def block(ts: float, log: str = "packet", count: int = 3) -> Lines:
 
 def shedding(rule: Literal["none", "skip_old", "first_packets"]) -> tuple[Shedding, Counters]:
     counters = Counters()
-    return Shedding(LimitsConfig(shed_load=rule, shed_after_s=300.0, packets_kept=2), counters, now=lambda: NOW), counters
+    return Shedding(Limits(shed_load=rule, shed_after_s=300.0, packets_kept=2), counters, now=lambda: NOW), counters
 
 
 @pytest.mark.parametrize("rule", ["none", "first_packets"])
@@ -83,7 +82,7 @@ def test_a_whole_sensor_that_is_years_behind_sheds_only_where_it_may(tmp_path: P
             state_dir=folder / "state",
             sink=SinkConfig(ndjson=NdjsonConfig(path=folder / "alerts.ndjson")),
             health=HealthConfig(documents_s=0),
-            limits=LimitsConfig(shed_load=rule),  # type: ignore[arg-type]
+            limits=Limits(shed_load=rule),  # type: ignore[arg-type]
         )
         stop = threading.Event()
         counters = Counters()

@@ -17,9 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
-from packetclip_sensor.config.config_file import Config, parse
+from packetclip_sensor.config.config_file import parse
+from packetclip_sensor.config.settings import Config, HealthConfig
 from packetclip_sensor.service import systemd
-from packetclip_sensor.service.health import REASONS, Health, HealthConfig
+from packetclip_sensor.service.health import REASONS, Health
 from packetclip_sensor.service.health_page import Metrics
 from packetclip_sensor.service.monitor import Monitor
 

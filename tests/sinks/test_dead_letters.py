@@ -138,6 +138,6 @@ def test_the_dead_letter_file_that_cannot_be_written_stops_before_the_position_m
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     server.answers = [[(400, "x")]]
-    run = Run(server.url, tmp_path, dead_letter_path=str(tmp_path))
+    run = Run(server.url, tmp_path, dead_letter_path=tmp_path)
     with pytest.raises(SinkError, match="name a file that this user may write"):
         run.write(safe(alert()))

@@ -10,8 +10,9 @@ from typing import Any
 from factories import SENSOR
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.records import AlertBatch
-from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, write
+from packetclip_sensor.sinks.elasticsearch import write
 
 
 class Run:
@@ -19,7 +20,7 @@ class Run:
 
     def __init__(self, url: str, folder: Path, **options: Any) -> None:
         self.dead_letters = folder / "dead.ndjson"
-        given = {"hosts": [url], "manage_templates": False, "dead_letter_path": str(self.dead_letters)}
+        given = {"hosts": [url], "manage_templates": False, "dead_letter_path": self.dead_letters}
         self.config = ElasticsearchConfig(**(given | options))
         self.counters: Counters = Counters()
         self.waits: list[float] = []

@@ -22,7 +22,7 @@ import msgspec
 
 from packetclip_sensor import pipeline
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.config.config_file import Config, NdjsonConfig, PolicyConfig, SinkConfig
+from packetclip_sensor.config.settings import Config, NdjsonConfig, Policy, SinkConfig
 from packetclip_sensor.model.bundle import MANIFEST
 from packetclip_sensor.pairs.pairs import Interval, LabelFile
 from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Alert
@@ -142,13 +142,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--use", default="test only")
     parser.add_argument("--model", type=Path, help="bundle; default the shipped one")
     parser.add_argument("--threshold", type=float, help="one threshold for all missions, in place of the bundle's")
-    parser.add_argument("--leeway", type=float, help="one leeway for all missions, in logits, in place of the bundle's")
+    parser.add_argument("--margin", type=float, help="one margin for all missions, in logits, in place of the bundle's")
     parser.add_argument("--quiet", action="store_true", help="do not list benign captures without an alert")
     args = parser.parse_args(argv)
     truths = from_manifest(args.logs, args.manifest, args.use) if args.manifest else from_labels(args.logs)
-    policy = PolicyConfig(
+    policy = Policy(
         thresholds=dict.fromkeys(MISSIONS, args.threshold) if args.threshold else {},
-        leeways=dict.fromkeys(MISSIONS, args.leeway) if args.leeway is not None else {},
+        margins=dict.fromkeys(MISSIONS, args.margin) if args.margin is not None else {},
     )
     config = Config(model=args.model, sensor_name="evaluation", policy=policy)
     found = attacks = false = benign_packets = 0

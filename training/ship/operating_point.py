@@ -1,11 +1,11 @@
-"""Which thresholds and leeways to ship: attacks told and false alerts of held-out captures at a table of operating points.
+"""Which thresholds and margins to ship: attacks told and false alerts of held-out captures at a table of operating points.
 
     python -m training.ship.operating_point --logs lab/logs lab-harden/logs --whole lab-evade/logs
     python -m training.ship.operating_point --model runs/new --logs lab/logs --captures runs/captures --manifest MANIFEST.csv
 
 Each capture is judged once as the sensor judges it, and told anew at each point: the thresholds that training fitted moved by so
-many logits, all with the same leeway. Of --logs and --captures only those are taken that the bundle's training held out; nothing
-here is a test set. With --write the bundle gets the thresholds, each mission's moved by itself and without a leeway, that tell
+many logits, all with the same margin. Of --logs and --captures only those are taken that the bundle's training held out; nothing
+here is a test set. With --write the bundle gets the thresholds, each mission's moved by itself and without a margin, that tell
 most attacks with at most --false-alerts in 100,000 benign packets; the highest where several do.
 """
 
@@ -22,15 +22,15 @@ from pathlib import Path
 
 from rich.progress import track
 
-from packetclip_sensor.alerts.episodes import Policy
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.calibrate import gather
 from packetclip_sensor.calibrate.packet_filter import Selection
 from packetclip_sensor.calibrate.threshold_fit import Candidate
 from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import LogFormatError, SensorError
 from packetclip_sensor.model.bundle import MANIFEST, Bundle, sealed
-from packetclip_sensor.model.judge import logit
+from packetclip_sensor.model.thresholds import logit
 from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Episode
 from training.evaluate.captures import ANY, Truth, fits, from_labels, from_manifest
 
@@ -38,7 +38,7 @@ SHIFTS = (
     -2.5, -2.25, -2.0, -1.75, -1.5, -1.25, -1.0, -0.75, -0.625, -0.5, -0.375, -0.25, -0.125,
     0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0,
 )  # fmt: skip
-LEEWAYS = (0.0, 1.0, 2.0, 3.0)
+MARGINS = (0.0, 1.0, 2.0, 3.0)
 SILENT = 2.0
 """A threshold that no probability reaches."""
 TRIED = 50
@@ -63,7 +63,7 @@ class Point:
     shifts: Mapping[str, float]
     """In logits from the thresholds that training fitted, by mission."""
     thresholds: dict[str, float]
-    leeway: float
+    margin: float
     told: dict[str, int]
     """Attack captures with an episode of the right mission on the right hosts, by mission."""
     beside: int
@@ -98,7 +98,7 @@ def listen(truths: Iterable[Truth], bundle: Bundle, reach: float) -> list[Heard]
     for truth in truths:
         try:
             found = gather(
-                [(truth.folder.name, [truth.folder], None)], bundle, Selection(), leeways=dict.fromkeys(MISSIONS, reach)
+                [(truth.folder.name, [truth.folder], None)], bundle, Selection(), margins=dict.fromkeys(MISSIONS, reach)
             )
         except LogFormatError:
             continue
@@ -118,13 +118,13 @@ def fitted(bundle: Path) -> tuple[dict[str, float], dict[str, float]]:
     return {m: moved(manifest["thresholds"][m], -shifts[m]) for m in MISSIONS}, shifts
 
 
-def point(heard: Iterable[Heard], own: Mapping[str, float], shifts: Mapping[str, float], leeway: float = 0.0) -> Point:
-    """Tell every capture at the thresholds `own` moved by `shifts` logits, and at this leeway; a mission without a shift is
+def point(heard: Iterable[Heard], own: Mapping[str, float], shifts: Mapping[str, float], margin: float = 0.0) -> Point:
+    """Tell every capture at the thresholds `own` moved by `shifts` logits, and at this margin; a mission without a shift is
     silent."""
     thresholds = {m: moved(own[m], shifts[m]) if m in shifts else SILENT for m in MISSIONS}
     told, beside, false = dict.fromkeys(MISSIONS, 0), 0, 0
     for one in heard:
-        episodes = threshold_fit.opened(one.kept, thresholds, Policy(), leeways=dict.fromkeys(MISSIONS, leeway))
+        episodes = threshold_fit.opened(one.kept, thresholds, Policy(), margins=dict.fromkeys(MISSIONS, margin))
         if not one.truth.intervals:
             false += len(episodes)
             continue
@@ -132,7 +132,7 @@ def point(heard: Iterable[Heard], own: Mapping[str, float], shifts: Mapping[str,
         beside += len(episodes) - len(right)
         for mission in {episode.mission for episode in right}:
             told[mission] += 1
-    return Point(shifts, thresholds, leeway, told, beside, false)
+    return Point(shifts, thresholds, margin, told, beside, false)
 
 
 def _right(episode: Episode, truth: Truth) -> bool:
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--captures", type=Path, help="logs of captures by others; needs --manifest")
     parser.add_argument("--manifest", type=Path, help="their MANIFEST.csv")
     parser.add_argument("--shifts", type=float, nargs="+", default=SHIFTS, help="of the thresholds, in logits")
-    parser.add_argument("--leeways", type=float, nargs="+", default=LEEWAYS, help="in logits")
+    parser.add_argument("--margins", type=float, nargs="+", default=MARGINS, help="in logits")
     parser.add_argument("--write", action="store_true", help="put the chosen thresholds into the bundle")
     parser.add_argument("--false-alerts", type=float, default=ALLOWED, help="at most so many in 100,000 benign packets")
     args = parser.parse_args(argv)
@@ -197,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SensorError, ValueError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
-    reach = max(args.leeways) + max(0.0, *(shift - min(args.shifts) for shift in moved_by.values()))
+    reach = max(args.margins) + max(0.0, *(shift - min(args.shifts) for shift in moved_by.values()))
     heard = listen(track(truths, description="judging", transient=True), bundle, reach)
     if not heard:
         print("error: none of the captures has a packet", file=sys.stderr)
@@ -208,15 +208,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     of_each = ", ".join(f"{m} {sum(m in found for found in missions)}" for m in MISSIONS)
     print(f"model version {bundle.manifest.version}: {len(attacks)} held-out captures with attacks ({of_each}), ", end="")
     print(f"{len(heard) - len(attacks)} benign ones with {benign:,} packets\n")
-    print(f"| thresholds | leeway | told: {', '.join(MISSIONS)} | beside | false alerts | in 100,000 packets |")
+    print(f"| thresholds | margin | told: {', '.join(MISSIONS)} | beside | false alerts | in 100,000 packets |")
     print("| --- | --- | --- | --- | --- | --- |")
     for shift in args.shifts:
-        for leeway in args.leeways:
-            at = point(heard, own, dict.fromkeys(MISSIONS, shift), leeway)
+        for margin in args.margins:
+            at = point(heard, own, dict.fromkeys(MISSIONS, shift), margin)
             shown = ", ".join(f"{at.thresholds[m]:.3f}" for m in MISSIONS)
             told = f"{sum(at.told.values())}: {', '.join(str(at.told[m]) for m in MISSIONS)}"
             share = f"{1e5 * at.false / benign:.2f}" if benign else "–"
-            print(f"| {shift:+g}: {shown} | {leeway:g} | {told} | {at.beside} | {at.false} | {share} |")
+            print(f"| {shift:+g}: {shown} | {margin:g} | {told} | {at.beside} | {at.false} | {share} |")
     if not args.write:
         return 0
     allowed = args.false_alerts * benign / 1e5

@@ -25,13 +25,13 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_fewer_are_told_as_thresholds_rise_and_more_with_a_leeway(logs: Path) -> None:
+def test_fewer_are_told_as_thresholds_rise_and_more_with_a_margin(logs: Path) -> None:
     bundle = Bundle.open(MODEL)
     heard = operating_point.listen(operating_point.held_out(MODEL, [], [logs]), bundle, reach=3.0)
     assert sorted(len(one.truth.intervals) for one in heard) == [0, 1]
 
-    def told(shift: float, leeway: float) -> int:
-        return sum(operating_point.point(heard, bundle.manifest.thresholds, dict.fromkeys(MISSIONS, shift), leeway).told.values())
+    def told(shift: float, margin: float) -> int:
+        return sum(operating_point.point(heard, bundle.manifest.thresholds, dict.fromkeys(MISSIONS, shift), margin).told.values())
 
     assert told(0, 0) == 1
     assert told(12, 0) == 0
@@ -57,7 +57,7 @@ def test_of_what_was_trained_on_nothing_is_taken(logs: Path, tmp_path: Path, cap
 
 
 def test_the_table_has_a_line_for_each_point(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert operating_point.main(["--whole", str(logs), "--shifts", "0", "1", "--leeways", "0", "2"]) == 0
+    assert operating_point.main(["--whole", str(logs), "--shifts", "0", "1", "--margins", "0", "2"]) == 0
     printed = capsys.readouterr().out
     assert (
         "1 held-out captures with attacks (DoS 1, Reconnaissance 0, Brute Force 0), 1 benign ones with 3,580 packets" in printed
@@ -71,11 +71,11 @@ Counts = dict[str, list[tuple[float, int, int]]]
 def chosen(counts: Counts, allowed: float, monkeypatch: pytest.MonkeyPatch, extra: int = 0) -> dict[str, float]:
     """The shifts chosen where each mission has these (shift, told, false); `extra` false alerts where all stay."""
 
-    def point(heard: object, own: object, shifts: dict[str, float], leeway: float = 0.0) -> operating_point.Point:
+    def point(heard: object, own: object, shifts: dict[str, float], margin: float = 0.0) -> operating_point.Point:
         rows = [next(row for row in counts[m] if row[0] == shift) for m, shift in shifts.items()]
         stay = len(rows) == len(MISSIONS) and not any(shifts.values())
         told = {m: row[1] for m, row in zip(shifts, rows, strict=True)}
-        return operating_point.Point(shifts, {}, leeway, told, 0, sum(row[2] for row in rows) + extra * stay)
+        return operating_point.Point(shifts, {}, margin, told, 0, sum(row[2] for row in rows) + extra * stay)
 
     monkeypatch.setattr(operating_point, "point", point)
     return dict(operating_point.choose([], {}, (-1, 0, 1), allowed).shifts)

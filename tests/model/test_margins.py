@@ -1,7 +1,8 @@
-"""Leeways: windows that come near a threshold open an alert together, counted once a second and once a packet."""
+"""Margins: windows that come near a threshold open an alert together, counted once a second and once a packet."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -10,16 +11,16 @@ import pytest
 import yaml
 from factories import packet
 
-from packetclip_sensor.alerts.episodes import Event, Policy, episodes
+from packetclip_sensor.alerts.episodes import Event, episodes
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.threshold_fit import Candidates
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.resources import resource
-from packetclip_sensor.config import config_file
-from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.model.bundle import Bundle, fingerprint
-from packetclip_sensor.model.judge import Limits, VerdictBatch, judge
+from packetclip_sensor.config.settings import Policy
+from packetclip_sensor.model.bundle import MANIFEST, Bundle, fingerprint, manifest_of
+from packetclip_sensor.model.judge import VerdictBatch, judge
+from packetclip_sensor.model.thresholds import Thresholds, in_force
 from packetclip_sensor.records import MISSIONS, Batch, Episode, Verdict
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.windows.windows import windows
@@ -50,21 +51,21 @@ def opened(*verdicts: Verdict, restored: tuple[Episode, ...] = ()) -> tuple[list
 
 
 def test_a_window_weighs_one_at_its_threshold_and_less_below_it_evenly_in_logits() -> None:
-    limits = Limits.of({"DoS": 0.9, "Reconnaissance": 0.9, "Brute Force": 0.9}, {"DoS": float(np.log(9))})
-    assert limits.near.tolist() == pytest.approx([0.5, 0.9, 0.9])
-    assert limits.told(np.array([0.9, 0.05, 0.0], np.float32), 0.2) == (0, 1.0)
-    assert limits.told(np.array([0.75, 0.05, 0.0], np.float32), 1.0) == (0, pytest.approx(0.5))  # log 3 of log 9
-    assert limits.told(np.array([0.75, 0.05, 0.0], np.float32), 0.2) == (0, pytest.approx(0.1))
+    bounds = Thresholds.of({"DoS": 0.9, "Reconnaissance": 0.9, "Brute Force": 0.9}, {"DoS": float(np.log(9))})
+    assert bounds.near.tolist() == pytest.approx([0.5, 0.9, 0.9])
+    assert bounds.decide(np.array([0.9, 0.05, 0.0], np.float32), 0.2) == (0, 1.0)
+    assert bounds.decide(np.array([0.75, 0.05, 0.0], np.float32), 1.0) == (0, pytest.approx(0.5))  # log 3 of log 9
+    assert bounds.decide(np.array([0.75, 0.05, 0.0], np.float32), 0.2) == (0, pytest.approx(0.1))
 
 
 def test_what_reaches_its_threshold_is_told_before_what_is_more_probable_and_only_near() -> None:
-    limits = Limits.of({"DoS": 0.9, "Reconnaissance": 0.2, "Brute Force": 0.9}, {"DoS": 3.0})
-    assert limits.told(np.array([0.6, 0.3, 0.0], np.float32), 1.0) == (1, 1.0)
+    bounds = Thresholds.of({"DoS": 0.9, "Reconnaissance": 0.2, "Brute Force": 0.9}, {"DoS": 3.0})
+    assert bounds.decide(np.array([0.6, 0.3, 0.0], np.float32), 1.0) == (1, 1.0)
 
 
-def test_no_leeway_leaves_the_threshold_to_the_last_bit() -> None:
-    limits = Limits.of(FLOOR, {})
-    assert limits.near.tolist() == limits.at.tolist() == [np.float32(0.9)] * 3
+def test_no_margin_leaves_the_threshold_to_the_last_bit() -> None:
+    bounds = Thresholds.of(FLOOR, {})
+    assert bounds.near.tolist() == bounds.at.tolist() == [np.float32(0.9)] * 3
 
 
 def test_windows_near_the_threshold_open_an_alert_once_they_weigh_one_together() -> None:
@@ -99,29 +100,29 @@ def test_a_window_at_the_threshold_opens_at_once_whatever_came_before() -> None:
     assert opened(near(100, 0.1), near(101, 1.0))[0] == [101]
 
 
-def fitted(*verdicts: Verdict, leeway: float = 3.0, allowed: int = 0) -> tuple[dict[str, float], dict[str, float]]:
-    candidates = Candidates(FLOOR, dict.fromkeys(MISSIONS, 0.95), dict.fromkeys(MISSIONS, leeway))
+def fitted(*verdicts: Verdict, margin: float = 3.0, allowed: int = 0) -> tuple[dict[str, float], dict[str, float]]:
+    candidates = Candidates(FLOOR, dict.fromkeys(MISSIONS, 0.95), dict.fromkeys(MISSIONS, margin))
     for v in verdicts:
         candidates.add(0, v)
     limits = threshold_fit.fit(candidates, Policy(), allowed)
-    return limits, threshold_fit.fit_leeways(candidates, limits, Policy(), allowed)
+    return limits, threshold_fit.fit_margins(candidates, limits, Policy(), allowed)
 
 
-def test_a_calibration_narrows_the_leeway_of_the_mission_that_breaks_the_budget_and_leaves_its_threshold() -> None:
-    # Each second 0.7: 1.35 logits below 0.9, so it counts from a leeway of 1.5 on; ten seconds of a tenth weigh one.
+def test_a_calibration_narrows_the_margin_of_the_mission_that_breaks_the_budget_and_leaves_its_threshold() -> None:
+    # Each second 0.7: 1.35 logits below 0.9, so it counts from a margin of 1.5 on; ten seconds of a tenth weigh one.
     noise = [near(100 + i, 0.0) for i in range(10)]
     assert fitted() == (FLOOR, dict.fromkeys(MISSIONS, 3.0))
     assert fitted(*noise) == (FLOOR, {"DoS": 1.25, "Reconnaissance": 3.0, "Brute Force": 3.0})
     assert fitted(*noise, allowed=1) == (FLOOR, dict.fromkeys(MISSIONS, 3.0))
 
 
-def test_no_leeway_reaches_down_to_what_was_let_go() -> None:
+def test_no_margin_reaches_down_to_what_was_let_go() -> None:
     candidates = Candidates(FLOOR, dict.fromkeys(MISSIONS, 0.95), dict.fromkeys(MISSIONS, 3.0), most=5)
     for i in range(12):
         candidates.add(0, near(1000 * i, 0.0, probability=0.7 + i / 100))
     assert max(candidates.dropped) == pytest.approx(0.75)
     # 0.9 stands 1.1 logits above 0.75.
-    assert threshold_fit.fit_leeways(candidates, FLOOR, Policy(), 1000)["DoS"] == 1.0
+    assert threshold_fit.fit_margins(candidates, FLOOR, Policy(), 1000)["DoS"] == 1.0
 
 
 def site(folder: Path, **more: object) -> Path:
@@ -137,22 +138,24 @@ def site(folder: Path, **more: object) -> Path:
         "alerts": {},
         "alerts_before": {},
     }
-    (folder / "calibration.yaml").write_text(yaml.safe_dump(content | more))
-    return folder / "sensor.yaml"
+    path = folder / "calibration.yaml"
+    path.write_text(yaml.safe_dump(content | more))
+    return path
 
 
-def test_of_a_calibration_and_the_configuration_the_narrower_leeway_counts(tmp_path: Path) -> None:
-    file = site(tmp_path)
-    file.write_text("logs: [/opt/zeek/logs]\npolicy: {calibration: calibration.yaml, leeways: {DoS: 2, Brute Force: 4}}\n")
-    assert config_file.load(file).policy.leeways == {"DoS": 0.0, "Reconnaissance": 0.0, "Brute Force": 0.0}
-    site(tmp_path, leeways={"DoS": 0.5, "Brute Force": 1.5})
-    assert config_file.load(file).policy.leeways == {"DoS": 0.5, "Reconnaissance": 0.0, "Brute Force": 1.5}
+def test_of_a_calibration_and_the_configuration_the_narrower_margin_counts(tmp_path: Path) -> None:
+    bundle = Bundle.open(resource("model/shipped"))
+    policy = Policy(calibration=site(tmp_path), margins={"DoS": 2, "Brute Force": 4})
+    assert in_force(bundle, policy)[1] == {"DoS": 0.0, "Reconnaissance": 0.0, "Brute Force": 0.0}
+    for name in ("margins", "leeways"):  # the name of before
+        site(tmp_path, **{name: {"DoS": 0.5, "Brute Force": 1.5}})
+        assert in_force(bundle, policy)[1] == {"DoS": 0.5, "Reconnaissance": 0.0, "Brute Force": 1.5}
 
 
-def test_a_leeway_of_no_mission_is_told(tmp_path: Path) -> None:
-    (tmp_path / "sensor.yaml").write_text("policy:\n  leeways: {Dos: 2}\n")
-    with pytest.raises(ConfigError, match=r"Dos.*no such mission"):
-        config_file.load(tmp_path / "sensor.yaml")
+def test_a_bundle_may_name_margins_by_the_name_of_before(tmp_path: Path) -> None:
+    content = json.loads((resource("model/shipped") / MANIFEST).read_bytes())
+    (tmp_path / MANIFEST).write_text(json.dumps(content | {"leeways": {"DoS": 2.0}}))
+    assert manifest_of(tmp_path).margins == {"DoS": 2.0}
 
 
 def test_judge_gives_what_is_near_and_does_not_count_it_as_a_verdict() -> None:
@@ -161,7 +164,7 @@ def test_judge_gives_what_is_near_and_does_not_count_it_as_a_verdict() -> None:
     batches = zeek.batches(tail.finite([DATA / "demo-vuln-nmap-safe"]), Rejects(None), Counters())
     streams = windows(batches, bundle.manifest.window, Counters())
     certain = dict.fromkeys(MISSIONS, 0.9999)
-    found = [v for step in judge(streams, bundle, certain, counters, leeways={"Reconnaissance": 7.0}) for v in step.verdicts]
+    found = [v for step in judge(streams, bundle, certain, counters, margins={"Reconnaissance": 7.0}) for v in step.verdicts]
     assert found
     assert {v.mission for v in found} == {"Reconnaissance"}
     assert all(0 < v.weight < 1 and 0 < v.fresh <= 1 for v in found)
