@@ -1,6 +1,7 @@
 """The lab's small servers where no daemon fits: a web application with forms, and IoT devices that answer on many ports.
 
-Started as a file inside a namespace, so it imports nothing but the standard library.
+Started as a file inside a namespace, so it imports nothing but the standard library:
+`devices.py ADDRESS HTTP_PORTS OTHER_PORTS`, lists with commas, each may be empty.
 """
 
 from __future__ import annotations
@@ -76,13 +77,13 @@ async def _serve_lines(reader: Reader, writer: Writer) -> None:
     writer.close()
 
 
-async def main(kind: str, ports: list[int]) -> None:
-    """Listen on every port, both address families, until killed."""
-    for port in ports:
-        serve = _serve_http if kind == "app" or port in (80, 8080, 8008, 9100, 49152) else _serve_lines
-        await asyncio.start_server(serve, None if kind == "devices" else "127.0.0.1", port, backlog=256)
+async def main(address: str | None, pages: list[int], others: list[int]) -> None:
+    """Listen on every port (on both address families where there is no address) until killed."""
+    for serve, ports in ((_serve_http, pages), (_serve_lines, others)):
+        for port in ports:
+            await asyncio.start_server(serve, address, port, backlog=256)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], [int(port) for port in sys.argv[2:]]))
+    asyncio.run(main(sys.argv[1] or None, *([int(port) for port in ports.split(",") if port] for ports in sys.argv[2:])))

@@ -8,9 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from training.lab import chatter, logins
-from training.lab.clients.chatter import BOOT_FILES
-from training.lab.plan import Capture, Host, Service
+from training.lab.clients.background import BOOT_FILES
+from training.lab.plan import HTTP_DEVICE_PORTS, Capture, Host, Service
 from training.lab.web_servers import SOFTWARE
 
 HERE = Path(__file__).parent
@@ -60,28 +59,7 @@ def keys(shared: Path) -> None:
         )
 
 
-WORDS = [
-    "the",
-    "of",
-    "lab",
-    "device",
-    "sensor",
-    "page",
-    "item",
-    "price",
-    "stock",
-    "order",
-    "name",
-    "value",
-    "status",
-    "house",
-    "garden",
-    "light",
-    "water",
-    "north",
-    "south",
-    "open",
-]
+WORDS = "the of lab device sensor page item price stock order name value status house garden light water north south open".split()
 
 
 def _content(name: str, size: int, rng: random.Random, small: bool) -> bytes:
@@ -135,7 +113,7 @@ def _http(host: Host, service: Service, capture: Capture, work: Path, shared: Pa
 
 
 def _app(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    return [sys.executable, "-E", str(HERE / "devices.py"), "app", str(service.port)]
+    return [sys.executable, "-E", str(HERE / "devices.py"), "127.0.0.1", str(service.port), ""]
 
 
 def _coap(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
@@ -143,7 +121,10 @@ def _coap(host: Host, service: Service, capture: Capture, work: Path, shared: Pa
 
 
 def _devices(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    return [sys.executable, "-E", str(HERE / "devices.py"), "devices", *map(str, service.options["ports"])]
+    ports: list[int] = service.options["ports"]
+    pages = ",".join(str(port) for port in ports if port in HTTP_DEVICE_PORTS)
+    others = ",".join(str(port) for port in ports if port not in HTTP_DEVICE_PORTS)
+    return [sys.executable, "-E", str(HERE / "devices.py"), "", pages, others]
 
 
 def _ssh(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
@@ -195,7 +176,7 @@ def _dns(host: Host, service: Service, capture: Capture, work: Path, shared: Pat
     zones = "".join(f"address=/{zone}/{web}\n" for zone in capture.zones)
     if service.options.get("chains"):
         rng = random.Random(f"{capture.name}/dns")
-        zones += chatter.dns_lines(capture, rng) + f"enable-tftp\ntftp-root={_boot_files(work / 'tftp', rng)}\n"
+        zones += dns_lines(capture, rng) + f"enable-tftp\ntftp-root={_boot_files(work / 'tftp', rng)}\n"
     text = f"""user=root
 group=root
 no-resolv
@@ -208,6 +189,19 @@ pid-file={work}/pid
 dns-forward-max=1000
 """
     return ["dnsmasq", "-k", "-C", _write(work / "dnsmasq.conf", text)]
+
+
+def dns_lines(capture: Capture, rng: random.Random) -> str:
+    """Lines for dnsmasq: sixty names in each zone that are other names of fifteen hosts with up to five addresses, as at a CDN."""
+    lines = []
+    for zone in capture.zones:
+        cdn = f"cdn{len(zone)}.{zone}"
+        for host in range(15):
+            for _ in range(rng.randint(1, 5)):
+                six = f"{rng.randint(1, 250)},2001:db8::{rng.randrange(1, 65536):x}"
+                lines.append(f"host-record=e{host}.{cdn},198.51.100.{six}")
+        lines += [f"cname=w{name}.{zone},e{rng.randrange(15)}.{cdn}" for name in range(60)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _boot_files(root: Path, rng: random.Random) -> Path:
@@ -228,6 +222,55 @@ def _ntp(host: Host, service: Service, capture: Capture, work: Path, shared: Pat
     return ["chronyd", "-d", "-x", "-u", "root", "-f", _write(work / "chrony.conf", text)]
 
 
+def _server(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    account = [capture.user, capture.password, str(service.options.get("delay", 0) * 0.3)]
+    return [sys.executable, "-E", str(HERE / "forms.py"), service.name, str(service.port), *account]
+
+
+def _dovecot(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    (work / "users").write_text(f"{capture.user}:{{PLAIN}}{capture.password}\n")
+    text = f"""base_dir = {work}/run
+log_path = {work}/log
+protocols = {service.name}
+listen = *, ::
+ssl = no
+disable_plaintext_auth = no
+auth_failure_delay = {service.options.get("delay", 2)} s
+passdb {{
+  driver = passwd-file
+  args = {work}/users
+}}
+userdb {{
+  driver = static
+  args = uid=4242 gid=4242 home={work}/home/%u
+}}
+mail_location = maildir:{work}/home/%u
+service {service.name}-login {{
+  inet_listener {service.name} {{
+    port = {service.port}
+  }}
+  inet_listener {service.name}s {{
+    port = 0
+  }}
+}}
+"""
+    (work / "home").mkdir(exist_ok=True)
+    (work / "home").chmod(0o777)
+    (work / "dovecot.conf").write_text(text)
+    return ["dovecot", "-F", "-c", str(work / "dovecot.conf")]
+
+
+def _redis(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    listen = ["--bind", "*", "-::*", "--port", str(service.port), "--requirepass", capture.password]
+    return ["redis-server", *listen, "--save", "", "--dir", str(work)]
+
+
+def _dropbear(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
+    key = work / "key"
+    subprocess.run(["dropbearkey", "-t", "ed25519", "-f", str(key)], check=True, capture_output=True)
+    return ["dropbear", "-F", "-E", "-p", str(service.port), "-r", str(key), "-P", str(work / "pid")]
+
+
 MAKERS = {
     "http": _http,
     "app": _app,
@@ -240,5 +283,10 @@ MAKERS = {
     "dns": _dns,
     "snmp": _snmp,
     "ntp": _ntp,
-    **logins.MAKERS,
+    "forms": _server,
+    "smtp": _server,
+    "imap": _dovecot,
+    "pop3": _dovecot,
+    "redis": _redis,
+    "dropbear": _dropbear,
 }

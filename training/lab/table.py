@@ -1,0 +1,225 @@
+"""Reads the tables (`tables/*.yaml`) and checks them: every mistake is one TableError that names file and entry.
+
+`attacks/*.yaml` hold the attack modes, `benign.yaml` the benign traffic, `profiles.yaml` what is recorded for whom and
+`networks.yaml` the address plans. Texts in them are Jinja (see `expressions.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import yaml
+from msgspec import Meta, Struct
+
+TABLES = Path(__file__).with_name("tables")
+SERVERS = ("web", "files", "infra")
+T = TypeVar("T")
+
+
+class TableError(Exception):
+    """A table that cannot be used; the message names its file, the entry and what is wrong."""
+
+
+class Network(Struct, frozen=True, forbid_unknown_fields=True):
+    """An address plan: see the head of networks.yaml for what each table means."""
+
+    nets: list[tuple[int, int, int]]
+    thirds: tuple[int, int]
+    six: str
+    outside: list[str]
+    routes: list[str]
+    ports: dict[str, list[int]]
+    ttls: list[int]
+    varied_ttls: list[int]
+    mtus: list[int]
+    varied_mtus: list[int]
+    users: list[str]
+
+
+class Profile(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a profile records: see the head of profiles.yaml."""
+
+    about: str
+    network: str
+    links: bool = True
+    small: bool = False
+    turns: int = 1
+    classes: list[str] = []
+    again: list[str] = []
+    benign: list[list[str]] = []
+    mixed: list[list[str]] = []
+    mixed_profile: str = ""
+    web_server: dict[str, list[Any]] = {}
+    busy_resolver: bool = False
+
+
+class Mode(Struct, frozen=True, forbid_unknown_fields=True):
+    """A tool in one of its modes; `name`, `label` and `varied` come from its place in the table.
+
+    `target`: the attacked host, `any` server, one drawn from a list, or the inner `network`; sets `host` and `victim`.
+    `victims`: an expression, where there is no target or where more than it is attacked. `let`: variables, in their order.
+    `six`: over IPv6. `spoofed`: the packets' sources are not the attacker's own. `attackers`: addresses of the attacking host.
+    `needs`: login services (benign.yaml) that the file server has. `then`: mode that follows in the same capture, the first time.
+    `varied`: recorded with links and other TCP settings even where the profile has none. `limit`: seconds at most.
+    """
+
+    tool: str
+    command: str
+    limit: Annotated[int, Meta(gt=0)]
+    profiles: list[str]
+    target: str | list[str] = ""
+    victims: str = ""
+    let: dict[str, str] = {}
+    six: bool = False
+    spoofed: bool = False
+    attackers: Annotated[int, Meta(gt=0)] = 1
+    needs: list[str] = []
+    then: str = ""
+    varied: bool = False
+    label: str = ""
+    name: str = ""
+    file: str = ""
+
+
+class Group(Struct, frozen=True, forbid_unknown_fields=True):
+    """Modes of one class, and what they have in common unless they say otherwise."""
+
+    label: str = msgspec.field(name="class")
+    profiles: list[str]
+    modes: dict[str, dict[str, Any]]
+    varied: bool = False
+    target: str | list[str] = ""
+    limit: int = 0
+
+
+class Block(Struct, frozen=True, forbid_unknown_fields=True):
+    """Habits with their variables: `loop` is "NAME in LIST", `condition` an expression; `needs` as those of a mode.
+
+    `defaults`: variables that everyday traffic gives other values.
+    """
+
+    habits: list[str | Block]
+    let: dict[str, str] = {}
+    defaults: dict[str, int] = {}
+    loop: str = msgspec.field(name="for", default="")
+    condition: str = msgspec.field(name="if", default="")
+    needs: list[str] = []
+
+
+class Sometimes(Struct, frozen=True, forbid_unknown_fields=True):
+    """A burst that is part of everyday traffic in this share of the captures, with these values for its defaults."""
+
+    share: float
+    let: dict[str, str] = {}
+
+
+class Everyday(Struct, frozen=True, forbid_unknown_fields=True):
+    """What runs in every capture, see benign.yaml."""
+
+    always: Block
+    some: Block
+    some_more: Block
+    number: str
+    bursts: dict[str, Sometimes]
+    beside_attacks: list[str]
+
+
+class LoginService(Struct, frozen=True, forbid_unknown_fields=True):
+    """A service of the file server that only some captures have, and what benign clients do there."""
+
+    training: list[int]
+    elsewhere: list[int]
+    use: str
+
+
+class Benign(Struct, frozen=True, forbid_unknown_fields=True):
+    """benign.yaml as a whole."""
+
+    everyday: Everyday
+    bursts: dict[str, Block]
+    small: dict[str, dict[str, int]]
+    login_services: dict[str, LoginService]
+
+
+def read(path: Path) -> Any:
+    """A YAML file's content; TableError where it cannot be read or a mapping has a key twice."""
+    try:
+        text = path.read_text()
+        _no_key_twice(yaml.compose(text, Loader=yaml.SafeLoader))
+        return yaml.safe_load(text)
+    except (OSError, yaml.YAMLError, ValueError) as err:
+        raise TableError(f"{path}: {err}") from err
+
+
+def _no_key_twice(node: yaml.Node | None) -> None:
+    children = node.value if isinstance(node, yaml.MappingNode | yaml.SequenceNode) else []
+    seen: set[str] = set()
+    for child in children:
+        key, value = child if isinstance(child, tuple) else (None, child)
+        if key is not None and key.value in seen:
+            raise ValueError(f"{key.value} stands there twice (line {key.start_mark.line + 1})")
+        seen.add(key.value if key is not None else "")
+        _no_key_twice(value)
+
+
+def convert(value: Any, kind: type[T], where: object) -> T:
+    """`value` as a `kind`; TableError with `where` in front if it does not fit."""
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as err:
+        raise TableError(f"{where}: {err}") from err
+
+
+@functools.cache
+def networks() -> dict[str, Network]:
+    """The address plans, by name."""
+    return convert(read(TABLES / "networks.yaml"), dict[str, Network], "networks.yaml")
+
+
+@functools.cache
+def profiles() -> dict[str, Profile]:
+    """The profiles, by name."""
+    return convert(read(TABLES / "profiles.yaml"), dict[str, Profile], "profiles.yaml")
+
+
+@functools.cache
+def benign() -> Benign:
+    """The benign traffic."""
+    return convert(read(TABLES / "benign.yaml"), Benign, "benign.yaml")
+
+
+def modes_of(path: Path) -> list[Mode]:
+    """The attack modes of one file, in its order; what an expression names is checked by `attacks.py`."""
+    found = []
+    for place, raw in enumerate(convert(read(path), list[dict[str, Any]], path.name), 1):
+        group = convert(raw, Group, f"{path.name}: group {place}")
+        common = {"profiles": group.profiles, "target": group.target, "limit": group.limit, "varied": group.varied}
+        for name, entry in group.modes.items():
+            own = {"label": group.label, "name": name, "file": path.name}
+            if "victims" in entry:
+                own["target"] = entry.get("target", "")
+            mode = convert(common | entry | own, Mode, f"{path.name}: {name}")
+            _check(mode)
+            found.append(mode)
+    return found
+
+
+def _check(mode: Mode) -> None:
+    """Raise TableError for names of classes, profiles, hosts and services that are not there."""
+    known, where = profiles(), f"{mode.file}: {mode.name}"
+    for profile in mode.profiles:
+        if profile not in known:
+            raise TableError(f"{where}: there is no profile {profile}; profiles: {', '.join(known)}")
+        if mode.label not in known[profile].classes:
+            raise TableError(f"{where}: class {mode.label} is not among the classes of profile {profile} in profiles.yaml")
+    targets = [mode.target] if isinstance(mode.target, str) else mode.target
+    if wrong := {*targets} - {*SERVERS, "any", "network", ""}:
+        raise TableError(f"{where}: target {', '.join(sorted(wrong))} is none of {', '.join(SERVERS)}, any, network")
+    if not mode.target and not mode.victims:
+        raise TableError(f"{where}: has neither a target nor victims")
+    if wrong := {*mode.needs} - benign().login_services.keys():
+        services = ", ".join(benign().login_services)
+        raise TableError(f"{where}: needs {', '.join(sorted(wrong))}, which is none of the login services: {services}")
