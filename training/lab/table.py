@@ -85,12 +85,18 @@ class Mode(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Group(Struct, frozen=True, forbid_unknown_fields=True):
-    """Modes of one class, and what they have in common unless they say otherwise."""
+    """Modes of a class for the same profiles, unless a mode says otherwise."""
 
-    label: str = msgspec.field(name="class")
     profiles: list[str]
     modes: dict[str, dict[str, Any]]
     varied: bool = False
+
+
+class AttackClass(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of tables/attacks; `target` and `limit` are those of each mode that has none of its own."""
+
+    label: str = msgspec.field(name="class")
+    groups: list[Group]
     target: str | list[str] = ""
     limit: int = 0
 
@@ -133,6 +139,13 @@ class LoginService(Struct, frozen=True, forbid_unknown_fields=True):
     training: list[int]
     elsewhere: list[int]
     use: str
+
+
+class Program(Struct, frozen=True, forbid_unknown_fields=True):
+    """A server's program: command, and the text of its file of settings where it has one."""
+
+    command: str
+    config: str = ""
 
 
 class Benign(Struct, frozen=True, forbid_unknown_fields=True):
@@ -191,16 +204,21 @@ def benign() -> Benign:
     return convert(read(TABLES / "benign.yaml"), Benign, "benign.yaml")
 
 
+@functools.cache
+def services() -> dict[str, Program]:
+    """The servers' programs, by the plan's service or, for http, by the web server's name."""
+    return convert(read(TABLES / "services.yaml"), dict[str, Program], "services.yaml")
+
+
 def modes_of(path: Path) -> list[Mode]:
-    """The attack modes of one file, in its order; what an expression names is checked by `attacks.py`."""
-    found = []
-    for place, raw in enumerate(convert(read(path), list[dict[str, Any]], path.name), 1):
-        group = convert(raw, Group, f"{path.name}: group {place}")
-        common = {"profiles": group.profiles, "target": group.target, "limit": group.limit, "varied": group.varied}
+    """The attack modes of one file, in its order; what their texts name is checked by `attacks.py`."""
+    table, found = convert(read(path), AttackClass, path.name), []
+    for group in table.groups:
         for name, entry in group.modes.items():
-            own = {"label": group.label, "name": name, "file": path.name}
-            if "victims" in entry:
-                own["target"] = entry.get("target", "")
+            common = {"profiles": group.profiles, "varied": group.varied, "limit": table.limit}
+            if "victims" not in entry:
+                common["target"] = table.target
+            own = {"label": table.label, "name": name, "file": path.name}
             mode = convert(common | entry | own, Mode, f"{path.name}: {name}")
             _check(mode)
             found.append(mode)
