@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Template
 
-from training.lab.expressions import JINJA, Scope, assign, check, evaluate, names_of, render, vocabulary
+from training.lab.expressions import JINJA, Scope, assign, check, names_of, render, vocabulary
 from training.lab.plan import Attack, Capture
 from training.lab.table import SERVERS, TABLES, Mode, TableError, modes_of, profiles
 
@@ -145,9 +145,8 @@ def check_texts(mode: Mode) -> None:
     for name, text in mode.let.items():
         check(text, known, f"{mode.file}: {mode.name}: let {name}")
         known |= {*name.split(", ")}
-    for part in ("tool", "command", "victims"):
-        if text := getattr(mode, part):
-            check(text if part == "victims" else f"{text}{{{{''}}}}", known, f"{mode.file}: {mode.name}: {part}")
+    for part, text in (("tool", mode.tool), ("command", mode.command)):
+        check(text + "{{''}}", known, f"{mode.file}: {mode.name}: {part}")
 
 
 def attack(mode: Mode, capture: Capture, rng: random.Random, at: float) -> tuple[Attack, dict[str, list[str]]]:
@@ -161,8 +160,7 @@ def attack(mode: Mode, capture: Capture, rng: random.Random, at: float) -> tuple
     names |= _exported(_macros().make_module(names))
     names = assign(mode.let, names)
     tool, command = render(mode.tool, names), render(mode.command, names)
-    victims = evaluate(mode.victims, names) if mode.victims else names["victim"]
     own = [a for a in capture.host("att").plain() if (":" in a) == mode.six]
     attackers = ["spoofed", *own] if mode.spoofed else own
-    listed = victims if isinstance(victims, list) else [victims]
-    return Attack(mode.label, tool, command, attackers, listed, round(at, 2), mode.limit), scope._words
+    victims = names["victims"] if "victims" in mode.let else [names["victim"]]
+    return Attack(mode.label, tool, command, attackers, victims, round(at, 2), mode.limit), scope._words

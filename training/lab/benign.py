@@ -110,7 +110,7 @@ def _drawn(block: Block, names: dict[str, Any]) -> Iterator[Habit]:
     variables, _, values = block.loop.partition(" in ")
     for value in evaluate(values, names) if block.loop else [None]:
         inside = assign(block.let, names | taken_apart(variables, value))
-        for item in block.habits:
+        for item in [block.habits] if isinstance(block.habits, str) else block.habits:
             if isinstance(item, str):
                 yield evaluate(item, inside)
             else:
@@ -151,13 +151,13 @@ def lighter(habits: list[Habit]) -> list[Habit]:
 def with_login_services(capture: Capture, needs: list[str]) -> Capture:
     """The capture with these services on the file server and with two benign clients of each, drawn from its seed and name."""
     rng = random.Random(f"{capture.seed}/{capture.profile}/{capture.name}/logins")
-    trains = table.profiles()[capture.profile].network == "first"
+    where = "training" if table.profiles()[capture.profile].network == "first" else "elsewhere"
     files, names = capture.host("files"), names_of(BenignScope(capture, rng)) | ACTS
     services, habits = list(files.services), list(capture.habits)
     for name in needs:
         login = life().login_services[name]
         taken = {service.port for service in services}
-        number = rng.choice([p for p in (login.training if trains else login.elsewhere) if p not in taken])
+        number = rng.choice([p for p in login.ports[where] if p not in taken])
         services.append(Service(name, number, {"delay": rng.choice([0, 1, 2])}))
         for client in rng.sample(CLIENTS, 2):
             word = rng.choice([*[capture.password] * 3, f"{capture.password}x"])
@@ -203,7 +203,7 @@ def _check(block: Block, known: set[str], where: str) -> None:
     for name, text in block.let.items():
         check(text, inside, f"{where}: let {name}")
         inside |= {*name.split(", ")}
-    for item in block.habits:
+    for item in [block.habits] if isinstance(block.habits, str) else block.habits:
         if isinstance(item, str):
             check(item, inside, where)
         else:

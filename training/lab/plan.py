@@ -174,7 +174,7 @@ def varied(capture: Capture) -> Capture:
         away = bool(host.addresses) and host.addresses[0].endswith("/32")
         kind = rng.choice(["wan", "wan", "mobile"] if away else ["lan", "wifi", "wan", "mobile"])
         link = draw(rng, kind) if shaped and (host.name in who or away) else None
-        ttl = rng.choice(tables.varied_ttls) - (rng.randint(4, 19) if away else 0)
+        ttl = rng.choice(tables.varied_ttls or tables.ttls) - (rng.randint(4, 19) if away else 0)
         rate = 0 if link else host.rate_mbit
         services = [*host.services]
         if host.name in ("web", "infra"):
@@ -188,7 +188,7 @@ def varied(capture: Capture) -> Capture:
         )
     # Six captures in ten have IPv6 at all, so that over half of these make a third of all.
     share = 0.8 if rng.random() < 0.56 else 0.2
-    return replace(capture, hosts=hosts, mtu=rng.choice(tables.varied_mtus), six_share=share)
+    return replace(capture, hosts=hosts, mtu=rng.choice(tables.varied_mtus or tables.mtus), six_share=share)
 
 
 def _more_stack(rng: random.Random) -> dict[str, int | str]:

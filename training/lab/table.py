@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -33,10 +33,10 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     routes: list[str]
     ports: dict[str, list[int]]
     ttls: list[int]
-    varied_ttls: list[int]
     mtus: list[int]
-    varied_mtus: list[int]
     users: list[str]
+    varied_ttls: list[int] = []
+    varied_mtus: list[int] = []
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +60,7 @@ class Mode(Struct, frozen=True, forbid_unknown_fields=True):
     """A tool in one of its modes; `name`, `label` and `varied` come from its place in the table.
 
     `target`: the attacked host, `any` server, one drawn from a list, or the inner `network`; sets `host` and `victim`.
-    `victims`: an expression, where there is no target or where more than it is attacked. `let`: variables, in their order.
+    `let`: variables, in their order; `victims` among them are the attacked addresses where there is no target.
     `six`: over IPv6. `spoofed`: the packets' sources are not the attacker's own. `attackers`: addresses of the attacking host.
     `needs`: login services (benign.yaml) that the file server has. `then`: mode that follows in the same capture, the first time.
     `varied`: recorded with links and other TCP settings even where the profile has none. `limit`: seconds at most.
@@ -71,7 +71,6 @@ class Mode(Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(gt=0)]
     profiles: list[str]
     target: str | list[str] = ""
-    victims: str = ""
     let: dict[str, str] = {}
     six: bool = False
     spoofed: bool = False
@@ -90,10 +89,12 @@ class Group(Struct, frozen=True, forbid_unknown_fields=True):
     profiles: list[str]
     modes: dict[str, dict[str, Any]]
     varied: bool = False
+    target: str | list[str] = ""
+    limit: int = 0
 
 
 class AttackClass(Struct, frozen=True, forbid_unknown_fields=True):
-    """A file of tables/attacks; `target` and `limit` are those of each mode that has none of its own."""
+    """A file of tables/attacks; `target` and `limit` are for the modes and groups that have none of their own."""
 
     label: str = msgspec.field(name="class")
     groups: list[Group]
@@ -107,7 +108,7 @@ class Block(Struct, frozen=True, forbid_unknown_fields=True):
     `defaults`: variables that everyday traffic gives other values.
     """
 
-    habits: list[str | Block]
+    habits: str | list[str | Block]
     let: dict[str, str] = {}
     defaults: dict[str, int] = {}
     loop: str = msgspec.field(name="for", default="")
@@ -136,8 +137,7 @@ class Everyday(Struct, frozen=True, forbid_unknown_fields=True):
 class LoginService(Struct, frozen=True, forbid_unknown_fields=True):
     """A service of the file server that only some captures have, and what benign clients do there."""
 
-    training: list[int]
-    elsewhere: list[int]
+    ports: dict[Literal["training", "elsewhere"], list[int]]
     use: str
 
 
@@ -215,9 +215,9 @@ def modes_of(path: Path) -> list[Mode]:
     table, found = convert(read(path), AttackClass, path.name), []
     for group in table.groups:
         for name, entry in group.modes.items():
-            common = {"profiles": group.profiles, "varied": group.varied, "limit": table.limit}
-            if "victims" not in entry:
-                common["target"] = table.target
+            common = {"profiles": group.profiles, "varied": group.varied, "limit": group.limit or table.limit}
+            if "victims" not in entry.get("let", {}):
+                common["target"] = group.target or table.target
             own = {"label": table.label, "name": name, "file": path.name}
             mode = convert(common | entry | own, Mode, f"{path.name}: {name}")
             _check(mode)
@@ -236,8 +236,8 @@ def _check(mode: Mode) -> None:
     targets = [mode.target] if isinstance(mode.target, str) else mode.target
     if wrong := {*targets} - {*SERVERS, "any", "network", ""}:
         raise TableError(f"{where}: target {', '.join(sorted(wrong))} is none of {', '.join(SERVERS)}, any, network")
-    if not mode.target and not mode.victims:
-        raise TableError(f"{where}: has neither a target nor victims")
+    if bool(mode.target) == ("victims" in mode.let):
+        raise TableError(f"{where}: needs either a target or victims among its variables")
     if wrong := {*mode.needs} - benign().login_services.keys():
         services = ", ".join(benign().login_services)
         raise TableError(f"{where}: needs {', '.join(sorted(wrong))}, which is none of the login services: {services}")
