@@ -14,22 +14,22 @@ from typing import Any
 
 from jinja2 import Template
 
-from training.lab.expressions import JINJA, Scope, assign, check, names_of, render, vocabulary
+from training.lab.expressions import JINJA, Scope, assign, check, named, names_of, render, vocabulary
 from training.lab.plan import Attack, Capture
-from training.lab.table import SERVERS, TABLES, Mode, TableError, modes_of, profiles
+from training.lab.table import SERVERS, TABLES, Mode, TableError, expect, modes_of, profiles
 
 WEB_PATHS = Path("/usr/share/dirb/wordlists/common.txt")
 """Words of Debian's dirb. Without it made-up words take their place, and the draws behind them change with it."""
-ACCOUNTS = "root admin test pi ubuntu oracle guest git ftp www".split()
-STEMS = "123456 password qwerty admin letmein dragon secret monkey summer raspberry".split()
+ACCOUNTS = ["root", "admin", "test", "pi", "ubuntu", "oracle", "guest", "git", "ftp", "www"]
+STEMS = ["123456", "password", "qwerty", "admin", "letmein", "dragon", "secret", "monkey", "summer", "raspberry"]
 
 
 class AttackScope(Scope):
-    """What a mode can name beside the names of every table; `words` are the word lists that it wrote."""
+    """What a mode can name beside the names of every table; `words`: the word lists that it wrote, file name to lines."""
 
     def __init__(self, capture: Capture, rng: random.Random) -> None:
         super().__init__(capture, rng)
-        self._words: dict[str, list[str]] = {}
+        self.words: dict[str, list[str]] = {}
 
     @property
     def web_url(self) -> str:
@@ -73,8 +73,8 @@ class AttackScope(Scope):
 
     def word_list(self, name: str, lines: Sequence[str] | str) -> str:
         """Write a word list (a list, or a text with a word a line); returns its path in commands."""
-        name = f"{name}{len(self._words)}.txt"
-        self._words[name] = lines.splitlines() if isinstance(lines, str) else list(lines)
+        name = f"{name}{len(self.words)}.txt"
+        self.words[name] = lines.splitlines() if isinstance(lines, str) else list(lines)
         return f"{{work}}/{name}"
 
     def users(self) -> str:
@@ -132,8 +132,9 @@ def modes() -> dict[str, Mode]:
             check_texts(mode)
             made[mode.name] = mode
     for mode in made.values():
-        if mode.then and mode.then not in made:
-            raise TableError(f"{mode.file}: {mode.name}: then {mode.then}: there is no mode of that name")
+        expect(filter(None, [mode.then]), made, f"{mode.file}: {mode.name}: then")
+    for name, profile in profiles().items():
+        expect(profile.again, made, f"profiles.yaml: {name}: again")
     return made
 
 
@@ -150,17 +151,21 @@ def check_texts(mode: Mode) -> None:
 
 
 def attack(mode: Mode, capture: Capture, rng: random.Random, at: float) -> tuple[Attack, dict[str, list[str]]]:
-    """Draw the attack of a mode for a capture; also returns the word lists it reads, file name to lines."""
+    """Draw the attack of a mode for a capture; also returns the word lists it reads, file name to lines.
+
+    Raises:
+        TableError: a text of the mode cannot be evaluated.
+    """
     scope = AttackScope(capture, rng)
     names = names_of(scope)
-    if mode.target:
-        target = list(SERVERS) if mode.target == "any" else mode.target
-        host = rng.choice(target) if isinstance(target, list) else target
-        names |= {"host": host, "victim": scope.network if host == "network" else scope.at(host, mode.six)}
-    names |= _exported(_macros().make_module(names))
-    names = assign(mode.let, names)
-    tool, command = render(mode.tool, names), render(mode.command, names)
+    with named(f"{mode.file}: {mode.name}"):
+        if mode.target:
+            target = list(SERVERS) if mode.target == "any" else mode.target
+            host = rng.choice(target) if isinstance(target, list) else target
+            names |= {"host": host, "victim": scope.network if host == "network" else scope.at(host, mode.six)}
+        names = assign(mode.let, names | _exported(_macros().make_module(names)))
+        tool, command = render(mode.tool, names), render(mode.command, names)
     own = [a for a in capture.host("att").plain() if (":" in a) == mode.six]
     attackers = ["spoofed", *own] if mode.spoofed else own
     victims = names["victims"] if "victims" in mode.let else [names["victim"]]
-    return Attack(mode.label, tool, command, attackers, victims, round(at, 2), mode.limit), scope._words
+    return Attack(mode.label, tool, command, attackers, victims, round(at, 2), mode.limit), scope.words

@@ -11,15 +11,15 @@ from typing import Any
 
 from training.lab import table
 from training.lab.clients import HABITS
-from training.lab.expressions import CLIENTS, Scope, assign, check, evaluate, names_of, taken_apart, vocabulary
+from training.lab.expressions import CLIENTS, Scope, assign, check, evaluate, named, names_of, taken_apart, vocabulary
 from training.lab.plan import HTTP_DEVICE_PORTS, Capture, Habit, Service
-from training.lab.table import Benign, Block, TableError
+from training.lab.table import Benign, Block, expect
 
 
 class BenignScope(Scope):
     """What a burst can name beside the names of every table: the two ends of a habit, IPv6 in a share where both have it."""
 
-    later = None
+    later = -1.0
     http_device_ports = HTTP_DEVICE_PORTS
 
     def __init__(self, capture: Capture, rng: random.Random, intensity: float = 1.0) -> None:
@@ -91,16 +91,20 @@ class BenignScope(Scope):
 def _act(name: str) -> Callable[..., Habit]:
     """The function that makes a habit of that name of a call in the table."""
 
-    def act(host: str, at: float | None, every: float, /, *ends: dict[str, Any], **params: Any) -> Habit:
+    def act(host: str, start: float, every: float, /, *ends: dict[str, Any], **params: Any) -> Habit:
         merged: dict[str, Any] = {}
         for part in (*ends, params):
             merged |= part
-        return Habit(host, name, -1.0 if at is None else at, every, merged)
+        return Habit(host, name, start, every, merged)
 
     return act
 
 
 ACTS = {name: _act(name) for name in HABITS}
+
+
+def _names(capture: Capture, rng: random.Random, intensity: float = 1.0) -> dict[str, Any]:
+    return names_of(BenignScope(capture, rng, intensity)) | ACTS
 
 
 def _drawn(block: Block, names: dict[str, Any]) -> Iterator[Habit]:
@@ -110,7 +114,7 @@ def _drawn(block: Block, names: dict[str, Any]) -> Iterator[Habit]:
     variables, _, values = block.loop.partition(" in ")
     for value in evaluate(values, names) if block.loop else [None]:
         inside = assign(block.let, names | taken_apart(variables, value))
-        for item in [block.habits] if isinstance(block.habits, str) else block.habits:
+        for item in block.lines():
             if isinstance(item, str):
                 yield evaluate(item, inside)
             else:
@@ -118,14 +122,19 @@ def _drawn(block: Block, names: dict[str, Any]) -> Iterator[Habit]:
 
 
 def burst(name: str, capture: Capture, rng: random.Random, **variables: float) -> list[Habit]:
-    """The habits of a burst; `variables` take the place of its defaults."""
+    """The habits of a burst; `variables` take the place of its defaults.
+
+    Raises:
+        TableError: a text of it cannot be evaluated.
+    """
     block = life().bursts[name]
-    return list(_drawn(block, names_of(BenignScope(capture, rng)) | ACTS | block.defaults | variables))
+    with named(f"benign.yaml: {name}"):
+        return list(_drawn(block, _names(capture, rng) | block.defaults | variables))
 
 
 def everyday(capture: Capture, rng: random.Random, intensity: float = 1.0) -> list[Habit]:
     """The mix that runs all the time: about a dozen habits spread over the clients, drawn for this capture."""
-    plan, names = life().everyday, names_of(BenignScope(capture, rng, intensity)) | ACTS
+    plan, names = life().everyday, _names(capture, rng, intensity)
     made = [replace(habit, at=rng.uniform(0, 3)) for habit in _drawn(plan.always, names)]
     some = [*_drawn(plan.some, names), *(_drawn(plan.some_more, names) if capture.varied else [])]
     chosen = rng.sample(some, evaluate(plan.number, names) + (4 if capture.varied else 0))
@@ -151,13 +160,13 @@ def lighter(habits: list[Habit]) -> list[Habit]:
 def with_login_services(capture: Capture, needs: list[str]) -> Capture:
     """The capture with these services on the file server and with two benign clients of each, drawn from its seed and name."""
     rng = random.Random(f"{capture.seed}/{capture.profile}/{capture.name}/logins")
-    where = "training" if table.profiles()[capture.profile].network == "first" else "elsewhere"
-    files, names = capture.host("files"), names_of(BenignScope(capture, rng)) | ACTS
+    trains = table.profiles()[capture.profile].network == "first"
+    files, names = capture.host("files"), _names(capture, rng)
     services, habits = list(files.services), list(capture.habits)
     for name in needs:
         login = life().login_services[name]
         taken = {service.port for service in services}
-        number = rng.choice([p for p in login.ports[where] if p not in taken])
+        number = rng.choice([p for p in login.ports["training" if trains else "elsewhere"] if p not in taken])
         services.append(Service(name, number, {"delay": rng.choice([0, 1, 2])}))
         for client in rng.sample(CLIENTS, 2):
             word = rng.choice([*[capture.password] * 3, f"{capture.password}x"])
@@ -179,31 +188,31 @@ def life() -> Benign:
     known = vocabulary(BenignScope) | ACTS.keys()
     for name, block in found.bursts.items():
         _check(block, known, f"benign.yaml: {name}")
-        if wrong := {*block.needs} - found.login_services.keys():
-            raise TableError(f"benign.yaml: {name}: needs {', '.join(sorted(wrong))}, which is no login service")
+        expect(block.needs, found.login_services, f"benign.yaml: {name}: needs")
     for part in ("always", "some", "some_more"):
         _check(getattr(found.everyday, part), known, f"benign.yaml: everyday: {part}")
     for name, login in found.login_services.items():
-        names = {"client", "word", "every", "start", "number", "where"}
-        check(login.use, known | names, f"benign.yaml: login service {name}")
-    for name in (*found.everyday.bursts, *found.everyday.beside_attacks):
-        if name not in found.bursts:
-            raise TableError(f"benign.yaml: everyday: there is no burst {name}")
+        check(login.use, known | {"client", "word", "every", "start", "number", "where"}, f"benign.yaml: {name}")
+    expect([*found.everyday.bursts, *found.everyday.beside_attacks], found.bursts, "benign.yaml: everyday: burst")
     for profile, tables in table.profiles().items():
-        for name in {burst for bursts in (*tables.benign, *tables.mixed) for burst in bursts} - found.bursts.keys():
-            raise TableError(f"profiles.yaml: {profile}: there is no burst {name}")
+        expect(
+            {name for names in (*tables.benign, *tables.mixed) for name in names},
+            found.bursts,
+            f"profiles.yaml: {profile}: burst",
+        )
     return found
 
 
 def _check(block: Block, known: set[str], where: str) -> None:
     variables, _, values = block.loop.partition(" in ")
-    inside = known | block.defaults.keys() | {*variables.split(", ")}
+    outside = known | block.defaults.keys()
     for text in filter(None, (values, block.condition)):
-        check(text, known | block.defaults.keys(), where)
+        check(text, outside, where)
+    inside = outside | {*variables.split(", ")}
     for name, text in block.let.items():
         check(text, inside, f"{where}: let {name}")
         inside |= {*name.split(", ")}
-    for item in [block.habits] if isinstance(block.habits, str) else block.habits:
+    for item in block.lines():
         if isinstance(item, str):
             check(item, inside, where)
         else:

@@ -7,9 +7,10 @@ Every public member of Scope is a name that the tables can use.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jinja2
@@ -58,6 +59,15 @@ def taken_apart(name: str, value: Any) -> dict[str, Any]:
     return dict(zip(name.split(", "), value, strict=True)) if "," in name else {name: value}
 
 
+@contextlib.contextmanager
+def named(where: str) -> Iterator[None]:
+    """Turn what goes wrong when a text is evaluated into a TableError with this in front."""
+    try:
+        yield
+    except (jinja2.TemplateError, TypeError, LookupError, ValueError, ArithmeticError) as err:
+        raise TableError(f"{where}: {err or type(err).__name__}") from err
+
+
 def check(text: str, known: Iterable[str], where: str) -> None:
     """Raise TableError where `text` is no Jinja or uses a name that is not known."""
     try:
@@ -68,7 +78,6 @@ def check(text: str, known: Iterable[str], where: str) -> None:
         raise TableError(f"{where}: unknown name {', '.join(sorted(wrong))} in: {text}")
 
 
-@functools.cache
 def vocabulary(scope: type[Scope]) -> set[str]:
     """The names that a table can use."""
     return {name for name in dir(scope) if not name.startswith("_")}

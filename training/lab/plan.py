@@ -1,7 +1,7 @@
 """The plan of a capture: hosts, addresses, services, habits and attacks, all drawn from the seed before anything runs.
 
-`tables/networks.yaml` holds what the address plans do not share. The captures that were recorded before links came keep their plan
-to the byte: everything newer is drawn afterwards, each from a random source of its own.
+`tables/networks.yaml` holds what the address plans do not share. The captures that were recorded before links came keep their
+plan to the byte: everything newer is drawn afterwards, each from a random source of its own.
 """
 
 from __future__ import annotations

@@ -60,7 +60,10 @@ def keys(shared: Path) -> None:
         )
 
 
-WORDS = "the of lab device sensor page item price stock order name value status house garden light water north south open".split()
+WORDS = [
+    *("the", "of", "lab", "device", "sensor", "page", "item", "price", "stock", "order"),
+    *("name", "value", "status", "house", "garden", "light", "water", "north", "south", "open"),
+]
 
 
 def _content(name: str, size: int, rng: random.Random, small: bool) -> bytes:

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import yaml
 from msgspec import Meta, Struct
+from yaml.constructor import SafeConstructor
 
 TABLES = Path(__file__).with_name("tables")
 SERVERS = ("web", "files", "infra")
@@ -115,6 +117,10 @@ class Block(Struct, frozen=True, forbid_unknown_fields=True):
     condition: str = msgspec.field(name="if", default="")
     needs: list[str] = []
 
+    def lines(self) -> list[str | Block]:
+        """The calls and blocks in it."""
+        return [self.habits] if isinstance(self.habits, str) else self.habits
+
 
 class Sometimes(Struct, frozen=True, forbid_unknown_fields=True):
     """A burst that is part of everyday traffic in this share of the captures, with these values for its defaults."""
@@ -160,22 +166,24 @@ class Benign(Struct, frozen=True, forbid_unknown_fields=True):
 def read(path: Path) -> Any:
     """A YAML file's content; TableError where it cannot be read or a mapping has a key twice."""
     try:
-        text = path.read_text()
-        _no_key_twice(yaml.compose(text, Loader=yaml.SafeLoader))
-        return yaml.safe_load(text)
+        node = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
+        _no_key_twice(node)
+        return SafeConstructor().construct_document(node)
     except (OSError, yaml.YAMLError, ValueError) as err:
-        raise TableError(f"{path}: {err}") from err
+        raise TableError(f"{path.name}: {err}") from err
 
 
 def _no_key_twice(node: yaml.Node | None) -> None:
-    children = node.value if isinstance(node, yaml.MappingNode | yaml.SequenceNode) else []
-    seen: set[str] = set()
-    for child in children:
-        key, value = child if isinstance(child, tuple) else (None, child)
-        if key is not None and key.value in seen:
-            raise ValueError(f"{key.value} stands there twice (line {key.start_mark.line + 1})")
-        seen.add(key.value if key is not None else "")
-        _no_key_twice(value)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise ValueError(f"line {key.start_mark.line + 1}: {key.value} stands there a second time")
+            seen.add(key.value)
+            _no_key_twice(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _no_key_twice(value)
 
 
 def convert(value: Any, kind: type[T], where: object) -> T:
@@ -186,28 +194,28 @@ def convert(value: Any, kind: type[T], where: object) -> T:
         raise TableError(f"{where}: {err}") from err
 
 
-@functools.cache
-def networks() -> dict[str, Network]:
-    """The address plans, by name."""
-    return convert(read(TABLES / "networks.yaml"), dict[str, Network], "networks.yaml")
+def expect(names: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise TableError where one of the names is not among those that are known."""
+    if wrong := {*names} - {*known}:
+        raise TableError(f"{where} {', '.join(sorted(wrong))} is none of {', '.join(known)}")
 
 
-@functools.cache
-def profiles() -> dict[str, Profile]:
-    """The profiles, by name."""
-    return convert(read(TABLES / "profiles.yaml"), dict[str, Profile], "profiles.yaml")
+def _table(name: str, kind: type[T]) -> Callable[[], T]:
+    @functools.cache
+    def load() -> T:
+        return convert(read(TABLES / name), kind, name)
+
+    return load
 
 
-@functools.cache
-def benign() -> Benign:
-    """The benign traffic."""
-    return convert(read(TABLES / "benign.yaml"), Benign, "benign.yaml")
-
-
-@functools.cache
-def services() -> dict[str, Program]:
-    """The servers' programs, by the plan's service or, for http, by the web server's name."""
-    return convert(read(TABLES / "services.yaml"), dict[str, Program], "services.yaml")
+networks = _table("networks.yaml", dict[str, Network])
+"""The address plans, by name."""
+profiles = _table("profiles.yaml", dict[str, Profile])
+"""The profiles, by name."""
+services = _table("services.yaml", dict[str, Program])
+"""The servers' programs, by the plan's service or, for http, by the web server's name."""
+benign = _table("benign.yaml", Benign)
+"""The benign traffic."""
 
 
 def modes_of(path: Path) -> list[Mode]:
@@ -227,17 +235,12 @@ def modes_of(path: Path) -> list[Mode]:
 
 def _check(mode: Mode) -> None:
     """Raise TableError for names of classes, profiles, hosts and services that are not there."""
-    known, where = profiles(), f"{mode.file}: {mode.name}"
+    where = f"{mode.file}: {mode.name}"
+    expect(mode.profiles, profiles(), f"{where}: profile")
     for profile in mode.profiles:
-        if profile not in known:
-            raise TableError(f"{where}: there is no profile {profile}; profiles: {', '.join(known)}")
-        if mode.label not in known[profile].classes:
-            raise TableError(f"{where}: class {mode.label} is not among the classes of profile {profile} in profiles.yaml")
-    targets = [mode.target] if isinstance(mode.target, str) else mode.target
-    if wrong := {*targets} - {*SERVERS, "any", "network", ""}:
-        raise TableError(f"{where}: target {', '.join(sorted(wrong))} is none of {', '.join(SERVERS)}, any, network")
+        expect([mode.label], profiles()[profile].classes, f"{where}: profile {profile}: class")
     if bool(mode.target) == ("victims" in mode.let):
         raise TableError(f"{where}: needs either a target or victims among its variables")
-    if wrong := {*mode.needs} - benign().login_services.keys():
-        services = ", ".join(benign().login_services)
-        raise TableError(f"{where}: needs {', '.join(sorted(wrong))}, which is none of the login services: {services}")
+    targets = [mode.target] if isinstance(mode.target, str) else mode.target
+    expect(filter(None, targets), (*SERVERS, "any", "network"), f"{where}: target")
+    expect(mode.needs, benign().login_services, f"{where}: needs")
