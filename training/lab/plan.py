@@ -20,7 +20,7 @@ HTTP_DEVICE_PORTS = [80, 8080, 8008, 9100, 49152]
 
 @dataclass(frozen=True)
 class Service:
-    """A daemon of a host. `name` is a key of `services.MAKERS`."""
+    """A server on a host; `name` is a key of tables/services.yaml, or http."""
 
     name: str
     port: int
@@ -139,10 +139,8 @@ def _subnet(rng: random.Random, profile: str) -> tuple[str, str]:
     first, low, high = rng.choice(tables.nets)
     second = rng.randint(low, high)
     third = rng.randint(*tables.thirds)
-    return (
-        f"{first}.{second}.{third}",
-        f"{tables.six}{rng.randrange(16):x}:{rng.randrange(1, 65536):x}:{rng.randrange(1, 65536):x}:1",
-    )
+    six = f"{tables.six}{rng.randrange(16):x}:{rng.randrange(1, 65536):x}:{rng.randrange(1, 65536):x}:1"
+    return f"{first}.{second}.{third}", six
 
 
 def _stack(rng: random.Random) -> dict[str, int | str]:
@@ -183,9 +181,8 @@ def varied(capture: Capture) -> Capture:
             # The CoAP server answers on 5683 by TCP too (RFC 8323).
             open_ports = [number for number in host.services[0].options["ports"] if number != 5683]
             services = [Service("devices", 0, {"ports": open_ports}), Service("coap", 5683)]
-        hosts.append(
-            replace(host, ttl=ttl, sysctls=host.sysctls | _more_stack(rng), link=link, rate_mbit=rate, services=services)
-        )
+        sysctls = host.sysctls | _more_stack(rng)
+        hosts.append(replace(host, ttl=ttl, sysctls=sysctls, link=link, rate_mbit=rate, services=services))
     # Six captures in ten have IPv6 at all, so that over half of these make a third of all.
     share = 0.8 if rng.random() < 0.56 else 0.2
     return replace(capture, hosts=hosts, mtu=rng.choice(tables.varied_mtus or tables.mtus), six_share=share)
@@ -262,12 +259,8 @@ def network(
     def port(service: str) -> int:
         return rng.choice(tables.ports[service])
 
-    web = [
-        Service("app", 5000),
-        Service(
-            "http", port("http"), {"keepalive": rng.choice([5, 15, 65]), "tokens": rng.choice(["on", "off"]), "connections": 1024}
-        ),
-    ]
+    number, keepalive, tokens = port("http"), rng.choice([5, 15, 65]), rng.choice(["on", "off"])
+    http = Service("http", number, {"keepalive": keepalive, "tokens": tokens, "connections": 1024})
     files = [
         Service("ssh", port("ssh"), {"pam": rng.choice(["yes", "no"]), "tries": rng.choice([3, 6])}),
         Service("ftp", port("ftp"), {"delay": rng.choice([0, 1])}),
@@ -275,10 +268,9 @@ def network(
     ]
     infra = [Service("dns", 53), Service("mqtt", 1883), Service("snmp", 161), Service("ntp", 123)]
     dhcp = f"{net}.251,{net}.253" if not gateway.endswith((".251", ".253")) else f"{net}.3,{net}.4"
-    router = Host("gw", next(macs), [f"{gateway}/24"], [], 64, {"net.ipv4.ip_forward": 0})
     hosts = [
-        router,
-        host("web", services=web, rate_mbit=rng.choice([0, 20, 100])),
+        Host("gw", next(macs), [f"{gateway}/24"], [], 64, {"net.ipv4.ip_forward": 0}),
+        host("web", services=[Service("app", 5000), http], rate_mbit=rng.choice([0, 20, 100])),
         host("files", services=files),
         host("infra", services=infra, dhcp=dhcp),
         *[host(f"c{i}", away=i == 3 and rng.random() < 0.5) for i in (1, 2, 3)],
