@@ -68,13 +68,18 @@ def named(where: str) -> Iterator[None]:
         raise TableError(f"{where}: {err or type(err).__name__}") from err
 
 
+@functools.cache
+def _used(text: str) -> set[str]:
+    return meta.find_undeclared_variables(JINJA.parse(text if _is_template(text) else f"{{{{ {text} }}}}"))
+
+
 def check(text: str, known: Iterable[str], where: str) -> None:
     """Raise TableError where `text` is no Jinja or uses a name that is not known."""
     try:
-        used = meta.find_undeclared_variables(JINJA.parse(text if _is_template(text) else f"{{{{ {text} }}}}"))
+        wrong = _used(text) - {*known, "range", "dict"}
     except jinja2.TemplateSyntaxError as err:
         raise TableError(f"{where}: {err.message} in: {text}") from err
-    if wrong := used - {*known, "range", "dict"}:
+    if wrong:
         raise TableError(f"{where}: unknown name {', '.join(sorted(wrong))} in: {text}")
 
 
