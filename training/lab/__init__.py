@@ -1,6 +1,6 @@
-"""In: a profile and a seed, and the tables. Out: packet captures of real tools in network namespaces, each with a file of labels.
+"""In: a profile, a seed and the tables. Out: packet captures of real tools in network namespaces, each with a file of labels.
 
-`python -m training.lab --out lab --seed 1` records the training set (`--profile first`); docs/lab.md describes the other profiles.
+`python -m training.lab --out lab --seed 1` records the training set (`--profile first`); docs/lab.md describes all profiles.
 
     table.py        reads and checks tables/*.yaml        expressions.py  the language of the texts in them
     plan.py         hosts, addresses and services of a capture
