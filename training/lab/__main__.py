@@ -24,11 +24,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from training.lab import network, services
-from training.lab.benign import mixed
 from training.lab.catalogue import captures
 from training.lab.plan import Capture
-from training.lab.profiles import IN_FIRST, PROFILES
 from training.lab.record import LabError, finished, outdated, record, tidy
+from training.lab.table import TableError, profiles
 
 LOCK = Path("/run/packetclip-lab.lock")
 NEEDED = ("ip", "ethtool", "tcpdump", "nmap", "hping3", "nginx", "dnsmasq", "vsftpd", "mosquitto", "snmpd", "chronyd", "hydra")
@@ -40,14 +39,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("lab"), help="folder for NAME.pcap and NAME.labels.json")
     parser.add_argument("--seed", type=int, default=1, help="seed of the plan")
-    parser.add_argument(
-        "--profile",
-        choices=sorted({*PROFILES, *IN_FIRST}),
-        default="first",
-        help="first trains, demo is for tests and demonstration, unseen has other tools, evade hides, harden trains on that, "
-        "breadth trains on what first leaves out, servers on other web servers and scans as people run them, chatter has harmless "
-        "talk that looks like floods and guesses",
-    )
+    about = ", ".join(f"{name} {profile.about}" for name, profile in profiles().items())
+    parser.add_argument("--profile", choices=sorted(profiles()), default="first", help=about)
     parser.add_argument("--only", default="", help="record only captures whose name contains this (one of these, with commas)")
     parser.add_argument("--again", action="store_true", help="also record anew the captures whose plan has changed since")
     parser.add_argument("--jobs", type=int, default=3, help="captures recorded at the same time")
@@ -72,10 +65,13 @@ def _stop(signum: int, frame: object) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all recorded, 1 some failed, 2 cannot start."""
-    options = _options(argv)
-    wanted = options.only.split(",")
-    every = [*captures(options.profile, options.seed), *mixed(options.profile, options.seed)]
-    planned = [capture for capture in every if any(part in capture.name for part in wanted)]
+    try:
+        options = _options(argv)
+        every = captures(options.profile, options.seed)
+    except TableError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 2
+    planned = [capture for capture in every if any(part in capture.name for part in options.only.split(","))]
     if options.plan:
         for capture in planned:
             print(json.dumps(capture.described()))

@@ -3,7 +3,7 @@
     python -m training.lab.card lab lab-unseen lab-evade --out docs
 
 Counts captures, packets, flows and tools of each class, and what the networks were like: address plans, MTUs, TTLs, links, IPv6.
-Packets and flows of a class are counted in the logs that `training.data.replay` wrote (FOLDER/logs), by the labels that training uses.
+Packets and flows of a class are counted in the logs that `training.data.replay` wrote (FOLDER/logs), by the labels of training.
 """
 
 from __future__ import annotations

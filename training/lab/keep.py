@@ -59,9 +59,8 @@ Servers: {servers}.
 
 
 def _versions(names: Sequence[str]) -> str:
-    shown = subprocess.run(
-        ["dpkg-query", "-W", "-f", "${Package} ${Version}\n", *names], check=False, capture_output=True, text=True
-    )
+    ask = ["dpkg-query", "-W", "-f", "${Package} ${Version}\n", *names]
+    shown = subprocess.run(ask, check=False, capture_output=True, text=True)
     return ", ".join(shown.stdout.split("\n")[:-1])
 
 
@@ -105,10 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     found = [pcap for pcap in replay.pcaps(options.recorded) if pcap.with_suffix(".labels.json").exists()]
     if not found:
-        print(
-            f"error: {options.recorded} has no recorded capture; run python -m training.lab --out {options.recorded}",
-            file=sys.stderr,
-        )
+        remedy = f"run python -m training.lab --out {options.recorded}"
+        print(f"error: {options.recorded} has no recorded capture; {remedy}", file=sys.stderr)
         return 2
     try:
         kept = [keep(pcap, options.data / pcap.stem) for pcap in track(found, "keeping")]

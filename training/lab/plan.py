@@ -1,7 +1,7 @@
 """The plan of a capture: hosts, addresses, services, habits and attacks, all drawn from the seed before anything runs.
 
-`profiles.py` holds what the profiles do not share. The captures that were recorded before links came (`first` and `demo` without
-`vary`) keep their plan to the byte: everything newer is drawn afterwards, from a random source of its own.
+`tables/networks.yaml` holds what the address plans do not share. The captures that were recorded before links came keep their
+plan to the byte: everything newer is drawn afterwards, each from a random source of its own.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from training.lab.link import Link, draw
-from training.lab.profiles import MORE_ROUTES, OUTSIDE_ROUTES, PROFILES
+from training.lab.table import networks
 
 SIX_SHARE = 0.35
+DEVICE_PORTS = [80, 554, 1883, 8080, 8008, 9100, 49152, 5683, 6668, 8883]
+HTTP_DEVICE_PORTS = [80, 8080, 8008, 9100, 49152]
 
 
 @dataclass(frozen=True)
 class Service:
-    """A daemon of a host. `name` is a key of `services.MAKERS`."""
+    """A server on a host; `name` is a key of tables/services.yaml, or http."""
 
     name: str
     port: int
@@ -27,7 +29,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Habit:
-    """A benign thing a host does: at `at` seconds, then again about every `every` seconds (0: once). Run by `clients.py`."""
+    """A benign thing a host does: at `at` seconds, then again about every `every` seconds (0: once). Acted out by `clients`."""
 
     host: str
     name: str
@@ -113,6 +115,13 @@ class Capture:
                 return host
         raise KeyError(name)
 
+    def port(self, host: str, service: str) -> int:
+        """The port of a service of a host; KeyError where it has none."""
+        for found in self.host(host).services:
+            if found.name == service:
+                return found.port
+        raise KeyError(service)
+
     def described(self) -> dict[str, Any]:
         """The plan as plain data for the labels file, without word lists and without the test password."""
         plan = asdict(self)
@@ -125,18 +134,13 @@ class Capture:
         return plan
 
 
-DEVICE_PORTS = [80, 554, 1883, 8080, 8008, 9100, 49152, 5683, 6668, 8883]
-
-
 def _subnet(rng: random.Random, profile: str) -> tuple[str, str]:
-    tables = PROFILES[profile]
+    tables = networks()[profile]
     first, low, high = rng.choice(tables.nets)
     second = rng.randint(low, high)
     third = rng.randint(*tables.thirds)
-    return (
-        f"{first}.{second}.{third}",
-        f"{tables.six}{rng.randrange(16):x}:{rng.randrange(1, 65536):x}:{rng.randrange(1, 65536):x}:1",
-    )
+    six = f"{tables.six}{rng.randrange(16):x}:{rng.randrange(1, 65536):x}:{rng.randrange(1, 65536):x}:1"
+    return f"{first}.{second}.{third}", six
 
 
 def _stack(rng: random.Random) -> dict[str, int | str]:
@@ -157,7 +161,7 @@ def varied(capture: Capture) -> Capture:
     Drawn from the capture's seed and name, not from the source that the rest of the plan uses.
     """
     rng = random.Random(f"{capture.seed}/{capture.profile}/{capture.name}/varied")
-    tables = PROFILES[capture.profile]
+    tables = networks()[capture.profile]
     shaped = rng.random() < 0.5
     who = rng.choice([("att",), ("c1", "c2", "c3", "iot"), ("att", "c1", "c2", "c3", "iot"), ("att", "c2"), ("web", "att")])
     hosts = []
@@ -168,7 +172,7 @@ def varied(capture: Capture) -> Capture:
         away = bool(host.addresses) and host.addresses[0].endswith("/32")
         kind = rng.choice(["wan", "wan", "mobile"] if away else ["lan", "wifi", "wan", "mobile"])
         link = draw(rng, kind) if shaped and (host.name in who or away) else None
-        ttl = rng.choice(tables.all_ttls) - (rng.randint(4, 19) if away else 0)
+        ttl = rng.choice(tables.varied_ttls or tables.ttls) - (rng.randint(4, 19) if away else 0)
         rate = 0 if link else host.rate_mbit
         services = [*host.services]
         if host.name in ("web", "infra"):
@@ -177,12 +181,11 @@ def varied(capture: Capture) -> Capture:
             # The CoAP server answers on 5683 by TCP too (RFC 8323).
             open_ports = [number for number in host.services[0].options["ports"] if number != 5683]
             services = [Service("devices", 0, {"ports": open_ports}), Service("coap", 5683)]
-        hosts.append(
-            replace(host, ttl=ttl, sysctls=host.sysctls | _more_stack(rng), link=link, rate_mbit=rate, services=services)
-        )
+        sysctls = host.sysctls | _more_stack(rng)
+        hosts.append(replace(host, ttl=ttl, sysctls=sysctls, link=link, rate_mbit=rate, services=services))
     # Six captures in ten have IPv6 at all, so that over half of these make a third of all.
     share = 0.8 if rng.random() < 0.56 else 0.2
-    return replace(capture, hosts=hosts, mtu=rng.choice(tables.all_mtus), six_share=share)
+    return replace(capture, hosts=hosts, mtu=rng.choice(tables.varied_mtus or tables.mtus), six_share=share)
 
 
 def _more_stack(rng: random.Random) -> dict[str, int | str]:
@@ -196,12 +199,33 @@ def _more_stack(rng: random.Random) -> dict[str, int | str]:
     }
 
 
+def with_web_server(capture: Capture, options: dict[str, list[Any]]) -> Capture:
+    """The capture with another web server: each option of its service drawn from these values."""
+    rng = random.Random(f"{capture.seed}/{capture.profile}/{capture.name}/servers")
+    drawn = {name: rng.choice(values) for name, values in options.items()}
+    hosts = []
+    for host in capture.hosts:
+        services = [replace(s, options=s.options | drawn) if s.name == "http" else s for s in host.services]
+        hosts.append(replace(host, services=services))
+    return replace(capture, hosts=hosts)
+
+
+def with_busy_resolver(capture: Capture) -> Capture:
+    """The capture with a resolver that knows chains of names and serves boot files, in half of them beyond a link."""
+    rng = random.Random(f"{capture.seed}/{capture.profile}/{capture.name}/chatter")
+    infra = capture.host("infra")
+    services = [replace(s, options=s.options | {"chains": True}) if s.name == "dns" else s for s in infra.services]
+    link = draw(rng, rng.choice(["lan", "wan", "wan"])) if rng.random() < 0.5 else None
+    hosts = [replace(infra, services=services, link=link) if host is infra else host for host in capture.hosts]
+    return replace(capture, hosts=hosts)
+
+
 def network(
-    name: str, profile: str, seed: int, duration_s: float, attackers: int = 1, vary: bool | None = None
+    name: str, profile: str, seed: int, duration_s: float, vary: bool, attackers: int = 1
 ) -> tuple[Capture, random.Random]:
     """A capture's hosts without habits and attacks, and the random source from which the rest is drawn.
 
-    `vary` (None: in all profiles but `first` and `demo`) adds links and more kinds of networks, see `varied`.
+    `profile`: a name of networks.yaml. `vary` adds links and more kinds of networks, see `varied`.
 
     Hosts: `gw` (a router behind which nothing answers), `web`, `files`, `infra` (servers), `c1`..`c3` (clients), `iot` (many
     devices in one namespace), `att` (with `attackers` addresses; in or outside the network).
@@ -209,8 +233,7 @@ def network(
     rng = random.Random(f"{seed}/{profile}/{name}")
     net, net6 = _subnet(rng, profile)
     dual = rng.random() < 0.6
-    tables, old = PROFILES[profile], profile in ("first", "demo")
-    beyond = OUTSIDE_ROUTES if old else OUTSIDE_ROUTES + MORE_ROUTES
+    tables = networks()[profile]
     used = rng.sample(range(5, 250), 60)
     mtu = rng.choice(tables.mtus)
     outside = rng.random() < 0.4
@@ -226,7 +249,7 @@ def network(
             routes = ["default dev eth0 scope link"]
         else:
             addresses = [f"{net}.{tail}/24" for tail in tails]
-            routes = [*([f"default via {gateway}"] if label != "gw" else []), *[f"{r} dev eth0" for r in beyond]]
+            routes = [*([f"default via {gateway}"] if label != "gw" else []), *[f"{r} dev eth0" for r in tables.routes]]
         if dual:
             addresses += [f"{net6}::{tail:x}/64" for tail in tails]
         ttl = rng.choice(tables.ttls) - (rng.randint(4, 19) if away else 0)
@@ -236,12 +259,8 @@ def network(
     def port(service: str) -> int:
         return rng.choice(tables.ports[service])
 
-    web = [
-        Service("app", 5000),
-        Service(
-            "http", port("http"), {"keepalive": rng.choice([5, 15, 65]), "tokens": rng.choice(["on", "off"]), "connections": 1024}
-        ),
-    ]
+    number, keepalive, tokens = port("http"), rng.choice([5, 15, 65]), rng.choice(["on", "off"])
+    http = Service("http", number, {"keepalive": keepalive, "tokens": tokens, "connections": 1024})
     files = [
         Service("ssh", port("ssh"), {"pam": rng.choice(["yes", "no"]), "tries": rng.choice([3, 6])}),
         Service("ftp", port("ftp"), {"delay": rng.choice([0, 1])}),
@@ -249,10 +268,9 @@ def network(
     ]
     infra = [Service("dns", 53), Service("mqtt", 1883), Service("snmp", 161), Service("ntp", 123)]
     dhcp = f"{net}.251,{net}.253" if not gateway.endswith((".251", ".253")) else f"{net}.3,{net}.4"
-    router = Host("gw", next(macs), [f"{gateway}/24"], [], 64, {"net.ipv4.ip_forward": 0})
     hosts = [
-        router,
-        host("web", services=web, rate_mbit=rng.choice([0, 20, 100])),
+        Host("gw", next(macs), [f"{gateway}/24"], [], 64, {"net.ipv4.ip_forward": 0}),
+        host("web", services=[Service("app", 5000), http], rate_mbit=rng.choice([0, 20, 100])),
         host("files", services=files),
         host("infra", services=infra, dhcp=dhcp),
         *[host(f"c{i}", away=i == 3 and rng.random() < 0.5) for i in (1, 2, 3)],
@@ -264,4 +282,4 @@ def network(
     user = rng.choice(tables.users)
     password = f"{rng.choice(words)}-{rng.randrange(10**6)}"
     made = Capture(name, profile, seed, duration_s, 30000, mtu, user, password, zones, hosts)
-    return varied(made) if vary or (vary is None and not old) else made, rng
+    return varied(made) if vary else made, rng

@@ -1,4 +1,4 @@
-"""The servers' configuration: real daemons in the foreground, everything they need in one work folder, nothing in /etc."""
+"""The servers: accounts, keys, content, and the settings and commands of tables/services.yaml, all in one work folder."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from training.lab import chatter, logins
-from training.lab.clients.chatter import BOOT_FILES
-from training.lab.plan import Capture, Host, Service
-from training.lab.web_servers import SOFTWARE
+from training.lab.clients.background import BOOT_FILES
+from training.lab.expressions import render
+from training.lab.plan import HTTP_DEVICE_PORTS, Capture, Host, Service
+from training.lab.table import profiles, services
 
 HERE = Path(__file__).parent
 
@@ -61,26 +61,8 @@ def keys(shared: Path) -> None:
 
 
 WORDS = [
-    "the",
-    "of",
-    "lab",
-    "device",
-    "sensor",
-    "page",
-    "item",
-    "price",
-    "stock",
-    "order",
-    "name",
-    "value",
-    "status",
-    "house",
-    "garden",
-    "light",
-    "water",
-    "north",
-    "south",
-    "open",
+    *("the", "of", "lab", "device", "sensor", "page", "item", "price", "stock", "order"),
+    *("name", "value", "status", "house", "garden", "light", "water", "north", "south", "open"),
 ]
 
 
@@ -112,133 +94,55 @@ def documents(root: Path, rng: random.Random, small: bool) -> None:
 
 
 def commands(host: Host, capture: Capture, work: Path, shared: Path) -> dict[str, list[str]]:
-    """Write the configuration of the host's services; returns the command of each, by name."""
+    """Write the settings of the host's services (tables/services.yaml); returns the command of each, by name."""
     made = {}
     for service in host.services:
         folder = work / f"{host.name}-{service.name}"
         folder.mkdir(parents=True, exist_ok=True)
-        made[service.name] = MAKERS[service.name](host, service, capture, folder, shared)
+        kind = service.options.get("software", "nginx") if service.name == "http" else service.name
+        program, settings = services()[kind], folder / f"{kind}.conf"
+        names = {"service": service, "host": host, "capture": capture, "folder": folder, "root": folder / "www"}
+        names |= {"shared": shared, "here": HERE, "python": sys.executable, "settings": settings}
+        names |= _prepared(service, capture, folder)
+        if program.config:
+            settings.write_text(render(program.config, names) + "\n")
+        made[service.name] = [render(word, names) for word in program.command.split()]
     return made
 
 
-def _write(path: Path, text: str) -> str:
-    path.write_text(text)
-    return str(path)
-
-
-def _http(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    root = work / "www"
-    documents(root, random.Random(f"{capture.name}/www"), capture.profile == "demo")
-    _write(work / "htpasswd", f"{capture.user}:{_crypt(capture.password)}\n")
-    software = SOFTWARE[service.options.get("software", "nginx")]
-    return software(work, root, shared, service.port, service.options)
-
-
-def _app(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    return [sys.executable, "-E", str(HERE / "devices.py"), "app", str(service.port)]
-
-
-def _coap(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    return ["coap-server-notls", "-d", "100"]
-
-
-def _devices(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    return [sys.executable, "-E", str(HERE / "devices.py"), "devices", *map(str, service.options["ports"])]
-
-
-def _ssh(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    text = f"""Port {service.port}
-HostKey {shared}/host
-AuthorizedKeysFile {shared}/client.pub
-StrictModes no
-UsePAM {service.options.get("pam", "no")}
-PasswordAuthentication yes
-MaxAuthTries {service.options.get("tries", 6)}
-MaxStartups 60:30:100
-PidFile {work}/pid
-Subsystem sftp internal-sftp
-"""
-    return ["/usr/sbin/sshd", "-D", "-f", _write(work / "sshd_config", text)]
-
-
-def _ftp(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    documents(work / "pub", random.Random(f"{capture.name}/ftp"), capture.profile == "demo")
-    text = f"""listen=NO
-listen_ipv6=YES
-listen_port={service.port}
-background=NO
-anonymous_enable=YES
-anon_root={work}/pub
-local_enable=YES
-local_root={work}/pub
-write_enable=YES
-seccomp_sandbox=NO
-secure_chroot_dir=/run/vsftpd/empty
-pam_service_name=vsftpd
-delay_failed_login={service.options.get("delay", 1)}
-"""
-    return ["vsftpd", _write(work / "vsftpd.conf", text)]
-
-
-def _telnet(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    text = f"{service.port} stream tcp nowait root /usr/sbin/telnetd telnetd\n"
-    return ["inetutils-inetd", "-d", "-R", "6000", _write(work / "inetd.conf", text)]
-
-
-def _mqtt(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    text = f"user root\nlistener {service.port}\nallow_anonymous true\nlog_dest none\n"
-    return ["mosquitto", "-c", _write(work / "mosquitto.conf", text)]
-
-
-def _dns(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    web = capture.host("web").address
-    zones = "".join(f"address=/{zone}/{web}\n" for zone in capture.zones)
-    if service.options.get("chains"):
+def _prepared(service: Service, capture: Capture, folder: Path) -> dict[str, str]:
+    """What has to be in a service's folder before it starts; returns more names for its texts."""
+    if service.name in ("http", "ftp"):
+        documents(folder / "www", random.Random(f"{capture.name}/{service.name}"), profiles()[capture.profile].small)
+        (folder / "htpasswd").write_text(f"{capture.user}:{_crypt(capture.password)}\n")
+    elif service.name in ("imap", "pop3"):
+        (folder / "users").write_text(f"{capture.user}:{{PLAIN}}{capture.password}\n")
+        (folder / "home").mkdir(exist_ok=True)
+        (folder / "home").chmod(0o777)
+    elif service.name == "dropbear":
+        subprocess.run(["dropbearkey", "-t", "ed25519", "-f", str(folder / "key")], check=True, capture_output=True)
+    elif service.name == "devices":
+        ports: list[int] = service.options["ports"]
+        pages = ",".join(str(port) for port in ports if port in HTTP_DEVICE_PORTS)
+        return {"pages": pages, "others": ",".join(str(port) for port in ports if port not in HTTP_DEVICE_PORTS)}
+    elif service.name == "dns":
         rng = random.Random(f"{capture.name}/dns")
-        zones += chatter.dns_lines(capture, rng) + f"enable-tftp\ntftp-root={_boot_files(work / 'tftp', rng)}\n"
-    text = f"""user=root
-group=root
-no-resolv
-no-hosts
-{zones}local=/lab.test/
-txt-record=lab.test,"{"v=lab " * 20}"
-dhcp-range={host.options["dhcp"]},10m
-dhcp-leasefile={work}/leases
-pid-file={work}/pid
-dns-forward-max=1000
-"""
-    return ["dnsmasq", "-k", "-C", _write(work / "dnsmasq.conf", text)]
+        return {"chains": dns_lines(capture, folder / "tftp", rng) if service.options.get("chains") else ""}
+    return {}
 
 
-def _boot_files(root: Path, rng: random.Random) -> Path:
+def dns_lines(capture: Capture, root: Path, rng: random.Random) -> str:
+    """Lines for dnsmasq: boot files in `root`, which are made, and sixty names in each zone that are other names of fifteen hosts
+    with up to five addresses, as at a CDN."""
+    lines = []
+    for zone in capture.zones:
+        cdn = f"cdn{len(zone)}.{zone}"
+        for host in range(15):
+            for _ in range(rng.randint(1, 5)):
+                lines.append(f"host-record=e{host}.{cdn},198.51.100.{rng.randint(1, 250)},2001:db8::{rng.randrange(1, 65536):x}")
+        lines += [f"cname=w{name}.{zone},e{rng.randrange(15)}.{cdn}" for name in range(60)]
     root.mkdir(exist_ok=True)
     root.chmod(0o755)
     for name, size in BOOT_FILES.items():
         (root / name).write_bytes(rng.randbytes(int(size * rng.uniform(0.4, 1.6))))
-    return root
-
-
-def _snmp(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    conf = _write(work / "snmpd.conf", "rocommunity public\nrocommunity6 public\nsysLocation lab\nsysContact lab@lab.test\n")
-    return ["snmpd", "-f", "-Lf", "/dev/null", "-C", "-c", conf, "-p", f"{work}/pid", "udp:161,udp6:161"]
-
-
-def _ntp(host: Host, service: Service, capture: Capture, work: Path, shared: Path) -> list[str]:
-    text = f"local stratum 8\nallow\ncmdport 0\npidfile {work}/pid\nbindcmdaddress /\n"
-    return ["chronyd", "-d", "-x", "-u", "root", "-f", _write(work / "chrony.conf", text)]
-
-
-MAKERS = {
-    "http": _http,
-    "app": _app,
-    "devices": _devices,
-    "coap": _coap,
-    "ssh": _ssh,
-    "ftp": _ftp,
-    "telnet": _telnet,
-    "mqtt": _mqtt,
-    "dns": _dns,
-    "snmp": _snmp,
-    "ntp": _ntp,
-    **logins.MAKERS,
-}
+    return "\n".join([*lines, "enable-tftp", f"tftp-root={root}"])

@@ -1,99 +1,19 @@
-"""The lab's plan and labels, and the finding of pcaps: everything that needs neither root nor a recording."""
+"""The lab's recordings and its command, and the finding of pcaps: everything that needs neither root nor a recording."""
 
 from __future__ import annotations
 
 import gzip
-import ipaddress
 import json
-import re
 from pathlib import Path
 
 import pytest
 
-from packetclip_sensor.records import CLASS_MISSION
 from training.data import replay
 from training.lab import __main__ as lab
-from training.lab.attacks import MODES
-from training.lab.benign import mixed
 from training.lab.catalogue import captures
-from training.lab.clients import HABITS
-from training.lab.plan import Capture
 from training.lab.record import LabError, _stretch, finished, record, tidy
-from training.lab.services import MAKERS
 
-FIRST, DEMO, MIXED = captures("first", 1), captures("demo", 1), mixed("first", 1)
-
-
-def networks(found: list[Capture]) -> set[ipaddress.IPv4Network]:
-    return {ipaddress.ip_network(f"{capture.host('web').address}/24", strict=False) for capture in found}
-
-
-def tools(found: list[Capture], label: str) -> set[str]:
-    return {attack.tool for capture in found for attack in capture.attacks if attack.label == label}
-
-
-def test_the_same_seed_plans_the_same_captures_and_another_seed_others() -> None:
-    assert captures("first", 1) == FIRST
-    assert captures("first", 2)[0].hosts != FIRST[0].hosts
-
-
-@pytest.mark.parametrize("label", [label for label in CLASS_MISSION if label != "Benign"])
-def test_each_attack_class_has_four_training_captures_and_two_tools(label: str) -> None:
-    having = [capture for capture in FIRST if any(attack.label == label for attack in capture.attacks)]
-    assert len(having) >= 4
-    assert len({tool.split()[0] for tool in tools(FIRST, label)}) >= 2
-    assert any(attack.label == label for capture in DEMO for attack in capture.attacks)
-
-
-def test_forty_eight_training_captures_are_benign_and_together_hold_every_habit() -> None:
-    benign = [capture for capture in FIRST if not capture.attacks]
-    acts = {habit.name for capture in benign + MIXED for habit in capture.habits}
-    assert (len(benign), len(MIXED)) == (18, 30)
-    later = {habit.name for profile in ("breadth", "chatter") for capture in mixed(profile, 1) for habit in capture.habits}
-    assert acts | later == HABITS.keys()
-    assert acts >= {name for name, act in HABITS.items() if not act.__module__.endswith(".chatter")} - {"dns_stub"}
-    assert len([capture for capture in DEMO if not capture.attacks]) == 3
-
-
-def test_profiles_share_no_network_and_a_third_of_the_demo_has_tools_unknown_to_training() -> None:
-    assert not networks(FIRST) & networks(DEMO)
-    known = {attack.tool for capture in FIRST for attack in capture.attacks}
-    attacked = [capture for capture in DEMO if capture.attacks]
-    new = [capture for capture in attacked if capture.attacks[0].tool not in known]
-    assert len(new) * 3 >= len(attacked)
-
-
-def test_every_label_service_and_habit_is_known() -> None:
-    for capture in FIRST + DEMO + MIXED:
-        assert {attack.label for attack in capture.attacks} <= CLASS_MISSION.keys()
-        assert {service.name for host in capture.hosts for service in host.services} <= MAKERS.keys()
-        assert {habit.name for habit in capture.habits} <= HABITS.keys()
-        assert len({address for host in capture.hosts for address in host.plain()}) == sum(
-            len(h.addresses) for h in capture.hosts
-        )
-
-
-def test_word_lists_named_in_a_command_are_in_the_capture() -> None:
-    for capture in FIRST + DEMO:
-        for attack in capture.attacks:
-            named = set(re.findall(r"\{work\}/([\w-]+\.txt)", attack.command))
-            assert named <= capture.words.keys(), capture.name
-
-
-def test_every_flood_is_bounded_by_a_count_or_a_time() -> None:
-    for capture in FIRST + DEMO:
-        for attack in capture.attacks:
-            assert 0 < attack.limit_s <= 25
-            for command in re.findall(r"(?:hping3|nping) [^;&]*", attack.command):
-                timed = f"timeout {'0.' if '--flood' in command else ''}" in attack.command
-                assert timed or re.search(r" (-c \d+|--scan) ", command), command
-
-
-def test_a_mode_over_ipv6_attacks_an_ipv6_address() -> None:
-    names = {name.replace("_", "-") for name, mode in MODES.items() if mode.six and mode.of("first")}
-    found = [capture for capture in FIRST if capture.name in names]
-    assert len(found) == len(names) == 10
-    assert all(":" in address for capture in found for address in capture.attacks[0].attacker + capture.attacks[0].victim)
+DEMO = captures("demo", 1)
 
 
 def test_an_interval_runs_on_until_the_next_attack_on_the_same_victim() -> None:
@@ -122,13 +42,13 @@ def test_a_capture_without_labels_is_not_finished(tmp_path: Path) -> None:
 def test_a_capture_recorded_by_another_plan_is_named_and_recorded_anew_only_when_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for capture, plan in ((MIXED[0], MIXED[0].described()), (MIXED[1], MIXED[1].described() | {"mtu": 700})):
+    for capture, plan in ((DEMO[0], DEMO[0].described()), (DEMO[1], DEMO[1].described() | {"mtu": 700})):
         (tmp_path / f"{capture.name}.pcap").write_bytes(b"x")
         (tmp_path / f"{capture.name}.labels.json").write_text(json.dumps({"plan": plan}))
-    assert lab._missing(MIXED[:3], tmp_path, again=False) == [MIXED[2]]
-    said = "recorded by an older plan and kept (--again records them anew): m01-mistypes-pages\n"
+    assert lab._missing(DEMO[:3], tmp_path, again=False) == [DEMO[2]]
+    said = f"recorded by an older plan and kept (--again records them anew): {DEMO[1].name}\n"
     assert capsys.readouterr().err == said
-    assert lab._missing(MIXED[:3], tmp_path, again=True) == MIXED[1:3]
+    assert lab._missing(DEMO[:3], tmp_path, again=True) == DEMO[1:3]
 
 
 def test_the_next_start_removes_work_and_half_pcaps_of_a_killed_run_but_neither_keys_nor_captures(tmp_path: Path) -> None:
@@ -142,8 +62,8 @@ def test_the_next_start_removes_work_and_half_pcaps_of_a_killed_run_but_neither_
 
 def test_a_capture_is_not_begun_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.lab.record.LEAST_FREE", 1 << 60)
-    with pytest.raises(LabError, match=r"^m00-logins-names: .* MB free, the lab wants 1099511627776; make room and start again$"):
-        record(MIXED[0], tmp_path)
+    with pytest.raises(LabError, match=rf"^{DEMO[0].name}: .* MB free, the lab wants 1099511627776; make room and start again$"):
+        record(DEMO[0], tmp_path)
 
 
 def test_without_root_one_line_says_so(

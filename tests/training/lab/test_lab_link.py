@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import itertools
-import json
 import os
 import random
 import re
@@ -17,15 +15,12 @@ from dataclasses import replace
 import pytest
 
 from training.lab import network
-from training.lab.benign import MIXES, mixed
 from training.lab.link import LINKS, Line, Link, draw
 from training.lab.network import _netem
-from training.lab.plan import Capture
 from training.lab.plan import network as plan
-from training.lab.profiles import PROFILES
+from training.lab.table import networks
 
 PLAIN = Link("wan", delay_ms=10, jitter_ms=0, loss=0, reorder=0, rate_mbit=8)
-VARIED = [capture for seed in range(1, 6) for capture in mixed("first", seed)]
 
 
 def line(**changed: float) -> Line:
@@ -84,55 +79,30 @@ def test_a_drawn_link_lies_within_its_kind(kind: str) -> None:
             assert low <= value <= high
 
 
-def share(captures: list[Capture], has: object) -> float:
-    assert callable(has)
-    return sum(bool(has(capture)) for capture in captures) / len(captures)
+def test_the_networks_share_no_address_no_account_and_the_new_ones_no_port_or_ttl() -> None:
+    drawn = {name: [plan(f"n{i}", name, 1, 20, vary=True)[0] for i in range(60)] for name in networks()}
 
-
-def test_half_of_the_varied_captures_have_links_and_a_third_speak_mostly_ipv6() -> None:
-    assert 0.35 < share(VARIED, lambda c: any(host.link for host in c.hosts)) < 0.65
-    assert 0.22 < share(VARIED, lambda c: c.six_share > 0.5 and c.host("web").address6) < 0.45
-
-
-def test_varied_captures_have_every_mtu_ttl_and_kind_of_link() -> None:
-    assert {capture.mtu for capture in VARIED} == {1280, 1400, 1492, 1500, 9000}
-    near = {host.ttl for capture in VARIED for host in capture.hosts if not host.addresses[0].endswith("/32")}
-    assert near == {32, 64, 128, 255}
-    assert {host.link.kind for capture in VARIED for host in capture.hosts if host.link} == set(LINKS)
-    assert {host.sysctls.get("net.ipv4.tcp_ecn") for capture in VARIED for host in capture.hosts[1:]} == {0, 1, 2}
-
-
-def test_a_seed_draws_the_same_links_again() -> None:
-    assert mixed("first", 1) == VARIED[: len(MIXES["first"])]
-
-
-def test_a_capture_from_before_links_keeps_its_plan() -> None:
-    # What is recorded under a name must stay what its plan says.
-    capture, rng = plan("b13-everyday", "first", 1, 30)
-    digest = hashlib.sha256(json.dumps(capture.described(), sort_keys=True).encode()).hexdigest()
-    assert (digest[:16], rng.random()) == ("22656458d202141d", 0.32182258608669456)
-
-
-def test_the_profiles_share_no_network_no_account_and_the_new_ones_no_port_or_ttl() -> None:
-    drawn = {profile: [plan(f"n{i}", profile, 1, 20, vary=True)[0] for i in range(60)] for profile in PROFILES}
-
-    def networks(profile: str) -> set[str]:
-        inside = (host for capture in drawn[profile] for host in capture.hosts[1:] if not host.addresses[0].endswith("/32"))
+    def inner(name: str) -> set[str]:
+        inside = (host for capture in drawn[name] for host in capture.hosts[1:] if not host.addresses[0].endswith("/32"))
         return {str(ipaddress.ip_network(a, strict=False)) for host in inside for a in host.addresses}
 
-    for one, other in (("first", "unseen"), ("first", "evade"), ("unseen", "evade"), ("demo", "unseen"), ("demo", "evade")):
-        assert not networks(one) & networks(other)
-        assert not set(PROFILES[one].outside) & set(PROFILES[other].outside)
-        assert not set(PROFILES[one].users) & set(PROFILES[other].users)
-        assert not set(PROFILES[one].all_ttls) & set(PROFILES[other].all_ttls)
-        for service, ports in PROFILES[one].ports.items():
-            assert not set(ports) & set(PROFILES[other].ports[service])
+    for one, other in itertools.combinations(networks(), 2):
+        mine, theirs = networks()[one], networks()[other]
+        assert not inner(one) & inner(other)
+        assert not {*mine.outside} & {*theirs.outside}
+        assert not {*mine.users} & {*theirs.users}
+        if (one, other) != ("first", "demo"):
+            assert not {*(mine.varied_ttls or mine.ttls)} & {*(theirs.varied_ttls or theirs.ttls)}
+            assert not any({*ports} & {*theirs.ports[service]} for service, ports in mine.ports.items())
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not (shutil.which("ip") and shutil.which("ping")), reason="network namespaces need root, iproute2 and ping")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not (shutil.which("ip") and shutil.which("ping")),
+    reason="network namespaces need root, iproute2 and ping",
+)
 def test_a_ping_over_a_link_of_ten_milliseconds_each_way_takes_twenty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "PREFIX", f"pct{os.getpid()}-")
-    capture, _ = plan("ping", "first", 1, 5)
+    capture, _ = plan("ping", "first", 1, 5, vary=False)
     near, far = capture.hosts[1:3]
     hosts = [
         replace(near, addresses=["10.9.9.1/24"], routes=[], rate_mbit=0),

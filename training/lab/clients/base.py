@@ -16,9 +16,7 @@ RNG = random.Random()
 HABITS: dict[str, Callable[[Params], Awaitable[None]]] = {}
 PAGES = [f"p{i}.html" for i in range(20)] + [f"i{i}.jpg" for i in range(40)] + [f"s{i}.txt" for i in range(30)]
 SMALL = PAGES[60:]
-AGENTS = [
-    *("Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0", "Mozilla/5.0 (iPhone) Safari/604.1", "okhttp/4.12", "curl/8.5"),
-]
+AGENTS = [*("Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0", "Mozilla/5.0 (iPhone) Safari/604.1", "okhttp/4.12", "curl/8.5")]
 
 
 def habit(act: Callable[[Params], Awaitable[None]]) -> Callable[[Params], Awaitable[None]]:

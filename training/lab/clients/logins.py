@@ -15,17 +15,14 @@ from training.lab.clients.base import PAGES, RNG, Params, connect, habit, local,
 
 def ssh_options(p: Params) -> list[str]:
     """Options of ssh, scp and sftp: the key first, no questions about host keys."""
-    quiet = [
-        "-o",
-        "StrictHostKeyChecking=no",
-        "-o",
-        "UserKnownHostsFile=/dev/null",
-        "-o",
-        "ConnectTimeout=5",
-        "-o",
-        "LogLevel=ERROR",
-    ]
-    return ["-i", p["key"], *quiet, *(["-o", f"BindAddress={p['src']}"] if p.get("src") else [])]
+    quiet = ["-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oConnectTimeout=5", "-oLogLevel=ERROR"]
+    return ["-i", p["key"], *quiet, *([f"-oBindAddress={p['src']}"] if p.get("src") else [])]
+
+
+def by_password(p: Params, word: str, command: str) -> list[object]:
+    """A command over ssh with this password."""
+    options = ["-oPubkeyAuthentication=no", "-oNumberOfPasswordPrompts=1", *ssh_options(p)[2:]]
+    return ["sshpass", "-p", word, "ssh", *options, "-p", p["port"], f"{p['user']}@{p['host']}", command]
 
 
 def bracket(host: str) -> str:
@@ -63,9 +60,8 @@ async def ssh_typing(p: Params) -> None:
 @habit
 async def ssh_mistyped(p: Params) -> None:
     """A user who types the password wrong once or twice and then right."""
-    argv = ["ssh", "-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1", *ssh_options(p)[2:]]
     for word in [*["wrong-word"] * p.get("wrong", 1), p["password"]]:
-        await tool("sshpass", "-p", word, *argv, "-p", p["port"], f"{p['user']}@{p['host']}", "id")
+        await tool(*by_password(p, word, "id"))
         await asyncio.sleep(RNG.uniform(0.8, 2))
 
 

@@ -44,9 +44,8 @@ async def dns(p: Params) -> None:
                     await asyncio.wait_for(loop.sock_recv(sock, 4096), 1)
 
     for _ in range(p.get("rounds", 1)):
-        await asyncio.gather(
-            *(one() for _ in range(RNG.randint(p.get("least", 1), p.get("parallel", 3)))), return_exceptions=True
-        )
+        count = RNG.randint(p.get("least", 1), p.get("parallel", 3))
+        await asyncio.gather(*(one() for _ in range(count)), return_exceptions=True)
         await asyncio.sleep(RNG.expovariate(2))
 
 
@@ -56,13 +55,11 @@ async def dns_stub(p: Params) -> None:
     with datagram(p, p["host"]) as sock:
         sock.connect((p["host"], 53))
         for _ in range(p["rounds"]):
-            asked = [
-                query(
-                    f"{RNG.choice(['www', 'api', 'cdn', 'img', 'ads', 'px'])}{RNG.randrange(400)}.{RNG.choice(p['zones'])}", kind
-                )
-                for _ in range(RNG.randint(p["least"], p["most"]))
-                for kind in RNG.choice([(1,), (1, 28), (1, 28), (1, 28, 65)])
-            ]
+            asked = []
+            for _ in range(RNG.randint(p["least"], p["most"])):
+                kinds = RNG.choice([(1,), (1, 28), (1, 28), (1, 28, 65)])
+                hosts = ["www", "api", "cdn", "img", "ads", "px"]
+                asked += [query(f"{RNG.choice(hosts)}{RNG.randrange(400)}.{RNG.choice(p['zones'])}", kind) for kind in kinds]
             await ask(sock, asked, 0.5, p["gap"])
             await asyncio.sleep(RNG.uniform(0.3, 2) * p["pause"])
 
@@ -70,13 +67,8 @@ async def dns_stub(p: Params) -> None:
 @habit
 async def dig(p: Params) -> None:
     """dig with a few record types, also over TCP."""
-    await tool(
-        "dig",
-        f"@{p['host']}",
-        f"www.{RNG.choice(p['zones'])}",
-        RNG.choice(["A", "AAAA", "TXT", "MX"]),
-        *RNG.choice([[], ["+tcp"]]),
-    )
+    kind, how = RNG.choice(["A", "AAAA", "TXT", "MX"]), RNG.choice([[], ["+tcp"]])
+    await tool("dig", f"@{p['host']}", f"www.{RNG.choice(p['zones'])}", kind, *how)
 
 
 @habit

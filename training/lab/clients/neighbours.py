@@ -11,6 +11,7 @@ from training.lab.clients.base import RNG, Params, connect, get, habit
 from training.lab.clients.names import dns, ntp, query
 from training.lab.clients.things import mqtt
 from training.lab.clients.web import browse
+from training.lab.tools.rawflood import checksum
 
 
 def _announce(src: str) -> list[tuple[str, int, bytes]]:
@@ -23,6 +24,14 @@ def _announce(src: str) -> list[tuple[str, int, bytes]]:
     return [("224.0.0.251", 5353, bytes(mdns)), ("239.255.255.250", 1900, RNG.choice([search, notify]))]
 
 
+def _tell(src: str) -> None:
+    for host, port, data in _announce(src):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(src))
+            sock.bind((src, 0))
+            sock.sendto(data, (host, port))
+
+
 def _dhcp(mac: bytes, src: str) -> None:
     """DISCOVER and REQUEST from 0.0.0.0, as a starting device sends them; raw frames, since the host has its address already."""
     for kind in (1, 3):
@@ -30,17 +39,11 @@ def _dhcp(mac: bytes, src: str) -> None:
         if kind == 3:
             options += bytes([50, 4]) + socket.inet_aton(src)
         transaction = RNG.randbytes(4)
-        body = (
-            struct.pack(">BBBB4sHH16s6s10s192xI", 1, 1, 6, 0, transaction, 0, 0x8000, b"", mac, b"", 0x63825363)
-            + options
-            + b"\xff"
-        )
-        body = body.ljust(300, b"\0")
+        head = struct.pack(">BBBB4sHH16s6s10s192xI", 1, 1, 6, 0, transaction, 0, 0x8000, b"", mac, b"", 0x63825363)
+        body = (head + options + b"\xff").ljust(300, b"\0")
         udp = struct.pack(">HHHH", 68, 67, 8 + len(body), 0) + body
         head = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), RNG.randrange(65536), 0, 64, 17, 0, bytes(4), b"\xff" * 4)
-        total = sum(struct.unpack(">10H", head))
-        total = (total & 0xFFFF) + (total >> 16)
-        head = head[:10] + struct.pack(">H", ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF) + head[12:]
+        head = head[:10] + struct.pack(">H", checksum(head)) + head[12:]
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
             sock.bind(("eth0", 0))
             sock.send(b"\xff" * 6 + mac + b"\x08\x00" + head + udp)
@@ -54,11 +57,7 @@ async def startup(p: Params) -> None:
         await asyncio.sleep(RNG.uniform(0, p["spread"]))
         _dhcp(b"\x02" + RNG.randbytes(5), src)
         for _ in range(RNG.randint(1, 3)):
-            for host, port, data in _announce(src):
-                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
-                    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(src))
-                    sock.bind((src, 0))
-                    sock.sendto(data, (host, port))
+            _tell(src)
             await asyncio.sleep(RNG.uniform(0.02, 0.3))
         mine = {"src": src}
         acts = [
@@ -97,11 +96,7 @@ async def discover(p: Params) -> None:
 async def announce(p: Params) -> None:
     """mDNS questions and SSDP notes of every source, now and then the DHCP of a device that is new."""
     for src in p["sources"]:
-        for host, port, data in _announce(src):
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(src))
-                sock.bind((src, 0))
-                sock.sendto(data, (host, port))
+        _tell(src)
         if RNG.random() < 0.3:
             _dhcp(b"\x02" + RNG.randbytes(5), src)
         await asyncio.sleep(RNG.uniform(0, p["spread"]))

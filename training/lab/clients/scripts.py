@@ -8,20 +8,15 @@ import ftplib
 from pathlib import Path
 
 from training.lab.clients.base import RNG, Params, connect, get, habit, local, tool
-from training.lab.clients.logins import bracket, ssh_options
-
-
-def _by_password(p: Params, host: str, word: str, command: str) -> list[object]:
-    options = ["-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1", *ssh_options(p)[2:]]
-    return ["sshpass", "-p", word, "ssh", *options, "-p", p["port"], f"{p['user']}@{host}", command]
+from training.lab.clients.logins import bracket, by_password, ssh_options
 
 
 @habit
 async def ssh_script(p: Params) -> None:
     """A script that logs in `count` times with the right password for a short command each; now and then one is wrong."""
     for _ in range(p["count"]):
-        wrong = RNG.random() < p.get("wrong", 0.0)
-        await tool(*_by_password(p, p["host"], "old-password" if wrong else p["password"], "uptime"))
+        word = "old-password" if RNG.random() < p.get("wrong", 0.0) else p["password"]
+        await tool(*by_password(p, word, "uptime"))
         await asyncio.sleep(RNG.uniform(0, p["pause"]))
 
 
@@ -48,9 +43,8 @@ async def fan_out(p: Params) -> None:
 
     async def one(host: str, port: int) -> None:
         ssh = ["ssh", *ssh_options(p), "-p", port, f"{p['user']}@{host}"]
-        for command in RNG.sample(
-            ["echo ~ && sleep 0", "umask 77 && mkdir -p t && cat > t/m.py", "ls -l /etc", "df"], p["steps"]
-        ):
+        work = ["echo ~ && sleep 0", "umask 77 && mkdir -p t && cat > t/m.py", "ls -l /etc", "df"]
+        for command in RNG.sample(work, p["steps"]):
             await tool(*ssh, command, stdin=b"import os\n" * RNG.randint(20, 900))
 
     await asyncio.gather(*(one(host, port) for host, port in p["hosts"] * p.get("forks", 1)), return_exceptions=True)

@@ -24,11 +24,9 @@ async def stream(p: Params) -> None:
             for _ in range(RNG.randint(1, p.get("burst", 1))):
                 number += 1
                 size = max(20, int(RNG.gauss(p["size"], p.get("spread", 30))))
+                head = struct.pack(">BBHII", 0x80, 96, number & 0xFFFF, number * 3000 & 0xFFFFFFFF, 7)
                 with contextlib.suppress(OSError):
-                    sock.send(
-                        struct.pack(">BBHII", 0x80, 96, number & 0xFFFF, number * 3000 & 0xFFFFFFFF, 7)
-                        + RNG.randbytes(min(size, 1400))
-                    )
+                    sock.send(head + RNG.randbytes(min(size, 1400)))
             await asyncio.sleep(1 / p["rate"])
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 from training.lab.clients.base import RNG, Params, habit, tool
+from training.lab.clients.logins import bracket
 
 
 @habit
@@ -14,20 +15,8 @@ async def mqtt(p: Params) -> None:
     for _ in range(RNG.randint(1, p.get("count", 3))):
         bind = ["-A", p["src"]] if p.get("src") else []
         topic = f"home/{RNG.randrange(9)}/temp"
-        await tool(
-            "mosquitto_pub",
-            "-h",
-            p["host"],
-            "-p",
-            p["port"],
-            *bind,
-            "-t",
-            topic,
-            "-m",
-            "x" * RNG.randint(4, 300),
-            "-q",
-            RNG.randrange(3),
-        )
+        said = ("-t", topic, "-m", "x" * RNG.randint(4, 300), "-q", RNG.randrange(3))
+        await tool("mosquitto_pub", "-h", p["host"], "-p", p["port"], *bind, *said)
 
 
 @habit
@@ -63,7 +52,7 @@ async def mqtt_busy(p: Params) -> None:
 async def coap(p: Params) -> None:
     """Ask devices over CoAP: their resources, a reading, a value set, or readings as they change (RFC 7252, RFC 7641)."""
     for host in RNG.sample(p["hosts"], min(len(p["hosts"]), p.get("count", 3))):
-        far = f"coap://{f'[{host}]' if ':' in host else host}"
+        far = f"coap://{bracket(host)}"
         ways: list[list[str]] = [
             [f"{far}/.well-known/core"],
             [f"{far}/time"],
@@ -83,20 +72,8 @@ def agent(host: str) -> str:
 async def snmp(p: Params) -> None:
     """A monitoring station that reads a table or a value from every target in turn."""
     for host in p["hosts"]:
-        far = agent(host)
+        asks = ("-v2c", "-c", "public", "-t", "0.5", "-r", "0", agent(host))
         if RNG.random() < 0.4:
-            await tool(
-                "snmpbulkwalk",
-                "-v2c",
-                "-c",
-                "public",
-                "-t",
-                "0.5",
-                "-r",
-                "0",
-                far,
-                RNG.choice(["1.3.6.1.2.1.2", "1.3.6.1.2.1.1"]),
-                limit_s=5,
-            )
+            await tool("snmpbulkwalk", *asks, RNG.choice(["1.3.6.1.2.1.2", "1.3.6.1.2.1.1"]), limit_s=5)
         else:
-            await tool("snmpget", "-v2c", "-c", "public", "-t", "0.5", "-r", "0", far, "1.3.6.1.2.1.1.3.0", limit_s=5)
+            await tool("snmpget", *asks, "1.3.6.1.2.1.1.3.0", limit_s=5)

@@ -15,14 +15,8 @@ from training.lab.clients.logins import ssh
 async def ping(p: Params) -> None:
     """A few pings, with various sizes and intervals, as a user or a watchdog sends them."""
     bind = ["-I", p["src"]] if p.get("src") else []
-    options = [
-        "-c",
-        RNG.randint(1, p.get("count", 5)),
-        "-i",
-        RNG.choice([0.2, 0.5, 1]),
-        "-s",
-        RNG.choice([24, 56, 56, 56, 500, 1200]),
-    ]
+    pace = ("-c", RNG.randint(1, p.get("count", 5)), "-i", RNG.choice([0.2, 0.5, 1]))
+    options = (*pace, "-s", RNG.choice([24, 56, 56, 56, 500, 1200]))
     await tool("ping", "-n", *bind, *options, RNG.choice(p["hosts"]), limit_s=10)
 
 

@@ -19,16 +19,7 @@ from scapy.all import DNS, DNSQR, ICMP, IP, TCP, UDP, Ether, RandIP, Raw, conf, 
 def _stack(o: argparse.Namespace) -> list[IP]:
     """Probes whose answers tell stacks apart: ECN, odd flags, echo with a code, timestamp, mask, a closed UDP port."""
     opened, closed = o.ports[0], random.randint(40000, 60000)
-    flags = [
-        (opened, "S"),
-        (opened, "SEC"),
-        (opened, ""),
-        (opened, "SFUP"),
-        (opened, "A"),
-        (closed, "S"),
-        (closed, "A"),
-        (closed, "FPU"),
-    ]
+    flags = [(opened, flag) for flag in ("S", "SEC", "", "SFUP", "A")] + [(closed, flag) for flag in ("S", "A", "FPU")]
     options = [("WScale", 10), ("NOP", None), ("MSS", 265), ("Timestamp", (1 << 20, 0)), ("SAckOK", b"")]
     probes = [
         IP(dst=o.host) / TCP(sport=random.randint(30000, 60000), dport=port, flags=flag, options=options) for port, flag in flags

@@ -116,15 +116,8 @@ def basic(host: str, port: int, user: str, password: str, source: str | None) ->
 
 
 KINDS: dict[str, Try] = {made.__name__: made for made in (ftp, pop3, imap, smtp, redis, telnet, snmp, form, basic)}
-REFUSED = (
-    OSError,
-    EOFError,
-    ftplib.Error,
-    poplib.error_proto,
-    imaplib.IMAP4.error,
-    smtplib.SMTPException,
-    http.client.HTTPException,
-)
+MAIL = (poplib.error_proto, imaplib.IMAP4.error, smtplib.SMTPException)
+REFUSED = (OSError, EOFError, ftplib.Error, http.client.HTTPException, *MAIL)
 
 
 def main() -> None:

@@ -94,17 +94,13 @@ def main() -> None:
     made = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     due, each = time.monotonic(), o.count // o.bursts
     for index in range(each * o.bursts):
-        src = (
-            ".".join(str(random.randint(1, 126)) for _ in range(4))
-            if o.sources == "random"
-            else random.choice(o.sources.split(","))
-        )
+        drawn = ".".join(str(random.randint(1, 126)) for _ in range(4))
+        src = drawn if o.sources == "random" else random.choice(o.sources.split(","))
         body = random.randbytes(random.randint(int(low), int(high or low)))
         payload = make(o, src, body)
         ttl = o.ttl or random.choice([30, 52, 64, 100, 128, 200, 255])
-        head = struct.pack(
-            "!BBHHHBBH4s4s", 0x45, 0, 0, random.getrandbits(16), 0, ttl, proto, 0, socket.inet_aton(src), socket.inet_aton(o.host)
-        )
+        ends, number = socket.inet_aton(src) + socket.inet_aton(o.host), random.getrandbits(16)
+        head = struct.pack("!BBHHHBBH8s", 0x45, 0, 0, number, 0, ttl, proto, 0, ends)
         try:
             made.sendto(head + payload, (o.host, 0))
         except OSError:

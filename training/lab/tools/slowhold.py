@@ -34,9 +34,8 @@ async def _hold(o: argparse.Namespace, index: int) -> None:
     await asyncio.get_running_loop().sock_connect(made, (o.host, o.port))
     # A limit of a few bytes makes the reader stop the transport, so that the window closes.
     reader, writer = await asyncio.open_connection(sock=made, ssl=trust, server_hostname="lab" if o.tls else None, limit=o.buffer)
-    head = (
-        f"{'POST' if o.kind == 'body' else 'GET'} {o.path} HTTP/1.1\r\nHost: {o.host}\r\nUser-Agent: {random.choice(AGENTS)}\r\n"
-    )
+    verb = "POST" if o.kind == "body" else "GET"
+    head = f"{verb} {o.path} HTTP/1.1\r\nHost: {o.host}\r\nUser-Agent: {random.choice(AGENTS)}\r\n"
     if o.kind == "body":
         head += f"Content-Length: {random.randint(5000, 100000)}\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n"
     elif o.kind == "read":

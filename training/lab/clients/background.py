@@ -1,4 +1,4 @@
-"""What is talkative and harmless: look-ups of a page, tables read out, log lines, downloads in datagrams, mail that is looked for."""
+"""Benign background traffic: look-ups of a page, tables read out, log lines, downloads in datagrams, mail that is looked for."""
 
 from __future__ import annotations
 
@@ -94,11 +94,8 @@ async def messages(p: Params) -> None:
         sock.connect((p["host"], p["port"]))
         for number in range(p["bursts"]):
             for _ in range(RNG.randint(1, p["most"]) if number % 3 == 0 else RNG.randint(1, 3)):
-                line = (
-                    f"{RNG.choice(LINES)} {RNG.randrange(10**6)}"
-                    if p["lines"]
-                    else f"app.{RNG.randrange(40)}:{RNG.randrange(900)}|c"
-                )
+                counter = f"app.{RNG.randrange(40)}:{RNG.randrange(900)}|c"
+                line = f"{RNG.choice(LINES)} {RNG.randrange(10**6)}" if p["lines"] else counter
                 with contextlib.suppress(OSError):
                     await loop.sock_sendall(sock, line.encode())
                 if p["gap"]:
@@ -110,16 +107,13 @@ async def messages(p: Params) -> None:
 async def tftp(p: Params) -> None:
     """A device that boots: a few files by TFTP, block by block (RFC 1350)."""
     for name in RNG.sample(sorted(BOOT_FILES), RNG.randint(1, 3)):
-        block = RNG.choice(["512", "512", "1024", "1428"])
-        bind = ["--interface", p["src"]] if p.get("src") else []
-        await tool(
-            "curl", "-s", "-m", "10", *bind, "--tftp-blksize", block, "-o", "/dev/null", f"tftp://{bracket(p['host'])}/{name}"
-        )
+        how = ["--tftp-blksize", RNG.choice(["512", "512", "1024", "1428"]), *(["--interface", p["src"]] if p.get("src") else [])]
+        await tool("curl", "-s", "-m", "10", *how, "-o", "/dev/null", f"tftp://{bracket(p['host'])}/{name}")
 
 
 @habit
 async def bulk_serve(p: Params) -> None:
-    """A server of downloads in datagrams, as QUIC and VPNs have them: bursts of full ones, the next when half of one is acknowledged."""
+    """A server of downloads in datagrams, as QUIC and VPNs have them: bursts of full ones, the next when half is acknowledged."""
 
     class Server(asyncio.DatagramProtocol):
         def __init__(self) -> None:
@@ -187,8 +181,10 @@ async def mail_check(p: Params) -> None:
 async def cache_work(p: Params) -> None:
     """A program at its redis: one connection with hundreds of small commands, or a new one for each few."""
     for _ in range(p["rounds"]):
-        orders = [RNG.choice([f"GET k{RNG.randrange(99)}", f"SET k{RNG.randrange(99)} {'v' * RNG.randint(1, 200)}", "PING"])
-                  for _ in range(RNG.randint(1, p["most"]))]  # fmt: skip
+        orders = []
+        for _ in range(RNG.randint(1, p["most"])):
+            key, value = f"k{RNG.randrange(99)}", "v" * RNG.randint(1, 200)
+            orders.append(RNG.choice([f"GET {key}", f"SET {key} {value}", "PING"]))
         far = ("-h", p["host"], "-p", p["port"], "--no-auth-warning", "-a", p["password"])
         await tool("redis-cli", *far, stdin="\n".join(orders).encode() + b"\n")
         await asyncio.sleep(RNG.uniform(0, p["pause"]))
@@ -197,10 +193,7 @@ async def cache_work(p: Params) -> None:
 @habit
 async def challenged(p: Params) -> None:
     """A program that is told 401 first and then sends the right password, for each of many requests."""
-    urls = [
-        f"http://{bracket(p['host'])}:{p['port']}/admin/{RNG.choice(['index.html', 'status.html', 's0.txt'])}"
-        for _ in range(p["count"])
-    ]
-    for url in urls:
+    for _ in range(p["count"]):
+        url = f"http://{bracket(p['host'])}:{p['port']}/admin/{RNG.choice(['index.html', 'status.html', 's0.txt'])}"
         await tool("curl", "-s", "-m", "5", "-o", "/dev/null", "--anyauth", "-u", f"{p['user']}:{p['password']}", url)
         await asyncio.sleep(RNG.uniform(0, p["pause"]))

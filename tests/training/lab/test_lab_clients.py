@@ -1,4 +1,4 @@
-"""The profile of harmless talk: no attack in it, its resolver's lines are what dnsmasq takes, its clients end and take part."""
+"""The benign clients of background traffic end and take part; the servers' settings are what the programs take."""
 
 from __future__ import annotations
 
@@ -8,66 +8,64 @@ import shutil
 import socket
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from training.lab.benign import MIXES, mixed
 from training.lab.catalogue import captures
-from training.lab.chatter import CHATTER, dns_lines
 from training.lab.clients import HABITS
-from training.lab.services import commands
+from training.lab.plan import Capture, network
+from training.lab.services import commands, dns_lines
 
-EVERY = mixed("chatter", 1)
-
-
-def test_it_is_benign_and_the_same_for_the_same_seed() -> None:
-    assert captures("chatter", 1) == []
-    assert len(EVERY) == len(MIXES["chatter"]) == 24
-    assert not any(capture.attacks for capture in EVERY)
-    assert mixed("chatter", 1) == EVERY
-    assert mixed("chatter", 2) != EVERY
-    assert {capture.profile for capture in EVERY} == {"chatter"}
+CHATTER = captures("chatter", 1)
 
 
-def test_every_burst_is_recorded_several_times_and_each_of_its_habits_is_known() -> None:
-    for burst in CHATTER:
-        assert sum(burst in bursts for bursts in MIXES["chatter"]) >= 2, burst
-    acted = {habit.name for capture in EVERY for habit in capture.habits}
-    ours = {name for name, act in HABITS.items() if act.__module__.endswith(".chatter")}
-    assert len(ours) == 11
-    assert ours <= acted <= HABITS.keys()
-
-
-def test_its_clients_ask_hosts_and_services_that_are_there() -> None:
-    for capture in EVERY:
+def test_clients_of_background_traffic_ask_hosts_and_services_that_are_there() -> None:
+    for capture in CHATTER:
         files = {service.name: service.port for service in capture.host("files").services}
         addresses = {address for host in capture.hosts for address in host.plain()}
+        served = {habit.params["port"] for habit in capture.habits if habit.name == "bulk_serve"}
         for habit in capture.habits:
-            if HABITS[habit.name].__module__.endswith(".chatter"):
+            if HABITS[habit.name].__module__.endswith(".background"):
                 assert habit.params.get("host", habit.params["src"]) in addresses
             if habit.name == "mail_check":
                 assert habit.params["port"] == files[habit.params["kind"]]
             if habit.name == "cache_work":
                 assert habit.params["port"] == files["redis"]
             if habit.name == "bulk_fetch":
-                assert any(
-                    other.name == "bulk_serve" and other.params["port"] == habit.params["port"] for other in capture.habits
-                )
+                assert habit.params["port"] in served
 
 
 def test_a_resolver_knows_sixty_chained_names_in_each_zone(tmp_path: Path) -> None:
-    capture = EVERY[0]
-    lines = dns_lines(capture, random.Random(1)).splitlines()
+    capture = CHATTER[0]
+    lines = dns_lines(capture, tmp_path / "boot", random.Random(1)).splitlines()
     assert sum(line.startswith("cname=") for line in lines) == 60 * len(capture.zones)
     targets = {line.split(",")[0].removeprefix("host-record=") for line in lines if line.startswith("host-record=")}
     assert {line.split(",")[1] for line in lines if line.startswith("cname=")} <= targets
+    assert (tmp_path / "boot" / "kernel.img").stat().st_size > 10_000
     if not shutil.which("dnsmasq"):
         pytest.skip("dnsmasq is not installed; make lab installs it")
     command = commands(capture.host("infra"), capture, tmp_path, tmp_path)["dns"]
     checked = subprocess.run([command[0], "--test", *command[2:]], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
-    assert (tmp_path / "infra-dns" / "tftp" / "kernel.img").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("software", ["nginx", "apache", "lighttpd"])
+def test_a_web_servers_settings_name_port_content_accounts_and_patience(software: str, tmp_path: Path) -> None:
+    capture, _ = network("one", "demo", 1, 10, vary=False)
+    host = capture.host("web")
+    options = {"software": software, "patience": 7, "connections": 256, "keepalive": 9}
+    http = replace(host.services[1], port=8123, options=options)
+    capture = Capture(**{**vars(capture), "hosts": [replace(host, services=[http]), *capture.hosts]})
+    command = commands(capture.hosts[0], capture, tmp_path, tmp_path / "shared")["http"]
+    (settings,) = (tmp_path / "web-http").glob("*.conf")
+    assert str(settings) in command
+    written = settings.read_text()
+    for part in ("8123", "443", f"{settings.parent}/www", f"{settings.parent}/htpasswd", f"{tmp_path}/shared/tls.key"):
+        assert part in written, part
+    assert all(number in written for number in ("7", "256", "9"))
+    assert (settings.parent / "www" / "big.bin").exists()
 
 
 def free() -> int:
