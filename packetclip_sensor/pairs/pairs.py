@@ -250,8 +250,7 @@ def _row(name: str, w: Windows, i: int, picked: np.ndarray, window: Window, labe
     facts = sentences.facts(packets, VIEWS[int(w.view[i])])
     part = w.table.take(picked)
     toks = np.full((window.packets, tokens.ROW_BYTES), tokens.PAD, np.uint16)
-    head = tokens.headers(part.data, part.captured, part.size_bytes)
-    toks[window.packets - len(picked) :] = tokens.tokenize(part.data, part.captured, head)
+    toks[window.packets - len(picked) :] = tokens.tokenize(part.data, part.captured, part)
     return {
         "capture": name,
         "second": int(packets[-1].ts),
