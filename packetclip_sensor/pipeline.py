@@ -39,7 +39,7 @@ from packetclip_sensor.sinks.hunt_documents import check_embedding
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.archive import archives_of
 from packetclip_sensor.sources.backlog import Backlog
-from packetclip_sensor.windows.clock import one_clock
+from packetclip_sensor.windows.clock import split_at_clock_resets
 from packetclip_sensor.windows.windows import WindowCutter
 
 SAVE_S = 1.0
@@ -218,7 +218,7 @@ def alerts(
         suppress = Suppressor(Rules(config.policy.suppress), bundle, thresholds, counters, kept_in)
     track = EpisodeTracker(config.policy, counters, sensor=sensor, model_version=manifest.version, restored=state.episodes)
     try:
-        for batch in one_clock(batches, behind_s=manifest.window.seconds):
+        for batch in split_at_clock_resets(batches, behind_s=manifest.window.seconds):
             windows = cut(batch)
             if health is not None:
                 health.read(batch, held=len(windows.table))

@@ -251,7 +251,7 @@ def _cut_views(table: PacketColumns, held: list[Ints], ready: Ints, window: Wind
 
 
 def _let_go(table: PacketColumns, keep: Bools, judged: int, surplus: int, counters: Counters) -> None:
-    """Take `surplus` of the first `judged` rows out of `keep`: host pairs longest unheard first, of each the oldest packets."""
+    """Take `surplus` of the first `judged` rows out of `keep`: of the host pairs longest without a packet, the oldest first."""
     (kept,) = np.nonzero(keep)
     _, pair = np.unique(view_keys(table)[0][kept], return_inverse=True)
     latest = np.zeros(len(kept), np.int64)
