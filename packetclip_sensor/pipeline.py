@@ -37,8 +37,8 @@ from packetclip_sensor.sinks import zeek_notices as zeek_feedback
 from packetclip_sensor.sinks.documents import SensorInfo
 from packetclip_sensor.sinks.hunt_documents import check_embedding
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.sources.archive import archives_of
 from packetclip_sensor.sources.backlog import Backlog
+from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.windows.clock import split_at_clock_resets
 from packetclip_sensor.windows.windows import WindowCutter
 
