@@ -26,8 +26,7 @@ from packetclip_sensor.alerts.episodes import Policy
 from packetclip_sensor.alerts.suppression_rules import as_yaml
 from packetclip_sensor.alerts.suppressor import Rules, Suppressor
 from packetclip_sensor.calibrate import threshold_fit
-from packetclip_sensor.calibrate.calibrate import Coverage, gather
-from packetclip_sensor.calibrate.packet_filter import Selection
+from packetclip_sensor.calibrate.site_logs import Coverage, gather
 from packetclip_sensor.calibrate.threshold_fit import Candidates
 from packetclip_sensor.cli import logs
 from packetclip_sensor.cli.common import discover
@@ -35,7 +34,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.pairs.pairs import Interval, LabelFile
+from packetclip_sensor.pairs.labels import Interval, LabelFile
 from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Episode
 
 POLICY = Policy()
@@ -55,7 +54,7 @@ class Capture:
 
     def opened(self, limits: Limits) -> list[Episode]:
         """Episodes that open at these thresholds and leeways."""
-        return threshold_fit.opened(self.candidates.kept, limits[0], POLICY, leeways=limits[1])
+        return threshold_fit.opened(self.candidates.kept, limits[0], POLICY, margins=limits[1])
 
     def told(self, limits: Limits) -> list[tuple[str, bool]]:
         """Mission of each attack, and whether an episode of that mission opened while it went on."""
@@ -73,7 +72,7 @@ def read(folders: Iterable[Path], bundle: Bundle, leeways: Mapping[str, float]) 
     out = []
     for unit in discover(list(folders)):
         try:
-            found = gather([(unit.name, unit.paths, None)], bundle, Selection(), leeways=leeways)
+            found = gather([(unit.name, unit.paths, None)], bundle, margins=leeways)
         except LogFormatError:
             continue  # a capture without a packet
         labels = unit.paths[0] / "labels.json" if unit.paths[0].is_dir() else unit.paths[0].parent / "labels.json"
@@ -93,9 +92,9 @@ def with_rules(left: Sequence[tuple[Capture, Episode]], captures: Sequence[Captu
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "suppress.yaml"
             path.write_text("\n".join(rules))
-            silenced = Suppressor(Rules(path), bundle, bundle.manifest.thresholds, Counters()).suppresses
-            leeways = out[place].candidates.leeway
-            found = gather([(capture, out[place].paths, None)], bundle, Selection(), silenced=silenced, leeways=leeways)
+            suppresses = Suppressor(Rules(path), bundle, bundle.manifest.thresholds, Counters()).suppresses
+            leeways = out[place].candidates.margins
+            found = gather([(capture, out[place].paths, None)], bundle, suppresses=suppresses, margins=leeways)
         out[place] = replace(out[place], candidates=found.candidates)
     return out
 
@@ -109,12 +108,12 @@ def _rule(episode: Episode) -> str:
 def fitted(captures: Sequence[Capture]) -> Limits:
     """The thresholds and leeways of a calibration on these captures whose budget is no alert."""
     first = captures[0].candidates
-    both = Candidates(first.floor, first.ceiling, first.leeway)
+    both = Candidates(first.floor, first.ceiling, first.margins)
     for number, capture in enumerate(captures):
         for candidate in capture.candidates.kept:
             both.add(number, candidate.verdict)
     limits = threshold_fit.fit(both, POLICY, 0)
-    return limits, threshold_fit.fit_leeways(both, limits, POLICY, 0)
+    return limits, threshold_fit.fit_margins(both, limits, POLICY, 0)
 
 
 def words(limits: Limits) -> str:

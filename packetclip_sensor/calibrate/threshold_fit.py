@@ -1,4 +1,4 @@
-"""Thresholds and leeways for a false-alert budget: counts the episodes that would open, not the windows that would alarm.
+"""Thresholds and margins for a false-alert budget: counts the episodes that would open, not the windows that would alarm.
 
 One noisy host gives thousands of verdicts and one alert, so thresholds are fitted on what a user sees. What would be a verdict at
 the bundle's own thresholds is kept without its bytes, the most probable first where there is too much of it, and goes through the
@@ -26,19 +26,9 @@ CEILING = 0.95
 """No threshold is raised above it where the bundle names no ceilings of its own: a model that is calibrated is seldom surer."""
 STEP = 1e-6
 """Fitted thresholds are multiples of it."""
-LEEWAY_STEP = 0.25
-"""Fitted leeways are multiples of it, in logits."""
+MARGIN_STEP = 0.25
+"""Fitted margins are multiples of it, in logits."""
 _NOTHING = np.zeros((0, 0), np.float32)
-
-
-def mission_of(probabilities: Sequence[float], limits: Sequence[float]) -> int | None:
-    """Number of the mission that a window is told as, as `judge` decides it; None where it reaches no threshold.
-
-    Args:
-        probabilities: of each mission, in the order of MISSIONS; limits: their thresholds.
-    """
-    reached = [(p, -m) for m, (p, limit) in enumerate(zip(probabilities, limits, strict=True)) if p >= limit]
-    return -max(reached)[1] if reached else None
 
 
 def ceilings(floor: Mapping[str, float], named: Mapping[str, float]) -> dict[str, float]:
@@ -54,9 +44,9 @@ class Candidate:
     order: int
     probabilities: tuple[float, ...]
     """Of each mission."""
-    margin: float
-    """How far the thresholds can rise together, in logits above the floor, until it is silent alone; infinite at the ceiling,
-    negative where it is only near."""
+    rise: float
+    """How far the thresholds can rise together, in logits above the floor, until none is reached; infinite at the ceiling,
+    negative where none is reached at the floor."""
     verdict: Verdict
     """Without bytes: a packet stands for all of its hosts, their number is right."""
 
@@ -69,46 +59,38 @@ class Candidates:
     """The bundle's own thresholds, below which none is fitted."""
     ceiling: dict[str, float]
     """Above it a mission would be as good as switched off."""
-    leeway: Mapping[str, float] = field(default_factory=dict)
-    """The bundle's own leeways, above which none is fitted."""
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """The bundle's own margins, above which none is fitted."""
     most: int = 50_000
     kept: list[Candidate] = field(default_factory=list)
     seen: int = 0
     dropped: list[float] = field(default_factory=lambda: [0.0] * len(MISSIONS))
     """Highest probability of each mission in the windows let go; no threshold may fall to it."""
 
-    def mission(self, verdict: Verdict) -> str | None:
-        """What a window is told as at the floor; None where it is below."""
-        mission = mission_of(_missions(verdict), Limits.of(self.floor, {}).at.tolist())
-        return None if mission is None else MISSIONS[mission]
+    def at_floor(self, verdict: Verdict) -> Verdict | None:
+        """The window as a verdict at the bundle's own thresholds and margins; None where it does not come near any."""
+        limits, p = Limits.of(self.floor, self.margins), np.array(_missions(verdict), np.float32)
+        if not (p >= limits.near).any():
+            return None
+        number, weight = limits.told(p, verdict.fresh)
+        mission = MISSIONS[number]
+        return replace(verdict, mission=mission, probability=verdict.missions[mission], weight=weight)
 
     def add(self, unit: int, verdict: Verdict) -> None:
-        """Take in a window of the capture or folder number `unit`; below the floor it is forgotten."""
-        mission, p = self.mission(verdict), _missions(verdict)
-        near = mission is None
-        if near:
-            number = mission_of(p, Limits.of(self.floor, self.leeway).near.tolist())
-            mission = None if number is None else MISSIONS[number]
-        if mission is None:
+        """Take in a window of the capture or folder number `unit`; what comes near no threshold is forgotten."""
+        found = self.at_floor(verdict)
+        if found is None:
             return
-        light = replace(
-            verdict,
-            mission=mission,
-            probability=verdict.missions[mission],
-            packets=_outline(verdict),
-            embeddings=_NOTHING,
-            relations=_NOTHING,
-        )
-        margin = max(
-            logit(x) - logit(self.floor[m]) if x < self.ceiling[m] else math.inf for m, x in zip(MISSIONS, p, strict=True)
-        )
-        self.kept.append(Candidate(unit, self.seen, p, min(margin, -1e-9) if near else margin, light))
+        p = _missions(verdict)
+        rise = max(logit(x) - logit(self.floor[m]) if x < self.ceiling[m] else math.inf for m, x in zip(MISSIONS, p, strict=True))
+        light = replace(found, packets=_outline(verdict), embeddings=_NOTHING, relations=_NOTHING)
+        self.kept.append(Candidate(unit, self.seen, p, min(rise, -1e-9) if found.weight < 1 else rise, light))
         self.seen += 1
         if len(self.kept) > 2 * self.most:
             self._thin()
 
     def _thin(self) -> None:
-        self.kept.sort(key=lambda c: (-c.margin, c.order))
+        self.kept.sort(key=lambda c: (-c.rise, c.order))
         for candidate in self.kept[self.most :]:
             self.dropped = [max(a, b) for a, b in zip(self.dropped, candidate.probabilities, strict=True)]
         del self.kept[self.most :]
@@ -136,101 +118,98 @@ def opened(
     limits: Mapping[str, float],
     policy: Policy,
     enough: float = math.inf,
-    leeways: Mapping[str, float] = NO_LEEWAY,
+    margins: Mapping[str, float] = NO_LEEWAY,
 ) -> list[Episode]:
     """The episodes that the sensor would open at the thresholds `limits`, each unit for itself; no more than `enough`."""
     found: list[Episode] = []
     for _, unit in groupby(candidates, key=lambda c: c.unit):
-        judged = _judged(unit, Limits.of(limits, leeways))
-        for told in episodes(judged, policy, Counters(), sensor="", model_version=""):
-            found += [event.living for event in told.events if event.state == "open"]
+        judged = _verdicts_at(Limits.of(limits, margins), unit)
+        for batch in episodes(judged, policy, Counters(), sensor="", model_version=""):
+            found += [event.living for event in batch.events if event.state == "open"]
             if len(found) >= enough:
                 return found
     return found
 
 
-def _judged(unit: Iterable[Candidate], limits: Limits) -> Iterator[VerdictBatch]:
+def _verdicts_at(limits: Limits, unit: Iterable[Candidate]) -> Iterator[VerdictBatch]:
     """What `judge` would give of one unit at these thresholds, a second at a time; whole seconds are all that episodes need."""
     near = limits.near.tolist()
     for second, group in groupby(unit, key=lambda c: c.verdict.second):
         verdicts = []
         for c in group:
             if any(p >= least for p, least in zip(c.probabilities, near, strict=True)):
-                mission, weight = limits.told(np.array(c.probabilities, np.float32), c.verdict.fresh)
-                same = c.verdict.mission == MISSIONS[mission] and c.verdict.weight == weight
-                told = c.verdict
-                if not same:
-                    told = replace(told, mission=MISSIONS[mission], probability=c.probabilities[mission], weight=weight)
-                verdicts.append(told)
+                number, weight = limits.told(np.array(c.probabilities, np.float32), c.verdict.fresh)
+                verdict, mission = c.verdict, MISSIONS[number]
+                if (verdict.mission, verdict.weight) != (mission, weight):
+                    verdict = replace(verdict, mission=mission, probability=c.probabilities[number], weight=weight)
+                verdicts.append(verdict)
         if verdicts:
             yield VerdictBatch(verdicts, Batch([], []), second, ())
 
 
-def fit_leeways(candidates: Candidates, limits: Mapping[str, float], policy: Policy, allowed: int) -> dict[str, float]:
-    """The widest leeways, up to the bundle's own, at which no more episodes open than are allowed, or than open without any.
+def fit_margins(candidates: Candidates, limits: Mapping[str, float], policy: Policy, allowed: int) -> dict[str, float]:
+    """The widest margins, up to the bundle's own, at which no more episodes open than are allowed, or than open without any.
 
-    Each mission's is fitted behind the one before it, in steps of LEEWAY_STEP logits; none reaches down to what was let go.
+    Each mission's is fitted behind the one before it, in steps of MARGIN_STEP logits; none reaches down to what was let go.
     """
     found = dict.fromkeys(MISSIONS, 0.0)
     most = max(allowed, len(opened(candidates.kept, limits, policy)))
 
     def holds(mission: str, steps: int) -> bool:
-        tried = found | {mission: steps * LEEWAY_STEP}
+        tried = found | {mission: steps * MARGIN_STEP}
         return len(opened(candidates.kept, limits, policy, most + 1, tried)) <= most
 
     for i, mission in enumerate(MISSIONS):
-        widest = candidates.leeway.get(mission, 0.0)
+        widest = candidates.margins.get(mission, 0.0)
         if candidates.dropped[i] > 0:
             widest = min(widest, logit(limits[mission]) - logit(candidates.dropped[i]))
-        steps = _largest(0, max(0, math.floor(widest / LEEWAY_STEP + 1e-9)), partial(holds, mission))
-        found[mission] = round(steps * LEEWAY_STEP, 3)
+        steps = _largest(0, max(0, math.floor(widest / MARGIN_STEP + 1e-9)), partial(holds, mission))
+        found[mission] = round(steps * MARGIN_STEP, 3)
     return found
 
 
 def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float]:
-    """The lowest thresholds at which no more than `allowed` episodes open without any leeway.
+    """The lowest thresholds at which no more than `allowed` episodes open without any margin.
 
     First all thresholds rise together, in logits, until the budget holds: the least certain alerts go first, whatever their
-    mission. Then each falls again as far as no alert comes back. What is certain beyond the ceiling cannot be silenced and takes
-    its share of the budget.
+    mission. Then each falls again as far as no alert comes back. What reaches the ceiling always opens and takes its share of
+    the budget.
     """
-    kept = [c for c in candidates.kept if c.margin >= 0]
+    kept = [c for c in candidates.kept if c.rise >= 0]
     p = np.array([c.probabilities for c in kept], np.float64).reshape(-1, len(MISSIONS))
-    margin = np.array([c.margin for c in kept], np.float64)
+    rise = np.array([c.rise for c in kept], np.float64)
     floor = [candidates.floor[m] for m in MISSIONS]
     ceiling = [candidates.ceiling[m] for m in MISSIONS]
 
-    def above(m: int, silent: npt.NDArray[np.bool_]) -> float:
-        """The lowest threshold of mission m at which the windows `silent`, and those let go, are below it."""
-        highest = max(float(p[silent, m].max(initial=0.0)), candidates.dropped[m])
+    def above(m: int, below: npt.NDArray[np.bool_]) -> float:
+        """The lowest threshold of mission m that the windows `below`, and those let go, do not reach."""
+        highest = max(float(p[below, m].max(initial=0.0)), candidates.dropped[m])
         lifted = (math.floor(highest / STEP) + 1) * STEP
         return floor[m] if highest < floor[m] else max(floor[m], min(ceiling[m], round(lifted, 6)))
 
-    def count(limits: Sequence[float]) -> int:
+    def count(limits: Sequence[float], enough: float = math.inf) -> int:
         chosen = np.nonzero((p >= np.array(limits, np.float32).astype(np.float64)).any(1))[0]
         return len(opened([kept[i] for i in chosen], dict(zip(MISSIONS, limits, strict=True)), policy, enough))
 
-    levels = np.unique(margin)[::-1]
-    certain = int(np.isinf(levels[:1]).sum())
-
     def together(n: int) -> list[float]:
-        silent = margin < levels[n - 1] if n else np.ones(len(kept), np.bool_)
-        return [above(m, silent) for m in range(len(MISSIONS))]
+        """Thresholds that the windows of the n highest levels reach."""
+        return [above(m, rise < levels[n - 1] if n else rise >= 0) for m in range(len(MISSIONS))]
 
-    def lowered(start: list[float], m: int, heard: npt.NDArray[np.float64], n: int) -> list[float]:
-        """`start`, with mission m's threshold so low that the first n of the probabilities `heard` are heard."""
-        return [*start[:m], above(m, p[:, m] < heard[n - 1]), *start[m + 1 :]] if n else start
+    def lowered(m: int, limits: list[float]) -> list[float]:
+        """The thresholds with mission m's as low as the budget allows."""
+        between = np.unique(p[(p[:, m] >= floor[m]) & (p[:, m] < limits[m]), m])[::-1]
 
-    def still_fits(start: list[float], m: int, heard: npt.NDArray[np.float64], n: int) -> bool:
-        return count(lowered(start, m, heard, n)) <= most
+        def reached_by(n: int) -> list[float]:
+            return [*limits[:m], above(m, p[:, m] < between[n - 1]), *limits[m + 1 :]] if n else limits
 
-    enough = math.inf
+        return reached_by(_largest(0, len(between), lambda n: count(reached_by(n), most + 1) <= most))
+
+    levels = np.unique(rise)[::-1]
+    certain = int(np.isinf(levels[:1]).sum())
     most = max(allowed, count(together(certain)))
-    enough = most + 1
-    limits = together(_largest(certain, len(levels), lambda n: count(together(n)) <= most))
+    limits = together(_largest(certain, len(levels), lambda n: count(together(n), most + 1) <= most))
     for m in range(len(MISSIONS)):
-        heard = np.unique(p[(p[:, m] >= floor[m]) & (p[:, m] < limits[m]), m])[::-1]
-        limits = lowered(limits, m, heard, _largest(0, len(heard), partial(still_fits, limits, m, heard)))
+        limits = lowered(m, limits)
     return dict(zip(MISSIONS, limits, strict=True))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from packetclip_sensor.sources.plaintext import GZIP_MAGIC
 
 _PCAP_MAGIC = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")
 
-_DATED = re.compile(r"\d{4}-\d\d-\d\d")
+DATED = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 SLACK_S = 120.0
 """A log's last write may carry an earlier time than the packets in it, where clocks differ."""
 
@@ -158,18 +156,9 @@ def archived(folders: Sequence[Path], since: float) -> Iterator[tuple[Path, str]
     A folder changes when a file is moved into it, so one that has not changed since then is not even listed.
     """
     for folder in folders:
-        for place in (folder, *_dated(folder)):
-            if not _newer(place, since - SLACK_S):
-                continue
-            yield from ((path, log) for path, log in logs_in(place) if _newer(path, since - SLACK_S))
-
-
-def _dated(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(Path(entry.path) for entry in entries if _DATED.fullmatch(entry.name) and entry.is_dir())
-    except OSError:
-        return []
+        for place in (folder, *sorted(folder.glob(DATED))):
+            if _newer(place, since - SLACK_S):
+                yield from ((path, log) for path, log in logs_in(place) if _newer(path, since - SLACK_S))
 
 
 def _newer(path: Path, since: float) -> bool:

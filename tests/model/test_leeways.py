@@ -104,7 +104,7 @@ def fitted(*verdicts: Verdict, leeway: float = 3.0, allowed: int = 0) -> tuple[d
     for v in verdicts:
         candidates.add(0, v)
     limits = threshold_fit.fit(candidates, Policy(), allowed)
-    return limits, threshold_fit.fit_leeways(candidates, limits, Policy(), allowed)
+    return limits, threshold_fit.fit_margins(candidates, limits, Policy(), allowed)
 
 
 def test_a_calibration_narrows_the_leeway_of_the_mission_that_breaks_the_budget_and_leaves_its_threshold() -> None:
@@ -121,7 +121,7 @@ def test_no_leeway_reaches_down_to_what_was_let_go() -> None:
         candidates.add(0, near(1000 * i, 0.0, probability=0.7 + i / 100))
     assert max(candidates.dropped) == pytest.approx(0.75)
     # 0.9 stands 1.1 logits above 0.75.
-    assert threshold_fit.fit_leeways(candidates, FLOOR, Policy(), 1000)["DoS"] == 1.0
+    assert threshold_fit.fit_margins(candidates, FLOOR, Policy(), 1000)["DoS"] == 1.0
 
 
 def site(folder: Path, **more: object) -> Path:

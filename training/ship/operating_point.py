@@ -24,8 +24,7 @@ from rich.progress import track
 
 from packetclip_sensor.alerts.episodes import Policy
 from packetclip_sensor.calibrate import threshold_fit
-from packetclip_sensor.calibrate.calibrate import gather
-from packetclip_sensor.calibrate.packet_filter import Selection
+from packetclip_sensor.calibrate.site_logs import gather
 from packetclip_sensor.calibrate.threshold_fit import Candidate
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import LogFormatError, SensorError
@@ -97,9 +96,7 @@ def listen(truths: Iterable[Truth], bundle: Bundle, reach: float) -> list[Heard]
     out = []
     for truth in truths:
         try:
-            found = gather(
-                [(truth.folder.name, [truth.folder], None)], bundle, Selection(), leeways=dict.fromkeys(MISSIONS, reach)
-            )
+            found = gather([(truth.folder.name, [truth.folder], None)], bundle, margins=dict.fromkeys(MISSIONS, reach))
         except LogFormatError:
             continue
         out.append(Heard(truth, found.candidates.kept, found.coverage.packets))
@@ -124,7 +121,7 @@ def point(heard: Iterable[Heard], own: Mapping[str, float], shifts: Mapping[str,
     thresholds = {m: moved(own[m], shifts[m]) if m in shifts else SILENT for m in MISSIONS}
     told, beside, false = dict.fromkeys(MISSIONS, 0), 0, 0
     for one in heard:
-        episodes = threshold_fit.opened(one.kept, thresholds, Policy(), leeways=dict.fromkeys(MISSIONS, leeway))
+        episodes = threshold_fit.opened(one.kept, thresholds, Policy(), margins=dict.fromkeys(MISSIONS, leeway))
         if not one.truth.intervals:
             false += len(episodes)
             continue
