@@ -25,8 +25,7 @@ import msgspec
 from packetclip_sensor.alerts.suppression_rules import as_yaml
 from packetclip_sensor.alerts.suppressor import Rules, Suppressor
 from packetclip_sensor.calibrate import threshold_fit
-from packetclip_sensor.calibrate.calibrate import Coverage, gather
-from packetclip_sensor.calibrate.packet_filter import Selection
+from packetclip_sensor.calibrate.site_logs import Coverage, gather
 from packetclip_sensor.calibrate.threshold_fit import Candidates
 from packetclip_sensor.cli import logs
 from packetclip_sensor.cli.common import discover
@@ -35,7 +34,7 @@ from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.pairs.pairs import Interval, LabelFile
+from packetclip_sensor.pairs.labels import Interval, LabelFile
 from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Episode
 
 POLICY = Policy()
@@ -73,7 +72,7 @@ def read(folders: Iterable[Path], bundle: Bundle, margins: Mapping[str, float]) 
     out = []
     for unit in discover(list(folders)):
         try:
-            found = gather([(unit.name, unit.paths, None)], bundle, Selection(), margins=margins)
+            found = gather([(unit.name, unit.paths, None)], bundle, margins=margins)
         except LogFormatError:
             continue  # a capture without a packet
         labels = unit.paths[0] / "labels.json" if unit.paths[0].is_dir() else unit.paths[0].parent / "labels.json"
@@ -93,9 +92,9 @@ def with_rules(left: Sequence[tuple[Capture, Episode]], captures: Sequence[Captu
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "suppress.yaml"
             path.write_text("\n".join(rules))
-            silenced = Suppressor(Rules(path), bundle, bundle.manifest.thresholds, Counters()).suppresses
+            suppresses = Suppressor(Rules(path), bundle, bundle.manifest.thresholds, Counters()).suppresses
             margins = out[place].candidates.margins
-            found = gather([(capture, out[place].paths, None)], bundle, Selection(), silenced=silenced, margins=margins)
+            found = gather([(capture, out[place].paths, None)], bundle, suppresses=suppresses, margins=margins)
         out[place] = replace(out[place], candidates=found.candidates)
     return out
 

@@ -52,7 +52,7 @@ def collect(folders: Sequence[Path], *, enabled: bool = True) -> Store:
     from packetclip_sensor.common.resources import resource
     from packetclip_sensor.config.settings import Config, HuntConfig
     from packetclip_sensor.model.bundle import Bundle
-    from packetclip_sensor.pairs.pairs import NOT_KNOWN, Labels
+    from packetclip_sensor.pairs.labels import NOT_KNOWN, Labels
     from packetclip_sensor.service import checkpoint
     from packetclip_sensor.sinks.documents import SensorInfo
     from packetclip_sensor.sinks.hunt_documents import flow_document

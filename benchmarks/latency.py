@@ -26,7 +26,7 @@ from elasticsearch import Elasticsearch
 
 from benchmarks.common import ask_for_cluster
 from packetclip_sensor.common.resources import resource
-from packetclip_sensor.pairs.pairs import Labels
+from packetclip_sensor.pairs.labels import Labels
 from packetclip_sensor.records import Packet
 from packetclip_sensor.sources.pcap import find_zeek
 

@@ -38,9 +38,9 @@ from packetclip_sensor.sinks import zeek_notices as zeek_feedback
 from packetclip_sensor.sinks.documents import SensorInfo
 from packetclip_sensor.sinks.hunt_documents import check_embedding
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.sources.archive import archives_of
 from packetclip_sensor.sources.backlog import Backlog
-from packetclip_sensor.windows.clock import one_clock
+from packetclip_sensor.sources.discovery import archives_of
+from packetclip_sensor.windows.clock import split_at_clock_resets
 from packetclip_sensor.windows.windows import WindowCutter
 
 SAVE_S = 1.0
@@ -220,7 +220,7 @@ def alerts(
 
     def stages() -> Iterator[AlertBatch]:
         try:
-            for batch in one_clock(batches, behind_s=manifest.window.seconds):
+            for batch in split_at_clock_resets(batches, behind_s=manifest.window.seconds):
                 windows = cut(batch)
                 if health is not None:
                     health.read(batch, held=len(windows.table))

@@ -6,14 +6,22 @@ Names inside are Zeek's (`uid`, `orig_h`, `conn_state`); only `documents.py` kno
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from packetclip_sensor.common.hyperloglog import Tally
 
 FloatArray = npt.NDArray[np.float32]
+
+Time = Annotated[float, Meta(gt=0.0, lt=1e10)]
+"""Epoch seconds. No packet is of the year 2286: its second would be the latest for ever, and every later packet late."""
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=0, lt=1 << 62)]
+"""Numbers are counted in 64 bits."""
 
 MISSIONS = ("DoS", "Reconnaissance", "Brute Force")
 """Missions in the order of the reasoner's logits, which start with Benign."""
@@ -69,52 +77,52 @@ class Idle(msgspec.Struct, frozen=True):
 class Packet(msgspec.Struct, frozen=True, gc=False):
     """One line of packetclip_packet.log."""
 
-    ts: float
+    ts: Time
     uid: str
     orig_h: str = msgspec.field(name="id.orig_h")
-    orig_p: int = msgspec.field(name="id.orig_p")
+    orig_p: Port = msgspec.field(name="id.orig_p")
     resp_h: str = msgspec.field(name="id.resp_h")
-    resp_p: int = msgspec.field(name="id.resp_p")
+    resp_p: Port = msgspec.field(name="id.resp_p")
     proto: str
     is_orig: bool
-    n: int
+    n: Annotated[int, Meta(ge=1, lt=1 << 62)]
     """Index in its connection, from 1."""
-    size_bytes: int = msgspec.field(name="len")
+    size_bytes: Count = msgspec.field(name="len")
     """Length of the IP packet on the wire."""
     data: bytes
     """The first bytes of the packet, from the IP header on."""
-    skipped: int = 0
+    skipped: Count = 0
     """Connections to this responder that the script left out of the log since the last one it let in (`max_new_connections`)."""
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
     """One line of packetclip_flow.log: conn.log's columns with Zeek's names, and what the texts need. Unset is None, never 0."""
 
-    ts: float
+    ts: Time
     uid: str
     orig_h: str = msgspec.field(name="id.orig_h")
-    orig_p: int = msgspec.field(name="id.orig_p")
+    orig_p: Port = msgspec.field(name="id.orig_p")
     resp_h: str = msgspec.field(name="id.resp_h")
-    resp_p: int = msgspec.field(name="id.resp_p")
+    resp_p: Port = msgspec.field(name="id.resp_p")
     proto: str
     final: bool
     """False for the interim row of a connection that still lives."""
     service: str | None = None
-    duration: float | None = None
-    orig_bytes: int | None = None
-    resp_bytes: int | None = None
+    duration: Annotated[float, Meta(ge=0.0)] | None = None
+    orig_bytes: Count | None = None
+    resp_bytes: Count | None = None
     conn_state: str | None = None
     local_orig: bool | None = None
     local_resp: bool | None = None
-    missed_bytes: int | None = None
+    missed_bytes: Count | None = None
     history: str | None = None
-    orig_pkts: int | None = None
-    orig_ip_bytes: int | None = None
-    resp_pkts: int | None = None
-    resp_ip_bytes: int | None = None
-    ip_proto: int | None = None
+    orig_pkts: Count | None = None
+    orig_ip_bytes: Count | None = None
+    resp_pkts: Count | None = None
+    resp_ip_bytes: Count | None = None
+    ip_proto: Count | None = None
     community_id: str | None = None
-    vlan: int | None = None
+    vlan: Count | None = None
     orig_size_mean: float | None = None
     """Mean IP length of the originator's packets, bytes; the next fields likewise, `iat` in seconds."""
     orig_size_std: float | None = None
@@ -124,13 +132,13 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     orig_iat_std: float | None = None
     resp_iat_mean: float | None = None
     resp_iat_std: float | None = None
-    syn: int | None = None
+    syn: Count | None = None
     """Packets of the connection with this TCP flag, both directions; unset where the protocol is not TCP."""
-    ack: int | None = None
-    fin: int | None = None
-    rst: int | None = None
-    psh: int | None = None
-    urg: int | None = None
+    ack: Count | None = None
+    fin: Count | None = None
+    rst: Count | None = None
+    psh: Count | None = None
+    urg: Count | None = None
 
     @property
     def written(self) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 from packetclip_sensor.common.hyperloglog import EXACT
 from packetclip_sensor.records import Flow, Packet
 from packetclip_sensor.windows.payload import known
-from packetclip_sensor.windows.window_statistics import FLAG_NAMES, PROTOCOL_NAMES, Fact, facts, header, icmp_name
+from packetclip_sensor.windows.window_statistics import FLAG_NAMES, PROTOCOL_NAMES, Fact, Header, facts, headers_of, icmp_name
 
 __all__ = ["address", "facts", "flow_text", "packet_reason", "sentence", "title", "window_text"]
 
@@ -330,9 +330,10 @@ def packet_reason(packet: Packet, window: Sequence[Packet]) -> str:
     at = next((i for i, p in enumerate(window) if p is packet), None)
     at = next((i for i, p in enumerate(window) if p == packet), len(window)) if at is None else at
     before = window[:at]
-    label = _label(packet)
+    *earlier, head = headers_of([*before, packet])
+    label = _label(packet, head)
     out = label + _side(packet)
-    payload = header(packet).payload_bytes
+    payload = head.payload_bytes
     if payload:
         said = known(packet.data)
         out += f" with {payload} bytes of payload" + (f": {said}" if said else "")
@@ -348,17 +349,16 @@ def packet_reason(packet: Packet, window: Sequence[Packet]) -> str:
         # A new port, destination or source says more than the new connection that comes with it, unless it is rare.
         order, what = next(o for o in (orders[1], orders[0], *orders[2:]) if o[0] > 1 and o[0] * 3 >= most)
         return f"{out}, the {_ordinal(order)} {what} of the window"
-    same = sum(p.is_orig == packet.is_orig and _label(p) == label for p in before) + 1
+    same = sum(p.is_orig == packet.is_orig and _label(p, h) == label for p, h in zip(before, earlier, strict=True)) + 1
     return f"{out}, the {_ordinal(same)} of its kind in the window" if same > 1 else out
 
 
-def _label(packet: Packet) -> str:
-    head = header(packet)
+def _label(packet: Packet, head: Header) -> str:
     if head.flags is not None:
         named = [name for bit, name in FLAG_NAMES if head.flags & bit]
         return "-".join(named) if named else "TCP packet without flags"
     if head.icmp_type is not None:
-        return icmp_name(head)
+        return icmp_name(head.version, head.icmp_type)
     return f"{PROTOCOL_NAMES.get(packet.proto, 'IP')} packet"
 
 

@@ -33,16 +33,6 @@ MARGIN_STEP = 0.25
 _NOTHING = np.zeros((0, 0), np.float32)
 
 
-def mission_of(probabilities: Sequence[float], limits: Sequence[float]) -> int | None:
-    """Number of the mission that a window is told as, as `judge` decides it; None where it reaches no threshold.
-
-    Args:
-        probabilities: of each mission, in the order of MISSIONS; limits: their thresholds.
-    """
-    reached = [(p, -m) for m, (p, limit) in enumerate(zip(probabilities, limits, strict=True)) if p >= limit]
-    return -max(reached)[1] if reached else None
-
-
 def ceilings(floor: Mapping[str, float], named: Mapping[str, float]) -> dict[str, float]:
     """How far each mission's threshold may rise: as the bundle's manifest names it, never below the floor."""
     return {m: max(floor[m], named.get(m, CEILING)) for m in MISSIONS}
@@ -57,8 +47,8 @@ class Candidate:
     probabilities: tuple[float, ...]
     """Of each mission."""
     rise: float
-    """How far the thresholds can rise together, in logits above the floor, until it is silent alone; infinite at the ceiling,
-    negative where it is only near."""
+    """How far the thresholds can rise together, in logits above the floor, until none is reached; infinite at the ceiling,
+    negative where none is reached at the floor."""
     verdict: Verdict
     """Without bytes: a packet stands for all of its hosts, their number is right."""
 
@@ -79,30 +69,24 @@ class Candidates:
     dropped: list[float] = field(default_factory=lambda: [0.0] * len(MISSIONS))
     """Highest probability of each mission in the windows let go; no threshold may fall to it."""
 
-    def mission(self, verdict: Verdict) -> str | None:
-        """What a window is told as at the floor; None where it is below."""
-        mission = mission_of(_missions(verdict), Thresholds.of(self.floor, {}).at.tolist())
-        return None if mission is None else MISSIONS[mission]
+    def at_floor(self, verdict: Verdict) -> Verdict | None:
+        """The window as a verdict at the bundle's own thresholds and margins; None where it does not come near any."""
+        limits, p = Thresholds.of(self.floor, self.margins), np.array(_missions(verdict), np.float32)
+        if not (p >= limits.near).any():
+            return None
+        number, weight = limits.decide(p, verdict.fresh)
+        mission = MISSIONS[number]
+        return replace(verdict, mission=mission, probability=verdict.missions[mission], weight=weight)
 
     def add(self, unit: int, verdict: Verdict) -> None:
-        """Take in a window of the capture or folder number `unit`; below the floor it is forgotten."""
-        mission, p = self.mission(verdict), _missions(verdict)
-        near = mission is None
-        if near:
-            number = mission_of(p, Thresholds.of(self.floor, self.margins).near.tolist())
-            mission = None if number is None else MISSIONS[number]
-        if mission is None:
+        """Take in a window of the capture or folder number `unit`; what comes near no threshold is forgotten."""
+        found = self.at_floor(verdict)
+        if found is None:
             return
-        light = replace(
-            verdict,
-            mission=mission,
-            probability=verdict.missions[mission],
-            packets=_outline(verdict),
-            embeddings=_NOTHING,
-            relations=_NOTHING,
-        )
+        p = _missions(verdict)
         rise = max(logit(x) - logit(self.floor[m]) if x < self.ceiling[m] else math.inf for m, x in zip(MISSIONS, p, strict=True))
-        self.kept.append(Candidate(unit, self.seen, p, min(rise, -1e-9) if near else rise, light))
+        light = replace(found, packets=_outline(verdict), embeddings=_NOTHING, relations=_NOTHING)
+        self.kept.append(Candidate(unit, self.seen, p, min(rise, -1e-9) if found.weight < 1 else rise, light))
         self.seen += 1
         if len(self.kept) > 2 * self.most:
             self._thin()
@@ -141,27 +125,26 @@ def opened(
     """The episodes that the sensor would open at the thresholds `limits`, each unit for itself; no more than `enough`."""
     found: list[Episode] = []
     for _, unit in groupby(candidates, key=lambda c: c.unit):
-        judged = _judged(unit, Thresholds.of(limits, margins))
-        for told in episodes(judged, policy, Counters(), sensor="", model_version=""):
-            found += [event.living for event in told.events if event.state == "open"]
+        judged = _verdicts_at(Thresholds.of(limits, margins), unit)
+        for batch in episodes(judged, policy, Counters(), sensor="", model_version=""):
+            found += [event.living for event in batch.events if event.state == "open"]
             if len(found) >= enough:
                 return found
     return found
 
 
-def _judged(unit: Iterable[Candidate], limits: Thresholds) -> Iterator[VerdictBatch]:
+def _verdicts_at(limits: Thresholds, unit: Iterable[Candidate]) -> Iterator[VerdictBatch]:
     """What `judge` would give of one unit at these thresholds, a second at a time; whole seconds are all that episodes need."""
     near = limits.near.tolist()
     for second, group in groupby(unit, key=lambda c: c.verdict.second):
         verdicts = []
         for c in group:
             if any(p >= least for p, least in zip(c.probabilities, near, strict=True)):
-                mission, weight = limits.decide(np.array(c.probabilities, np.float32), c.verdict.fresh)
-                same = c.verdict.mission == MISSIONS[mission] and c.verdict.weight == weight
-                told = c.verdict
-                if not same:
-                    told = replace(told, mission=MISSIONS[mission], probability=c.probabilities[mission], weight=weight)
-                verdicts.append(told)
+                number, weight = limits.decide(np.array(c.probabilities, np.float32), c.verdict.fresh)
+                verdict, mission = c.verdict, MISSIONS[number]
+                if (verdict.mission, verdict.weight) != (mission, weight):
+                    verdict = replace(verdict, mission=mission, probability=c.probabilities[number], weight=weight)
+                verdicts.append(verdict)
         if verdicts:
             yield VerdictBatch(verdicts, Batch([], []), second, ())
 
@@ -191,8 +174,8 @@ def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float
     """The lowest thresholds at which no more than `allowed` episodes open without any margin.
 
     First all thresholds rise together, in logits, until the budget holds: the least certain alerts go first, whatever their
-    mission. Then each falls again as far as no alert comes back. What is certain beyond the ceiling cannot be silenced and takes
-    its share of the budget.
+    mission. Then each falls again as far as no alert comes back. What reaches the ceiling always opens and takes its share of
+    the budget.
     """
     kept = [c for c in candidates.kept if c.rise >= 0]
     p = np.array([c.probabilities for c in kept], np.float64).reshape(-1, len(MISSIONS))
@@ -200,37 +183,35 @@ def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float
     floor = [candidates.floor[m] for m in MISSIONS]
     ceiling = [candidates.ceiling[m] for m in MISSIONS]
 
-    def above(m: int, silent: npt.NDArray[np.bool_]) -> float:
-        """The lowest threshold of mission m at which the windows `silent`, and those let go, are below it."""
-        highest = max(float(p[silent, m].max(initial=0.0)), candidates.dropped[m])
+    def above(m: int, below: npt.NDArray[np.bool_]) -> float:
+        """The lowest threshold of mission m that the windows `below`, and those let go, do not reach."""
+        highest = max(float(p[below, m].max(initial=0.0)), candidates.dropped[m])
         lifted = (math.floor(highest / STEP) + 1) * STEP
         return floor[m] if highest < floor[m] else max(floor[m], min(ceiling[m], round(lifted, 6)))
 
-    def count(limits: Sequence[float]) -> int:
+    def count(limits: Sequence[float], enough: float = math.inf) -> int:
         chosen = np.nonzero((p >= np.array(limits, np.float32).astype(np.float64)).any(1))[0]
         return len(opened([kept[i] for i in chosen], dict(zip(MISSIONS, limits, strict=True)), policy, enough))
 
+    def together(n: int) -> list[float]:
+        """Thresholds that the windows of the n highest levels reach."""
+        return [above(m, rise < levels[n - 1] if n else rise >= 0) for m in range(len(MISSIONS))]
+
+    def lowered(m: int, limits: list[float]) -> list[float]:
+        """The thresholds with mission m's as low as the budget allows."""
+        between = np.unique(p[(p[:, m] >= floor[m]) & (p[:, m] < limits[m]), m])[::-1]
+
+        def reached_by(n: int) -> list[float]:
+            return [*limits[:m], above(m, p[:, m] < between[n - 1]), *limits[m + 1 :]] if n else limits
+
+        return reached_by(_largest(0, len(between), lambda n: count(reached_by(n), most + 1) <= most))
+
     levels = np.unique(rise)[::-1]
     certain = int(np.isinf(levels[:1]).sum())
-
-    def together(n: int) -> list[float]:
-        silent = rise < levels[n - 1] if n else np.ones(len(kept), np.bool_)
-        return [above(m, silent) for m in range(len(MISSIONS))]
-
-    def lowered(start: list[float], m: int, heard: npt.NDArray[np.float64], n: int) -> list[float]:
-        """`start`, with mission m's threshold so low that the first n of the probabilities `heard` are heard."""
-        return [*start[:m], above(m, p[:, m] < heard[n - 1]), *start[m + 1 :]] if n else start
-
-    def still_fits(start: list[float], m: int, heard: npt.NDArray[np.float64], n: int) -> bool:
-        return count(lowered(start, m, heard, n)) <= most
-
-    enough = math.inf
     most = max(allowed, count(together(certain)))
-    enough = most + 1
-    limits = together(_largest(certain, len(levels), lambda n: count(together(n)) <= most))
+    limits = together(_largest(certain, len(levels), lambda n: count(together(n), most + 1) <= most))
     for m in range(len(MISSIONS)):
-        heard = np.unique(p[(p[:, m] >= floor[m]) & (p[:, m] < limits[m]), m])[::-1]
-        limits = lowered(limits, m, heard, _largest(0, len(heard), partial(still_fits, limits, m, heard)))
+        limits = lowered(m, limits)
     return dict(zip(MISSIONS, limits, strict=True))
 
 

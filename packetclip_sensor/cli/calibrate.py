@@ -23,7 +23,7 @@ from packetclip_sensor.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from packetclip_sensor.calibrate.calibrate import Fit, Labelled, Story
+    from packetclip_sensor.calibrate.site_logs import AlarmingHost, Fit, SiteLogs
     from packetclip_sensor.model.calibration_file import Calibration
 
 LISTED = 5
@@ -57,7 +57,7 @@ def calibrate(
 
     The logs are taken as benign traffic. Thresholds rise above the model's own until no more alerts open than the budget
     allows; they never fall below them. Prints what changes, and which hosts pushed a threshold up: look at these before you
-    use the file, for an attack in the logs would teach the sensor to be silent about it.
+    use the file, for an attack in the logs would raise the threshold until it no longer alerts.
 
     \b
     Exit codes:
@@ -72,47 +72,46 @@ def calibrate(
       packetclip calibrate --logs logs/ --alerts-per-day 0.5 --exclude 192.0.2.10 --exclude 10.9.0.0/16
     """
     from packetclip_sensor.alerts.suppressor import Rules, Suppressor
-    from packetclip_sensor.calibrate import calibrate as module
-    from packetclip_sensor.calibrate.packet_filter import Selection
+    from packetclip_sensor.calibrate import site_logs
     from packetclip_sensor.cli import logs as logging
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model import calibration_file as file
     from packetclip_sensor.model.bundle import Bundle
-    from packetclip_sensor.pairs.pairs import Labels
+    from packetclip_sensor.pairs.labels import Labels
     from packetclip_sensor.view.terminal import progress
 
     settings = configs.load(config) if config else Config()
-    select = Selection.of(exclude or [], since, until)
+    packets = site_logs.PacketFilter.parse(exclude or [], since, until)
     logging.set_up("warning")
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"{out}: its folder does not exist; make it, or name another file by --out")
     units = discover(logs)
     given = Labels.load(labels) if labels else None
     bundle = Bundle.open(settings.model_path)
-    silenced = None
+    suppresses = None
     if settings.policy.suppress is not None:
-        silenced = Suppressor(Rules(settings.policy.suppress), bundle, bundle.manifest.thresholds, Counters()).suppresses
+        suppresses = Suppressor(Rules(settings.policy.suppress), bundle, bundle.manifest.thresholds, Counters()).suppresses
     with sigterm_as_interrupt(), progress(len(units)) as shown:
         paths = zip(units, opened(units, shown.unit), strict=True)
-        found = module.gather(
+        found = site_logs.gather(
             ((unit.name, paths_, given or labels_beside(unit)) for unit, paths_ in paths),
             bundle,
-            select,
-            silenced=silenced or (lambda verdict: False),
+            packets,
             on_packets=shown.packets,
             margins=bundle.manifest.margins | settings.policy.margins,
+            suppresses=suppresses,
         )
-    fit = module.fit(found, bundle, settings.policy, alerts_per_day, paths=logs, excluded=exclude or [])
+    fit = site_logs.fit(found, bundle, settings.policy, alerts_per_day, paths=logs, excluded=exclude or [])
     file.save(fit.calibration, out)
-    _show(fit, found.labelled, len(units), out)
+    _show(fit, found, len(units), out)
     if settings.policy.thresholds:
         print(f"{config} sets thresholds of its own for {', '.join(settings.policy.thresholds)}; they go before this file")
-    raise typer.Exit(FAILED if fit.blind else DONE)
+    raise typer.Exit(FAILED if fit.above_ceiling else DONE)
 
 
-def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
+def _show(fit: Fit, found: SiteLogs, units: int, out: Path) -> None:
     import sys
     import textwrap
 
@@ -127,7 +126,7 @@ def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
         f"{made.logs.packets:,} packets and {made.logs.windows:,} windows in {where}, "
         f"{_time(days)} of traffic, {made.logs.first} to {made.logs.last}"
     )
-    console.print(_table(made, labelled))
+    console.print(_table(made, found))
     before, after = sum(made.alerts_before.values()), sum(made.alerts.values())
     _, low, high = per_day(after, days)
     print(f"Alerts a day: {_rate(before / days)} before, {_rate(after / days)} after; the budget is {made.alerts_per_day:g}.")
@@ -140,31 +139,31 @@ def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
             "a day (95 % confidence). Calibrate again when you have the logs of a week."
         )
     if made.suppressed:
-        print(f"{made.suppressed:,} windows are silenced by the rules of policy.suppress and were left out.")
-    if fit.silenced:
+        print(f"{made.suppressed:,} windows are suppressed by the rules of policy.suppress and were left out.")
+    if fit.no_longer:
         print(
-            "\nThese pushed a threshold up and will be silent. If one of them is an attack, leave it out by --exclude or --until:"
+            "\nThese pushed a threshold up and will no longer alert. If one is an attack, leave it out by --exclude or --until:"
         )
-        _stories(fit.silenced)
-    for mission, (story, limit) in fit.relief.items():
-        words = f"a rule for {printable(story.host, 60)} would leave the threshold at {limit:.4f}"
-        print(f"{mission}: {words}; if what it does is a duty, prefer that.")
-    for mission in dict.fromkeys(story.mission for story in fit.blind):
+        _hosts(fit.no_longer)
+    for mission, (host, limit) in fit.with_rule.items():
+        words = f"a rule for {printable(host.host, 60)} would leave the threshold at {limit:.4f}"
+        print(f"{mission}: {words}; if that is a known duty, prefer the rule.")
+    for mission in dict.fromkeys(host.mission for host in fit.above_ceiling):
         print(
-            f"\n{mission}: the budget does not hold. A threshold that silences these would make the sensor blind for {mission}, "
-            f"so it stays at {made.thresholds[mission]:g}.\nLook at what they do. If it is their duty, silence them by a rule "
-            "and calibrate again with --config, so that the thresholds need not know of them:"
+            f"\n{mission}: the budget does not hold. A threshold above these would miss attacks of {mission} too, so it stays at "
+            f"{made.thresholds[mission]:g}.\nLook at what they do. If it is their duty, suppress them by a rule and calibrate "
+            "again with --config, so that the thresholds need not rise for them:"
         )
-        _stories([story for story in fit.blind if story.mission == mission])
-    duties = [*fit.blind[:LISTED], *(story for story, _ in fit.relief.values())]
+        _hosts([host for host in fit.above_ceiling if host.mission == mission])
+    duties = [*fit.above_ceiling[:LISTED], *(host for host, _ in fit.with_rule.values())]
     if duties:
         print("\nRules for the file that policy.suppress names, where it is a duty; say in each why, and for how long:")
-        for story in duties:
-            print(textwrap.indent("\n".join(printable(line, 200) for line in story.rule.splitlines()), "  "))
+        for host in duties:
+            print(textwrap.indent("\n".join(printable(line, 200) for line in host.rule.splitlines()), "  "))
     print(f"\n{out} written. To use it, in the sensor's configuration:\n  policy:\n    calibration: {out.absolute()}")
 
 
-def _table(made: Calibration, labelled: Labelled) -> Table:
+def _table(made: Calibration, found: SiteLogs) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -172,40 +171,40 @@ def _table(made: Calibration, labelled: Labelled) -> Table:
     table.add_column("Mission")
     for name in ("threshold before", "after", "alerts in these logs before", "after"):
         table.add_column(name, justify="right")
-    told = _told(labelled, made)
-    if told:
-        table.add_column("labelled attacks told before", justify="right")
+    detected = _detected(found, made)
+    if detected:
+        table.add_column("labelled attacks detected before", justify="right")
         table.add_column("after", justify="right")
     for mission, after in made.thresholds.items():
         row = [mission, f"{made.thresholds_before[mission]:.4f}", f"{after:.4f}"]
         row += [f"{made.alerts_before[mission]:,}", f"{made.alerts[mission]:,}"]
-        table.add_row(*row, *told.get(mission, ["", ""] if told else []))
+        table.add_row(*row, *detected.get(mission, ["", ""] if detected else []))
     return table
 
 
-def _told(labelled: Labelled, made: Calibration) -> dict[str, list[str]]:
+def _detected(found: SiteLogs, made: Calibration) -> dict[str, list[str]]:
     """Of each mission with labelled attacks: how many reach the thresholds before and after."""
     out = {}
     for mission in made.thresholds:
-        peaks = [peak for name, peak in labelled.attacks.values() if name == mission]
+        peaks = [peak for name, peak in found.attacks.values() if name == mission]
         if peaks:
             limits = (made.thresholds_before[mission], made.thresholds[mission])
             out[mission] = [f"{sum(p >= limit for p in peaks)} of {len(peaks)}" for limit in limits]
     return out
 
 
-def _stories(stories: list[Story]) -> None:
+def _hosts(hosts: list[AlarmingHost]) -> None:
     from datetime import UTC, datetime
 
     from packetclip_sensor.sinks.documents import printable
 
-    for story in stories[:LISTED]:
-        when = f"{datetime.fromtimestamp(story.packets[-1].ts, UTC):%Y-%m-%d %H:%M:%S}"
-        extent = f"{story.mission} {story.probability:.4f}, {story.windows:,} windows, the most certain at {when} UTC"
-        print(f"  {printable(story.host, 60)}: {extent}, in {printable(story.unit, 60)}")
-        print(f"    {printable(story.words, 400)}")
-    if len(stories) > LISTED:
-        print(f"  and {len(stories) - LISTED:,} less certain ones")
+    for host in hosts[:LISTED]:
+        when = f"{datetime.fromtimestamp(host.packets[-1].ts, UTC):%Y-%m-%d %H:%M:%S}"
+        extent = f"{host.mission} {host.probability:.4f}, {host.windows:,} windows, the most certain at {when} UTC"
+        print(f"  {printable(host.host, 60)}: {extent}, in {printable(host.unit, 60)}")
+        print(f"    {printable(host.sentence, 400)}")
+    if len(hosts) > LISTED:
+        print(f"  and {len(hosts) - LISTED:,} less certain ones")
 
 
 def _rate(alerts: float) -> str:

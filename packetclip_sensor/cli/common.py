@@ -18,7 +18,7 @@ from packetclip_sensor.common import time_parsing
 
 if TYPE_CHECKING:
     from packetclip_sensor.config.settings import ElasticsearchConfig
-    from packetclip_sensor.pairs.pairs import Labels
+    from packetclip_sensor.pairs.labels import Labels
     from packetclip_sensor.sources.discovery import Unit
 
 DONE, FAILED, BAD_START = 0, 1, 2
@@ -64,7 +64,7 @@ def opened(units: Sequence[Unit], begin: Callable[[str], None]) -> Iterator[Sequ
 
 
 def labels_beside(unit: Unit) -> Labels | None:
-    from packetclip_sensor.pairs.pairs import Labels
+    from packetclip_sensor.pairs.labels import Labels
 
     folder = unit.paths[0] if unit.paths[0].is_dir() else unit.paths[0].parent
     file = folder / "labels.json"

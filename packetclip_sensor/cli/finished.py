@@ -106,7 +106,8 @@ def pairs(
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.config.schema import suggestion
-    from packetclip_sensor.pairs import pairs as module
+    from packetclip_sensor.pairs.labels import Labels
+    from packetclip_sensor.pairs.parquet import write_pairs
     from packetclip_sensor.records import CLASS_MISSION
     from packetclip_sensor.sources import tail, zeek
     from packetclip_sensor.view.terminal import progress
@@ -118,11 +119,11 @@ def pairs(
         )
     logs.set_up("warning")
     units = discover(paths)
-    given = module.Labels.load(labels) if labels else None
+    given = Labels.load(labels) if labels else None
     counters = Counters()
     with sigterm_as_interrupt(), progress(len(units)) as shown, Rejects(None) as rejects:
         logs_of = zip(units, opened(units, shown.unit), strict=True)
-        rows = module.write(
+        rows = write_pairs(
             (
                 (unit.name, zeek.batches(tail.finite(logs_), rejects, counters), given or labels_beside(unit))
                 for unit, logs_ in logs_of

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from packetclip_sensor.cli.common import ClusterUrl, ConfigFile, Since, Until, cluster_at
+from packetclip_sensor.common import time_parsing
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ def hunt(
       packetclip hunt "someone guesses passwords over ssh" --since 2025-10-09 --host 10.1.0.0/16 -c sensor.yaml
       packetclip hunt "slow requests that hold connections open" --mission Benign --json -c sensor.yaml
     """
-    from packetclip_sensor.calibrate.packet_filter import Selection
     from packetclip_sensor.elastic.client import connect
     from packetclip_sensor.hunt import search as hunts
     from packetclip_sensor.hunt.text_encoder import TextEncoder
@@ -62,8 +62,8 @@ def hunt(
     if not sentence.strip():
         raise ConfigError('the sentence is empty; say what you look for, for example "many half-open connections from one host"')
     cluster, model = _where(config, elasticsearch, namespace)
-    when = Selection.of([], since, until)
-    must = hunts.filters(since=when.since, until=when.until, host=host, mission=mission, model=manifest_of(model).version)
+    first, last = time_parsing.span(since, until)
+    must = hunts.filters(since=first, until=last, host=host, mission=mission, model=manifest_of(model).version)
     encoded = TextEncoder(model)(sentence)
     with connect(cluster) as client:
         found = hunts.nearest(client, DATASET, cluster, encoded.query, must, limit, fold=not every)
@@ -102,7 +102,6 @@ def similar(
       packetclip similar 6b4f1e0318f1d3c28106 --config sensor.yaml
       packetclip similar 6b4f1e0318f1d3c28106 --flows --mission Benign -c sensor.yaml
     """
-    from packetclip_sensor.calibrate.packet_filter import Selection
     from packetclip_sensor.elastic.client import connect
     from packetclip_sensor.hunt import search as hunts
     from packetclip_sensor.sinks.documents import DATASET as ALERTS
@@ -111,10 +110,10 @@ def similar(
     from packetclip_sensor.view import hunt_table
 
     cluster, _ = _where(config, elasticsearch, namespace)
-    when = Selection.of([], since, until)
+    first, last = time_parsing.span(since, until)
     with connect(cluster) as client:
         known = hunts.lookup(client, cluster, name)
-        must = hunts.filters(since=when.since, until=when.until, host=host, mission=mission, model=known.model)
+        must = hunts.filters(since=first, until=last, host=host, mission=mission, model=known.model)
         itself = [{"ids": {"values": [known.id]}}]
         if episode := known.source.get("packetclip", {}).get("episode", {}).get("id"):
             itself.append({"term": {"packetclip.episode.id": episode}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime
+from math import inf
 
 from packetclip_sensor.errors import ConfigError
 
@@ -27,6 +28,19 @@ def moment(option: str, text: str) -> float:
         raise ConfigError(
             f"{option} {text!r}: no time; write 24h or 7d for so long ago, or 2026-11-21 or 2026-11-21T08:00 (UTC)"
         ) from err
+
+
+def span(since: str | None, until: str | None) -> tuple[float, float]:
+    """Epoch seconds of the options --since and --until, 0 and infinity where they are not given.
+
+    Raises:
+        ConfigError: one of them is no time, or nothing is left between them.
+    """
+    first = moment("--since", since) if since is not None else 0.0
+    last = moment("--until", until) if until is not None else inf
+    if first >= last:
+        raise ConfigError(f"--since {since} is not before --until {until}; turn them round")
+    return first, last
 
 
 def in_utc(text: str) -> float:

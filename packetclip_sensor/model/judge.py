@@ -18,8 +18,9 @@ from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds
 from packetclip_sensor.records import MISSIONS, Batch, FloatArray, HuntWindow, Packet, Position, Verdict
 from packetclip_sensor.windows import tokens
+from packetclip_sensor.windows.headers import Ints
 from packetclip_sensor.windows.packet_features import relations
-from packetclip_sensor.windows.packet_table import Columns
+from packetclip_sensor.windows.packet_table import PacketColumns
 from packetclip_sensor.windows.windows import VIEWS, Windows
 
 ENCODE_ROWS = 256
@@ -51,12 +52,10 @@ class Encoder:
         self._table: FloatArray = np.zeros((cached_rows, self._dim), np.float32)
         self._slots: OrderedDict[bytes, int] = OrderedDict()
 
-    def __call__(self, table: Columns, rows: npt.NDArray[np.int64]) -> FloatArray:
+    def __call__(self, table: PacketColumns, rows: npt.NDArray[np.int64]) -> FloatArray:
         """(n,) row numbers of `table` to (n, D)."""
-        head = tokens.Headers(
-            *(getattr(table, name)[rows] for name in ("version", "proto", "l4", "has_l4", "flags", "payload_bytes", "icmp_type"))
-        )
-        toks = tokens.tokenize(table.data[rows], table.captured[rows], head)
+        part = table.take(rows)
+        toks = tokens.tokenize(part.data, part.captured, part)
         width = toks.shape[1] * toks.itemsize
         raw = toks.tobytes()
         keys = [raw[i : i + width] for i in range(0, len(raw), width)]
@@ -105,7 +104,7 @@ def calibrated(bundle: Bundle, logits: FloatArray) -> FloatArray:
     return probabilities
 
 
-def score(bundle: Bundle, encoder: Encoder, table: Columns, rows: npt.NDArray[np.int64], past: npt.NDArray[np.int64]) -> Scored:
+def score(bundle: Bundle, encoder: Encoder, table: PacketColumns, rows: Ints, past: Ints) -> Scored:
     """Score W windows, (W, A) rows with -1 as padding, and their (W, 2, C) past connections."""
     used, place = np.unique(rows, return_inverse=True)
     place = place.reshape(rows.shape)

@@ -28,7 +28,7 @@ from packetclip_sensor.records import Packet
 from packetclip_sensor.service import checkpoint
 from packetclip_sensor.sinks.documents import DATASET, printable
 from packetclip_sensor.sources import discovery
-from packetclip_sensor.sources.archive import archives_of
+from packetclip_sensor.sources.discovery import archives_of
 
 QUIET_S = 900.0
 """Age of the newest packet log after which a running Zeek is doubted."""

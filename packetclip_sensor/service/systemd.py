@@ -15,7 +15,7 @@ from pathlib import Path
 
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config.settings import Config
-from packetclip_sensor.sources.archive import archives_of
+from packetclip_sensor.sources.discovery import archives_of
 
 OWN = (Path("/var/lib/packetclip"), Path("/var/log/packetclip"))
 """Writable by the unit's StateDirectory and LogsDirectory."""

@@ -1,7 +1,7 @@
 """How far the reader is behind its logs, in bytes and in seconds, measured from outside the pipeline.
 
-While the sink waits nobody reads, and that is just when one wants to know. So this looks at the folders itself, and asks the
-tailer only where it stands.
+While the sink waits nobody reads, and that is just when one wants to know. So another thread looks at the folders, and asks the
+registry only how far each file was read.
 """
 
 from __future__ import annotations
@@ -11,24 +11,13 @@ import struct
 from collections.abc import Callable, Sequence
 from math import inf
 from pathlib import Path
-from typing import Protocol
 
+from packetclip_sensor.sources.file_registry import FileRegistry, Key
 from packetclip_sensor.sources.logfile import first_ts
 from packetclip_sensor.sources.plaintext import GZIP_MAGIC
 
 LINE_BYTES = 4096
 """Enough to find the time in the first unread line: it stands in front."""
-
-Key = tuple[int, int]
-
-
-class Reader(Protocol):
-    """What is asked of the tailer; it answers from another thread."""
-
-    def offsets(self) -> dict[Key, int | None]:
-        """Bytes of plain text read of each file, by device and inode; None for a file that need not be read."""
-
-    def open_files(self) -> int: ...
 
 
 class Backlog:
@@ -36,10 +25,10 @@ class Backlog:
 
     def __init__(self) -> None:
         self.files = self.files_open = 0
-        self._reader: Reader | None = None
+        self._reader: FileRegistry | None = None
         self._listing: Callable[[], Sequence[tuple[Path, str]]] = list
 
-    def attach(self, reader: Reader, listing: Callable[[], Sequence[tuple[Path, str]]]) -> None:
+    def attach(self, reader: FileRegistry, listing: Callable[[], Sequence[tuple[Path, str]]]) -> None:
         """`listing` gives the paths that are to be read now, each with its log."""
         self._reader, self._listing = reader, listing
 

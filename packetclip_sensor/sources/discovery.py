@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,10 @@ from packetclip_sensor.sources.logfile import log_of
 from packetclip_sensor.sources.plaintext import GZIP_MAGIC
 
 _PCAP_MAGIC = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")
+
+DATED = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+SLACK_S = 120.0
+"""A log's last write may carry an earlier time than the packets in it, where clocks differ."""
 
 LOAD_REMEDY = (
     "load the PacketCLIP package in that Zeek: `zkg install` a clone of this project and `@load packetclip` in local.zeek, "
@@ -139,6 +143,29 @@ def all_empty(paths: Sequence[Path]) -> LogFormatError:
     """The error for finished logs in which there is nothing."""
     names = ", ".join(str(path) for path in paths)
     return LogFormatError(f"{names}: the log is empty; did Zeek see any packets, and has it ended or flushed its logs?")
+
+
+def archives_of(logs: Sequence[Path], named: Sequence[Path]) -> list[Path]:
+    """The folders to search: those named, else the one above each log folder called `current` (zeekctl's layout)."""
+    return list(named) or [path.parent for path in logs if path.name == "current"]
+
+
+def archived(folders: Sequence[Path], since: float) -> Iterator[tuple[Path, str]]:
+    """Our logs in these folders and their dated subfolders that were last written after `since` (epoch seconds).
+
+    A folder changes when a file is moved into it, so one that has not changed since then is not even listed.
+    """
+    for folder in folders:
+        for place in (folder, *sorted(folder.glob(DATED))):
+            if _newer(place, since - SLACK_S):
+                yield from ((path, log) for path, log in logs_in(place) if _newer(path, since - SLACK_S))
+
+
+def _newer(path: Path, since: float) -> bool:
+    try:
+        return path.stat().st_mtime >= since
+    except OSError:
+        return False
 
 
 def first_bytes(path: Path) -> bytes:

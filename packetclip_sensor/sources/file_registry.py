@@ -6,14 +6,17 @@ A file is matched first by device and inode, then by its first bytes. Whatever m
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import Lines, Position
 from packetclip_sensor.sources.discovery import content_log, refuse_tsv, unreadable
-from packetclip_sensor.sources.identity import Key, begins, is_active, key_and_sign, refuse_crowd, same_log
 from packetclip_sensor.sources.logfile import LogFile, log_of
 from packetclip_sensor.sources.plaintext import HEAD_BYTES
 
@@ -24,22 +27,24 @@ LINGER_S = 60.0
 ORPHANS = 256
 """Logs remembered whose file was truncated or deleted, to know their copies by."""
 
+Key = tuple[int, int]
+"""Device and inode."""
 Found = tuple[Path, str, bool]
 """Path, log ("" where its name does not say), and whether it was asked for or only looked at to find a known log again."""
 
 
-class KnownLogs:
+class FileRegistry:
     """The logs being read."""
 
     def __init__(
         self, since: Sequence[Position], rejects: Rejects, *, block_bytes: int, max_line_bytes: int, open_files: int = OPEN_FILES
     ) -> None:
-        self.disturbed = False
-        """A file was truncated or lost: look at the folders at once, before saying that there is nothing to read."""
+        self.rescan = False
+        """A file was truncated or lost: list the folders at once, before saying that there is nothing to read."""
         self.replaced = False
         """A file holds other text now: find the copy of the old one before newer lines are read."""
-        self.unripe = False
-        """A file has no whole line yet: look again at the next poll."""
+        self.incomplete = False
+        """A file has no whole line yet: list the folders at the next poll."""
         self._rejects = rejects
         self._open_files = open_files
         self._block_bytes, self._max_line_bytes = block_bytes, max_line_bytes
@@ -81,7 +86,7 @@ class KnownLogs:
         Raises:
             LogFormatError: see strict.
         """
-        self.disturbed = self.replaced = self.unripe = False
+        self.rescan = self.replaced = self.incomplete = False
         fresh = self._fresh(found, strict, finished)
         for key in [k for k in self._copies if k not in self._present]:
             self._free_copies(key)
@@ -111,14 +116,14 @@ class KnownLogs:
                 if strict and asked and (finished or not isinstance(err, FileNotFoundError)):
                     raise unreadable(path, err) from err
                 continue  # rotated away since the folder was listed
-            key, sign = key_and_sign(stat)
+            key, sign = _key_and_sign(stat)
             self._present.add(key)
             if (file := self._files.get(key)) is not None:
                 file.path = path
                 if not file.is_open and self._signs.get(key) != sign:
                     file.more = True
             elif stat.st_size == 0:
-                self.unripe |= asked
+                self.incomplete |= asked
             elif self._ignored.get(key) != sign:
                 fresh.setdefault(key, (path, log, asked))
             self._signs[key] = sign
@@ -134,11 +139,11 @@ class KnownLogs:
         except FileNotFoundError:
             return None
         except OSError as err:
-            refuse_crowd(err)
+            _refuse_crowd(err)
             if strict and asked:
                 raise unreadable(path, err) from err
             with contextlib.suppress(OSError):
-                key, sign = key_and_sign(path.stat())
+                key, sign = _key_and_sign(path.stat())
                 self._ignored[key] = sign
             self._rejects.add(str(path), 0, f"file cannot be read: {err.strerror}", b"")
             return None
@@ -146,7 +151,7 @@ class KnownLogs:
             refuse_tsv(path, file.head)
         if not finished and b"\n" not in file.head and len(file.head) < HEAD_BYTES:
             file.release()
-            self.unripe |= asked  # its first line is half-written: neither to be read nor to be recognised yet
+            self.incomplete |= asked  # its first line is half-written: neither to be read nor to be recognised yet
             return None
         if not file.log:
             file.log = content_log(path, file.head)
@@ -157,14 +162,14 @@ class KnownLogs:
         try:
             return place(file)
         except OSError as err:
-            refuse_crowd(err)
+            _refuse_crowd(err)
             file.release()
-            self.disturbed = True
+            self.rescan = True
             return True
 
     def _resume_same_inode(self, file: LogFile) -> bool:
         for position in self._restored:
-            if (position.device, position.inode) == file.key and begins(file, position):
+            if (position.device, position.inode) == file.key and _begins(file, position):
                 if file.resume(position):
                     self._restored.remove(position)
                     self._take_up(file)
@@ -174,9 +179,9 @@ class KnownLogs:
         return False
 
     def _place(self, file: LogFile, asked: bool) -> bool:
-        restored = next((p for p in self._restored if begins(file, p)), None)
-        live = next((f for f in self._files.values() if same_log(f, file)), None)
-        orphan = next((f for f in self._orphans if same_log(f, file)), None)
+        restored = next((p for p in self._restored if _begins(file, p)), None)
+        live = next((f for f in self._files.values() if _same_log(f, file)), None)
+        orphan = next((f for f in self._orphans if _same_log(f, file)), None)
         if restored and file.resume(restored):
             self._restored.remove(restored)
             self._take_up(file)
@@ -195,7 +200,7 @@ class KnownLogs:
         """A copy is read from where its original ended, once the original is gone; while it is there, only if it has more."""
         if live.key not in self._present:
             if live.more:
-                self.disturbed = True
+                self.rescan = True
                 file.release()
             elif file.resume(live.last):
                 self._drop(live)
@@ -228,7 +233,7 @@ class KnownLogs:
     def _free_copies(self, key: Key) -> None:
         for copy in self._copies.pop(key, ()):
             self._ignored.pop(copy, None)
-            self.disturbed = True
+            self.rescan = True
 
     def _orphan(self, file: LogFile) -> None:
         self._drop(file)
@@ -237,19 +242,19 @@ class KnownLogs:
 
     def lost(self, file: LogFile, err: OSError) -> None:
         """A file turned out to be unreadable or replaced while it was read."""
-        refuse_crowd(err)
+        _refuse_crowd(err)
         reason = (
             "file is gone before it was read" if isinstance(err, FileNotFoundError) else f"file cannot be read: {err.strerror}"
         )
         if not file.path.exists() or not isinstance(err, FileNotFoundError):
             self._rejects.add(str(file.path), file.offset, reason, b"")
         self._orphan(file)
-        self.disturbed = True
+        self.rescan = True
         self.replaced |= isinstance(err, FileNotFoundError)
 
     def drained(self, file: LogFile, finished: bool) -> None:
         """A file was read to its end: among too many open ones, close it."""
-        if finished or (not is_active(file) and sum(f.is_open for f in self._files.values()) > self._open_files):
+        if finished or (not _is_active(file) and sum(f.is_open for f in self._files.values()) > self._open_files):
             file.release()
 
     def look(self) -> None:
@@ -262,7 +267,7 @@ class KnownLogs:
                 continue
             if replaced:
                 self._orphan(file)
-                self.disturbed = self.replaced = True
+                self.rescan = self.replaced = True
 
     def close(self) -> None:
         """Close every file."""
@@ -280,7 +285,7 @@ class KnownLogs:
     def _limit_open(self) -> None:
         held = [f for f in self._files.values() if f.is_open]
         if len(held) > self._open_files:
-            held = [f for f in held if f.key in self._present and not is_active(f)]
+            held = [f for f in held if f.key in self._present and not _is_active(f)]
             held.sort(key=lambda f: (f.more, f.active_at), reverse=True)
             for file in held[self._open_files :]:
                 file.release()
@@ -291,3 +296,33 @@ class KnownLogs:
         for position in self._restored:  # a folder that is not mounted yet must not cost the place in its files
             path = Path(position.path)
             yield position if path.exists() or not path.parent.exists() else None
+
+
+def _key_and_sign(stat: os.stat_result) -> tuple[Key, tuple[int, int]]:
+    """What a file is known by, and what changes whenever it is written, renamed or given other rights (tools set mtime back)."""
+    return (stat.st_dev, stat.st_ino), (stat.st_size, stat.st_ctime_ns)
+
+
+def _begins(file: LogFile, position: Position) -> bool:
+    """Whether the file begins with the bytes that the position's file began with."""
+    prefix = file.head[: position.prefix_bytes]
+    return len(prefix) == position.prefix_bytes and hashlib.sha256(prefix).hexdigest() == position.prefix_sha256
+
+
+def _is_active(file: LogFile) -> bool:
+    """Whether this is the file that Zeek is writing now."""
+    return file.path.name == f"packetclip_{file.log}.log"
+
+
+def _refuse_crowd(err: OSError) -> None:
+    """Raises ConfigError where no descriptor was left: a file passed over for that would be lost."""
+    if err.errno in (errno.EMFILE, errno.ENFILE):
+        raise ConfigError(
+            f"no more files can be opened ({err.strerror}); raise the limit of open files to 1024 (`ulimit -n`, LimitNOFILE)"
+        ) from err
+
+
+def _same_log(one: LogFile, other: LogFile) -> bool:
+    """Whether one of them begins with all that is known of the other's beginning."""
+    size = min(len(one.head), len(other.head))
+    return one.log == other.log and size > 0 and one.head[:size] == other.head[:size]

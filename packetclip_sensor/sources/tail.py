@@ -7,26 +7,28 @@ read only where its original is gone, from the place at which reading of the ori
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from math import inf
 from pathlib import Path
 
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.records import Idle, Lines, Position
-from packetclip_sensor.sources.archive import archived
 from packetclip_sensor.sources.backlog import Backlog
-from packetclip_sensor.sources.discovery import Unit, all_empty, check_folder, discover, logs_in
-from packetclip_sensor.sources.file_registry import OPEN_FILES, Found, KnownLogs
+from packetclip_sensor.sources.discovery import all_empty, archived, check_folder, logs_in
+from packetclip_sensor.sources.file_registry import OPEN_FILES, FileRegistry, Found
 from packetclip_sensor.sources.logfile import LogFile, log_of
-from packetclip_sensor.sources.wake import Wake
-
-__all__ = ["Unit", "discover", "finite", "follow"]
 
 RESCAN_S = 2.0
 """Folders are listed again when they change, and at least this often."""
+GATHER_S = 0.02
+"""Wait after a change, so that a writer that flushes line by line does not make a block of each line."""
 OVERLAP_S = 0.1
 """Files that overlap in time are interleaved in steps of at least this much event time."""
 
@@ -65,7 +67,7 @@ def follow(
         LogFormatError: at the start, a log is TSV or cannot be read. Later such a file is rejected and counted.
     """
     stop = stop or threading.Event()
-    logs = KnownLogs(
+    logs = FileRegistry(
         since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes, open_files=open_files
     )
 
@@ -74,10 +76,10 @@ def follow(
 
     if backlog is not None:
         backlog.attach(logs, lambda: [(path, log) for path, log, asked in listing() if asked])
-    with closing(logs), Wake(paths) as wake:
+    with closing(logs), closing(Wake(paths)) as wake:
         first, scanned_at = True, -inf
         while not stop.is_set():
-            if logs.disturbed or logs.unripe or wake.folders_changed() or time.monotonic() - scanned_at > RESCAN_S:
+            if logs.rescan or logs.incomplete or wake.folders_changed() or time.monotonic() - scanned_at > RESCAN_S:
                 if first:  # what cannot be read in the log folders ends the start, in the archives it is told and passed over
                     logs.scan(_listing(paths), strict=True)
                 logs.scan(listing())
@@ -88,7 +90,7 @@ def follow(
                 yield block
                 if stop.is_set():
                     return
-            if logs.disturbed:
+            if logs.rescan:
                 continue
             yield Idle()
             logs.tidy()
@@ -113,14 +115,14 @@ def finite(
     found: list[tuple[Path, str]] = []
     for path in paths:
         found += check_folder(path) if path.is_dir() else [(path, "")]
-    logs = KnownLogs(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
+    logs = FileRegistry(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
     logs.scan([(path, log, True) for path, log in found], strict=True, finished=True)
     if not logs.files():
         raise all_empty(paths)
     return _finite(logs)
 
 
-def _finite(logs: KnownLogs) -> Iterator[Lines | Idle]:
+def _finite(logs: FileRegistry) -> Iterator[Lines | Idle]:
     with closing(logs):
         yield from logs.restored()
         yield from _merged(logs, finished=True)
@@ -141,7 +143,7 @@ def _listing(paths: Sequence[Path]) -> list[Found]:
     return found
 
 
-def _merged(logs: KnownLogs, *, finished: bool = False) -> Iterator[Lines]:
+def _merged(logs: FileRegistry, *, finished: bool = False) -> Iterator[Lines]:
     """All that can be read now, in event-time order at block granularity: flows up to the next packet, then packets."""
     packets = [file for file in logs.files() if file.log == "packet"]
     flows = [file for file in logs.files() if file.log == "flow"]
@@ -158,7 +160,7 @@ def _merged(logs: KnownLogs, *, finished: bool = False) -> Iterator[Lines]:
             return
 
 
-def _earliest(files: list[LogFile], logs: KnownLogs, finished: bool) -> tuple[LogFile | None, float]:
+def _earliest(files: list[LogFile], logs: FileRegistry, finished: bool) -> tuple[LogFile | None, float]:
     """The file whose next line is the oldest, with that line read, and the time up to which no other file has any."""
     while True:
         files[:] = [f for f in files if f.more]
@@ -178,3 +180,47 @@ def _earliest(files: list[LogFile], logs: KnownLogs, finished: bool) -> tuple[Lo
             others = min((f.event_ts for f in files if f is not file), default=inf)
             if before <= others:
                 return file, max(others, before + OVERLAP_S)
+
+
+class Wake(FileSystemEventHandler):
+    """Ends a wait when a log in the folders of `paths` was written; where the operating system cannot tell, the clock does."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths, self._written = paths, threading.Event()
+        self._folders: dict[Path, tuple[int, int, int]] = {}
+        self._observer = Observer()
+        logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # being stopped is an error to it; the rest the clock mends
+        with suppress(OSError, RuntimeError):
+            self._observer.start()
+
+    def _wake(self, event: FileSystemEvent) -> None:
+        self._written.set()
+
+    on_modified = on_created = on_moved = on_deleted = _wake  # not opening and closing, which the reader does too
+
+    def folders_changed(self) -> bool:
+        """Whether an entry of a folder was added, removed or renamed since the last call; folders that are new are watched."""
+        before, self._folders = self._folders, {}
+        for path in self._paths:
+            folder = path if path.is_dir() else path.parent
+            with suppress(OSError):
+                stat = folder.stat()
+                self._folders[folder] = stat.st_dev, stat.st_ino, stat.st_mtime_ns
+        if [(folder, key[:2]) for folder, key in before.items()] != [(folder, key[:2]) for folder, key in self._folders.items()]:
+            self._observer.unschedule_all()
+            for folder in self._folders:
+                with suppress(OSError, RuntimeError):  # out of inotify watches
+                    self._observer.schedule(self, str(folder))
+        return self._folders != before
+
+    def wait(self, seconds: float, stop: threading.Event) -> None:
+        """Return when something was written, at the latest after `seconds`, at once when `stop` is set."""
+        until = time.monotonic() + seconds
+        if self._written.wait(seconds):
+            stop.wait(max(0.0, min(GATHER_S, until - time.monotonic())))
+            self._written.clear()
+
+    def close(self) -> None:
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()

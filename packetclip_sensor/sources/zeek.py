@@ -6,7 +6,9 @@ cost the good ones nothing. A bad line never raises: it goes to the rejects file
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import msgspec
 
@@ -17,11 +19,7 @@ from packetclip_sensor.records import Batch, Flow, Idle, Lines, Packet, Position
 MAX_POSITIONS = 4096
 """Files remembered; the ones longest untouched are forgotten first."""
 
-END_OF_TIME = 1e10
-"""No packet is of the year 2286: its second would be the latest for ever, and every later packet late."""
-LARGEST = 1 << 62
-"""Numbers are counted in 64 bits."""
-
+Record = TypeVar("Record", Packet, Flow)
 _packets = msgspec.json.Decoder(Packet)
 _flows = msgspec.json.Decoder(Flow)
 _BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -31,30 +29,25 @@ def together(batches: Iterable[Batch], *, packets: int = 2048, seconds: float = 
     """Put small batches of finished logs into one, of at most so many packets and so many seconds of event time: each costs its
     stages some milliseconds, and where traffic is thin a batch of the tail holds a few packets."""
     parts: list[Batch] = []
-    held = 0
+
+    def held() -> Batch:
+        return Batch([p for b in parts for p in b.packets], [f for b in parts for f in b.flows], parts[0].start, parts[-1].end)
+
+    def begin(batch: Batch) -> float:
+        return batch.packets[0].ts if batch.packets else batch.flows[0].written if batch.flows else 0.0
+
+    count = 0
     for batch in batches:
-        held += len(batch.packets)
-        if parts and (held > packets or batch.idle or batch.final or abs(_begin(batch) - _begin(parts[0])) > seconds):
-            yield _one(parts)
-            parts, held = [], len(batch.packets)
+        count += len(batch.packets)
+        if parts and (count > packets or batch.idle or batch.final or abs(begin(batch) - begin(parts[0])) > seconds):
+            yield held()
+            parts, count = [], len(batch.packets)
         if batch.idle or batch.final:
             yield batch
         else:
             parts.append(batch)
     if parts:
-        yield _one(parts)
-
-
-def _begin(batch: Batch) -> float:
-    return batch.packets[0].ts if batch.packets else batch.flows[0].written if batch.flows else 0.0
-
-
-def _one(parts: list[Batch]) -> Batch:
-    if len(parts) == 1:
-        return parts[0]
-    packets = [packet for part in parts for packet in part.packets]
-    flows = [flow for part in parts for flow in part.flows]
-    return Batch(packets, flows, parts[0].start, parts[-1].end)
+        yield held()
 
 
 def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters) -> Iterator[Batch]:
@@ -79,12 +72,8 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
         if not block.data:
             before = after
             continue
-        packets: list[Packet] = []
-        flows: list[Flow] = []
-        if block.log == "packet":
-            packets = _decode_packets(block, rejects)
-        else:
-            flows = _decode_flows(block, rejects)
+        packets = _decode(_packets, block, rejects) if block.log == "packet" else []
+        flows = _decode(_flows, block, rejects) if block.log == "flow" else []
         counters.lines += block.data.count(b"\n")
         counters.packets += len(packets)
         counters.connections_skipped += sum(p.skipped for p in packets)
@@ -94,66 +83,15 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
         before = after
 
 
-def _decode_packets(block: Lines, rejects: Rejects) -> list[Packet]:
-    try:
-        packets = _packets.decode_lines(block.data)
-    except _BAD:
-        packets = None
-    if packets is not None:
-        for p in packets:
-            if not (
-                0.0 < p.ts < END_OF_TIME
-                and 0 < p.n < LARGEST
-                and 0 <= p.orig_p < 65536
-                and 0 <= p.resp_p < 65536
-                and 0 <= p.size_bytes < LARGEST
-                and 0 <= p.skipped < LARGEST
-            ):
-                break
-        else:
-            return packets
+def _decode(decoder: msgspec.json.Decoder[Record], block: Lines, rejects: Rejects) -> list[Record]:
+    with contextlib.suppress(*_BAD):
+        return decoder.decode_lines(block.data)
     good = []
     for offset, line in _lines(block):
         try:
-            packet = _packets.decode(line)
-            _check(packet)
-            if packet.n < 1:
-                raise msgspec.ValidationError(f"n is {packet.n}, counting starts at 1")
-            if packet.size_bytes < 0:
-                raise msgspec.ValidationError(f"len is {packet.size_bytes}, below 0")
-            if not 0 <= packet.skipped < LARGEST:
-                raise msgspec.ValidationError(f"skipped is {packet.skipped}, no count")
-            if max(packet.n, packet.size_bytes) >= LARGEST:
-                raise msgspec.ValidationError(f"n is {packet.n} and len is {packet.size_bytes}, one of them too large")
+            good.append(decoder.decode(line))
         except _BAD as err:
             rejects.add(block.end.path, offset, _reason(line, err), line)
-        else:
-            good.append(packet)
-    return good
-
-
-def _decode_flows(block: Lines, rejects: Rejects) -> list[Flow]:
-    try:
-        flows = _flows.decode_lines(block.data)
-    except _BAD:
-        flows = None
-    if flows is not None:
-        for f in flows:
-            if not (0.0 < f.ts < END_OF_TIME and 0 <= f.orig_p < 65536 and 0 <= f.resp_p < 65536 and (f.duration or 0.0) >= 0.0):
-                break
-        else:
-            return flows
-    good = []
-    for offset, line in _lines(block):
-        try:
-            flow = _flows.decode(line)
-            _check(flow)
-            if flow.duration is not None and flow.duration < 0.0:
-                raise msgspec.ValidationError(f"duration is {flow.duration} s, below 0")
-        except _BAD as err:
-            rejects.add(block.end.path, offset, _reason(line, err), line)
-        else:
-            good.append(flow)
     return good
 
 
@@ -164,15 +102,6 @@ def _lines(block: Lines) -> Iterator[tuple[int, bytes]]:
         if line and not line.isspace():
             yield offset, line
         offset += len(line) + 1
-
-
-def _check(record: Packet | Flow) -> None:
-    """Raises ValidationError for values that the types allow but the network does not."""
-    if not 0.0 < record.ts < END_OF_TIME:
-        raise msgspec.ValidationError(f"ts is {record.ts}, not a time")
-    for name, port in (("id.orig_p", record.orig_p), ("id.resp_p", record.resp_p)):
-        if not 0 <= port < 65536:
-            raise msgspec.ValidationError(f"{name} is {port}, outside 0..65535")
 
 
 def _reason(line: bytes, err: Exception) -> str:

@@ -6,14 +6,17 @@ Never raises, whatever the bytes are: a field that is cut is named and said to b
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from packetclip_sensor.windows.window_statistics import FLAG_NAMES, Header, icmp_name
+import numpy as np
 
-_PROTOCOLS = {1: "ICMP", 2: "IGMP", 4: "IPv4 in IP", 6: "TCP", 17: "UDP", 41: "IPv6 in IP", 47: "GRE", 50: "ESP", 58: "ICMPv6",
-              132: "SCTP"}  # fmt: skip
-_EXTENSIONS = {0: "hop-by-hop options", 43: "routing header", 44: "fragment header", 51: "authentication header",
-               60: "destination options"}  # fmt: skip
+from packetclip_sensor.windows import headers
+from packetclip_sensor.windows.headers import ICMP, ICMP6, IPV6_EXTENSIONS, LATER_FRAGMENT, TCP, UDP
+from packetclip_sensor.windows.window_statistics import FLAG_NAMES, icmp_name
+
+_PROTOCOLS = {1: "ICMP", 2: "IGMP", 4: "IPv4 in IP", 6: "TCP", 17: "UDP", 41: "IPv6 in IP", 47: "GRE", 50: "ESP",
+              51: "authentication header", 58: "ICMPv6", 132: "SCTP"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +36,20 @@ def fields(data: bytes) -> list[Field]:
     Source: RFC 791, RFC 8200, RFC 9293 section 3.1, RFC 768, RFC 792, RFC 4443.
     """
     found: list[Field] = []
-    version = data[0] >> 4 if data else 0
-    if version == 4 and len(data) >= 20:
-        protocol, at = _ipv4(data, found)
-    elif version == 6 and len(data) >= 40:
-        protocol, at = _ipv6(data, found)
-    else:
-        protocol, at = None, 0
-    if protocol is not None and at < len(data):
-        at = _transport(data, protocol, at, found, 6 if version == 6 else 4)
+    (head,) = headers.read([data])
+    at = head.l4
+    if head.version == 4:
+        _ipv4(data, at, found)
+    elif head.version == 6:
+        at = _ipv6(data, found)
+    if head.version and head.fragment != LATER_FRAGMENT and at < len(data):
+        at = _transport(data, head, found)
     if at < len(data):
         found.append(Field(at, len(data), "payload", "payload", f"{len(data) - at} bytes recorded"))
     return found
 
 
-def _ipv4(data: bytes, found: list[Field]) -> tuple[int | None, int]:
-    """Fields of the IPv4 header; returns the protocol behind it (None where it is not at hand) and the header's end."""
-    end = max(20, (data[0] & 15) * 4)
+def _ipv4(data: bytes, end: int, found: list[Field]) -> None:
     fragment = int.from_bytes(data[6:8])
     flags = [name for bit, name in ((0x4000, "don't fragment"), (0x2000, "more fragments")) if fragment & bit]
     offset = (fragment & 0x1FFF) * 8
@@ -67,40 +67,37 @@ def _ipv4(data: bytes, found: list[Field]) -> tuple[int | None, int]:
         (16, 20, "destination address", str(ipaddress.IPv4Address(data[16:20]))),
         *([(20, end, "options", f"{end - 20} bytes")] if end > 20 else []),
     )  # fmt: skip
-    return (None if offset else data[9]), end
 
 
-def _ipv6(data: bytes, found: list[Field]) -> tuple[int | None, int]:
-    protocol, at = data[6], 40
+def _ipv6(data: bytes, found: list[Field]) -> int:
+    """Fields of the IPv6 header and of its extension headers; returns the end of the last."""
     label = f"6, {int.from_bytes(data[0:2]) >> 4 & 255}, 0x{int.from_bytes(data[1:4]) & 0xFFFFF:05x}"
     _add(
         found, data, "ip",
         (0, 4, "version, traffic class, flow label", label),
         (4, 6, "payload length", f"{int.from_bytes(data[4:6])} bytes"),
-        (6, 7, "next header", _EXTENSIONS.get(protocol) or _protocol(protocol)),
+        (6, 7, "next header", _protocol(data[6], IPV6_EXTENSIONS)),
         (7, 8, "hop limit", f"{data[7]}"),
         (8, 24, "source address", str(ipaddress.IPv6Address(data[8:24]))),
         (24, 40, "destination address", str(ipaddress.IPv6Address(data[24:40]))),
     )  # fmt: skip
-    while protocol in _EXTENSIONS and len(data) >= at + 8:
-        length = 8 if protocol == 44 else (data[at + 1] + 2) * 4 if protocol == 51 else (data[at + 1] + 1) * 8
-        behind = data[at]
-        _add(
-            found, data, "ip", (at, at + length, _EXTENSIONS[protocol], f"before {_EXTENSIONS.get(behind) or _protocol(behind)}")
-        )
-        if protocol == 44 and int.from_bytes(data[at + 2 : at + 4]) >> 3:
-            return None, at + length
-        protocol, at = behind, at + length
-    return (None if protocol in _EXTENSIONS else protocol), at
+    end = 40
+    for more in headers.extensions(*headers.rows([data]), np.array([True])):
+        start, end, kind, behind = (int(x[0]) for x in (more.at, more.end, more.number, more.following))
+        _add(found, data, "ip", (start, end, IPV6_EXTENSIONS[kind], f"before {_protocol(behind, IPV6_EXTENSIONS)}"))
+        if more.fragment[0] == LATER_FRAGMENT:
+            break
+    return end
 
 
-def _transport(data: bytes, protocol: int, at: int, found: list[Field], version: int) -> int:
-    """Fields of the transport header that begins at `at`; returns its end, or `at` where it is not known here."""
+def _transport(data: bytes, head: headers.Header, found: list[Field]) -> int:
+    """Fields of the transport header; returns its end, or its beginning where it is not known here."""
+    at = head.l4
 
     def number(start: int, end: int) -> int:
         return int.from_bytes(data[at + start : at + end])
 
-    if protocol in (6, 17):
+    if head.proto in (TCP, UDP):
         _add(
             found,
             data,
@@ -108,7 +105,7 @@ def _transport(data: bytes, protocol: int, at: int, found: list[Field], version:
             (at, at + 2, "source port", f"{number(0, 2)}"),
             (at + 2, at + 4, "destination port", f"{number(2, 4)}"),
         )
-    if protocol == 6:
+    if head.proto == TCP:
         length = max(20, (data[at + 12] >> 4) * 4) if len(data) > at + 12 else 20
         flags = [name for bit, name in FLAG_NAMES if number(13, 14) & bit]
         _add(
@@ -123,7 +120,7 @@ def _transport(data: bytes, protocol: int, at: int, found: list[Field], version:
             *([(at + 20, at + length, "options", f"{length - 20} bytes")] if length > 20 else []),
         )  # fmt: skip
         return at + length
-    if protocol == 17:
+    if head.proto == UDP:
         _add(
             found,
             data,
@@ -132,10 +129,10 @@ def _transport(data: bytes, protocol: int, at: int, found: list[Field], version:
             (at + 6, at + 8, "checksum", f"0x{number(6, 8):04x}"),
         )
         return at + 8
-    if protocol in (1, 58):
+    if head.proto in (ICMP, ICMP6):
         _add(
             found, data, "transport",
-            (at, at + 1, "type", f"{number(0, 1)}, {icmp_name(Header(version, icmp_type=number(0, 1)))}"),
+            (at, at + 1, "type", f"{number(0, 1)}, {icmp_name(head.version, number(0, 1))}"),
             (at + 1, at + 2, "code", f"{number(1, 2)}"),
             (at + 2, at + 4, "checksum", f"0x{number(2, 4):04x}"),
             (at + 4, at + 8, "rest of header", f"0x{number(4, 8):08x}"),
@@ -151,5 +148,5 @@ def _add(found: list[Field], data: bytes, part: str, *entries: tuple[int, int, s
             found.append(Field(start, min(end, len(data)), part, name, value if end <= len(data) else "cut"))
 
 
-def _protocol(number: int) -> str:
-    return f"{number}, {_PROTOCOLS[number]}" if number in _PROTOCOLS else f"{number}"
+def _protocol(number: int, extensions: Mapping[int, str] = {}) -> str:
+    return extensions.get(number) or (f"{number}, {_PROTOCOLS[number]}" if number in _PROTOCOLS else f"{number}")

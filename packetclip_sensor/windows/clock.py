@@ -1,8 +1,8 @@
 """Ends the input where the packets' clock was set back, so that what comes behind begins anew.
 
-Seconds of event time never fall within what `windows` and `episodes` see: a packet that comes late is judged in the second that
-is open. A clock set back by an hour would keep that second open for an hour. So this stage ends the input there, as at a
-replay's end: what is held is judged, open episodes close, and the next packets are the first ones of a new time.
+Seconds of event time never fall within what windows and episodes see: a packet that comes late is judged in the second that is
+open. A clock set back by an hour would keep that second open for an hour. So the input ends there, as at a replay's end: what is
+held is judged, open episodes close, and the next packets are the first ones of a new time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ second Zeek whose clock is slow come between others."""
 log = structlog.get_logger()
 
 
-def one_clock(batches: Iterable[Batch], *, behind_s: float) -> Iterator[Batch]:
+def split_at_clock_resets(batches: Iterable[Batch], *, behind_s: float) -> Iterator[Batch]:
     """Pass batches on; a batch without packets and with `final` comes first where the clock was set back by more than `behind_s`
     (seconds)."""
     newest, back_since = -inf, inf

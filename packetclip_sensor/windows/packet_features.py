@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor.records import FloatArray
-from packetclip_sensor.windows import tokens
-from packetclip_sensor.windows.packet_table import Bools, Columns, Ints
+from packetclip_sensor.windows.headers import TCP, UDP, Bools, Ints
+from packetclip_sensor.windows.packet_table import PacketColumns
 
 HISTORY = (
     "history_connections",
@@ -68,7 +68,7 @@ RELATIONS = (
 Floats = npt.NDArray[np.float64]
 
 
-def relations(table: Columns, rows: Ints, past: Ints) -> FloatArray:
+def relations(table: PacketColumns, rows: Ints, past: Ints) -> FloatArray:
     """What each packet is within its window, and what the window's stream did before: float32, zero on padding.
 
     New-within-window compares each packet with the earlier ones of the same window only; history stands at every packet alike.
@@ -107,8 +107,8 @@ def relations(table: Columns, rows: Ints, past: Ints) -> FloatArray:
         np.log1p(table.payload_bytes[at]) / 8.0,
         log_gap,
         *((flags >> bit) & 1 for bit in range(6)),
-        proto == tokens.TCP,
-        proto == tokens.UDP,
+        proto == TCP,
+        proto == UDP,
         icmp,
         np.isin(table.icmp_type[at], (8, 128)),
         np.log1p(n) / 5.0,
@@ -127,7 +127,7 @@ def relations(table: Columns, rows: Ints, past: Ints) -> FloatArray:
     return out
 
 
-def history(table: Columns, past: Ints, ends: Ints) -> FloatArray:
+def history(table: PacketColumns, past: Ints, ends: Ints) -> FloatArray:
     """What a stream's last connections were like.
 
     Args:

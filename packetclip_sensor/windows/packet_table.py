@@ -6,28 +6,25 @@ so of a packet that was judged only what its columns do not say is kept, packed;
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor.records import Packet
-from packetclip_sensor.windows import tokens
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Narrow = npt.NDArray[Any]
-"""Integers of the least width that holds them."""
+from packetclip_sensor.windows import headers
+from packetclip_sensor.windows.headers import Bools, Bytes, Headers, Ints, Narrow
+from packetclip_sensor.windows.tokens import ROW_BYTES
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[str, str, int, str, str, int, bytes]).decode
 
 
-@dataclass(slots=True)
-class Columns:
-    """Packets as columns in log order, each (n, ...)."""
+@dataclass(frozen=True, slots=True)
+class PacketColumns(Headers):
+    """Packets as columns in log order, each (n, ...); those of their headers among them."""
 
     record: npt.NDArray[np.object_]
     """Each packet's record, or the rest of it, packed: to be had by `packets`."""
@@ -42,22 +39,42 @@ class Columns:
     is_orig: Bools
     n: Ints
     size_bytes: Ints
-    data: npt.NDArray[np.uint8]
+    data: Bytes
+    """(n, ROW_BYTES)"""
     captured: Narrow
-    version: Narrow
-    proto: Narrow
-    l4: Narrow
-    has_l4: Bools
-    flags: Narrow
-    payload_bytes: Ints
-    icmp_type: Narrow
+    """How many bytes of each row are real."""
 
     def __len__(self) -> int:
         return len(self.ts)
 
-    def take(self, chosen: Ints | slice) -> Columns:
+    @staticmethod
+    def of(packets: Sequence[Packet], latest: int = 0, period_s: float = 1.0) -> PacketColumns:
+        """Turn records into columns; `latest` is the highest second (or period) seen before."""
+        data, captured = headers.rows([p.data for p in packets], ROW_BYTES)
+        size = np.array([p.size_bytes for p in packets], np.int64)
+        ts = np.array([p.ts for p in packets], np.float64)
+        record = np.empty(len(packets), np.object_)
+        record[:] = packets
+        head = headers.parse(data, captured, size)
+        return PacketColumns(
+            **{f.name: getattr(head, f.name) for f in fields(head)},
+            record=record,
+            ts=ts,
+            second=np.maximum.accumulate(np.maximum(np.floor(ts / period_s).astype(np.int64), latest)),
+            uid=np.array([hash(p.uid) for p in packets], np.int64),
+            orig_h=np.array([hash(p.orig_h) for p in packets], np.int64),
+            resp_h=np.array([hash(p.resp_h) for p in packets], np.int64),
+            resp_p=np.array([p.resp_p for p in packets], np.int64),
+            is_orig=np.array([p.is_orig for p in packets], np.bool_),
+            n=np.array([p.n for p in packets], np.int64),
+            size_bytes=size,
+            data=data,
+            captured=captured.astype(np.int16),
+        )
+
+    def take(self, chosen: Ints | slice) -> PacketColumns:
         """The rows `chosen`, in that order; of a slice no copies."""
-        return Columns(*(getattr(self, f.name)[chosen] for f in fields(self)))
+        return PacketColumns(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
     def packets(self, rows: Ints) -> npt.NDArray[np.object_]:
         """The records of `rows`, in that order."""
@@ -85,39 +102,6 @@ class Columns:
         )
 
 
-def columns(packets: list[Packet], latest: int = 0, period_s: float = 1.0) -> Columns:
-    """Turn records into columns; `latest` is the highest second (or period) seen before."""
-    data, captured = tokens.rows([p.data for p in packets])
-    size = np.array([p.size_bytes for p in packets], np.int64)
-    head = tokens.headers(data, captured, size)
-    ts = np.array([p.ts for p in packets], np.float64)
-    record = np.empty(len(packets), np.object_)
-    record[:] = packets
-    return Columns(
-        record=record,
-        ts=ts,
-        second=np.maximum.accumulate(np.maximum(np.floor(ts / period_s).astype(np.int64), latest))
-        if len(ts)
-        else ts.astype(np.int64),
-        uid=np.array([hash(p.uid) for p in packets], np.int64),
-        orig_h=np.array([hash(p.orig_h) for p in packets], np.int64),
-        resp_h=np.array([hash(p.resp_h) for p in packets], np.int64),
-        resp_p=np.array([p.resp_p for p in packets], np.int64),
-        is_orig=np.array([p.is_orig for p in packets], np.bool_),
-        n=np.array([p.n for p in packets], np.int64),
-        size_bytes=size,
-        data=data,
-        captured=captured.astype(np.int16),
-        version=head.version.astype(np.uint8),
-        proto=head.proto.astype(np.uint8),
-        l4=head.l4.astype(np.int16),  # at most 40 and four extension headers of 2,048
-        has_l4=head.has_l4,
-        flags=head.flags.astype(np.uint8),
-        payload_bytes=head.payload_bytes,
-        icmp_type=head.icmp_type.astype(np.int16),
-    )
-
-
 class PacketTable:
     """Columns with room to grow: rows come behind the others without a copy of these.
 
@@ -125,16 +109,16 @@ class PacketTable:
     """
 
     def __init__(self) -> None:
-        self._room = columns([])
+        self._room = PacketColumns.of([])
         self.table = self._room
         """The rows there are."""
 
-    def append(self, fresh: Columns) -> None:
+    def append(self, fresh: PacketColumns) -> None:
         """Put the rows of `fresh` behind the others."""
         start, end = len(self.table), len(self.table) + len(fresh)
         if end > len(self._room):
             self._move(np.arange(start), end)
-        for f in fields(Columns):
+        for f in fields(PacketColumns):
             getattr(self._room, f.name)[start:end] = getattr(fresh, f.name)
         self.table = self._room.take(slice(end))
 
@@ -148,14 +132,14 @@ class PacketTable:
         record = self.table.record
         for i in rows.tolist():
             p: Packet = record[i]
-            record[i] = _pack((p.uid, p.orig_h, p.orig_p, p.resp_h, p.proto, p.skipped, p.data[tokens.ROW_BYTES :]))
+            record[i] = _pack((p.uid, p.orig_h, p.orig_p, p.resp_h, p.proto, p.skipped, p.data[ROW_BYTES:]))
 
     def _move(self, rows: Ints, least: int) -> None:
         """Put `rows` into new columns, with room for half as many more as `least`."""
         moved = []
-        for f in fields(Columns):
+        for f in fields(PacketColumns):
             old = getattr(self._room, f.name)
             new = np.empty((least + least // 2, *old.shape[1:]), old.dtype)
             np.take(old, rows, axis=0, out=new[: len(rows)], mode="clip")  # "raise", the default, would copy once more
             moved.append(new)
-        self._room = Columns(*moved)
+        self._room = PacketColumns(*moved)

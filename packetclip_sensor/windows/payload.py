@@ -8,9 +8,10 @@ packets with these words (they say what a packet is, not where it comes from), a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from packetclip_sensor.windows.tokens import ICMP, ICMP6, IPV6_EXTENSIONS, IPV6_FRAGMENT, TCP, UDP
+from packetclip_sensor.windows import headers
+from packetclip_sensor.windows.headers import ACK, FIN, FIRST_FRAGMENT, LATER_FRAGMENT, PSH, RST, SYN, TCP, UDP, URG, Header
 
 HTTP_REQUEST = re.compile(rb"(GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH|CONNECT|TRACE|PROPFIND|DEBUG|TRACK) (?!sip:|rtsp:)(\S*)")
 HTTP_STATUS = re.compile(rb"HTTP/\d\.\d ([1-5]\d\d)\b")
@@ -74,7 +75,7 @@ MQTT_SHORT = {
     b" \2": "MQTT connect acknowledgement", b"\xc0\0": "MQTT ping", b"\xd0\0": "MQTT ping answer", b"\xe0\0": "MQTT disconnect",
 }  # fmt: skip
 MODBUS_FUNCTIONS = frozenset((*range(1, 9), 11, 12, *range(15, 18), *range(20, 25), 43))
-FLAGS = ((2, "SYN"), (16, "ACK"), (1, "FIN"), (4, "RST"), (8, "PSH"), (32, "URG"))
+FLAGS = ((SYN, "SYN"), (ACK, "ACK"), (FIN, "FIN"), (RST, "RST"), (PSH, "PSH"), (URG, "URG"))
 FLAG_MEANING = {
     2: "a connection asked for", 18: "a connection accepted", 4: "refused or broken off", 20: "refused or broken off",
     16: "an acknowledgement", 17: "an end", 25: "an end", 1: "an odd end",
@@ -95,42 +96,30 @@ UNKNOWN = ("TCP ", "UDP ", "ICMP", "IP protocol", "ping", "answer to a ping", "l
 
 
 def words(data: bytes) -> str:
-    """The content of a packet, from the IP header on (at most its first bytes, as Zeek logs them).
+    """The content of one packet, from the IP header on; see `words_of`."""
+    return words_of([data])[0]
+
+
+def words_of(packets: Sequence[bytes]) -> list[str]:
+    """The content of each packet, from the IP header on (at most its first bytes, as Zeek logs them).
 
     Never fails: bytes that nothing knows are "text", "binary data" or "one repeated byte". Source: RFC 9112, 959, 5321, 4253,
     8446, 1035, 854, 5905, 3416, 7252, 2131, 9000, MQTT 3.1.1 and Modbus over TCP, for the few bytes looked at.
     """
-    version, proto, at, fragmented = _headers(data)
-    if not version or at < 0:
-        return "later fragment of an IP packet" if version else "no IP header"
-    said = f"IP protocol {proto}"
-    if proto == TCP and len(data) >= at + 14:
-        said = _tcp(data, at)
-    elif proto == UDP and len(data) >= at + 8:
+    return [_words(data, head) for data, head in zip(packets, headers.read(packets), strict=True)]
+
+
+def _words(data: bytes, head: Header) -> str:
+    if not head.version or head.fragment == LATER_FRAGMENT:
+        return "later fragment of an IP packet" if head.version else "no IP header"
+    said, at = f"IP protocol {head.proto}", head.l4
+    if head.proto == TCP and head.l4_bytes >= 0:
+        said = _tcp(head.flags & 63, data[at + max(head.l4_bytes, 20) :])
+    elif head.proto == UDP and head.has_l4:
         said = _udp(data[at + 8 :])
-    elif proto == (ICMP if version == 4 else ICMP6) and len(data) >= at + 8:
-        said = _icmp(data[at], data[at + 1], data[at + 8 :], version)
-    return said + " in a first fragment" if fragmented else said
-
-
-def _headers(data: bytes) -> tuple[int, int, int, bool]:
-    """IP version (0: no IP), protocol, offset of its header (-1: a later fragment) and whether this is a first fragment."""
-    version = data[0] >> 4 if data else 0
-    if version == 4 and len(data) >= 20:
-        later = (data[6] & 0x1F) << 8 | data[7]
-        return 4, data[9], -1 if later else max((data[0] & 15) * 4, 20), bool(data[6] & 0x20)
-    if version != 6 or len(data) < 40:
-        return 0, 0, 0, False
-    proto, at, fragmented = data[6], 40, False
-    for _ in range(4):  # as tokens.headers
-        if proto not in (*IPV6_EXTENSIONS, IPV6_FRAGMENT) or len(data) < at + 8:
-            break
-        fragment = proto == IPV6_FRAGMENT
-        if fragment and int.from_bytes(data[at + 2 : at + 4], "big") >> 3:
-            return 6, data[at], -1, True
-        fragmented = fragmented or (fragment and bool(data[at + 3] & 1))
-        proto, at = data[at], at + (8 if fragment else (data[at + 1] + 1) * 8)
-    return 6, proto, at, fragmented
+    elif head.icmp_type >= 0:
+        said = _icmp(head.icmp_type, data[at + 1], data[at + 8 :], head.version)
+    return said + " in a first fragment" if head.fragment == FIRST_FRAGMENT else said
 
 
 def known(data: bytes) -> str:
@@ -139,9 +128,7 @@ def known(data: bytes) -> str:
     return "" if said.startswith(UNKNOWN) else said
 
 
-def _tcp(data: bytes, at: int) -> str:
-    bits = data[at + 13] & 63
-    payload = data[at + max((data[at + 12] >> 4) * 4, 20) :]
+def _tcp(bits: int, payload: bytes) -> str:
     if not payload:
         named = " ".join(name for bit, name in FLAGS if bits & bit) or "no flags"
         return f"TCP {named} without data, {FLAG_MEANING.get(bits, 'an odd combination')}"

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packetclip_sensor.records import Packet
+from packetclip_sensor.windows import headers
+from packetclip_sensor.windows.headers import ACK, FIN, PSH, RST, SYN, TCP, URG
 
 Fact = float | int | str | None
 Facts = dict[str, Fact]
 
-FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 FLAG_NAMES = ((SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (PSH, "PSH"), (ACK, "ACK"), (URG, "URG"))
 _ICMP_NAMES = {
     4: {0: "echo reply", 3: "destination unreachable", 5: "redirect", 8: "echo request", 11: "time exceeded",
@@ -39,45 +40,17 @@ class Header:
     icmp_type: int | None = None
 
 
-def header(packet: Packet) -> Header:
-    """Read a packet's IP and transport header; never raises, whatever `data` holds.
-
-    Source: RFC 791, RFC 8200 section 4 (extension headers), RFC 9293 section 3.1.
-    """
-    data = packet.data
-    version = data[0] >> 4 if data else None
-    if version == 4 and len(data) >= 20:
-        start, protocol = (data[0] & 15) * 4, data[9]
-        later_fragment = bool(int.from_bytes(data[6:8]) & 0x1FFF)
-    elif version == 6 and len(data) >= 40:
-        start, protocol, later_fragment = _skip_extensions(data)
-    else:
-        return Header()
-    if start < 20 or later_fragment or _ZEEK_PROTO.get(protocol) != packet.proto:
-        return Header(version)
-    if protocol == 6 and len(data) >= start + 14:
-        length = (data[start + 12] >> 4) * 4
-        flags = data[start + 13] & 63
-        return Header(version, flags, max(0, packet.size_bytes - start - length) if length >= 20 else None)
-    if protocol == 17 and len(data) >= start + 8:
-        return Header(version, None, max(0, packet.size_bytes - start - 8))
-    if protocol in (1, 58) and len(data) > start:
-        return Header(version, None, max(0, packet.size_bytes - start - 8), data[start])
-    return Header(version)
-
-
-def _skip_extensions(data: bytes) -> tuple[int, int, bool]:
-    """Offset and number of the transport header behind IPv6's extension headers, and whether this is a later fragment."""
-    start, protocol = 40, data[6]
-    while protocol in (0, 43, 44, 51, 60) and len(data) >= start + 8:
-        if protocol == 44:
-            if int.from_bytes(data[start + 2 : start + 4]) >> 3:
-                return start, protocol, True
-            length = 8
-        else:
-            length = (data[start + 1] + 2) * 4 if protocol == 51 else (data[start + 1] + 1) * 8
-        start, protocol = start + length, data[start]
-    return start, protocol, False
+def headers_of(packets: Sequence[Packet]) -> list[Header]:
+    """What each packet's headers say; never raises, whatever `data` holds."""
+    out = []
+    for p, head in zip(packets, headers.read([p.data for p in packets], [p.size_bytes for p in packets]), strict=True):
+        if head.l4_bytes < 0 or _ZEEK_PROTO.get(head.proto) != p.proto:
+            out.append(Header(head.version or None))
+            continue
+        tcp, icmp = head.proto == TCP, head.icmp_type >= 0
+        payload = head.payload_bytes if not tcp or head.l4_bytes >= 20 else None
+        out.append(Header(head.version, head.flags & 63 if tcp else None, payload, head.icmp_type if icmp else None))
+    return out
 
 
 def facts(packets: Sequence[Packet], view: str) -> Facts:
@@ -87,7 +60,7 @@ def facts(packets: Sequence[Packet], view: str) -> Facts:
     `icmp_*_share` over readable ICMP packets, `one_packet_connections_share` over connections, the others over all packets.
     `completed_connections` counts TCP connections whose handshake was answered and went on; None where the window cannot tell.
     """
-    heads = [header(p) for p in packets]
+    heads = headers_of(packets)
     times = sorted(p.ts for p in packets)
     gaps = [b - a for a, b in itertools.pairwise(times)]
     duration = times[-1] - times[0] if times else 0.0
@@ -97,7 +70,7 @@ def facts(packets: Sequence[Packet], view: str) -> Facts:
     top = ports.most_common(1)
     uids = Counter(p.uid for p in packets)
     flags = [h.flags for h in heads if h.flags is not None]
-    icmp = [icmp_name(h) for h in heads if h.icmp_type is not None]
+    icmp = [icmp_name(h.version, h.icmp_type) for h in heads if h.icmp_type is not None]
     payloads = [h.payload_bytes for h in heads if h.payload_bytes is not None]
     answered = {p.uid for p in packets if not p.is_orig}
     return {
@@ -148,10 +121,10 @@ def _odd(flags: int) -> bool:
     return flags == 0 or flags & (SYN | FIN) == SYN | FIN or flags & (SYN | RST) == SYN | RST or flags & (FIN | ACK) == FIN
 
 
-def icmp_name(head: Header) -> str:
-    """What an ICMP packet is: "echo request", or "ICMP type 42" where it has no name here."""
-    kind = -1 if head.icmp_type is None else head.icmp_type
-    return _ICMP_NAMES.get(head.version or 4, {}).get(kind, f"ICMP type {kind}")
+def icmp_name(version: int | None, kind: int | None) -> str:
+    """What an ICMP packet of type `kind` is: "echo request", or "ICMP type 42" where it has no name here."""
+    kind = -1 if kind is None else kind
+    return _ICMP_NAMES.get(version or 4, {}).get(kind, f"ICMP type {kind}")
 
 
 def _completed(packets: Sequence[Packet], heads: Sequence[Header]) -> int | None:

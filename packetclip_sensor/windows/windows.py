@@ -20,7 +20,8 @@ import numpy as np
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Position
 from packetclip_sensor.sources.logfile import log_of
-from packetclip_sensor.windows.packet_table import Bools, Columns, Ints, PacketTable, columns
+from packetclip_sensor.windows.headers import Bools, Ints
+from packetclip_sensor.windows.packet_table import PacketColumns, PacketTable
 
 VIEWS = ("pair", "source", "destination")
 QUIET_STEP_S = 0.5
@@ -51,7 +52,7 @@ class Windows:
     order (second, view, last packet), whatever the batches were.
     """
 
-    table: Columns
+    table: PacketColumns
     rows: Ints
     past: Ints
     """(W, 2, C) the stream's last C connections of T seconds: rows of each one's first packet and of its latest; -1 in front."""
@@ -66,7 +67,7 @@ class Windows:
     """Rows of the packets whose second is judged now, in log order: each packet once, over restarts too."""
 
 
-def view_keys(table: Columns) -> tuple[Ints, Ints, Ints]:
+def view_keys(table: PacketColumns) -> tuple[Ints, Ints, Ints]:
     """A key for each packet in each of VIEWS, (n,) each. The pair's key is the same in both directions."""
     return table.orig_h + table.resp_h, table.orig_h, table.resp_h
 
@@ -85,7 +86,7 @@ class Cut:
     """(H,) rows that a later window may need, ascending."""
 
 
-def cut(table: Columns, keys: Ints, held: Ints, new: Ints, window: Window) -> Cut:
+def cut(table: PacketColumns, keys: Ints, held: Ints, new: Ints, window: Window) -> Cut:
     """Cut one view's windows.
 
     Args:
@@ -216,7 +217,7 @@ class WindowCutter:
         self._quiet_for, self._before = self._quiet_for + min(now - self._before, QUIET_STEP_S), now
         if not batch.packets:
             return
-        fresh = columns(batch.packets, max(self._latest, self._over + 1), self._period_s)
+        fresh = PacketColumns.of(batch.packets, max(self._latest, self._over + 1), self._period_s)
         self._marks.append((self._latest, batch.start))
         self._counters.late_packets += int((np.floor(fresh.ts / self._period_s) < fresh.second).sum())
         self._latest, self._quiet_for = int(fresh.second[-1]), 0.0
@@ -235,7 +236,7 @@ def _resume(packets_from: tuple[Position, ...], end: tuple[Position, ...]) -> tu
     return (*(p for p in packets_from if log_of(Path(p.path).name) != "flow"), *flows)
 
 
-def _cut_views(table: Columns, held: list[Ints], ready: Ints, window: Window) -> tuple[Ints, Ints, Ints, Ints]:
+def _cut_views(table: PacketColumns, held: list[Ints], ready: Ints, window: Window) -> tuple[Ints, Ints, Ints, Ints]:
     """Cut all views, renewing `held` in place: rows (W, A), past (W, 2, C), view (W,), second (W,), by second, view and last
     packet."""
     if not ready.size:
@@ -249,8 +250,8 @@ def _cut_views(table: Columns, held: list[Ints], ready: Ints, window: Window) ->
     return rows[order], past[order], view_of[order], second[order]
 
 
-def _let_go(table: Columns, keep: Bools, judged: int, surplus: int, counters: Counters) -> None:
-    """Take `surplus` of the first `judged` rows out of `keep`: host pairs longest unheard first, of each the oldest packets."""
+def _let_go(table: PacketColumns, keep: Bools, judged: int, surplus: int, counters: Counters) -> None:
+    """Take `surplus` of the first `judged` rows out of `keep`: of the host pairs longest without a packet, the oldest first."""
     (kept,) = np.nonzero(keep)
     _, pair = np.unique(view_keys(table)[0][kept], return_inverse=True)
     latest = np.zeros(len(kept), np.int64)

@@ -10,7 +10,7 @@ import pytest
 from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.sentences import facts, flow_text, packet_reason, sentence, title, window_text
 from packetclip_sensor.records import CLASS_MISSION, Flow, Packet
-from packetclip_sensor.windows.window_statistics import header
+from packetclip_sensor.windows.window_statistics import Header, headers_of
 
 A, B = "192.0.2.9", "192.0.2.10"
 SYN, ACK, RST, PSH, FIN = 2, 16, 4, 8, 1
@@ -66,6 +66,10 @@ def handshake() -> list[Packet]:
         tcp(PSH | ACK, 900, ts=4.3, n=5, is_orig=False),
         tcp(FIN | ACK, ts=5.0, n=6),
     ]
+
+
+def header(p: Packet) -> Header:
+    return headers_of([p])[0]
 
 
 def test_a_scan_is_measured() -> None:

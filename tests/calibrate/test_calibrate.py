@@ -14,8 +14,8 @@ import yaml
 from factories import T0, packet
 
 from packetclip_sensor.calibrate import threshold_fit
-from packetclip_sensor.calibrate.calibrate import Coverage, Gathered, Labelled, Selection, fit, gather
-from packetclip_sensor.calibrate.threshold_fit import Candidates, mission_of, per_day
+from packetclip_sensor.calibrate.site_logs import Coverage, PacketFilter, SiteLogs, fit, gather
+from packetclip_sensor.calibrate.threshold_fit import Candidates, per_day
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
@@ -26,7 +26,7 @@ from packetclip_sensor.model import calibration_file
 from packetclip_sensor.model.bundle import MANIFEST, Bundle, fingerprint
 from packetclip_sensor.model.judge import judge
 from packetclip_sensor.model.thresholds import in_force
-from packetclip_sensor.pairs.pairs import Interval, LabelFile, Labels
+from packetclip_sensor.pairs.labels import Interval, LabelFile, Labels
 from packetclip_sensor.records import MISSIONS, Batch, Verdict
 from packetclip_sensor.windows.windows import windows
 
@@ -110,13 +110,6 @@ def test_order_does_not_matter_where_times_are_the_same() -> None:
     assert fitted(*verdicts, allowed=4)[1] == 4
 
 
-def test_missions_below_one_half_are_chosen_as_judge_chooses_them() -> None:
-    assert mission_of((0.3, 0.4, 0.1), (0.2, 0.2, 0.2)) == 1
-    assert mission_of((0.3, 0.4, 0.1), (0.2, 0.5, 0.2)) == 0
-    assert mission_of((0.4, 0.4, 0.1), (0.2, 0.2, 0.2)) == 0
-    assert mission_of((0.1, 0.1, 0.1), (0.2, 0.2, 0.2)) is None
-
-
 def test_a_rate_is_told_with_its_poisson_bounds() -> None:
     assert per_day(0, 2.0) == (0.0, 0.0, pytest.approx(1.83, abs=0.02))  # exact: 3.689 / 2
     assert per_day(10, 1.0) == (10.0, pytest.approx(4.80, abs=0.02), pytest.approx(18.39, abs=0.02))  # exact: 4.795, 18.39
@@ -133,19 +126,19 @@ def test_an_hour_or_more_without_a_packet_counts_as_an_hour() -> None:
 
 
 def test_it_is_told_where_a_threshold_would_stand_with_a_rule_for_the_host_that_pushed_it_most(doubtful: Path) -> None:
-    found = Gathered(Candidates(FLOOR, CEILING))
+    found = SiteLogs(Candidates(FLOOR, CEILING))
     found.coverage.add([packet()])
     for i, p in enumerate((0.85, 0.93, 0.9, 0.7), 1):
-        found.take(0, "x", verdict(1000 * i, p, host=f"10.0.0.{i}"), lambda v: False)
+        found.add_benign(0, "x", verdict(1000 * i, p, host=f"10.0.0.{i}"), None)
     made = fit(found, Bundle.open(doubtful), Policy(), 0.0, paths=[])
     assert made.calibration.thresholds == FLOOR | {"DoS": 0.930001}
-    ((mission, (story, limit)),) = made.relief.items()
-    assert (mission, story.host, limit) == ("DoS", "10.0.0.2", 0.900001)
-    assert 'source: "10.0.0.2"\n  mission: "DoS"' in story.rule
+    ((mission, (host, limit)),) = made.with_rule.items()
+    assert (mission, host.host, limit) == ("DoS", "10.0.0.2", 0.900001)
+    assert 'source: "10.0.0.2"\n  mission: "DoS"' in host.rule
 
 
 def test_hosts_networks_and_times_are_left_out() -> None:
-    select = Selection.of(["10.0.0.5", "2001:db8::/32"], "2025-10-09T08:53:20", "2025-10-09T10:53:21+02:00")
+    select = PacketFilter.parse(["10.0.0.5", "2001:db8::/32"], "2025-10-09T08:53:20", "2025-10-09T10:53:21+02:00")
     packets = [
         packet(ts=T0, orig_h="10.0.0.7"),
         packet(ts=T0 + 2, orig_h="10.0.0.7"),
@@ -168,18 +161,18 @@ def test_hosts_networks_and_times_are_left_out() -> None:
 )
 def test_a_wrong_selection_is_told(arguments: tuple[list[str], str | None, str | None], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Selection.of(*arguments)
+        PacketFilter.parse(*arguments)
 
 
 def test_labelled_attacks_are_kept_apart() -> None:
     labels = Labels(LabelFile("x", [Interval("SYN Flood", ["10.0.0.5"], ["10.0.0.9"], 0, 500)]))
-    labelled = Labelled()
-    assert not labelled.add("x", verdict(10, 0.9), labels)
-    assert not labelled.add("x", verdict(20, 0.7), labels)
+    found = SiteLogs(Candidates(FLOOR, CEILING))
+    assert not found.add_labelled("x", verdict(10, 0.9), labels)
+    assert not found.add_labelled("x", verdict(20, 0.7), labels)
     mixed = replace(verdict(30, 0.9), packets=(*verdict(30, 0.9).packets, *verdict(900, 0.9).packets, *verdict(901, 0.9).packets))
-    assert not labelled.add("x", mixed, labels)
-    assert labelled.add("x", verdict(1000, 0.05), labels)
-    assert labelled.attacks == {("x", "SYN Flood", 0.0): ("DoS", 0.9)}
+    assert not found.add_labelled("x", mixed, labels)
+    assert found.add_labelled("x", verdict(1000, 0.05), labels)
+    assert found.attacks == {("x", "SYN Flood", 0.0): ("DoS", 0.9)}
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +192,7 @@ def test_what_is_kept_is_what_judge_gives_at_the_floor(doubtful: Path, name: str
     from packetclip_sensor.sources import tail, zeek
 
     bundle, folder = Bundle.open(doubtful), DATA / name
-    found = gather([("b01", [folder], None)], bundle, Selection())
+    found = gather([("b01", [folder], None)], bundle)
     made = fit(found, bundle, Policy(), 86400.0, paths=[folder])
 
     def told(limits: dict[str, float]) -> list[tuple[str, str]]:
@@ -211,7 +204,7 @@ def test_what_is_kept_is_what_judge_gives_at_the_floor(doubtful: Path, name: str
     before = threshold_fit.opened(found.candidates.kept, bundle.manifest.thresholds, Policy())
     assert [(e.mission, e.id) for e in before] == told(bundle.manifest.thresholds) != []
     assert [(e.mission, e.id) for e in made.alerts] == told(made.calibration.thresholds)
-    assert gather([("b01", [folder], None)], bundle, Selection()).candidates == found.candidates
+    assert gather([("b01", [folder], None)], bundle).candidates == found.candidates
 
 
 def saved(path: Path, bundle: Path, **changed: object) -> Path:
@@ -284,7 +277,7 @@ def test_the_command_shows_what_changes_and_writes_a_file_that_the_sensor_takes(
         "threshold before",
         "These logs cover only",
         "(95 % confidence). Calibrate again when you have the logs of a week.",
-        "These pushed a threshold up and will be silent. If one of them is an attack, leave it out",
+        "These pushed a threshold up and will no longer alert. If one is an attack, leave it out",
         f"calibration: {out}",
     ):
         assert words in said
@@ -304,8 +297,8 @@ def test_attacks_that_pass_for_benign_make_no_mission_blind_but_a_warning(
     out = tmp_path / "c.yaml"
     assert calibrated("--logs", folder, "--out", out) == 1
     said = capsys.readouterr().out
-    assert "Reconnaissance: the budget does not hold. A threshold that silences these would make the sensor blind" in said
-    assert "silence them by a rule and calibrate again with --config" in said
+    assert "Reconnaissance: the budget does not hold. A threshold above these would miss attacks" in said
+    assert "suppress them by a rule and calibrate again with --config" in said
     ceiling = json.loads((resource("model/shipped") / MANIFEST).read_text())["ceilings"]["Reconnaissance"]
     assert yaml.safe_load(out.read_text())["thresholds"]["Reconnaissance"] <= ceiling
     attacker = json.loads((DATA / "demo-port-zmap" / "labels.json").read_text())["intervals"][0]["attacker"][0]
@@ -320,7 +313,7 @@ def test_attacks_that_pass_for_benign_make_no_mission_blind_but_a_warning(
     made = yaml.safe_load(out.read_text())
     assert made["thresholds"] == made["thresholds_before"]
     assert made["suppressed"] > 0
-    assert "windows are silenced by the rules of policy.suppress" in capsys.readouterr().out
+    assert "windows are suppressed by the rules of policy.suppress" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from packetclip_sensor.service import checkpoint
 from packetclip_sensor.sinks import dead_letters
 from packetclip_sensor.sinks import zeek_notices as feedback
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.windows import payload, tokens
+from packetclip_sensor.windows import headers, payload, tokens
 from packetclip_sensor.windows.windows import Window, windows
 
 DATA = Path(__file__).parents[1] / "data"
@@ -92,8 +92,8 @@ def packet_bytes(data: bytes) -> None:
     BATCH.append(data)
     if len(BATCH) < BATCH_SIZE:
         return
-    rows, captured = tokens.rows(BATCH)
-    head = tokens.headers(rows, captured, np.array([len(packet) for packet in BATCH]))
+    rows, captured = headers.rows(BATCH, tokens.ROW_BYTES)
+    head = headers.parse(rows, captured, np.array([len(packet) for packet in BATCH]))
     row_tokens = tokens.tokenize(rows, captured, head)
     assert row_tokens.shape == (BATCH_SIZE, tokens.ROW_BYTES)
     assert int(row_tokens.max()) < tokens.VOCABULARY

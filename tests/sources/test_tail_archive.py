@@ -11,8 +11,8 @@ import pytest
 from tailing import again, append, first_read, last_positions, no_right, packets, read, uids
 
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.sources.archive import archived, archives_of
 from packetclip_sensor.sources.backlog import Backlog
+from packetclip_sensor.sources.discovery import archived, archives_of
 from packetclip_sensor.sources.tail import follow
 
 

@@ -21,7 +21,8 @@ from tailing import (
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.records import Idle
-from packetclip_sensor.sources.tail import discover, finite, follow
+from packetclip_sensor.sources.discovery import discover
+from packetclip_sensor.sources.tail import finite, follow
 
 
 def test_an_overlong_line_is_skipped_and_rejected_in_bounded_memory(tmp_path: Path, log: Path) -> None:

@@ -20,7 +20,7 @@ from tailing import (
     uids,
 )
 
-from packetclip_sensor.sources.file_registry import KnownLogs
+from packetclip_sensor.sources.file_registry import FileRegistry
 from packetclip_sensor.sources.tail import follow
 
 
@@ -89,14 +89,14 @@ def test_copytruncate_continues_in_the_copy_and_then_in_the_log(tmp_path: Path, 
 
 def after_the_next_look(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
     """What happens between a look at the files and the reading of them."""
-    look = KnownLogs.look
+    look = FileRegistry.look
 
-    def first_look(logs: KnownLogs) -> None:
+    def first_look(logs: FileRegistry) -> None:
         look(logs)
-        monkeypatch.setattr(KnownLogs, "look", look)
+        monkeypatch.setattr(FileRegistry, "look", look)
         happens()
 
-    monkeypatch.setattr(KnownLogs, "look", first_look)
+    monkeypatch.setattr(FileRegistry, "look", first_look)
 
 
 def test_two_copytruncates_between_two_looks_are_read_in_their_order(

@@ -219,11 +219,10 @@ def test_the_wall_clock_is_not_asked(tmp_path: Path, log: Path, monkeypatch: pyt
 
 
 def test_without_inotify_the_clock_does_it(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken:
-        def start(self) -> None:
-            raise OSError(24, "inotify instance limit reached")
+    def no_instance(*args: object) -> None:
+        raise OSError(24, "inotify instance limit reached")
 
-    monkeypatch.setattr("packetclip_sensor.sources.wake.Observer", Broken)
+    monkeypatch.setattr("packetclip_sensor.sources.tail.Observer.start", no_instance)
     monkeypatch.setattr(tail, "RESCAN_S", 0.05)
     blocks = follow([tmp_path], poll_s=0.02)
     log.write_bytes(packets(1))
@@ -237,7 +236,7 @@ def test_without_inotify_watches_left_the_clock_does_it(tmp_path: Path, log: Pat
     def no_watch(*args: object, **named: object) -> None:
         raise OSError(28, "inotify watch limit reached")
 
-    monkeypatch.setattr("packetclip_sensor.sources.wake.Observer.schedule", no_watch)
+    monkeypatch.setattr("packetclip_sensor.sources.tail.Observer.schedule", no_watch)
     blocks = follow([tmp_path], poll_s=0.02)
     log.write_bytes(packets(1))
     assert uids(read(blocks, 1)) == ["C1"]

@@ -52,9 +52,6 @@ def test_connections_that_the_script_left_out_are_counted() -> None:
     batches, counters = run([block(PACKET + more)])
     assert [p.skipped for p in batches[0].packets] == [0, 1200]
     assert counters.connections_skipped == 1200
-    rejects = Rejects(None)
-    run([block(PACKET.replace(b'"data"', b'"skipped":-1,"data"'))], rejects)
-    assert rejects.count == 1
 
 
 def test_a_flow_line_becomes_a_flow_and_what_is_unset_is_none_not_zero() -> None:
@@ -82,17 +79,15 @@ def test_columns_that_the_sensor_does_not_know_are_passed_over() -> None:
         (PACKET.replace(b"37612", b"37612.5").strip(), "Expected `int`, got `float` - at `$.id.orig_p`"),
         (PACKET.replace(b"RQAAHA==", b"RQ*AHA==").strip(), "Invalid base64 encoded string - at `$.data`"),
         (PACKET.replace(b"RQAAHA==", b"RQAAHA=").strip(), "Invalid base64 encoded string - at `$.data`"),
-        (PACKET.replace(b'"n":1', b'"n":0').strip(), "n is 0, counting starts at 1"),
-        (PACKET.replace(b"37612", b"65536").strip(), "id.orig_p is 65536, outside 0..65535"),
-        (PACKET.replace(b"20872", b"-1").strip(), "id.resp_p is -1, outside 0..65535"),
-        (PACKET.replace(b'"len":28', b'"len":-28').strip(), "len is -28, below 0"),
-        (PACKET.replace(b"1482329802.119403", b"0.0").strip(), "ts is 0.0, not a time"),
-        (PACKET.replace(b"1482329802.119403", b"1e18").strip(), "ts is 1e+18, not a time"),
-        (PACKET.replace(b'"n":1', b'"n":%d' % 2**62).strip(), "n is 4611686018427387904 and len is 28, one of them too large"),
-        (
-            PACKET.replace(b'"len":28', b'"len":1%s' % (b"0" * 30)).strip(),
-            "n is 1 and len is 1000000000000000000000000000000, one of them too large",
-        ),
+        (PACKET.replace(b'"n":1', b'"n":0').strip(), "Expected `int` >= 1 - at `$.n`"),
+        (PACKET.replace(b"37612", b"65536").strip(), "Expected `int` <= 65535 - at `$.id.orig_p`"),
+        (PACKET.replace(b"20872", b"-1").strip(), "Expected `int` >= 0 - at `$.id.resp_p`"),
+        (PACKET.replace(b'"len"', b'"skipped":-1,"len"').strip(), "Expected `int` >= 0 - at `$.skipped`"),
+        (PACKET.replace(b'"len":28', b'"len":-28').strip(), "Expected `int` >= 0 - at `$.len`"),
+        (PACKET.replace(b"1482329802.119403", b"0.0").strip(), "Expected `float` > 0.0 - at `$.ts`"),
+        (PACKET.replace(b"1482329802.119403", b"1e18").strip(), "Expected `float` < 10000000000.0 - at `$.ts`"),
+        (PACKET.replace(b'"n":1', b'"n":%d' % 2**62).strip(), "Expected `int` <= 4611686018427387903 - at `$.n`"),
+        (PACKET.replace(b'"len":28', b'"len":1%s' % (b"0" * 30)).strip(), "Expected `int` <= 4611686018427387903 - at `$.len`"),
         (PACKET.replace(b"1482329802.119403", b"1e999").strip(), "Number out of range - at `$.ts`"),
         (PACKET.replace(b"1482329802.119403", b'"2016-12-21T14:16:42Z"').strip(), "Expected `float`, got `str` - at `$.ts`"),
         (PACKET.replace(b"udp", b"\xff\xfe").strip(), "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
@@ -117,9 +112,10 @@ def test_a_bad_packet_line_is_rejected_with_its_place_and_reason_and_costs_no_ot
     ("line", "reason"),
     [
         (FLOW.replace(b'"final":false,', b"").strip(), "Object missing required field `final`"),
-        (FLOW.replace(b"3.5", b"-3.5").strip(), "duration is -3.5 s, below 0"),
+        (FLOW.replace(b"3.5", b"-3.5").strip(), "Expected `float` >= 0.0 - at `$.duration`"),
         (FLOW.replace(b'"duration":3.5', b'"duration":"-"').strip(), "Expected `float | null`, got `str` - at `$.duration`"),
-        (FLOW.replace(b"134", b"99999").strip(), "id.resp_p is 99999, outside 0..65535"),
+        (FLOW.replace(b'"orig_bytes":0', b'"orig_bytes":-1').strip(), "Expected `int` >= 0 - at `$.orig_bytes`"),
+        (FLOW.replace(b"134", b"99999").strip(), "Expected `int` <= 65535 - at `$.id.resp_p`"),
     ],
 )
 def test_a_bad_flow_line_is_rejected(tmp_path: Path, line: bytes, reason: str) -> None:

@@ -8,7 +8,7 @@ import struct
 from ipaddress import ip_address
 from pathlib import Path
 
-from packetclip_sensor.pairs.pairs import Interval, Truth
+from packetclip_sensor.pairs.labels import Interval, Truth
 from packetclip_sensor.records import Packet
 
 T0 = 1_700_000_000.0

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from factories import SENSOR, T0, alert, episode
 
-from packetclip_sensor.calibrate.packet_filter import Selection
-from packetclip_sensor.common.time_parsing import moment
+from packetclip_sensor.common.time_parsing import moment, span
 from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.sinks.documents import document
 from packetclip_sensor.view import alert_reader
@@ -115,7 +114,7 @@ def test_a_time_that_is_none_is_refused(wrong: str) -> None:
 )
 def test_a_time_without_an_offset_is_utc_in_every_command(text: str) -> None:
     """The tests' own time zone is another (conftest.py)."""
-    assert moment("--since", text) == Selection.of([], text, None).since == 1_760_000_000.0
+    assert moment("--since", text) == span(text, None)[0] == 1_760_000_000.0
 
 
 def test_a_day_begins_at_midnight_utc_and_so_long_ago_is_from_now(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,35 +9,12 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packet_bytes import icmp, ip4, ip6, tcp, tcp_header, udp
 
 from packetclip_sensor.windows import payload
 from packetclip_sensor.windows.payload import known, words
 
 NAME = b"\3www\7example\3com\0"
-
-
-def ip4(protocol: int, body: bytes, fragment: int = 0) -> bytes:
-    return struct.pack(">BBHHHBBH8x", 0x45, 0, 20 + len(body), 1, fragment, 64, protocol, 0) + body
-
-
-def ip6(following: int, body: bytes) -> bytes:
-    return struct.pack(">IHBB32x", 6 << 28, len(body), following, 64) + body
-
-
-def tcp_header(flags: int, data: bytes = b"") -> bytes:
-    return struct.pack(">HHIIBBHHH", 0, 0, 0, 0, 5 << 4, flags, 1024, 0, 0) + data
-
-
-def tcp(data: bytes, flags: int = 24) -> bytes:
-    return ip4(6, tcp_header(flags, data))
-
-
-def udp(data: bytes) -> bytes:
-    return ip4(17, struct.pack(">HHHH", 0, 0, 8 + len(data), 0) + data)
-
-
-def icmp(kind: int, code: int = 0, data: bytes = b"") -> bytes:
-    return ip4(1, bytes([kind, code, 0, 0, 0, 0, 0, 0]) + data)
 
 
 def dns(flags: int, kind: int, answers: int = 0) -> bytes:

@@ -25,7 +25,8 @@ from rich.progress import Progress
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError, SensorError
-from packetclip_sensor.pairs import pairs
+from packetclip_sensor.pairs.labels import Labels
+from packetclip_sensor.pairs.parquet import write_pairs
 from packetclip_sensor.records import CLASS_MISSION, Batch
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.pcap import logs_of
@@ -111,8 +112,8 @@ def _lab(progress: Progress, name: str, logs: Path, out: Path, args: argparse.Na
         raise ConfigError(f"{logs}: no folder with {PACKET_LOG}; run `make lab` first")
     out.mkdir(parents=True, exist_ok=True)
     task = progress.add_task(f"{out.name}/{name}", total=len(folders))
-    units = ((f.name, records(f), pairs.Labels.load(f / "labels.json")) for f in folders)
-    count = pairs.write(
+    units = ((f.name, records(f), Labels.load(f / "labels.json")) for f in folders)
+    count = write_pairs(
         units,
         out / f"{name}.parquet",
         Window(),
@@ -156,7 +157,7 @@ def _prepare(args: argparse.Namespace) -> None:
             most = args.benign_windows if label == "Benign" else args.attack_windows
             name = re.sub(r"[^A-Za-z0-9.]+", "-", f"captures {label} {source}") + ".parquet"
             for out, period_s in ((args.out, args.period), *(((args.judged, 1.0),) if args.judged else ())):
-                count = pairs.write(
+                count = write_pairs(
                     ((f.name, records(f), None) for f in own),
                     out / name,
                     window,

@@ -109,6 +109,6 @@ def without_facts(sentences: list[str], text_of: Tensor, looks: npt.NDArray[np.o
 def phrased(rows: npt.NDArray[np.uint16]) -> tuple[list[str], npt.NDArray[np.int64]]:
     """What packets say: (U, W) tokens to the distinct phrases and the (U,) number of each row's."""
     data, captured = np.where(rows < PAD, rows, 0).astype(np.uint8), (rows != PAD).sum(1)
-    said = [payload.words(row[:n].tobytes()) for row, n in zip(data, captured, strict=True)]
+    said = payload.words_of([row[:n].tobytes() for row, n in zip(data, captured, strict=True)])
     phrases, number = np.unique(np.array(said, dtype=object).astype(str), return_inverse=True)
     return phrases.tolist(), number.astype(np.int64)

@@ -24,7 +24,7 @@ from packetclip_sensor import pipeline
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Config, NdjsonConfig, Policy, SinkConfig
 from packetclip_sensor.model.bundle import MANIFEST
-from packetclip_sensor.pairs.pairs import Interval, LabelFile
+from packetclip_sensor.pairs.labels import Interval, LabelFile
 from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Alert
 
 ANY = "any"

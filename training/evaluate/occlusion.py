@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from packetclip_sensor.windows import headers
 from packetclip_sensor.windows import tokens as fields
 from packetclip_sensor.windows.packet_features import HISTORY, RELATIONS
 from training.data.windows import Examples
@@ -62,9 +63,9 @@ def hide_bytes(rows: Tokens, group: str) -> Tokens:
     """(U, W) tokens with the group's bytes as MASK; padding stays padding."""
     captured = (rows != fields.PAD).sum(1).astype(np.int64)
     data = np.where(rows < fields.PAD, rows, 0).astype(np.uint8)
-    head = fields.headers(data, captured, captured)
+    head = headers.parse(data, captured, captured)
     at = np.arange(rows.shape[1])[None, :]
-    tcp, udp = head.has_l4 & (head.proto == fields.TCP), head.has_l4 & (head.proto == fields.UDP)
+    tcp, udp = head.has_l4 & (head.proto == headers.TCP), head.has_l4 & (head.proto == headers.UDP)
     v4, v6 = (head.version == 4)[:, None], (head.version == 6)[:, None]
     tcp_end = head.l4 + (data[np.arange(len(data)), np.minimum(head.l4 + 12, data.shape[1] - 1)] >> 4).astype(np.int64) * 4
     end = np.where(tcp, tcp_end, head.l4 + 8)

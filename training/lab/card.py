@@ -22,7 +22,7 @@ import msgspec
 from rich.progress import track
 
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.pairs.pairs import Labels
+from packetclip_sensor.pairs.labels import Labels
 from packetclip_sensor.records import CLASS_MISSION
 
 LOG = "packetclip_packet.log"

@@ -23,8 +23,7 @@ from pathlib import Path
 from rich.progress import track
 
 from packetclip_sensor.calibrate import threshold_fit
-from packetclip_sensor.calibrate.calibrate import gather
-from packetclip_sensor.calibrate.packet_filter import Selection
+from packetclip_sensor.calibrate.site_logs import gather
 from packetclip_sensor.calibrate.threshold_fit import Candidate
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config.settings import Policy
@@ -97,9 +96,7 @@ def listen(truths: Iterable[Truth], bundle: Bundle, reach: float) -> list[Heard]
     out = []
     for truth in truths:
         try:
-            found = gather(
-                [(truth.folder.name, [truth.folder], None)], bundle, Selection(), margins=dict.fromkeys(MISSIONS, reach)
-            )
+            found = gather([(truth.folder.name, [truth.folder], None)], bundle, margins=dict.fromkeys(MISSIONS, reach))
         except LogFormatError:
             continue
         out.append(Heard(truth, found.candidates.kept, found.coverage.packets))

@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_and_leaves_the_older_pairs(
 
     out = folder.parent / "p.parquet"
     out.write_bytes(b"older")
-    monkeypatch.setattr("packetclip_sensor.pairs.pairs.write", full)
+    monkeypatch.setattr("training.data.labels.__main__.write_pairs", full)
     assert main(["pcaps", str(folder), "--out", str(out)]) == 2
     assert f"error: {out}: No space left on device; free some space" in capsys.readouterr().err
     assert out.read_bytes() == b"older"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from label_logs import T0, connection, packet, said
 
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.pairs.pairs import NOT_KNOWN, Interval
+from packetclip_sensor.pairs.labels import NOT_KNOWN, Interval
 from training.data.labels import intervals
 from training.data.labels.captures import Capture
 from training.data.labels.mapping import ten_classes

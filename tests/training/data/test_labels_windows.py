@@ -1,4 +1,4 @@
-"""Windows of packets whose labels differ: `pairs.write` with any source of labels."""
+"""Windows of packets whose labels differ: `write_pairs` with any source of labels."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_logs import T0, packet, said
 
-from packetclip_sensor.pairs import pairs
-from packetclip_sensor.pairs.pairs import NOT_KNOWN, Interval, LabelFile, Labels
+from packetclip_sensor.pairs.labels import NOT_KNOWN, Interval, LabelFile, Labels
+from packetclip_sensor.pairs.parquet import write_pairs
 from packetclip_sensor.records import Batch, Packet
 from packetclip_sensor.windows.windows import Window
 from training.data.labels.captures import Connection
@@ -34,7 +34,7 @@ def rows(tmp_path: Path, labels: list[Interval | None]) -> list[dict]:
     """The pair view's windows of one connection, ten packets a second."""
     packets = [packet(T0 + 0.1 * i, "C1", "10.0.0.66", 4000, "10.0.0.9", 53, n=i + 1) for i in range(len(labels))]
     out = tmp_path / "p.parquet"
-    pairs.write([("c", [Batch(packets, []), Batch([], [], final=True)], ByNumber(labels))], out, Window())
+    write_pairs([("c", [Batch(packets, []), Batch([], [], final=True)], ByNumber(labels))], out, Window())
     found = pq.read_table(out, columns=["view", "label", "tool", "first", "last", "packets", "attack_share"]).to_pylist()
     return [row for row in found if row["view"] == "pair"]
 

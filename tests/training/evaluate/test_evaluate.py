@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is only installed for training")
 
 from packetclip_sensor.errors import ConfigError  # noqa: E402
-from packetclip_sensor.pairs import pairs  # noqa: E402
+from packetclip_sensor.pairs.parquet import schema  # noqa: E402
 from packetclip_sensor.windows import tokens  # noqa: E402
 from packetclip_sensor.windows.packet_features import RELATIONS  # noqa: E402
 from packetclip_sensor.windows.windows import Window  # noqa: E402
@@ -49,7 +49,7 @@ class FakeTower:
 
 def write_windows(path: Path, captures: dict[str, str], windows: int = 6) -> None:
     """Windows of 15 to 22 packets; a class has a flags relation and a byte of its own, so that it can be learned."""
-    form, window, rng = pairs.schema(Window()), Window(), np.random.default_rng(1)
+    form, window, rng = schema(Window()), Window(), np.random.default_rng(1)
     names = sorted(set(captures.values()))
     out = []
     for capture, label in captures.items():

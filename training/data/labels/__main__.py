@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from packetclip_sensor.errors import ConfigError, SensorError
-from packetclip_sensor.pairs import pairs
+from packetclip_sensor.pairs.labels import NOT_KNOWN, Truth
+from packetclip_sensor.pairs.parquet import write_pairs
 from packetclip_sensor.windows.windows import Window
 from training.data.labels import cicflowmeter, connlog, intervals, mapping, options
 from training.data.labels.captures import Capture, Connection, collect, scan
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace, report: Report) -> int:
         part = args.out.with_name(f".{args.out.name}.part")
         done = iter(range(1, len(kept) + 1))
         try:
-            pairs.write(
+            write_pairs(
                 ((c.name, c.batches(), truths[c.name]) for c in kept),
                 part,
                 Window(),
@@ -144,7 +145,7 @@ def _count(out: Path, captures: list[Capture], report: Report) -> None:
 Bar = Callable[[str], Callable[[int, int | None], None]]
 Connections = dict[str, list[Connection]]
 """Of each capture by its name."""
-Truths = dict[str, pairs.Truth]
+Truths = dict[str, Truth]
 
 
 def _table(args: argparse.Namespace) -> Path | None:
@@ -158,7 +159,7 @@ def _by_interval(
     args: argparse.Namespace, table: Path | None, captures: list[Capture], _connections: Connections, report: Report, _bar: Bar
 ) -> Truths:
     names = mapping.load(args.mapping) if args.mapping else mapping.ten_classes()
-    rest = None if args.rest == "Benign" else pairs.NOT_KNOWN
+    rest = None if args.rest == "Benign" else NOT_KNOWN
     rows = intervals.owners(intervals.read(table, report), captures, report) if table else {}
     truths: Truths = {}
     for capture in captures:
@@ -179,8 +180,8 @@ def _by_interval(
             )
         found = intervals.check(found, capture, report)
         # In a labels.json what is not an attack is benign, by its definition; a table says so by --rest.
-        silent = rest if table else None if file else pairs.NOT_KNOWN
-        truths[capture.name] = intervals.ByInterval(found, silent if found or file else pairs.NOT_KNOWN, file)
+        silent = rest if table else None if file else NOT_KNOWN
+        truths[capture.name] = intervals.ByInterval(found, silent if found or file else NOT_KNOWN, file)
     return truths
 
 

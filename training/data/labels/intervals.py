@@ -19,7 +19,7 @@ import msgspec
 import yaml
 
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.pairs.pairs import NOT_KNOWN, Interval, LabelFile, Labels
+from packetclip_sensor.pairs.labels import NOT_KNOWN, Interval, LabelFile, Labels
 from packetclip_sensor.records import Packet
 from training.data.labels.captures import Capture
 from training.data.labels.mapping import Mapping
@@ -254,7 +254,7 @@ def _meet(one: list[str], other: list[str]) -> bool:
 
 
 class ByInterval:
-    """The labels of one capture's packets by intervals (`packetclip_sensor.pairs.pairs.Truth`).
+    """The labels of one capture's packets by intervals (`packetclip_sensor.pairs.labels.Truth`).
 
     Intervals of different labels make a packet unknown; what no interval covers is `rest`.
     """

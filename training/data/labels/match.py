@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, floor
 
-from packetclip_sensor.pairs.pairs import NOT_KNOWN, Interval
+from packetclip_sensor.pairs.labels import NOT_KNOWN, Interval
 from packetclip_sensor.records import Packet
 from training.data.labels.captures import Connection, Key
 from training.data.labels.report import Report
@@ -155,7 +155,7 @@ class Matcher:
 
 
 class ByConnection:
-    """The labels of one capture's packets by their connections (`packetclip_sensor.pairs.pairs.Truth`)."""
+    """The labels of one capture's packets by their connections (`packetclip_sensor.pairs.labels.Truth`)."""
 
     def __init__(self, connections: Iterable[Connection], tool: str = "") -> None:
         self._of: dict[str, Interval | None] = {}

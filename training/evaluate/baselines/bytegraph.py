@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from packetclip_sensor.windows import tokens as sensor_tokens
+from packetclip_sensor.windows import headers
 from packetclip_sensor.windows.tokens import PAD, VOCABULARY
 from training.data.windows import GROUPS
 
@@ -168,7 +168,7 @@ def header_and_payload(tokens: npt.NDArray[np.uint16], sizes: Sizes) -> tuple[Te
     data = np.where(tokens < PAD, tokens, 0).astype(np.uint8)
     captured = (tokens != PAD).sum(1)
     size = captured.astype(np.int64)
-    end = size - sensor_tokens.headers(data, size, size).payload_bytes
+    end = size - headers.parse(data, size, size).payload_bytes
     position = np.arange(tokens.shape[1])
     header = np.where(position < end[:, None], tokens, PAD)[:, : sizes.header_bytes]
     at = end[:, None] + np.arange(sizes.payload_bytes)

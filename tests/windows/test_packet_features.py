@@ -7,7 +7,7 @@ import pytest
 
 from packetclip_sensor.records import Packet
 from packetclip_sensor.windows.packet_features import HISTORY, RELATIONS, history, relations
-from packetclip_sensor.windows.packet_table import columns
+from packetclip_sensor.windows.packet_table import PacketColumns
 
 NO_PAST = np.full((1, 2, 4), -1)
 
@@ -24,7 +24,7 @@ def test_relations_say_what_is_new_within_the_window() -> None:
         packet(100.7, "c", "b", 81, "C3", 1),
     ]
     rows = np.array([[-1, 0, 1, 2, 3]])
-    found = relations(columns(packets), rows, NO_PAST)[0]
+    found = relations(PacketColumns.of(packets), rows, NO_PAST)[0]
     at = {name: i for i, name in enumerate(RELATIONS)}
     assert not found[0].any()
     assert found[1:, at["is_orig"]].tolist() == [1, -1, 1, 1]
@@ -52,7 +52,7 @@ PAST = np.array([[[-1, 0, 2, 3], [-1, 1, 2, 5]]])
 
 
 def test_history_counts_and_measures_the_connections_of_the_stream() -> None:
-    found = history(columns(three_connections()), PAST, np.array([5]))[0]
+    found = history(PacketColumns.of(three_connections()), PAST, np.array([5]))[0]
     assert dict(zip(HISTORY, found.tolist(), strict=True)) == pytest.approx(
         {
             "history_connections": 0.277259,
@@ -73,7 +73,7 @@ def test_history_counts_and_measures_the_connections_of_the_stream() -> None:
 
 
 def test_one_connection_has_no_gap_and_no_spread() -> None:
-    found = history(columns(three_connections()), np.array([[[-1, -1, -1, 3], [-1, -1, -1, 3]]]), np.array([3]))[0]
+    found = history(PacketColumns.of(three_connections()), np.array([[[-1, -1, -1, 3], [-1, -1, -1, 3]]]), np.array([3]))[0]
     assert dict(zip(HISTORY, found.tolist(), strict=True)) == pytest.approx(
         dict.fromkeys(HISTORY, 0.0)
         | dict.fromkeys(("history_connections", "history_resp_p", "history_resp_h", "history_orig_h", "history_log_n"), 0.138629)
@@ -83,12 +83,12 @@ def test_one_connection_has_no_gap_and_no_spread() -> None:
 
 
 def test_a_stream_without_openings_has_a_history_of_zeros() -> None:
-    assert not history(columns(three_connections()), NO_PAST, np.array([5])).any()
+    assert not history(PacketColumns.of(three_connections()), NO_PAST, np.array([5])).any()
 
 
 def test_history_stands_at_every_packet_and_padding_is_zero() -> None:
     rows = np.array([[-1, -1, 3, 4, 5]])
-    found = relations(columns(three_connections()), rows, PAST)[0]
+    found = relations(PacketColumns.of(three_connections()), rows, PAST)[0]
     assert found.shape == (5, len(RELATIONS))
     assert not found[:2].any()
     assert found[2:, -len(HISTORY)].tolist() == pytest.approx([0.277259] * 3, abs=2e-6)

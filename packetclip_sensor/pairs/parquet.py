@@ -1,0 +1,82 @@
+"""Text/packet pairs of labelled logs in one Parquet file, for training: one row per window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.pairs.labels import Truth
+from packetclip_sensor.pairs.rows import labelled, thinned
+from packetclip_sensor.records import Batch
+from packetclip_sensor.windows import tokens
+from packetclip_sensor.windows.packet_features import RELATIONS
+from packetclip_sensor.windows.windows import Window, windows
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as err:
+    raise ConfigError("pairs are written by pyarrow, which is not installed: pip install 'packetclip-sensor[pairs]'") from err
+
+BLOCK_ROWS = 1024
+
+
+def schema(window: Window) -> pa.Schema:
+    """Columns of the pairs file; docs/pairs.md explains each."""
+    strings = pa.list_(pa.string())
+    return pa.schema(
+        [
+            ("capture", pa.string()),
+            ("second", pa.int64()),
+            ("view", pa.dictionary(pa.int8(), pa.string())),
+            ("sources", strings),
+            ("destinations", strings),
+            ("first", pa.float64()),
+            ("last", pa.float64()),
+            ("packets", pa.int32()),
+            ("uids", strings),
+            ("label", pa.string()),
+            ("tool", pa.string()),
+            ("attack_share", pa.float32()),
+            ("text", pa.string()),
+            ("facts", pa.string()),
+            ("relations", pa.list_(pa.float32(), window.packets * len(RELATIONS))),
+            ("tokens", pa.list_(pa.uint16(), window.packets * tokens.ROW_BYTES)),
+        ]
+    )
+
+
+def write_pairs(
+    units: Iterable[tuple[str, Iterable[Batch], Truth | None]],
+    out: Path,
+    window: Window,
+    *,
+    label: str | None = None,
+    most_per_unit: int | None = None,
+    period_s: float = 1.0,
+    counters: Counters | None = None,
+    progress: Callable[[str, int], None] | None = None,
+) -> int:
+    """Write the pairs of all units (capture name, record batches, labels) and return how many.
+
+    Args:
+        label: label of every window of a unit without a labels file; None leaves it empty.
+        most_per_unit: keep at most so many windows of each label in a unit, spread evenly over its time.
+        period_s: cut windows at the end of each such period instead of each second, see `windows`.
+        counters: of what was read. progress: is given the name and number of pairs of each unit that is done.
+    """
+    total = 0
+    form = schema(window)
+    with pq.ParquetWriter(out, form, compression="zstd") as writer:
+        for name, batches, labels in units:
+            streams = windows(batches, window, counters or Counters(), period_s=period_s)
+            found = thinned(list(labelled(streams, labels, label)), most_per_unit)
+            for start in range(0, len(found), BLOCK_ROWS):
+                rows = [one.row(name, window) for one in found[start : start + BLOCK_ROWS]]
+                writer.write_table(pa.Table.from_pylist(rows, schema=form))
+            total += len(found)
+            if progress:
+                progress(name, len(found))
+    return total
