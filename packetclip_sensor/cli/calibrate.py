@@ -111,7 +111,7 @@ def _show(fit: Fit, labelled: Labelled, units: int, out: Path) -> None:
     import textwrap
 
     from packetclip_sensor.calibrate.threshold_fit import per_day
-    from packetclip_sensor.sinks.documents import printable
+    from packetclip_sensor.common.text import printable
     from packetclip_sensor.view.terminal import console_for
 
     where = f"{units:,} folders or captures" if units > 1 else "1 folder or capture"
@@ -191,7 +191,7 @@ def _told(labelled: Labelled, made: Calibration) -> dict[str, list[str]]:
 def _stories(stories: list[Story]) -> None:
     from datetime import UTC, datetime
 
-    from packetclip_sensor.sinks.documents import printable
+    from packetclip_sensor.common.text import printable
 
     for story in stories[:LISTED]:
         when = f"{datetime.fromtimestamp(story.packets[-1].ts, UTC):%Y-%m-%d %H:%M:%S}"

@@ -65,10 +65,10 @@ def hunt(
     """
     from packetclip_sensor.calibrate.packet_filter import Selection
     from packetclip_sensor.elastic.client import connect
+    from packetclip_sensor.elastic.streams import FLOWS
     from packetclip_sensor.hunt import search as hunts
     from packetclip_sensor.hunt.text_encoder import Tower
     from packetclip_sensor.model.bundle import manifest_of
-    from packetclip_sensor.sinks.hunt_documents import DATASET
     from packetclip_sensor.view import hunt_table
 
     if not sentence.strip():
@@ -78,7 +78,7 @@ def hunt(
     must = hunts.filters(since=when.since, until=when.until, host=host, mission=mission, model=manifest_of(model).version)
     told = Tower(model)(sentence)
     with connect(cluster) as client:
-        found = hunts.nearest(client, DATASET, cluster, told.query, must, limit, fold=not every)
+        found = hunts.nearest(client, FLOWS, cluster, told.query, must, limit, fold=not every)
     if json:
         sys.stdout.buffer.write(hunt_table.as_json(found, asked=sentence, told=told) + b"\n")
     else:
@@ -115,11 +115,10 @@ def similar(
       packetclip similar 6b4f1e0318f1d3c28106 --flows --mission Benign -c sensor.yaml
     """
     from packetclip_sensor.calibrate.packet_filter import Selection
+    from packetclip_sensor.common.text import printable
     from packetclip_sensor.elastic.client import connect
+    from packetclip_sensor.elastic.streams import ALERTS, FLOWS
     from packetclip_sensor.hunt import search as hunts
-    from packetclip_sensor.sinks.documents import DATASET as ALERTS
-    from packetclip_sensor.sinks.documents import printable
-    from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
     from packetclip_sensor.view import hunt_table
 
     cluster, _ = _where(config, elasticsearch, namespace)

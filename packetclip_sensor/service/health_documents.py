@@ -21,7 +21,8 @@ import structlog
 from elasticsearch import ApiError, TransportError
 
 from packetclip_sensor.elastic.client import ElasticsearchConfig, connect
-from packetclip_sensor.elastic.templates import ensure_templates, stream_name
+from packetclip_sensor.elastic.streams import stream_name
+from packetclip_sensor.elastic.templates import ensure_templates
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.service.health import Health, memory_bytes
 from packetclip_sensor.sinks.documents import ECS_VERSION, SensorInfo, observer

@@ -27,9 +27,9 @@ import structlog
 from packetclip_sensor.alerts.severity import severity_and_risk
 from packetclip_sensor.common.durable import stands_at
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, AlertBatch
-from packetclip_sensor.sinks.documents import printable
 
 COLUMNS = (
     "ts",

@@ -11,9 +11,10 @@ from factories import SENSOR, T0, alert, episode, safe
 
 from packetclip_sensor.cli import main
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.elastic.templates import stream_name
+from packetclip_sensor.elastic.client import ElasticsearchConfig
+from packetclip_sensor.elastic.streams import stream_name
 from packetclip_sensor.errors import SinkError
-from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, write
+from packetclip_sensor.sinks.elasticsearch import write
 from packetclip_sensor.view import alert_reader
 from packetclip_sensor.view.document_access import Document, text
 

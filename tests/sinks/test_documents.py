@@ -14,11 +14,12 @@ from factories import SENSOR, T0, alert, episode, flow, leaves, packet
 
 from packetclip_sensor.alerts import attack
 from packetclip_sensor.common.resources import resource
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import CLASS_MISSION, Alert, Concept, Evidence, Flow
 from packetclip_sensor.sinks.community_id import community_id
-from packetclip_sensor.sinks.documents import ECS_VERSION, EMBEDDING, SensorInfo, document, printable
+from packetclip_sensor.sinks.documents import ECS_VERSION, EMBEDDING, SensorInfo, document
 from packetclip_sensor.windows.window_statistics import facts
 
 
@@ -403,7 +404,7 @@ def test_facts_and_flow_columns_are_mapped_whatever_the_window() -> None:
 
 
 def test_packetclip_refuses_what_is_not_mapped() -> None:
-    properties = templates.load("component")["logs-packetclip.alert@packetclip"]["template"]["mappings"]["properties"]
+    properties = templates.mapping()["properties"]
     assert properties["packetclip"]["dynamic"] == "strict"
 
 

@@ -14,7 +14,6 @@ from sink_run import Run, StopWaitingError
 from structlog.testing import capture_logs
 
 from packetclip_sensor.errors import SinkError
-from packetclip_sensor.sinks import elasticsearch
 from packetclip_sensor.sinks.elasticsearch import write
 
 
@@ -216,7 +215,3 @@ def test_batches_are_cut_by_count_and_by_bytes(server: ScriptedServer, tmp_path:
     assert len(server.calls) > 1
     assert [each for call in server.calls for each in call] == list("abcde")
     assert max(server.sizes_bytes) <= 8000
-
-
-def test_the_sink_module_offers_what_its_callers_use() -> None:
-    assert set(elasticsearch.__all__) == {"ElasticsearchConfig", "connect", "ensure_templates", "redeliver", "write"}

@@ -10,8 +10,9 @@ from typing import Any
 from factories import SENSOR
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.elastic.client import ElasticsearchConfig
 from packetclip_sensor.records import AlertBatch
-from packetclip_sensor.sinks.elasticsearch import ElasticsearchConfig, write
+from packetclip_sensor.sinks.elasticsearch import write
 
 
 class Run:
