@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from enum import Enum, auto
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import structlog
@@ -37,40 +37,30 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 
-class Outcome(Enum):
-    """What an answer means for what was sent."""
-
-    WRITTEN = auto()
-    DUPLICATE = auto()
-    """It is there already: a repeat after a restart or a lost answer."""
-    RETRY = auto()
-    """The same may succeed later."""
-    PERSON = auto()
-    """Credentials, rights or templates: only a person can mend them."""
-    TOO_LARGE = auto()
-    """A proxy or the cluster takes no request of this size."""
-    REFUSED = auto()
+Outcome = Literal["written", "duplicate", "retry", "person", "too large", "refused"]
+"""What an answer means for what was sent. duplicate: it is there already (a repeat after a restart or a lost answer). retry: the
+same may succeed later. person: credentials, rights or templates have to be mended. too large: less may be taken at once."""
 
 
 def classify(status: int, error: str = "", failed_500: int = 0) -> Outcome:
-    """What a bulk item's, or a whole request's, answer asks for.
+    """What the answer to a bulk item, or to a whole request, asks for.
 
     Args:
         status: HTTP status.
-        error: type of the error, or the text that holds it.
-        failed_500: internal errors that this one document has caused, with this one.
+        error: type of the error, or a text that holds it.
+        failed_500: internal errors that this document has caused, with this one.
     """
     if status < 300:
-        return Outcome.WRITTEN
+        return "written"
     if status == 409:
-        return Outcome.DUPLICATE
+        return "duplicate"
     if failed_500 >= MAX_ITEM_500:
-        return Outcome.REFUSED
+        return "refused"
     if status in BUSY or "cluster_block_exception" in error:
-        return Outcome.RETRY
+        return "retry"
     if status in (401, 403) or "index_not_found_exception" in error:
-        return Outcome.PERSON
-    return Outcome.TOO_LARGE if status == 413 else Outcome.REFUSED
+        return "person"
+    return "too large" if status == 413 else "refused"
 
 
 @dataclass(slots=True)
@@ -82,9 +72,6 @@ class Item:
     stream: str = ""
     """Data stream; empty for the alerts'."""
     failed_500: int = 0
-
-
-Refused = tuple[Item, int, Mapping[str, Any]]
 
 
 @dataclass
@@ -125,7 +112,7 @@ class Sender:
         while left:
             batch = left.pop()
             try:
-                answers = self._patiently(lambda batch=batch: self._bulk(batch))  # type: ignore[misc]
+                answers = self._patiently(partial(self._bulk, batch))
             except ApiError as err:
                 if len(batch) > 1:
                     left += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
@@ -168,35 +155,33 @@ class Sender:
             SinkError: a person is needed, before the first document was taken.
         """
         again: list[Item] = []
-        refused: list[Refused] = []
+        refused: list[dead_letters.Letter] = []
         why = ""
         for item, answer in zip(items, answers, strict=True):
             status, error = answer["status"], answer.get("error", {})
             item.failed_500 += status == 500
-            match classify(status, error.get("type", ""), item.failed_500):
-                case Outcome.WRITTEN:
-                    self.proved = True
-                    self._count(item, "written")
-                case Outcome.DUPLICATE:
-                    self._count(item, "duplicate")
-                case Outcome.RETRY:
+            outcome = classify(status, error.get("type", ""), item.failed_500)
+            self.proved = self.proved or outcome == "written"
+            match outcome:
+                case "written" | "duplicate":
+                    name = f"{'flows' if item.stream else 'alerts'}_{outcome}"
+                    setattr(self.counters, name, getattr(self.counters, name) + 1)
+                case "retry":
                     again.append(item)
                     why = f"{status} {error.get('type')}: {error.get('reason')}"
-                case Outcome.PERSON if not (self.proved and item.stream):  # what is not an alert must never hold alerts back
+                case "person" if not (self.proved and item.stream):  # what is not an alert must never hold alerts back
                     remedies = _remedies(item.stream or self.stream)
                     why = refusal(self.config, status, error.get("reason", ""), remedies)
                     if not self.proved:
                         raise SinkError(why)
                     again.append(item)
                 case _:
-                    refused.append((item, status, error))
-        if refused:
-            self._dead_letter(refused)
+                    refused.append(_letter(item, status, error))
+        if refused:  # on the disk before the position moves
+            self.letters.add(refused)
+            first, path = refused[0], self.config.dead_letter_path
+            log.error("documents_dead_lettered", count=len(refused), path=path, status=first.status, reason=first.reason)
         return again, why
-
-    def _count(self, item: Item, what: str) -> None:
-        name = f"{'flows' if item.stream else 'alerts'}_{what}"
-        setattr(self.counters, name, getattr(self.counters, name) + 1)
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Call until the cluster answers.
@@ -220,9 +205,9 @@ class Sender:
         match err:
             case ApiError():
                 outcome = classify(err.status_code, str(err.body))
-                if outcome is Outcome.TOO_LARGE:
+                if outcome == "too large":
                     raise err
-                if outcome is Outcome.RETRY:
+                if outcome == "retry":
                     patient, why, another_node = True, f"{err.status_code} {reason(err)}", err.status_code in (502, 503, 504)
                     at_least_s = _retry_after(err.meta.headers.get("retry-after"))
             case TlsError():
@@ -261,21 +246,11 @@ class Sender:
         self.waited_s += pause_s
         self.sleep(pause_s)
 
-    def _dead_letter(self, refused: list[Refused]) -> None:
-        """Keep refused documents with the reason, on the disk before the position moves."""
-        letters = []
-        for item, status, error in refused:
-            cause = error.get("caused_by", {}).get("reason")
-            why = str(error.get("reason")) + (f": {cause}" if cause else "")
-            letters.append(dead_letters.Letter(item.id, status, str(error.get("type")), why, msgspec.Raw(item.body), item.stream))
-        self.letters.add(letters)
-        log.error(
-            "documents_dead_lettered",
-            count=len(letters),
-            path=self.config.dead_letter_path,
-            status=letters[0].status,
-            reason=letters[0].reason,
-        )
+
+def _letter(item: Item, status: int, error: Mapping[str, Any]) -> dead_letters.Letter:
+    cause = error.get("caused_by", {}).get("reason")
+    why = str(error.get("reason")) + (f": {cause}" if cause else "")
+    return dead_letters.Letter(item.id, status, str(error.get("type")), why, msgspec.Raw(item.body), item.stream)
 
 
 def _remedies(stream: str) -> dict[int, str]:

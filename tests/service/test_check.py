@@ -93,6 +93,11 @@ def no_write(world: World) -> dict[str, Any]:
     return {}
 
 
+def file_in_place(world: World) -> dict[str, Any]:
+    (world.folder / "file").write_text("")
+    return {"state_dir": "file/state", "zeek_feedback": {"path": "file/v"}}
+
+
 def altered_model(world: World) -> dict[str, Any]:
     (world.folder / "model").mkdir()
     for path in resource("model/shipped").iterdir():
@@ -164,7 +169,8 @@ CASES: dict[str, Callable[[World], dict[str, Any] | None]] = {
     "a large disk with 6 % free": lambda world: disk(world.monkeypatch, free=12 * GIB),
     "no inodes": lambda world: disk(world.monkeypatch, free=12 * GIB, inodes=0),
     "a folder that cannot be written": no_write,
-    "a file in the folder's place": lambda world: (world.folder / "file").write_text("") or {"state_dir": "file/state"},
+    "a file in the folder's place": file_in_place,
+    "verdicts for Zeek": lambda world: {"zeek_feedback": {"path": "v.tsv"}},
     "no model": lambda world: {"model": "nowhere"},
     "an altered model": altered_model,
     "a configuration that does not fit the model": other_models_state,

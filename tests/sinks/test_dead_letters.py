@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import resource
 from pathlib import Path
 
 import pytest
+from conftest import no_room
 from factories import SENSOR, alert, safe, told
 from scripted_server import ScriptedServer
 from sink_run import Run
@@ -102,16 +102,11 @@ def test_a_letter_that_a_kill_left_half_written_is_cut_off(server: ScriptedServe
 
 
 def test_a_full_disk_holds_the_position_until_the_letter_is_written(server: ScriptedServer, tmp_path: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     server.answers = [[(400, "x")]]
     run = Run(server.url, tmp_path)
-    run.on_wait = lambda count: resource.setrlimit(resource.RLIMIT_FSIZE, limits) if count == 2 else None
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with capture_logs():
-            run.write(safe(alert(id="a")))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with no_room(100) as make_room, capture_logs():  # pytest keeps what is logged in a file
+        run.on_wait = lambda count: make_room() if count == 2 else None
+        run.write(safe(alert(id="a")))
     assert [letter["id"] for letter in run.letters()] == ["a"]
     assert len(run.waits) == 2
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import no_room
 from factories import SENSOR, alert, safe, told
 from structlog.testing import capture_logs
 
@@ -119,13 +119,8 @@ def test_a_full_disk_stops_with_a_remedy_and_the_next_start_repairs_it(tmp_path:
     path = tmp_path / "alerts.ndjson"
     written = ndjson.write([safe(alert(id="a")), safe(alert(id="b"))], path, SENSOR, Counters())
     next(written)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
-    try:
-        with pytest.raises(SinkError, match="File too large; free the disk or mend the rights"):
-            next(written)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with no_room(path.stat().st_size + 100), pytest.raises(SinkError, match="File too large; free the disk or mend the rights"):
+        next(written)
     assert ids(path) == ["a"]
     counters = run(path, safe(alert(id="a"), alert(id="b")))
     assert ids(path) == ["a", "b"]
@@ -133,24 +128,17 @@ def test_a_full_disk_stops_with_a_remedy_and_the_next_start_repairs_it(tmp_path:
 
 
 def test_a_sensor_waits_while_the_disk_is_full_and_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "alerts.ndjson"
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path, counters = tmp_path / "alerts.ndjson", Counters()
     said: list[str | None] = []
     waits: list[float] = []
+    with no_room(100) as make_room, capture_logs() as logs:
 
-    def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 3:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                make_room()
 
-    counters = Counters()
-    written = ndjson.write([safe(alert(id="a"))], path, SENSOR, counters, sleep=sleep, waiting=said.append)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with capture_logs() as logs:
-            assert len(list(written)) == 1
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert len(list(ndjson.write([safe(alert(id="a"))], path, SENSOR, counters, sleep=sleep, waiting=said.append))) == 1
     assert ids(path) == ["a"]
     assert waits == [5.0, 5.0, 5.0]
     assert [entry["event"] for entry in logs] == ["ndjson_waiting", "ndjson_back"]
