@@ -26,6 +26,7 @@ from types import SimpleNamespace
 import pytest
 import structlog
 from scripted_server import ScriptedServer
+from sink_run import Run
 from tailing import Blocks
 
 from packetclip_sensor.records import Idle
@@ -114,6 +115,12 @@ def server() -> Iterator[ScriptedServer]:
     with ScriptedServer() as running:
         yield running
         running.shutdown()
+
+
+@pytest.fixture
+def run(server: ScriptedServer, tmp_path: Path) -> Run:
+    """The Elasticsearch sink against that server."""
+    return Run(server.url, tmp_path)
 
 
 @pytest.fixture

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -176,27 +172,3 @@ def test_writing_goes_on_in_a_new_file_after_logrotate(tmp_path: Path) -> None:
 def test_no_path_means_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     list(ndjson.write([safe(alert(id="a"))], None, SENSOR, Counters()))
     assert json.loads(capfdbinary.readouterr().out)["event"]["id"] == "a"
-
-
-def test_kill_9_at_any_moment_and_a_restart_leave_each_document_once(tmp_path: Path) -> None:
-    """A child writes without end and is killed four times; the restart writes everything from the start again."""
-    path = tmp_path / "alerts.ndjson"
-    child = (
-        "import sys; from packetclip_sensor.common.metrics import Counters; from pathlib import Path\n"
-        "from factories import SENSOR, alert, safe\n"
-        "from packetclip_sensor.sinks import ndjson\n"
-        "endless = (safe(alert(id=f'a{n}'), alert(id=f'b{n}')) for n in range(10**9))\n"
-        "for _ in ndjson.write(endless, Path(sys.argv[1]), SENSOR, Counters()): pass\n"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    for _ in range(3):
-        before = path.stat().st_size if path.exists() else 0
-        process = subprocess.Popen([sys.executable, "-c", child, str(path)], env=environment)
-        deadline = time.monotonic() + 120
-        while (path.stat().st_size if path.exists() else 0) < before + 20_000 and time.monotonic() < deadline:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    count = path.read_bytes().count(b"\n") + 2
-    run(path, *(safe(alert(id=f"a{n}"), alert(id=f"b{n}")) for n in range(count)))
-    assert ids(path) == [f"{letter}{n}" for n in range(count) for letter in "ab"]
