@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -18,13 +19,14 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import structlog
 from scripted_server import ScriptedServer
+from sink_run import Run
 from tailing import Blocks
 
 from packetclip_sensor.records import Idle
@@ -116,6 +118,12 @@ def server() -> Iterator[ScriptedServer]:
 
 
 @pytest.fixture
+def run(server: ScriptedServer, tmp_path: Path) -> Run:
+    """The Elasticsearch sink against that server."""
+    return Run(server.url, tmp_path)
+
+
+@pytest.fixture
 def log(tmp_path: Path) -> Path:
     """Where Zeek would write the packet log; not there yet."""
     return tmp_path / "packetclip_packet.log"
@@ -165,6 +173,17 @@ def disk(monkeypatch: pytest.MonkeyPatch, free: int, *, inodes: int = 1000) -> N
     blocks, left = 200 * GIB // 4096, free // 4096
     made = SimpleNamespace(f_frsize=4096, f_blocks=blocks, f_bfree=left, f_bavail=left, f_files=1000, f_favail=inodes)
     monkeypatch.setattr(os, "statvfs", lambda path: made)
+
+
+@contextlib.contextmanager
+def no_room(file_bytes: int) -> Iterator[Callable[[], None]]:
+    """No file may grow beyond this size, which stands for a full disk; yields what makes room again."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, limits[1]))
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def free_port() -> int:

@@ -116,7 +116,7 @@ def _show(fit: Fit, found: SiteLogs, units: int, out: Path) -> None:
     import textwrap
 
     from packetclip_sensor.calibrate.threshold_fit import per_day
-    from packetclip_sensor.sinks.documents import printable
+    from packetclip_sensor.common.text import printable
     from packetclip_sensor.view.terminal import console_for
 
     where = f"{units:,} folders or captures" if units > 1 else "1 folder or capture"
@@ -196,7 +196,7 @@ def _detected(found: SiteLogs, made: Calibration) -> dict[str, list[str]]:
 def _hosts(hosts: list[AlarmingHost]) -> None:
     from datetime import UTC, datetime
 
-    from packetclip_sensor.sinks.documents import printable
+    from packetclip_sensor.common.text import printable
 
     for host in hosts[:LISTED]:
         when = f"{datetime.fromtimestamp(host.packets[-1].ts, UTC):%Y-%m-%d %H:%M:%S}"

@@ -53,10 +53,10 @@ def hunt(
       packetclip hunt "slow requests that hold connections open" --mission Benign --json -c sensor.yaml
     """
     from packetclip_sensor.elastic.client import connect
+    from packetclip_sensor.elastic.streams import FLOWS
     from packetclip_sensor.hunt import search as hunts
     from packetclip_sensor.hunt.text_encoder import TextEncoder
     from packetclip_sensor.model.bundle import manifest_of
-    from packetclip_sensor.sinks.hunt_documents import DATASET
     from packetclip_sensor.view import hunt_table
 
     if not sentence.strip():
@@ -66,7 +66,7 @@ def hunt(
     must = hunts.filters(since=first, until=last, host=host, mission=mission, model=manifest_of(model).version)
     encoded = TextEncoder(model)(sentence)
     with connect(cluster) as client:
-        found = hunts.nearest(client, DATASET, cluster, encoded.query, must, limit, fold=not every)
+        found = hunts.nearest(client, FLOWS, cluster, encoded.query, must, limit, fold=not every)
     if json:
         sys.stdout.buffer.write(hunt_table.as_json(found, asked=sentence, encoded=encoded) + b"\n")
     else:
@@ -102,11 +102,10 @@ def similar(
       packetclip similar 6b4f1e0318f1d3c28106 --config sensor.yaml
       packetclip similar 6b4f1e0318f1d3c28106 --flows --mission Benign -c sensor.yaml
     """
+    from packetclip_sensor.common.text import printable
     from packetclip_sensor.elastic.client import connect
+    from packetclip_sensor.elastic.streams import ALERTS, FLOWS
     from packetclip_sensor.hunt import search as hunts
-    from packetclip_sensor.sinks.documents import DATASET as ALERTS
-    from packetclip_sensor.sinks.documents import printable
-    from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
     from packetclip_sensor.view import hunt_table
 
     cluster, _ = _where(config, elasticsearch, namespace)

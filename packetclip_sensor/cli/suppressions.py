@@ -39,8 +39,8 @@ def suppressions(config: ConfigPath) -> None:
 
     from packetclip_sensor.alerts import suppression_rules
     from packetclip_sensor.alerts.suppressor import Count, read_counts
+    from packetclip_sensor.common.text import counted, printable
     from packetclip_sensor.config import config_file as configs
-    from packetclip_sensor.sinks.documents import printable
     from packetclip_sensor.view.terminal import console_for
 
     settings = configs.load(config)
@@ -60,7 +60,7 @@ def suppressions(config: ConfigPath) -> None:
         table.add_row(str(rule.line), rule.id, _expiry(rule, now), f"{count.verdicts:,}", last, what, why)
     console_for(sys.stdout).print(table)
     ended = [rule for rule in rules if not rule.live(now)]
-    print(f"{path}: {len(rules) - len(ended):,} rule{'s' * (len(rules) - len(ended) != 1)} in force, {len(ended)} expired")
+    print(f"{path}: {counted(len(rules) - len(ended), 'rule')} in force, {len(ended)} expired")
     raise typer.Exit(FAILED if ended else DONE)
 
 

@@ -14,8 +14,11 @@ from elastic_transport.client_utils import DEFAULT, DefaultType
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
 from packetclip_sensor.config.settings import ElasticsearchConfig, check_namespace
-from packetclip_sensor.elastic.steps import reason
 from packetclip_sensor.errors import ConfigError, SinkError
+
+BUSY = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses after which the same request may succeed."""
+JSON = {"accept": "application/json", "content-type": "application/json"}
 
 log = structlog.get_logger()
 
@@ -83,6 +86,23 @@ def connect(config: ElasticsearchConfig) -> Elasticsearch:
         return Elasticsearch(config.hosts, **options)
     except ValueError as err:
         raise ConfigError(f"elasticsearch.hosts {config.hosts}: {err}; write them like https://elastic.example.org:9200") from err
+
+
+def get(client: Elasticsearch, path: str) -> Any:
+    """The body of a GET; an empty dict where there is nothing at this path.
+
+    Raises:
+        elasticsearch.ApiError, elasticsearch.TransportError: the cluster refuses it or is not there.
+    """
+    answer = client.options(ignore_status=404).perform_request("GET", path, headers=JSON)
+    return answer.body if answer.meta.status != 404 else {}
+
+
+def reason(err: ApiError) -> str:
+    """What Elasticsearch says is wrong, in its own words."""
+    body: Any = err.body
+    error = body.get("error", body) if isinstance(body, Mapping) else body
+    return str(error.get("reason", error) if isinstance(error, Mapping) else error)
 
 
 def trouble(

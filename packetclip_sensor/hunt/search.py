@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 from elasticsearch import ApiError, Elasticsearch, TransportError
 
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.config.schema import suggestion
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.client import unreadable
-from packetclip_sensor.elastic.templates import stream_name
+from packetclip_sensor.elastic.streams import ALERTS, FLOWS, stream_name
 from packetclip_sensor.errors import ConfigError, SinkError
 from packetclip_sensor.records import MISSIONS, FloatArray
-from packetclip_sensor.sinks.documents import DATASET as ALERTS
-from packetclip_sensor.sinks.documents import printable
-from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
 
 FIELD = "packetclip.embedding"
 SAMPLE = 500

@@ -19,20 +19,21 @@ import numpy as np
 
 from packetclip_sensor.alerts.attack import attack_table
 from packetclip_sensor.alerts.severity import severity_and_risk
+from packetclip_sensor.common.text import MAX_TEXT_CHARS, printable
 from packetclip_sensor.config.settings import check_namespace
+from packetclip_sensor.elastic.streams import ALERTS
 from packetclip_sensor.records import Alert, Evidence, Flow
 from packetclip_sensor.sinks.community_id import address, community_id
 
 ECS_VERSION = "9.4.0"
 """The ECS release whose field list stands in mappings/ecs/."""
-DATASET = "packetclip.alert"
 MAX_HOSTS = 100
 """Addresses per array; `packetclip.episode.source_count` and `destination_count` go on where it ends."""
 EMBEDDING = 64
 """Length of `packetclip.embedding` in the mappings."""
 MAX_CONNECTIONS = 20
 """Zeek uids and community ids per document, heaviest evidence first."""
-MAX_TITLE_CHARS, MAX_SENTENCE_CHARS, MAX_TEXT_CHARS = 160, 1000, 4000
+MAX_TITLE_CHARS, MAX_SENTENCE_CHARS = 160, 1000
 _DESCRIPTIONS = {
     "DoS": "Traffic that exhausts a host, a service or a link.",
     "Reconnaissance": "Traffic that explores hosts, ports, systems or weaknesses.",
@@ -68,14 +69,14 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
     made = {
         "@timestamp": time_of(alert.ts),
         "ecs": {"version": ECS_VERSION},
-        "data_stream": {"type": "logs", "dataset": DATASET, "namespace": sensor.namespace},
+        "data_stream": {"type": "logs", "dataset": ALERTS, "namespace": sensor.namespace},
         "event": {
             "kind": "alert",
             "category": ["intrusion_detection", "network"],
             "type": ["info"],
             "module": "packetclip",
             "provider": "packetclip",
-            "dataset": DATASET,
+            "dataset": ALERTS,
             "id": alert.id,
             "severity": severity,
             "risk_score": risk,
@@ -122,13 +123,6 @@ def observer(sensor: SensorInfo) -> dict[str, str]:
         "version": sensor.version,
         "name": sensor.name,
     }
-
-
-def printable(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
-    """`text` with each character that does not print (control, format, line end) escaped, cut to `max_chars` with an ellipsis."""
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[: max_chars + 1])
-    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 
 def key(name: str) -> str:

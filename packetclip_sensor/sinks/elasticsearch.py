@@ -21,15 +21,12 @@ import msgspec
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.client import connect
-from packetclip_sensor.elastic.templates import ensure_templates, stream_name
+from packetclip_sensor.elastic.streams import FLOWS, stream_name
 from packetclip_sensor.records import AlertBatch
 from packetclip_sensor.sinks import dead_letters
 from packetclip_sensor.sinks.delivery import Item, Sender
 from packetclip_sensor.sinks.documents import SensorInfo, document
-from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
 from packetclip_sensor.sinks.hunt_documents import flow_document
-
-__all__ = ["connect", "ensure_templates", "redeliver", "write"]
 
 REDELIVERED = 1000
 """Dead letters read at once."""

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 from packetclip_sensor.alerts import sentences
+from packetclip_sensor.elastic.streams import FLOWS
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import HuntWindow, Packet
@@ -25,8 +26,6 @@ from packetclip_sensor.sinks.documents import (
     one_or_many,
     time_of,
 )
-
-DATASET = "packetclip.flow"
 
 
 def check_embedding(bundle: Bundle) -> None:
@@ -51,14 +50,14 @@ def flow_document(window: HuntWindow, sensor: SensorInfo) -> dict[str, Any]:
     made = {
         "@timestamp": time_of(last),
         "ecs": {"version": ECS_VERSION},
-        "data_stream": {"type": "logs", "dataset": DATASET, "namespace": sensor.namespace},
+        "data_stream": {"type": "logs", "dataset": FLOWS, "namespace": sensor.namespace},
         "event": {
             "kind": "event",
             "category": ["network"],
             "type": ["connection", "info"],
             "module": "packetclip",
             "provider": "packetclip",
-            "dataset": DATASET,
+            "dataset": FLOWS,
             "id": window.id,
             "start": time_of(first),
             "end": time_of(last),

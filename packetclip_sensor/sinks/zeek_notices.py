@@ -19,35 +19,23 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 
 import structlog
 
 from packetclip_sensor.alerts.severity import severity_and_risk
 from packetclip_sensor.common.durable import stands_at
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, AlertBatch
-from packetclip_sensor.sinks.documents import printable
+from packetclip_sensor.sinks.waiting import patiently
 
 COLUMNS = (
-    "ts",
-    "identifier",
-    "state",
-    "mission",
-    "severity",
-    "probability",
-    "packets",
-    "src",
-    "dst",
-    "p",
-    "uid",
-    "episode",
-    "msg",
-    "sub",
-    "end",
-)
+    "ts", "identifier", "state", "mission", "severity", "probability", "packets",
+    "src", "dst", "p", "uid", "episode", "msg", "sub", "end",
+)  # fmt: skip
 """As in the record PacketCLIP::Verdict of verdicts.zeek, which finds them by name."""
 HEADER = ("#fields\t" + "\t".join(COLUMNS) + "\n").encode()
 END = "."
@@ -56,7 +44,6 @@ MAX_MSG_CHARS, MAX_SUB_CHARS = 160, 600
 """A character is at most four bytes, escaped or not, so that a line of these fits a page."""
 MAX_EPISODES = 100_000
 """Episodes whose severity is remembered, newest first to stay."""
-WAIT_S = 5.0
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 log = structlog.get_logger()
@@ -73,8 +60,8 @@ def write(
 ) -> Iterator[AlertBatch]:
     """Append what Zeek should hear of each alert, and yield its `AlertBatch` once that is on the disk.
 
-    On a full disk it holds the batch and tries again every WAIT_S seconds, for as long as it takes; once the file was opened
-    also after any other error of the disk or its rights.
+    On a full disk it holds the batch and tries again, for as long as it takes; once the file was opened also after any other
+    error of the disk or its rights.
 
     Args:
         batches: `AlertBatch`s that the main sink has acknowledged.
@@ -86,7 +73,7 @@ def write(
     Raises:
         SinkError: the file cannot be opened or locked, or is not of our form.
     """
-    with _File(path, counters, max_bytes, sleep, waiting) as file:
+    with closing(_File(path, counters, max_bytes, sleep, waiting)) as file:
         for safe in batches:
             file.append(safe.alerts)
             yield safe
@@ -161,11 +148,8 @@ class _File:
         sleep: Callable[[float], None],
         waiting: Callable[[str | None], None],
     ) -> None:
-        self.path = path
-        self.before = path.with_name(path.name + ".1")
-        self.counters = counters
-        self.max_bytes = max_bytes
-        self.sleep, self.waiting = sleep, waiting
+        self.path, self.before = path, path.with_name(path.name + ".1")
+        self.counters, self.max_bytes, self.sleep, self.waiting = counters, max_bytes, sleep, waiting
         self.opened = False
         self.told: dict[str, int] = {}
         self.fd = -1
@@ -175,12 +159,6 @@ class _File:
         """Whether a full disk left half a line at the end."""
         self._patiently(self._open)
         self.opened = True
-
-    def __enter__(self) -> _File:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._close()
 
     def append(self, alerts: list[Alert]) -> None:
         """Write what is new to Zeek, and sync."""
@@ -243,10 +221,10 @@ class _File:
         except OSError as err:
             os.close(fd)
             raise SinkError(f"{self.path}: another process writes it; stop that one or set another zeek_feedback.path") from err
-        self._close()
+        self.close()
         self.fd, self.size, self.torn = fd, os.fstat(fd).st_size, False
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -254,7 +232,7 @@ class _File:
     def _repair(self) -> None:
         """Whatever stands there must be ours; a line that a crash left half-written is ended, and void."""
         if os.pread(self.fd, len(HEADER), 0) != HEADER:
-            self._close()
+            self.close()
             raise SinkError(f"{self.path}: does not begin as our verdicts do; move it away or set another zeek_feedback.path")
         if os.pread(self.fd, 1, self.size - 1) != b"\n":
             self.size += os.write(self.fd, b"\n")
@@ -311,26 +289,16 @@ class _File:
 
     def _patiently(self, call: Callable[[], object]) -> None:
         """Call until there is room; a SinkError where waiting would not help."""
-        waited_s = 0.0
-        while True:
-            try:
-                call()
-            except OSError as err:
-                if err.errno not in FULL and not self.opened:
-                    raise SinkError(
-                        f"zeek_feedback.path {self.path}: {err.strerror}; mend the rights or the disk and start again, "
-                        "nothing is lost"
-                    ) from err
-                if not waited_s:
-                    log.warning("zeek_feedback_waiting", path=str(self.path), reason=err.strerror)
-                self.waiting(f"zeek_feedback.path {self.path}: {err.strerror}")
-                waited_s += WAIT_S
-                self.sleep(WAIT_S)
-            else:
-                if waited_s:
-                    log.info("zeek_feedback_back", path=str(self.path), waited_s=waited_s)
-                    self.waiting(None)
-                return
+
+        def why(err: OSError | SinkError) -> str:
+            if isinstance(err, SinkError):
+                raise err
+            words = f"zeek_feedback.path {self.path}: {err.strerror}"
+            if err.errno not in FULL and not self.opened:
+                raise SinkError(f"{words}; mend the rights or the disk and start again, nothing is lost") from err
+            return words
+
+        patiently(call, why, "zeek_feedback", self.path, self.sleep, self.waiting)
 
 
 def _moved_line() -> bytes:

@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.records import MISSIONS
-from packetclip_sensor.sinks.documents import key, printable
+from packetclip_sensor.sinks.documents import key
 from packetclip_sensor.view import packet_fields
 from packetclip_sensor.view.document_access import (
     SEVERITY_NAMES,

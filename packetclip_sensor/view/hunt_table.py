@@ -13,9 +13,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.hunt.search import Found, Hit
 from packetclip_sensor.hunt.text_encoder import EncodedSentence
-from packetclip_sensor.sinks.documents import printable
 from packetclip_sensor.view.terminal import MISSION_STYLE, console_for
 
 OUTSTANDING = 0.95

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.records import Alert
-from packetclip_sensor.sinks.documents import printable
 
 MISSION_STYLE = {"DoS": "red", "Reconnaissance": "yellow", "Brute Force": "magenta"}
 PIPE_COLUMNS = 160

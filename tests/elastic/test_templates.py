@@ -6,64 +6,59 @@ import pytest
 
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
+from packetclip_sensor.elastic.plan import same
+from packetclip_sensor.elastic.streams import DATASETS
 
 FOLDER = resource("mappings") / "elasticsearch"
 
 
-def test_alerts_can_be_installed_and_a_stream_without_files_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert templates.installable()[0] == "packetclip.alert"
-    monkeypatch.setattr(templates, "DATASETS", ("packetclip.alert", "packetclip.absent"))
-    assert templates.installable() == ["packetclip.alert"]
-
-
 def test_every_file_belongs_to_a_stream() -> None:
-    used = {name for dataset in templates.installable() for name in templates.load("component", dataset)}
+    used = {name for dataset in DATASETS for name in templates.components(dataset)}
     assert used == {path.stem for path in (FOLDER / "component").glob("*.json")}
-    assert {f"logs-{dataset}" for dataset in templates.installable()} == {path.stem for path in (FOLDER / "index").glob("*.json")}
+    assert {f"logs-{dataset}" for dataset in DATASETS} == {path.stem for path in (FOLDER / "index").glob("*.json")}
 
 
-@pytest.mark.parametrize("dataset", templates.installable())
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_an_index_template_wins_over_the_stacks_own_and_ends_with_the_sites_hook(dataset: str) -> None:
     name = f"logs-{dataset}"
-    template = templates.load("index", dataset)[name]
+    template = templates.read("index", name)
     assert template["priority"] > 100
     assert template["index_patterns"] == [f"{name}-*"]
     assert template["data_stream"] == {}
     assert template["composed_of"][-1] == f"{name}@custom"
     optional = {f"{name}@lifecycle", f"{name}@custom"} | ({f"{name}@pipeline"} & set(template["composed_of"]))
     assert optional <= set(template["composed_of"])
-    files = set(templates.load("component", dataset))
+    files = set(templates.components(dataset))
     assert set(template["composed_of"]) - set(template["ignore_missing_component_templates"]) == files
     assert optional <= set(template["ignore_missing_component_templates"])
 
 
-@pytest.mark.parametrize("dataset", templates.installable())
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_every_template_says_that_it_is_ours_and_which_version(dataset: str) -> None:
-    for kind in ("component", "index"):
-        for name, body in templates.load(kind, dataset).items():
-            assert body["_meta"]["managed_by"] == "packetclip-sensor", name
-            assert body["_meta"]["version"] == body["version"] > 0, name
+    for thing in templates.templates(dataset):
+        assert thing.body["_meta"]["managed_by"] == "packetclip-sensor", thing.name
+        assert thing.body["_meta"]["version"] == thing.body["version"] > 0, thing.name
     with_version = [
         (body["version"], body["template"]["mappings"]["_meta"]["packetclip"])
-        for body in templates.load("component", dataset).values()
+        for body in templates.components(dataset).values()
         if "_meta" in body["template"].get("mappings", {})
     ]
     assert len(with_version) == 1
     version, meta = with_version[0]
     assert meta == {"managed_by": "packetclip-sensor", "version": version}
-    assert templates.mapping_version(dataset) == version
+    assert templates.version_of(templates.mapping(dataset)) == version
 
 
-@pytest.mark.parametrize("dataset", templates.installable())
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_the_index_mode_is_not_left_to_the_server(dataset: str) -> None:
     """Elasticsearch 9 makes `logs-*-*` logsdb by itself: a rebuilt _source and sorted arrays, never tried with our documents."""
-    settings = templates.load("component", dataset)[f"logs-{dataset}@settings"]["template"]["settings"]["index"]
+    settings = templates.components(dataset)[f"logs-{dataset}@settings"]["template"]["settings"]["index"]
     assert settings["mode"] == "standard"
 
 
-@pytest.mark.parametrize("dataset", templates.installable())
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_what_is_ours_is_strict(dataset: str) -> None:
-    parts = [body["template"].get("mappings", {}).get("properties", {}) for body in templates.load("component", dataset).values()]
+    parts = [body["template"].get("mappings", {}).get("properties", {}) for body in templates.components(dataset).values()]
     ours = [part["packetclip"] for part in parts if "packetclip" in part]
     assert ours
     assert [part.get("dynamic") for part in ours].count("strict") == 1
@@ -75,6 +70,6 @@ def test_settings_given_back_as_text_and_keys_of_the_servers_own_are_no_change()
         "template": {"settings": {"index": {"number_of_shards": "1", "hidden": "true"}}, "mappings": {"properties": {"a": {}}}},
         "created_date_millis": 1,
     }
-    assert templates._same(ours, there)
+    assert same(ours, there)
     there["template"]["mappings"]["properties"]["b"] = {"type": "long"}  # type: ignore[index]
-    assert not templates._same(ours, there)
+    assert not same(ours, there)

@@ -19,7 +19,8 @@ from factories import leaves
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
-from packetclip_sensor.elastic.templates import ensure_templates, stream_name
+from packetclip_sensor.elastic.streams import stream_name
+from packetclip_sensor.elastic.templates import ensure_templates
 from packetclip_sensor.sinks.documents import ECS_VERSION
 
 ROOT = Path(__file__).parents[2]

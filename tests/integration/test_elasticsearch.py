@@ -20,10 +20,12 @@ from factories import SENSOR, T0, alert, episode, flow, packet, safe, told
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic import templates
-from packetclip_sensor.elastic.templates import load, stream_name
+from packetclip_sensor.elastic.plan import Thing
+from packetclip_sensor.elastic.streams import stream_name
+from packetclip_sensor.elastic.templates import ensure_templates
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, Evidence
-from packetclip_sensor.sinks.elasticsearch import ensure_templates, redeliver, write
+from packetclip_sensor.sinks.elasticsearch import redeliver, write
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -193,7 +195,7 @@ def test_the_field_types_of_two_streams_do_not_conflict_and_nothing_is_guessed(
     streams = [stream_name(config.namespace), stream_name("other")]
     caps = client.field_caps(index=streams, fields="*", filters="-metadata")["fields"]
     assert {name: list(kinds) for name, kinds in caps.items() if len(kinds) > 1} == {}
-    in_templates = json.dumps([body["template"] for body in load("component").values()])
+    in_templates = json.dumps([body["template"] for body in templates.components().values()])
     guessed = [name for name in caps if f'"{name.rsplit(".", 1)[-1]}":' not in in_templates]
     assert guessed == []
 
@@ -204,7 +206,7 @@ def conflicting_template(client: Elasticsearch, namespace: str) -> None:
         name="packetclip-test-other",
         index_patterns=[stream_name(namespace)],
         data_stream={},
-        composed_of=list(load("component")),
+        composed_of=list(templates.components()),
         priority=500,
         template={
             "mappings": {"properties": {"packetclip": {"properties": {"flow": {"properties": {"service": {"type": "long"}}}}}}}
@@ -259,8 +261,8 @@ def test_a_template_of_the_same_priority_and_pattern_is_refused_by_name(
 ) -> None:
     """Ours is in place; the same one under another name is the second comer that Elasticsearch refuses."""
     ensure_templates(client, config.namespace)
-    second = {"packetclip-test-other": load("index")["logs-packetclip.alert"]}
-    monkeypatch.setattr(templates, "load", lambda kind, dataset: second if kind == "index" else {})
+    second = [Thing("index template", "packetclip-test-other", templates.read("index", "logs-packetclip.alert"))]
+    monkeypatch.setattr(templates, "templates", lambda dataset: second)
     with pytest.raises(SinkError, match=r"matching patterns from existing templates \[logs-packetclip\.alert\]"):
         ensure_templates(client, config.namespace)
 
@@ -298,25 +300,3 @@ def test_an_alias_of_the_streams_name_is_refused(client: Elasticsearch, config: 
     with pytest.raises(SinkError, match="is a plain index or alias, our documents need a data stream"):
         run(config, alert())
     client.indices.delete(index=f"plain-{config.namespace}")
-
-
-def test_a_newer_sensors_templates_are_left_as_they_are(client: Elasticsearch, config: ElasticsearchConfig) -> None:
-    name = "logs-packetclip.alert@settings"
-    ours = load("component")[name]
-    client.cluster.put_component_template(name=name, body=ours | {"version": ours["version"] + 1})
-    try:
-        ensure_templates(client, config.namespace)
-        found = client.cluster.get_component_template(name=name)["component_templates"][0]["component_template"]
-        assert found["version"] == ours["version"] + 1
-    finally:
-        client.cluster.put_component_template(name=name, body=ours)
-
-
-def test_templates_are_put_once_and_a_second_time_changes_nothing(client: Elasticsearch, config: ElasticsearchConfig) -> None:
-    ensure_templates(client, config.namespace)
-    before = [client.cluster.get_component_template(name=name).body for name in load("component")]
-    ensure_templates(client, config.namespace)
-    assert [client.cluster.get_component_template(name=name).body for name in load("component")] == before
-    assert (
-        client.indices.get_index_template(name="logs-packetclip.alert")["index_templates"][0]["index_template"]["priority"] == 200
-    )

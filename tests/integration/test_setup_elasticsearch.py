@@ -17,8 +17,8 @@ from elasticsearch import Elasticsearch
 from structlog.testing import capture_logs
 
 from packetclip_sensor.cli.app import main
-from packetclip_sensor.elastic import removal, setup, templates
-from packetclip_sensor.elastic.steps import Step
+from packetclip_sensor.elastic import setup, streams, templates
+from packetclip_sensor.elastic.plan import Step
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -40,7 +40,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         copied.write_text(path.read_text().replace("packetclip.alert", name))
     shutil.copytree(source / "role", folder / "role", dirs_exist_ok=True)
     monkeypatch.setattr(templates, "folder", lambda: folder)
-    monkeypatch.setattr(templates, "DATASETS", (name,))
+    monkeypatch.setattr(streams, "DATASETS", (name,))
     return name
 
 
@@ -138,7 +138,7 @@ def test_an_older_version_is_upgraded_and_a_changed_type_rolls_the_stream_over(
 ) -> None:
     """The older version had the class as a number, and no mission `benign`."""
     packetclip, stream = f"logs-{dataset}@packetclip", f"logs-{dataset}-default"
-    version = templates.mapping_version(dataset)
+    version = templates.version_of(templates.mapping(dataset))
     edit(packetclip, '"class": {"type": "keyword", "ignore_above": 1024}', '"class": {"type": "long"}')
     assert run().code == 0
     one_document(client, stream)
@@ -158,7 +158,7 @@ def test_an_older_version_is_upgraded_and_a_changed_type_rolls_the_stream_over(
 
 def test_an_older_version_that_only_lacks_fields_keeps_its_index(client: Elasticsearch, dataset: str, run: Any) -> None:
     packetclip, stream = f"logs-{dataset}@packetclip", f"logs-{dataset}-default"
-    version = templates.mapping_version(dataset)
+    version = templates.version_of(templates.mapping(dataset))
     assert run().code == 0
     one_document(client, stream)
     edit(packetclip, '"concept_names": {', '"added": {"type": "long"},\n            "concept_names": {')
@@ -171,7 +171,7 @@ def test_an_older_version_that_only_lacks_fields_keeps_its_index(client: Elastic
 
 def test_a_newer_sensors_templates_and_stream_are_left_alone(client: Elasticsearch, dataset: str, run: Any) -> None:
     packetclip, stream = f"logs-{dataset}@packetclip", f"logs-{dataset}-default"
-    version = templates.mapping_version(dataset)
+    version = templates.version_of(templates.mapping(dataset))
     edit(packetclip, f'"version": {version}', f'"version": {version + 1}')
     run()
     one_document(client, stream)
@@ -250,8 +250,8 @@ def more_features(dataset: str, monkeypatch: pytest.MonkeyPatch) -> str:
     body["processors"] = []
     (folder / f"{name}.json").write_text(json.dumps(body))
     monkeypatch.setattr(setup, "PIPELINE", name)
-    monkeypatch.setattr(removal, "PIPELINE", name)
-    monkeypatch.setattr(setup, "features", lambda client: setup.Features(True, True, False, False))
+    for feature, has_it in (("ingest", True), ("lifecycle", True), ("ilm", False), ("security", False)):
+        monkeypatch.setattr(setup.Server, feature, has_it)
     return name
 
 
@@ -310,7 +310,7 @@ def test_removal_leaves_a_stream_with_its_templates_and_says_so(client: Elastics
 
 
 def test_the_sensors_start_does_the_same_and_says_so_in_its_log(client: Elasticsearch, dataset: str, namespace: str) -> None:
-    packetclip, version = f"logs-{dataset}@packetclip", templates.mapping_version(dataset)
+    packetclip, version = f"logs-{dataset}@packetclip", templates.version_of(templates.mapping(dataset))
     templates.ensure_templates(client, namespace, dataset)
     one_document(client, f"logs-{dataset}-{namespace}")
     edit(packetclip, f'"version": {version}', f'"version": {version + 1}')

@@ -12,7 +12,7 @@ from factories import SENSOR, T0, alert, episode, safe
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import ElasticsearchConfig
-from packetclip_sensor.elastic.templates import stream_name
+from packetclip_sensor.elastic.streams import stream_name
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.sinks.elasticsearch import write
 from packetclip_sensor.view import alert_reader

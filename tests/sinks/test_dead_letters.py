@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import resource
 from pathlib import Path
 
 import pytest
+from conftest import no_room
 from factories import SENSOR, alert, safe, told
 from scripted_server import ScriptedServer
 from sink_run import Run
@@ -18,11 +18,8 @@ from packetclip_sensor.sinks.documents import document
 from packetclip_sensor.sinks.elasticsearch import redeliver
 
 
-def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_others_are_written(
-    server: ScriptedServer, tmp_path: Path
-) -> None:
+def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_others_are_written(server: ScriptedServer, run: Run) -> None:
     server.answers = [[201, (400, "document_parsing_exception"), 201]]
-    run = Run(server.url, tmp_path)
     run.write(safe(alert(id="a"), alert(id="b"), alert(id="c")))
     assert told(run.counters) == {"alerts_written": 2, "dead_letters": 1}
     assert run.letters() == [
@@ -36,9 +33,8 @@ def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_others_are_
     ]
 
 
-def test_dead_letters_are_sent_again_and_the_file_is_gone(server: ScriptedServer, tmp_path: Path) -> None:
+def test_dead_letters_are_sent_again_and_the_file_is_gone(server: ScriptedServer, run: Run) -> None:
     server.answers = [[(400, "x"), (400, "x")], [201, (400, "still no")]]
-    run = Run(server.url, tmp_path)
     run.write(safe(alert(id="a"), alert(id="b")))
     assert redeliver(run.config, run.counters) == 2
     assert [(letter["id"], letter["type"]) for letter in run.letters()] == [("b", "still no")]
@@ -48,9 +44,8 @@ def test_dead_letters_are_sent_again_and_the_file_is_gone(server: ScriptedServer
     assert redeliver(run.config, run.counters) == 0
 
 
-def test_redelivering_goes_on_where_it_was_killed(server: ScriptedServer, tmp_path: Path) -> None:
+def test_redelivering_goes_on_where_it_was_killed(server: ScriptedServer, run: Run) -> None:
     server.answers = [[(400, "x")], 401]
-    run = Run(server.url, tmp_path)
     run.write(safe(alert(id="a")))
     with pytest.raises(SinkError):
         redeliver(run.config, run.counters)
@@ -58,10 +53,9 @@ def test_redelivering_goes_on_where_it_was_killed(server: ScriptedServer, tmp_pa
     assert server.calls == [["a"], ["a"], ["a"]]
 
 
-def test_a_letter_written_while_others_are_redelivered_is_kept(server: ScriptedServer, tmp_path: Path) -> None:
+def test_a_letter_written_while_others_are_redelivered_is_kept(server: ScriptedServer, run: Run) -> None:
     """A sensor runs beside `packetclip redeliver`, and the same document is refused by both."""
     server.answers = [[(400, "x")], [(400, "x")]]
-    run = Run(server.url, tmp_path)
     run.write(safe(alert(id="a")))
     with dead_letters.taken(run.dead_letters) as files:
         run.write(safe(alert(id="b")))
@@ -88,8 +82,7 @@ def test_dead_letters_are_bounded_and_what_is_given_up_is_counted(server: Script
     assert list(tmp_path.glob("dead.ndjson*")) == []
 
 
-def test_a_letter_that_a_kill_left_half_written_is_cut_off(server: ScriptedServer, tmp_path: Path) -> None:
-    run = Run(server.url, tmp_path)
+def test_a_letter_that_a_kill_left_half_written_is_cut_off(server: ScriptedServer, run: Run) -> None:
     server.answers = [[(400, "x")]]
     run.write(safe(alert(id="a")))
     whole = run.dead_letters.read_bytes()
@@ -101,32 +94,24 @@ def test_a_letter_that_a_kill_left_half_written_is_cut_off(server: ScriptedServe
     assert [letter["id"] for letter in run.letters()] == ["a", "b"]
 
 
-def test_a_full_disk_holds_the_position_until_the_letter_is_written(server: ScriptedServer, tmp_path: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+def test_a_full_disk_holds_the_position_until_the_letter_is_written(server: ScriptedServer, run: Run) -> None:
     server.answers = [[(400, "x")]]
-    run = Run(server.url, tmp_path)
-    run.on_wait = lambda count: resource.setrlimit(resource.RLIMIT_FSIZE, limits) if count == 2 else None
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
-        with capture_logs():
-            run.write(safe(alert(id="a")))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with no_room(100) as make_room, capture_logs():  # pytest keeps what is logged in a file
+        run.on_wait = lambda count: make_room() if count == 2 else None
+        run.write(safe(alert(id="a")))
     assert [letter["id"] for letter in run.letters()] == ["a"]
     assert len(run.waits) == 2
 
 
-def test_a_document_that_always_breaks_the_server_does_not_hold_back_the_others(server: ScriptedServer, tmp_path: Path) -> None:
+def test_a_document_that_always_breaks_the_server_does_not_hold_back_the_others(server: ScriptedServer, run: Run) -> None:
     server.answers = [[201, (500, "null_pointer_exception")]] + [[(500, "null_pointer_exception")]] * 7
-    run = Run(server.url, tmp_path)
     run.write(safe(alert(id="a"), alert(id="b")), safe(alert(id="c")))
     assert told(run.counters) == {"alerts_written": 2, "dead_letters": 1, "es_retries": 7}
     assert run.letters()[0]["id"] == "b"
 
 
-def test_a_request_that_is_too_large_is_halved_and_a_lone_document_dead_lettered(server: ScriptedServer, tmp_path: Path) -> None:
+def test_a_request_that_is_too_large_is_halved_and_a_lone_document_dead_lettered(server: ScriptedServer, run: Run) -> None:
     server.answers = [413, 413]
-    run = Run(server.url, tmp_path)
     run.write(safe(*(alert(id=name) for name in "abcd")))
     assert server.calls == [["a", "b", "c", "d"], ["a", "b"], ["a"], ["b"], ["c", "d"]]
     server.answers = [413]

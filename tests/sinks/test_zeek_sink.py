@@ -15,7 +15,6 @@ from packetclip_sensor.config import config_file
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.pipeline import sink
 from packetclip_sensor.records import Alert, AlertBatch, Evidence
-from packetclip_sensor.service import check
 from packetclip_sensor.sinks import zeek_notices
 
 MANY = [f"10.0.0.{n}" for n in range(1, 31)]
@@ -269,14 +268,3 @@ def test_the_main_sink_comes_first_and_the_feedback_is_off_by_default(tmp_path: 
         seen.append(("a9" in (tmp_path / "a.ndjson").read_text(), "e9" in path.read_text()))
     assert seen == [(True, True)]
     assert config_file.with_sink(settings, settings.sink, tmp_path).zeek_feedback.path is None
-
-
-def test_check_says_where_verdicts_go_or_why_they_cannot(tmp_path: Path) -> None:
-    def feedback(where: str) -> list[tuple[bool | None, str]]:
-        settings = config_file.parse(f"model: nowhere\nzeek_feedback: {{path: {where}}}\n", "c", tmp_path)
-        return [(finding.ok, finding.words) for finding in check.findings(settings, tmp_path / "c") if finding.part == "feedback"]
-
-    assert feedback("v.tsv") == [(True, f"verdicts for Zeek go to {tmp_path}/v.tsv")]
-    (tmp_path / "file").touch()
-    assert feedback("file/v.tsv") == [(False, f"{tmp_path}/file is no folder; name another place than {tmp_path}/file")]
-    assert not list(tmp_path.glob("v.tsv*"))

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.records import CLASS_MISSION
-from packetclip_sensor.sinks.documents import printable
 
 KEPT = 200
 """Problems of one kind that are kept with their text; the others are counted."""
