@@ -12,11 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from packetclip_sensor.common.hyperloglog import EXACT
-from packetclip_sensor.records import Flow, Packet
-from packetclip_sensor.windows.payload import known
-from packetclip_sensor.windows.window_statistics import FLAG_NAMES, PROTOCOL_NAMES, Fact, facts, header, icmp_name
-
-__all__ = ["address", "facts", "flow_text", "packet_reason", "sentence", "title", "window_text"]
+from packetclip_sensor.records import Episode, Flow, Packet
+from packetclip_sensor.windows.descriptions import Description
+from packetclip_sensor.windows.window_statistics import PROTOCOL_NAMES, Fact
 
 
 def address(text: str) -> str:
@@ -287,55 +285,34 @@ _NOUNS = {
 }
 
 
-def title(
-    mission: str,
-    klass: str,
-    sources: Sequence[str],
-    destinations: Sequence[str],
-    scope: str,
-    *,
-    source_count: int | None = None,
-    destination_count: int | None = None,
-) -> str:
-    """Short alert title, which Elastic Security takes as the rule's name: "SYN flood from 10 hosts against 192.0.2.10".
-
-    `scope` is pair, source or destination; counts above the number of hosts given say how many there were, by `tally`.
-    """
-    noun = _NOUNS.get(klass) or _NOUNS.get(mission) or "Unusual traffic"
-    many_sources = max(source_count or 0, len(sources))
-    many_targets = max(destination_count or 0, len(destinations))
-    by = f"from {_many(many_sources)} hosts" if many_sources > 1 else f"by {address(sources[0])}" if sources else ""
-    on = (
-        f"against {_many(many_targets)} hosts"
-        if many_targets > 1
-        else f"against {address(destinations[0])}"
-        if destinations
-        else ""
-    )
-    if scope == "source" and many_targets <= 1 and mission == "Reconnaissance":
-        on = on.replace("against", "of", 1)
-    return " ".join(part for part in (noun, by, on) if part)
+def title(episode: Episode, klass: str) -> str:
+    """Short alert title, which Elastic Security takes as the rule's name: "SYN flood from 10 hosts against 192.0.2.10"."""
+    noun = _NOUNS.get(klass) or _NOUNS.get(episode.mission) or "Unusual traffic"
+    many_sources = max(episode.source_count, len(episode.sources))
+    many_targets = max(episode.destination_count, len(episode.destinations))
+    by = f"from {_many(many_sources)} hosts" if many_sources > 1 else f"by {address(episode.sources[0])}"
+    on = f"{_many(many_targets)} hosts" if many_targets > 1 else address(episode.destinations[0])
+    explored = episode.scope == "source" and many_targets <= 1 and episode.mission == "Reconnaissance"
+    return f"{noun} {by} {'of' if explored else 'against'} {on}"
 
 
 def _many(hosts: int) -> str:
     return f"about {hosts:,}" if hosts > EXACT else str(hosts)  # above it an estimate
 
 
-def packet_reason(packet: Packet, window: Sequence[Packet]) -> str:
+def packet_reason(packets: Sequence[Packet], window: Description, at: int) -> str:
     """What the record says of an evidence packet: "SYN to port 8080, the 14th new port of the window".
 
     Payload of a known protocol is named: "PSH-ACK to port 80 with 80 bytes of payload: HTTP GET request for a login".
-    `window` is the window that holds the packet, oldest first; newness is counted up to the packet.
+
+    Args:
+        packets: the window, oldest first, and what it was described as, with the content of the packet number `at`.
     """
-    at = next((i for i, p in enumerate(window) if p is packet), None)
-    at = next((i for i, p in enumerate(window) if p == packet), len(window)) if at is None else at
-    before = window[:at]
-    label = _label(packet)
-    out = label + _side(packet)
-    payload = header(packet).payload_bytes
-    if payload:
-        said = known(packet.data)
-        out += f" with {payload} bytes of payload" + (f": {said}" if said else "")
+    packet, before, kind = packets[at], packets[:at], window.kinds[at]
+    out = kind + _side(packet)
+    if payload := window.payload_bytes[at]:
+        content = window.contents[at]
+        out += f" with {payload} bytes of payload" + (f": {content}" if content else "")
     transport = packet.proto in ("tcp", "udp")
     orders = [
         (_new({(p.resp_h, p.resp_p) for p in before}, (packet.resp_h, packet.resp_p)) if transport else 0, "new port"),
@@ -348,18 +325,8 @@ def packet_reason(packet: Packet, window: Sequence[Packet]) -> str:
         # A new port, destination or source says more than the new connection that comes with it, unless it is rare.
         order, what = next(o for o in (orders[1], orders[0], *orders[2:]) if o[0] > 1 and o[0] * 3 >= most)
         return f"{out}, the {_ordinal(order)} {what} of the window"
-    same = sum(p.is_orig == packet.is_orig and _label(p) == label for p in before) + 1
+    same = sum(p.is_orig == packet.is_orig and k == kind for p, k in zip(before, window.kinds, strict=False)) + 1
     return f"{out}, the {_ordinal(same)} of its kind in the window" if same > 1 else out
-
-
-def _label(packet: Packet) -> str:
-    head = header(packet)
-    if head.flags is not None:
-        named = [name for bit, name in FLAG_NAMES if head.flags & bit]
-        return "-".join(named) if named else "TCP packet without flags"
-    if head.icmp_type is not None:
-        return icmp_name(head)
-    return f"{PROTOCOL_NAMES.get(packet.proto, 'IP')} packet"
 
 
 def _side(packet: Packet) -> str:

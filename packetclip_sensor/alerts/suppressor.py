@@ -20,14 +20,13 @@ import msgspec
 import structlog
 
 from packetclip_sensor.alerts import suppression_rules
-from packetclip_sensor.alerts.explain import nearest_class
 from packetclip_sensor.alerts.suppression_rules import Rule
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.model.attribution import nearest_class
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.model.judge import VerdictBatch
 from packetclip_sensor.model.occlusion import Occlusion
-from packetclip_sensor.records import Verdict
+from packetclip_sensor.records import Verdict, VerdictBatch
 
 LOOK_S = 1.0
 """The file is looked at, not read, so often."""

@@ -29,6 +29,7 @@ from packetclip_sensor.model.judge import judge
 from packetclip_sensor.pairs.pairs import MIXED_BELOW, Labels
 from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Episode, Packet, Verdict
 from packetclip_sensor.sources import tail, zeek
+from packetclip_sensor.windows.window_statistics import facts
 from packetclip_sensor.windows.windows import windows
 
 GAP_S = 3600.0
@@ -87,7 +88,7 @@ class Story:
             [h for h, _ in Counter(hosts).most_common()]
             for hosts in ([p.orig_h for p in self.packets], [p.resp_h for p in self.packets])
         )
-        return sentences.sentence(sentences.facts(self.packets, "pair"), sources, destinations)
+        return sentences.sentence(facts(self.packets, "pair"), sources, destinations)
 
     @property
     def rule(self) -> str:

@@ -23,7 +23,7 @@ from packetclip_sensor.alerts import sentences
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.records import CLASS_MISSION, Batch, Packet
-from packetclip_sensor.windows import tokens
+from packetclip_sensor.windows import tokens, window_statistics
 from packetclip_sensor.windows.packet_features import RELATIONS, relations
 from packetclip_sensor.windows.windows import VIEWS, Window, Windows, windows
 
@@ -247,7 +247,7 @@ def _verdict(found: Sequence[Interval | None], main: Interval | None) -> str | N
 
 def _row(name: str, w: Windows, i: int, picked: np.ndarray, window: Window, label: str | None, tool: str, share: float) -> Row:
     packets: list[Packet] = list(w.table.packets(picked))
-    facts = sentences.facts(packets, VIEWS[int(w.view[i])])
+    facts = window_statistics.facts(packets, VIEWS[int(w.view[i])])
     part = w.table.take(picked)
     toks = np.full((window.packets, tokens.ROW_BYTES), tokens.PAD, np.uint16)
     head = tokens.headers(part.data, part.captured, part.size_bytes)

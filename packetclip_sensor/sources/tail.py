@@ -14,13 +14,14 @@ from contextlib import closing
 from math import inf
 from pathlib import Path
 
+from packetclip_sensor.common.log_names import log_of
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.records import Idle, Lines, Position
 from packetclip_sensor.sources.archive import archived
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import Unit, all_empty, check_folder, discover, logs_in
 from packetclip_sensor.sources.file_registry import OPEN_FILES, Found, KnownLogs
-from packetclip_sensor.sources.logfile import LogFile, log_of
+from packetclip_sensor.sources.logfile import LogFile
 from packetclip_sensor.sources.wake import Wake
 
 __all__ = ["Unit", "discover", "finite", "follow"]

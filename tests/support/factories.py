@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.records import Alert, AlertBatch, Concept, Episode, Evidence, Flow, Packet, Path
+from packetclip_sensor.records import Alert, AlertBatch, Concept, Episode, Evidence, Explanation, Flow, Packet, Path
 from packetclip_sensor.sinks.documents import SensorInfo
 
 SENSOR = SensorInfo(name="sensor-1", version="0.1.0")
@@ -77,18 +79,12 @@ def episode(**changed: Any) -> Episode:
 
 
 def alert(**changed: Any) -> Alert:
-    """A SYN flood with every part of an explanation; `changed` replaces fields of the Alert itself."""
-    fields: dict[str, Any] = {
-        "id": "a1",
-        "state": "open",
-        "ts": T0 + 1.5,
-        "episode": episode(),
-        "mission": "DoS",
+    """A SYN flood with every part of an explanation; `changed` replaces fields of the Alert, its explanation or its episode."""
+    why = {
         "klass": "SYN Flood",
         "probability": 0.97,
         "missions": {"Benign": 0.01, "DoS": 0.97, "Reconnaissance": 0.015, "Brute Force": 0.005},
         "classes": {"SYN Flood": 0.8, "UDP Flood": 0.15, "Benign": 0.05},
-        "title": "SYN Flood on 10.0.0.9 from 10.0.0.5",
         "reason": "30 packets in 1.5 s from 10.0.0.5 to 10.0.0.9, all SYN, none answered.",
         "concepts": (Concept("flood", 0.41, 1, "DoS"), Concept("handshake", -0.02, 2, "DoS")),
         "paths": (Path(("sensor", "flood", "exhaustion", "embedding"), 0.62, "DoS"),),
@@ -104,7 +100,16 @@ def alert(**changed: Any) -> Alert:
             "rst_share": None,
         },
         "graphs": {"DoS": 3.5, "Reconnaissance": -0.25, "Brute Force": 0.5},
-        "flow": None,
+        "embedding": (),
+    }
+    of_episode = {name: changed.pop(name) for name in ("mission", "flow") if name in changed}
+    fields: dict[str, Any] = {
+        "id": "a1",
+        "state": "open",
+        "ts": T0 + 1.5,
+        "episode": replace(changed.pop("episode", episode()), **of_episode),
+        "why": Explanation(**{name: changed.pop(name, value) for name, value in why.items()}),
+        "title": "SYN Flood on 10.0.0.9 from 10.0.0.5",
         "flow_text": None,
         "technique": "T1499.001",
         "model_version": "2026.1",
