@@ -226,7 +226,7 @@ class VerdictBatch:
 
 
 class Concept(msgspec.Struct, frozen=True):
-    """A concept and what the verdict loses when it is suppressed (occlusion)."""
+    """A concept and what the verdict loses without it (occlusion)."""
 
     name: str
     weight: float
@@ -276,7 +276,7 @@ class Explanation(msgspec.Struct, frozen=True):
     facts: dict[str, float | int | str | None]
     """Measured facts of the window, by name with unit: `packets`, `duration_s`, `distinct_resp_ports`, ..."""
     graphs: dict[str, float] = {}
-    """What the verdict loses when all concepts of a mission's graph are suppressed, log-odds."""
+    """What the verdict loses without all concepts of a mission's graph, log-odds."""
     embedding: tuple[float, ...] = ()
     """The judged window in the space that it shares with texts, (D,) unit norm."""
 

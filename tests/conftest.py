@@ -27,6 +27,8 @@ import structlog
 from scripted_server import ScriptedServer
 from tailing import Blocks
 
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import Idle
 from packetclip_sensor.sources.tail import follow
 
@@ -99,6 +101,12 @@ def elasticsearch_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         if not node["users"]:
             state.unlink()
             _stop(node)
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    """The shipped model."""
+    return Bundle.open(resource("model/shipped"))
 
 
 @pytest.fixture

@@ -38,23 +38,13 @@ def scope(verdict: Verdict) -> str:
 class Index(dict[tuple[str, ...], dict[int, Episode]]):
     """Episodes by names, under each key in the order in which they came."""
 
-    def put(self, key: tuple[str, ...], episode: Episode) -> None:
-        """Let `episode` be found under `key`."""
-        self.setdefault(key, {})[id(episode)] = episode
-
-    def drop(self, key: tuple[str, ...], episode: Episode) -> None:
-        """Let `episode` be found under `key` no more."""
-        del self[key][id(episode)]
-        if not self[key]:
-            del self[key]
-
     def at(self, *key: str) -> ValuesView[Episode]:
         """All under a key."""
         return self.get(key, {}).values()
 
-    def first(self, *key: str) -> Episode | None:
-        """The first that came under a key."""
-        return next(iter(self.at(*key)), None)
+    def of(self, mission: str, *key: str) -> Episode | None:
+        """The first of a mission under a key."""
+        return next((e for e in self.at(*key) if e.mission == mission), None)
 
 
 class OpenEpisodes:
@@ -64,10 +54,10 @@ class OpenEpisodes:
         """`room`: how many may be reported at a time; a place is kept for each mission, for what shares no host with another."""
         self._room = room
         self._all: dict[int, Episode] = {}
-        self._reported = self._quietest = 0
-        # By mission and hosts: an episode of a pair, of one source, of one destination, of what found no room of its own ...
-        self.by_pair, self.by_source, self.by_destination, self.by_mission = Index(), Index(), Index(), Index()
-        # ... and the pairs of a host, all of them and those that were reported.
+        self._reported = 0
+        # By hosts: an episode of a pair, of one source and of one destination; what found no room of its own has no key.
+        self.by_pair, self.by_source, self.by_destination, self.by_none = Index(), Index(), Index(), Index()
+        # By mission and host: its pairs, all of them and those that were reported.
         self.pairs_from, self.pairs_to, self.reported_from, self.reported_to = Index(), Index(), Index(), Index()
         for episode in restored:
             episode.last_verdict = episode.last_verdict or int(episode.last)  # a state saved before there was `last_verdict`
@@ -101,24 +91,26 @@ class OpenEpisodes:
         mission, source, destination = episode.mission, episode.sources[0], episode.destinations[0]
         match episode.scope:
             case "source":
-                return [(self.by_source, (mission, source))]
+                return [(self.by_source, (source,))]
             case "destination":
-                return [(self.by_destination, (mission, destination))]
+                return [(self.by_destination, (destination,))]
             case "many":
-                return [(self.by_mission, (mission,))]
+                return [(self.by_none, ())]
         keys = [(self.pairs_from, (mission, source)), (self.pairs_to, (mission, destination))]
         if episode.opened:
             keys += [(self.reported_from, (mission, source)), (self.reported_to, (mission, destination))]
-        return [(self.by_pair, (mission, source, destination)), *keys]
+        return [(self.by_pair, (source, destination)), *keys]
 
     def _index(self, episode: Episode) -> None:
         for index, key in self._keys(episode):
-            index.put(key, episode)
+            index.setdefault(key, {})[id(episode)] = episode
         self._reported += episode.opened > 0
 
     def _unindex(self, episode: Episode) -> None:
         for index, key in self._keys(episode):
-            index.drop(key, episode)
+            del index[key][id(episode)]
+            if not index[key]:
+                del index[key]
         self._reported -= episode.opened > 0
 
     def find(self, verdict: Verdict) -> Episode | None:
@@ -126,12 +118,13 @@ class OpenEpisodes:
         m, (source, destination) = verdict.mission, hosts(verdict)
         if source is None:
             d = destination or ""
-            return self.by_destination.first(m, d) or self.by_pair.first(m, verdict.sources[0], d) or self.pairs_to.first(m, d)
+            pair = self.by_pair.of(m, verdict.sources[0], d)
+            return self.by_destination.of(m, d) or pair or self.pairs_to.of(m, m, d)
         if destination is None:
-            pair = self.by_pair.first(m, source, verdict.destinations[0])
-            return self.by_source.first(m, source) or pair or self.pairs_from.first(m, source)
-        pair = self.by_pair.first(m, source, destination) or self.by_pair.first(m, destination, source)
-        return pair or self.by_source.first(m, source) or self.by_destination.first(m, destination)
+            pair = self.by_pair.of(m, source, verdict.destinations[0])
+            return self.by_source.of(m, source) or pair or self.pairs_from.of(m, m, source)
+        pair = self.by_pair.of(m, source, destination) or self.by_pair.of(m, destination, source)
+        return pair or self.by_source.of(m, source) or self.by_destination.of(m, destination)
 
     def find_supported(self, verdict: Verdict) -> Episode | None:
         """The episode of the verdict's host that has had a verdict in this second."""
@@ -197,7 +190,7 @@ class OpenEpisodes:
             crowd = max(same, key=len)
             if len(crowd) >= (FOLD_PAIRS if 2 * self._reported < self._room else 1):
                 return min(crowd, key=lambda e: (e.opened, e.id))
-        return self.by_mission.first(m) if self._full else None
+        return self.by_none.of(m) if self._full else None
 
     def fold(self, episode: Episode, target: Episode) -> int:
         """Take an episode that was not reported into one that is; returns how many more are folded into that one by it."""
@@ -219,14 +212,7 @@ class OpenEpisodes:
 
     def quiet(self, now: int | None, quiet_s: int) -> list[Episode]:
         """Those that had no verdict for more than `quiet_s` seconds; all where `now` is None."""
-        if now is None:
-            self._quietest = 0  # what follows may be of an earlier time
-            return list(self._all.values())
-        if now - self._quietest <= quiet_s:
-            return []
-        found = [e for e in self._all.values() if now - e.last_verdict > quiet_s]
-        self._quietest = min((e.last_verdict for e in self._all.values() if now - e.last_verdict <= quiet_s), default=now)
-        return found
+        return [e for e in self._all.values() if now is None or now - e.last_verdict > quiet_s]
 
     def count_hosts(self, packets: npt.NDArray[np.object_], seconds: npt.NDArray[np.int64], quiet_s: int) -> None:
         """Count the hosts of packets that go to a flooded host, or come from a sweeping one, while their episodes last.
@@ -264,12 +250,11 @@ class OpenEpisodes:
         if not self._all:
             return
         source, destination = flow.orig_h, flow.resp_h
-        for m in MISSIONS:
-            rest = (e for e in self.by_mission.at(m) if source in e.sources and destination in e.destinations)
-            pairs, hosts = self.by_pair.at(m, source, destination), self.by_source.at(m, source)
-            for episode in (*pairs, *hosts, *self.by_destination.at(m, destination), *rest):
-                if episode.first - 1 <= flow.written and flow.ts <= episode.last + 1:
-                    take_flow(episode, flow)
+        rest = (e for e in self.by_none.at() if source in e.sources and destination in e.destinations)
+        one = (*self.by_pair.at(source, destination), *self.by_source.at(source), *self.by_destination.at(destination))
+        for episode in (*one, *rest):
+            if episode.first - 1 <= flow.written and flow.ts <= episode.last + 1:
+                take_flow(episode, flow)
 
 
 def begin_counts(episode: Episode) -> None:

@@ -9,7 +9,8 @@ sum to 1 over all paths of the graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,9 +82,27 @@ def _heaviest(weight: npt.NDArray[np.float64]) -> list[int]:
     return order[:TOP_CONCEPTS] + [i for i in order[-TOP_AGAINST:] if weight[i] < 0]
 
 
-def nearest_class(verdict: Verdict, bundle: Bundle) -> str:
-    """The class that `attribute` would give, without the rest of it."""
-    return _nearest(bundle.classes(Occlusion(verdict, bundle).inside()[0]), verdict.mission)
+def log_odds_without(
+    asked: Iterable[tuple[Verdict, Sequence[tuple[str | None, Sequence[int]]]]], bundle: Bundle
+) -> list[tuple[str | None, float]]:
+    """What verdicts lose when parts of their packets are left out.
+
+    Args:
+        asked: of each verdict, parts of its packets, by their numbers; a part with a class is left out if that is the verdict's.
+    Returns:
+        Of each verdict its class, None where no part asks for it, and the log-odds of its mission: infinite where nothing is left
+        out, minus infinity where too few packets are left to judge.
+    """
+    out: list[tuple[str | None, float]] = []
+    for verdict, parts in asked:
+        removal, klass, odds = Occlusion(verdict, bundle), None, math.inf
+        if any(named for named, _ in parts):
+            klass = _nearest(bundle.classes(removal.inside()[0]), verdict.mission)
+        if gone := {i for named, places in parts if named in (None, klass) for i in places}:
+            enough = removal.packets - len(gone) >= bundle.manifest.window.min_packets
+            odds = float(removal.leave_out([gone])[0]) if enough else -math.inf
+        out.append((klass, odds))
+    return out
 
 
 def _nearest(classes: dict[str, float], mission: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from factories import packet
 
-from packetclip_sensor.alerts.episodes import Event, Policy, episodes
+from packetclip_sensor.alerts.episodes import EpisodeTracker, Policy
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.threshold_fit import Candidates
 from packetclip_sensor.common.metrics import Counters
@@ -19,8 +19,8 @@ from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config import config_file
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.model.bundle import Bundle, fingerprint
-from packetclip_sensor.model.judge import Limits, VerdictBatch, judge
-from packetclip_sensor.records import MISSIONS, Batch, Episode, Verdict
+from packetclip_sensor.model.judge import Limits, judge
+from packetclip_sensor.records import MISSIONS, Batch, Episode, Event, Verdict, VerdictBatch
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.windows.windows import windows
 
@@ -43,7 +43,7 @@ def opened(*verdicts: Verdict, restored: tuple[Episode, ...] = ()) -> tuple[list
     steps = [VerdictBatch([v], Batch([], []), v.second, ()) for v in verdicts]
     events: list[Event] = []
     still = restored
-    for step in episodes(steps, Policy(), Counters(), sensor="s", model_version="1", restored=restored):
+    for step in map(EpisodeTracker(Policy(), Counters(), sensor="s", model_version="1", restored=restored), steps):
         events += step.events
         still = step.open
     return [e.second for e in events if e.state == "open"], still

@@ -1,16 +1,19 @@
-"""Alerts for tests: one plausible SYN flood, every field of which a test can replace."""
+"""Records for tests: one plausible SYN flood, every field of which a test can replace."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
+import numpy as np
 from msgspec.structs import replace
 
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.records import Alert, AlertBatch, Concept, Episode, Evidence, Explanation, Flow, Packet, Path
+from packetclip_sensor.records import Alert, AlertBatch, Concept, Episode, Evidence, Explanation, Flow, Packet, Path, Verdict
 from packetclip_sensor.sinks.documents import SensorInfo
 
+NOTHING = np.zeros((30, 1), np.float32)
 SENSOR = SensorInfo(name="sensor-1", version="0.1.0")
 T0 = 1_760_000_000.25
 """2025-10-09T08:53:20.250Z."""
@@ -55,6 +58,29 @@ def flow(**changed: Any) -> Flow:
         "ack": 0,
     }
     return Flow(**(fields | changed))
+
+
+def verdict(
+    second: int,
+    sources: tuple[str, ...] = ("a",),
+    destinations: tuple[str, ...] = ("b",),
+    *,
+    packets: int = 12,
+    mission: str = "DoS",
+    proto: str = "tcp",
+    probability: float = 0.9,
+    **changed: Any,
+) -> Verdict:
+    """A window of small packets from all sources to all destinations, with what is enough behind it for an episode to open."""
+    window = tuple(
+        packet(ts=second + i / 100, uid=f"C{i}", orig_h=source, resp_h=destination, proto=proto, size_bytes=40, data=b"")
+        for i, source, destination in zip(range(packets), cycle(sources), cycle(destinations), strict=False)
+    )
+    fields: dict[str, Any] = {"view": "pair", "missions": {mission: probability}, "stream_packets": 60, "connections": 3}
+    return Verdict(
+        second=second, sources=sources, destinations=destinations, mission=mission, probability=probability, packets=window,
+        embeddings=NOTHING, relations=NOTHING, **(fields | changed),
+    )  # fmt: skip
 
 
 def episode(**changed: Any) -> Episode:
