@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor.alerts import explain
-from packetclip_sensor.alerts.episodes import episodes
+from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.resources import resource
@@ -81,8 +81,9 @@ def alerts(path: Path, bundle: Bundle) -> Iterator[tuple[str, Verdict]]:
         with Rejects(None) as rejects:
             batches = zeek.batches(tail.finite(unit.paths, rejects=rejects), rejects, counters)
             judged = judge(windows(batches, bundle.manifest.window, counters, judged=0), bundle, thresholds, counters)
-            for told in episodes(judged, config.policy, counters, sensor="faithfulness", model_version=bundle.manifest.version):
-                yield from ((unit.name, event.verdict) for event in told.events if event.verdict is not None)
+            track = EpisodeTracker(config.policy, counters, sensor="faithfulness", model_version=bundle.manifest.version)
+            for step in map(track, judged):
+                yield from ((unit.name, event.verdict) for event in step.events if event.verdict is not None)
 
 
 def measure(order: Sequence[int], remove: Remove, whole: float, draws: int, rng: np.random.Generator) -> tuple[Drops, Drops]:
@@ -105,7 +106,7 @@ def of_alert(capture: str, verdict: Verdict, bundle: Bundle, draws: int, rng: np
     """Concepts of all graphs, those of the mission's own graph alone, and packets where there are enough."""
     removal = Occlusion(verdict, bundle)
     whole = float(removal.concepts([()])[0])
-    why = explain.explanation(verdict, bundle)
+    (why,) = explain.explanations([verdict], bundle)
     names = {(MISSIONS[graph], name): i for i, (graph, _, name) in enumerate(bundle.concepts)}
     weight = whole - removal.concepts([(i,) for i in range(len(names))])
     order = [int(i) for i in np.argsort(-weight, kind="stable")]

@@ -67,7 +67,7 @@ def collect(folders: Sequence[Path], *, enabled: bool = True) -> Store:
         truth = Labels.load(folder / "labels.json")
         batches = zeek.batches(tail.finite((folder,)), Rejects(None), counters)
         for safe in pipeline.alerts(batches, bundle, config, counters, checkpoint.State()):
-            for flow in safe.flows:
+            for flow in safe.hunt_windows:
                 store.flows.append(flow)
                 store.bytes += len(msgspec.json.encode(flow_document(flow, sensor)))
                 owners.append(truth)

@@ -75,7 +75,7 @@ def main() -> None:
     banner("packets a second of the whole sensor, one core, the model on")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
-    from packetclip_sensor.alerts.episodes import episodes
+    from packetclip_sensor.alerts.episodes import EpisodeTracker
     from packetclip_sensor.alerts.explain import explain
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.common.rejects import Rejects
@@ -109,8 +109,9 @@ def main() -> None:
                 records = clock("records", zeek.batches(lines, rejects, counters))
                 cut = clock("windows", windows(records, bundle.manifest.window, counters, judged=state.judged))
                 judged = clock("judge", judge(cut, bundle, thresholds, counters))
-                told = clock("episodes", episodes(judged, config.policy, counters, sensor="benchmark", model_version="0"))
-                safes = clock("explain", (explain(step, bundle, sensor="benchmark") for step in told))
+                track = EpisodeTracker(config.policy, counters, sensor="benchmark", model_version="0")
+                tracked = clock("episodes", map(track, judged))
+                safes = clock("explain", (explain(step, bundle, sensor="benchmark") for step in tracked))
                 for _safe in clock("sink", ndjson.write(safes, out, SensorInfo("benchmark", "0"), counters)):
                     pass
     finally:

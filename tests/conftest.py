@@ -8,7 +8,7 @@ import json
 import os
 import random
 import re
-import resource
+import resource as limits_of_the_process
 import shutil
 import signal
 import socket
@@ -29,6 +29,8 @@ from scripted_server import ScriptedServer
 from sink_run import Run
 from tailing import Blocks
 
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import Idle
 from packetclip_sensor.sources.tail import follow
 
@@ -101,6 +103,12 @@ def elasticsearch_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         if not node["users"]:
             state.unlink()
             _stop(node)
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    """The shipped model."""
+    return Bundle.open(resource("model/shipped"))
 
 
 @pytest.fixture
@@ -178,12 +186,12 @@ def disk(monkeypatch: pytest.MonkeyPatch, free: int, *, inodes: int = 1000) -> N
 @contextlib.contextmanager
 def no_room(file_bytes: int) -> Iterator[Callable[[], None]]:
     """No file may grow beyond this size, which stands for a full disk; yields what makes room again."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, limits[1]))
+    limits = limits_of_the_process.getrlimit(limits_of_the_process.RLIMIT_FSIZE)
+    limits_of_the_process.setrlimit(limits_of_the_process.RLIMIT_FSIZE, (file_bytes, limits[1]))
     try:
-        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        yield lambda: limits_of_the_process.setrlimit(limits_of_the_process.RLIMIT_FSIZE, limits)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        limits_of_the_process.setrlimit(limits_of_the_process.RLIMIT_FSIZE, limits)
 
 
 def free_port() -> int:

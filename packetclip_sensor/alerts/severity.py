@@ -27,8 +27,8 @@ def severity_and_risk(alert: Alert) -> tuple[int, float]:
     hosts on one side, one less where its peak probability stayed below `sure_from`: verdicts begin so high (0.95 and up) that a
     fixed bound would never be met, so it is one of the model's own. The probability's log-odds place the risk in the band.
     """
-    peak = min(1.0, max(alert.probability, alert.episode.peak))
-    level = _MISSION_SEVERITY.get(alert.mission, 1)
+    peak = min(1.0, max(alert.why.probability, alert.episode.peak))
+    level = _MISSION_SEVERITY.get(alert.episode.mission, 1)
     level += max(alert.episode.source_count, alert.episode.destination_count) >= WIDE_REACH
     level = min(max(level - (peak < alert.sure_from), 0), len(SEVERITIES) - 1)
     low, high = RISK_BANDS[level]

@@ -31,6 +31,7 @@ from packetclip_sensor.model.judge import judge
 from packetclip_sensor.pairs.labels import MIXED_BELOW, Labels
 from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Batch, Episode, Packet, Verdict
 from packetclip_sensor.sources import tail, zeek
+from packetclip_sensor.windows.window_statistics import facts
 from packetclip_sensor.windows.windows import windows
 
 GAP_S = 3600.0
@@ -127,7 +128,7 @@ class AlarmingHost:
             [h for h, _ in Counter(hosts).most_common()]
             for hosts in ([p.orig_h for p in self.packets], [p.resp_h for p in self.packets])
         )
-        return sentences.sentence(sentences.facts(self.packets, "pair"), sources, destinations)
+        return sentences.sentence(facts(self.packets, "pair"), sources, destinations)
 
     @property
     def rule(self) -> str:

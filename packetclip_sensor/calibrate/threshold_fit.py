@@ -2,7 +2,7 @@
 
 One noisy host gives thousands of verdicts and one alert, so thresholds are fitted on what a user sees. What would be a verdict at
 the bundle's own thresholds is kept without its bytes, the most probable first where there is too much of it, and goes through the
-sensor's own `episodes` again for each set of thresholds that is tried.
+sensor's own `EpisodeTracker` again for each set of thresholds that is tried.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from packetclip_sensor.alerts.episodes import episodes
+from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Policy
-from packetclip_sensor.model.judge import VerdictBatch
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds, logit
-from packetclip_sensor.records import MISSIONS, Batch, Episode, Packet, Verdict
+from packetclip_sensor.records import MISSIONS, Batch, Episode, Packet, Verdict, VerdictBatch
 
 CEILING = 0.95
 """No threshold is raised above it where the bundle names no ceilings of its own: a model that is calibrated is seldom surer."""
@@ -126,7 +125,7 @@ def opened(
     found: list[Episode] = []
     for _, unit in groupby(candidates, key=lambda c: c.unit):
         judged = _verdicts_at(Thresholds.of(limits, margins), unit)
-        for batch in episodes(judged, policy, Counters(), sensor="", model_version=""):
+        for batch in map(EpisodeTracker(policy, Counters(), sensor="", model_version=""), judged):
             found += [event.living for event in batch.events if event.state == "open"]
             if len(found) >= enough:
                 return found

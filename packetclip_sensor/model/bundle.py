@@ -76,7 +76,7 @@ class Bundle:
     reasoner: onnxruntime.InferenceSession
     """Logits of a window, folded for speed."""
     explainer: onnxruntime.InferenceSession
-    """The same reasoner with its inner states, and with concepts that can be silenced."""
+    """The same reasoner with its inner states, and with concepts that can be removed."""
     graphs: tuple[Graph, ...]
     texts: tuple[str, ...]
     text_embeddings: FloatArray

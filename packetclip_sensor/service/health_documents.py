@@ -20,7 +20,8 @@ import msgspec
 import structlog
 from elasticsearch import ApiError, TransportError
 
-from packetclip_sensor.config.settings import ElasticsearchConfig
+from packetclip_sensor import __version__
+from packetclip_sensor.config.settings import Config, ElasticsearchConfig
 from packetclip_sensor.elastic.client import connect
 from packetclip_sensor.elastic.streams import HEALTH, stream_name
 from packetclip_sensor.elastic.templates import ensure_templates
@@ -143,3 +144,11 @@ def _descriptors() -> int:
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
     except OSError:
         return 0
+
+
+def health_documents(config: Config, health: Health) -> HealthDocuments | HealthFile:
+    """Where health documents go: beside the alerts, or into the state folder where those go to a file."""
+    sensor = SensorInfo(config.sensor_name, __version__, config.namespace)
+    if config.sink.elasticsearch is None:
+        return HealthFile(config.state_dir / "health.json", health, sensor)
+    return HealthDocuments(config.sink.elasticsearch, health, sensor)

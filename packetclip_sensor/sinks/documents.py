@@ -63,9 +63,10 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
     Source: design.md, section "Contracts", Document; elastic/ecs 9.4.0; elastic/integrations, package zeek, notice.
     """
     severity, risk = severity_and_risk(alert)
-    note = f"PacketCLIP::{alert.mission.replace(' ', '_')}"
+    mission = alert.episode.mission
+    note = f"PacketCLIP::{mission.replace(' ', '_')}"
     title = printable(alert.title, MAX_TITLE_CHARS)
-    reason = printable(alert.reason, MAX_SENTENCE_CHARS)
+    reason = printable(alert.why.reason, MAX_SENTENCE_CHARS)
     made = {
         "@timestamp": time_of(alert.ts),
         "ecs": {"version": ECS_VERSION},
@@ -87,10 +88,10 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
         },
         "message": title,
         "rule": {
-            "id": "packetclip-" + key(alert.mission).replace("_", "-"),
+            "id": "packetclip-" + key(mission).replace("_", "-"),
             "name": note,
-            "category": alert.mission,
-            "description": _DESCRIPTIONS.get(alert.mission),
+            "category": mission,
+            "description": _DESCRIPTIONS.get(mission),
             "ruleset": "packetclip",
             "version": alert.model_version,
         },
@@ -133,12 +134,12 @@ def key(name: str) -> str:
 def _network(alert: Alert) -> dict[str, Any]:
     """source, destination, network and related. The source is who started the connections, the attacker in all three missions."""
     sources, destinations = addresses(alert.episode.sources), addresses(alert.episode.destinations)
+    flow, facts = alert.episode.flow, alert.why.facts
     packets = [evidence.packet for evidence in _heaviest(alert)]
-    protocols = {packet.proto for packet in packets} | ({alert.flow.proto} if alert.flow else set())
-    facts = alert.facts
+    protocols = {packet.proto for packet in packets} | ({flow.proto} if flow else set())
     # Zeek writes the type and the code of ICMP as ports; in ECS they are none.
     with_ports = [] if "icmp" in protocols else packets
-    ids = [alert.flow.community_id] if alert.flow else []
+    ids = [flow.community_id] if flow else []
     ids += [community_id(packet) for packet in packets]
     versions = {6 if ":" in host else 4 for host in sources + destinations}
     return {
@@ -150,8 +151,8 @@ def _network(alert: Alert) -> dict[str, Any]:
         "network": {
             "transport": one_or_many(sorted(protocols)),
             "type": f"ipv{versions.pop()}" if len(versions) == 1 else None,
-            "protocol": alert.flow.service if alert.flow else None,
-            "direction": _direction(alert.flow) if alert.flow else None,
+            "protocol": flow.service if flow else None,
+            "direction": _direction(flow) if flow else None,
             "community_id": one_or_many([i for i in dict.fromkeys(ids) if i][:MAX_CONNECTIONS]),
         },
         "related": {"ip": list(dict.fromkeys(sources + destinations))},
@@ -182,11 +183,12 @@ def _direction(flow: Flow) -> str | None:
 
 
 def _heaviest(alert: Alert) -> list[Evidence]:
-    return sorted(alert.evidence, key=lambda evidence: -evidence.weight)
+    return sorted(alert.why.evidence, key=lambda evidence: -evidence.weight)
 
 
 def _uids(alert: Alert) -> str | list[str] | None:
-    uids = [alert.flow.uid] if alert.flow else []
+    flow = alert.episode.flow
+    uids = [flow.uid] if flow else []
     uids += [evidence.packet.uid for evidence in _heaviest(alert)]
     return one_or_many(list(dict.fromkeys(uids))[:MAX_CONNECTIONS])
 
@@ -217,15 +219,15 @@ def _threat(technique: str) -> dict[str, Any]:
 
 def _explanation(alert: Alert) -> dict[str, Any]:
     """packetclip.*: names and types as in mappings/elasticsearch/."""
-    episode = alert.episode
+    episode, why = alert.episode, alert.why
     return {
-        "mission": alert.mission,
-        "class": alert.klass,
-        "probability": alert.probability,
-        "missions": {key(name): probability for name, probability in alert.missions.items()},
+        "mission": episode.mission,
+        "class": why.klass,
+        "probability": why.probability,
+        "missions": {key(name): probability for name, probability in why.missions.items()},
         "classes": [
             {"name": name, "probability": value}
-            for name, value in sorted(alert.classes.items(), key=lambda item: (-item[1], item[0]))
+            for name, value in sorted(why.classes.items(), key=lambda item: (-item[1], item[0]))
         ],
         "episode": {
             "id": episode.id,
@@ -241,17 +243,17 @@ def _explanation(alert: Alert) -> dict[str, Any]:
             "peak": episode.peak,
         },
         # Lens cannot read nested fields: the names of the concepts that spoke for the mission stand flat as well.
-        "concept_names": list(dict.fromkeys(concept.name for concept in alert.concepts if concept.weight > 0)),
-        "concepts": [{"name": c.name, "weight": c.weight, "level": c.level, "graph": c.graph or None} for c in alert.concepts],
-        "graphs": {key(name): weight for name, weight in alert.graphs.items()},
-        "paths": [{"nodes": list(path.nodes), "share": path.share, "graph": path.graph or None} for path in alert.paths],
-        "evidence": [_evidence(evidence) for evidence in alert.evidence],
-        "texts": [{"text": text, "cosine": cosine} for text, cosine in alert.nearest_texts],
-        "facts": dict(alert.facts),
-        "flow": _flow(alert.flow, alert.flow_text),
+        "concept_names": list(dict.fromkeys(concept.name for concept in why.concepts if concept.weight > 0)),
+        "concepts": [{"name": c.name, "weight": c.weight, "level": c.level, "graph": c.graph or None} for c in why.concepts],
+        "graphs": {key(name): weight for name, weight in why.graphs.items()},
+        "paths": [{"nodes": list(path.nodes), "share": path.share, "graph": path.graph or None} for path in why.paths],
+        "evidence": [_evidence(evidence) for evidence in why.evidence],
+        "texts": [{"text": text, "cosine": cosine} for text, cosine in why.nearest_texts],
+        "facts": dict(why.facts),
+        "flow": _flow(episode.flow, alert.flow_text),
         "model": {"version": alert.model_version},
         # Of another length the mapping would refuse the whole document; then there is an alert without it.
-        "embedding": list(alert.embedding) if len(alert.embedding) == EMBEDDING else None,
+        "embedding": list(why.embedding) if len(why.embedding) == EMBEDDING else None,
     }
 
 

@@ -65,7 +65,7 @@ def write(
         stream = stream_name(config.namespace, FLOWS)
         for safe in batches:
             sender.send([Item(alert.id, msgspec.json.encode(document(alert, sensor))) for alert in safe.alerts])
-            sender.send([Item(flow.id, msgspec.json.encode(flow_document(flow, sensor)), stream) for flow in safe.flows])
+            sender.send([Item(flow.id, msgspec.json.encode(flow_document(flow, sensor)), stream) for flow in safe.hunt_windows])
             yield safe
 
 

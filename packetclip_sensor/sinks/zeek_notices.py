@@ -86,14 +86,14 @@ def line(alert: Alert, identifier: str, severity: int) -> bytes:
     weighs most.
     """
     episode = alert.episode
-    heaviest = max(alert.evidence, key=lambda evidence: evidence.weight, default=None)
+    heaviest = max(alert.why.evidence, key=lambda evidence: evidence.weight, default=None)
     fields = (
         f"{alert.ts:.6f}",
         identifier,
         alert.state,
-        alert.mission,
+        alert.episode.mission,
         str(severity),
-        f"{alert.probability:.6f}",
+        f"{alert.why.probability:.6f}",
         str(episode.packets),
         _address(episode.sources, episode.source_count),
         _address(episode.destinations, episode.destination_count),
@@ -101,7 +101,7 @@ def line(alert: Alert, identifier: str, severity: int) -> bytes:
         escaped(heaviest.packet.uid[:64]) if heaviest else "-",
         episode.id,
         escaped(printable(alert.title, MAX_MSG_CHARS)),
-        escaped(printable(alert.reason, MAX_SUB_CHARS)),
+        escaped(printable(alert.why.reason, MAX_SUB_CHARS)),
         END,
     )
     return ("\t".join(fields) + "\n").encode("utf-8", "replace")
@@ -130,8 +130,8 @@ def _address(hosts: list[str], count: int) -> str:
 
 def _port(alert: Alert) -> str:
     """The responder's port where the window has one only. ICMP's type and code are none."""
-    ends = {(evidence.packet.resp_p, evidence.packet.proto) for evidence in alert.evidence}
-    if len(ends) != 1 or alert.facts.get("distinct_resp_p", 1) != 1:
+    ends = {(evidence.packet.resp_p, evidence.packet.proto) for evidence in alert.why.evidence}
+    if len(ends) != 1 or alert.why.facts.get("distinct_resp_p", 1) != 1:
         return "-"
     port, proto = ends.pop()
     return f"{port}/{proto}" if proto in ("tcp", "udp") and 0 <= port < 65536 else "-"

@@ -23,15 +23,8 @@ from packetclip_sensor.sources.plaintext import GZIP_MAGIC, HEAD_BYTES, Gzip, Pl
 SPAN_S = 5.0
 """Event time that one block may cover, so that packets and flows of finished logs stay close together."""
 
-_NAME = re.compile(r"packetclip_(packet|flow)(?:(?:\.|__|-).+)?\.log(?:[.-]\d[\w:-]*)?(?:\.gz)?")
 _TS = re.compile(rb'"ts":\s*([0-9.eE+-]+)')
 _DURATION = re.compile(rb'"duration":\s*([0-9.eE+-]+)')
-
-
-def log_of(name: str) -> str | None:
-    """ "packet" or "flow" for the names Zeek and its helpers give our logs, growing or rotated; None for any other name."""
-    match = _NAME.fullmatch(name)
-    return match[1] if match else None
 
 
 class LogFile:

@@ -149,13 +149,14 @@ def table(episodes: Episodes, columns: int) -> Table:
     day = ""
     for capture, alert in episodes.rows():
         when = datetime.fromtimestamp(alert.episode.first, UTC)
-        style = MISSION_STYLE.get(alert.mission, "")
+        style = MISSION_STYLE.get(alert.episode.mission, "")
         cells = [
             Text(f"{when:%Y-%m-%d}\n{when:%H:%M:%S}" if f"{when:%Y-%m-%d}" != day else f"{when:%H:%M:%S}"),
-            Text(printable(alert.mission, 20), style=f"bold {style}") + Text(f"\n{printable(alert.klass, 20)}", style="default"),
+            Text(printable(alert.episode.mission, 20), style=f"bold {style}")
+            + Text(f"\n{printable(alert.why.klass, 20)}", style="default"),
             Text(f"{min(alert.episode.peak, 0.999):.3f}"),
         ]
-        reason = Text(printable(alert.reason, 1000) + " ") + _extent(alert, capture if len(episodes.captures) > 1 else "")
+        reason = Text(printable(alert.why.reason, 1000) + " ") + _extent(alert, capture if len(episodes.captures) > 1 else "")
         concepts = _concepts(alert)
         if wide:
             source, destination = _ends(alert)
@@ -191,7 +192,7 @@ def _extent(alert: Alert, capture: str) -> Text:
 
 def _concepts(alert: Alert) -> list[str]:
     """The concepts that spoke for the mission, with what their silence takes from its log-odds."""
-    found = sorted((c for c in alert.concepts if c.weight >= SHOWN_WEIGHT), key=lambda c: -c.weight)[:TOP_CONCEPTS]
+    found = sorted((c for c in alert.why.concepts if c.weight >= SHOWN_WEIGHT), key=lambda c: -c.weight)[:TOP_CONCEPTS]
     return [f"{printable(c.name, 24)} {c.weight:+.2f}" for c in found] or ["none alone"]
 
 

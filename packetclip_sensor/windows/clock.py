@@ -7,7 +7,6 @@ held is judged, open episodes close, and the next packets are the first ones of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from math import inf
 
 import structlog
@@ -21,26 +20,31 @@ second Zeek whose clock is slow come between others."""
 log = structlog.get_logger()
 
 
-def split_at_clock_resets(batches: Iterable[Batch], *, behind_s: float) -> Iterator[Batch]:
-    """Pass batches on; a batch without packets and with `final` comes first where the clock was set back by more than `behind_s`
-    (seconds)."""
-    newest, back_since = -inf, inf
-    end: tuple[Position, ...] = ()
-    for batch in batches:
-        if batch.packets:
-            top = max(packet.ts for packet in batch.packets)
-            if top >= newest - behind_s:
-                newest, back_since = max(newest, top), inf
-            else:
-                back_since = min(back_since, top)
-                if top - back_since >= SETTLED_S:
-                    log.warning(
-                        "clock_turned_back",
-                        by_s=round(newest - top),
-                        remedy="open episodes were closed, and what follows is judged by the new time; set the clock of Zeek's "
-                        "machine by NTP",
-                    )
-                    yield Batch([], [], end, end, final=True)
-                    newest, back_since = top, inf
-        end = batch.end
-        yield batch
+class ClockCheck:
+    """Passes batches on, and ends the input where the packets' clock was set back by more than `behind_s` (seconds)."""
+
+    def __init__(self, behind_s: float) -> None:
+        self._behind_s = behind_s
+        self._newest, self._back_since = -inf, inf
+        self._end: tuple[Position, ...] = ()
+
+    def __call__(self, batch: Batch) -> tuple[Batch, ...]:
+        """The batch; before it one without packets and with `final` where the clock was set back."""
+        end, self._end = self._end, batch.end
+        if not batch.packets:
+            return (batch,)
+        top = max(packet.ts for packet in batch.packets)
+        if top >= self._newest - self._behind_s:
+            self._newest, self._back_since = max(self._newest, top), inf
+            return (batch,)
+        self._back_since = min(self._back_since, top)
+        if top - self._back_since < SETTLED_S:
+            return (batch,)
+        log.warning(
+            "clock_turned_back",
+            by_s=round(self._newest - top),
+            remedy="open episodes were closed, and what follows is judged by the new time; set the clock of Zeek's "
+            "machine by NTP",
+        )
+        self._newest, self._back_since = top, inf
+        return Batch([], [], end, end, final=True), batch

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from packetclip_sensor.common.log_names import log_of
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Position
-from packetclip_sensor.sources.logfile import log_of
 from packetclip_sensor.windows.headers import Bools, Ints
 from packetclip_sensor.windows.packet_table import PacketColumns, PacketTable
 

@@ -187,7 +187,7 @@ def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ["demo-b01-monitoring-rollout", "demo-port-zmap", "demo-syn-trafgen"])
 def test_what_is_kept_is_what_judge_gives_at_the_floor(doubtful: Path, name: str) -> None:
     """The same verdicts, and with the fitted thresholds the same alerts, as the stages of the sensor in their order."""
-    from packetclip_sensor.alerts.episodes import episodes
+    from packetclip_sensor.alerts.episodes import EpisodeTracker
     from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.sources import tail, zeek
 
@@ -198,7 +198,7 @@ def test_what_is_kept_is_what_judge_gives_at_the_floor(doubtful: Path, name: str
     def told(limits: dict[str, float]) -> list[tuple[str, str]]:
         batches = zeek.batches(tail.finite([folder]), Rejects(None), Counters())
         verdicts = judge(windows(batches, bundle.manifest.window, Counters()), bundle, limits, Counters())
-        steps = episodes(verdicts, Policy(), Counters(), sensor="", model_version="")
+        steps = map(EpisodeTracker(Policy(), Counters(), sensor="", model_version=""), verdicts)
         return [(e.episode.mission, e.episode.id) for step in steps for e in step.events if e.state == "open"]
 
     before = threshold_fit.opened(found.candidates.kept, bundle.manifest.thresholds, Policy())

@@ -57,7 +57,7 @@ def kept(capture: str, hunt: HuntConfig, size: int = 500, counters: Counters | N
 
     settings = Config(hunt=hunt, sensor_name="s")
     safes = pipeline.alerts(batches(), bundle(), settings, counters or Counters(), checkpoint.State(judged=judged))
-    return [flow for safe in safes for flow in safe.flows]
+    return [flow for safe in safes for flow in safe.hunt_windows]
 
 
 def test_switched_off_nothing_is_kept() -> None:
@@ -188,7 +188,7 @@ def test_windows_that_are_refused_for_rights_never_hold_alerts_back(tmp_path: Pa
         server.answers = [[201], [(403, "security_exception")]]
         cluster = ElasticsearchConfig(hosts=[server.url], manage_templates=False, dead_letter_path=tmp_path / "dead.ndjson")
         counters = Counters()
-        batches = [AlertBatch(alerts=[alert(id="a")], flows=[window()]), AlertBatch(alerts=[alert(id="b")])]
+        batches = [AlertBatch(alerts=[alert(id="a")], hunt_windows=[window()]), AlertBatch(alerts=[alert(id="b")])]
         calls_at_safe = [list(server.calls) for _ in write(batches, cluster, SENSOR, counters, hunt=True)]
         server.shutdown()
     assert calls_at_safe == [[["a"], ["f1"]], [["a"], ["f1"], ["b"]]]  # alerts first, and a Safe only behind both

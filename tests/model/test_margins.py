@@ -11,7 +11,7 @@ import pytest
 import yaml
 from factories import packet
 
-from packetclip_sensor.alerts.episodes import Event, episodes
+from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.threshold_fit import Candidates
 from packetclip_sensor.common.metrics import Counters
@@ -19,9 +19,9 @@ from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.model.bundle import MANIFEST, Bundle, fingerprint, manifest_of
-from packetclip_sensor.model.judge import VerdictBatch, judge
+from packetclip_sensor.model.judge import judge
 from packetclip_sensor.model.thresholds import Thresholds, in_force
-from packetclip_sensor.records import MISSIONS, Batch, Episode, Verdict
+from packetclip_sensor.records import MISSIONS, Batch, Episode, Event, Verdict, VerdictBatch
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.windows.windows import windows
 
@@ -44,7 +44,7 @@ def opened(*verdicts: Verdict, restored: tuple[Episode, ...] = ()) -> tuple[list
     steps = [VerdictBatch([v], Batch([], []), v.second, ()) for v in verdicts]
     events: list[Event] = []
     still = restored
-    for step in episodes(steps, Policy(), Counters(), sensor="s", model_version="1", restored=restored):
+    for step in map(EpisodeTracker(Policy(), Counters(), sensor="s", model_version="1", restored=restored), steps):
         events += step.events
         still = step.open
     return [e.second for e in events if e.state == "open"], still

@@ -12,9 +12,9 @@ from tailing import (
     packets,
 )
 
+from packetclip_sensor.common.log_names import log_of
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.sources.discovery import Unit, discover
-from packetclip_sensor.sources.logfile import log_of
 from packetclip_sensor.sources.tail import finite
 
 PCAP = bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000")

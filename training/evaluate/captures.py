@@ -74,7 +74,7 @@ def judge(truth: Truth, config: Config) -> tuple[list[Alert], list[Alert], int]:
             [[truth.folder]], msgspec.structs.replace(config, sink=sink), on_alert=alerts.append, counters=Counters()
         )
     opened = [a for a in alerts if a.state == "open"]
-    right = [a for a in opened if any(fits(a.mission, a.ts, a.ts, _hosts(a), i) for i in truth.intervals)]
+    right = [a for a in opened if any(fits(a.episode.mission, a.ts, a.ts, _hosts(a), i) for i in truth.intervals)]
     return right, [a for a in opened if a not in right], counters.packets
 
 
@@ -120,10 +120,10 @@ def rows(bundle: Path, logs: Path, manifest: Path | None = None, use: str = "tes
                 "source": sources.get(name, "lab"),
                 "packets": packets,
                 "right": len(right),
-                "probability": max((a.probability for a in right), default=0.0),
-                "classes": ", ".join(sorted({a.klass for a in right})),
+                "probability": max((a.why.probability for a in right), default=0.0),
+                "classes": ", ".join(sorted({a.why.klass for a in right})),
                 "other": len(other),
-                "titles": "; ".join(f"{a.mission} {a.probability:.2f}" for a in other[:3]),
+                "titles": "; ".join(f"{a.episode.mission} {a.why.probability:.2f}" for a in other[:3]),
             }
         )
     return out
@@ -162,11 +162,11 @@ def main(argv: list[str] | None = None) -> int:
             benign_packets += packets
             false += len(other)
         if truth.intervals or other or not args.quiet:
-            best = max((a.probability for a in right), default=0.0)
-            classes = ", ".join(sorted({a.klass for a in right}))
+            best = max((a.why.probability for a in right), default=0.0)
+            classes = ", ".join(sorted({a.why.klass for a in right}))
             print(
                 f"{truth.folder.name[:58]:58} {label:18} {len(right):3} right {best:5.3f} {classes:30} {len(other):3} other "
-                + "; ".join(f"{a.mission} {a.probability:.2f} {a.title}" for a in other[:3])
+                + "; ".join(f"{a.episode.mission} {a.why.probability:.2f} {a.title}" for a in other[:3])
             )
     print(f"{found} of {attacks} attack captures named right; {false} false alerts in {benign_packets:,} benign packets")
     return 0

@@ -1,4 +1,4 @@
-"""Scans and floods through the sensor's own stages with the shipped model: one story each, whatever the number of packets."""
+"""Scans and floods through the sensor's own stages with the shipped model: one episode each, whatever the number of packets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from structlog.testing import capture_logs
 from packetclip_sensor import pipeline
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import Alert, Batch, Packet
@@ -26,14 +25,16 @@ SCAN = Path(__file__).parents[1] / "scans" / "nmap-1000-ports"
 CONFIG = Config(sensor_name="s")
 
 
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return Bundle.open(resource("model/shipped"))
-
-
 def alerts(batches: Sequence[Batch], bundle: Bundle, counters: Counters | None = None, state: State | None = None) -> list[Alert]:
     safes = pipeline.alerts(batches, bundle, CONFIG, counters or Counters(), state or State())
     return [alert for safe in safes for alert in safe.alerts]
+
+
+def stopped(batches: Sequence[Batch], bundle: Bundle, folder: Path) -> tuple[list[Alert], State]:
+    """The alerts of a sensor that stops after these batches, and the state that it is started again with."""
+    done = list(pipeline.alerts(batches, bundle, CONFIG, Counters(), State()))
+    checkpoint.save(folder / "state.json", State(judged=done[-1].judged, episodes=done[-1].episodes))
+    return [alert for batch in done for alert in batch.alerts], checkpoint.load(folder / "state.json")
 
 
 def syn(ts: float, source: int, victim: int = 80) -> Packet:
@@ -56,25 +57,37 @@ def batched(packets: Sequence[Packet], size: int) -> list[Batch]:
 def content(found: list[Alert]) -> list[tuple[object, ...]]:
     """What the documents say, without embeddings' last digits."""
     return [
-        (a.id, a.state, a.ts, a.title, a.reason, a.episode.verdicts, a.episode.packets, a.episode.source_count, a.episode.peak)
+        (
+            a.id,
+            a.state,
+            a.ts,
+            a.title,
+            a.why.reason,
+            a.episode.verdicts,
+            a.episode.packets,
+            a.episode.source_count,
+            a.episode.peak,
+        )
         for a in found
     ]
 
 
-def test_an_nmap_scan_of_1000_ports_is_one_episode(bundle: Bundle) -> None:
+@pytest.fixture(scope="module")
+def scan() -> list[Batch]:
     with Rejects(None) as rejects:
-        batches = list(zeek.batches(tail.finite([SCAN], rejects=rejects), rejects, Counters()))
-    found = alerts(batches, bundle)
+        return list(zeek.batches(tail.finite([SCAN], rejects=rejects), rejects, Counters()))
+
+
+def test_an_nmap_scan_of_1000_ports_is_one_episode(bundle: Bundle, scan: list[Batch]) -> None:
+    found = alerts(scan, bundle)
     assert [a.state for a in found] == ["open", "close"]
     assert {a.title for a in found} == {"Port scan by 172.29.40.7 against 172.29.40.90"}
     assert len({a.episode.id for a in found}) == 1
     assert found[-1].episode.flows > 900  # those from a second before the first judged window on
 
 
-def test_two_scanners_of_one_victim_are_two_episodes(bundle: Bundle) -> None:
-    with Rejects(None) as rejects:
-        read = list(zeek.batches(tail.finite([SCAN], rejects=rejects), rejects, Counters()))
-    one = [p for batch in read for p in batch.packets if p.orig_h == "172.29.40.7"]
+def test_two_scanners_of_one_victim_are_two_episodes(bundle: Bundle, scan: list[Batch]) -> None:
+    one = [p for batch in scan for p in batch.packets if p.orig_h == "172.29.40.7"]
     other = [msgspec.structs.replace(p, ts=p.ts + 0.002, uid=p.uid + "x", orig_h="172.29.40.8") for p in one]
     found = alerts(batched(sorted([*one, *other], key=lambda p: p.ts), 700), bundle)
     assert sorted((a.state, *a.episode.sources, *a.episode.destinations) for a in found) == [
@@ -86,7 +99,7 @@ def test_a_flood_from_10000_spoofed_sources_is_one_episode_that_says_so(bundle: 
     counters = Counters()
     found = alerts(batched(flood(), 2000), bundle, counters)
     assert [a.state for a in found] == ["open", "close"]
-    assert {a.mission for a in found} == {"DoS"}
+    assert {a.episode.mission for a in found} == {"DoS"}
     closing = found[-1].episode
     assert closing.scope == "destination"
     assert closing.destinations == ["192.0.2.80"]
@@ -107,12 +120,9 @@ def test_a_restart_in_the_middle_gives_the_same_documents(bundle: Bundle, tmp_pa
     packets = flood(4000, 50.0)
     whole = content(alerts(batched(packets, 500), bundle))
     for stop in (1, 3, 5, 7):
-        first = list(pipeline.alerts(batched(packets, 500)[:stop], bundle, CONFIG, Counters(), State()))
-        checkpoint.save(tmp_path / "state.json", State(judged=first[-1].judged, episodes=first[-1].episodes))
-        state = checkpoint.load(tmp_path / "state.json")
+        first, state = stopped(batched(packets, 500)[:stop], bundle, tmp_path)
         again = [p for p in packets if p.ts > state.judged - 61]  # the log is read again from T seconds before
-        second = alerts(batched(again, 400), bundle, state=state)
-        assert content([a for safe in first for a in safe.alerts] + second) == whole
+        assert content(first + alerts(batched(again, 400), bundle, state=state)) == whole
 
 
 def test_a_clock_set_back_ends_what_was_and_judges_what_follows_by_its_own_time(bundle: Bundle) -> None:
@@ -148,10 +158,7 @@ def test_a_restart_behind_a_clock_set_back_loses_nothing(bundle: Bundle, tmp_pat
     packets = flood(1500, 100.0) + flood(6000, 100.0, start=1_760_000_000.0 - 3600)
     whole = content(alerts(batched(packets, 500), bundle))
     for stop in (2, 4, 5, 6, 9):
-        done = list(pipeline.alerts(batched(packets, 500)[:stop], bundle, CONFIG, Counters(), State()))
-        checkpoint.save(tmp_path / "state.json", State(judged=done[-1].judged, episodes=done[-1].episodes))
-        state = checkpoint.load(tmp_path / "state.json")
+        done, state = stopped(batched(packets, 500)[:stop], bundle, tmp_path)
         again = packets if state.judged >= 1_760_000_000 else [p for p in packets[1500:] if p.ts > state.judged - 61]
         rest = alerts(batched(again, 500), bundle, state=state)
-        told = content([a for safe in done for a in safe.alerts] + rest)
-        assert {row[0] for row in whole} <= {row[0] for row in told}, stop
+        assert {row[0] for row in whole} <= {row[0] for row in content(done + rest)}, stop
