@@ -54,8 +54,7 @@ class Encoder:
 
     def __call__(self, table: PacketColumns, rows: npt.NDArray[np.int64]) -> FloatArray:
         """(n,) row numbers of `table` to (n, D)."""
-        part = table.take(rows)
-        toks = tokens.tokenize(part.data, part.captured, part)
+        toks = tokens.tokenize(table.take(rows))
         width = toks.shape[1] * toks.itemsize
         raw = toks.tobytes()
         keys = [raw[i : i + width] for i in range(0, len(raw), width)]
