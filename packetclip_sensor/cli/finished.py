@@ -89,13 +89,13 @@ def pairs(
     """Write text/packet pairs for training.
 
     One row per packet window with text, label and tokens; docs/pairs.md names every column with its unit. Windows that
-    mix attack and other packets have no label.
+    mix attack and other packets have no label. Needs pip install 'packetclip-sensor[pairs]'.
 
     \b
     Exit codes:
       0  written
       1  stopped or failed before the end
-      2  bad start: nothing to read, a labels file that is not one
+      2  bad start: nothing to read, a labels file that is not one, pyarrow is not installed
 
     \b
     Examples:

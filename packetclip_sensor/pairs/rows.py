@@ -41,9 +41,8 @@ class LabelledWindow:
         packets: list[Packet] = list(table.packets(self.packets))
         view = VIEWS[int(batch.view[number])]
         measured = facts(packets, view)
-        part = table.take(self.packets)
         toks = np.full((window.packets, tokens.ROW_BYTES), tokens.PAD, np.uint16)
-        toks[window.packets - len(packets) :] = tokens.tokenize(part.data, part.captured, part)
+        toks[window.packets - len(packets) :] = tokens.tokenize(table.take(self.packets))
         return {
             "capture": capture,
             "second": int(packets[-1].ts),

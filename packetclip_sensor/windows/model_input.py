@@ -44,10 +44,9 @@ def model_input(windows: Windows) -> ModelInput:
     _, first, distinct = np.unique(both, axis=0, return_index=True, return_inverse=True)
     rows, past = windows.rows[first], windows.past[first]
     used = np.unique(rows[rows >= 0])
-    part = table.take(used)
     related = np.empty((*rows.shape, len(RELATIONS)), np.float32)
     for start in range(0, len(rows), RELATED_WINDOWS):
         some = slice(start, start + RELATED_WINDOWS)
         related[some] = relations(table, rows[some], past[some])
-    toks = tokens.tokenize(part.data, part.captured, part)
+    toks = tokens.tokenize(table.take(used))
     return ModelInput(windows, distinct.ravel(), np.where(rows < 0, -1, np.searchsorted(used, rows)), toks, related)

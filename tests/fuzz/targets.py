@@ -94,7 +94,7 @@ def packet_bytes(data: bytes) -> None:
         return
     rows, captured = headers.rows(BATCH, tokens.ROW_BYTES)
     head = headers.parse(rows, captured, np.array([len(packet) for packet in BATCH]))
-    row_tokens = tokens.tokenize(rows, captured, head)
+    row_tokens = tokens.tokenize(head)
     assert row_tokens.shape == (BATCH_SIZE, tokens.ROW_BYTES)
     assert int(row_tokens.max()) < tokens.VOCABULARY
     padded = (row_tokens == tokens.PAD).sum(axis=1)
