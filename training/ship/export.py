@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from packetclip_sensor.model.bundle import FILES, FORMAT, MANIFEST, OPTIONAL, sealed
-from packetclip_sensor.model.judge import ENCODE_ROWS, REASON_WINDOWS
+from packetclip_sensor.model.encoder import ENCODE_ROWS
+from packetclip_sensor.model.judge import REASON_WINDOWS
 from packetclip_sensor.records import MISSIONS
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.tokens import ROW_BYTES
