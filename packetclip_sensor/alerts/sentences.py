@@ -1,7 +1,7 @@
 """Facts to sentences: what an alert says, and the texts that packets are trained with.
 
 Nothing here judges: no word says "attack" but the title's class name, which the model gave. Every number in a sentence is a fact
-of `facts.py` or a column of the flow row, and what is None is left unsaid.
+of `window_statistics.py` or a column of the flow row, and what is None is left unsaid.
 """
 
 from __future__ import annotations

@@ -34,24 +34,21 @@ class Encoder:
         raw = tokens.tobytes()
         keys = [raw[i : i + width] for i in range(0, len(raw), width)]
         out = np.empty((len(tokens), self._dim), np.float32)
-        missing: dict[bytes, int] = {}
+        missing: dict[bytes, list[int]] = {}
         for i, key in enumerate(keys):
-            if key in self._slots:
-                self._slots.move_to_end(key)
-                self._counters.cached_rows += 1
+            if (slot := self._slots.get(key)) is None:
+                missing.setdefault(key, []).append(i)
             else:
-                missing.setdefault(key, i)
-        fresh: dict[bytes, FloatArray] = {}
-        if missing:
-            new = tokens[list(missing.values())].astype(np.int32)
-            parts = [
-                self._session.run(["embedding"], {"tokens": new[i : i + ENCODE_ROWS]})[0] for i in range(0, len(new), ENCODE_ROWS)
-            ]
-            self._counters.encoded_rows += len(new)
-            fresh = dict(zip(missing, np.concatenate(parts), strict=True))
-        for i, key in enumerate(keys):
-            out[i] = fresh[key] if key in fresh else self._table[self._slots[key]]
-        for key, embedding in fresh.items():
+                self._slots.move_to_end(key)
+                out[i] = self._table[slot]
+                self._counters.cached_rows += 1
+        new = tokens[[places[0] for places in missing.values()]].astype(np.int32)
+        self._counters.encoded_rows += len(new)
+        parts = [
+            self._session.run(["embedding"], {"tokens": new[i : i + ENCODE_ROWS]})[0] for i in range(0, len(new), ENCODE_ROWS)
+        ]
+        for (key, places), embedding in zip(missing.items(), (row for part in parts for row in part), strict=True):
+            out[places] = embedding
             slot = len(self._slots) if len(self._slots) < len(self._table) else self._slots.popitem(last=False)[1]
             self._slots[key] = slot
             self._table[slot] = embedding
