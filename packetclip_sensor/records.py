@@ -227,7 +227,7 @@ class Explanation(msgspec.Struct, frozen=True):
     """Why a verdict is as it is. Kept with its episode, so that the closing document shows it after a restart too."""
 
     klass: str
-    """The nearest of the ten classes, within the mission."""
+    """The nearest of the model's classes, within the mission."""
     probability: float
     missions: dict[str, float]
     classes: dict[str, float]
@@ -311,7 +311,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     episode: Episode
     mission: str
     klass: str
-    """The nearest of the ten classes, within the mission."""
+    """The nearest of the model's classes, within the mission."""
     probability: float
     missions: dict[str, float]
     classes: dict[str, float]
@@ -332,7 +332,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """The flow row that fits best, where one has come; closing documents wait for none."""
     flow_text: str | None
     technique: str
-    """ATT&CK technique id, from mappings/attack.yaml."""
+    """ATT&CK technique id of the class."""
     model_version: str
     sure_from: float = SURE_FROM
     """Probability that the model gives to four in five of the attacks of this mission that it was measured on."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor.alerts.accounts import add_hosts, begin, begin_fold, take_flow, tally_fold
-from packetclip_sensor.records import MISSIONS, Episode, Flow, Packet, Verdict
+from packetclip_sensor.records import Episode, Flow, Packet, Verdict
 
 FOLD_PAIRS = 10
 """Pairs of one host told at a time; the next ones are folded into the first. Where half of the room is taken, one pair."""
@@ -39,9 +39,9 @@ def scope(verdict: Verdict) -> str:
 class Stories:
     """Open episodes in the order of their start; the told ones are those of which a document was written."""
 
-    def __init__(self, restored: Iterable[Episode], room: int) -> None:
+    def __init__(self, restored: Iterable[Episode], room: int, missions: Sequence[str]) -> None:
         """`room`: how many may be told at a time; a place is kept for each mission, for what shares no host with another."""
-        self._room = room
+        self._room, self._missions = room, missions
         self._all: dict[int, Episode] = {}
         self._by: dict[Key, dict[int, Episode]] = {}
         self._told = 0
@@ -155,7 +155,7 @@ class Stories:
         """Tell an episode for the first time; the last places are for those that take in what finds no other."""
         self._unindex(episode)
         episode.opened = episode.reported = second
-        if self._told >= self._room - len(MISSIONS):
+        if self._told >= self._room - len(self._missions):
             episode.scope = "many"
             begin(episode)
             begin_fold(episode)
@@ -169,7 +169,7 @@ class Stories:
             crowd = max(same, key=len)
             if len(crowd) >= (FOLD_PAIRS if 2 * self._told < self._room else 1):
                 return min(crowd.values(), key=lambda e: (e.opened, e.id))
-        if self._told < self._room - len(MISSIONS):
+        if self._told < self._room - len(self._missions):
             return None
         return next(iter(self._at("many", m).values()), None)
 
@@ -234,7 +234,7 @@ class Stories:
             return
         places: tuple[Key, ...] = (("hosts", flow.orig_h, flow.resp_h), ("sweeping", flow.orig_h), ("flooded", flow.resp_h))
         found = [e for key in places if key in self._by for e in self._by[key].values()]
-        for mission in MISSIONS:
+        for mission in self._missions:
             for episode in self._at("many", mission).values():
                 if flow.orig_h in episode.sources and flow.resp_h in episode.destinations:
                     found.append(episode)

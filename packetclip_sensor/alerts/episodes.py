@@ -25,6 +25,7 @@ import structlog
 from packetclip_sensor.alerts.accounts import LISTED_HOSTS, begin, shown
 from packetclip_sensor.alerts.episode_tracker import Stories, ends, scope
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Least
 from packetclip_sensor.model.judge import VerdictBatch
 from packetclip_sensor.records import Episode, Flow, HuntWindow, Position, Verdict
 
@@ -45,23 +46,22 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     open_packets: int = 20
     """An episode opens once a verdict rests on so many packets, of the window or of the connections begun within its time; fewer
     are too little to accuse anybody."""
-    dos_packets: int = 60
-    """The same for DoS: a page asks for twenty names at once, a device is read out in forty packets, and neither is a flood.
-    Connections of one packet count up to the 64 that a window remembers."""
-    brute_force_connections: int = 3
-    """Brute Force over TCP also rests on so many connections, begun within the window's time or seen in it: a server closes after
-    a few wrong guesses, and one long session of a protocol that the model does not know looks much like guessing."""
+    least: dict[str, Least] = {}
+    """The same by mission, in place of the model's own (docs/tuning.md), for example {DoS: {packets: 40}}. `connections` are TCP
+    connections, begun within the window's time or seen in it. Connections of one packet count up to the 64 that a window
+    remembers."""
     update_s: float = 60.0
     """Seconds of event time between two documents of an episode that goes on."""
     close_s: float = 60.0
     """An episode closes when no verdict has come for so many seconds of event time."""
 
     def enough(self, verdict: Verdict) -> bool:
-        """Whether there are packets, and connections, enough behind a verdict to open an episode."""
+        """Whether there are packets, and connections, enough behind a verdict to open an episode; `least` has all missions."""
+        least = self.least[verdict.mission]
         over_tcp = verdict.packets[-1].proto == "tcp"
-        if verdict.mission == "Brute Force" and over_tcp and verdict.connections < self.brute_force_connections:
+        if over_tcp and verdict.connections < (least.connections or 0):
             return False
-        return verdict.volume >= (self.dos_packets if verdict.mission == "DoS" else self.open_packets)
+        return verdict.volume >= (least.packets or self.open_packets)
 
     @property
     def told_at_a_time(self) -> int:
@@ -112,11 +112,12 @@ class EpisodeTracker:
         self, policy: Policy, counters: Counters, *, sensor: str, model_version: str, restored: Sequence[Episode] = ()
     ) -> None:
         """Args:
+        policy: as `config.policy.for_missions` makes it of the site's.
         sensor: name of the sensor; with the model version it is part of every id.
         restored: episodes that were open when the state was saved.
         """
         self.policy, self.counters, self.sensor, self.model_version = policy, counters, sensor, model_version
-        self.stories = Stories(restored, policy.told_at_a_time)
+        self.stories = Stories(restored, policy.told_at_a_time, tuple(policy.least))
         self._said, self._said_at = 0, -FOLD_SAY_S
 
     def __call__(self, batch: VerdictBatch) -> EpisodeBatch:

@@ -12,13 +12,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from packetclip_sensor.alerts import attack, sentences
+from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.episodes import EpisodeBatch, Event, identifier
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.model.bundle import Bundle, Graph
 from packetclip_sensor.model.occlusion import Occlusion
 from packetclip_sensor.records import (
-    CLASS_MISSION,
-    MISSIONS,
     SURE_FROM,
     Alert,
     AlertBatch,
@@ -44,7 +43,7 @@ def explain(told: EpisodeBatch, bundle: Bundle, *, sensor: str) -> AlertBatch:
 
 
 def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
-    episode, living = event.episode, event.living
+    episode, living, missions = event.episode, event.living, bundle.manifest.missions
     if event.verdict is not None:
         living.explanation = explanation(event.verdict, bundle)
     why = living.explanation
@@ -63,7 +62,7 @@ def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
         missions=why.missions,
         classes=why.classes,
         title=sentences.title(
-            episode.mission,
+            missions[episode.mission],
             why.klass,
             episode.sources,
             episode.destinations,
@@ -81,7 +80,7 @@ def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
         embedding=why.embedding,
         flow=episode.flow,
         flow_text=sentences.flow_text(episode.flow) if episode.flow else None,
-        technique=attack.technique_of(episode.mission, why.klass),
+        technique=missions.technique(episode.mission, why.klass),
         model_version=bundle.manifest.version,
         sure_from=bundle.manifest.ceilings.get(episode.mission, SURE_FROM),
     )
@@ -90,9 +89,9 @@ def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
 def explanation(verdict: Verdict, bundle: Bundle) -> Explanation:
     """Explain one verdict. Costs about 170 judgements: every concept and every packet taken away once."""
     removal = Occlusion(verdict, bundle)
-    concepts = bundle.concepts
-    own_graph = MISSIONS.index(verdict.mission)
-    graphs = [[i for i, (g, _, _) in enumerate(concepts) if g == graph] for graph in range(len(MISSIONS))]
+    concepts, missions = bundle.concepts, bundle.manifest.missions
+    own_graph = missions.names.index(verdict.mission)
+    graphs = [[i for i, (g, _, _) in enumerate(concepts) if g == graph] for graph in range(len(missions))]
     odds = removal.concepts([(), *([i] for i in range(len(concepts))), *graphs])
     lost = odds[0] - odds[1:]
     weight, of_graph = lost[: len(concepts)], lost[len(concepts) :]
@@ -103,7 +102,7 @@ def explanation(verdict: Verdict, bundle: Bundle) -> Explanation:
     embedding, states, arrived = removal.inside()
     facts = sentences.facts(verdict.packets, verdict.view)
     classes = bundle.classes(embedding)
-    klass = _nearest(classes, verdict.mission)
+    klass = _nearest(classes, verdict.mission, missions)
     by_packet = np.argsort(-packet_weight, kind="stable")[:TOP_PACKETS]
     shown = dict.fromkeys((own_graph, int(np.argmax(of_graph))))
     return Explanation(
@@ -113,7 +112,7 @@ def explanation(verdict: Verdict, bundle: Bundle) -> Explanation:
         classes=classes,
         reason=sentences.sentence(facts, verdict.sources, verdict.destinations),
         concepts=tuple(
-            Concept(concepts[i][2], round(float(weight[i]), 4), concepts[i][1], MISSIONS[concepts[i][0]])
+            Concept(concepts[i][2], round(float(weight[i]), 4), concepts[i][1], missions.names[concepts[i][0]])
             for i in _telling(weight)
         ),
         paths=tuple(path for graph in shown for path in paths(bundle, graph, states, arrived)),
@@ -127,7 +126,7 @@ def explanation(verdict: Verdict, bundle: Bundle) -> Explanation:
         ),
         nearest_texts=_texts(bundle, embedding),
         facts=facts,
-        graphs={mission: round(float(w), 4) for mission, w in zip(MISSIONS, of_graph, strict=True)},
+        graphs={mission: round(float(w), 4) for mission, w in zip(missions.names, of_graph, strict=True)},
         embedding=tuple(round(float(x), 5) for x in embedding),
     )
 
@@ -140,11 +139,11 @@ def _telling(weight: npt.NDArray[np.float64]) -> list[int]:
 
 def nearest_class(verdict: Verdict, bundle: Bundle) -> str:
     """The class that `explanation` would give, without the rest of it."""
-    return _nearest(bundle.classes(Occlusion(verdict, bundle).inside()[0]), verdict.mission)
+    return _nearest(bundle.classes(Occlusion(verdict, bundle).inside()[0]), verdict.mission, bundle.manifest.missions)
 
 
-def _nearest(classes: dict[str, float], mission: str) -> str:
-    return max((c for c in classes if CLASS_MISSION[c] == mission), key=classes.__getitem__)
+def _nearest(classes: dict[str, float], mission: str, missions: Missions) -> str:
+    return max((klass.name for klass in missions[mission].classes), key=classes.__getitem__)
 
 
 def _texts(bundle: Bundle, embedding: FloatArray) -> tuple[tuple[str, float], ...]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from packetclip_sensor.common.hyperloglog import EXACT
+from packetclip_sensor.common.missions import Mission
 from packetclip_sensor.records import Flow, Packet
 from packetclip_sensor.windows.payload import known
 from packetclip_sensor.windows.window_statistics import FLAG_NAMES, PROTOCOL_NAMES, Fact, facts, header, icmp_name
@@ -271,24 +272,9 @@ def flow_text(flow: Flow) -> str:
 
 # --- alerts ---
 
-_NOUNS = {
-    "OS Scan": "Operating system scan",
-    "Vulnerability Scan": "Vulnerability scan",
-    "Port Scan": "Port scan",
-    "ICMP Flood": "ICMP flood",
-    "Slowloris": "Slowloris",
-    "SYN Flood": "SYN flood",
-    "UDP Flood": "UDP flood",
-    "DNS Flood": "DNS flood",
-    "Dictionary Attack": "Dictionary attack",
-    "DoS": "Denial of service",
-    "Reconnaissance": "Reconnaissance",
-    "Brute Force": "Brute force",
-}
-
 
 def title(
-    mission: str,
+    mission: Mission,
     klass: str,
     sources: Sequence[str],
     destinations: Sequence[str],
@@ -301,19 +287,13 @@ def title(
 
     `scope` is pair, source or destination; counts above the number of hosts given say how many there were, by `tally`.
     """
-    noun = _NOUNS.get(klass) or _NOUNS.get(mission) or "Unusual traffic"
+    noun = (mission.klass(klass) or mission).title
     many_sources = max(source_count or 0, len(sources))
     many_targets = max(destination_count or 0, len(destinations))
     by = f"from {_many(many_sources)} hosts" if many_sources > 1 else f"by {address(sources[0])}" if sources else ""
-    on = (
-        f"against {_many(many_targets)} hosts"
-        if many_targets > 1
-        else f"against {address(destinations[0])}"
-        if destinations
-        else ""
-    )
-    if scope == "source" and many_targets <= 1 and mission == "Reconnaissance":
-        on = on.replace("against", "of", 1)
+    joined = mission.one_target if scope == "source" and many_targets <= 1 else "against"
+    target = f"{_many(many_targets)} hosts" if many_targets > 1 else address(destinations[0]) if destinations else ""
+    on = f"{joined} {target}" if target else ""
     return " ".join(part for part in (noun, by, on) if part)
 
 

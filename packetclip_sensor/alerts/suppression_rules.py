@@ -19,9 +19,10 @@ from typing import Any
 
 import yaml
 
+from packetclip_sensor.common.missions import BENIGN, Missions
 from packetclip_sensor.config.schema import YAML_ERRORS, shown, suggestion
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Packet
+from packetclip_sensor.records import Packet
 
 KEYS = ("comment", "expires", "source", "destination", "pair", "service", "mission", "class")
 PROTOCOLS = ("tcp", "udp", "icmp")
@@ -60,6 +61,7 @@ class Rule:
     """The same as numbers: packets are held against them."""
     services: tuple[Service, ...]
     mission: str | None
+    """Named, or that of the class that is named."""
     klass: str | None
     words: str
     """Its conditions as they stand in the file, on one line."""
@@ -88,7 +90,7 @@ class Rule:
         """Whether it silences all that `other` does, for at least as long."""
         return (
             self.expires >= other.expires
-            and self.mission in (None, other.mission, CLASS_MISSION.get(other.klass or ""))
+            and self.mission in (None, other.mission)
             and self.klass in (None, other.klass)
             and (not self.services or (bool(other.services) and all(map(self._serves, other.services))))
             and all(any(_within(b, a) for a in self.hosts) for b in other.hosts)
@@ -128,8 +130,8 @@ def _subnet(inner: Network, outer: Network) -> bool:
     return False
 
 
-def load(path: Path) -> tuple[Rule, ...]:
-    """Read and check a file of rules.
+def load(path: Path, missions: Missions) -> tuple[Rule, ...]:
+    """Read and check a file of rules for a model with these missions.
 
     Raises:
         ConfigError: with the line and the remedy.
@@ -142,10 +144,10 @@ def load(path: Path) -> tuple[Rule, ...]:
         ) from err
     except UnicodeDecodeError as err:
         raise ConfigError(f"policy.suppress {path}: not UTF-8 text; is it a file of rules?") from err
-    return parse(text, path.name)
+    return parse(text, path.name, missions)
 
 
-def parse(text: str, name: str) -> tuple[Rule, ...]:
+def parse(text: str, name: str, missions: Missions) -> tuple[Rule, ...]:
     """Check the text of a file of rules; `name` stands in messages."""
     try:
         raw: Any = yaml.safe_load(text)
@@ -163,7 +165,7 @@ def parse(text: str, name: str) -> tuple[Rule, ...]:
         line = place.start_mark.line + 1
         if isinstance(place, yaml.MappingNode):
             _refuse_twice(place, f"{name}:{line}")
-        rules.append(_rule(item, line, f"{name}:{line}"))
+        rules.append(_rule(item, line, f"{name}:{line}", missions))
     _refuse_covered(rules, name)
     return tuple(rules)
 
@@ -183,7 +185,7 @@ def _refuse_covered(rules: Sequence[Rule], name: str) -> None:
                 raise ConfigError(f"{name}:{rule.line}: {what}; take one of the two out")
 
 
-def _rule(raw: Any, line: int, at: str) -> Rule:
+def _rule(raw: Any, line: int, at: str, missions: Missions) -> Rule:
     if not isinstance(raw, dict):
         raise ConfigError(f"{at}: holds {shown(raw)} where `key: value` lines are expected; keys: {', '.join(KEYS)}")
     for key in raw:
@@ -196,15 +198,17 @@ def _rule(raw: Any, line: int, at: str) -> Rule:
     if "expires" not in raw:
         raise ConfigError(f"{at}: lacks expires; write a date, for example expires: 2027-06-30, or expires: never")
     hosts = _hosts(raw, at)
-    mission, klass = _named(raw, "mission", MISSIONS, at), _named(raw, "class", [c for c in CLASS_MISSION if c != "Benign"], at)
-    if mission and klass and CLASS_MISSION[klass] != mission:
-        raise ConfigError(f"{at}: never matches: {klass} is of {CLASS_MISSION[klass]}, not of {mission}; leave mission out")
+    mission = _named(raw, "mission", missions.names, at)
+    klass = _named(raw, "class", [c for c in missions.classes if c != BENIGN], at)
+    own = missions.of_class[klass] if klass else mission
+    if mission and own != mission:
+        raise ConfigError(f"{at}: never matches: {klass} is of {own}, not of {mission}; leave mission out")
     services = tuple(_service(text, at) for text in _texts(raw, "service", at))
     if hosts == ((None, None),) and not services and mission is None and klass is None:
         raise ConfigError(f"{at}: has no condition and would silence everything; add one of {', '.join(KEYS[2:])}")
     words = ", ".join(f"{key} {' '.join(_texts(raw, key, at))}" for key in KEYS[2:] if raw.get(key) is not None)
     plain = tuple((_plain(source), _plain(destination)) for source, destination in hosts)
-    return Rule(line, " ".join(comment.split()), _expires(raw["expires"], at), hosts, plain, services, mission, klass, words)
+    return Rule(line, " ".join(comment.split()), _expires(raw["expires"], at), hosts, plain, services, own, klass, words)
 
 
 def _texts(raw: dict[str, Any], key: str, at: str) -> list[str]:

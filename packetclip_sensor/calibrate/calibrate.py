@@ -21,13 +21,15 @@ from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.packet_filter import Selection
 from packetclip_sensor.calibrate.threshold_fit import Candidates
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import BENIGN
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.model.bundle import Bundle, fingerprint
 from packetclip_sensor.model.calibration_file import Calibration, Covered
 from packetclip_sensor.model.judge import judge
 from packetclip_sensor.pairs.pairs import MIXED_BELOW, Labels
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Episode, Packet, Verdict
+from packetclip_sensor.records import Episode, Packet, Verdict
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.windows.windows import windows
 
@@ -102,6 +104,8 @@ class Story:
 class Labelled:
     """The attacks of labelled logs, with the highest probability that each reached."""
 
+    mission_of: Mapping[str, str]
+    """Mission of each class that the model knows; Benign's is Benign."""
     attacks: dict[tuple[str, str, float], tuple[str, float]] = field(default_factory=dict)
     """By unit, label and start: an attack's mission and its highest probability of that."""
 
@@ -111,12 +115,12 @@ class Labelled:
         if not attacks:
             return True
         main = max(attacks, key=attacks.count)
-        mission = CLASS_MISSION.get(main.label) if len(attacks) / len(verdict.packets) >= MIXED_BELOW else None
-        if mission in MISSIONS:
+        mission = self.mission_of.get(main.label) if len(attacks) / len(verdict.packets) >= MIXED_BELOW else None
+        if mission not in (None, BENIGN):
             key = (unit, main.label, main.start)
             peak = self.attacks.get(key, ("", 0.0))[1]
             self.attacks[key] = (mission, max(peak, verdict.missions[mission]))
-        return mission == "Benign"
+        return mission == BENIGN
 
 
 @dataclass(slots=True)
@@ -127,7 +131,7 @@ class Gathered:
     coverage: Coverage = field(default_factory=Coverage)
     counters: Counters = field(default_factory=Counters)
     stories: dict[tuple[str, str], Story] = field(default_factory=dict)
-    labelled: Labelled = field(default_factory=Labelled)
+    labelled: Labelled = field(default_factory=lambda: Labelled({}))
     suppressed: int = 0
     """Windows that rules of the site silence."""
 
@@ -175,8 +179,11 @@ def gather(
     """
     floor = bundle.manifest.thresholds
     leeways = bundle.manifest.leeways if leeways is None else leeways
-    found = Gathered(Candidates(floor, threshold_fit.ceilings(floor, bundle.manifest.ceilings), leeways))
-    nothing = dict.fromkeys(MISSIONS, 0.0)
+    found = Gathered(
+        Candidates(floor, threshold_fit.ceilings(floor, bundle.manifest.ceilings), leeways),
+        labelled=Labelled(bundle.manifest.missions.of_class),
+    )
+    nothing = dict.fromkeys(floor, 0.0)
     for number, (name, paths, labels) in enumerate(units):
         found.coverage.begin()
         with Rejects(None) as rejects:
@@ -213,6 +220,7 @@ def fit(
 ) -> Fit:
     """Fit the thresholds to the budget; the same logs give the same ones."""
     floor, cover = found.candidates.floor, found.coverage
+    policy = for_missions(policy, bundle.manifest.missions)
     allowed = math.floor(alerts_per_day * cover.days + 1e-9)
     limits = threshold_fit.fit(found.candidates, policy, allowed)
     leeways = threshold_fit.fit_leeways(found.candidates, limits, policy, allowed)
@@ -238,9 +246,9 @@ def fit(
         thresholds=limits,
         thresholds_before=floor,
         leeways=leeways,
-        leeways_before={m: found.candidates.leeway.get(m, 0.0) for m in MISSIONS},
-        alerts={m: sum(e.mission == m for e in alerts) for m in MISSIONS},
-        alerts_before={m: sum(e.mission == m for e in before) for m in MISSIONS},
+        leeways_before={m: found.candidates.leeway.get(m, 0.0) for m in floor},
+        alerts={m: sum(e.mission == m for e in alerts) for m in floor},
+        alerts_before={m: sum(e.mission == m for e in before) for m in floor},
         suppressed=found.suppressed,
     )
     silenced = _distinct(s for s in stories if s.probability < limits[s.mission])
@@ -250,7 +258,7 @@ def fit(
         silenced,
         {
             mission: (story, without(found.candidates, story, policy, allowed))
-            for mission in MISSIONS
+            for mission in floor
             if limits[mission] > floor[mission] and (story := next((s for s in silenced if s.mission == mission), None))
         },
         _distinct(

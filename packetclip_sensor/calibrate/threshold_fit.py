@@ -20,7 +20,7 @@ import numpy.typing as npt
 from packetclip_sensor.alerts.episodes import Policy, episodes
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.model.judge import NO_LEEWAY, Limits, VerdictBatch, logit
-from packetclip_sensor.records import MISSIONS, Batch, Episode, Packet, Verdict
+from packetclip_sensor.records import Batch, Episode, FloatArray, Packet, Verdict
 
 CEILING = 0.95
 """No threshold is raised above it where the bundle names no ceilings of its own: a model that is calibrated is seldom surer."""
@@ -35,7 +35,7 @@ def mission_of(probabilities: Sequence[float], limits: Sequence[float]) -> int |
     """Number of the mission that a window is told as, as `judge` decides it; None where it reaches no threshold.
 
     Args:
-        probabilities: of each mission, in the order of MISSIONS; limits: their thresholds.
+        probabilities: of each mission, in the order of the model's outputs; limits: their thresholds.
     """
     reached = [(p, -m) for m, (p, limit) in enumerate(zip(probabilities, limits, strict=True)) if p >= limit]
     return -max(reached)[1] if reached else None
@@ -43,7 +43,7 @@ def mission_of(probabilities: Sequence[float], limits: Sequence[float]) -> int |
 
 def ceilings(floor: Mapping[str, float], named: Mapping[str, float]) -> dict[str, float]:
     """How far each mission's threshold may rise: as the bundle's manifest names it, never below the floor."""
-    return {m: max(floor[m], named.get(m, CEILING)) for m in MISSIONS}
+    return {m: max(low, named.get(m, CEILING)) for m, low in floor.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Candidates:
     """Windows at or above the floor, at most `most` of them (about 1.5 kB each)."""
 
     floor: dict[str, float]
-    """The bundle's own thresholds, below which none is fitted."""
+    """The bundle's own thresholds, below which none is fitted; by mission, in the order of the model's outputs."""
     ceiling: dict[str, float]
     """Above it a mission would be as good as switched off."""
     leeway: Mapping[str, float] = field(default_factory=dict)
@@ -74,21 +74,29 @@ class Candidates:
     most: int = 50_000
     kept: list[Candidate] = field(default_factory=list)
     seen: int = 0
-    dropped: list[float] = field(default_factory=lambda: [0.0] * len(MISSIONS))
+    dropped: list[float] = field(default_factory=list)
     """Highest probability of each mission in the windows let go; no threshold may fall to it."""
+
+    def __post_init__(self) -> None:
+        self.dropped = self.dropped or [0.0] * len(self.floor)
 
     def mission(self, verdict: Verdict) -> str | None:
         """What a window is told as at the floor; None where it is below."""
-        mission = mission_of(_missions(verdict), Limits.of(self.floor, {}).at.tolist())
-        return None if mission is None else MISSIONS[mission]
+        return self._named(self._probabilities(verdict), Limits.of(self.floor, {}).at)
+
+    def _named(self, probabilities: Sequence[float], limits: FloatArray) -> str | None:
+        mission = mission_of(probabilities, limits.tolist())
+        return None if mission is None else list(self.floor)[mission]
+
+    def _probabilities(self, verdict: Verdict) -> tuple[float, ...]:
+        return tuple(verdict.missions[m] for m in self.floor)
 
     def add(self, unit: int, verdict: Verdict) -> None:
         """Take in a window of the capture or folder number `unit`; below the floor it is forgotten."""
-        mission, p = self.mission(verdict), _missions(verdict)
+        mission, p = self.mission(verdict), self._probabilities(verdict)
         near = mission is None
         if near:
-            number = mission_of(p, Limits.of(self.floor, self.leeway).near.tolist())
-            mission = None if number is None else MISSIONS[number]
+            mission = self._named(p, Limits.of(self.floor, self.leeway).near)
         if mission is None:
             return
         light = replace(
@@ -100,7 +108,7 @@ class Candidates:
             relations=_NOTHING,
         )
         margin = max(
-            logit(x) - logit(self.floor[m]) if x < self.ceiling[m] else math.inf for m, x in zip(MISSIONS, p, strict=True)
+            logit(x) - logit(self.floor[m]) if x < self.ceiling[m] else math.inf for m, x in zip(self.floor, p, strict=True)
         )
         self.kept.append(Candidate(unit, self.seen, p, min(margin, -1e-9) if near else margin, light))
         self.seen += 1
@@ -113,10 +121,6 @@ class Candidates:
             self.dropped = [max(a, b) for a, b in zip(self.dropped, candidate.probabilities, strict=True)]
         del self.kept[self.most :]
         self.kept.sort(key=lambda c: c.order)
-
-
-def _missions(verdict: Verdict) -> tuple[float, ...]:
-    return tuple(verdict.missions[m] for m in MISSIONS)
 
 
 def _outline(verdict: Verdict) -> tuple[Packet, ...]:
@@ -138,10 +142,14 @@ def opened(
     enough: float = math.inf,
     leeways: Mapping[str, float] = NO_LEEWAY,
 ) -> list[Episode]:
-    """The episodes that the sensor would open at the thresholds `limits`, each unit for itself; no more than `enough`."""
+    """The episodes that the sensor would open at the thresholds `limits`, each unit for itself; no more than `enough`.
+
+    Args:
+        limits: by mission, in the order of the model's outputs. policy: as `config.policy.for_missions` makes it.
+    """
     found: list[Episode] = []
     for _, unit in groupby(candidates, key=lambda c: c.unit):
-        judged = _judged(unit, Limits.of(limits, leeways))
+        judged = _judged(unit, tuple(limits), Limits.of(limits, leeways))
         for told in episodes(judged, policy, Counters(), sensor="", model_version=""):
             found += [event.living for event in told.events if event.state == "open"]
             if len(found) >= enough:
@@ -149,7 +157,7 @@ def opened(
     return found
 
 
-def _judged(unit: Iterable[Candidate], limits: Limits) -> Iterator[VerdictBatch]:
+def _judged(unit: Iterable[Candidate], missions: Sequence[str], limits: Limits) -> Iterator[VerdictBatch]:
     """What `judge` would give of one unit at these thresholds, a second at a time; whole seconds are all that episodes need."""
     near = limits.near.tolist()
     for second, group in groupby(unit, key=lambda c: c.verdict.second):
@@ -157,10 +165,10 @@ def _judged(unit: Iterable[Candidate], limits: Limits) -> Iterator[VerdictBatch]
         for c in group:
             if any(p >= least for p, least in zip(c.probabilities, near, strict=True)):
                 mission, weight = limits.told(np.array(c.probabilities, np.float32), c.verdict.fresh)
-                same = c.verdict.mission == MISSIONS[mission] and c.verdict.weight == weight
+                same = c.verdict.mission == missions[mission] and c.verdict.weight == weight
                 told = c.verdict
                 if not same:
-                    told = replace(told, mission=MISSIONS[mission], probability=c.probabilities[mission], weight=weight)
+                    told = replace(told, mission=missions[mission], probability=c.probabilities[mission], weight=weight)
                 verdicts.append(told)
         if verdicts:
             yield VerdictBatch(verdicts, Batch([], []), second, ())
@@ -171,14 +179,14 @@ def fit_leeways(candidates: Candidates, limits: Mapping[str, float], policy: Pol
 
     Each mission's is fitted behind the one before it, in steps of LEEWAY_STEP logits; none reaches down to what was let go.
     """
-    found = dict.fromkeys(MISSIONS, 0.0)
+    found = dict.fromkeys(candidates.floor, 0.0)
     most = max(allowed, len(opened(candidates.kept, limits, policy)))
 
     def holds(mission: str, steps: int) -> bool:
         tried = found | {mission: steps * LEEWAY_STEP}
         return len(opened(candidates.kept, limits, policy, most + 1, tried)) <= most
 
-    for i, mission in enumerate(MISSIONS):
+    for i, mission in enumerate(candidates.floor):
         widest = candidates.leeway.get(mission, 0.0)
         if candidates.dropped[i] > 0:
             widest = min(widest, logit(limits[mission]) - logit(candidates.dropped[i]))
@@ -195,10 +203,10 @@ def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float
     its share of the budget.
     """
     kept = [c for c in candidates.kept if c.margin >= 0]
-    p = np.array([c.probabilities for c in kept], np.float64).reshape(-1, len(MISSIONS))
+    p = np.array([c.probabilities for c in kept], np.float64).reshape(-1, len(candidates.floor))
     margin = np.array([c.margin for c in kept], np.float64)
-    floor = [candidates.floor[m] for m in MISSIONS]
-    ceiling = [candidates.ceiling[m] for m in MISSIONS]
+    missions, floor = list(candidates.floor), list(candidates.floor.values())
+    ceiling = [candidates.ceiling[m] for m in missions]
 
     def above(m: int, silent: npt.NDArray[np.bool_]) -> float:
         """The lowest threshold of mission m at which the windows `silent`, and those let go, are below it."""
@@ -208,14 +216,14 @@ def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float
 
     def count(limits: Sequence[float]) -> int:
         chosen = np.nonzero((p >= np.array(limits, np.float32).astype(np.float64)).any(1))[0]
-        return len(opened([kept[i] for i in chosen], dict(zip(MISSIONS, limits, strict=True)), policy, enough))
+        return len(opened([kept[i] for i in chosen], dict(zip(missions, limits, strict=True)), policy, enough))
 
     levels = np.unique(margin)[::-1]
     certain = int(np.isinf(levels[:1]).sum())
 
     def together(n: int) -> list[float]:
         silent = margin < levels[n - 1] if n else np.ones(len(kept), np.bool_)
-        return [above(m, silent) for m in range(len(MISSIONS))]
+        return [above(m, silent) for m in range(len(missions))]
 
     def lowered(start: list[float], m: int, heard: npt.NDArray[np.float64], n: int) -> list[float]:
         """`start`, with mission m's threshold so low that the first n of the probabilities `heard` are heard."""
@@ -228,10 +236,10 @@ def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float
     most = max(allowed, count(together(certain)))
     enough = most + 1
     limits = together(_largest(certain, len(levels), lambda n: count(together(n)) <= most))
-    for m in range(len(MISSIONS)):
+    for m in range(len(missions)):
         heard = np.unique(p[(p[:, m] >= floor[m]) & (p[:, m] < limits[m]), m])[::-1]
         limits = lowered(limits, m, heard, _largest(0, len(heard), partial(still_fits, limits, m, heard)))
-    return dict(zip(MISSIONS, limits, strict=True))
+    return dict(zip(missions, limits, strict=True))
 
 
 def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:

@@ -72,6 +72,7 @@ def calibrate(
     from packetclip_sensor.cli import logs as logging
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.config.policy import for_missions
     from packetclip_sensor.model import calibration_file as file
     from packetclip_sensor.model.bundle import Bundle
     from packetclip_sensor.pairs.pairs import Labels
@@ -83,26 +84,29 @@ def calibrate(
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"{out}: its folder does not exist; make it, or name another file by --out")
     units = discover(logs)
-    given = Labels.load(labels) if labels else None
     bundle = Bundle.open(settings.model_path)
+    classes = bundle.manifest.missions.classes
+    given = Labels.load(labels, classes) if labels else None
+    policy = for_missions(settings.policy, bundle.manifest.missions)
     silenced = None
-    if settings.policy.suppress is not None:
-        silenced = Suppressor(Rules(settings.policy.suppress), bundle, bundle.manifest.thresholds, Counters()).suppresses
+    if policy.suppress is not None:
+        rules = Rules(policy.suppress, bundle.manifest.missions)
+        silenced = Suppressor(rules, bundle, bundle.manifest.thresholds, Counters()).suppresses
     with sigterm_as_interrupt(), progress(len(units)) as shown:
         paths = zip(units, opened(units, shown.unit), strict=True)
         found = module.gather(
-            ((unit.name, paths_, given or labels_beside(unit)) for unit, paths_ in paths),
+            ((unit.name, paths_, given or labels_beside(unit, classes)) for unit, paths_ in paths),
             bundle,
             select,
             silenced=silenced or (lambda verdict: False),
             on_packets=shown.packets,
-            leeways=bundle.manifest.leeways | settings.policy.leeways,
+            leeways=bundle.manifest.leeways | policy.leeways,
         )
-    fit = module.fit(found, bundle, settings.policy, alerts_per_day, paths=logs, excluded=exclude or [])
+    fit = module.fit(found, bundle, policy, alerts_per_day, paths=logs, excluded=exclude or [])
     file.save(fit.calibration, out)
     _show(fit, found.labelled, len(units), out)
-    if settings.policy.thresholds:
-        print(f"{config} sets thresholds of its own for {', '.join(settings.policy.thresholds)}; they go before this file")
+    if policy.thresholds:
+        print(f"{config} sets thresholds of its own for {', '.join(policy.thresholds)}; they go before this file")
     raise typer.Exit(FAILED if fit.blind else DONE)
 
 

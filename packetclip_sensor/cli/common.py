@@ -4,16 +4,20 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
     from packetclip_sensor.pairs.pairs import Labels
@@ -23,6 +27,16 @@ DONE, FAILED, BAD_START = 0, 1, 2
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The sensor's YAML file.")]
 Units = Annotated[list[Path], typer.Argument(metavar="PATH", help="Log folders, folders of them, log files or captures.")]
+
+
+def missions_of_the_sensor() -> str:
+    """The missions of the model that comes with the sensor, for the help of an option; a `--config` may name another model."""
+    try:
+        manifest = json.loads((resource("model/shipped") / "manifest.json").read_bytes())
+        names = [mission["name"] for mission in manifest["missions"]]
+    except (ConfigError, OSError, ValueError, LookupError, TypeError):
+        return "as the model names it"  # who asks for help gets help; the command tells what is wrong
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
 
 
 def discover(paths: Sequence[Path]) -> list[Unit]:
@@ -44,12 +58,13 @@ def opened(units: Sequence[Unit], begin: Callable[[str], None]) -> Iterator[Sequ
             yield (pcap.logs_of(unit.paths[0], Path(folder)),)
 
 
-def labels_beside(unit: Unit) -> Labels | None:
+def labels_beside(unit: Unit, classes: Collection[str] = ()) -> Labels | None:
+    """The labels file beside a unit's logs, whose labels must be of `classes` where any are named."""
     from packetclip_sensor.pairs.pairs import Labels
 
     folder = unit.paths[0] if unit.paths[0].is_dir() else unit.paths[0].parent
     file = folder / "labels.json"
-    return Labels.load(file) if file.is_file() else None
+    return Labels.load(file, classes) if file.is_file() else None
 
 
 @contextmanager

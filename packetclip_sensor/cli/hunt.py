@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from packetclip_sensor.cli.common import missions_of_the_sensor
 from packetclip_sensor.cli.finished import API_KEY_ENV
 from packetclip_sensor.common import time_parsing
 from packetclip_sensor.errors import ConfigError
@@ -28,7 +29,9 @@ Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Last part o
 Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {time_parsing.HELP}")]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")]
 Host = Annotated[str | None, typer.Option(metavar="HOST", help="Only what has this host, or one of this network.")]
-Mission = Annotated[str | None, typer.Option(metavar="MISSION", help="Only where this is likeliest: Benign, DoS, ...")]
+Mission = Annotated[
+    str | None, typer.Option(metavar="MISSION", help=f"Only where this is likeliest: Benign, {missions_of_the_sensor()}.")
+]
 Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Most rows.")]
 Every = Annotated[bool, typer.Option("--every", help="A row for each document, not one for those of the same hosts.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object in place of the table.")]
@@ -75,14 +78,16 @@ def hunt(
         raise ConfigError('the sentence is empty; say what you look for, for example "many half-open connections from one host"')
     cluster, model = _where(config, elasticsearch, namespace)
     when = Selection.of([], since, until)
-    must = hunts.filters(since=when.since, until=when.until, host=host, mission=mission, model=manifest_of(model).version)
+    manifest = manifest_of(model)
+    missions, version = manifest.missions, manifest.version
+    must = hunts.filters(since=when.since, until=when.until, host=host, mission=mission, missions=missions, model=version)
     told = Tower(model)(sentence)
     with connect(cluster) as client:
         found = hunts.nearest(client, DATASET, cluster, told.query, must, limit, fold=not every)
     if json:
         sys.stdout.buffer.write(hunt_table.as_json(found, asked=sentence, told=told) + b"\n")
     else:
-        hunt_table.show(found, sys.stdout, asked="what the sentence is read as", told=told)
+        hunt_table.show(found, sys.stdout, missions, asked="what the sentence is read as", told=told)
 
 
 def similar(
@@ -117,16 +122,19 @@ def similar(
     from packetclip_sensor.calibrate.packet_filter import Selection
     from packetclip_sensor.elastic.client import connect
     from packetclip_sensor.hunt import search as hunts
+    from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.sinks.documents import DATASET as ALERTS
     from packetclip_sensor.sinks.documents import printable
     from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
     from packetclip_sensor.view import hunt_table
 
-    cluster, _ = _where(config, elasticsearch, namespace)
+    cluster, model = _where(config, elasticsearch, namespace)
+    missions = manifest_of(model).missions
     when = Selection.of([], since, until)
     with connect(cluster) as client:
         known = hunts.lookup(client, cluster, name)
-        must = hunts.filters(since=when.since, until=when.until, host=host, mission=mission, model=known.model)
+        span = {"since": when.since, "until": when.until}
+        must = hunts.filters(**span, host=host, mission=mission, missions=missions, model=known.model)
         itself = [{"ids": {"values": [known.id]}}]
         if episode := known.source.get("packetclip", {}).get("episode", {}).get("id"):
             itself.append({"term": {"packetclip.episode.id": episode}})
@@ -136,7 +144,7 @@ def similar(
     if json:
         sys.stdout.buffer.write(hunt_table.as_json(found, asked=known.id) + b"\n")
     else:
-        hunt_table.show(found, sys.stdout, asked=f"“{printable(str(known.source.get('message', known.id)), 100)}”")
+        hunt_table.show(found, sys.stdout, missions, asked=f"“{printable(str(known.source.get('message', known.id)), 100)}”")
 
 
 def _where(config: Path | None, url: str | None, namespace: str | None) -> tuple[ElasticsearchConfig, Path]:

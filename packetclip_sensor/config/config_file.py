@@ -18,12 +18,13 @@ from msgspec import Meta, field
 from msgspec.structs import replace
 
 from packetclip_sensor.alerts.episodes import Policy
+from packetclip_sensor.common.missions import Least
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config import schema
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.elastic.client import ElasticsearchConfig
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.model import calibration_file
-from packetclip_sensor.records import MISSIONS
 from packetclip_sensor.service.health import HealthConfig
 from packetclip_sensor.service.load_limits import LimitsConfig
 from packetclip_sensor.sinks.documents import check_namespace
@@ -78,7 +79,7 @@ class PolicyConfig(Policy, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     thresholds: dict[str, Probability] = field(default_factory=dict)
     """Probability (0 to 1) from which a verdict of a mission counts, by mission, in place of the model's own, for example
-    {DoS: 0.95}. Missions: DoS, Reconnaissance, Brute Force."""
+    {DoS: 0.95}. Missions are named as the model names them, or by their ids: dos."""
     leeways: dict[str, calibration_file.Leeway] = field(default_factory=dict)
     """How far below its threshold, in logits, a window of a mission counts towards an alert together with others, in place of the
     model's own; 0 lets only windows count that reach the threshold (docs/tuning.md, more sensitive)."""
@@ -173,6 +174,7 @@ def parse(text: str, name: str, folder: Path) -> Config:
     raw = {} if raw is None else raw
     if not isinstance(raw, dict):
         raise ConfigError(f"{name}: holds {schema.shown(raw)} where `key: value` lines are expected; see `packetclip init`")
+    raw = _by_mission(raw)
     schema.refuse_unknown(raw, Config, places)
     try:
         config = msgspec.convert(_without_nulls(raw), Config, dec_hook=_decode)
@@ -229,8 +231,11 @@ def with_calibration(config: Config) -> Config:
     policy = config.policy
     if policy.calibration is None:
         return config
+    from packetclip_sensor.model.bundle import manifest_of  # noqa: PLC0415  (numpy, which only a calibrated site needs here)
+
     fitted = calibration_file.read(policy.calibration, config.model_path)
-    leeways = {m: min(fitted.leeways.get(m, 0.0), policy.leeways.get(m, math.inf)) for m in MISSIONS}
+    policy = for_missions(policy, manifest_of(config.model_path).missions)
+    leeways = {m: min(fitted.leeways.get(m, 0.0), policy.leeways.get(m, math.inf)) for m in fitted.thresholds}
     return replace(config, policy=replace(policy, thresholds=fitted.thresholds | policy.thresholds, leeways=leeways))
 
 
@@ -279,6 +284,22 @@ def _expanded(path: str) -> Path:
         raise ConfigError(f"{path}: there is no such user; write the path out") from err
 
 
+def _by_mission(raw: dict[Any, Any]) -> dict[Any, Any]:
+    """Keys of a policy that name a mission by its id, as configurations before November 2026 have them, as keys of `least`:
+    `dos_packets: 40` becomes `least: {dos: {packets: 40}}`."""
+    policy = raw.get("policy")
+    if not isinstance(policy, dict) or not isinstance(least := policy.get("least") or {}, dict):
+        return raw
+    known, kept, named = {key.name for key in schema.keys(PolicyConfig)}, dict[Any, Any](), dict[str, dict[str, Any]]()
+    for key, value in policy.items():
+        mission, _, what = str(key).rpartition("_")
+        if key in known or not mission or mission in least or what not in Least.__struct_fields__:
+            kept[key] = value
+        else:
+            named.setdefault(mission, {})[what] = value
+    return raw | {"policy": kept | {"least": named | least}}
+
+
 def _without_nulls(value: Any) -> Any:
     """`key:` with nothing behind it means the default, as its author surely thought."""
     if isinstance(value, dict):
@@ -304,12 +325,7 @@ def _check(config: Config, places: schema.Places, raw: dict[str, Any]) -> None:
             f"{places.at('hunt', 'enabled')} is true, but windows for hunting need Elasticsearch; set sink.elasticsearch, or "
             "hunt.enabled: false"
         )
-    for key, values in (("thresholds", config.policy.thresholds), ("leeways", config.policy.leeways)):
-        for mission in values:
-            if mission not in MISSIONS:
-                hint = schema.suggestion(mission, MISSIONS)
-                raise ConfigError(f"{places.at('policy', key, mission)}: no such mission{hint}; missions: {', '.join(MISSIONS)}")
-    for key in ("update_s", "close_s", "open_packets", "dos_packets", "brute_force_connections"):
+    for key in ("update_s", "close_s", "open_packets"):
         value = getattr(config.policy, key)
         if not 0 < value < math.inf:
             raise ConfigError(f"{places.at('policy', key)} is {value}; it must be above 0 and finite")

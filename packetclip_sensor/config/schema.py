@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -43,10 +43,9 @@ def keys(kind: type[msgspec.Struct]) -> Iterator[Key]:
         default = info.default if info.default is not msgspec.NODEFAULT else None
         if info.default_factory is not msgspec.NODEFAULT:
             default = info.default_factory()
-        group = next(
-            (t for t in (hints[info.name], *get_args(hints[info.name])) if inspect.isclass(t) and issubclass(t, msgspec.Struct)),
-            None,
-        )
+        kind_ = hints[info.name]
+        kinds = () if get_origin(kind_) is dict else (kind_, *get_args(kind_))
+        group = next((t for t in kinds if inspect.isclass(t) and issubclass(t, msgspec.Struct)), None)
         yield Key(info.encode_name, meanings.get(info.name, ""), default, group)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.elastic.client import ElasticsearchConfig, connect, trouble
 from packetclip_sensor.elastic.steps import JSON, get, has
@@ -20,11 +21,11 @@ SET_UP = "packetclip setup elasticsearch"
 BY_AN_ADMINISTRATOR = f"run `{SET_UP}` once as an administrator and set manage_templates: false"
 
 
-def findings(config: ElasticsearchConfig, datasets: Sequence[str]) -> Iterator[Found]:
+def findings(config: ElasticsearchConfig, missions: Missions, datasets: Sequence[str]) -> Iterator[Found]:
     """Everything about the cluster, a line each.
 
     Args:
-        datasets: the data streams that this sensor writes.
+        missions: those of its model. datasets: the data streams that this sensor writes.
     """
     with connect(config) as client:
         try:
@@ -33,7 +34,7 @@ def findings(config: ElasticsearchConfig, datasets: Sequence[str]) -> Iterator[F
             yield from _rights(client, config, datasets)
             for dataset in datasets:
                 try:
-                    yield from _templates(client, config, dataset)
+                    yield from _templates(client, config, missions, dataset)
                     yield from _blocks(client, templates.stream_name(config.namespace, dataset))
                 except SinkError as err:
                     yield False, str(err)
@@ -86,11 +87,11 @@ def _rights(client: Elasticsearch, config: ElasticsearchConfig, datasets: Sequen
         )
 
 
-def _templates(client: Elasticsearch, config: ElasticsearchConfig, dataset: str) -> Iterator[Found]:
+def _templates(client: Elasticsearch, config: ElasticsearchConfig, missions: Missions, dataset: str) -> Iterator[Found]:
     """Are the templates there and ours, and does the stream's index take our documents?"""
     stream = templates.stream_name(config.namespace, dataset)
     try:
-        steps = templates.plan_templates(client, dataset)
+        steps = templates.plan_templates(client, dataset, missions)
         templates.refuse_rivals(client, dataset, config.namespace)
     except ApiError as err:
         if err.status_code != 403:
@@ -100,7 +101,7 @@ def _templates(client: Elasticsearch, config: ElasticsearchConfig, dataset: str)
         else:
             yield from _mapping(client, stream, dataset)
         return
-    steps += templates.plan_streams(client, dataset, config.namespace)
+    steps += templates.plan_streams(client, dataset, config.namespace, missions)
     changes = [step for step in steps if step.method]
     missing = [step.name for step in changes if step.mark == "new"]
     for names, is_what in ((missing, "missing"), ([step.name for step in changes if step.mark != "new"], "old or altered")):

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from elasticsearch import ApiError, Elasticsearch
 
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.elastic.steps import OURS, Step, get, has, reason
 from packetclip_sensor.elastic.templates import plan_versioned
@@ -57,11 +58,12 @@ def features(client: Elasticsearch) -> Features:
     )
 
 
-def plan(client: Elasticsearch, can: Features, namespace: str, retention: str | None) -> list[Step]:
+def plan(client: Elasticsearch, can: Features, namespace: str, missions: Missions, retention: str | None) -> list[Step]:
     """Everything but the role and the key, in the order in which it is to be done.
 
     Args:
         namespace: of this sensor; other namespaces' data streams are brought up to date as well.
+        missions: those of the sensor's model.
         retention: how long documents are kept, in Elasticsearch's form ("365d"); None for what is there, or for ever.
     Raises:
         SinkError: something of another's is in the way.
@@ -72,14 +74,14 @@ def plan(client: Elasticsearch, can: Features, namespace: str, retention: str | 
         templates.refuse_rivals(client, dataset, namespace)
     steps = [*_pipeline(client, can), *_policy(client, can, retention)]
     for dataset in datasets:
-        components, index = templates.load("component", dataset), templates.load("index", dataset)
+        components, index = templates.load("component", dataset, missions), templates.load("index", dataset)
         planned = {step.name for step in steps}  # streams share components
         steps += [
             templates.plan_part(client, "component", name, body) for name, body in components.items() if name not in planned
         ]
         steps += _optional_components(client, can, dataset, retention)
         steps += [templates.plan_part(client, "index", name, body) for name, body in index.items()]
-        steps += templates.plan_streams(client, dataset, namespace, others=True)
+        steps += templates.plan_streams(client, dataset, namespace, missions, others=True)
         steps += _stream_settings(client, can, dataset, retention)
     return steps
 

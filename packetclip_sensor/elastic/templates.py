@@ -3,13 +3,15 @@
 Templates have to stand before the first document: a data stream made without them guesses types that cannot be changed later.
 The sensor's start and `packetclip setup elasticsearch` both use this. A data stream is known by its dataset: it is installed
 where `index/logs-DATASET.json` is, with those components of its `composed_of` that have a file in `component/`. A site's own
-settings belong into the component template `logs-DATASET@custom`, which is never touched here.
+settings belong into the component template `logs-DATASET@custom`, which is never touched here. Fields of missions and classes are
+not in the files: they are those of the model, beside those that a sensor with another model has put.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import structlog
 from elasticsearch import Elasticsearch
 
+from packetclip_sensor.common.missions import NO_MISSIONS, Missions
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic.steps import OURS, Step, get
 from packetclip_sensor.errors import SinkError
@@ -46,13 +49,43 @@ def stream_name(namespace: str, dataset: str = DATASET) -> str:
     return f"logs-{dataset}-{namespace}"
 
 
-def load(kind: str, dataset: str = DATASET) -> dict[str, dict[str, Any]]:
-    """A dataset's templates of one kind ("component" or "index") as they stand in the files, by their name in the cluster."""
+def load(kind: str, dataset: str = DATASET, missions: Missions = NO_MISSIONS) -> dict[str, dict[str, Any]]:
+    """A dataset's templates of one kind ("component" or "index") by their name in the cluster.
+
+    Args:
+        missions: those of the model, whose fields are no part of the files.
+    """
     name = f"logs-{dataset}"
     index = _read("index", name)
     if kind == "index":
         return {name: index}
-    return {part: _read(kind, part) for part in index["composed_of"] if (folder() / kind / f"{part}.json").is_file()}
+    found = {part: _read(kind, part) for part in index["composed_of"] if (folder() / kind / f"{part}.json").is_file()}
+    graphs = [mission.id for mission in missions]
+    ids = {"missions": missions.ids.values(), "graphs": graphs, "class_probabilities": missions.class_ids.values()}
+    for body in found.values():
+        for name, properties in _of_the_model(body):
+            properties.update({each: {"type": "double"} for each in ids[name]})
+    return found
+
+
+def _of_the_model(template: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and fields of each object of a component template whose fields are the model's missions or classes."""
+    properties = template["template"].get("mappings", {}).get("properties", {}).get("packetclip", {}).get("properties", {})
+    for name in ("missions", "graphs", "class_probabilities"):
+        if name in properties:
+            yield name, properties[name].setdefault("properties", {})
+
+
+def _with_other_models(body: Mapping[str, Any], there: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """A component template with the missions and classes that the cluster's has besides ours: a sensor with another model may
+    write there too."""
+    if there is None or "template" not in body:
+        return body
+    theirs = dict(_of_the_model(deepcopy(there)))
+    joined = deepcopy(dict(body))
+    for name, properties in _of_the_model(joined):
+        properties.update(theirs.get(name, {}) | properties)
+    return joined
 
 
 def fields(properties: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -63,9 +96,9 @@ def fields(properties: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
         yield from fields(mapping.get("properties", {}), f"{prefix}{name}.")
 
 
-def mapped(dataset: str = DATASET) -> dict[str, str]:
+def mapped(dataset: str, missions: Missions) -> dict[str, str]:
     """Every field of a dataset's components with its type."""
-    return {name: kind for part in _mappings(dataset) for name, kind in fields(part.get("properties", {}))}
+    return {name: kind for part in _mappings(dataset, missions) for name, kind in fields(part.get("properties", {}))}
 
 
 def mapping_version(dataset: str = DATASET) -> int:
@@ -73,13 +106,14 @@ def mapping_version(dataset: str = DATASET) -> int:
     return max(version_of(part) for part in _mappings(dataset))
 
 
-def ensure_templates(client: Elasticsearch, namespace: str, *datasets: str) -> None:
+def ensure_templates(client: Elasticsearch, namespace: str, missions: Missions, *datasets: str) -> None:
     """Put templates where they are missing or older, and bring an existing data stream up to date: the sensor's start.
 
     Idempotent, and safe with several sensors: a newer sensor's templates are left as they are.
 
     Args:
         namespace: last part of the data streams' names.
+        missions: those of the model.
         datasets: those that will be written; alerts where none is named.
     Raises:
         SinkError: another template takes the data stream's name, the mapping that comes out has other types than ours, or the
@@ -87,18 +121,18 @@ def ensure_templates(client: Elasticsearch, namespace: str, *datasets: str) -> N
         elasticsearch.ApiError, elasticsearch.TransportError: the cluster is not well or not there, or refuses these credentials.
     """
     for dataset in datasets or (DATASET,):
-        _take(client, plan_templates(client, dataset))
-        check_outcome(client, dataset, namespace)
-        _take(client, plan_streams(client, dataset, namespace))
+        _take(client, plan_templates(client, dataset, missions))
+        check_outcome(client, dataset, namespace, missions)
+        _take(client, plan_streams(client, dataset, namespace, missions))
 
 
-def plan_templates(client: Elasticsearch, dataset: str) -> list[Step]:
+def plan_templates(client: Elasticsearch, dataset: str, missions: Missions) -> list[Step]:
     """What is to be done with a dataset's component templates and index template, in the order that Elasticsearch needs.
 
     Raises:
         SinkError: a template of our name is not ours.
     """
-    return [plan_part(client, kind, name, body) for kind in PARTS for name, body in load(kind, dataset).items()]
+    return [plan_part(client, kind, name, body) for kind in PARTS for name, body in load(kind, dataset, missions).items()]
 
 
 def plan_part(client: Elasticsearch, kind: str, name: str, body: Mapping[str, Any]) -> Step:
@@ -112,7 +146,7 @@ def plan_part(client: Elasticsearch, kind: str, name: str, body: Mapping[str, An
     listed, path = PARTS[kind]
     found = get(client, f"/{path}/{name}").get(listed, [])
     there = (found[0].get("component_template") or found[0].get("index_template")) if found else None
-    return plan_versioned(f"{kind} template", name, f"/{path}/{name}", body, there)
+    return plan_versioned(f"{kind} template", name, f"/{path}/{name}", _with_other_models(body, there), there)
 
 
 def plan_versioned(kind: str, name: str, path: str, body: Mapping[str, Any], there: Mapping[str, Any] | None) -> Step:
@@ -138,7 +172,7 @@ def plan_versioned(kind: str, name: str, path: str, body: Mapping[str, Any], the
     return Step("same", kind, name, f"version {ours}")
 
 
-def check_outcome(client: Elasticsearch, dataset: str, namespace: str) -> None:
+def check_outcome(client: Elasticsearch, dataset: str, namespace: str, missions: Missions) -> None:
     """Look at the mapping that a new index of the stream would get, after all templates.
 
     Raises:
@@ -154,7 +188,8 @@ def check_outcome(client: Elasticsearch, dataset: str, namespace: str) -> None:
             "or narrow its patterns"
         )
     got = dict(fields(outcome.get("properties", {})))
-    wrong = [f"{name} is {got.get(name)}, not {kind}" for name, kind in mapped(dataset).items() if got.get(name) != kind]
+    wanted = mapped(dataset, missions)
+    wrong = [f"{name} is {got.get(name)}, not {kind}" for name, kind in wanted.items() if got.get(name) != kind]
     if wrong and version_of(outcome) <= mapping_version(dataset):
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise SinkError(
@@ -183,7 +218,7 @@ def refuse_rivals(client: Elasticsearch, dataset: str, namespace: str) -> None:
             )
 
 
-def plan_streams(client: Elasticsearch, dataset: str, namespace: str, *, others: bool = False) -> list[Step]:
+def plan_streams(client: Elasticsearch, dataset: str, namespace: str, missions: Missions, *, others: bool = False) -> list[Step]:
     """What is to be done with existing data streams: more fields for the write index, or a new one where a type changed.
 
     Args:
@@ -201,7 +236,7 @@ def plan_streams(client: Elasticsearch, dataset: str, namespace: str, *, others:
     steps = []
     for stream in (each for each in found["data_streams"] if fnmatchcase(each["name"], pattern)):
         try:
-            steps.append(_plan_stream(client, dataset, stream["name"], stream["backing_indices"][-1]))
+            steps.append(_plan_stream(client, dataset, stream["name"], stream["backing_indices"][-1], missions))
         except SinkError as err:
             if stream["name"] == own:
                 raise
@@ -209,9 +244,9 @@ def plan_streams(client: Elasticsearch, dataset: str, namespace: str, *, others:
     return steps
 
 
-def _plan_stream(client: Elasticsearch, dataset: str, stream: str, write_index: str) -> Step:
+def _plan_stream(client: Elasticsearch, dataset: str, stream: str, write_index: str, missions: Missions) -> Step:
     mapping = get(client, f"/{write_index}/_mapping")[write_index]["mappings"]
-    got, wanted = dict(fields(mapping.get("properties", {}))), mapped(dataset)
+    got, wanted = dict(fields(mapping.get("properties", {}))), mapped(dataset, missions)
     found, ours = version_of(mapping), mapping_version(dataset)
     if found > ours:
         return Step("left", "data stream", stream, f"its mapping has version {found}, newer than ours, {ours}")
@@ -227,7 +262,7 @@ def _plan_stream(client: Elasticsearch, dataset: str, stream: str, write_index: 
         return Step("same", "data stream", stream, f"mapping version {ours}")
     body = {
         "_meta": {"packetclip": {"managed_by": OURS, "version": ours}},
-        "properties": _merged(part.get("properties", {}) for part in _mappings(dataset)),
+        "properties": _merged(part.get("properties", {}) for part in _mappings(dataset, missions)),
     }
     words = f"mapping version {found or 'unknown'} becomes {ours}, {len(missing)} fields more"
     # Whether more than types changed (an index option, an object that was a field) only the server knows.
@@ -254,8 +289,9 @@ def _read(kind: str, name: str) -> dict[str, Any]:
     return body
 
 
-def _mappings(dataset: str) -> list[dict[str, Any]]:
-    return [part["template"]["mappings"] for part in load("component", dataset).values() if "mappings" in part["template"]]
+def _mappings(dataset: str, missions: Missions = NO_MISSIONS) -> list[dict[str, Any]]:
+    parts = load("component", dataset, missions).values()
+    return [part["template"]["mappings"] for part in parts if "mappings" in part["template"]]
 
 
 def version_of(mapping: Mapping[str, Any]) -> int:

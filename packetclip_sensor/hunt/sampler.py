@@ -15,7 +15,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.config_file import HuntConfig
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Encoder, reaches, score
-from packetclip_sensor.records import MISSIONS, FloatArray, HuntWindow, Packet
+from packetclip_sensor.records import FloatArray, HuntWindow, Packet
 from packetclip_sensor.windows.windows import VIEWS, Windows, view_keys
 
 MINUTE_S = 60
@@ -30,7 +30,7 @@ class Sampler:
         self, bundle: Bundle, config: HuntConfig, thresholds: dict[str, float], counters: Counters, *, sensor: str
     ) -> None:
         self._bundle, self._config, self._counters, self._sensor = bundle, config, counters, sensor
-        self._limit = np.array([config.near * thresholds[m] for m in MISSIONS], np.float32)
+        self._limit = np.array([config.near * thresholds[m] for m in bundle.manifest.missions.names], np.float32)
         self._seen: dict[bool, set[tuple[int, int]]] = {False: set(), True: set()}
         self._span = {False: -1, True: -1}
         self._minute = -1
@@ -72,7 +72,7 @@ class Sampler:
                 view=VIEWS[int(view[k])],
                 near=bool(near[k]),
                 packets=packets,
-                missions=dict(zip(("Benign", *MISSIONS), map(float, probabilities[k]), strict=True)),
+                missions=dict(zip(self._bundle.manifest.missions.groups, map(float, probabilities[k]), strict=True)),
                 classes=self._bundle.classes(embeddings[n]),
                 facts=sentences.facts(packets, VIEWS[int(view[k])]),
                 embedding=tuple(round(float(x), 5) for x in embeddings[n]),

@@ -7,6 +7,7 @@ another, so the file carries the hash of the bundle's manifest, which holds the 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,6 @@ from msgspec import Meta
 
 from packetclip_sensor.config.schema import YAML_ERRORS
 from packetclip_sensor.errors import ConfigError, ModelBundleError
-from packetclip_sensor.records import MISSIONS
 
 FORMAT = 1
 REMEDY = "make it again: packetclip calibrate --logs DIR"
@@ -73,8 +73,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Windows that the rules of `policy.suppress` silenced; the thresholds know nothing of them."""
 
 
-def load(path: Path, *, model: Path, sha256: str) -> Calibration:
-    """Read and check a calibration file for the bundle in `model`, whose manifest has the hash `sha256`.
+def load(path: Path, *, model: Path, sha256: str, missions: Collection[str]) -> Calibration:
+    """Read and check a calibration file for the bundle in `model`, whose manifest has the hash `sha256` and these missions.
 
     Raises:
         ConfigError: not readable, not of the form, or made for another model.
@@ -88,10 +88,10 @@ def load(path: Path, *, model: Path, sha256: str) -> Calibration:
         raise ConfigError(f"policy.calibration {path}: not a calibration file: {' '.join(str(err).split())}; {REMEDY}") from err
     if found.format != FORMAT:
         raise ConfigError(f"policy.calibration {path}: format {found.format}, this sensor reads format {FORMAT}; {REMEDY}")
-    if set(found.thresholds) != set(MISSIONS):
+    if set(found.thresholds) != set(missions):
         raise ConfigError(
             f"policy.calibration {path}: thresholds are of {', '.join(found.thresholds) or 'no mission'}, "
-            f"the missions are {', '.join(MISSIONS)}; {REMEDY}"
+            f"the missions are {', '.join(missions)}; {REMEDY}"
         )
     if found.model_sha256 != sha256:
         raise ConfigError(
@@ -125,10 +125,10 @@ def read(path: Path, model: Path) -> Calibration:
     Raises:
         ConfigError: the file is unfit, or made for another model.
     """
-    from packetclip_sensor.model.bundle import fingerprint  # noqa: PLC0415  (onnxruntime, which only a calibrated site needs here)
+    from packetclip_sensor.model.bundle import fingerprint, manifest_of  # noqa: PLC0415  (numpy: only a calibrated site needs it)
 
     try:
-        sha256 = fingerprint(model)
+        sha256, missions = fingerprint(model), manifest_of(model).missions
     except ModelBundleError as err:
         raise ConfigError(f"policy.calibration {path}: {err}") from err
-    return load(path, model=model, sha256=sha256)
+    return load(path, model=model, sha256=sha256, missions=missions.names)

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.records import MISSIONS, Batch, FloatArray, HuntWindow, Packet, Position, Verdict
+from packetclip_sensor.records import Batch, FloatArray, HuntWindow, Packet, Position, Verdict
 from packetclip_sensor.windows import tokens
 from packetclip_sensor.windows.packet_features import relations
 from packetclip_sensor.windows.packet_table import Columns
@@ -85,7 +86,7 @@ class Encoder:
         return out
 
 
-NO_LEEWAY: Mapping[str, float] = dict.fromkeys(MISSIONS, 0.0)
+NO_LEEWAY: Mapping[str, float] = {}
 
 
 def logit(p: float) -> float:
@@ -105,9 +106,9 @@ class Limits:
 
     @staticmethod
     def of(thresholds: Mapping[str, float], leeways: Mapping[str, float]) -> Limits:
-        """Thresholds and leeways by mission; a mission without a leeway has none."""
-        at = np.array([thresholds[m] for m in MISSIONS], np.float32)
-        leeway = np.array([leeways.get(m, 0.0) for m in MISSIONS])
+        """Thresholds by mission, in the order of the model's outputs, and leeways; a mission without a leeway has none."""
+        at = np.array(list(thresholds.values()), np.float32)
+        leeway = np.array([leeways.get(m, 0.0) for m in thresholds])
         below = 1 / (1 + np.exp(leeway - [logit(p) for p in at.tolist()]))
         return Limits(at, np.where(leeway > 0, below, at).astype(np.float32))
 
@@ -181,7 +182,8 @@ class Judge:
         """
         self._bundle, self._counters, self._tap = bundle, counters, tap
         self._encoder = Encoder(bundle, counters)
-        self._limits = Limits.of(thresholds, leeways)
+        self._missions = bundle.manifest.missions
+        self._limits = Limits.of({m: thresholds[m] for m in self._missions.names}, leeways)
 
     def __call__(self, w: Windows) -> VerdictBatch:
         """The verdicts of W windows, in their order."""
@@ -189,7 +191,7 @@ class Judge:
         # Views that hold the same packets and began the same connections are one window.
         _, one, where = np.unique(np.hstack([w.rows, w.past[:, 0]]), axis=0, return_index=True, return_inverse=True)
         where = where.ravel()
-        found = np.empty((len(one), len(MISSIONS) + 1), np.float32)
+        found = np.empty((len(one), len(self._missions) + 1), np.float32)
         alarming: dict[int, tuple[FloatArray, FloatArray]] = {}
         for start in range(0, len(one), REASON_WINDOWS):
             chosen = one[start : start + REASON_WINDOWS]
@@ -199,7 +201,7 @@ class Judge:
                 alarming[start + j] = scored.embeddings[j].copy(), scored.relations[j].copy()
         probabilities, records = found[where], dict[int, Packet]()
         verdicts = [
-            _verdict(w, i, probabilities[i], *alarming[int(where[i])], self._limits, records)
+            _verdict(w, i, probabilities[i], *alarming[int(where[i])], self._limits, self._missions, records)
             for i in np.nonzero(reaches(probabilities, near))[0].tolist()
         ]
         self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
@@ -231,6 +233,7 @@ def _verdict(
     embeddings: FloatArray,
     relations: FloatArray,
     limits: Limits,
+    missions: Missions,
     records: dict[int, Packet],
 ) -> Verdict:
     """The i-th window of `w`, judged as `p`. `records` are those that verdicts of `w` have by row; it grows."""
@@ -246,9 +249,9 @@ def _verdict(
         view=VIEWS[int(w.view[i])],
         sources=tuple(h for h, _ in Counter(x.orig_h for x in packets).most_common()),
         destinations=tuple(h for h, _ in Counter(x.resp_h for x in packets).most_common()),
-        mission=MISSIONS[mission],
+        mission=missions.names[mission],
         probability=float(p[1 + mission]),
-        missions={name: float(v) for name, v in zip(("Benign", *MISSIONS), p, strict=True)},
+        missions={name: float(v) for name, v in zip(missions.groups, p, strict=True)},
         packets=packets,
         embeddings=embeddings,
         relations=relations,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 
 from packetclip_sensor.alerts import sentences
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import BENIGN
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.records import CLASS_MISSION, Batch, Packet
+from packetclip_sensor.records import Batch, Packet
 from packetclip_sensor.windows import tokens
 from packetclip_sensor.windows.packet_features import RELATIONS, relations
 from packetclip_sensor.windows.windows import VIEWS, Window, Windows, windows
@@ -76,11 +77,13 @@ class Labels:
         self._between = lru_cache(maxsize=200_000)(self._joining)
 
     @staticmethod
-    def load(path: Path) -> Labels:
+    def load(path: Path, classes: Collection[str] = ()) -> Labels:
         """Read labels.json.
 
+        Args:
+            classes: the labels that may stand in it; any where none is named, for what a next model is to learn.
         Raises:
-            LogFormatError: not readable, not of the form, or a label that is not one of the ten classes.
+            LogFormatError: not readable, not of the form, or a label that is not one of `classes`.
         """
         try:
             file = msgspec.json.decode(path.read_bytes(), type=LabelFile)
@@ -89,8 +92,8 @@ class Labels:
         except (msgspec.DecodeError, msgspec.ValidationError) as err:
             raise LogFormatError(f"{path}: {err}; docs/pairs.md shows the form of a labels file") from err
         for interval in file.intervals:
-            if interval.label not in CLASS_MISSION:
-                raise LogFormatError(f"{path}: label {interval.label!r} is none of {', '.join(CLASS_MISSION)}")
+            if classes and interval.label not in classes:
+                raise LogFormatError(f"{path}: label {interval.label!r} is none of {', '.join(classes)}")
         return Labels(file)
 
     def of(self, packet: Packet) -> Interval | None:
@@ -240,7 +243,7 @@ def _unit(
 def _verdict(found: Sequence[Interval | None], main: Interval | None) -> str | None:
     """The label of a window from those of its packets."""
     if main is None:
-        return None if NOT_KNOWN in found else "Benign"
+        return None if NOT_KNOWN in found else BENIGN
     own = sum(a is not None and a.label == main.label for a in found)
     return main.label if own / len(found) >= MIXED_BELOW else None
 

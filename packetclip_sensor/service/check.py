@@ -18,12 +18,14 @@ from typing import TextIO
 import msgspec
 
 from packetclip_sensor.alerts import suppression_rules
+from packetclip_sensor.common.missions import NO_MISSIONS
 from packetclip_sensor.config.config_file import Config
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.elastic import inspection
 from packetclip_sensor.elastic.templates import DATASETS
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.model import calibration_file
-from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.bundle import Bundle, manifest_of
 from packetclip_sensor.records import Packet
 from packetclip_sensor.service import checkpoint
 from packetclip_sensor.sinks.documents import DATASET, printable
@@ -79,7 +81,7 @@ def findings(config: Config, path: Path) -> Iterator[Finding]:
     if config.policy.calibration is not None:
         yield from _guarded("model", partial(_calibration, config, config.policy.calibration))
     if config.policy.suppress is not None:
-        yield from _guarded("suppress", partial(_suppress, config.policy.suppress))
+        yield from _guarded("suppress", partial(_suppress, config.policy.suppress, config.model_path))
     if config.sink.elasticsearch is not None:
         yield from _guarded("sink", partial(_elasticsearch, config))
     elif config.sink.ndjson is not None:
@@ -187,37 +189,36 @@ def _runs(process: str, path: Path) -> bool:
 def _model(config: Config) -> Iterator[tuple[bool | None, str]]:
     """Is the bundle whole, and does the configuration fit it?"""
     bundle = Bundle.open(config.model_path)
-    manifest, own = bundle.manifest, config.policy.thresholds
+    manifest = bundle.manifest
+    policy = for_missions(config.policy, manifest.missions)
+    own = policy.thresholds
     thresholds = manifest.thresholds | own
     words = ", ".join(f"{mission} {value:.3f}" for mission, value in thresholds.items())
-    wide = {mission: value for mission, value in (manifest.leeways | config.policy.leeways).items() if value}
+    wide = {mission: value for mission, value in (manifest.leeways | policy.leeways).items() if value}
     if wide:
         words += f", and together with others down to {', '.join(f'{m} {v:g}' for m, v in wide.items())} logits below"
     yield True, f"version {manifest.version} from {bundle.path}; a verdict counts from probability {words}"
     for mission, value in own.items():
-        if mission not in manifest.thresholds:
-            yield (
-                False,
-                f"policy.thresholds names {mission}, which model {manifest.version} does not know (it knows "
-                f"{', '.join(manifest.thresholds)}); take it out, or name that model",
-            )
-        elif value > (ceiling := manifest.ceilings.get(mission, 1.0)):
+        if value > (ceiling := manifest.ceilings.get(mission, 1.0)):
             yield (
                 None,
                 f"policy.thresholds: {mission} {value} is above {ceiling:.3f}, from where most attacks go untold; lower it",
             )
-    if (most := config.policy.brute_force_connections) > manifest.window.connections:
-        yield (
-            False,
-            f"policy.brute_force_connections is {most}, a window of the model remembers {manifest.window.connections}: no Brute "
-            "Force over TCP would ever be told; lower it",
-        )
-    for key in ("open_packets", "dos_packets"):
-        if (packets := getattr(config.policy, key)) > manifest.window.connections:
+    remembered = manifest.window.connections
+    packets = {f"policy.least.{mission}.packets": least.packets or 0 for mission, least in policy.least.items()}
+    for key, most in ({"policy.open_packets": policy.open_packets} | packets).items():
+        if most > remembered:
             yield (
                 None,
-                f"policy.{key} is {packets}, a window of the model remembers {manifest.window.connections} "
-                "connections: what sends one packet in each opens no episode; lower it",
+                f"{key} is {most}, a window of the model remembers {remembered} connections: what sends one packet in each opens "
+                "no episode; lower it",
+            )
+    for mission, least in policy.least.items():
+        if (least.connections or 0) > remembered:
+            yield (
+                False,
+                f"policy.least.{mission}.connections is {least.connections}, a window of the model remembers {remembered}: no "
+                f"{mission} over TCP would ever be told; lower it",
             )
     with contextlib.suppress(SensorError):  # _state tells what is wrong with it
         before = checkpoint.load(config.state_dir / "state.json").model_version
@@ -234,8 +235,8 @@ def _calibration(config: Config, file: Path) -> Iterator[tuple[bool | None, str]
     yield True, f"calibrated by {file}: {', '.join(f'{mission} {value:.3f}' for mission, value in fitted.items())}"
 
 
-def _suppress(path: Path) -> Iterator[tuple[bool | None, str]]:
-    rules = suppression_rules.load(path)
+def _suppress(path: Path, model: Path) -> Iterator[tuple[bool | None, str]]:
+    rules = suppression_rules.load(path, manifest_of(model).missions)
     ended = [rule for rule in rules if not rule.live(time.time())]
     yield True, f"{_number(len(rules) - len(ended), 'rule')} of {path} in force"
     for rule in ended:
@@ -248,8 +249,12 @@ def _elasticsearch(config: Config) -> Iterator[tuple[bool | None, str]]:
     assert cluster is not None
     yield from _writable(Path(cluster.dead_letter_path).parent, f"refused documents go to {cluster.dead_letter_path}")
     _, flows, health = DATASETS
+    try:
+        missions = manifest_of(config.model_path).missions
+    except SensorError:  # _model tells what is wrong with it; without missions nothing is said of their fields
+        missions = NO_MISSIONS
     yield from inspection.findings(
-        cluster, [DATASET, *[flows] * config.hunt.enabled, *[health] * bool(config.health.documents_s)]
+        cluster, missions, [DATASET, *[flows] * config.hunt.enabled, *[health] * bool(config.health.documents_s)]
     )
 
 

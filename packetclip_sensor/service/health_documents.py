@@ -110,7 +110,7 @@ class HealthDocuments(_Teller):
     def _put(self, body: dict[str, Any]) -> str | None:
         try:
             if not self._ready:
-                ensure_templates(self._client, self._config.namespace, DATASET)
+                ensure_templates(self._client, self._config.namespace, self._sensor.missions, DATASET)
                 self._ready = True
             self._client.index(index=self._stream, document=body, op_type="create", require_data_stream=True)
         except (ApiError, TransportError, SinkError) as err:

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.elastic.client import ElasticsearchConfig, connect
 from packetclip_sensor.elastic.templates import ensure_templates, stream_name
 from packetclip_sensor.records import AlertBatch
@@ -64,7 +65,7 @@ def write(
     sensor = replace(sensor, namespace=config.namespace)
     with connect(config) as client:
         sender = Sender(client, config, counters, sleep, rng, waiting)
-        sender.start(*(FLOWS,) * hunt)
+        sender.start(sensor.missions, *(FLOWS,) * hunt)
         stream = stream_name(config.namespace, FLOWS)
         for safe in batches:
             sender.send([Item(alert.id, msgspec.json.encode(document(alert, sensor))) for alert in safe.alerts])
@@ -75,6 +76,7 @@ def write(
 def redeliver(
     config: ElasticsearchConfig,
     counters: Counters,
+    missions: Missions,
     *,
     sleep: Callable[[float], None] = time.sleep,
     rng: Callable[[], float] = random.random,
@@ -89,7 +91,7 @@ def redeliver(
             return 0
         with connect(config) as client:
             sender = Sender(client, config, counters, sleep, rng)
-            sender.start()
+            sender.start(missions)
             for path in files:
                 letters = dead_letters.read(path)
                 while some := [Item(x.id, bytes(x.document), x.stream) for x in itertools.islice(letters, REDELIVERED)]:

@@ -27,6 +27,7 @@ import structlog
 from packetclip_sensor.alerts.severity import severity_and_risk
 from packetclip_sensor.common.durable import stands_at
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, AlertBatch
 from packetclip_sensor.sinks.documents import printable
@@ -66,6 +67,7 @@ def write(
     batches: Iterable[AlertBatch],
     path: Path,
     counters: Counters,
+    missions: Missions,
     *,
     max_bytes: int,
     sleep: Callable[[float], None] = time.sleep,
@@ -80,13 +82,14 @@ def write(
         batches: `AlertBatch`s that the main sink has acknowledged.
         path: the file, made where it is missing; `path` with `.1` behind is the one before.
         counters: `verdicts_fed` rises.
+        missions: those of the model.
         max_bytes: size from which a new file is begun.
         sleep: the clock to wait by; whatever it raises ends the waiting.
         waiting: is told why nothing can be written, and None once it goes on.
     Raises:
         SinkError: the file cannot be opened or locked, or is not of our form.
     """
-    with _File(path, counters, max_bytes, sleep, waiting) as file:
+    with _File(path, counters, missions, max_bytes, sleep, waiting) as file:
         for safe in batches:
             file.append(safe.alerts)
             yield safe
@@ -157,13 +160,14 @@ class _File:
         self,
         path: Path,
         counters: Counters,
+        missions: Missions,
         max_bytes: int,
         sleep: Callable[[float], None],
         waiting: Callable[[str | None], None],
     ) -> None:
         self.path = path
         self.before = path.with_name(path.name + ".1")
-        self.counters = counters
+        self.counters, self.missions = counters, missions
         self.max_bytes = max_bytes
         self.sleep, self.waiting = sleep, waiting
         self.opened = False
@@ -186,7 +190,7 @@ class _File:
         """Write what is new to Zeek, and sync."""
         fresh = []
         for alert in alerts:
-            severity, _ = severity_and_risk(alert)
+            severity, _ = severity_and_risk(alert, self.missions[alert.mission])
             episode = alert.episode.id
             if severity <= self.told.get(episode, 0) or (alert.state == "open" and episode in self.told):
                 continue

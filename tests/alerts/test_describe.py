@@ -6,12 +6,15 @@ import random
 import struct
 
 import pytest
+from factories import MISSIONS
 
 from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.sentences import facts, flow_text, packet_reason, sentence, title, window_text
-from packetclip_sensor.records import CLASS_MISSION, Flow, Packet
+from packetclip_sensor.common.missions import Mission
+from packetclip_sensor.records import Flow, Packet
 from packetclip_sensor.windows.window_statistics import header
 
+DOS, RECONNAISSANCE, BRUTE_FORCE = MISSIONS
 A, B = "192.0.2.9", "192.0.2.10"
 SYN, ACK, RST, PSH, FIN = 2, 16, 4, 8, 1
 
@@ -216,7 +219,7 @@ def test_hostile_addresses_lose_all_but_the_characters_of_addresses() -> None:
     assert sentences.address("2001:DB8::0:1") == "2001:db8::1"
     assert sentences.address("") == "an unknown host"
     assert len(sentences.address("1" * 1000)) == 45
-    assert "\n" not in title("DoS", "SYN Flood", ["1.2.3.4\nfake: log"], [B], "pair")
+    assert "\n" not in title(DOS, "SYN Flood", ["1.2.3.4\nfake: log"], [B], "pair")
 
 
 FLOW = Flow(ts=1.0, uid="C1", orig_h=A, orig_p=40000, resp_h=B, resp_p=22, proto="tcp", final=True)
@@ -250,30 +253,30 @@ def test_an_interim_or_silent_flow_row_says_so() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("DoS", "SYN Flood", [A] * 10, [B], "destination"), "SYN flood from 10 hosts against 192.0.2.10"),
-        (("Reconnaissance", "Port Scan", [A], [], "source"), "Port scan by 192.0.2.9"),
-        (("Reconnaissance", "Port Scan", [A], [B], "source"), "Port scan by 192.0.2.9 of 192.0.2.10"),
-        (("Reconnaissance", "OS Scan", [A], [B], "pair"), "Operating system scan by 192.0.2.9 against 192.0.2.10"),
-        (("Brute Force", "Dictionary Attack", [A], [B, A, A], "source"), "Dictionary attack by 192.0.2.9 against 3 hosts"),
-        (("Brute Force", "unheard of", [A], [B], "pair"), "Brute force by 192.0.2.9 against 192.0.2.10"),
-        (("?", "?", [], [], "pair"), "Unusual traffic"),
+        ((DOS, "SYN Flood", [A] * 10, [B], "destination"), "SYN flood from 10 hosts against 192.0.2.10"),
+        ((RECONNAISSANCE, "Port Scan", [A], [], "source"), "Port scan by 192.0.2.9"),
+        ((RECONNAISSANCE, "Port Scan", [A], [B], "source"), "Port scan by 192.0.2.9 of 192.0.2.10"),
+        ((RECONNAISSANCE, "OS Scan", [A], [B], "pair"), "Operating system scan by 192.0.2.9 against 192.0.2.10"),
+        ((BRUTE_FORCE, "Dictionary Attack", [A], [B, A, A], "source"), "Dictionary attack by 192.0.2.9 against 3 hosts"),
+        ((BRUTE_FORCE, "unheard of", [A], [B], "pair"), "Brute force by 192.0.2.9 against 192.0.2.10"),
+        ((DOS, "?", [], [], "pair"), "Denial of service"),
     ],
 )
-def test_the_title_names_class_and_hosts(arguments: tuple[str, str, list[str], list[str], str], text: str) -> None:
+def test_the_title_names_class_and_hosts(arguments: tuple[Mission, str, list[str], list[str], str], text: str) -> None:
     assert title(*arguments) == text
 
 
 def test_the_title_counts_hosts_beyond_those_named() -> None:
-    assert title("DoS", "UDP Flood", [A], [B], "destination", source_count=10_100) == (
+    assert title(DOS, "UDP Flood", [A], [B], "destination", source_count=10_100) == (
         "UDP flood from about 10,100 hosts against 192.0.2.10"
     )
-    assert title("DoS", "UDP Flood", [A], [B], "destination", source_count=256) == "UDP flood from 256 hosts against 192.0.2.10"
+    assert title(DOS, "UDP Flood", [A], [B], "destination", source_count=256) == "UDP flood from 256 hosts against 192.0.2.10"
 
 
 def test_every_attack_class_has_a_title_of_its_own() -> None:
-    titles = {title(mission, klass, [A], [B], "pair") for klass, mission in CLASS_MISSION.items() if mission != "Benign"}
+    titles = {title(mission, klass.name, [A], [B], "pair") for mission in MISSIONS for klass in mission.classes}
     assert len(titles) == 9
-    assert not [t for t in titles if t.startswith("Unusual")]
+    assert not titles & {title(mission, "?", [A], [B], "pair") for mission in MISSIONS}
 
 
 def test_the_reason_of_a_packet_says_what_is_new_with_it() -> None:

@@ -10,9 +10,12 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
+from factories import MISSIONS
 
 from packetclip_sensor.alerts.episodes import MAX_DOCUMENTS, Event, Policy, episodes, identifier
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Least
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.model.judge import VerdictBatch
 from packetclip_sensor.records import Batch, Episode, Flow, Packet, Verdict
 
@@ -67,7 +70,14 @@ def told(
     if final:
         judged.append(VerdictBatch([], Batch([], [], final=True), judged[-1].judged, ()))
     events, still = [], restored
-    for step in episodes(judged, policy or Policy(), counters or Counters(), sensor="s", model_version="1", restored=restored):
+    for step in episodes(
+        judged,
+        for_missions(policy or Policy(), MISSIONS),
+        counters or Counters(),
+        sensor="s",
+        model_version="1",
+        restored=restored,
+    ):
         events += step.events
         still = step.open
     return events, still
@@ -104,7 +114,7 @@ def test_a_guess_is_one_only_when_it_is_repeated() -> None:
     few = [[verdict(100 + i, mission="Brute Force", connections=n)] for i, n in enumerate((1, 2))]
     assert states(told(few)[0]) == []
     assert states(told([*few, [verdict(102, mission="Brute Force", connections=3)]])[0]) == [("open", 102), ("close", 162)]
-    assert states(told(few, policy=Policy(brute_force_connections=2))[0])[0] == ("open", 101)
+    assert states(told(few, policy=Policy(least={"Brute Force": Least(connections=2)}))[0])[0] == ("open", 101)
     # One socket may send all guesses where there are no connections, as with SNMP's communities.
     assert states(told([[verdict(100, mission="Brute Force", connections=1, proto="udp")]])[0])[0] == ("open", 100)
     for mission in ("DoS", "Reconnaissance"):
@@ -112,7 +122,7 @@ def test_a_guess_is_one_only_when_it_is_repeated() -> None:
 
 
 def test_the_packets_of_the_window_count_where_its_connections_are_not_remembered() -> None:
-    policy = Policy(open_packets=12, dos_packets=12)
+    policy = Policy(open_packets=12, least={"dos": Least(packets=12)})
     assert states(told([[verdict(100, packets=11, stream=0)]], policy=policy)[0]) == []
     assert states(told([[verdict(100, packets=12, stream=0)]], policy=policy)[0])[0] == ("open", 100)
 

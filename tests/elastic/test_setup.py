@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
 from elasticsearch import BadRequestError
+from factories import MISSIONS
 from fake_cluster import Cluster, running
 
 from packetclip_sensor.cli import main
@@ -39,7 +40,7 @@ def cluster() -> Iterator[Cluster]:
 def stream(**settings: str) -> dict[str, Any]:
     """A data stream as this version of the sensor makes it."""
     mappings: dict[str, Any] = {
-        "properties": templates._merged(part["properties"] for part in templates._mappings("packetclip.alert"))
+        "properties": templates._merged(part["properties"] for part in templates._mappings("packetclip.alert", MISSIONS))
     }
     mappings["_meta"] = {"packetclip": {"managed_by": "packetclip-sensor", "version": templates.mapping_version()}}
     return {"mappings": mappings, "settings": dict(settings), "count": 12}

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from factories import MISSIONS
 
 from packetclip_sensor.alerts import explain
 from packetclip_sensor.common.metrics import Counters
@@ -17,11 +18,11 @@ from packetclip_sensor.common.resources import resource
 from packetclip_sensor.model import occlusion
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Encoder, calibrated, judge, score
-from packetclip_sensor.records import MISSIONS, Batch, Packet, Verdict
+from packetclip_sensor.records import Batch, Packet, Verdict
 from packetclip_sensor.windows.windows import Window, Windows, windows
 
 DATA = Path(__file__).parents[1] / "data"
-ALL = dict.fromkeys(MISSIONS, 0.0)
+ALL = dict.fromkeys(MISSIONS.names, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +150,10 @@ def test_log_odds_are_those_of_the_softmax_and_exact_where_a_probability_rounds_
 def test_a_concepts_weight_is_what_its_silence_takes_from_the_log_odds(bundle: Bundle, packets: list[Packet]) -> None:
     verdict = uncertain(bundle, packets)
     why = explain.explanation(verdict, bundle)
-    names = [(MISSIONS[m], c) for m, _, c in bundle.concepts]
+    names = [(MISSIONS.names[m], c) for m, _, c in bundle.concepts]
     padding = (np.arange(30) < 30 - len(verdict.packets))[None]
     x, rel = verdict.embeddings[None], verdict.relations[None]
-    mission = 1 + MISSIONS.index(verdict.mission)
+    mission = 1 + MISSIONS.names.index(verdict.mission)
     whole = odds(probabilities(bundle, x, rel, padding)[0, mission])
     assert len(why.concepts) == explain.TOP_CONCEPTS + explain.TOP_AGAINST
     for concept in why.concepts:
@@ -171,12 +172,12 @@ def test_concepts_stand_heaviest_first_and_what_speaks_against_last(bundle: Bund
 def test_a_graphs_weight_is_what_the_silence_of_all_its_concepts_takes(bundle: Bundle, packets: list[Packet]) -> None:
     verdict = uncertain(bundle, packets)
     why = explain.explanation(verdict, bundle)
-    assert list(why.graphs) == list(MISSIONS)
+    assert list(why.graphs) == list(MISSIONS.names)
     padding = (np.arange(30) < 30 - len(verdict.packets))[None]
     x, rel = verdict.embeddings[None], verdict.relations[None]
-    mission = 1 + MISSIONS.index(verdict.mission)
+    mission = 1 + MISSIONS.names.index(verdict.mission)
     whole = odds(probabilities(bundle, x, rel, padding)[0, mission])
-    for place, name in enumerate(MISSIONS):
+    for place, name in enumerate(MISSIONS.names):
         keep = np.array([[float(m != place) for m, _, _ in bundle.concepts]], np.float32)
         without = odds(probabilities(bundle, x, rel, padding, keep)[0, mission])
         assert why.graphs[name] == pytest.approx(whole - without, abs=2e-3)
@@ -185,7 +186,7 @@ def test_a_graphs_weight_is_what_the_silence_of_all_its_concepts_takes(bundle: B
 def test_a_packets_weight_is_what_its_absence_takes_from_the_log_odds(bundle: Bundle, packets: list[Packet]) -> None:
     verdict = uncertain(bundle, packets)
     why = explain.explanation(verdict, bundle)
-    mission = 1 + MISSIONS.index(verdict.mission)
+    mission = 1 + MISSIONS.names.index(verdict.mission)
     padding = (np.arange(30) < 30 - len(verdict.packets))[None]
     whole = odds(probabilities(bundle, verdict.embeddings[None], verdict.relations[None], padding)[0, mission])
     for evidence in why.evidence:
@@ -225,9 +226,8 @@ def test_shares_of_all_paths_sum_to_one(bundle: Bundle, packets: list[Packet], m
 
 
 def test_the_class_lies_within_the_mission(bundle: Bundle, packets: list[Packet]) -> None:
-    from packetclip_sensor.records import CLASS_MISSION
 
     verdict = strongest(bundle, packets)
     why = explain.explanation(verdict, bundle)
-    assert CLASS_MISSION[why.klass] == verdict.mission
+    assert MISSIONS.of_class[why.klass] == verdict.mission
     assert sum(why.classes.values()) == pytest.approx(1, abs=1e-4)

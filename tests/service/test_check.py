@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import yaml
 from conftest import GIB, disk
+from factories import MISSIONS
 from fake_cluster import Cluster, running
 
 from packetclip_sensor.cli import main
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
-from packetclip_sensor.records import MISSIONS
 from packetclip_sensor.service import check, checkpoint
 
 SYN = base64.b64encode(
@@ -222,19 +222,20 @@ def test_a_configuration_that_does_not_fit_the_bundle_is_told(checked: Any, tmp_
 
 
 def test_more_connections_than_a_window_remembers_are_wrong(checked: Any) -> None:
-    assert checked(policy={"brute_force_connections": 64}).code == 0
+    assert checked(policy={"least": {"Brute Force": {"connections": 64}}}).code == 0
     ran = checked(policy={"brute_force_connections": 65})
     assert ran.code == 1
     assert "remembers 64: no Brute Force over TCP would ever be told; lower it" in ran.one("WRONG", "model")
 
 
-def test_a_threshold_for_a_mission_that_the_model_lacks_is_wrong(
-    checked: Any, bundle: check.Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(bundle.manifest.thresholds, "DoS")
-    ran = checked(policy={"thresholds": {"DoS": 0.9}})
-    assert ran.code == 1
-    assert f"policy.thresholds names DoS, which model {bundle.manifest.version} does not know" in ran.one("WRONG", "model")
+def test_a_mission_that_the_model_lacks_is_wrong(checked: Any) -> None:
+    for key, value in (("thresholds", 0.9), ("leeways", 1), ("least", {"packets": 3})):
+        ran = checked(policy={key: {"Reconaissance": value}})
+        assert ran.code == 1
+        assert f"policy.{key} names 'Reconaissance'" in ran.one("WRONG", "model")
+        assert ran.one("WRONG", "model").endswith(
+            "no such mission; did you mean Reconnaissance?; missions: DoS, Reconnaissance, Brute Force"
+        )
 
 
 def test_leeways_are_told(checked: Any) -> None:
@@ -253,7 +254,7 @@ def test_a_calibration_for_another_model_is_wrong_and_the_rest_is_still_looked_a
                 "made": "2026-01-01",
                 "alerts_per_day": 1.0,
                 "logs": {"paths": [], "first": "", "last": "", "hours": 1.0, "packets": 1, "windows": 1},
-                "thresholds": dict.fromkeys(MISSIONS, 0.9),
+                "thresholds": dict.fromkeys(MISSIONS.names, 0.9),
                 "thresholds_before": {},
                 "alerts": {},
                 "alerts_before": {},
@@ -290,7 +291,7 @@ def looked(checked: Any, cluster: Cluster) -> Any:
 
 def installed(cluster: Cluster) -> None:
     for kind, (_, path) in templates.PARTS.items():
-        cluster.things |= {f"/{path}/{name}": body for name, body in templates.load(kind).items()}
+        cluster.things |= {f"/{path}/{name}": body for name, body in templates.load(kind, missions=MISSIONS).items()}
 
 
 def old_stream(version: int) -> dict[str, Any]:
@@ -378,7 +379,7 @@ def test_a_key_that_may_only_write_is_enough_and_the_streams_own_mapping_is_look
 )
 def test_a_stream_that_is_closed_for_writing_is_wrong(looked: Any, cluster: Cluster, block: str, words: str) -> None:
     installed(cluster)
-    mapping = templates._merged(part["properties"] for part in templates._mappings("packetclip.alert"))
+    mapping = templates._merged(part["properties"] for part in templates._mappings("packetclip.alert", MISSIONS))
     cluster.streams[STREAM] = old_stream(templates.mapping_version())
     cluster.streams[STREAM]["mappings"]["properties"] = mapping
     cluster.streams[STREAM]["blocks"] = {f"index.blocks.{block}": "true"}

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from packetclip_sensor.alerts.episodes import Policy
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.policy import for_missions
+from packetclip_sensor.model.bundle import manifest_of
 from packetclip_sensor.records import Alert, AlertBatch, Concept, Episode, Evidence, Flow, Packet, Path
 from packetclip_sensor.sinks.documents import SensorInfo
 
-SENSOR = SensorInfo(name="sensor-1", version="0.1.0")
+MISSIONS = manifest_of(resource("model/shipped")).missions
+"""Those of the model that comes with the sensor."""
+POLICY = for_missions(Policy(), MISSIONS)
+SENSOR = SensorInfo(name="sensor-1", version="0.1.0", missions=MISSIONS)
 T0 = 1_760_000_000.25
 """2025-10-09T08:53:20.250Z."""
 
