@@ -59,16 +59,20 @@ def load(kind: str, dataset: str = DATASET, missions: Missions = NO_MISSIONS) ->
     index = _read("index", name)
     if kind == "index":
         return {name: index}
-    found = {part: _read(kind, part) for part in index["composed_of"] if (folder() / kind / f"{part}.json").is_file()}
+    parts = [part for part in index["composed_of"] if (folder() / kind / f"{part}.json").is_file()]
+    return {part: of_model(_read(kind, part), missions) for part in parts}
+
+
+def of_model(template: dict[str, Any], missions: Missions) -> dict[str, Any]:
+    """A component template with the fields of a model's missions and classes, which its file does not have."""
     graphs = [mission.id for mission in missions]
     ids = {"missions": missions.ids.values(), "graphs": graphs, "class_probabilities": missions.class_ids.values()}
-    for body in found.values():
-        for name, properties in _of_the_model(body):
-            properties.update({each: {"type": "double"} for each in ids[name]})
-    return found
+    for name, properties in _by_model(template):
+        properties.update({each: {"type": "double"} for each in ids[name]})
+    return template
 
 
-def _of_the_model(template: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _by_model(template: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and fields of each object of a component template whose fields are the model's missions or classes."""
     properties = template["template"].get("mappings", {}).get("properties", {}).get("packetclip", {}).get("properties", {})
     for name in ("missions", "graphs", "class_probabilities"):
@@ -81,9 +85,9 @@ def _with_other_models(body: Mapping[str, Any], there: Mapping[str, Any] | None)
     write there too."""
     if there is None or "template" not in body:
         return body
-    theirs = dict(_of_the_model(deepcopy(there)))
+    theirs = dict(_by_model(deepcopy(there)))
     joined = deepcopy(dict(body))
-    for name, properties in _of_the_model(joined):
+    for name, properties in _by_model(joined):
         properties.update(theirs.get(name, {}) | properties)
     return joined
 

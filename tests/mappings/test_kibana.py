@@ -37,7 +37,7 @@ def _types() -> dict[str, str]:
 
     for part in ("flow@packetclip", "alert@ecs", "alert@packetclip"):
         path = resource("mappings") / "elasticsearch" / "component" / f"logs-packetclip.{part}.json"
-        walk(json.loads(path.read_text())["template"]["mappings"]["properties"], "")
+        walk(templates.of_model(json.loads(path.read_text()), MISSIONS)["template"]["mappings"]["properties"], "")
     return found
 
 
