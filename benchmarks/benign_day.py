@@ -33,12 +33,15 @@ from packetclip_sensor.cli import logs
 from packetclip_sensor.cli.common import discover
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.bundle import Bundle, manifest_of
 from packetclip_sensor.pairs.pairs import Interval, LabelFile
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Episode
+from packetclip_sensor.records import Episode
 
-POLICY = Policy()
+MODEL = resource("model/shipped")
+MISSIONS = manifest_of(MODEL).missions
+POLICY = for_missions(Policy(), MISSIONS)
 Limits = tuple[Mapping[str, float], Mapping[str, float]]
 """Thresholds and leeways."""
 
@@ -62,7 +65,7 @@ class Capture:
         episodes = self.opened(limits)
         out = []
         for attack in self.attacks:
-            mission = CLASS_MISSION[attack.label]
+            mission = MISSIONS.of_class[attack.label]
             hit = any(e.mission == mission and e.first <= attack.end + 1 and e.last >= attack.start - 1 for e in episodes)
             out.append((mission, hit))
         return out
@@ -93,7 +96,7 @@ def with_rules(left: Sequence[tuple[Capture, Episode]], captures: Sequence[Captu
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "suppress.yaml"
             path.write_text("\n".join(rules))
-            silenced = Suppressor(Rules(path), bundle, bundle.manifest.thresholds, Counters()).suppresses
+            silenced = Suppressor(Rules(path, MISSIONS), bundle, bundle.manifest.thresholds, Counters()).suppresses
             leeways = out[place].candidates.leeway
             found = gather([(capture, out[place].paths, None)], bundle, Selection(), silenced=silenced, leeways=leeways)
         out[place] = replace(out[place], candidates=found.candidates)
@@ -118,12 +121,12 @@ def fitted(captures: Sequence[Capture]) -> Limits:
 
 
 def words(limits: Limits) -> str:
-    return ", ".join(f"{m} {limits[0][m]:.4f} - {limits[1].get(m, 0.0):g}" for m in MISSIONS)
+    return ", ".join(f"{m} {limits[0][m]:.4f} - {limits[1].get(m, 0.0):g}" for m in MISSIONS.names)
 
 
 def recall(attacks: Sequence[Capture], limits: Limits) -> str:
     told = [t for capture in attacks for t in capture.told(limits)]
-    parts = [f"{m} {sum(hit for name, hit in told if name == m)} of {sum(name == m for name, _ in told)}" for m in MISSIONS]
+    parts = [f"{m} {sum(hit for name, hit in told if name == m)} of {sum(name == m for name, _ in told)}" for m in MISSIONS.names]
     return f"{sum(hit for _, hit in told)} of {len(told)} ({', '.join(parts)})"
 
 
@@ -136,8 +139,8 @@ def main() -> None:
     args = parser.parse_args()
     began = time.monotonic()
     logs.set_up("warning")
-    bundle = Bundle.open(resource("model/shipped"))
-    leeways = bundle.manifest.leeways if args.leeway is None else dict.fromkeys(MISSIONS, args.leeway)
+    bundle = Bundle.open(MODEL)
+    leeways = bundle.manifest.leeways if args.leeway is None else dict.fromkeys(MISSIONS.names, args.leeway)
     own = (bundle.manifest.thresholds, leeways)
     benign, attacks = read(args.benign, bundle, leeways), read(args.attacks, bundle, leeways)
     hours = sum(c.cover.seconds for c in benign) / 3600

@@ -80,6 +80,7 @@ def main() -> None:
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.config.config_file import Config
+    from packetclip_sensor.config.policy import for_missions
     from packetclip_sensor.model.bundle import Bundle
     from packetclip_sensor.model.judge import judge
     from packetclip_sensor.service import checkpoint
@@ -96,7 +97,8 @@ def main() -> None:
     folders = args.logs or sorted(p.parent for p in DATA.glob("*/packetclip_packet.log.gz"))
     config = Config()
     bundle = Bundle.open(config.model_path)
-    thresholds = bundle.manifest.thresholds
+    thresholds, missions = bundle.manifest.thresholds, bundle.manifest.missions
+    policy, sensor = for_missions(config.policy, missions), SensorInfo("benchmark", "0", missions=missions)
     counters, clock, state = Counters(), Clock(), checkpoint.State()
     out = Path("/dev/shm") / f"packetclip-benchmark-{os.getpid()}.ndjson"  # the disk is not what is measured
     started = time.process_time()
@@ -109,9 +111,9 @@ def main() -> None:
                 records = clock("records", zeek.batches(lines, rejects, counters))
                 cut = clock("windows", windows(records, bundle.manifest.window, counters, judged=state.judged))
                 judged = clock("judge", judge(cut, bundle, thresholds, counters))
-                told = clock("episodes", episodes(judged, config.policy, counters, sensor="benchmark", model_version="0"))
+                told = clock("episodes", episodes(judged, policy, counters, sensor="benchmark", model_version="0"))
                 safes = clock("explain", (explain(step, bundle, sensor="benchmark") for step in told))
-                for _safe in clock("sink", ndjson.write(safes, out, SensorInfo("benchmark", "0"), counters)):
+                for _safe in clock("sink", ndjson.write(safes, out, sensor, counters)):
                     pass
     finally:
         out.unlink(missing_ok=True)

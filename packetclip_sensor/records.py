@@ -15,25 +15,8 @@ from packetclip_sensor.common.hyperloglog import Tally
 
 FloatArray = npt.NDArray[np.float32]
 
-MISSIONS = ("DoS", "Reconnaissance", "Brute Force")
-"""Missions in the order of the reasoner's logits, which start with Benign."""
-
 SURE_FROM = 0.8
 """`Alert.sure_from` of a bundle that names no ceilings."""
-
-CLASS_MISSION = {
-    "Benign": "Benign",
-    "OS Scan": "Reconnaissance",
-    "Vulnerability Scan": "Reconnaissance",
-    "Port Scan": "Reconnaissance",
-    "ICMP Flood": "DoS",
-    "Slowloris": "DoS",
-    "SYN Flood": "DoS",
-    "UDP Flood": "DoS",
-    "DNS Flood": "DoS",
-    "Dictionary Attack": "Brute Force",
-}
-"""The ten classes of ACI-IoT-2023 and the mission (group) of each, paper section IV-B."""
 
 
 class Position(msgspec.Struct, frozen=True):

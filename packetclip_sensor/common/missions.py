@@ -22,7 +22,7 @@ Hex = Annotated[str, Meta(pattern="^#[0-9a-f]{6}$")]
 Count = Annotated[int, Meta(ge=1)]
 
 
-class Least(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Least(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What a verdict of a mission must at least rest on to open an episode; None for what holds of every mission."""
 
     packets: Count | None = None

@@ -26,10 +26,11 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError, SensorError
 from packetclip_sensor.pairs import pairs
-from packetclip_sensor.records import CLASS_MISSION, Batch
+from packetclip_sensor.records import Batch
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.pcap import logs_of
 from packetclip_sensor.windows.windows import Window
+from training.missions import CLASS_MISSION
 
 TRAINABLE = "train or test"
 PACKET_LOG = "packetclip_packet.log"
@@ -111,7 +112,7 @@ def _lab(progress: Progress, name: str, logs: Path, out: Path, args: argparse.Na
         raise ConfigError(f"{logs}: no folder with {PACKET_LOG}; run `make lab` first")
     out.mkdir(parents=True, exist_ok=True)
     task = progress.add_task(f"{out.name}/{name}", total=len(folders))
-    units = ((f.name, records(f), pairs.Labels.load(f / "labels.json")) for f in folders)
+    units = ((f.name, records(f), pairs.Labels.load(f / "labels.json", CLASS_MISSION)) for f in folders)
     count = pairs.write(
         units,
         out / f"{name}.parquet",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from packetclip_sensor.records import CLASS_MISSION
+from training.missions import CLASS_MISSION
 from training.data import replay
 from training.lab import __main__ as lab
 from training.lab.attacks import MODES

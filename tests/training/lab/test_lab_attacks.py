@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from packetclip_sensor.records import CLASS_MISSION
+from training.missions import CLASS_MISSION
 from training.lab import disguise, forms, logins, pace
 from training.lab.attacks import MODES
 from training.lab.catalogue import captures
