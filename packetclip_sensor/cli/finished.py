@@ -177,7 +177,7 @@ def report(
     Examples:
       packetclip report alerts.ndjson --out report.html
       packetclip report --from-elasticsearch --config sensor.yaml --since 24h
-      packetclip report alerts.ndjson --mission "Brute Force" --uid-link "https://kibana.example.org/app/discover#/?_a=(query:(query:'{uid}'))"
+      packetclip report alerts.ndjson --mission DoS --uid-link "https://kibana.example.org/app/discover#/?_a=(query:(query:'{uid}'))"
     """
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.config.schema import suggestion

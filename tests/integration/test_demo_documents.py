@@ -26,9 +26,10 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 ECS = json.loads((resource("mappings") / "ecs" / f"ecs-{ECS_VERSION}.json").read_text(encoding="utf-8"))["fields"]
 REFERENCE = {
-    path
+    path.replace("{mission}", mission.id)
     for section in yaml.safe_load((resource("mappings") / "fields.yaml").read_text(encoding="utf-8"))["sections"]
     for path in section.get("fields", {})
+    for mission in MISSIONS
 }
 FAMILY = {"constant_keyword": "keyword", "wildcard": "keyword", "match_only_text": "text", "scaled_float": "float"}
 """ECS types that the test node has not, and what Elasticsearch searches in the same way."""

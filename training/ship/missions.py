@@ -38,7 +38,7 @@ def described(missions: Missions) -> list[dict[str, Any]]:
         for technique in (mission.technique, *(klass.technique for klass in mission.classes)):
             if technique not in table:
                 raise MissionError(f"{mission.name}: technique {technique} has no name in mappings/attack.yaml; add it there")
-    found: list[dict[str, Any]] = msgspec.to_builtins(list(missions))
+    found: list[dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(list(missions)))
     return found
 
 
