@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from elasticsearch import Elasticsearch
+from factories import MISSIONS
+from fake_cluster import Cluster, running
 
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
 
@@ -78,3 +83,29 @@ def test_settings_given_back_as_text_and_keys_of_the_servers_own_are_no_change()
     assert templates._same(ours, there)
     there["template"]["mappings"]["properties"]["b"] = {"type": "long"}  # type: ignore[index]
     assert not templates._same(ours, there)
+
+
+def test_fields_of_missions_are_those_of_the_model_beside_those_that_another_models_sensor_has_put() -> None:
+    dos, *others = MISSIONS
+    (first, *_) = dos.classes
+    fourth = msgspec.structs.replace(
+        dos, name="Theft", id="theft", note="Theft", classes=(msgspec.structs.replace(first, name="T", id="t", label=10),)
+    )
+    more, fewer = Missions([dos, *others, fourth]), MISSIONS
+    path = "/_component_template/logs-packetclip.alert@packetclip"
+
+    def of_model(cluster: Cluster) -> dict[str, list[str]]:
+        properties = cluster.things[path]["template"]["mappings"]["properties"]["packetclip"]["properties"]
+        return {name: list(properties[name]["properties"]) for name in ("missions", "graphs")}
+
+    with running(Cluster()) as cluster, Elasticsearch(cluster.url) as client:
+        templates.ensure_templates(client, "default", fewer)
+        assert of_model(cluster)["missions"] == ["benign", "dos", "reconnaissance", "brute_force"]
+        templates.ensure_templates(client, "default", more)
+        both = of_model(cluster)
+        assert both["missions"] == ["benign", "dos", "reconnaissance", "brute_force", "theft"]
+        assert both["graphs"] == ["dos", "reconnaissance", "brute_force", "theft"]
+        before = len(cluster.requests)
+        templates.ensure_templates(client, "default", fewer)
+        assert of_model(cluster) == both
+        assert [path for method, path, _ in cluster.requests[before:] if method == "PUT"] == []

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import MISSIONS
+from factories import MISSIONS, T0, episode
 
+from packetclip_sensor import pipeline
 from packetclip_sensor.cli import main
+from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.config_file import Config
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.model.bundle import MANIFEST, Bundle, sealed
+from packetclip_sensor.records import Batch
+from packetclip_sensor.service import checkpoint
 
 DATA = Path(__file__).parents[1] / "data"
 CAPTURES = [DATA / f"demo-{name}" for name in ("syn-hping", "port-zmap", "dict-patator-ftp", "b01-monitoring-rollout")]
@@ -120,6 +125,16 @@ def test_nothing_of_the_shipped_names_is_left_but_what_attack_and_the_texts_say(
         left = json.dumps(made)
         assert not [old for old in bundle[1].values() if len(old) > 4 and old in left]
         assert "DoS" not in left
+
+
+def test_an_episode_that_a_model_with_other_missions_left_open_is_let_go(
+    bundle: tuple[Path, dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened, known = Bundle.open(bundle[0]), "Goal <1>"
+    state = checkpoint.State(episodes=(episode(id="gone"), episode(id="kept", mission=known)), judged=int(T0) + 2)
+    steps = pipeline.alerts([Batch([], [], idle=True)], opened, Config(sensor_name="s"), Counters(), state)
+    assert [one.id for one in next(iter(steps)).episodes] == ["kept"]
+    assert "episodes_of_unknown_missions" in capsys.readouterr().out
 
 
 def test_the_mapping_of_the_renamed_missions_takes_their_documents(

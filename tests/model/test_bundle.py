@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ModelBundleError
-from packetclip_sensor.model.bundle import FILES, MANIFEST, Bundle, graphs_of
+from packetclip_sensor.model.bundle import FILES, MANIFEST, Bundle, fingerprint, graphs_of
 
 
 @pytest.fixture
@@ -92,6 +93,17 @@ def test_a_wrong_manifest_is_refused(bundle: Path, damage: Callable[[Path], obje
     damage(bundle)
     with pytest.raises(ModelBundleError, match=message):
         Bundle.open(bundle)
+
+
+def test_what_a_mission_is_called_beside_its_name_makes_no_other_model_of_a_bundle(bundle: Path) -> None:
+    """A calibration is for one fingerprint; that of the shipped bundle is what it was in format 1."""
+    raw = json.loads((bundle / MANIFEST).read_text())
+    before = json.dumps(raw | {"format": 1, "missions": [mission["name"] for mission in raw["missions"]]}, indent=1) + "\n"
+    assert fingerprint(bundle) == hashlib.sha256(before.encode()).hexdigest()
+    of_mission(bundle, "title", "Something else")
+    assert fingerprint(bundle) == hashlib.sha256(before.encode()).hexdigest()
+    change(bundle, "temperature", 1.0)
+    assert fingerprint(bundle) != hashlib.sha256(before.encode()).hexdigest()
 
 
 GRAPH = {
