@@ -59,7 +59,8 @@ def collect(folders: Sequence[Path], *, enabled: bool = True) -> Store:
     from packetclip_sensor.sources import tail, zeek
 
     bundle, counters = Bundle.open(resource("model/shipped")), Counters()
-    config, sensor = Config(hunt=HuntConfig(enabled=enabled), sensor_name="benchmark"), SensorInfo("benchmark", "0")
+    config = Config(hunt=HuntConfig(enabled=enabled), sensor_name="benchmark")
+    sensor = SensorInfo("benchmark", "0", missions=bundle.manifest.missions)
     store = Store([], [], 0, 0, 0, 0.0)
     owners: list[Labels] = []
     began = time.process_time()

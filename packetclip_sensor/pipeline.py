@@ -12,12 +12,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import structlog
+
 from packetclip_sensor import __version__
 from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.alerts.explain import explain
 from packetclip_sensor.alerts.suppressor import Rules, Suppressor
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
@@ -38,6 +42,8 @@ from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.windows.clock import ClockCheck
 from packetclip_sensor.windows.model_input import model_input
 from packetclip_sensor.windows.windows import WindowCutter
+
+log = structlog.get_logger()
 
 
 class StoppedError(Exception):
@@ -81,7 +87,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         explained = alerts(batches, bundle, config, counters, state, health)
         systemd.notify("READY=1")
         with contextlib.suppress(StoppedError):
-            for batch in sink(explained, config, counters, stop=stop, health=health):
+            for batch in sink(explained, config, counters, bundle.manifest.missions, stop=stop, health=health):
                 saver.save(batch, bundle.manifest.version)
             saver.flush()
         systemd.notify("STOPPING=1")
@@ -109,7 +115,7 @@ def replay(
 
     with rejects:
         read = 0
-        for batch in sink(explained(), config, counters):
+        for batch in sink(explained(), config, counters, bundle.manifest.missions):
             if on_packets:
                 on_packets(counters.packets - read)
                 read = counters.packets
@@ -134,7 +140,8 @@ def alerts(
             nothing for `packetclip suppressions`.
     """
     manifest, sensor = bundle.manifest, config.sensor_name
-    thresholds, margins = in_force(bundle, config.policy)
+    policy = for_missions(config.policy, manifest.missions)
+    thresholds, margins = in_force(bundle, policy)
     sampler = None
     if config.hunt.enabled:
         check_embedding(bundle)
@@ -143,10 +150,13 @@ def alerts(
     cut = WindowCutter(manifest.window, counters, judged=state.judged, max_rows=config.limits.packets_held)
     judge = Judge(bundle, thresholds, counters, margins, tap=sampler)
     suppress = None
-    if config.policy.suppress is not None:
+    if policy.suppress is not None:
         kept_in = config.suppressed_path if health else None
-        suppress = Suppressor(Rules(config.policy.suppress), bundle, thresholds, counters, kept_in)
-    track = EpisodeTracker(config.policy, counters, sensor=sensor, model_version=manifest.version, restored=state.episodes)
+        suppress = Suppressor(Rules(policy.suppress, manifest.missions), bundle, thresholds, counters, kept_in)
+    restored = [episode for episode in state.episodes if episode.mission in manifest.missions]
+    if lost := len(state.episodes) - len(restored):
+        log.warning("episodes_of_unknown_missions", episodes=lost, state_of_model=state.model_version, model=manifest.version)
+    track = EpisodeTracker(policy, counters, sensor=sensor, model_version=manifest.version, restored=restored)
 
     def stages() -> Iterator[AlertBatch]:
         try:
@@ -171,6 +181,7 @@ def sink(
     batches: Iterable[AlertBatch],
     config: Config,
     counters: Counters,
+    missions: Missions,
     *,
     stop: threading.Event | None = None,
     health: Health | None = None,
@@ -178,6 +189,7 @@ def sink(
     """Write alerts where the configuration says; each `AlertBatch` comes back once every place has acknowledged it.
 
     Args:
+        missions: those of the model.
         stop: set by who wants the sensor to stop: then waiting ends with StoppedError. None for a replay: it waits for servers,
             but a file that cannot be written ends it.
         health: is told how long a sink waits.
@@ -189,7 +201,7 @@ def sink(
         elif stop.wait(seconds):
             raise StoppedError
 
-    sensor = SensorInfo(name=config.sensor_name, version=__version__, namespace=config.namespace)
+    sensor = SensorInfo(name=config.sensor_name, version=__version__, namespace=config.namespace, missions=missions)
     waiting = health.waiting if health else lambda why: None
     acknowledged: Iterator[AlertBatch]
     if (cluster := config.sink.elasticsearch) is not None:
@@ -206,4 +218,6 @@ def sink(
     feedback = config.zeek_feedback
     if feedback.path is None:
         return acknowledged
-    return zeek_notices.write(acknowledged, feedback.path, counters, max_bytes=feedback.max_bytes, sleep=pause, waiting=waiting)
+    return zeek_notices.write(
+        acknowledged, feedback.path, counters, missions, max_bytes=feedback.max_bytes, sleep=pause, waiting=waiting
+    )

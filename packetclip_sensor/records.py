@@ -23,25 +23,8 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=0, lt=1 << 62)]
 """Numbers are counted in 64 bits."""
 
-MISSIONS = ("DoS", "Reconnaissance", "Brute Force")
-"""Missions in the order of the reasoner's logits, which start with Benign."""
-
 SURE_FROM = 0.8
 """`Alert.sure_from` of a bundle that names no ceilings."""
-
-CLASS_MISSION = {
-    "Benign": "Benign",
-    "OS Scan": "Reconnaissance",
-    "Vulnerability Scan": "Reconnaissance",
-    "Port Scan": "Reconnaissance",
-    "ICMP Flood": "DoS",
-    "Slowloris": "DoS",
-    "SYN Flood": "DoS",
-    "UDP Flood": "DoS",
-    "DNS Flood": "DoS",
-    "Dictionary Attack": "Brute Force",
-}
-"""The ten classes of ACI-IoT-2023 and the mission (group) of each, paper section IV-B."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -269,7 +252,7 @@ class Explanation(msgspec.Struct, frozen=True):
     """Why a verdict is as it is. Kept with its episode, so that the closing document shows it after a restart too."""
 
     klass: str
-    """The nearest of the ten classes, within the mission."""
+    """The nearest of the model's classes, within the mission."""
     probability: float
     missions: dict[str, float]
     classes: dict[str, float]
@@ -394,7 +377,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     flow_text: str | None
     """The episode's flow row in words; None where none has come: closing documents wait for none."""
     technique: str
-    """ATT&CK technique id, from mappings/attack.yaml."""
+    """ATT&CK technique id of the class."""
     model_version: str
     sure_from: float = SURE_FROM
     """Probability that the model gives to four in five of the attacks of this mission that it was measured on."""

@@ -37,11 +37,11 @@ log = structlog.get_logger()
 
 
 def enough(verdict: Verdict, policy: Policy) -> bool:
-    """Whether there are packets, and connections, enough behind a verdict to open an episode."""
-    over_tcp = verdict.packets[-1].proto == "tcp"
-    if verdict.mission == "Brute Force" and over_tcp and verdict.connections < policy.brute_force_connections:
+    """Whether there are packets, and connections, enough behind a verdict to open an episode; `policy.least` has all missions."""
+    least = policy.least[verdict.mission]
+    if verdict.packets[-1].proto == "tcp" and verdict.connections < (least.connections or 0):
         return False
-    return verdict.volume >= (policy.dos_packets if verdict.mission == "DoS" else policy.open_packets)
+    return verdict.volume >= (least.packets or policy.open_packets)
 
 
 def quiet_s(policy: Policy) -> int:
@@ -67,11 +67,12 @@ class EpisodeTracker:
         self, policy: Policy, counters: Counters, *, sensor: str, model_version: str, restored: Sequence[Episode] = ()
     ) -> None:
         """Args:
+        policy: as `config.policy.for_missions` makes it of the site's.
         sensor: name of the sensor; with the model version it is part of every id.
         restored: episodes that were open when the state was saved.
         """
         self._policy, self._counters, self._origin = policy, counters, (sensor, model_version)
-        self._open = OpenEpisodes(restored, reported_at_a_time(policy))
+        self._open = OpenEpisodes(restored, reported_at_a_time(policy), tuple(policy.least))
         self._folded_logged, self._logged_at = 0, -FOLD_LOG_S
 
     def __call__(self, batch: VerdictBatch) -> EpisodeBatch:

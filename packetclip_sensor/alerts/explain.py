@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from packetclip_sensor.alerts import attack, sentences
+from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.episodes import identifier
 from packetclip_sensor.model.attribution import attribute
 from packetclip_sensor.model.bundle import Bundle
@@ -36,15 +36,16 @@ def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
         raise AssertionError(f"episode {episode.id} closes but was never explained")
     event.living.documents += 1
     episode.documents = event.living.documents
+    missions = bundle.manifest.missions
     return Alert(
         id=identifier(sensor, bundle.manifest.version, episode.id, episode.mission, event.state, event.second),
         state=event.state,
         ts=event.verdict.packets[-1].ts if event.verdict else float(event.second),
         episode=episode,
         why=why,
-        title=sentences.title(episode, why.klass),
+        title=sentences.title(episode, missions[episode.mission], why.klass),
         flow_text=sentences.flow_text(episode.flow) if episode.flow else None,
-        technique=attack.technique_of(episode.mission, why.klass),
+        technique=missions.technique(episode.mission, why.klass),
         model_version=bundle.manifest.version,
         sure_from=bundle.manifest.ceilings.get(episode.mission, SURE_FROM),
     )

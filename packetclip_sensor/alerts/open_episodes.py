@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor.common.hyperloglog import Tally
-from packetclip_sensor.records import MISSIONS, Episode, Flow, Packet, Verdict
+from packetclip_sensor.records import Episode, Flow, Packet, Verdict
 
 FOLD_PAIRS = 10
 """Pairs of one host reported at a time; the next ones are folded into the first. Where half of the room is taken, one pair."""
@@ -50,9 +50,9 @@ class Index(dict[tuple[str, ...], dict[int, Episode]]):
 class OpenEpisodes:
     """Open episodes in the order of their start; the reported ones are those of which a document was written."""
 
-    def __init__(self, restored: Iterable[Episode], room: int) -> None:
+    def __init__(self, restored: Iterable[Episode], room: int, missions: Sequence[str]) -> None:
         """`room`: how many may be reported at a time; a place is kept for each mission, for what shares no host with another."""
-        self._room = room
+        self._room, self._missions = room, missions
         self._all: dict[int, Episode] = {}
         self._reported = 0
         # By hosts: an episode of a pair, of one source and of one destination; what found no room of its own has no key.
@@ -75,7 +75,7 @@ class OpenEpisodes:
     @property
     def _full(self) -> bool:
         """Whether only the places are left that are kept for the missions."""
-        return self._reported >= self._room - len(MISSIONS)
+        return self._reported >= self._room - len(self._missions)
 
     def add(self, episode: Episode) -> None:
         """Take in an episode that was restored, or that begins."""

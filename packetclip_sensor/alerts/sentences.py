@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from packetclip_sensor.common.hyperloglog import EXACT
+from packetclip_sensor.common.missions import Mission
 from packetclip_sensor.records import Episode, Flow, Packet
 from packetclip_sensor.windows.descriptions import Description
 from packetclip_sensor.windows.window_statistics import PROTOCOL_NAMES, Fact
@@ -231,31 +232,16 @@ def flow_text(flow: Flow) -> str:
 
 # --- alerts ---
 
-_NOUNS = {
-    "OS Scan": "Operating system scan",
-    "Vulnerability Scan": "Vulnerability scan",
-    "Port Scan": "Port scan",
-    "ICMP Flood": "ICMP flood",
-    "Slowloris": "Slowloris",
-    "SYN Flood": "SYN flood",
-    "UDP Flood": "UDP flood",
-    "DNS Flood": "DNS flood",
-    "Dictionary Attack": "Dictionary attack",
-    "DoS": "Denial of service",
-    "Reconnaissance": "Reconnaissance",
-    "Brute Force": "Brute force",
-}
 
-
-def title(episode: Episode, klass: str) -> str:
+def title(episode: Episode, mission: Mission, klass: str) -> str:
     """Short alert title, which Elastic Security takes as the rule's name: "SYN flood from 10 hosts against 192.0.2.10"."""
-    noun = _NOUNS.get(klass) or _NOUNS.get(episode.mission) or "Unusual traffic"
+    noun = (mission.klass(klass) or mission).title
     many_sources = max(episode.source_count, len(episode.sources))
     many_targets = max(episode.destination_count, len(episode.destinations))
     by = f"from {_many(many_sources)} hosts" if many_sources > 1 else f"by {address(episode.sources[0])}"
     on = f"{_many(many_targets)} hosts" if many_targets > 1 else address(episode.destinations[0])
-    explored = episode.scope == "source" and many_targets <= 1 and episode.mission == "Reconnaissance"
-    return f"{noun} {by} {'of' if explored else 'against'} {on}"
+    joined = mission.one_target if episode.scope == "source" and many_targets <= 1 else "against"
+    return f"{noun} {by} {joined} {on}"
 
 
 def _many(hosts: int) -> str:

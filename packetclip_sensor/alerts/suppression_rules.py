@@ -19,9 +19,10 @@ from typing import Any
 
 import yaml
 
+from packetclip_sensor.common.missions import BENIGN, Missions
 from packetclip_sensor.config.schema import YAML_ERRORS, shown, suggestion
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Packet
+from packetclip_sensor.records import Packet
 
 KEYS = ("comment", "expires", "source", "destination", "pair", "service", "mission", "class")
 PROTOCOLS = ("tcp", "udp", "icmp")
@@ -64,6 +65,7 @@ class Rule:
     """One of them must hold; (None, None) where the rule names no host."""
     services: tuple[Service, ...]
     mission: str | None
+    """Named, or that of the class that is named."""
     klass: str | None
     words: str
     """Its conditions as they stand in the file, on one line."""
@@ -93,7 +95,7 @@ class Rule:
         """Whether it suppresses all that `other` does, for at least as long."""
         return (
             self.expires >= other.expires
-            and self.mission in (None, other.mission, CLASS_MISSION.get(other.klass or ""))
+            and self.mission in (None, other.mission)
             and self.klass in (None, other.klass)
             and (not self.services or bool(other.services))
             and all(any(s.holds(o.proto, o.first, o.last) for s in self.services) for o in other.services if self.services)
@@ -117,8 +119,8 @@ def _within(inner: Ends, outer: Ends) -> bool:
     )
 
 
-def load(path: Path) -> tuple[Rule, ...]:
-    """Read and check a file of rules.
+def load(path: Path, missions: Missions) -> tuple[Rule, ...]:
+    """Read and check a file of rules for a model with these missions.
 
     Raises:
         ConfigError: with the line and the remedy.
@@ -131,10 +133,10 @@ def load(path: Path) -> tuple[Rule, ...]:
         ) from err
     except UnicodeDecodeError as err:
         raise ConfigError(f"policy.suppress {path}: not UTF-8 text; is it a file of rules?") from err
-    return parse(text, path.name)
+    return parse(text, path.name, missions)
 
 
-def parse(text: str, name: str) -> tuple[Rule, ...]:
+def parse(text: str, name: str, missions: Missions) -> tuple[Rule, ...]:
     """Check the text of a file of rules; `name` stands in messages."""
     try:
         raw: Any = yaml.safe_load(text)
@@ -152,7 +154,7 @@ def parse(text: str, name: str) -> tuple[Rule, ...]:
         line = place.start_mark.line + 1
         keys = [str(key.value) for key, _ in place.value] if isinstance(place, yaml.MappingNode) else []
         try:
-            rules.append(_rule(item, keys, line))
+            rules.append(_rule(item, keys, line, missions))
         except MistakeError as err:
             raise ConfigError(f"{name}:{line}: {err}") from err
     for (i, rule), (j, other) in permutations(enumerate(rules), 2):
@@ -162,7 +164,7 @@ def parse(text: str, name: str) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _rule(raw: Any, keys: list[str], line: int) -> Rule:
+def _rule(raw: Any, keys: list[str], line: int, missions: Missions) -> Rule:
     """One rule of the file, as YAML reads it; `keys` are those that stand there."""
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         raise MistakeError(f"{twice} stands twice in this rule; keep one, or write two rules")
@@ -177,14 +179,16 @@ def _rule(raw: Any, keys: list[str], line: int) -> Rule:
     if "expires" not in raw:
         raise MistakeError("lacks expires; write a date, for example expires: 2027-06-30, or expires: never")
     hosts = _hosts(raw)
-    mission, klass = _named(raw, "mission", MISSIONS), _named(raw, "class", [c for c in CLASS_MISSION if c != "Benign"])
-    if mission and klass and CLASS_MISSION[klass] != mission:
-        raise MistakeError(f"never matches: {klass} is of {CLASS_MISSION[klass]}, not of {mission}; leave mission out")
+    mission = _named(raw, "mission", missions.names)
+    klass = _named(raw, "class", [c for c in missions.classes if c != BENIGN])
+    own = missions.of_class[klass] if klass else mission
+    if mission and own != mission:
+        raise MistakeError(f"never matches: {klass} is of {own}, not of {mission}; leave mission out")
     services = tuple(map(_service, _texts(raw, "service")))
     if hosts == ((None, None),) and not services and mission is None and klass is None:
         raise MistakeError(f"has no condition and would suppress everything; add one of {', '.join(KEYS[2:])}")
     words = ", ".join(f"{key} {' '.join(_texts(raw, key))}" for key in KEYS[2:] if raw.get(key) is not None)
-    return Rule(line, " ".join(comment.split()), _expires(raw["expires"]), hosts, services, mission, klass, words)
+    return Rule(line, " ".join(comment.split()), _expires(raw["expires"]), hosts, services, own, klass, words)
 
 
 def _texts(raw: dict[str, Any], key: str) -> list[str]:

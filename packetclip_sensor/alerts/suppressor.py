@@ -21,6 +21,7 @@ import structlog
 from packetclip_sensor.alerts import suppression_rules
 from packetclip_sensor.alerts.suppression_rules import Rule
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.model.attribution import log_odds_without
 from packetclip_sensor.model.bundle import Bundle
@@ -46,13 +47,13 @@ class Count(msgspec.Struct):
 class Rules:
     """The rules of a file, read again when it changes; a new one with a mistake is refused in the log, and the old rules stay."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, missions: Missions, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises ConfigError where the file is not there or has a mistake: at the start somebody is there to mend it."""
-        self._path, self._clock = path, clock
+        self._path, self._missions, self._clock = path, missions, clock
         self._seen = self._stat()
         self._looked = clock()
         self._ended: set[str] = set()
-        self.rules = suppression_rules.load(path)
+        self.rules = suppression_rules.load(path, missions)
         self._log()
 
     def current(self, second: int) -> tuple[Rule, ...]:
@@ -70,7 +71,7 @@ class Rules:
 
     def _read(self) -> None:
         try:
-            self.rules = suppression_rules.load(self._path)
+            self.rules = suppression_rules.load(self._path, self._missions)
         except ConfigError as err:
             log.error("suppressions_refused", reason=str(err), rules_kept=len(self.rules))
         else:

@@ -76,6 +76,7 @@ def calibrate(
     from packetclip_sensor.cli import logs as logging
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.config.policy import for_missions
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model import calibration_file as file
     from packetclip_sensor.model.bundle import Bundle
@@ -88,26 +89,29 @@ def calibrate(
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"{out}: its folder does not exist; make it, or name another file by --out")
     units = discover(logs)
-    given = Labels.load(labels) if labels else None
     bundle = Bundle.open(settings.model_path)
+    missions = bundle.manifest.missions
+    given = Labels.load(labels, missions.classes) if labels else None
+    policy = for_missions(settings.policy, missions)
     suppresses = None
-    if settings.policy.suppress is not None:
-        suppresses = Suppressor(Rules(settings.policy.suppress), bundle, bundle.manifest.thresholds, Counters()).suppresses
+    if policy.suppress is not None:
+        rules = Rules(policy.suppress, missions)
+        suppresses = Suppressor(rules, bundle, bundle.manifest.thresholds, Counters()).suppresses
     with sigterm_as_interrupt(), progress(len(units)) as shown:
         paths = zip(units, opened(units, shown.unit), strict=True)
         found = site_logs.gather(
-            ((unit.name, paths_, given or labels_beside(unit)) for unit, paths_ in paths),
+            ((unit.name, paths_, given or labels_beside(unit, missions.classes)) for unit, paths_ in paths),
             bundle,
             packets,
             on_packets=shown.packets,
-            margins=bundle.manifest.margins | settings.policy.margins,
+            margins=bundle.manifest.margins | policy.margins,
             suppresses=suppresses,
         )
-    fit = site_logs.fit(found, bundle, settings.policy, alerts_per_day, paths=logs, excluded=exclude or [])
+    fit = site_logs.fit(found, bundle, policy, alerts_per_day, paths=logs, excluded=exclude or [])
     file.save(fit.calibration, out)
     _show(fit, found, len(units), out)
-    if settings.policy.thresholds:
-        print(f"{config} sets thresholds of its own for {', '.join(settings.policy.thresholds)}; they go before this file")
+    if policy.thresholds:
+        print(f"{config} sets thresholds of its own for {', '.join(policy.thresholds)}; they go before this file")
     raise typer.Exit(FAILED if fit.above_ceiling else DONE)
 
 

@@ -101,6 +101,7 @@ def redeliver(config: ConfigPath) -> None:
     from packetclip_sensor.cli import logs
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.sinks import elasticsearch as sink
 
     settings = configs.load(config)
@@ -108,7 +109,7 @@ def redeliver(config: ConfigPath) -> None:
     if settings.sink.elasticsearch is None:
         raise ConfigError(f"{config}: sink is no Elasticsearch, so nothing was refused; name the configuration of that sensor")
     counters = Counters()
-    read = sink.redeliver(settings.sink.elasticsearch, counters)
+    read = sink.redeliver(settings.sink.elasticsearch, counters, manifest_of(settings.model_path).missions)
     print(f"{read:,} documents read, {counters.dead_letters:,} refused again")
     raise typer.Exit(FAILED if counters.dead_letters else DONE)
 

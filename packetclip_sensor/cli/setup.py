@@ -19,6 +19,7 @@ from packetclip_sensor.errors import ConfigError, SinkError
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+    from packetclip_sensor.common.missions import Missions
     from packetclip_sensor.config.settings import ElasticsearchConfig
     from packetclip_sensor.elastic.plan import Step
 
@@ -77,6 +78,7 @@ def elasticsearch(
     from packetclip_sensor.cli import logs
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.elastic.client import connect, trouble
+    from packetclip_sensor.model.bundle import manifest_of
 
     settings = configs.load(config)
     logs.set_up("warning")
@@ -93,7 +95,8 @@ def elasticsearch(
             if remove:
                 _remove(client, delete_data=delete_data, dry_run=dry_run, yes=yes)
             else:
-                _put(client, target, retention, api_key, dry_run=dry_run)
+                missions = manifest_of(settings.model_path).missions
+                _put(client, target, missions, retention, api_key, dry_run=dry_run)
         except (ApiError, TransportError, UnsupportedProductError) as err:
             raise SinkError(trouble(err, target)) from err
 
@@ -115,12 +118,18 @@ def _login(target: ElasticsearchConfig, user: str | None, password_env: str | No
 
 
 def _put(
-    client: Elasticsearch, target: ElasticsearchConfig, retention: str | None, api_key: Path | None, *, dry_run: bool
+    client: Elasticsearch,
+    target: ElasticsearchConfig,
+    missions: Missions,
+    retention: str | None,
+    api_key: Path | None,
+    *,
+    dry_run: bool,
 ) -> None:
     from packetclip_sensor.elastic import setup, streams, templates
 
     server = setup.Server(client)
-    steps = setup.plan(server, target.namespace, retention)
+    steps = setup.plan(server, target.namespace, missions, retention)
     if api_key is not None and server.security:
         steps += [setup.plan_role(client), setup.plan_key(client, api_key)]
     if dry_run:
@@ -134,7 +143,7 @@ def _put(
                 if out is not None and step.kind == "API key":
                     out.write(answer["encoded"] + "\n")
         for dataset in streams.DATASETS:
-            templates.check_outcome(client, dataset, target.namespace)
+            templates.check_outcome(client, dataset, target.namespace, missions)
     if api_key is not None and server.security:
         print(f"\nIn the configuration, below sink.elasticsearch:\n  api_key_file: {api_key}\n  manage_templates: false")
         print(f"The sensor's user must be able to read the key: chown packetclip {api_key}")

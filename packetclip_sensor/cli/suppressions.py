@@ -41,6 +41,7 @@ def suppressions(config: ConfigPath) -> None:
     from packetclip_sensor.alerts.suppressor import Count, read_counts
     from packetclip_sensor.common.text import counted, printable
     from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view.terminal import console_for
 
     settings = configs.load(config)
@@ -48,7 +49,8 @@ def suppressions(config: ConfigPath) -> None:
     if path is None:
         print(f"{config} names no file of rules; to have some: policy: {{suppress: suppress.yaml}}")
         raise typer.Exit(DONE)
-    rules, counts, now = suppression_rules.load(path), read_counts(settings.suppressed_path), time.time()
+    missions = manifest_of(settings.model_path).missions
+    rules, counts, now = suppression_rules.load(path, missions), read_counts(settings.suppressed_path), time.time()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in ("Line", "Rule", "Expires (UTC)", "Silenced", "Last (UTC)", "What", "Why"):
         words = name in ("What", "Why")  # what is narrow enough stays on one line, so that it can be read and found

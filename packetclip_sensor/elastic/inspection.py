@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.elastic.client import JSON, connect, get, trouble
@@ -25,11 +26,11 @@ SET_UP = "packetclip setup elasticsearch"
 BY_AN_ADMINISTRATOR = f"run `{SET_UP}` once as an administrator and set manage_templates: false"
 
 
-def findings(config: ElasticsearchConfig, datasets: Sequence[str]) -> Iterator[Found]:
+def findings(config: ElasticsearchConfig, missions: Missions, datasets: Sequence[str]) -> Iterator[Found]:
     """Everything about the cluster, a line each.
 
     Args:
-        datasets: the data streams that this sensor writes.
+        missions: those of its model. datasets: the data streams that this sensor writes.
     """
     names = {dataset: stream_name(config.namespace, dataset) for dataset in datasets}
     with connect(config) as client:
@@ -39,7 +40,7 @@ def findings(config: ElasticsearchConfig, datasets: Sequence[str]) -> Iterator[F
                 yield from _rights(client, config, list(names.values()))
             for dataset, stream in names.items():
                 try:
-                    yield from _templates(client, config, dataset, stream)
+                    yield from _templates(client, config, missions, dataset, stream)
                     yield from _blocks(client, stream)
                 except SinkError as err:
                     yield False, str(err)
@@ -79,11 +80,13 @@ def _rights(client: Elasticsearch, config: ElasticsearchConfig, streams: list[st
         yield False, f"manage_templates: true, but no right to put templates ({words} missing); {BY_AN_ADMINISTRATOR}"
 
 
-def _templates(client: Elasticsearch, config: ElasticsearchConfig, dataset: str, stream: str) -> Iterator[Found]:
+def _templates(
+    client: Elasticsearch, config: ElasticsearchConfig, missions: Missions, dataset: str, stream: str
+) -> Iterator[Found]:
     """Are the templates there and ours, and does the stream's index take our documents?"""
 
     def plan() -> list[Step]:
-        steps = [thing.put(client) for thing in templates.templates(dataset)]
+        steps = [thing.put(client) for thing in templates.templates(dataset, missions)]
         templates.refuse_rivals(client, dataset, config.namespace)
         return steps
 
@@ -94,7 +97,7 @@ def _templates(client: Elasticsearch, config: ElasticsearchConfig, dataset: str,
         else:
             yield _mapping(client, dataset, stream)
         return
-    steps += templates.plan_streams(client, dataset, config.namespace)
+    steps += templates.plan_streams(client, dataset, config.namespace, missions)
     missing = ", ".join(step.name for step in steps if step.mark == "new")
     old = ", ".join(step.name for step in steps if step.method and step.mark != "new")
     for names, is_what in ((missing, "missing"), (old, "old or altered")):

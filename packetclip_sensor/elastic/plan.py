@@ -6,7 +6,7 @@ and `--dry-run` prints what the same run without it sends.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,8 @@ class Thing:
     body: Mapping[str, Any]
     unless: str = ""
     """Why a body that somebody altered is left alone; empty where ours is put back."""
+    join: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] = lambda ours, there: ours
+    """What is wanted beside what is there: another sensor's model may have put fields of its own."""
 
     @property
     def path(self) -> str:
@@ -102,10 +104,11 @@ class Thing:
         def step(mark: str, words: str) -> Step:
             if mark in ("same", "left"):
                 return Step(mark, self.kind, self.name, words)
-            body = {"policy": self.body} if self.kind == "ILM policy" else self.body
+            body = {"policy": wanted} if self.kind == "ILM policy" else wanted
             return Step(mark, self.kind, self.name, words, "PUT", self.path, body, REFUSED)
 
         found, ours = self.found(client), _version(self.body)
+        wanted = self.body if found is None else self.join(self.body, found)
         if found is None:
             return step("new", f"version {ours}")
         if _meta(found).get("managed_by") != OURS:
@@ -118,7 +121,7 @@ class Thing:
             return step("left", f"version {theirs} is newer than ours, {ours}: a newer sensor put it")
         if theirs < ours:
             return step("upgrade", f"version {theirs} becomes {ours}")
-        if same(self.body, found):
+        if same(wanted, found):
             return step("same", f"version {ours}")
         return step("same", self.unless) if self.unless else step("renew", f"version {ours} was altered")
 

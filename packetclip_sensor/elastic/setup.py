@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from elasticsearch import ApiError, Elasticsearch
 
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.elastic import streams, templates
 from packetclip_sensor.elastic.client import get
 from packetclip_sensor.elastic.plan import OURS, Step, Thing
@@ -81,7 +82,7 @@ class Server:
         return True
 
 
-def wanted(server: Server, retention: str | None) -> list[Thing]:
+def wanted(server: Server, missions: Missions, retention: str | None) -> list[Thing]:
     """Everything but role and key that this server can hold, in the order that Elasticsearch needs.
 
     Args:
@@ -102,7 +103,7 @@ def wanted(server: Server, retention: str | None) -> list[Thing]:
         things.append(Thing("ILM policy", POLICY, {"_meta": _META, "phases": phases}, unless))
         optional["lifecycle"] = {"settings": {"index": {"lifecycle": {"name": POLICY}}}}
     for dataset in streams.DATASETS:
-        *parts, index = templates.templates(dataset)
+        *parts, index = templates.templates(dataset, missions)
         things += [part for part in parts if part not in things]  # streams share components
         for name, template in optional.items():
             if (component := f"{index.name}@{name}") in index.body["composed_of"]:
@@ -112,7 +113,7 @@ def wanted(server: Server, retention: str | None) -> list[Thing]:
     return things
 
 
-def plan(server: Server, namespace: str, retention: str | None) -> list[Step]:
+def plan(server: Server, namespace: str, missions: Missions, retention: str | None) -> list[Step]:
     """Everything but the role and the key, in the order in which it is to be done.
 
     Args:
@@ -124,9 +125,9 @@ def plan(server: Server, namespace: str, retention: str | None) -> list[Step]:
     """
     for dataset in streams.DATASETS:
         templates.refuse_rivals(server.client, dataset, namespace)
-    steps = server.lacks() + [thing.put(server.client) for thing in wanted(server, retention)]
+    steps = server.lacks() + [thing.put(server.client) for thing in wanted(server, missions, retention)]
     for dataset in streams.DATASETS:
-        steps += templates.plan_streams(server.client, dataset, namespace, others=True)
+        steps += templates.plan_streams(server.client, dataset, namespace, missions, others=True)
         steps += _stream_settings(server, dataset, retention)
     return steps
 

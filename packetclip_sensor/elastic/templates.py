@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import structlog
 from elasticsearch import Elasticsearch
 
+from packetclip_sensor.common.missions import NO_MISSIONS, Missions
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic.client import get
 from packetclip_sensor.elastic.plan import Step, Thing
@@ -37,17 +39,46 @@ def read(kind: str, name: str) -> dict[str, Any]:
     return body
 
 
-def components(dataset: str = ALERTS) -> dict[str, dict[str, Any]]:
-    """A dataset's component templates as they stand in the files, by their name in the cluster."""
+def components(dataset: str = ALERTS, missions: Missions = NO_MISSIONS) -> dict[str, dict[str, Any]]:
+    """A dataset's component templates by their name in the cluster: the files, with the fields of the model's missions."""
     names = read("index", f"logs-{dataset}")["composed_of"]
-    return {name: read("component", name) for name in names if (folder() / "component" / f"{name}.json").is_file()}
+    files = [name for name in names if (folder() / "component" / f"{name}.json").is_file()]
+    return {name: of_model(read("component", name), missions) for name in files}
 
 
-def templates(dataset: str) -> list[Thing]:
+def of_model(template: dict[str, Any], missions: Missions) -> dict[str, Any]:
+    """A component template with the fields of a model's missions and classes, which its file does not have."""
+    graphs = [mission.id for mission in missions]
+    ids = {"missions": missions.ids.values(), "graphs": graphs, "class_probabilities": missions.class_ids.values()}
+    for name, properties in _by_model(template):
+        properties.update({each: {"type": "double"} for each in ids[name]})
+    return template
+
+
+def _by_model(template: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and fields of each object of a component template whose fields are the model's missions or classes."""
+    properties = template["template"].get("mappings", {}).get("properties", {}).get("packetclip", {}).get("properties", {})
+    for name in ("missions", "graphs", "class_probabilities"):
+        if name in properties:
+            yield name, properties[name].setdefault("properties", {})
+
+
+def _with_other_models(ours: Mapping[str, Any], there: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A component template with the missions and classes that the cluster's has besides ours: a sensor with another model may
+    write there too."""
+    theirs = dict(_by_model(deepcopy(dict(there))))
+    joined = deepcopy(dict(ours))
+    for name, properties in _by_model(joined):
+        properties.update(theirs.get(name, {}) | properties)
+    return joined
+
+
+def templates(dataset: str, missions: Missions = NO_MISSIONS) -> list[Thing]:
     """A dataset's component templates and index template, in the order that Elasticsearch needs."""
     index = f"logs-{dataset}"
-    parts = [Thing("component template", name, body) for name, body in components(dataset).items()]
-    return [*parts, Thing("index template", index, read("index", index))]
+    parts = components(dataset, missions).items()
+    made = [Thing("component template", name, body, join=_with_other_models) for name, body in parts]
+    return [*made, Thing("index template", index, read("index", index))]
 
 
 def fields(properties: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -58,14 +89,14 @@ def fields(properties: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
         yield from fields(mapping.get("properties", {}), f"{prefix}{name}.")
 
 
-def mapping(dataset: str = ALERTS) -> dict[str, Any]:
+def mapping(dataset: str = ALERTS, missions: Missions = NO_MISSIONS) -> dict[str, Any]:
     """`_meta` and `properties` of a dataset's components, merged as Elasticsearch does."""
-    return _merged(part["template"].get("mappings", {}) for part in components(dataset).values())
+    return _merged(part["template"].get("mappings", {}) for part in components(dataset, missions).values())
 
 
-def mapped(dataset: str = ALERTS) -> dict[str, str]:
+def mapped(dataset: str, missions: Missions) -> dict[str, str]:
     """Every field of a dataset with its type."""
-    return dict(fields(mapping(dataset)["properties"]))
+    return dict(fields(mapping(dataset, missions)["properties"]))
 
 
 def version_of(mappings: Mapping[str, Any]) -> int:
@@ -73,13 +104,14 @@ def version_of(mappings: Mapping[str, Any]) -> int:
     return int(mappings.get("_meta", {}).get("packetclip", {}).get("version") or 0)
 
 
-def ensure_templates(client: Elasticsearch, namespace: str, *datasets: str) -> None:
+def ensure_templates(client: Elasticsearch, namespace: str, missions: Missions, *datasets: str) -> None:
     """Put templates where they are missing or older, and bring an existing data stream up to date: the sensor's start.
 
     Idempotent, and safe with several sensors: a newer sensor's templates are left as they are.
 
     Args:
         namespace: last part of the data streams' names.
+        missions: those of the model.
         datasets: those that will be written; alerts where none is named.
     Raises:
         SinkError: another template takes the data stream's name, the mapping that comes out has other types than ours, or the
@@ -87,9 +119,9 @@ def ensure_templates(client: Elasticsearch, namespace: str, *datasets: str) -> N
         elasticsearch.ApiError, elasticsearch.TransportError: the cluster is not well or not there, or refuses these credentials.
     """
     for dataset in datasets or (ALERTS,):
-        _take(client, [thing.put(client) for thing in templates(dataset)])
-        check_outcome(client, dataset, namespace)
-        _take(client, plan_streams(client, dataset, namespace))
+        _take(client, [thing.put(client) for thing in templates(dataset, missions)])
+        check_outcome(client, dataset, namespace, missions)
+        _take(client, plan_streams(client, dataset, namespace, missions))
 
 
 def _take(client: Elasticsearch, steps: Iterable[Step]) -> None:
@@ -99,7 +131,7 @@ def _take(client: Elasticsearch, steps: Iterable[Step]) -> None:
             log.info("elasticsearch_set_up", done=step.mark, kind=step.kind, name=step.name, words=step.words)
 
 
-def check_outcome(client: Elasticsearch, dataset: str, namespace: str) -> None:
+def check_outcome(client: Elasticsearch, dataset: str, namespace: str, missions: Missions) -> None:
     """Look at the mapping that a new index of the stream would get, after all templates.
 
     Raises:
@@ -115,7 +147,8 @@ def check_outcome(client: Elasticsearch, dataset: str, namespace: str) -> None:
             "or narrow its patterns"
         )
     got = dict(fields(outcome.get("properties", {})))
-    wrong = [f"{name} is {got.get(name)}, not {kind}" for name, kind in mapped(dataset).items() if got.get(name) != kind]
+    wanted = mapped(dataset, missions)
+    wrong = [f"{name} is {got.get(name)}, not {kind}" for name, kind in wanted.items() if got.get(name) != kind]
     if wrong and version_of(outcome) <= version_of(mapping(dataset)):
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise SinkError(
@@ -144,7 +177,7 @@ def refuse_rivals(client: Elasticsearch, dataset: str, namespace: str) -> None:
             )
 
 
-def plan_streams(client: Elasticsearch, dataset: str, namespace: str, *, others: bool = False) -> list[Step]:
+def plan_streams(client: Elasticsearch, dataset: str, namespace: str, missions: Missions, *, others: bool = False) -> list[Step]:
     """What is to be done with existing data streams: more fields for the write index, or a new one where a type changed.
 
     Args:
@@ -164,7 +197,7 @@ def plan_streams(client: Elasticsearch, dataset: str, namespace: str, *, others:
         name = stream["name"]
         try:
             if others or name == own:
-                steps.append(_plan_stream(client, dataset, name, stream["backing_indices"][-1]))
+                steps.append(_plan_stream(client, dataset, name, stream["backing_indices"][-1], missions))
         except SinkError as err:
             if name == own:
                 raise
@@ -172,9 +205,9 @@ def plan_streams(client: Elasticsearch, dataset: str, namespace: str, *, others:
     return steps
 
 
-def _plan_stream(client: Elasticsearch, dataset: str, stream: str, write_index: str) -> Step:
-    there, ours = get(client, f"/{write_index}/_mapping")[write_index]["mappings"], mapping(dataset)
-    got, wanted = dict(fields(there.get("properties", {}))), mapped(dataset)
+def _plan_stream(client: Elasticsearch, dataset: str, stream: str, write_index: str, missions: Missions) -> Step:
+    there, ours = get(client, f"/{write_index}/_mapping")[write_index]["mappings"], mapping(dataset, missions)
+    got, wanted = dict(fields(there.get("properties", {}))), mapped(dataset, missions)
     found, version = version_of(there), version_of(ours)
     if found > version:
         return Step("left", "data stream", stream, f"its mapping has version {found}, newer than ours, {version}")

@@ -15,7 +15,7 @@ from packetclip_sensor.config.settings import HuntConfig
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.judge import reaches, score
-from packetclip_sensor.records import MISSIONS, FloatArray, HuntWindow, Packet
+from packetclip_sensor.records import FloatArray, HuntWindow, Packet
 from packetclip_sensor.windows.headers import Ints
 from packetclip_sensor.windows.model_input import ModelInput
 from packetclip_sensor.windows.window_statistics import facts
@@ -33,7 +33,7 @@ class Sampler:
         self, bundle: Bundle, config: HuntConfig, thresholds: dict[str, float], counters: Counters, *, sensor: str
     ) -> None:
         self._bundle, self._config, self._counters, self._sensor = bundle, config, counters, sensor
-        self._limit = np.array([config.near * thresholds[m] for m in MISSIONS], np.float32)
+        self._limit = np.array([config.near * thresholds[m] for m in bundle.manifest.missions.names], np.float32)
         self._seen: dict[bool, set[tuple[int, int]]] = {False: set(), True: set()}
         self._span = {False: -1, True: -1}
         self._minute = -1
@@ -76,7 +76,7 @@ class Sampler:
                 view=VIEWS[int(view[k])],
                 near=bool(near[k]),
                 packets=packets,
-                missions=dict(zip(("Benign", *MISSIONS), map(float, probabilities[k]), strict=True)),
+                missions=dict(zip(self._bundle.manifest.missions.groups, map(float, probabilities[k]), strict=True)),
                 classes=self._bundle.classes(embeddings[n]),
                 facts=facts(packets, VIEWS[int(view[k])]),
                 embedding=tuple(round(float(x), 5) for x in embeddings[n]),

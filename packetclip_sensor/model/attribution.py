@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from packetclip_sensor.common.missions import Mission
 from packetclip_sensor.model.bundle import Bundle, Graph
 from packetclip_sensor.model.occlusion import Occlusion
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Concept, FloatArray, Path, Verdict
+from packetclip_sensor.records import Concept, FloatArray, Path, Verdict
 
 TOP_CONCEPTS = 8
 TOP_AGAINST = 2
@@ -48,8 +49,8 @@ def attribute(verdicts: Iterable[Verdict], bundle: Bundle) -> list[Attribution]:
 
 
 def _attribute(verdict: Verdict, bundle: Bundle) -> Attribution:
-    removal, concepts = Occlusion(verdict, bundle), bundle.concepts
-    graphs = [[i for i, (g, _, _) in enumerate(concepts) if g == graph] for graph in range(len(MISSIONS))]
+    removal, concepts, missions = Occlusion(verdict, bundle), bundle.concepts, bundle.manifest.missions
+    graphs = [[i for i, (g, _, _) in enumerate(concepts) if g == graph] for graph in range(len(missions))]
     odds = removal.concepts([(), *([i] for i in range(len(concepts))), *graphs])
     lost = odds[0] - odds[1:]
     weight, of_graph = lost[: len(concepts)], lost[len(concepts) :]
@@ -58,15 +59,15 @@ def _attribute(verdict: Verdict, bundle: Bundle) -> Attribution:
     embedding, states, arrived = removal.inside()
     classes = bundle.classes(embedding)
     cosines = bundle.text_embeddings @ embedding
-    shown = dict.fromkeys((MISSIONS.index(verdict.mission), int(np.argmax(of_graph))))
+    shown = dict.fromkeys((missions.names.index(verdict.mission), int(np.argmax(of_graph))))
     return Attribution(
-        klass=_nearest(classes, verdict.mission),
+        klass=_nearest(classes, missions[verdict.mission]),
         classes=classes,
         concepts=tuple(
-            Concept(concepts[i][2], round(float(weight[i]), 4), concepts[i][1], MISSIONS[concepts[i][0]])
+            Concept(concepts[i][2], round(float(weight[i]), 4), concepts[i][1], missions.names[concepts[i][0]])
             for i in _heaviest(weight)
         ),
-        graphs={mission: round(float(w), 4) for mission, w in zip(MISSIONS, of_graph, strict=True)},
+        graphs={mission: round(float(w), 4) for mission, w in zip(missions.names, of_graph, strict=True)},
         paths=tuple(path for graph in shown for path in _paths(bundle, graph, states, arrived)),
         packets=without[0] - without[1:] if removal.packets > 1 else np.zeros(1),
         nearest_texts=tuple(
@@ -97,7 +98,7 @@ def log_odds_without(
     for verdict, parts in asked:
         removal, klass, odds = Occlusion(verdict, bundle), None, math.inf
         if any(named for named, _ in parts):
-            klass = _nearest(bundle.classes(removal.inside()[0]), verdict.mission)
+            klass = _nearest(bundle.classes(removal.inside()[0]), bundle.manifest.missions[verdict.mission])
         if gone := {i for named, places in parts if named in (None, klass) for i in places}:
             enough = removal.packets - len(gone) >= bundle.manifest.window.min_packets
             odds = float(removal.leave_out([gone])[0]) if enough else -math.inf
@@ -105,8 +106,8 @@ def log_odds_without(
     return out
 
 
-def _nearest(classes: dict[str, float], mission: str) -> str:
-    return max((c for c in classes if CLASS_MISSION[c] == mission), key=classes.__getitem__)
+def _nearest(classes: dict[str, float], mission: Mission) -> str:
+    return max((klass.name for klass in mission.classes), key=classes.__getitem__)
 
 
 def _paths(bundle: Bundle, mission: int, states: FloatArray, arrived: FloatArray) -> tuple[Path, ...]:

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds
-from packetclip_sensor.records import MISSIONS, FloatArray, HuntWindow, Packet, Verdict, VerdictBatch
+from packetclip_sensor.records import FloatArray, HuntWindow, Packet, Verdict, VerdictBatch
 from packetclip_sensor.windows.headers import Ints
 from packetclip_sensor.windows.model_input import ModelInput, model_input
 from packetclip_sensor.windows.windows import VIEWS, Windows
@@ -75,12 +76,13 @@ class Judge:
         """
         self._bundle, self._counters, self._tap = bundle, counters, tap
         self._encoder = Encoder(bundle, counters)
-        self._bounds = Thresholds.of(thresholds, margins)
+        self._missions = bundle.manifest.missions
+        self._bounds = Thresholds.of({m: thresholds[m] for m in self._missions.names}, margins)
 
     def __call__(self, given: ModelInput) -> VerdictBatch:
         """The verdicts of W windows, in their order."""
         w, near = given.windows, self._bounds.near
-        found = np.empty((len(given.rows), len(MISSIONS) + 1), np.float32)
+        found = np.empty((len(given.rows), len(self._missions) + 1), np.float32)
         alarming: dict[int, tuple[FloatArray, FloatArray]] = {}
         for start in range(0, len(given.rows), REASON_WINDOWS):
             chosen = slice(start, start + REASON_WINDOWS)
@@ -95,7 +97,8 @@ class Judge:
         packets = w.table.packets(np.concatenate([w.fresh, rows]))  # in one call: of the batch, and of its verdicts
         records = dict(zip(rows.tolist(), packets[len(w.fresh) :].tolist(), strict=True))
         verdicts = [
-            _verdict(w, i, probabilities[i], *alarming[int(given.distinct[i])], self._bounds, records) for i in reaching.tolist()
+            _verdict(w, i, probabilities[i], *alarming[int(given.distinct[i])], self._bounds, self._missions, records)
+            for i in reaching.tolist()
         ]
         self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
         kept = self._tap(given, probabilities, self._encoder) if self._tap else []
@@ -126,6 +129,7 @@ def _verdict(
     embeddings: FloatArray,
     relations: FloatArray,
     bounds: Thresholds,
+    missions: Missions,
     records: dict[int, Packet],
 ) -> Verdict:
     """The i-th window of `w`, judged as `p`; `records` has its packets by row."""
@@ -139,9 +143,9 @@ def _verdict(
         view=VIEWS[int(w.view[i])],
         sources=tuple(h for h, _ in Counter(x.orig_h for x in packets).most_common()),
         destinations=tuple(h for h, _ in Counter(x.resp_h for x in packets).most_common()),
-        mission=MISSIONS[mission],
+        mission=missions.names[mission],
         probability=float(p[1 + mission]),
-        missions={name: float(v) for name, v in zip(("Benign", *MISSIONS), p, strict=True)},
+        missions={name: float(v) for name, v in zip(missions.groups, p, strict=True)},
         packets=packets,
         embeddings=embeddings,
         relations=relations,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.records import MISSIONS, FloatArray, Verdict
+from packetclip_sensor.records import FloatArray, Verdict
 
 ROWS = 64
 """Most judgements in one call of the model: memory stays small however much is asked."""
@@ -28,7 +28,7 @@ class Occlusion:
 
     def __init__(self, verdict: Verdict, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._mission = 1 + MISSIONS.index(verdict.mission)
+        self._mission = bundle.manifest.missions.groups.index(verdict.mission)
         self._slots, self.packets = len(verdict.embeddings), len(verdict.packets)
         self._embeddings, self._relations = verdict.embeddings[-self.packets :], verdict.relations[-self.packets :]
         self._all = np.ones((1, len(bundle.concepts)), np.float32)

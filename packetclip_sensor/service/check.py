@@ -17,13 +17,15 @@ from typing import NamedTuple, TextIO
 import msgspec
 
 from packetclip_sensor.alerts import suppression_rules
+from packetclip_sensor.common.missions import NO_MISSIONS
 from packetclip_sensor.common.text import counted, printable
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.elastic import inspection
 from packetclip_sensor.elastic.streams import ALERTS, FLOWS, HEALTH
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.model import calibration_file
-from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.bundle import Bundle, manifest_of
 from packetclip_sensor.records import Packet
 from packetclip_sensor.service import checkpoint
 from packetclip_sensor.sources import discovery
@@ -88,7 +90,7 @@ def _checks(config: Config, path: Path) -> Iterator[tuple[str, Callable[[], Foun
     if (calibration := config.policy.calibration) is not None:
         yield "model", partial(_calibration, config, calibration)
     if (rules := config.policy.suppress) is not None:
-        yield "suppress", partial(_suppress, rules)
+        yield "suppress", partial(_suppress, rules, config.model_path)
     if config.sink.elasticsearch is not None:
         yield "sink", partial(_elasticsearch, config)
     elif (ndjson := config.sink.ndjson) is not None:
@@ -183,37 +185,36 @@ def _runs(process: str, path: Path) -> bool:
 def _model(config: Config) -> Found:
     """Is the bundle whole, and does the configuration fit it?"""
     bundle = Bundle.open(config.model_path)
-    manifest, own = bundle.manifest, config.policy.thresholds
+    manifest = bundle.manifest
+    policy = for_missions(config.policy, manifest.missions)
+    own = policy.thresholds
     thresholds = manifest.thresholds | own
     words = ", ".join(f"{mission} {value:.3f}" for mission, value in thresholds.items())
-    wide = {mission: value for mission, value in (manifest.margins | config.policy.margins).items() if value}
+    wide = {mission: value for mission, value in (manifest.margins | policy.margins).items() if value}
     if wide:
         words += f", and together with others down to {', '.join(f'{m} {v:g}' for m, v in wide.items())} logits below"
     yield OK, f"version {manifest.version} from {bundle.path}; a verdict counts from probability {words}"
     for mission, value in own.items():
-        if mission not in manifest.thresholds:
+        if value > (ceiling := manifest.ceilings.get(mission, 1.0)):
+            yield (
+                LOOK,
+                f"policy.thresholds: {mission} {value} is above {ceiling:.3f}, from where most attacks are missed; lower it",
+            )
+    remembered = manifest.window.connections
+    packets = {f"policy.least.{mission}.packets": least.packets or 0 for mission, least in policy.least.items()}
+    for key, most in ({"policy.open_packets": policy.open_packets} | packets).items():
+        if most > remembered:
+            yield (
+                LOOK,
+                f"{key} is {most}, a window of the model remembers {remembered} connections: what sends one packet in each opens "
+                "no episode; lower it",
+            )
+    for mission, least in policy.least.items():
+        if (least.connections or 0) > remembered:
             yield (
                 WRONG,
-                f"policy.thresholds names {mission}, which model {manifest.version} does not know (it knows "
-                f"{', '.join(manifest.thresholds)}); take it out, or name that model",
-            )
-        elif value > (ceiling := manifest.ceilings.get(mission, 1.0)):
-            yield (
-                LOOK,
-                f"policy.thresholds: {mission} {value} is above {ceiling:.3f}, from where most attacks go untold; lower it",
-            )
-    if (most := config.policy.brute_force_connections) > manifest.window.connections:
-        yield (
-            WRONG,
-            f"policy.brute_force_connections is {most}, a window of the model remembers {manifest.window.connections}: no Brute "
-            "Force over TCP would ever be told; lower it",
-        )
-    for key in ("open_packets", "dos_packets"):
-        if (packets := getattr(config.policy, key)) > manifest.window.connections:
-            yield (
-                LOOK,
-                f"policy.{key} is {packets}, a window of the model remembers {manifest.window.connections} "
-                "connections: what sends one packet in each opens no episode; lower it",
+                f"policy.least.{mission}.connections is {least.connections}, a window of the model remembers {remembered}: no "
+                f"{mission} over TCP would ever be reported; lower it",
             )
     with contextlib.suppress(SensorError):  # _state tells what is wrong with it
         before = checkpoint.load(config.state_dir / "state.json").model_version
@@ -230,12 +231,12 @@ def _calibration(config: Config, file: Path) -> Found:
     yield OK, f"calibrated by {file}: {', '.join(f'{mission} {value:.3f}' for mission, value in fitted.items())}"
 
 
-def _suppress(path: Path) -> Found:
-    rules = suppression_rules.load(path)
+def _suppress(path: Path, model: Path) -> Found:
+    rules = suppression_rules.load(path, manifest_of(model).missions)
     ended = [rule for rule in rules if not rule.live(time.time())]
     yield OK, f"{counted(len(rules) - len(ended), 'rule')} of {path} in force"
     for rule in ended:
-        yield LOOK, f"{path}:{rule.line} has expired and silences nothing; prolong it or take it out ({rule.comment})"
+        yield LOOK, f"{path}:{rule.line} has expired and suppresses nothing; prolong it or remove it ({rule.comment})"
 
 
 def _elasticsearch(config: Config) -> Found:
@@ -244,7 +245,11 @@ def _elasticsearch(config: Config) -> Found:
     assert cluster is not None
     yield from _writable(cluster.dead_letter_path.parent, f"refused documents go to {cluster.dead_letter_path}")
     datasets = [ALERTS] + [FLOWS] * config.hunt.enabled + [HEALTH] * bool(config.health.documents_s)
-    yield from inspection.findings(cluster, datasets)
+    try:
+        missions = manifest_of(config.model_path).missions
+    except SensorError:  # _model tells what is wrong with it; without missions nothing is said of their fields
+        missions = NO_MISSIONS
+    yield from inspection.findings(cluster, missions, datasets)
 
 
 def _writable(folder: Path, words: str) -> Found:

@@ -21,6 +21,7 @@ import structlog
 from elasticsearch import ApiError, TransportError
 
 from packetclip_sensor import __version__
+from packetclip_sensor.common.missions import NO_MISSIONS
 from packetclip_sensor.config.settings import Config, ElasticsearchConfig
 from packetclip_sensor.elastic.client import connect
 from packetclip_sensor.elastic.streams import HEALTH, stream_name
@@ -112,7 +113,7 @@ class HealthDocuments(_Teller):
 
     def _put(self, body: dict[str, Any]) -> None:
         if not self._ready:
-            ensure_templates(self._client, self._config.namespace, HEALTH)
+            ensure_templates(self._client, self._config.namespace, NO_MISSIONS, HEALTH)
             self._ready = True
         self._client.index(index=self._where["stream"], document=body, op_type="create", require_data_stream=True)
 

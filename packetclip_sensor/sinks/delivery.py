@@ -19,6 +19,7 @@ from elastic_transport import TlsError
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.client import BUSY, reason, refusal, trouble
 from packetclip_sensor.elastic.streams import ALERTS, stream_name
@@ -99,11 +100,11 @@ class Sender:
         path = self.config.dead_letter_path
         self.letters = dead_letters.DeadLetters(path, self.config.dead_letter_bytes, self.counters, self._wait)
 
-    def start(self, *more: str) -> None:
-        """Wait for the cluster, then put the templates of alerts and of `more` datasets."""
+    def start(self, missions: Missions, *more: str) -> None:
+        """Wait for the cluster, then put the templates of alerts and of `more` datasets for a model with these missions."""
         self._patiently(self._health)
         if self.config.manage_templates:
-            self._patiently(lambda: ensure_templates(self.client, self.config.namespace, ALERTS, *more))
+            self._patiently(lambda: ensure_templates(self.client, self.config.namespace, missions, ALERTS, *more))
         self._well()
 
     def send(self, items: Sequence[Item]) -> None:

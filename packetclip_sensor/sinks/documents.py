@@ -9,6 +9,7 @@ the sensor alone, never on the clock, so a replay makes the same documents.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ import numpy as np
 
 from packetclip_sensor.alerts.attack import attack_table
 from packetclip_sensor.alerts.severity import severity_and_risk
+from packetclip_sensor.common.missions import NO_MISSIONS, Missions
 from packetclip_sensor.common.text import MAX_TEXT_CHARS, printable
 from packetclip_sensor.config.settings import check_namespace
 from packetclip_sensor.elastic.streams import ALERTS
@@ -34,16 +36,11 @@ EMBEDDING = 64
 MAX_CONNECTIONS = 20
 """Zeek uids and community ids per document, heaviest evidence first."""
 MAX_TITLE_CHARS, MAX_SENTENCE_CHARS = 160, 1000
-_DESCRIPTIONS = {
-    "DoS": "Traffic that exhausts a host, a service or a link.",
-    "Reconnaissance": "Traffic that explores hosts, ports, systems or weaknesses.",
-    "Brute Force": "Repeated attempts to log in with guessed passwords.",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class SensorInfo:
-    """Who writes the documents. `namespace` is the last part of the data stream's name.
+    """Who writes the documents. `namespace` is the last part of the data stream's name, `missions` are those of its model.
 
     Raises:
         ConfigError: the namespace cannot be part of a data stream's name.
@@ -52,6 +49,7 @@ class SensorInfo:
     name: str
     version: str
     namespace: str = "default"
+    missions: Missions = NO_MISSIONS
 
     def __post_init__(self) -> None:
         check_namespace(self.namespace)
@@ -62,9 +60,9 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
 
     Source: design.md, section "Contracts", Document; elastic/ecs 9.4.0; elastic/integrations, package zeek, notice.
     """
-    severity, risk = severity_and_risk(alert)
-    mission = alert.episode.mission
-    note = f"PacketCLIP::{mission.replace(' ', '_')}"
+    mission = sensor.missions[alert.episode.mission]
+    severity, risk = severity_and_risk(alert, mission)
+    note = f"PacketCLIP::{mission.note}"
     title = printable(alert.title, MAX_TITLE_CHARS)
     reason = printable(alert.why.reason, MAX_SENTENCE_CHARS)
     made = {
@@ -88,10 +86,10 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
         },
         "message": title,
         "rule": {
-            "id": "packetclip-" + key(mission).replace("_", "-"),
+            "id": mission.rule_id,
             "name": note,
-            "category": mission,
-            "description": _DESCRIPTIONS.get(mission),
+            "category": mission.name,
+            "description": mission.description,
             "ruleset": "packetclip",
             "version": alert.model_version,
         },
@@ -109,7 +107,7 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
                 "peer_name": sensor.name,
             },
         },
-        "packetclip": _explanation(alert),
+        "packetclip": _explanation(alert, sensor.missions),
     }
     whole: dict[str, Any] = cleaned(made)
     return whole
@@ -126,13 +124,14 @@ def observer(sensor: SensorInfo) -> dict[str, str]:
     }
 
 
-def key(name: str) -> str:
-    """A name as part of a field name: "Brute Force" becomes "brute_force"."""
-    return name.lower().replace(" ", "_")
+def keyed(values: Mapping[str, float], ids: Mapping[str, str]) -> dict[str, float]:
+    """Values of missions or classes by their parts of field names; what the model does not know, as it may be of an episode that
+    another model opened, is left out, since the mapping would refuse the whole document."""
+    return {ids[name]: value for name, value in values.items() if name in ids}
 
 
 def _network(alert: Alert) -> dict[str, Any]:
-    """source, destination, network and related. The source is who started the connections, the attacker in all three missions."""
+    """source, destination, network and related. The source is who started the connections: the attacker, so far."""
     sources, destinations = addresses(alert.episode.sources), addresses(alert.episode.destinations)
     flow, facts = alert.episode.flow, alert.why.facts
     packets = [evidence.packet for evidence in _heaviest(alert)]
@@ -217,14 +216,14 @@ def _threat(technique: str) -> dict[str, Any]:
     }
 
 
-def _explanation(alert: Alert) -> dict[str, Any]:
+def _explanation(alert: Alert, missions: Missions) -> dict[str, Any]:
     """packetclip.*: names and types as in mappings/elasticsearch/."""
     episode, why = alert.episode, alert.why
     return {
         "mission": episode.mission,
         "class": why.klass,
         "probability": why.probability,
-        "missions": {key(name): probability for name, probability in why.missions.items()},
+        "missions": keyed(why.missions, missions.ids),
         "classes": [
             {"name": name, "probability": value}
             for name, value in sorted(why.classes.items(), key=lambda item: (-item[1], item[0]))
@@ -245,7 +244,7 @@ def _explanation(alert: Alert) -> dict[str, Any]:
         # Lens cannot read nested fields: the names of the concepts that spoke for the mission stand flat as well.
         "concept_names": list(dict.fromkeys(concept.name for concept in why.concepts if concept.weight > 0)),
         "concepts": [{"name": c.name, "weight": c.weight, "level": c.level, "graph": c.graph or None} for c in why.concepts],
-        "graphs": {key(name): weight for name, weight in why.graphs.items()},
+        "graphs": keyed(why.graphs, missions.ids),
         "paths": [{"nodes": list(path.nodes), "share": path.share, "graph": path.graph or None} for path in why.paths],
         "evidence": [_evidence(evidence) for evidence in why.evidence],
         "texts": [{"text": text, "cosine": cosine} for text, cosine in why.nearest_texts],

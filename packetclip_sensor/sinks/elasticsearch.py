@@ -19,6 +19,7 @@ from dataclasses import replace
 import msgspec
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.client import connect
 from packetclip_sensor.elastic.streams import FLOWS, stream_name
@@ -61,7 +62,7 @@ def write(
     sensor = replace(sensor, namespace=config.namespace)
     with connect(config) as client:
         sender = Sender(client, config, counters, sleep, rng, waiting)
-        sender.start(*(FLOWS,) * hunt)
+        sender.start(sensor.missions, *(FLOWS,) * hunt)
         stream = stream_name(config.namespace, FLOWS)
         for safe in batches:
             sender.send([Item(alert.id, msgspec.json.encode(document(alert, sensor))) for alert in safe.alerts])
@@ -72,6 +73,7 @@ def write(
 def redeliver(
     config: ElasticsearchConfig,
     counters: Counters,
+    missions: Missions,
     *,
     sleep: Callable[[float], None] = time.sleep,
     rng: Callable[[], float] = random.random,
@@ -86,7 +88,7 @@ def redeliver(
             return 0
         with connect(config) as client:
             sender = Sender(client, config, counters, sleep, rng)
-            sender.start()
+            sender.start(missions)
             for path in files:
                 letters = dead_letters.read(path)
                 while some := [Item(x.id, bytes(x.document), x.stream) for x in itertools.islice(letters, REDELIVERED)]:

@@ -27,6 +27,7 @@ import structlog
 from packetclip_sensor.alerts.severity import severity_and_risk
 from packetclip_sensor.common.durable import stands_at
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.text import printable
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, AlertBatch
@@ -53,6 +54,7 @@ def write(
     batches: Iterable[AlertBatch],
     path: Path,
     counters: Counters,
+    missions: Missions,
     *,
     max_bytes: int,
     sleep: Callable[[float], None] = time.sleep,
@@ -67,13 +69,14 @@ def write(
         batches: `AlertBatch`s that the main sink has acknowledged.
         path: the file, made where it is missing; `path` with `.1` behind is the one before.
         counters: `verdicts_fed` rises.
+        missions: those of the model.
         max_bytes: size from which a new file is begun.
         sleep: the clock to wait by; whatever it raises ends the waiting.
         waiting: is told why nothing can be written, and None once it goes on.
     Raises:
         SinkError: the file cannot be opened or locked, or is not of our form.
     """
-    with closing(_File(path, counters, max_bytes, sleep, waiting)) as file:
+    with closing(_File(path, counters, missions, max_bytes, sleep, waiting)) as file:
         for safe in batches:
             file.append(safe.alerts)
             yield safe
@@ -144,12 +147,14 @@ class _File:
         self,
         path: Path,
         counters: Counters,
+        missions: Missions,
         max_bytes: int,
         sleep: Callable[[float], None],
         waiting: Callable[[str | None], None],
     ) -> None:
         self.path, self.before = path, path.with_name(path.name + ".1")
-        self.counters, self.max_bytes, self.sleep, self.waiting = counters, max_bytes, sleep, waiting
+        self.counters, self.missions, self.max_bytes = counters, missions, max_bytes
+        self.sleep, self.waiting = sleep, waiting
         self.opened = False
         self.told: dict[str, int] = {}
         self.fd = -1
@@ -164,7 +169,7 @@ class _File:
         """Write what is new to Zeek, and sync."""
         fresh = []
         for alert in alerts:
-            severity, _ = severity_and_risk(alert)
+            severity, _ = severity_and_risk(alert, self.missions[alert.episode.mission])
             episode = alert.episode.id
             if severity <= self.told.get(episode, 0) or (alert.state == "open" and episode in self.told):
                 continue

@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.text import printable
 from packetclip_sensor.records import Alert
 
-MISSION_STYLE = {"DoS": "red", "Reconnaissance": "yellow", "Brute Force": "magenta"}
 PIPE_COLUMNS = 160
 """Width where the output is no terminal and COLUMNS is not set: a log file has no edge, but people read it."""
 WIDE_COLUMNS = 120
@@ -35,7 +35,8 @@ SHOWN_WEIGHT = 0.005
 class Episodes:
     """The newest alert of every episode, by capture and in the order in which the episodes opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, missions: Missions) -> None:
+        self.missions = missions
         self.captures: dict[str, dict[str, Alert]] = {}
         self.documents = 0
         self._here: dict[str, Alert] = {}
@@ -123,6 +124,11 @@ def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO)
         say(f"{_count(counters.rejects, 'line')} could not be read; {remedy}")
 
 
+def style_of(mission: str, missions: Missions) -> str:
+    """How a mission's name is written; plainly where the model does not know it."""
+    return missions[mission].colour.terminal if mission in missions else ""
+
+
 def console_for(file: TextIO) -> Console:
     """A console that is as wide as the terminal, or readable in a pipe."""
     width = None if file.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
@@ -149,7 +155,7 @@ def table(episodes: Episodes, columns: int) -> Table:
     day = ""
     for capture, alert in episodes.rows():
         when = datetime.fromtimestamp(alert.episode.first, UTC)
-        style = MISSION_STYLE.get(alert.episode.mission, "")
+        style = style_of(alert.episode.mission, episodes.missions)
         cells = [
             Text(f"{when:%Y-%m-%d}\n{when:%H:%M:%S}" if f"{when:%Y-%m-%d}" != day else f"{when:%H:%M:%S}"),
             Text(printable(alert.episode.mission, 20), style=f"bold {style}")

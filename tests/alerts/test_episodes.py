@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from factories import flow, verdict
+from factories import MISSIONS, flow, verdict
 
 from packetclip_sensor.alerts.episodes import MAX_DOCUMENTS, EpisodeTracker, identifier
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Least
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.records import Batch, Episode, Event, Flow, Verdict, VerdictBatch
 
@@ -31,7 +33,8 @@ def tracked(
     if final:
         batches.append(VerdictBatch([], Batch([], [], final=True), batches[-1].judged, ()))
     events, still = [], restored
-    track = EpisodeTracker(policy or Policy(), counters or Counters(), sensor="s", model_version="1", restored=restored)
+    asked = for_missions(policy or Policy(), MISSIONS)
+    track = EpisodeTracker(asked, counters or Counters(), sensor="s", model_version="1", restored=restored)
     for step in map(track, batches):
         events += step.events
         still = step.open
@@ -79,7 +82,7 @@ def test_a_guess_is_one_only_when_it_is_repeated() -> None:
     few = [verdict(100 + i, mission="Brute Force", connections=n) for i, n in enumerate((1, 2))]
     assert opened(*few) == []
     assert opened(*few, verdict(102, mission="Brute Force", connections=3)) == [102]
-    assert opened(*few, policy=Policy(brute_force_connections=2)) == [101]
+    assert opened(*few, policy=Policy(least={"Brute Force": Least(connections=2)})) == [101]
     # One socket may send all guesses where there are no connections, as with SNMP's communities.
     assert opened(verdict(100, mission="Brute Force", connections=1, proto="udp")) == [100]
     for mission in ("DoS", "Reconnaissance"):
@@ -87,7 +90,7 @@ def test_a_guess_is_one_only_when_it_is_repeated() -> None:
 
 
 def test_the_packets_of_the_window_count_where_its_connections_are_not_remembered() -> None:
-    policy = Policy(open_packets=12, dos_packets=12)
+    policy = Policy(open_packets=12, least={"dos": Least(packets=12)})
     assert opened(verdict(100, packets=11, stream_packets=0), policy=policy) == []
     assert opened(verdict(100, packets=12, stream_packets=0), policy=policy) == [100]
 

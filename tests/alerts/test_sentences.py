@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from factories import episode
+from factories import MISSIONS, episode
 from factories import flow as flow_row
 from packet_bytes import ip4, tcp_header
 from traffic import ACK, PSH, SYN, A, B, handshake, icmp, packet, scan, tcp, udp
 
 from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.sentences import flow_text, sentence, title, window_text
-from packetclip_sensor.records import CLASS_MISSION, Flow, Packet
+from packetclip_sensor.records import Flow, Packet
 from packetclip_sensor.windows.descriptions import describe
 from packetclip_sensor.windows.window_statistics import facts
 
@@ -76,7 +76,8 @@ def test_hostile_addresses_lose_all_but_the_characters_of_addresses() -> None:
     assert sentences.address("2001:DB8::0:1") == "2001:db8::1"
     assert sentences.address("") == "an unknown host"
     assert len(sentences.address("1" * 1000)) == 45
-    assert title(episode(sources=["1.2.3.4\nfake: log"]), "SYN Flood") == "SYN flood by 1.2.3.4?fa?e:???? against 10.0.0.9"
+    hostile = episode(sources=["1.2.3.4\nfake: log"])
+    assert title(hostile, MISSIONS["DoS"], "SYN Flood") == "SYN flood by 1.2.3.4?fa?e:???? against 10.0.0.9"
 
 
 def connection(**columns: object) -> Flow:
@@ -119,22 +120,19 @@ def test_an_interim_or_silent_flow_row_says_so() -> None:
         ("Reconnaissance", "OS Scan", "pair", 1, 1, "Operating system scan by 192.0.2.9 against 192.0.2.10"),
         ("Brute Force", "Dictionary Attack", "source", 1, 3, "Dictionary attack by 192.0.2.9 against 3 hosts"),
         ("Brute Force", "unheard of", "pair", 1, 1, "Brute force by 192.0.2.9 against 192.0.2.10"),
-        ("?", "?", "pair", 1, 1, "Unusual traffic by 192.0.2.9 against 192.0.2.10"),
     ],
 )
 def test_the_title_names_class_and_hosts_also_those_beyond_the_listed(
     mission: str, klass: str, scope: str, sources: int, destinations: int, text: str
 ) -> None:
-    of = episode(
-        mission=mission, scope=scope, sources=[A], destinations=[B], source_count=sources, destination_count=destinations
-    )
-    assert title(of, klass) == text
+    of = episode(scope=scope, sources=[A], destinations=[B], source_count=sources, destination_count=destinations)
+    assert title(of, MISSIONS[mission], klass) == text
 
 
 def test_every_attack_class_has_a_title_of_its_own() -> None:
-    titles = {title(episode(mission=mission), klass) for klass, mission in CLASS_MISSION.items() if mission != "Benign"}
+    titles = {title(episode(), mission, klass.name) for mission in MISSIONS for klass in mission.classes}
     assert len(titles) == 9
-    assert not [t for t in titles if t.startswith("Unusual")]
+    assert not titles & {title(episode(), mission, "?") for mission in MISSIONS}
 
 
 def reason(window: list[Packet], at: int = -1) -> str:

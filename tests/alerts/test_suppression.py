@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from factories import packet
+from factories import MISSIONS, POLICY, packet
 from structlog.testing import capture_logs
 
 from packetclip_sensor.alerts import suppression_rules
@@ -22,7 +22,6 @@ from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.config_file import load
-from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import judge
@@ -37,7 +36,7 @@ SCANNER, VICTIM = "172.29.40.7", "172.29.40.90"
 
 
 def rule(**keys: object) -> Rule:
-    (one,) = parse(json.dumps([{"comment": "why", "expires": "never"} | keys]), "suppress.yaml")
+    (one,) = parse(json.dumps([{"comment": "why", "expires": "never"} | keys]), "suppress.yaml", MISSIONS)
     return one
 
 
@@ -82,7 +81,7 @@ def test_a_host_that_is_no_address_is_no_host_of_a_rule() -> None:
     ],
 )
 def test_a_date_holds_to_its_end_and_times_are_utc_without_an_offset(expires: str, last: str) -> None:
-    (one,) = parse(f"- {{comment: c, mission: DoS, expires: {expires}}}", "f")
+    (one,) = parse(f"- {{comment: c, mission: DoS, expires: {expires}}}", "f", MISSIONS)
     second = datetime.fromisoformat(last).timestamp()
     assert one.live(second)
     assert not one.live(second + 1)
@@ -137,7 +136,7 @@ GOOD = "comment: c, expires: never"
 )
 def test_a_mistake_is_refused_with_its_line_and_the_remedy(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("(", r"\(").replace("[", r"\[")):
-        parse(text, "f")
+        parse(text, "f", MISSIONS)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +151,7 @@ def test_a_mistake_is_refused_with_its_line_and_the_remedy(text: str, message: s
     ],
 )
 def test_rules_that_only_overlap_stand_side_by_side(text: str) -> None:
-    assert len(parse(text, "f")) == text.count("- {")
+    assert len(parse(text, "f", MISSIONS)) == text.count("- {")
 
 
 def test_a_rule_keeps_its_name_when_it_is_moved_commented_or_prolonged() -> None:
@@ -163,7 +162,7 @@ def test_a_rule_keeps_its_name_when_it_is_moved_commented_or_prolonged() -> None
 
 def test_a_rule_made_for_a_host_is_read_as_it_stands() -> None:
     text = suppression_rules.as_yaml('why: "x"', source="fe80::1", mission="Brute Force", expires="2027-01-31")
-    (one,) = parse(text, "f")
+    (one,) = parse(text, "f", MISSIONS)
     assert (one.comment, one.mission, one.words) == ('why: "x"', "Brute Force", "source fe80::1, mission Brute Force")
 
 
@@ -191,7 +190,7 @@ def suppressor(
 ) -> Suppressor:
     """One with these rules."""
     path.write_text(text)
-    return Suppressor(Rules(path), bundle, bundle.manifest.thresholds, counters or Counters(), counts)
+    return Suppressor(Rules(path, MISSIONS), bundle, bundle.manifest.thresholds, counters or Counters(), counts)
 
 
 def left(
@@ -223,7 +222,7 @@ def test_what_a_rule_suppresses_opens_no_episode_and_is_counted(
     assert (kept, counters.suppressed) == ([], verdicts(scan))
     assert [c.verdicts for c in by.counts.values()] == [verdicts(scan)]
     assert list(counters.suppressed_by_rule.values()) == [verdicts(scan)]
-    track = EpisodeTracker(Policy(), Counters(), sensor="s", model_version="1")
+    track = EpisodeTracker(POLICY, Counters(), sensor="s", model_version="1")
     assert [e for batch in scan for e in track(by(batch)).events] == []
 
 
@@ -271,7 +270,7 @@ def test_a_rule_that_has_expired_in_event_time_suppresses_nothing_and_is_logged(
 def test_the_file_is_read_again_when_it_changes_and_a_mistake_keeps_the_old_rules(tmp_path: Path) -> None:
     path, now = tmp_path / "s.yaml", [0.0]
     path.write_text(f"- {{{GOOD}, source: 10.0.0.1}}")
-    rules = Rules(path, clock=lambda: now[0])
+    rules = Rules(path, MISSIONS, clock=lambda: now[0])
     path.write_text(f"- {{{GOOD}, source: 10.0.0.1}}\n- {{{GOOD}, source: 10.0.0.2}}")
     assert len(rules.current(0)) == 1  # it is looked at once a second
     now[0] += 1
@@ -300,7 +299,7 @@ def test_the_file_is_looked_at_also_while_nothing_alarms(bundle: Bundle, tmp_pat
 
 def test_a_missing_file_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file or directory; make the file"):
-        Rules(tmp_path / "none.yaml")
+        Rules(tmp_path / "none.yaml", MISSIONS)
 
 
 def test_counts_go_on_over_a_restart(scan: list[VerdictBatch], bundle: Bundle, tmp_path: Path) -> None:
@@ -368,7 +367,7 @@ def test_the_packets_that_are_counted_pass_untouched(bundle: Bundle, tmp_path: P
 def test_the_rules_of_the_documentation_are_read() -> None:
     page = (Path(__file__).parents[2] / "docs" / "tuning.md").read_text()
     (example,) = [part.partition("```")[0] for part in page.split("```yaml\n")[1:] if part.startswith("# suppress.yaml")]
-    scanner, backup = parse(example, "suppress.yaml")
+    scanner, backup = parse(example, "suppress.yaml", MISSIONS)
     assert (scanner.mission, scanner.words) == ("Reconnaissance", "source 192.0.2.10, mission Reconnaissance")
     assert (len(backup.hosts), len(backup.services)) == (2, 2)
     assert datetime.fromtimestamp(backup.expires, UTC).isoformat() == "2026-12-31T17:00:00+00:00"

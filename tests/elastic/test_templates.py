@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from factories import MISSIONS
+from fake_cluster import URL, Cluster
 
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic import templates
+from packetclip_sensor.elastic.client import connect
 from packetclip_sensor.elastic.plan import same
 from packetclip_sensor.elastic.streams import DATASETS
 
@@ -73,3 +79,33 @@ def test_settings_given_back_as_text_and_keys_of_the_servers_own_are_no_change()
     assert same(ours, there)
     there["template"]["mappings"]["properties"]["b"] = {"type": "long"}  # type: ignore[index]
     assert not same(ours, there)
+
+
+def test_fields_of_missions_are_those_of_the_model_beside_those_that_another_models_sensor_has_put(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dos, *others = MISSIONS
+    (first, *_) = dos.classes
+    fourth = msgspec.structs.replace(
+        dos, name="Theft", id="theft", note="Theft", classes=(msgspec.structs.replace(first, name="T", id="t", label=10),)
+    )
+    more, fewer = Missions([dos, *others, fourth]), MISSIONS
+    path = "/_component_template/logs-packetclip.alert@packetclip"
+
+    def of_model(cluster: Cluster) -> dict[str, list[str]]:
+        properties = cluster.things[path]["template"]["mappings"]["properties"]["packetclip"]["properties"]
+        return {name: list(properties[name]["properties"]) for name in ("missions", "graphs")}
+
+    cluster = Cluster()
+    cluster.start(monkeypatch)
+    with connect(ElasticsearchConfig(hosts=[URL])) as client:
+        templates.ensure_templates(client, "default", fewer)
+        assert of_model(cluster)["missions"] == ["benign", "dos", "reconnaissance", "brute_force"]
+        templates.ensure_templates(client, "default", more)
+        both = of_model(cluster)
+        assert both["missions"] == ["benign", "dos", "reconnaissance", "brute_force", "theft"]
+        assert both["graphs"] == ["dos", "reconnaissance", "brute_force", "theft"]
+        before = len(cluster.requests)
+        templates.ensure_templates(client, "default", fewer)
+        assert of_model(cluster) == both
+        assert [path for method, path, _ in cluster.requests[before:] if method == "PUT"] == []

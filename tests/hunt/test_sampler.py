@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from factories import SENSOR, alert, packet, told
+from factories import MISSIONS, SENSOR, alert, packet, told
 from scripted_server import ScriptedServer
 
 from packetclip_sensor import pipeline
@@ -21,7 +21,7 @@ from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config import config_file
 from packetclip_sensor.config.settings import Config, ElasticsearchConfig, HuntConfig
 from packetclip_sensor.elastic import templates
-from packetclip_sensor.elastic.streams import FLOWS
+from packetclip_sensor.elastic.streams import ALERTS, FLOWS
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import AlertBatch, Batch, HuntWindow, Packet
@@ -104,7 +104,7 @@ def test_a_minute_has_at_most_so_many_and_half_of_them_ordinary_and_the_rest_is_
 
 
 def test_every_field_of_a_document_is_mapped_with_its_type() -> None:
-    mapped = templates.mapped(FLOWS)
+    mapped = templates.mapped(FLOWS, MISSIONS)
     seen: dict[str, Any] = {}
     for flow in kept(SMALL, ON):
         made = flow_document(flow, SENSOR)
@@ -126,7 +126,7 @@ def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def test_fields_that_alerts_have_too_have_the_same_types() -> None:
-    flows, alerts = templates.mapped(FLOWS), templates.mapped()
+    flows, alerts = templates.mapped(FLOWS, MISSIONS), templates.mapped(ALERTS, MISSIONS)
     assert {name: kind for name, kind in flows.items() if alerts.get(name, kind) != kind} == {}
     assert len(set(flows) & set(alerts)) > 60
 

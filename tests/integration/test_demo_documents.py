@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from elasticsearch import Elasticsearch
-from factories import leaves
+from factories import MISSIONS, leaves
 
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.resources import resource
@@ -27,9 +27,10 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 ECS = json.loads((resource("mappings") / "ecs" / f"ecs-{ECS_VERSION}.json").read_text(encoding="utf-8"))["fields"]
 REFERENCE = {
-    path
+    path.replace("{mission}", mission.id)
     for section in yaml.safe_load((resource("mappings") / "fields.yaml").read_text(encoding="utf-8"))["sections"]
     for path in section.get("fields", {})
+    for mission in MISSIONS
 }
 FAMILY = {"constant_keyword": "keyword", "wildcard": "keyword", "match_only_text": "text", "scaled_float": "float"}
 """ECS types that the test node has not, and what Elasticsearch searches in the same way."""
@@ -99,7 +100,7 @@ def stream(client: Elasticsearch, documents: list[dict[str, Any]]) -> str:
     name = stream_name(NAMESPACE)
     if client.indices.resolve_index(name=f"{name}*")["data_streams"]:
         return name
-    ensure_templates(client, NAMESPACE)
+    ensure_templates(client, NAMESPACE, MISSIONS)
     operations: list[Any] = []
     for number, document in enumerate(documents):
         event = document["event"] | ({"ingested": "2026-12-01T00:00:00Z"} if number % 2 else {})
@@ -187,7 +188,7 @@ def test_the_rule_sees_what_was_ingested_late_only_by_event_ingested(
 def test_field_capabilities_show_no_conflict_with_ecs(client: Elasticsearch, stream: str) -> None:
     """Beside an index with ECS's own types for every ECS field that we map, each field has one type."""
     properties: dict[str, Any] = {}
-    ours = [name for name in templates.mapped() if name in ECS]
+    ours = [name for name in templates.mapped("packetclip.alert", MISSIONS) if name in ECS]
     for name in ours:
         *parents, leaf = name.split(".")
         level = properties

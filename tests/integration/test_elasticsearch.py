@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from elasticsearch import Elasticsearch
-from factories import SENSOR, T0, alert, episode, flow, packet, safe, told
+from factories import MISSIONS, SENSOR, T0, alert, episode, flow, packet, safe, told
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import ElasticsearchConfig
@@ -119,7 +119,7 @@ def test_kill_9_in_the_middle_and_a_restart_leave_the_same_documents(client: Ela
 
 
 def test_an_alert_is_searchable_soon_without_a_refresh(client: Elasticsearch, config: ElasticsearchConfig) -> None:
-    ensure_templates(client, config.namespace)
+    ensure_templates(client, config.namespace, MISSIONS)
     run(config, alert(id="first"))
     start = time.monotonic()
     run(config, alert(id="second"))
@@ -217,7 +217,7 @@ def conflicting_template(client: Elasticsearch, namespace: str) -> None:
 def test_a_mapping_conflict_sends_that_document_to_the_dead_letters_and_writes_the_others(
     client: Elasticsearch, config: ElasticsearchConfig, elasticsearch_url: str
 ) -> None:
-    ensure_templates(client, config.namespace)
+    ensure_templates(client, config.namespace, MISSIONS)
     conflicting_template(client, config.namespace)
     careless = ElasticsearchConfig(
         hosts=[elasticsearch_url],
@@ -236,7 +236,7 @@ def test_a_mapping_conflict_sends_that_document_to_the_dead_letters_and_writes_t
     # The administrator removes the other template and rolls over; the dead letter then finds its place.
     client.indices.delete_index_template(name="packetclip-test-other")
     ensure_templates_and_roll_over(client, config.namespace)
-    assert redeliver(config, Counters()) == 1
+    assert redeliver(config, Counters(), MISSIONS) == 1
     assert [hit["_id"] for hit in hits(client, config)] == ["a", "b", "c"]
     assert not config.dead_letter_path.exists()
 
@@ -245,9 +245,9 @@ def ensure_templates_and_roll_over(client: Elasticsearch, namespace: str) -> Non
     with pytest.raises(
         SinkError, match=r"packetclip\.flow\.service is long, ours keyword; nothing is lost: roll the data stream"
     ):
-        ensure_templates(client, namespace)
+        ensure_templates(client, namespace, MISSIONS)
     client.indices.rollover(alias=stream_name(namespace))
-    ensure_templates(client, namespace)
+    ensure_templates(client, namespace, MISSIONS)
 
 
 def test_a_template_of_higher_priority_is_refused_at_start(client: Elasticsearch, config: ElasticsearchConfig) -> None:
@@ -260,22 +260,22 @@ def test_a_template_of_the_same_priority_and_pattern_is_refused_by_name(
     client: Elasticsearch, config: ElasticsearchConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ours is in place; the same one under another name is the second comer that Elasticsearch refuses."""
-    ensure_templates(client, config.namespace)
+    ensure_templates(client, config.namespace, MISSIONS)
     second = [Thing("index template", "packetclip-test-other", templates.read("index", "logs-packetclip.alert"))]
-    monkeypatch.setattr(templates, "templates", lambda dataset: second)
+    monkeypatch.setattr(templates, "templates", lambda dataset, missions: second)
     with pytest.raises(SinkError, match=r"matching patterns from existing templates \[logs-packetclip\.alert\]"):
-        ensure_templates(client, config.namespace)
+        ensure_templates(client, config.namespace, MISSIONS)
 
 
 def test_a_sites_own_component_may_add_fields_but_not_change_ours(client: Elasticsearch, config: ElasticsearchConfig) -> None:
-    ensure_templates(client, config.namespace)
+    ensure_templates(client, config.namespace, MISSIONS)
     custom = "logs-packetclip.alert@custom"
     client.cluster.put_component_template(name=custom, template={"mappings": {"properties": {"site": {"type": "keyword"}}}})
-    ensure_templates(client, config.namespace)
+    ensure_templates(client, config.namespace, MISSIONS)
     wrong = {"mappings": {"properties": {"packetclip": {"properties": {"probability": {"type": "keyword"}}}}}}
     client.cluster.put_component_template(name=custom, template=wrong)
     with pytest.raises(SinkError, match=r"packetclip\.probability is keyword, not double; take these fields out of .*@custom"):
-        ensure_templates(client, config.namespace)
+        ensure_templates(client, config.namespace, MISSIONS)
 
 
 def test_a_stream_of_an_older_sensor_gets_the_fields_that_it_lacks(client: Elasticsearch, config: ElasticsearchConfig) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from elasticsearch import Elasticsearch
+from factories import MISSIONS
 from msgspec.structs import replace
 
 from packetclip_sensor import pipeline
@@ -69,7 +70,7 @@ def encoder() -> TextEncoder:
 
 def of_this_model(**changed: Any) -> list[dict[str, Any]]:
     wanted: dict[str, Any] = {"since": 0.0, "until": float("inf"), "host": None, "mission": None}
-    return filters(**(wanted | changed), model=VERSION)
+    return filters(**(wanted | changed), missions=MISSIONS, model=VERSION)
 
 
 def victims(capture: str) -> set[str]:

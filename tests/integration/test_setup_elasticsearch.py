@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
+from factories import MISSIONS
 from structlog.testing import capture_logs
 
 from packetclip_sensor.cli.app import main
@@ -260,7 +261,7 @@ def test_pipeline_and_lifecycle_are_taken_by_the_real_server(
 ) -> None:
     """All of the requests but the processors, of which this node has none: documents go through the pipeline, old streams too."""
     stream = f"logs-{dataset}-default"
-    templates.ensure_templates(client, "default", dataset)
+    templates.ensure_templates(client, "default", MISSIONS, dataset)
     one_document(client, stream)
     ran = run()
     assert ran.code == 0, ran.err
@@ -311,15 +312,15 @@ def test_removal_leaves_a_stream_with_its_templates_and_says_so(client: Elastics
 
 def test_the_sensors_start_does_the_same_and_says_so_in_its_log(client: Elasticsearch, dataset: str, namespace: str) -> None:
     packetclip, version = f"logs-{dataset}@packetclip", templates.version_of(templates.mapping(dataset))
-    templates.ensure_templates(client, namespace, dataset)
+    templates.ensure_templates(client, namespace, MISSIONS, dataset)
     one_document(client, f"logs-{dataset}-{namespace}")
     edit(packetclip, f'"version": {version}', f'"version": {version + 1}')
     with capture_logs() as logs:
-        templates.ensure_templates(client, namespace, dataset)
+        templates.ensure_templates(client, namespace, MISSIONS, dataset)
     assert [(entry["event"], entry["done"], entry["name"]) for entry in logs] == [
         ("elasticsearch_set_up", "upgrade", packetclip),
         ("elasticsearch_set_up", "upgrade", f"logs-{dataset}-{namespace}"),
     ]
     with capture_logs() as logs:
-        templates.ensure_templates(client, namespace, dataset)
+        templates.ensure_templates(client, namespace, MISSIONS, dataset)
     assert logs == []

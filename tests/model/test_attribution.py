@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from factories import MISSIONS
 from recorded import ATTACKS, NOTHING_NEEDED, cut
 
 from packetclip_sensor.alerts.explain import explanations
@@ -15,7 +16,7 @@ from packetclip_sensor.model import attribution, occlusion
 from packetclip_sensor.model.attribution import attribute, log_odds_without
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import calibrated, judge
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Verdict
+from packetclip_sensor.records import Verdict
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def odds(bundle: Bundle, verdict: Verdict, *, without: int | None = None, keep: 
         at = 30 - len(verdict.packets) + without
         parts = tuple(np.concatenate([np.ones_like(part[:1]) * (part.ndim == 1), np.delete(part, at, 0)]) for part in parts)
     inputs = dict(zip(("embedding", "relations", "padding"), (part[None] for part in parts), strict=True)) | {"keep": keep}
-    p = calibrated(bundle, bundle.explainer.run(["logits"], inputs)[0])[0, 1 + MISSIONS.index(verdict.mission)]
+    p = calibrated(bundle, bundle.explainer.run(["logits"], inputs)[0])[0, 1 + MISSIONS.names.index(verdict.mission)]
     return math.log(p) - math.log1p(-p)
 
 
@@ -51,7 +52,7 @@ def test_log_odds_are_those_of_the_softmax_and_exact_where_a_probability_rounds_
 
 def test_a_concepts_weight_is_what_the_log_odds_lose_without_it(bundle: Bundle, uncertain: Verdict) -> None:
     (why,) = attribute([uncertain], bundle)
-    names = [(MISSIONS[m], c) for m, _, c in bundle.concepts]
+    names = [(MISSIONS.names[m], c) for m, _, c in bundle.concepts]
     whole = odds(bundle, uncertain)
     assert len(why.concepts) == attribution.TOP_CONCEPTS + attribution.TOP_AGAINST
     for concept in why.concepts:
@@ -65,9 +66,9 @@ def test_a_concepts_weight_is_what_the_log_odds_lose_without_it(bundle: Bundle, 
 
 def test_a_graphs_weight_is_what_the_log_odds_lose_without_all_its_concepts(bundle: Bundle, uncertain: Verdict) -> None:
     (why,) = attribute([uncertain], bundle)
-    assert list(why.graphs) == list(MISSIONS)
+    assert list(why.graphs) == list(MISSIONS.names)
     whole = odds(bundle, uncertain)
-    for place, name in enumerate(MISSIONS):
+    for place, name in enumerate(MISSIONS.names):
         keep = np.array([[float(m != place) for m, _, _ in bundle.concepts]], np.float32)
         assert why.graphs[name] == pytest.approx(whole - odds(bundle, uncertain, keep=keep), abs=2e-3)
 
@@ -111,13 +112,13 @@ def test_shares_of_all_paths_sum_to_one(bundle: Bundle, verdicts: list[Verdict],
 def test_the_class_lies_within_the_mission(bundle: Bundle, verdicts: list[Verdict]) -> None:
     verdict = max(verdicts, key=lambda v: v.probability)
     (why,) = attribute([verdict], bundle)
-    assert CLASS_MISSION[why.klass] == verdict.mission
+    assert MISSIONS.of_class[why.klass] == verdict.mission
     assert sum(why.classes.values()) == pytest.approx(1, abs=1e-4)
 
 
 def test_parts_of_a_class_are_left_out_of_its_verdicts_only(bundle: Bundle, uncertain: Verdict) -> None:
     (why,) = attribute([uncertain], bundle)
-    other = next(name for name in CLASS_MISSION if name != why.klass)
+    other = next(name for name in MISSIONS.classes if name != why.klass)
     most, some, nothing = [(None, range(27))], [(None, [0]), (why.klass, [1]), (other, [2])], [(other, [2])]
     found = log_odds_without([(uncertain, parts) for parts in (most, some, nothing)], bundle)
     without = occlusion.Occlusion(uncertain, bundle).leave_out([[0, 1]])[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import no_room
-from factories import SENSOR, alert, safe, told
+from factories import MISSIONS, SENSOR, alert, safe, told
 from scripted_server import ScriptedServer
 from sink_run import Run
 from structlog.testing import capture_logs
@@ -36,20 +36,20 @@ def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_others_are_
 def test_dead_letters_are_sent_again_and_the_file_is_gone(server: ScriptedServer, run: Run) -> None:
     server.answers = [[(400, "x"), (400, "x")], [201, (400, "still no")]]
     run.write(safe(alert(id="a"), alert(id="b")))
-    assert redeliver(run.config, run.counters) == 2
+    assert redeliver(run.config, run.counters, MISSIONS) == 2
     assert [(letter["id"], letter["type"]) for letter in run.letters()] == [("b", "still no")]
-    assert redeliver(run.config, run.counters) == 1
+    assert redeliver(run.config, run.counters, MISSIONS) == 1
     assert not run.dead_letters.exists()
     assert server.calls == [["a", "b"], ["a", "b"], ["b"]]
-    assert redeliver(run.config, run.counters) == 0
+    assert redeliver(run.config, run.counters, MISSIONS) == 0
 
 
 def test_redelivering_goes_on_where_it_was_killed(server: ScriptedServer, run: Run) -> None:
     server.answers = [[(400, "x")], 401]
     run.write(safe(alert(id="a")))
     with pytest.raises(SinkError):
-        redeliver(run.config, run.counters)
-    assert redeliver(run.config, run.counters) == 1
+        redeliver(run.config, run.counters, MISSIONS)
+    assert redeliver(run.config, run.counters, MISSIONS) == 1
     assert server.calls == [["a"], ["a"], ["a"]]
 
 
@@ -61,9 +61,9 @@ def test_a_letter_written_while_others_are_redelivered_is_kept(server: ScriptedS
         run.write(safe(alert(id="b")))
         assert [letter.id for file in files for letter in dead_letters.read(file)] == ["a"]
         with pytest.raises(SinkError, match="another packetclip redeliver is sending it"):
-            redeliver(run.config, run.counters)
+            redeliver(run.config, run.counters, MISSIONS)
     assert [letter["id"] for letter in run.letters()] == ["b"]
-    assert redeliver(run.config, run.counters) == 2
+    assert redeliver(run.config, run.counters, MISSIONS) == 2
     assert server.calls == [["a"], ["b"], ["a"], ["b"]]
 
 
@@ -78,7 +78,7 @@ def test_dead_letters_are_bounded_and_what_is_given_up_is_counted(server: Script
     kept = [json.loads(line)["id"] for file in reversed(files) for line in file.read_text().splitlines()]
     assert kept == list("abcdefghi")[-len(kept) :]
     assert told(run.counters) == {"dead_letters": 9, "dead_letters_dropped": 9 - len(kept)}
-    assert redeliver(run.config, run.counters) == len(kept)
+    assert redeliver(run.config, run.counters, MISSIONS) == len(kept)
     assert list(tmp_path.glob("dead.ndjson*")) == []
 
 
@@ -87,7 +87,7 @@ def test_a_letter_that_a_kill_left_half_written_is_cut_off(server: ScriptedServe
     run.write(safe(alert(id="a")))
     whole = run.dead_letters.read_bytes()
     run.dead_letters.write_bytes(whole + whole[:50])
-    assert redeliver(run.config, run.counters) == 1
+    assert redeliver(run.config, run.counters, MISSIONS) == 1
     run.dead_letters.write_bytes(whole + whole[:50])
     server.answers = [[(400, "x")]]
     run.write(safe(alert(id="b")))

@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from factories import SENSOR, T0, alert, episode, flow, leaves, packet
+from factories import MISSIONS, SENSOR, T0, alert, episode, flow, leaves, packet
 from snapshot import compare
 
 from packetclip_sensor.alerts import attack
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.records import CLASS_MISSION, Alert, Concept, Evidence, Flow
+from packetclip_sensor.records import Alert, Concept, Evidence, Flow
 from packetclip_sensor.sinks.community_id import community_id
 from packetclip_sensor.sinks.documents import ECS_VERSION, EMBEDDING, SensorInfo, document
 from packetclip_sensor.windows.window_statistics import facts
@@ -89,7 +89,7 @@ def test_many_hosts_become_an_array_capped_at_100_and_the_count_goes_on() -> Non
 
 
 def test_each_of_the_nine_attack_classes_has_a_technique_that_the_table_knows() -> None:
-    found = {klass: attack.technique_of(mission, klass) for klass, mission in CLASS_MISSION.items() if mission != "Benign"}
+    found = {klass.name: klass.technique for mission in MISSIONS for klass in mission.classes}
     assert found == {
         "OS Scan": "T1595.001",
         "Vulnerability Scan": "T1595.002",
@@ -102,11 +102,12 @@ def test_each_of_the_nine_attack_classes_has_a_technique_that_the_table_knows() 
         "Dictionary Attack": "T1110.001",
     }
     table = attack.attack_table()
-    for technique in found.values():
+    for technique in (*found.values(), *(mission.technique for mission in MISSIONS)):
         made = document(alert(technique=technique), SENSOR)["threat"]
         assert made["tactic"]["id"][0] in table["tactics"]
         assert made["technique"]["name"]
-    assert attack.technique_of("DoS", "a new class") == "T1498"
+    assert MISSIONS.technique("DoS", "SYN Flood") == "T1499.001"
+    assert MISSIONS.technique("DoS", "a class of another model") == "T1498"
 
 
 @pytest.mark.parametrize("namespace", ["", "a-b", "Prod", "a b", "x" * 101])
@@ -137,7 +138,7 @@ def test_community_ids_equal_the_specifications_own(changed: tuple[Any, ...], ex
 
 
 ECS = json.loads((resource("mappings") / "ecs" / f"ecs-{ECS_VERSION}.json").read_text(encoding="utf-8"))
-MAPPED = templates.mapped()
+MAPPED = templates.mapped("packetclip.alert", MISSIONS)
 """Every field of our component templates with its type."""
 SAME_FAMILY = {"constant_keyword": "keyword", "wildcard": "keyword", "match_only_text": "text"}
 """Types that Elasticsearch searches as one; ours is the one that every Elasticsearch has."""

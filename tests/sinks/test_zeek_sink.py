@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from factories import alert, episode, packet, safe, told
+from factories import MISSIONS, alert, episode, packet, safe, told
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config import config_file
@@ -25,7 +25,7 @@ def run(
 ) -> Counters:
     counters = Counters()
     batches = [safe(one) for one in alerts]
-    assert list(zeek_notices.write(batches, path, counters, max_bytes=max_bytes, sleep=sleep)) == batches
+    assert list(zeek_notices.write(batches, path, counters, MISSIONS, max_bytes=max_bytes, sleep=sleep)) == batches
     return counters
 
 
@@ -130,7 +130,7 @@ def test_a_restart_of_the_sensor_tells_nothing_twice(tmp_path: Path) -> None:
 
 def test_a_safe_comes_back_after_its_line_is_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "verdicts.tsv"
-    written = zeek_notices.write([safe(of("a")), safe(of("b"))], path, Counters(), max_bytes=1 << 20)
+    written = zeek_notices.write([safe(of("a")), safe(of("b"))], path, Counters(), MISSIONS, max_bytes=1 << 20)
     next(written)
     assert identifiers(path) == ["a"]
     next(written)
@@ -159,7 +159,7 @@ def test_a_full_file_is_left_with_a_last_word_and_its_ids_are_still_known(tmp_pa
 
 def test_a_file_that_another_hand_moved_or_removed_or_cut_gets_its_last_word_and_a_successor(tmp_path: Path) -> None:
     path = tmp_path / "verdicts.tsv"
-    written = zeek_notices.write(map(safe, map(of, "abcd")), path, Counters(), max_bytes=1 << 20)
+    written = zeek_notices.write(map(safe, map(of, "abcd")), path, Counters(), MISSIONS, max_bytes=1 << 20)
     next(written)
     path.rename(tmp_path / "moved")
     next(written)
@@ -224,7 +224,7 @@ def test_a_full_disk_holds_the_safe_and_the_line_is_written_whole_later(tmp_path
     counters = Counters()
     said: list[str | None] = []
     batches = [safe(of("a")), safe(of("b"))]
-    written = zeek_notices.write(batches, path, counters, max_bytes=1 << 20, sleep=sleep, waiting=said.append)
+    written = zeek_notices.write(batches, path, counters, MISSIONS, max_bytes=1 << 20, sleep=sleep, waiting=said.append)
     next(written)
     with monkeypatch.context() as patched:
         patched.setattr(zeek_notices.os, "write", write)
@@ -246,7 +246,7 @@ def test_what_cannot_be_written_is_said_with_the_remedy(tmp_path: Path) -> None:
         run(tmp_path / "foreign", of("a"))
     with pytest.raises(SinkError, match=r"foreign/x: File exists; mend the rights or the disk and start again"):
         run(tmp_path / "foreign" / "x", of("a"))
-    first = zeek_notices.write([safe(of("a"))], tmp_path / "v", Counters(), max_bytes=1 << 20)
+    first = zeek_notices.write([safe(of("a"))], tmp_path / "v", Counters(), MISSIONS, max_bytes=1 << 20)
     next(first)
     with pytest.raises(SinkError, match=r"v: another process writes it; stop that one"):
         run(tmp_path / "v", of("a"))
@@ -255,7 +255,7 @@ def test_what_cannot_be_written_is_said_with_the_remedy(tmp_path: Path) -> None:
 def test_the_main_sink_comes_first_and_the_feedback_is_off_by_default(tmp_path: Path) -> None:
     path = tmp_path / "feedback" / "verdicts.tsv"
     text = f"sensor_name: s\nsink: {{ndjson: {{path: {tmp_path}/a.ndjson}}}}\n"
-    list(sink([safe(alert())], config_file.parse(text, "c", tmp_path), Counters()))
+    list(sink([safe(alert())], config_file.parse(text, "c", tmp_path), Counters(), MISSIONS))
     assert not path.parent.exists()
 
     settings = config_file.parse(text + "zeek_feedback: {path: feedback/verdicts.tsv}\n", "c", tmp_path)
@@ -264,7 +264,7 @@ def test_the_main_sink_comes_first_and_the_feedback_is_off_by_default(tmp_path: 
     def safes() -> list[AlertBatch]:
         return [safe(alert(id="a9", episode=episode(id="e9")))]
 
-    for _ in sink(safes(), settings, Counters()):
+    for _ in sink(safes(), settings, Counters(), MISSIONS):
         seen.append(("a9" in (tmp_path / "a.ndjson").read_text(), "e9" in path.read_text()))
     assert seen == [(True, True)]
     assert config_file.with_sink(settings, settings.sink, tmp_path).zeek_feedback.path is None

@@ -10,11 +10,18 @@ import numpy as np
 from msgspec.structs import replace
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.policy import for_missions
+from packetclip_sensor.config.settings import Policy
+from packetclip_sensor.model.bundle import manifest_of
 from packetclip_sensor.records import Alert, AlertBatch, Concept, Episode, Evidence, Explanation, Flow, Packet, Path, Verdict
 from packetclip_sensor.sinks.documents import SensorInfo
 
 NOTHING = np.zeros((30, 1), np.float32)
-SENSOR = SensorInfo(name="sensor-1", version="0.1.0")
+MISSIONS = manifest_of(resource("model/shipped")).missions
+"""Those of the model that comes with the sensor."""
+POLICY = for_missions(Policy(), MISSIONS)
+SENSOR = SensorInfo(name="sensor-1", version="0.1.0", missions=MISSIONS)
 T0 = 1_760_000_000.25
 """2025-10-09T08:53:20.250Z."""
 

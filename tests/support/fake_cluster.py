@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pytest
 from elastic_transport import ApiResponseMeta, HttpHeaders
 from elastic_transport._node._base import NodeApiResponse
+from factories import MISSIONS
 
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.elastic.client import PackingNode
@@ -105,7 +106,7 @@ class Cluster:
                 return {"index_templates": [{"name": name, "index_template": each} for name, each in found]}
             case ("POST", "_index_template", "_simulate_index", name):
                 dataset = name.removeprefix("logs-").rsplit("-", 1)[0]
-                return {"template": {"mappings": templates.mapping(dataset)}, "overlapping": []}
+                return {"template": {"mappings": templates.mapping(dataset, MISSIONS)}, "overlapping": []}
             case (_, "_resolve", "index", pattern):
                 found = [name for name in self.streams if fnmatchcase(name, pattern)]
                 listed = [{"name": name, "backing_indices": [f".ds-{name}-1"]} for name in found]
@@ -143,4 +144,4 @@ class Cluster:
 
 def stream(**settings: str) -> dict[str, Any]:
     """A data stream as this version of the sensor makes it."""
-    return {"mappings": templates.mapping(), "settings": dict(settings)}
+    return {"mappings": templates.mapping(missions=MISSIONS), "settings": dict(settings)}

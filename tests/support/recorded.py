@@ -6,13 +6,14 @@ import gzip
 from pathlib import Path
 
 import msgspec
+from factories import MISSIONS
 
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.records import MISSIONS, Batch, Packet
+from packetclip_sensor.records import Batch, Packet
 from packetclip_sensor.windows.windows import Window, Windows, windows
 
 DATA = Path(__file__).parents[1] / "data"
-NOTHING_NEEDED = dict.fromkeys(MISSIONS, 0.0)
+NOTHING_NEEDED = dict.fromkeys(MISSIONS.names, 0.0)
 """Thresholds at which every window is a verdict."""
 
 

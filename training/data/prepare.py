@@ -27,10 +27,11 @@ from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError, SensorError
 from packetclip_sensor.pairs.labels import Labels
 from packetclip_sensor.pairs.parquet import write_pairs
-from packetclip_sensor.records import CLASS_MISSION, Batch
+from packetclip_sensor.records import Batch
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.pcap import logs_of
 from packetclip_sensor.windows.windows import Window
+from training.missions import CLASS_MISSION
 
 TRAINABLE = "train or test"
 PACKET_LOG = "packetclip_packet.log"
@@ -112,7 +113,7 @@ def _lab(progress: Progress, name: str, logs: Path, out: Path, args: argparse.Na
         raise ConfigError(f"{logs}: no folder with {PACKET_LOG}; run `make lab` first")
     out.mkdir(parents=True, exist_ok=True)
     task = progress.add_task(f"{out.name}/{name}", total=len(folders))
-    units = ((f.name, records(f), Labels.load(f / "labels.json")) for f in folders)
+    units = ((f.name, records(f), Labels.load(f / "labels.json", CLASS_MISSION)) for f in folders)
     count = write_pairs(
         units,
         out / f"{name}.parquet",

@@ -21,9 +21,9 @@ from rich.progress import track
 from torch import Tensor
 
 from packetclip_sensor.alerts.sentences import window_text
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.tokens import PAD, ROW_BYTES
+from training.missions import CLASS_MISSION, MISSIONS
 from training.text import texts
 
 CLASSES = list(CLASS_MISSION)
@@ -87,7 +87,7 @@ def load(paths: Iterable[Path]) -> Examples:
     """Read Parquet files written by `packetclip pairs`; windows without a label (mixed traffic) are left out.
 
     Raises:
-        DataError: nothing to read, or a label that is not one of the ten classes.
+        DataError: nothing to read, or a label that is not one of the classes.
     """
     index: dict[bytes, int] = {}
     distinct: list[npt.NDArray[np.uint16]] = []

@@ -25,7 +25,8 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Config, NdjsonConfig, Policy, SinkConfig
 from packetclip_sensor.model.bundle import MANIFEST
 from packetclip_sensor.pairs.labels import Interval, LabelFile
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Alert
+from packetclip_sensor.records import Alert
+from training.missions import CLASS_MISSION, MISSIONS
 
 ANY = "any"
 """As a use: every capture of a manifest but those from sources that the bundle was trained on."""
@@ -48,7 +49,7 @@ def from_labels(logs: Path) -> list[Truth]:
 
 
 def from_manifest(logs: Path, manifest: Path, use: str) -> list[Truth]:
-    """Folders named like the manifest's captures, of the given use or of ANY; labels outside the ten classes are left out."""
+    """Folders named like the manifest's captures, of the given use or of ANY; labels of no class are left out."""
     out = []
     with manifest.open(newline="") as file:
         for row in csv.DictReader(file):

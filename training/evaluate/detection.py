@@ -48,9 +48,9 @@ def table_two(results: Results, test: str) -> str:
                 run, test,
                 lambda j: [mean(part(j).auc(by_capture=True)), mean(part(j).average_precision()), part(j).macro_f1], predictor,
             )  # fmt: skip
-            rows.append([name, *cells(auc, 5), *cells(rest, 3)])
+            rows.append([name, *cells(auc, len(GROUPS) + 1), *cells(rest, 3)])
         if test == "lab":
-            rows += [[PAPER + name, *(f"{v:.3f}" for v in values), "–", "–", "–"] for name, values in paper.TABLE_II.items()]
+            rows += [[PAPER + name, *paper.table_ii(name, GROUPS), "–", "–", "–"] for name in paper.TABLE_II]
         head = ["", *(f"AUC {g}" for g in GROUPS), "mean AUC", "mean AUC, captures weighted equally", "mean AP", "macro-F1"]
         out += [f"**{title}**: one against rest.", table(head, rows), _at_rate(results, test, opening=opening)]
     return "\n\n".join([*out, source(results, "ours", test)])
@@ -63,7 +63,7 @@ def _at_rate(results: Results, test: str, *, opening: bool) -> str:
         def measure(j: Predictions) -> list[float]:
             return [o.recall for o in (j.opening if opening else j).at_rate()]
 
-        rows.append([name, *cells(results.over_seeds(run, test, measure, predictor), 4)])
+        rows.append([name, *cells(results.over_seeds(run, test, measure, predictor), len(GROUPS))])
     for outcome in results.done("ours"):
         j = results.judged(outcome, test)
         if j is not None:
@@ -91,7 +91,7 @@ def scarcity(results: Results) -> tuple[str, dict[str, dict[int, metrics.Spread]
         whole: float | None = None
         for share, name in runs:
             found = results.over_seeds(name, "lab", lambda j: with_mean(j.auc()))
-            row = [label, f"{share} %", *cells(found, 5)]
+            row = [label, f"{share} %", *cells(found, len(GROUPS) + 1)]
             if isinstance(found, str):
                 rows.append([*row, found])
                 continue
@@ -99,7 +99,7 @@ def scarcity(results: Results) -> tuple[str, dict[str, dict[int, metrics.Spread]
             whole = found[-1].mean if share == 100 else whole
             rows.append([*row, f"{found[-1].mean / whole:.1%}" if whole else "missing"])
     for share, (ours, theirs) in paper.SCARCE.items():
-        rows.append([PAPER + "PacketCLIP, ET-BERT", f"{share} %", "", "", "", "", f"~{ours}, ~{theirs}", ""])
+        rows.append([PAPER + "PacketCLIP, ET-BERT", f"{share} %", *[""] * len(GROUPS), f"~{ours}, ~{theirs}", ""])
     head = ["", "training captures", *(f"AUC {g}" for g in GROUPS), "mean AUC", "of full"]
     text = (
         "Training captures are left out, not windows, the same share of each class (at least one capture), a smaller share "
@@ -119,7 +119,7 @@ def views(results: Results) -> str:
             found = results.over_seeds(
                 "ours", test, lambda j, v=view: [float((j.view == v).sum()), *with_mean(j.where(j.view == v).auc())]
             )
-            row = cells(found, 6)
+            row = cells(found, len(GROUPS) + 2)
             if not isinstance(found, str):
                 row[0] = f"{found[0].mean:,.0f}"
             rows.append([view, test, *row])
@@ -218,7 +218,7 @@ def by_others(results: Results) -> str:
     rows = []
     for name in ("ours", *(run.name for run in results.named("baseline/"))):
         found = results.over_seeds(name, "others", lambda j: [*with_mean(j.auc()), mean(j.opening.auc())])
-        rows.append(["**ours**" if name == "ours" else name.removeprefix("baseline/"), *cells(found, 6)])
+        rows.append(["**ours**" if name == "ours" else name.removeprefix("baseline/"), *cells(found, len(GROUPS) + 2)])
     out = [
         "Trained on the lab alone, judged on windows of captures by others. Nearly all windows of the UDP floods are a few "
         "packets of one reflector, which only the destination's window shows to be a flood; the last column leaves out "

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from packetclip_sensor.records import MISSIONS
 from training.data.windows import GROUP_OF_CLASS, GROUPS, Examples
 from training.evaluate import metrics
 from training.fit.train import fit_temperature
+from training.missions import MISSIONS
 
 RATE = 0.001
 """False positives of the operating point: the share of benign windows, as in the issue's Table II."""

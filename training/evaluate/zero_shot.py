@@ -1,4 +1,4 @@
-"""Table I: the nearest of ten classes by words, for classes seen and for each class left out of contrastive training."""
+"""Table I: the nearest of all classes by words, for classes seen and for each class left out of contrastive training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARGINS = np.arange(0, 41) / 100
 
 
 def zero_shot(judged: Predictions) -> dict[str, float]:
-    """Top-1, top-5 and macro recalls over the ten classes by cosine with their prompts, and the recall of each class."""
+    """Top-1, top-5 and macro recalls over all classes by cosine with their prompts, and the recall of each class."""
     if judged.classes is None:
         return {}
     nearest = judged.classes.argmax(1)
@@ -46,7 +46,7 @@ def table_one(results: Results) -> str:
     for name, (one, five) in paper.TABLE_I.items():
         rows.append([PAPER + name, f"{one:.3f}", "–" if five is None else f"{five:.3f}", "–", "–"])
     out = [
-        "Nearest of the ten classes by cosine of a window's embedding with the mean of each class's prompts (names of the class, "
+        "Nearest of all classes by cosine of a window's embedding with the mean of each class's prompts (names of the class, "
         "and what its windows look like; no training text is a prompt), over all judged windows of the test captures. Chance is "
         "0.1 and 0.5; benign windows are most of the windows, so macro recall, in which classes count alike, says more than "
         "top-1. Other words are prompts and sentences written separately, which share no run of five words with the class's "
@@ -119,7 +119,7 @@ def _left_out(results: Results) -> str:
     head = ["class left out", "own top-1", "others", "own, margin", "others, margin", "margin", "own mission", "own when seen"]
     return (
         "Each class in turn left out of the contrastive stage (its windows and its texts): its own top-1 is the share of its "
-        "test windows nearest to its own prompts among all ten classes; others is the mean recall of the other nine; its "
+        "test windows nearest to its own prompts among all classes; others is the mean recall of the others; its "
         "mission's is the share nearest to any class of its mission. A class never trained lies further from every prompt than "
         "those that were: the margin is added to the cosine with its prompts, and was chosen on the *other* classes left out, on "
         "validation windows (calibrated stacking, Chao et al. 2016), so neither the class nor a test window chose it."

@@ -21,8 +21,8 @@ import yaml
 from msgspec import Meta, Struct
 
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS
 from packetclip_sensor.windows.tokens import ROW_BYTES
+from training.missions import CLASS_MISSION, MISSIONS
 
 FOLDER = Path(__file__).parent / "experiments"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+\Z")

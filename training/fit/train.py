@@ -23,7 +23,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from packetclip_sensor.errors import SensorError
-from packetclip_sensor.records import MISSIONS
 from training.data.windows import CLASSES, GROUPS, DataError, TextTower, load, split
 from training.fit import distributed
 from training.fit import experiment as experiments
@@ -31,6 +30,7 @@ from training.fit.engine import LOGS, TrainingError
 from training.fit.experiment import Experiment
 from training.fit.fit import fit
 from training.fit.predictor import class_embeddings, macro_recall
+from training.missions import MISSIONS
 from training.ship.export import export
 
 __all__ = ["fit_temperature", "main", "measure", "thresholds"]

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from packetclip_sensor.model.bundle import FILES, FORMAT, MANIFEST, OPTIONAL, sealed
 from packetclip_sensor.model.encoder import ENCODE_ROWS
 from packetclip_sensor.model.judge import REASON_WINDOWS
-from packetclip_sensor.records import MISSIONS
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.tokens import ROW_BYTES
 from packetclip_sensor.windows.windows import VIEWS, Window
 from training.data.windows import CLASSES, GROUPS, Examples, TextTower
+from training.missions import ALL
 from training.model.graph_inference import FoldedGraph
 from training.model.packetclip import PacketClip
+from training.ship.missions import described
 from training.text import text_encoder, texts
 from training.text.knowledge import Graph
 
@@ -163,7 +164,7 @@ def export(
         "views": list(VIEWS),
         "window": asdict(Window(packets=model.config.window)),
         "classes": CLASSES,
-        "missions": list(MISSIONS),
+        "missions": described(ALL),
         "temperature": temperature,
         "thresholds": thresholds,
         "ceilings": ceilings,

@@ -26,17 +26,20 @@ from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.site_logs import gather
 from packetclip_sensor.calibrate.threshold_fit import Candidate
 from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import LogFormatError, SensorError
 from packetclip_sensor.model.bundle import MANIFEST, Bundle, sealed
 from packetclip_sensor.model.thresholds import logit
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Episode
+from packetclip_sensor.records import Episode
 from training.evaluate.captures import ANY, Truth, fits, from_labels, from_manifest
+from training.missions import ALL, CLASS_MISSION, MISSIONS
 
 SHIFTS = (
     -2.5, -2.25, -2.0, -1.75, -1.5, -1.25, -1.0, -0.75, -0.625, -0.5, -0.375, -0.25, -0.125,
     0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0,
 )  # fmt: skip
+POLICY = for_missions(Policy(), ALL)
 MARGINS = (0.0, 1.0, 2.0, 3.0)
 SILENT = 2.0
 """A threshold that no probability reaches."""
@@ -121,7 +124,7 @@ def point(heard: Iterable[Heard], own: Mapping[str, float], shifts: Mapping[str,
     thresholds = {m: moved(own[m], shifts[m]) if m in shifts else SILENT for m in MISSIONS}
     told, beside, false = dict.fromkeys(MISSIONS, 0), 0, 0
     for one in heard:
-        episodes = threshold_fit.opened(one.kept, thresholds, Policy(), margins=dict.fromkeys(MISSIONS, margin))
+        episodes = threshold_fit.opened(one.kept, thresholds, POLICY, margins=dict.fromkeys(MISSIONS, margin))
         if not one.truth.intervals:
             false += len(episodes)
             continue

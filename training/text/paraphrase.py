@@ -26,9 +26,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from packetclip_sensor.alerts.sentences import window_text
-from packetclip_sensor.records import CLASS_MISSION
+from training.missions import CLASS_MISSION, MissionError
 from training.text import llm, texts
-from training.text.bank import BankError
 from training.text.paraphrase_check import fault
 
 SYSTEM = "You explain cybersecurity incidents in plain English."
@@ -145,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         return _run(args)
-    except (llm.EndpointError, BankError) as err:
+    except (llm.EndpointError, MissionError) as err:
         print(f"error: {err}", file=sys.stderr)
     except (OSError, ValueError) as err:  # pyarrow raises ValueError of a file that is no Parquet
         print(f"error: {err}; check --pairs and --out", file=sys.stderr)

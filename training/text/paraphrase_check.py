@@ -11,8 +11,9 @@ import re
 
 import msgspec
 
+from training.missions import read
 from training.text import claim_check
-from training.text.bank import FOLDER, SERVICES, read
+from training.text.bank import FOLDER, SERVICES
 from training.text.knowledge import load_all
 from training.text.texts import normalised
 

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from packetclip_sensor.records import CLASS_MISSION
-from training.text.bank import BankError
+from training.missions import CLASS_MISSION, MissionError
 from training.text.texts import TEXTS, bank, class_prompts, held_out, normalised, text_id
 
 Tower = Callable[[Sequence[str]], npt.NDArray[np.float32]]
@@ -113,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         tower = TextTower(args.text_encoder)
         rows, alike = report(lambda texts: np.asarray(tower(texts), np.float32), max(args.every, 1))
-    except (DataError, BankError, OSError) as err:
+    except (DataError, MissionError, OSError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
     print(

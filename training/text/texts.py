@@ -22,7 +22,8 @@ from typing import Protocol
 import msgspec
 
 from packetclip_sensor.alerts.sentences import window_text
-from packetclip_sensor.records import CLASS_MISSION
+from packetclip_sensor.common.missions import BENIGN
+from training.missions import CLASS_MISSION, read
 from training.text.bank import (
     CORES,
     ENRICHED,
@@ -34,7 +35,6 @@ from training.text.bank import (
     SERVICES,
     WORD_NEEDS,
     WORDS,
-    read,
 )
 from training.text.knowledge import load_mission
 
@@ -94,7 +94,7 @@ def paraphrases() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Accepted paraphrases by normalised source: of sentences, of window texts; both empty where there is no `PARAPHRASES`.
 
     Raises:
-        BankError: the file is there and is not one of `paraphrase.py`.
+        MissionError: the file is there and is not one of `paraphrase.py`.
     """
     sentences: dict[str, list[str]] = {}
     windows: dict[str, list[str]] = {}
@@ -228,7 +228,7 @@ def fitting(klass: str, facts: Mapping[str, float | int | str | None]) -> list[S
     """
     have = tags(facts)
     held = [s for s in bank(klass) if s.needs <= have]
-    if klass == "Benign":
+    if klass == BENIGN:
         most = max(len(s.needs) for s in held)
         return [s for s in held if len(s.needs) == most or (most > 1 and len(s.needs) == most - 1)]
     return held
@@ -264,11 +264,11 @@ def text_id(text: str) -> str:
 def graph_words(klass: str) -> set[str]:
     """All words of the graph of the class's mission; empty for Benign, which has none."""
     mission = CLASS_MISSION[klass]
-    return set() if mission == "Benign" else set(load_mission(mission).words)
+    return set() if mission == BENIGN else set(load_mission(mission).words)
 
 
 TEXTS: dict[str, list[str]] = {klass: [s.text for s in bank(klass)] for klass in CLASS_MISSION}
-"""The sentences of each of the ten classes."""
+"""The sentences of each class."""
 
 if __name__ == "__main__":
     from training.text.report import main

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.records import MISSIONS
+from training.missions import MISSIONS
 from training.ship import operating_point
 
 DATA = Path(__file__).parents[2] / "data"

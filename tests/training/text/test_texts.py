@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from packetclip_sensor.records import CLASS_MISSION
+from training.missions import CLASS_MISSION
 from training.text.bank import CORES, SERVICES, WORD_NEEDS, WORDS
 from training.text.texts import (
     TEXTS,

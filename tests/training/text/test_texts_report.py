@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from packetclip_sensor.records import CLASS_MISSION
+from training.missions import CLASS_MISSION
 from training.text import report
 from training.text.report import draw, nearest, similarity
 from training.text.texts import TEXTS, held_out

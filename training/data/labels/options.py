@@ -39,7 +39,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     one.add_argument(
         "--rest", choices=["unknown", "Benign"], default="unknown", help="what is in no row of the table (default: %(default)s)"
     )
-    one.add_argument("--mapping", help="label names of a data set, in mappings/labels or by path; default: the ten classes")
+    one.add_argument("--mapping", help="label names of a data set, in mappings/labels or by path; default: the classes")
 
     two = sources.add_parser(
         "cicflowmeter",

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from packetclip_sensor.common.text import printable
-from packetclip_sensor.records import CLASS_MISSION
+from training.missions import CLASS_MISSION
 
 KEPT = 200
 """Problems of one kind that are kept with their text; the others are counted."""
@@ -59,7 +59,7 @@ class Report:
     unknown: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Unknown label: how often, and where first."""
     unused: Counter[str] = field(default_factory=Counter)
-    """Labels that the mapping names as none of the ten classes."""
+    """Labels that the mapping names as none of the classes."""
     named: Counter[str] = field(default_factory=Counter)
     """Class: intervals or flows of the source with it."""
     matching: dict[str, int] = field(default_factory=dict)

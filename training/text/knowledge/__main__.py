@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from training.missions import FILES
 from training.text import knowledge, llm
 from training.text.knowledge import draw, generate
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=as_written,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("validate", help="print what is wrong with graph files; without a file, the three checked in")
+    check = commands.add_parser("validate", help="print what is wrong with graphs; without a file, with all missions'")
     check.add_argument("files", nargs="*", type=Path)
     make = commands.add_parser("generate", help="make a graph with a language model", epilog=EXAMPLES, formatter_class=as_written)
     make.add_argument("--mission", required=True, help="name of the mission, for example DoS")
@@ -46,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     make.add_argument("--words-per-concept", type=int, default=3, help="associated words kept for each concept")
     make.add_argument("--out", type=Path, help="YAML file, replaced only by a graph that validates; by default printed")
     make.add_argument("--work", type=Path, help="file of answers so far, to go on from after a stop; by default OUT.work")
-    figures = commands.add_parser("draw", help="draw graph, top-10 words and word cloud of each checked-in graph as SVG")
+    figures = commands.add_parser("draw", help="draw graph, top-10 words and word cloud of each graph as SVG")
     figures.add_argument("--out", type=Path, required=True, help="folder for the figures")
-    figures.add_argument("files", nargs="*", type=Path, help="other graph files than the three checked in")
+    figures.add_argument("files", nargs="*", type=Path, help="other files than those of training/missions")
     args = parser.parse_args(argv)
     try:
         if args.command == "validate":
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _paths(files: list[Path]) -> list[Path]:
-    return files or [knowledge.FOLDER / name for name in knowledge.MISSION_FILES.values()]
+    return files or [path for path, _ in FILES.values()]
 
 
 def _validate(files: list[Path]) -> int:

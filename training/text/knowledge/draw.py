@@ -20,7 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
 
-from packetclip_sensor.records import CLASS_MISSION
+from training.missions import CLASS_MISSION
 from training.text.knowledge import EMBEDDING, SENSOR, Graph
 
 COLOURS = ("#1f4e79", "#2e7d5b", "#b5651d", "#7b4173", "#5f6b6d")
