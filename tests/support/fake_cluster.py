@@ -105,8 +105,10 @@ class Cluster:
                 found = [(path.rsplit("/", 1)[1], each) for path, each in self.things.items() if "_index_template" in path]
                 return {"index_templates": [{"name": name, "index_template": each} for name, each in found]}
             case ("POST", "_index_template", "_simulate_index", name):
-                dataset = name.removeprefix("logs-").rsplit("-", 1)[0]
-                return {"template": {"mappings": templates.mapping(dataset, MISSIONS)}, "overlapping": []}
+                composed_of = self.things[f"/_index_template/{name.rsplit('-', 1)[0]}"]["composed_of"]
+                parts = [self.things.get(f"/_component_template/{each}", {"template": {}}) for each in composed_of]
+                mappings = templates._merged(part["template"].get("mappings", {}) for part in parts)
+                return {"template": {"mappings": mappings}, "overlapping": []}
             case (_, "_resolve", "index", pattern):
                 found = [name for name in self.streams if fnmatchcase(name, pattern)]
                 listed = [{"name": name, "backing_indices": [f".ds-{name}-1"]} for name in found]
