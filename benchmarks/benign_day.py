@@ -27,8 +27,7 @@ from packetclip_sensor.alerts.suppressor import Rules, Suppressor
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.site_logs import Coverage, gather
 from packetclip_sensor.calibrate.threshold_fit import Candidates
-from packetclip_sensor.cli import logs
-from packetclip_sensor.cli.common import discover
+from packetclip_sensor.cli.common import discover, set_up_logs
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config.policy import for_missions
@@ -137,7 +136,7 @@ def main() -> None:
     parser.add_argument("--margin", type=float, help="one margin for all missions, in logits, in place of the bundle's")
     args = parser.parse_args()
     began = time.monotonic()
-    logs.set_up("warning")
+    set_up_logs("warning")
     bundle = Bundle.open(MODEL)
     margins = bundle.manifest.margins if args.margin is None else dict.fromkeys(MISSIONS.names, args.margin)
     own = (bundle.manifest.thresholds, margins)

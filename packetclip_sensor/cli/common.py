@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,6 +39,33 @@ ClusterUrl = Annotated[
 Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {time_parsing.HELP}")]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")]
 Units = Annotated[list[Path], typer.Argument(metavar="PATH", help="Log folders, folders of them, log files or captures.")]
+
+
+def set_up_logs(level: str) -> None:
+    """Send every structlog event of `level` ("debug" to "error") and above to standard error, one line each."""
+    import logging
+
+    import structlog
+
+    terminal = sys.stderr.isatty()
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if terminal:
+        shared.append(structlog.dev.ConsoleRenderer())
+    else:
+        shared += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=shared,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        # Not structlog's default standard output: that belongs to alerts.
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    # Libraries that log the ordinary way (elastic_transport) say every retry; the sinks already do.
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(message)s")
 
 
 def missions_of_the_sensor() -> str:

@@ -20,6 +20,7 @@ from packetclip_sensor.cli.common import (
     labels_beside,
     missions_of_the_sensor,
     opened,
+    set_up_logs,
     sigterm_as_interrupt,
 )
 from packetclip_sensor.errors import ConfigError
@@ -57,12 +58,11 @@ def replay(
       packetclip replay logs/ --out - | jq .event.reason
     """
     from packetclip_sensor import pipeline
-    from packetclip_sensor.cli import logs
     from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view.terminal import Episodes, progress, summary
 
     settings = _replay_settings(out, config, elasticsearch)
-    logs.set_up("warning" if config is None else settings.log_level)
+    set_up_logs("warning" if config is None else settings.log_level)
     units = discover(paths)
     episodes = Episodes(manifest_of(settings.model_path).missions)
     to_stdout = settings.sink.ndjson is None and settings.sink.elasticsearch is None
@@ -108,7 +108,6 @@ def pairs(
       packetclip pairs tests/data --out pairs.parquet
       packetclip pairs office.pcap --label Benign --out benign.parquet
     """
-    from packetclip_sensor.cli import logs
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.config.schema import suggestion
@@ -123,7 +122,7 @@ def pairs(
     classes = (*manifest_of(Config().model_path).missions.classes, *(new_class or ()))
     if label is not None and label not in classes:
         raise ConfigError(f"--label {label!r}: no such class{suggestion(label, classes)}; classes: {', '.join(classes)}")
-    logs.set_up("warning")
+    set_up_logs("warning")
     units = discover(paths)
     given = Labels.load(labels, classes) if labels else None
     counters = Counters()

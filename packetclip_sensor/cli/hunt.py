@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetclip_sensor.cli.common import ClusterUrl, ConfigFile, Since, Until, cluster_at, missions_of_the_sensor
+from packetclip_sensor.cli.common import ClusterUrl, ConfigFile, Since, Until, cluster_at, missions_of_the_sensor, set_up_logs
 from packetclip_sensor.common import time_parsing
 from packetclip_sensor.errors import ConfigError
 
@@ -134,12 +134,11 @@ def _where(config: Path | None, url: str | None, namespace: str | None) -> tuple
     """The cluster and the model's folder, from the configuration file or from the options."""
     from msgspec.structs import replace
 
-    from packetclip_sensor.cli import logs
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.config.settings import Config
 
     settings = configs.load(config) if config else Config()
-    logs.set_up("error")
+    set_up_logs("error")
     cluster = settings.sink.elasticsearch
     if url is not None:
         cluster = replace(cluster_at(url), namespace=settings.namespace)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetclip_sensor.cli.common import ConfigPath
+from packetclip_sensor.cli.common import ConfigPath, set_up_logs
 from packetclip_sensor.errors import ConfigError, SinkError
 
 if TYPE_CHECKING:
@@ -75,13 +75,12 @@ def elasticsearch(
     """
     from elasticsearch import ApiError, TransportError, UnsupportedProductError
 
-    from packetclip_sensor.cli import logs
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.elastic.client import connect, trouble
     from packetclip_sensor.model.bundle import manifest_of
 
     settings = configs.load(config)
-    logs.set_up("warning")
+    set_up_logs("warning")
     if settings.sink.elasticsearch is None:
         raise ConfigError(f"{config}: names no sink.elasticsearch; put `sink: {{elasticsearch: {{hosts: [...]}}}}` there")
     if retention is not None and not re.fullmatch(r"[1-9][0-9]*[dhms]", retention):

@@ -1,4 +1,4 @@
-"""The command calibrate: fits the thresholds to a site's own logs and shows what they change."""
+"""What makes alerts fewer: calibrate fits the thresholds to a site's own logs, suppressions lists the rules in force."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from packetclip_sensor.cli.common import (
     DONE,
     FAILED,
     ConfigFile,
+    ConfigPath,
     Since,
     Until,
     discover,
     labels_beside,
     opened,
+    set_up_logs,
     sigterm_as_interrupt,
 )
 from packetclip_sensor.errors import ConfigError
@@ -23,6 +25,7 @@ from packetclip_sensor.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from packetclip_sensor.alerts.suppression_rules import Rule
     from packetclip_sensor.calibrate.site_logs import AlarmingHost, Fit, SiteLogs
     from packetclip_sensor.model.calibration_file import Calibration
 
@@ -30,6 +33,8 @@ LISTED = 5
 """Hosts shown of each list."""
 FEW_DAYS = 3.0
 """Logs that cover less are called few."""
+SOON_S = 14 * 86400.0
+"""A rule that ends sooner is marked."""
 
 
 def calibrate(
@@ -73,7 +78,6 @@ def calibrate(
     """
     from packetclip_sensor.alerts.suppressor import Rules, Suppressor
     from packetclip_sensor.calibrate import site_logs
-    from packetclip_sensor.cli import logs as logging
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.config.policy import for_missions
@@ -85,7 +89,7 @@ def calibrate(
 
     settings = configs.load(config) if config else Config()
     packets = site_logs.PacketFilter.parse(exclude or [], since, until)
-    logging.set_up("warning")
+    set_up_logs("warning")
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"{out}: its folder does not exist; make it, or name another file by --out")
     units = discover(logs)
@@ -220,3 +224,68 @@ def _time(days: float) -> str:
     seconds = days * 86400
     steps = (f"{days:.1f} days", days), (f"{hours:.1f} hours", hours), (f"{hours * 60:.0f} minutes", hours * 60)
     return next((words for words, count in steps if count >= 2), f"{seconds:.0f} seconds")
+
+
+def suppressions(config: ConfigPath) -> None:
+    """List what is suppressed, and until when.
+
+    Counts are windows, as the running sensor writes them each minute. A rule that suppresses nothing for weeks can be removed;
+    one that has expired suppresses nothing. The file may be edited while the sensor runs: it is read again within a second.
+
+    \b
+    Exit codes:
+      0  all rules are in force, or there is none
+      1  a rule has expired
+      2  bad start: the configuration or the file of rules has a mistake, as printed
+
+    \b
+    Examples:
+      packetclip suppressions --config /etc/packetclip/sensor.yaml
+    """
+    import sys
+    import time
+
+    from rich import box
+    from rich.table import Table
+
+    from packetclip_sensor.alerts import suppression_rules
+    from packetclip_sensor.alerts.suppressor import Count, read_counts
+    from packetclip_sensor.common.text import counted, printable
+    from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.model.bundle import manifest_of
+    from packetclip_sensor.view.terminal import console_for
+
+    settings = configs.load(config)
+    path = settings.policy.suppress
+    if path is None:
+        print(f"{config} names no file of rules; to have some: policy: {{suppress: suppress.yaml}}")
+        raise typer.Exit(DONE)
+    missions = manifest_of(settings.model_path).missions
+    rules, counts, now = suppression_rules.load(path, missions), read_counts(settings.suppressed_path), time.time()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in ("Line", "Rule", "Expires (UTC)", "Suppressed", "Last (UTC)", "What", "Why"):
+        words = name in ("What", "Why")  # what is narrow enough stays on one line, so that it can be read and found
+        table.add_column(name, justify="right" if name in ("Line", "Suppressed") else "left", no_wrap=not words)
+    for rule in rules:
+        count = counts.get(rule.id, Count())
+        last = _minute(count.last) if count.verdicts else ""
+        what, why = printable(rule.words, 200), printable(rule.comment, 200)
+        table.add_row(str(rule.line), rule.id, _expiry(rule, now), f"{count.verdicts:,}", last, what, why)
+    console_for(sys.stdout).print(table)
+    ended = [rule for rule in rules if not rule.live(now)]
+    print(f"{path}: {counted(len(rules) - len(ended), 'rule')} in force, {len(ended)} expired")
+    raise typer.Exit(FAILED if ended else DONE)
+
+
+def _expiry(rule: Rule, now: float) -> str:
+    if rule.expires == float("inf"):
+        return "never"
+    mark = "" if rule.live(now + SOON_S) else " soon" if rule.live(now) else " EXPIRED"
+    whole_day = rule.expires % 86400 == 0
+    return (_minute(rule.expires - 1)[:10] if whole_day else _minute(rule.expires)) + mark
+
+
+def _minute(second: float) -> str:
+    from datetime import UTC, datetime
+
+    return f"{datetime.fromtimestamp(min(second, 253402300799.0), UTC):%Y-%m-%d %H:%M}"
