@@ -72,26 +72,15 @@ def view_keys(table: PacketColumns) -> tuple[Ints, Ints, Ints]:
     return table.orig_h + table.resp_h, table.orig_h, table.resp_h
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """One view's windows of a batch."""
-
-    rows: Ints
-    """(W, A) as in `Windows`."""
-    past: Ints
-    """(W, 2, C) as in `Windows`."""
-    ends: Ints
-    """(W,) the row that ends each window."""
-    hold: Ints
-    """(H,) rows that a later window may need, ascending."""
-
-
-def cut(table: PacketColumns, keys: Ints, held: Ints, new: Ints, window: Window) -> Cut:
+def cut(table: PacketColumns, keys: Ints, held: Ints, new: Ints, window: Window) -> tuple[Ints, Ints, Ints, Ints]:
     """Cut one view's windows.
 
     Args:
         table: packets; keys: (n,) stream key of each.
         held: rows kept from before, ascending; new: rows to judge now, ascending and behind them.
+    Returns:
+        rows (W, A) and past (W, 2, C) as in `Windows`; (W,) the row that ends each window; (H,) rows that a later window may
+        need, ascending.
     """
     rows = np.concatenate([held, new])
     order = np.argsort(keys[rows], kind="stable")
@@ -123,7 +112,7 @@ def cut(table: PacketColumns, keys: Ints, held: Ints, new: Ints, window: Window)
     recent = ts > float(ts.max()) - window.seconds
     remembered = opens & recent & (count[last] - count < window.connections)
     hold = ((last - place < window.packets) & recent) | remembered | latest.of(remembered)
-    return Cut(np.where(inside, rows[np.maximum(at, 0)], -1), past, rows[ends], np.sort(rows[hold]))
+    return np.where(inside, rows[np.maximum(at, 0)], -1), past, rows[ends], np.sort(rows[hold])
 
 
 class Latest:
@@ -242,9 +231,9 @@ def _cut_views(table: PacketColumns, held: list[Ints], ready: Ints, window: Wind
     if not ready.size:
         return np.empty((0, window.packets), np.int64), np.empty((0, 2, window.connections), np.int64), ready, ready
     cuts = [cut(table, keys, held[view], ready, window) for view, keys in enumerate(view_keys(table))]
-    held[:] = [c.hold for c in cuts]
-    view_of = np.repeat(np.arange(len(cuts)), [len(c.ends) for c in cuts])
-    rows, past, ends = (np.concatenate([getattr(c, name) for c in cuts]) for name in ("rows", "past", "ends"))
+    *parts, held[:] = zip(*cuts, strict=True)
+    rows, past, ends = map(np.concatenate, parts)
+    view_of = np.repeat(np.arange(len(cuts)), [len(view_ends) for view_ends in parts[2]])
     second = table.second[ends]
     order = np.lexsort((ends, view_of, second))
     return rows[order], past[order], view_of[order], second[order]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,21 @@ def test_a_new_line_wakes_the_tailer_long_before_the_poll(tmp_path: Path, log: P
     assert time.monotonic() - began < 20.0
     timer.join()
     stop.set()
+
+
+def test_a_folder_that_was_replaced_is_watched_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    with closing(tail.Wake([folder])) as wake:
+        assert wake.folders_changed()
+        folder.rename(tmp_path / "old")
+        folder.mkdir()
+        assert wake.folders_changed()
+        wake.wait(0.3, threading.Event())  # whatever the replacing itself wakes
+        (folder / "packetclip_packet.log").write_bytes(packets(1))
+        began = time.monotonic()
+        wake.wait(30.0, threading.Event())
+        assert time.monotonic() - began < 15.0
 
 
 def test_stop_ends_the_iteration(tmp_path: Path, log: Path) -> None:
