@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 import yaml
 
+from packetclip_sensor.errors import SensorError
 from packetclip_sensor.records import CLASS_MISSION
 
 FOLDER = Path(__file__).parent / "sentences"
 
 
-class BankError(ValueError):
+class BankError(SensorError):
     """A file of the bank cannot be used; the message says what to mend."""
 
 

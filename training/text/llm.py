@@ -19,13 +19,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from rich.console import Console
+from rich.progress import Progress
+
+from packetclip_sensor.errors import SensorError
+
 MAX_ANSWER_BYTES = 1_000_000
 _LONGEST_PAUSE_S = 60.0
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 """Statuses worth another try. Source: RFC 9110 sections 15.5.9 and 15.6, RFC 6585 section 4, RFC 8470."""
 
 
-class EndpointError(RuntimeError):
+class EndpointError(SensorError):
     """The model cannot be reached, refuses, or answers something that is of no use; the message says what to do."""
 
 
@@ -231,6 +236,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout-s", type=float, default=120.0, help="longest wait for one answer, seconds")
     parser.add_argument("--tries", type=int, default=5, help="tries of one question, with growing pauses between them")
     parser.add_argument("--max-tokens", type=int, default=512, help="longest answer, tokens")
+    parser.add_argument("--work", type=Path, help="file of answers so far, to go on from after a stop; by default OUT.work")
 
 
 @contextmanager
@@ -248,3 +254,19 @@ def chosen(args: argparse.Namespace) -> Iterator[Endpoint]:
     except OSError as err:
         raise EndpointError(f"{args.api_key_file}: cannot be read ({err.strerror}); give the file with the key") from err
     yield Endpoint(args.endpoint, args.model, key, **limits)
+
+
+@contextmanager
+def session(args: argparse.Namespace) -> Iterator[tuple[Endpoint, Work, Progress]]:
+    """The model that the arguments name, its answers so far, and progress on stderr; the answers' file goes when all is done."""
+    path = args.work or (args.out.with_name(args.out.name + ".work") if args.out else None)
+    with chosen(args) as endpoint, Progress(console=Console(stderr=True)) as bar:
+        work = Work(path, endpoint.model)
+        if len(work):
+            bar.console.print(f"{path}: {len(work)} answers of an earlier run are used")
+        done = False
+        try:
+            yield endpoint, work, bar
+            done = True
+        finally:
+            work.close(done=done)

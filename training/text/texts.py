@@ -3,8 +3,8 @@
 Source: PacketCLIP section III-B: a template is enriched with words of the label's mission graph and paraphrased by a language
 model, where its accepted paraphrases are at hand (`paraphrase.py`). Each sentence names what the facts must show before it may
 stand beside a window (`needs`): a text never claims UDP of TCP packets, many sources of one, or SSH without port 22. Everything
-here is deterministic; randomness comes only from the `rng` that the caller gives. `python -m training.text.texts`
-reports on the bank.
+here is deterministic; randomness comes only from the `rng` that the caller gives. `python -m training.text.report` reports on the
+bank.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import itertools
 import random
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -36,7 +36,6 @@ from training.text.bank import (
     WORDS,
     read,
 )
-from training.text.knowledge import load_mission
 
 PARAPHRASES = FOLDER / "paraphrases.yaml"
 """Accepted paraphrases of a language model; optional."""
@@ -69,6 +68,11 @@ class HeldOut:
 
     prompts: tuple[str, ...]
     sentences: tuple[Sentence, ...]
+
+    @property
+    def all(self) -> list[str]:
+        """Prompts, then the texts of the sentences."""
+        return [*self.prompts, *(s.text for s in self.sentences)]
 
 
 class Paraphrase(msgspec.Struct):
@@ -122,11 +126,11 @@ def concept_prompt(word: str) -> str:
 def event_sentences(klass: str) -> list[str]:
     """Sentences of the bank for a class's event node, spread over all of them; prompts stay out, since zero-shot is tested on
     them."""
-    return _spread(list(TEXTS[klass]), _PER_EVENT)
+    return spread(TEXTS[klass], _PER_EVENT)
 
 
 def packet_prompt(phrase: str) -> str:
-    """The sentence for what a packet says, from a phrase of packetclip_sensor/windows/payload.py."""
+    """The sentence for a packet's payload, from a phrase of packetclip_sensor/windows/payload.py."""
     return f"a packet: {phrase}"
 
 
@@ -146,8 +150,9 @@ def _sentence(wording: str) -> str:
     return wording[0].upper() + wording[1:] + "."
 
 
-def _spread(items: list[str], count: int) -> list[str]:
-    return [items[i * len(items) // count] for i in range(min(count, len(items)))] if len(items) > count else items
+def spread(items: Sequence[str], count: int) -> list[str]:
+    """`count` of the items, evenly spaced; all of them where there are no more."""
+    return [items[i * len(items) // count] for i in range(count)] if len(items) > count else list(items)
 
 
 @cache
@@ -158,7 +163,7 @@ def bank(klass: str) -> tuple[Sentence, ...]:
     out: dict[str, Sentence] = {}
     for needs, template in CORES[klass]:
         must = frozenset(needs.split())
-        for wording in _spread(expand(template), _PER_CORE):
+        for wording in spread(expand(template), _PER_CORE):
             plain = _sentence(wording)
             out.setdefault(normalised(plain), Sentence(plain, must))
             if words:
@@ -221,7 +226,7 @@ def tags(facts: Mapping[str, float | int | str | None]) -> frozenset[str]:
     return frozenset({proto, *([service] if service else []), *(name for name, holds in checks.items() if holds)})
 
 
-def fitting(klass: str, facts: Mapping[str, float | int | str | None]) -> list[Sentence]:
+def supported(klass: str, facts: Mapping[str, float | int | str | None]) -> list[Sentence]:
     """The class's sentences that the facts support; never empty, for every class has sentences that need nothing.
 
     Benign sentences are of a kind: where the facts support a kind's own sentences, the general ones stand back.
@@ -240,7 +245,7 @@ def pair_text(klass: str, facts: Mapping[str, float | int | str | None], rng: Un
     Returns:
         (text_id, text): equal ids for texts that differ at most in case, punctuation and spaces.
     """
-    held = fitting(klass, facts)
+    held = supported(klass, facts)
     chosen = held[min(int(rng.random() * len(held)), len(held) - 1)]
     window = window_text(facts)
     others = paraphrases()[1].get(normalised(window))
@@ -261,16 +266,5 @@ def text_id(text: str) -> str:
     return hashlib.sha256(normalised(text).encode()).hexdigest()[:16]
 
 
-def graph_words(klass: str) -> set[str]:
-    """All words of the graph of the class's mission; empty for Benign, which has none."""
-    mission = CLASS_MISSION[klass]
-    return set() if mission == "Benign" else set(load_mission(mission).words)
-
-
 TEXTS: dict[str, list[str]] = {klass: [s.text for s in bank(klass)] for klass in CLASS_MISSION}
 """The sentences of each of the ten classes."""
-
-if __name__ == "__main__":
-    from training.text.report import main
-
-    sys.exit(main())

@@ -16,6 +16,8 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,10 @@ from packetclip_sensor.errors import ConfigError, SensorError
 from packetclip_sensor.pairs.labels import NOT_KNOWN, Truth
 from packetclip_sensor.pairs.parquet import write_pairs
 from packetclip_sensor.windows.windows import Window
-from training.data.labels import cicflowmeter, connlog, intervals, mapping, options
+from training.data.labels import cicflowmeter, connlog, intervals, mapping
 from training.data.labels.captures import Capture, Connection, collect, scan
 from training.data.labels.match import ByConnection, Matcher
+from training.data.labels.options import options
 from training.data.labels.report import Report
 from training.data.labels.times import zone
 
@@ -52,7 +55,7 @@ def _progress() -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 written, whatever was wrong with some labels; 1 stopped, or not one window got a label; 2 bad start."""
-    args = options.parser(__doc__ or "").parse_args(argv)
+    args = options(__doc__).parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 130)
     report = Report(" ".join(["python -m training.data.labels", *(argv if argv is not None else sys.argv[1:])]))
     report.settings = {k: str(v) for k, v in vars(args).items()}
@@ -204,74 +207,52 @@ def _without_packets(captures: list[Capture], truths: Truths, report: Report) ->
             intervals.without_packets(truth, capture, report)
 
 
-def _flow_tables(args: argparse.Namespace) -> tuple[list[Path], mapping.Mapping, cicflowmeter.Clock]:
+@dataclass(frozen=True)
+class _Flows:
+    """Files of labelled flows and what reads one of them: (path, matcher, report, progress=...)."""
+
+    paths: list[Path]
+    read: Callable[..., None]
+    clock: cicflowmeter.Clock | None = None
+
+
+def _flow_tables(args: argparse.Namespace) -> _Flows:
     if args.clock == 12 and not args.afternoon_before:
         raise ConfigError("--clock 12 needs --afternoon-before HOUR: the first hour of the morning that the captures have, say 8")
     if args.clock != 12 and args.afternoon_before:
         raise ConfigError("--afternoon-before goes with --clock 12 alone")
-    clock = cicflowmeter.Clock(
-        zone(args.timezone),
-        args.date_order == "mdy",
-        args.clock,
-        args.afternoon_before,
-        {"us": 1e-6, "ms": 1e-3, "s": 1.0}[args.duration_unit],
-    )
-    return cicflowmeter.tables(args.csv), mapping.load(args.mapping), clock
+    unit_s = {"us": 1e-6, "ms": 1e-3, "s": 1.0}[args.duration_unit]
+    clock = cicflowmeter.Clock(zone(args.timezone), args.date_order == "mdy", args.clock, args.afternoon_before, unit_s)
+    paths, names = cicflowmeter.tables(args.csv), mapping.load(args.mapping)
+    return _Flows(paths, partial(cicflowmeter.read, mapping=names, clock=clock, label_column=args.label_column), clock)
+
+
+def _conn_logs(args: argparse.Namespace) -> _Flows:
+    paths = [p for path in args.log or [args.folder] for p in connlog.logs(path, args.pattern)]
+    names = mapping.ten_classes() if args.mapping == "classes" else mapping.load(args.mapping)
+    return _Flows(paths, partial(connlog.read, mapping=names))
 
 
 def _by_flow(
-    args: argparse.Namespace,
-    prepared: tuple[list[Path], mapping.Mapping, cicflowmeter.Clock],
-    captures: list[Capture],
-    connections: Connections,
-    report: Report,
-    bar: Bar,
+    args: argparse.Namespace, flows: _Flows, captures: list[Capture], connections: Connections, report: Report, bar: Bar
 ) -> Truths:
-    paths, names, clock = prepared
     matcher = Matcher((c for its in connections.values() for c in its), args.slack)
-    for path in paths:
+    for path in flows.paths:
         rows = bar(path.name)
-        cicflowmeter.read(path, names, clock, matcher, report, args.label_column, lambda n, rows=rows: rows(n, None))
-    cicflowmeter.report_offset(matcher, clock, report, ", ".join(map(str, paths[:3])))
-    return _finish(matcher, captures, connections, report, str(paths[0]))
-
-
-def _conn_logs(args: argparse.Namespace) -> tuple[list[Path], mapping.Mapping]:
-    found = [p for path in args.log or [args.folder] for p in connlog.logs(path, args.pattern)]
-    return found, mapping.ten_classes() if args.mapping == "classes" else mapping.load(args.mapping)
-
-
-def _by_conn_log(
-    args: argparse.Namespace,
-    prepared: tuple[list[Path], mapping.Mapping],
-    captures: list[Capture],
-    connections: Connections,
-    report: Report,
-    bar: Bar,
-) -> Truths:
-    paths, names = prepared
-    matcher = Matcher((c for its in connections.values() for c in its), args.slack)
-    for path in paths:
-        rows = bar(path.name)
-        connlog.read(path, names, matcher, report, lambda n, rows=rows: rows(n, None))
-    cicflowmeter.report_offset(matcher, None, report, ", ".join(map(str, paths[:3])))
-    return _finish(matcher, captures, connections, report, str(paths[0]))
-
-
-def _finish(matcher: Matcher, captures: list[Capture], connections: Connections, report: Report, where: str) -> Truths:
+        flows.read(path, matcher, report, progress=lambda n, rows=rows: rows(n, None))
+    cicflowmeter.report_offset(matcher, flows.clock, report, ", ".join(map(str, flows.paths[:3])))
     matcher.settle(report)
     report.matching = matcher.summary()
     if not matcher.matched:
-        report.add(
-            "nothing matched", where, "no flow of it meets a connection of the captures; are they of the same network and day?"
-        )
+        text = "no flow of it meets a connection of the captures; are they of the same network and day?"
+        report.add("nothing matched", str(flows.paths[0]), text)
     return {c.name: ByConnection(connections[c.name]) for c in captures}
 
 
 SOURCES: dict[str, tuple[Callable[..., Any], Callable[..., Truths]]] = {
     "pcaps": (_table, _by_interval),
     "cicflowmeter": (_flow_tables, _by_flow),
-    "zeek": (_conn_logs, _by_conn_log),
+    "zeek": (_conn_logs, _by_flow),
 }
 """Source: what looks at its arguments before the long work begins, and what labels the captures then."""
 

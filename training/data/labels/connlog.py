@@ -20,9 +20,9 @@ from pathlib import Path
 from zat.zeek_log_reader import ZeekLogReader
 
 from packetclip_sensor.errors import ConfigError
-from training.data.labels.captures import address, key
+from training.data.labels.captures import Key, address, key
 from training.data.labels.mapping import Mapping, folded
-from training.data.labels.match import Flow, Matcher
+from training.data.labels.match import Flow, Matcher, read_flow
 from training.data.labels.report import Report
 from training.data.labels.times import TimeError, instant
 
@@ -46,7 +46,7 @@ def logs(folder: Path, pattern: str) -> list[Path]:
 
 
 def read(
-    path: Path, mapping: Mapping, matcher: Matcher, report: Report, progress: Callable[[int], None] = lambda _rows: None
+    path: Path, matcher: Matcher, report: Report, mapping: Mapping, progress: Callable[[int], None] = lambda _rows: None
 ) -> None:
     """Give the connections of one log to the matcher.
 
@@ -144,30 +144,16 @@ def _json_rows(path: Path, shown: Path, report: Report) -> Iterator[tuple[str, d
 
 
 def _flow(row: dict[str, str], where: str, mapping: Mapping, matcher: Matcher, report: Report) -> Flow | None:
-    try:
-        one = (address(row["id.orig_h"]), int(row["id.orig_p"]))
-        other = (address(row["id.resp_h"]), int(row["id.resp_p"]))
-    except (KeyError, ValueError) as err:
-        report.add("address", where, f"{err}; the connection is left out")
-        return None
-    ends = key(row.get("proto", ""), one, other)
-    name = _name(row)
-    label = mapping.of(name, where, report)
-    claim = label or folded(name)
-    try:
-        start = instant(row["ts"], 0.0)
+    def ends() -> Key:
+        return key(row.get("proto", ""), *((address(row[f"id.{end}_h"]), int(row[f"id.{end}_p"])) for end in ("orig", "resp")))
+
+    def times() -> tuple[float, float, float]:
         duration = 0.0 if row.get("duration", "-") in UNSET else float(row["duration"])
         if not isfinite(duration):
             raise TimeError(f"duration {row['duration']!r} is not a number")
-    except (KeyError, ValueError) as err:
-        report.add("time", where, f"{err}; the connection is left out")
-        matcher.doubt(ends, claim, where)
-        return None
-    if duration < 0:
-        report.add("backwards", where, f"the connection ends {-duration:g} s before it starts; it is left out")
-        matcher.doubt(ends, claim, where)
-        return None
-    return Flow(ends, start, start + duration, label, claim, where, row.get("uid", ""))
+        return instant(row["ts"], 0.0), duration, 0.0
+
+    return read_flow("connection", ends, _name(row), times, where, mapping, matcher, report, row.get("uid", ""))
 
 
 def _name(row: dict[str, str]) -> str:

@@ -5,7 +5,7 @@
 
 FLOPs are those of matrix products, convolutions and recurrent layers as torch.utils.flop_counter sees them; a multiply-add counts
 as two. Element-wise work, sums over neighbours and table look-ups count nothing, for any model. A packet is a row of 128 bytes
-without padding. Parameters are all that are trained; the frozen text tower is not among them, since nothing needs it to judge.
+without padding. Parameters are all that are trained; the frozen text encoder is not among them, since no verdict needs it.
 
 "Amortised": a window of A packets is judged once for each A packets that arrive. A busy stream costs less: it is judged once a
 second however many packets it saw, and equal rows are encoded once. "Not amortised": a window is judged anew for every packet; in
@@ -24,23 +24,22 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from packetclip_sensor.common.resources import resource
-from packetclip_sensor.errors import SensorError
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.tokens import PAD, ROW_BYTES
 from packetclip_sensor.windows.windows import VIEWS
-from training.data.windows import CLASSES, GROUP_OF_CLASS, GROUPS, DataError, load
+from training.common import DataError, exit_code, parser
+from training.data.windows import CLASSES, GROUP_OF_CLASS, GROUPS, load
 from training.evaluate.baselines.bytegraph import ByteGraphNetwork, Sizes, byte_graphs, random_packets
 from training.model.config import TEXT_DIM, ModelConfig
 from training.model.graphs import EventNodes, MissionGraph
+from training.model.inference import Encoder, Reasoner
 from training.model.packetclip import PacketClip
-from training.ship.export import EncoderGraph, ReasonerGraph
 from training.text import knowledge
 
 REFERENCE = "ET-BERT, 128 tokens"
@@ -87,7 +86,7 @@ def our_model() -> PacketClip:
 def ours(model: PacketClip) -> dict[str, Cost]:
     """Encoder and heads, relations, folded graphs and temporal layer, as the sensor runs them."""
     packets, width = model.config.window, model.config.embedding
-    encoder, reasoner = EncoderGraph(model).eval(), ReasonerGraph(model).eval()
+    encoder, reasoner = Encoder(model).eval(), Reasoner(model).eval()
     encode = flops(lambda: encoder(torch.zeros(1, ROW_BYTES, dtype=torch.int32)))
     window = (torch.zeros(1, packets, width), torch.zeros(1, packets, len(RELATIONS)), torch.zeros(1, packets, dtype=torch.bool))
     reason = flops(lambda: reasoner(*window))
@@ -169,9 +168,8 @@ class PaperHead(nn.Module):
 
 def paper(packets: int, encoder: Cost) -> dict[str, Cost]:
     """The head alone, which the paper compares, and with the encoder that it needs to judge."""
-    head = (
-        PaperHead(packets).train().requires_grad_(requires_grad=False)
-    )  # the fast path of evaluation is one call that the counter does not know
+    # In training mode: the fast path of evaluation is one call that the counter does not know.
+    head = PaperHead(packets).train().requires_grad_(requires_grad=False)
     for module in head.modules():
         if isinstance(module, nn.BatchNorm1d | nn.Dropout):
             module.eval()
@@ -228,7 +226,7 @@ def rates(pairs: list[Path], seconds: float = 5.0) -> dict[str, float]:
     examples = load(pairs)
     rows = torch.from_numpy(examples.tokens[: 256 * 40].astype("int32"))
     model, bundle = our_model(), Bundle.open(resource("model/shipped"))
-    encoder = EncoderGraph(model).eval()
+    encoder = Encoder(model).eval()
     bert = Classifier(12, BERT_WIDTH, 12).eval()
 
     def words(tokens: Tensor) -> Tensor:
@@ -268,26 +266,22 @@ def _per_second(call: Callable[[int], object], seconds: float) -> float:
     return done / (time.process_time() - started)
 
 
-def draw(costs: dict[str, Cost], path: Path) -> None:
+def draw(path: Path, costs: dict[str, Cost]) -> None:
     """Parameters and FLOPs a packet of each model, both on logarithmic scales."""
-    import matplotlib as mpl  # noqa: PLC0415
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 0.42 * len(costs) + 1.2), sharey=True, layout="constrained")
+    figure = Figure(figsize=(10, 0.42 * len(costs) + 1.2), layout="constrained")
     names = list(costs)[::-1]
     colours = ["#1f6f8b" if name.startswith("ours") else "#b0b0b0" for name in names]
-    for axis, values, title in (
-        (axes[0], [costs[n].parameters for n in names], "parameters"),
-        (axes[1], [costs[n].packet for n in names], "FLOPs a packet"),
+    for axis, values, title in zip(
+        figure.subplots(1, 2, sharey=True),
+        ([costs[n].parameters for n in names], [costs[n].packet for n in names]),
+        ("parameters", "FLOPs a packet"),
+        strict=True,
     ):
         bars = axis.barh(names, values, color=colours)
         axis.bar_label(bars, labels=[_short(v) for v in values], padding=3, fontsize=8)
         axis.set(xscale="log", title=title, xlim=(min(values) / 3, max(values) * 12))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def _short(value: float) -> str:
@@ -299,36 +293,28 @@ def _short(value: float) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Print and draw. Exit codes: 0 done, 2 the pairs or the bundle cannot be read."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figure", type=Path, default=Path("runs/figures/cost.png"), help="file to draw to")
-    parser.add_argument("--rate", action="store_true", help="also measure packets a second on one core, half a minute")
-    parser.add_argument("--pairs", type=Path, nargs="+", help="Parquet files whose packets --rate uses")
-    args = parser.parse_args(argv)
-    console = Console(width=150)
-    try:
-        if args.rate and not args.pairs:
-            raise DataError("--rate needs packets: name files of `packetclip pairs` by --pairs")
-        with console.status("counting"):
-            costs = measure()
-        table = Table(
-            "model", "parameters", "FLOPs a packet", "FLOPs a window", "what", title="whole models, multiply-add = 2 FLOPs"
-        )
-        for name, cost in costs.items():
-            table.add_row(name, f"{cost.parameters:,}", f"{cost.packet:,.0f}", f"{cost.window:,.0f}", cost.note)
-        console.print(table)
-        for line in verdict(costs):
-            console.print(line, highlight=False)
-        draw(costs, args.figure)
-        console.print(f"drawn to {args.figure}")
-        if args.rate:
-            with console.status("packets a second"):
-                measured = rates(args.pairs)
-            for name, rate in measured.items():
-                console.print(f"{name:36} {rate:12,.1f} a second of one core", highlight=False)
-    except (DataError, SensorError, OSError) as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
-    return 0
+    arguments = parser("training.evaluate.baselines.cost", __doc__)
+    arguments.add_argument("--figure", type=Path, default=Path("runs/figures/cost.png"), help="file to draw to")
+    arguments.add_argument("--rate", action="store_true", help="also measure packets a second on one core, half a minute")
+    arguments.add_argument("--pairs", type=Path, nargs="+", help="Parquet files whose packets --rate uses")
+    args = arguments.parse_args(argv)
+    return exit_code(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.rate and not args.pairs:
+        raise DataError("--rate needs packets: name files of `packetclip pairs` by --pairs")
+    costs = measure()
+    print(
+        f"whole models, multiply-add = 2 FLOPs\n{'model':28}{'parameters':>14}{'FLOPs a packet':>18}{'FLOPs a window':>18}  what"
+    )
+    for name, cost in costs.items():
+        print(f"{name:28}{cost.parameters:14,}{cost.packet:18,.0f}{cost.window:18,.0f}  {cost.note}")
+    print(*verdict(costs), sep="\n")
+    draw(args.figure, costs)
+    print(f"drawn to {args.figure}")
+    for name, rate in rates(args.pairs).items() if args.rate else ():
+        print(f"{name:36} {rate:12,.1f} a second of one core")
 
 
 if __name__ == "__main__":

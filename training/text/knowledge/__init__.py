@@ -18,6 +18,8 @@ from typing import Any
 import networkx as nx
 import yaml
 
+from packetclip_sensor.errors import SensorError
+
 FOLDER = Path(__file__).parent
 MISSION_FILES = {"DoS": "dos.yaml", "Reconnaissance": "reconnaissance.yaml", "Brute Force": "brute_force.yaml"}
 """Graph file of each mission, in the order of the reasoner's logits."""
@@ -33,7 +35,7 @@ ASSOCIATED_PROMPT = "What are associated words with vocabularies in set K?"
 _WORD = re.compile(r"[a-z]{2,24}\Z")
 
 
-class KnowledgeError(ValueError):
+class KnowledgeError(SensorError):
     """A graph file cannot be read as a graph."""
 
 
@@ -107,13 +109,13 @@ def load(path: str | Path) -> Graph:
 def from_dict(raw: Any, name: str) -> Graph:
     """A graph from the mapping that a YAML file holds; `name` stands in error messages. Raises KnowledgeError."""
     if not isinstance(raw, dict):
-        raise KnowledgeError(f"{name}: holds {type(raw).__name__}, not a mapping; see training/knowledge/dos.yaml")
+        raise KnowledgeError(f"{name}: holds {type(raw).__name__}, not a mapping; see training/text/knowledge/dos.yaml")
     missing = [k for k in ("mission", "key", "associated") if k not in raw]
     if missing:
-        raise KnowledgeError(f"{name}: key {missing[0]!r} is missing; see training/knowledge/dos.yaml")
+        raise KnowledgeError(f"{name}: key {missing[0]!r} is missing; see training/text/knowledge/dos.yaml")
     key, associated = raw["key"], raw["associated"]
     if not isinstance(key, list) or not isinstance(associated, list):
-        raise KnowledgeError(f"{name}: 'key' and 'associated' must be lists; see training/knowledge/dos.yaml")
+        raise KnowledgeError(f"{name}: 'key' and 'associated' must be lists; see training/text/knowledge/dos.yaml")
     levels = [[str(word) for word in key]]
     edges: list[tuple[str, str]] = []
     for number, level in enumerate(associated, start=1):

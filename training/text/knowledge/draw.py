@@ -22,6 +22,7 @@ from matplotlib.path import Path as Curve
 
 from packetclip_sensor.records import CLASS_MISSION
 from training.text.knowledge import EMBEDDING, SENSOR, Graph
+from training.text.texts import TEXTS
 
 COLOURS = ("#1f4e79", "#2e7d5b", "#b5651d", "#7b4173", "#5f6b6d")
 """Of the levels from the key concepts on; they stand out against white, also in grey."""
@@ -48,10 +49,8 @@ def ways(graph: Graph) -> dict[str, int]:
     return {word: down[word] * up[word] for word in graph.words}
 
 
-def said(graph: Graph) -> dict[str, int]:
+def sentences_with(graph: Graph) -> dict[str, int]:
     """Number of training sentences of the mission's classes that hold each word of the graph."""
-    from training.text.texts import TEXTS  # noqa: PLC0415  (texts read the graphs)
-
     texts = [text for name, mission in CLASS_MISSION.items() if mission == graph.mission for text in TEXTS[name]]
     found = Counter(word for text in texts for word in set(re.findall("[a-z]+", text.lower())))
     return {word: found[word] for word in graph.words}
@@ -154,7 +153,7 @@ def draw_top(graph: Graph, path: Path, most: int = 10) -> Path:
     figure = Figure(figsize=(10, 3.6), layout=ConstrainedLayoutEngine(w_pad=0.12))
     panels = (
         (ways(graph), "ways from sensor to embedding", COLOURS[0]),
-        (said(graph), "training sentences with the word", COLOURS[1]),
+        (sentences_with(graph), "training sentences with the word", COLOURS[1]),
     )
     for axes, (counts, title, colour) in zip(figure.subplots(1, 2), panels, strict=True):
         top = sorted(counts, key=lambda w: (-counts[w], w))[:most]

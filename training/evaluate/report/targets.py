@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 from training.evaluate import metrics
-from training.evaluate.altered import MUTE, SHUFFLED, shown
+from training.evaluate.altered_graphs import MUTE, SHUFFLED, shown
 from training.evaluate.baselines.cost import OURS as OUR_COST
 from training.evaluate.baselines.cost import REFERENCE, measure
-from training.evaluate.detection import predictors
-from training.evaluate.inside import TESTS, altered_loss, difference, signed, unlabelled_loss
-from training.evaluate.judged import OURS
-from training.evaluate.results import Results, cell, mean, table
-from training.evaluate.zero_shot import left_out, zero_shot
+from training.evaluate.predictions import OURS
+from training.evaluate.report.ablations import SEEN, TESTS, altered_loss, difference, unlabelled_loss
+from training.evaluate.report.detection import predictors
+from training.evaluate.report.results import Results, cell, signed, table
+from training.evaluate.report.zero_shot import left_out, zero_shot
 
 GRAPHS_MATTER = (
     ("ours", "ablation/{}", ""),
@@ -20,11 +20,9 @@ GRAPHS_MATTER = (
 )
 """Runs with the graphs, the same with other forms of them, and what both had to learn from."""
 FORMS = ("no graph", "shuffled graph")
-ASKED = ("lab", "unseen")
-"""The test sets of the targets on graphs."""
 
 
-def section(results: Results) -> str:
+def targets(results: Results) -> str:
     """A row for each target: the target, what was measured, and whether the target is met."""
     rows = [
         _auc(results, "Mean AUC, split by capture, at least 0.99", "lab", 0.99),
@@ -39,7 +37,7 @@ def section(results: Results) -> str:
         *(_never_labelled(results, form) for form in FORMS),
         *(_altered(results, way) for way in (SHUFFLED, MUTE)),
     ]
-    return "Means over seeds, all judged windows.\n\n" + table(["target", "measured", "met"], rows)
+    return table(["target", "measured", "met"], rows)
 
 
 def _row(asked: str, measured: metrics.Spread | float | str, holds: bool | None) -> list[str]:
@@ -47,7 +45,7 @@ def _row(asked: str, measured: metrics.Spread | float | str, holds: bool | None)
 
 
 def _mean_auc(results: Results, run: str, test: str, predictor: str = OURS) -> metrics.Spread | str:
-    found = results.over_seeds(run, test, lambda j: [mean(j.auc())], predictor)
+    found = results.over_seeds(run, test, lambda j: [j.mean_auc], predictor)
     return found if isinstance(found, str) else found[0]
 
 
@@ -65,8 +63,8 @@ def _ahead(results: Results) -> list[str]:
         return _row(asked, ours if isinstance(ours, str) else "missing", None)
     best = max(known, key=lambda name: known[name])
     lacking = len(others) - len(known)
-    said = f"ours {ours.mean:.3f}, best other {best} {known[best]:.3f}" + (f"; {lacking} not measured" if lacking else "")
-    return _row(asked, said, ours.mean > known[best])
+    text = f"ours {ours.mean:.3f}, best other {best} {known[best]:.3f}" + (f"; {lacking} not measured" if lacking else "")
+    return _row(asked, text, ours.mean > known[best])
 
 
 def _captures(results: Results) -> list[list[str]]:
@@ -85,8 +83,8 @@ def _captures(results: Results) -> list[list[str]]:
         if attacks:
             rows.append(_row(asked[0], f"{found} of {len(attacks)}", found >= 0.9 * len(attacks)))
         enough = packets >= 100_000
-        said = f"{false} in {packets:,}" + ("" if enough else "; too few packets for a rate")
-        rows.append(_row(asked[1], said, false <= packets / 100_000 if enough or false > 1 else None))
+        text = f"{false} in {packets:,}" + ("" if enough else "; too few packets for a rate")
+        rows.append(_row(asked[1], text, false <= packets / 100_000 if enough or false > 1 else None))
     return rows
 
 
@@ -116,8 +114,8 @@ def _left_out(results: Results) -> list[list[str]]:
             rows.append(_row(f"{asked}: {how}", "missing", None))
             continue
         lacking = len(found) - known.count
-        said = f"{known.mean:.3f} ({known.low:.3f}–{known.high:.3f})" + (f"; {lacking} classes not measured" if lacking else "")
-        rows.append(_row(f"{asked}: {how}", said, known.mean >= 0.6))
+        text = f"{known.mean:.3f} ({known.low:.3f}–{known.high:.3f})" + (f"; {lacking} classes not measured" if lacking else "")
+        rows.append(_row(f"{asked}: {how}", text, known.mean >= 0.6))
     return rows
 
 
@@ -144,20 +142,20 @@ def _cost() -> list[list[str]]:
 
 def _graph(results: Results, form: str, base: str, run: str, when: str) -> list[str]:
     asked = f"Worse with {form}, in every seed: difference in mean AUC{when}"
-    return _worse(asked, {test: difference(results, run.format(form), test, base) for test in ASKED}, every=True)
+    return _worse(asked, {test: difference(results, run.format(form), test, base) for test in SEEN}, every=True)
 
 
 def _never_labelled(results: Results, form: str) -> list[str]:
     asked = f"Worse with {form}, mean over classes never labelled: difference in the AUC of their own mission"
-    return _worse(asked, {test: unlabelled_loss(results, form, test) for test in ASKED}, every=False)
+    return _worse(asked, {test: unlabelled_loss(results, form, test) for test in SEEN}, every=False)
 
 
 def _altered(results: Results, way: str) -> list[str]:
     asked = f"Worse with {shown(way)} in the trained model, in every seed: difference in mean AUC"
-    return _worse(asked, {test: altered_loss(results, test, way) for test in ASKED}, every=True)
+    return _worse(asked, {test: altered_loss(results, test, way) for test in SEEN}, every=True)
 
 
 def _worse(asked: str, found: dict[str, metrics.Spread | str], *, every: bool) -> list[str]:
-    said = "; ".join(f"{TESTS[test]} {signed(value)}" for test, value in found.items())
+    text = "; ".join(f"{TESTS[test]} {signed(value)}" for test, value in found.items())
     known = [v for v in found.values() if not isinstance(v, str)]
-    return _row(asked, said, all((v.high if every else v.mean) < 0 for v in known) if known else None)
+    return _row(asked, text, all((v.high if every else v.mean) < 0 for v in known) if known else None)
