@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import random
 import re
 import sys
@@ -183,45 +184,38 @@ def bank(klass: str) -> tuple[Sentence, ...]:
 def tags(facts: Mapping[str, float | int | str | None]) -> frozenset[str]:
     """What a window's facts support: protocol, service, ends, speed, answers. A fact of None supports nothing."""
 
-    def at_least(name: str, limit: float) -> bool:
+    def fact(name: str) -> float:
         value = facts.get(name)
-        return isinstance(value, int | float) and value >= limit
+        return value if isinstance(value, int | float) else math.nan
 
-    def below(name: str, limit: float) -> bool:
-        value = facts.get(name)
-        return isinstance(value, int | float) and value < limit
-
-    proto = str(facts.get("proto"))
-    port = facts.get("top_resp_p")
-    service = None
-    if isinstance(port, int | float):
-        either = [SERVICES.get((p, int(port))) for p in (("udp", "tcp") if proto == "mixed" else (proto,))]
-        service = either[0] if len(set(either)) == 1 else None
+    proto, port = str(facts.get("proto")), fact("top_resp_p")
+    either = {SERVICES.get((p, int(port))) for p in (("udp", "tcp") if proto == "mixed" else (proto,)) if not math.isnan(port)}
+    service = either.pop() if len(either) == 1 else None
     checks = {
-        "many_sources": at_least("distinct_orig_h", 5),
-        "one_source": facts.get("distinct_orig_h") == 1,
-        "many_targets": at_least("distinct_resp_h", 5),
-        "one_target": facts.get("distinct_resp_h") == 1,
-        "many_ports": at_least("distinct_resp_p", 5),
-        "one_port": facts.get("distinct_resp_p") == 1,
-        "many_connections": at_least("distinct_uid", 5),
-        "one_connection": facts.get("distinct_uid") == 1,
-        "single_packets": at_least("one_packet_connections_share", 0.8) and at_least("distinct_uid", 5),
-        "fast": at_least("rate_pps", 100) and at_least("packets", 5),
-        "slow": below("rate_pps", 10) and at_least("packets", 5),
-        "pauses": at_least("max_gap_s", 2),
-        "unanswered": facts.get("reply_share") == 0,
-        "answered": at_least("reply_share", 0.05),
-        "incomplete": facts.get("completed_connections") == 0,
-        "completed": at_least("completed_connections", 1),
-        "syn": at_least("syn_share", 0.25),
-        "rst": at_least("rst_share", 0.15),
-        "odd": at_least("odd_flags_share", 0.03),
-        "echo": at_least("icmp_echo_share", 0.3),
-        "unreachable": at_least("icmp_unreachable_share", 0.1),
-        "empty": below("payload_mean_bytes", 0.5),
-        "small": at_least("payload_mean_bytes", 0.5) and below("payload_mean_bytes", 100),
-        "large": at_least("payload_mean_bytes", 500),
+        "many_sources": fact("distinct_orig_h") >= 5,
+        "one_source": fact("distinct_orig_h") == 1,
+        "many_targets": fact("distinct_resp_h") >= 5,
+        "one_target": fact("distinct_resp_h") == 1,
+        "many_ports": fact("distinct_resp_p") >= 5,
+        "one_port": fact("distinct_resp_p") == 1,
+        "many_connections": fact("distinct_uid") >= 5,
+        "one_connection": fact("distinct_uid") == 1,
+        "single_packets": fact("one_packet_connections_share") >= 0.8 and fact("distinct_uid") >= 5,
+        "fast": fact("rate_pps") >= 100 and fact("packets") >= 5,
+        "slow": fact("rate_pps") < 10 and fact("packets") >= 5,
+        "pauses": fact("max_gap_s") >= 2,
+        "unanswered": fact("reply_share") == 0,
+        "answered": fact("reply_share") >= 0.05,
+        "incomplete": fact("completed_connections") == 0,
+        "completed": fact("completed_connections") >= 1,
+        "syn": fact("syn_share") >= 0.25,
+        "rst": fact("rst_share") >= 0.15,
+        "odd": fact("odd_flags_share") >= 0.03,
+        "echo": fact("icmp_echo_share") >= 0.3,
+        "unreachable": fact("icmp_unreachable_share") >= 0.1,
+        "empty": fact("payload_mean_bytes") < 0.5,
+        "small": 0.5 <= fact("payload_mean_bytes") < 100,
+        "large": fact("payload_mean_bytes") >= 500,
     }
     return frozenset({proto, *([service] if service else []), *(name for name, holds in checks.items() if holds)})
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
@@ -124,7 +124,6 @@ def read(
     mapping: Mapping,
     clock: Clock,
     label_column: str | None = None,
-    progress: Callable[[int], None] = lambda _rows: None,
 ) -> None:
     """Give the flows of one table to the matcher.
 
@@ -135,9 +134,7 @@ def read(
     lost = clock.hours is None and halves_are_lost(path, clock)
     before = matcher.flows
     left_out = 0
-    for n, (where, cells) in enumerate(_rows(path, {**HEADERS, "label": (column,)}, report)):
-        if n % 10_000 == 0:
-            progress(n)
+    for where, cells in _rows(path, {**HEADERS, "label": (column,)}, report):
         flow = _flow(cells, where, mapping, clock, matcher, report)
         if flow is None:
             continue

@@ -1,7 +1,6 @@
-"""Parameters and FLOPs of whole models, counted in one way, and how many packets one core takes in a second.
+"""Parameters and FLOPs of whole models, counted in one way.
 
     python -m training.evaluate.baselines.cost --figure runs/figures/cost.png
-    python -m training.evaluate.baselines.cost --rate --pairs runs/pairs/lab.parquet
 
 FLOPs are those of matrix products, convolutions and recurrent layers as torch.utils.flop_counter sees them; a multiply-add counts
 as two. Element-wise work, sums over neighbours and table look-ups count nothing, for any model. A packet is a row of 128 bytes
@@ -14,9 +13,7 @@ second however many packets it saw, and equal rows are encoded once. "Not amorti
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,13 +25,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from packetclip_sensor.common.resources import resource
-from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.windows.packet_features import RELATIONS
-from packetclip_sensor.windows.tokens import PAD, ROW_BYTES
+from packetclip_sensor.windows.tokens import ROW_BYTES
 from packetclip_sensor.windows.windows import VIEWS
-from training.common import DataError, exit_code, parser
-from training.data.windows import CLASSES, GROUP_OF_CLASS, GROUPS, load
+from training.common import exit_code, parser
+from training.data.windows import CLASSES, GROUP_OF_CLASS, GROUPS
 from training.evaluate.baselines.bytegraph import ByteGraphNetwork, Sizes, byte_graphs, random_packets
 from training.model.config import TEXT_DIM, ModelConfig
 from training.model.graphs import EventNodes, MissionGraph
@@ -206,7 +201,7 @@ def measure() -> dict[str, Cost]:
 
 
 def verdict(costs: dict[str, Cost]) -> list[str]:
-    """The comparison that issue B asks for, a line for each way of counting, whatever comes out."""
+    """The comparison with ET-BERT, a line for each way of counting, whatever comes out."""
     lines = []
     for theirs in (REFERENCE, "ET-BERT, 64 tokens"):
         for name in (n for n in costs if n.startswith("ours")):
@@ -218,52 +213,6 @@ def verdict(costs: dict[str, Cost]) -> list[str]:
                 f"below 1 % and 1/1,000 {word}"
             )
     return lines
-
-
-def rates(pairs: list[Path], seconds: float = 5.0) -> dict[str, float]:
-    """Packets a second of one core's time, each model on the same distinct rows, as many of them as fit into `seconds`."""
-    torch.set_num_threads(1)
-    examples = load(pairs)
-    rows = torch.from_numpy(examples.tokens[: 256 * 40].astype("int32"))
-    model, bundle = our_model(), Bundle.open(resource("model/shipped"))
-    encoder = Encoder(model).eval()
-    bert = Classifier(12, BERT_WIDTH, 12).eval()
-
-    def words(tokens: Tensor) -> Tensor:
-        t = torch.where(tokens < PAD, tokens, 0).long()
-        return torch.nn.functional.pad(t[:, :-1] * 256 + t[:, 1:], (1, 0)) % RELEASED_WORDS
-
-    def windows(batch: int) -> float:
-        padding = torch.zeros(batch, model.config.window, dtype=torch.bool).numpy()
-        inputs = {
-            "embedding": torch.randn(batch, model.config.window, bundle.manifest.embedding).numpy(),
-            "relations": torch.randn(batch, model.config.window, len(bundle.manifest.relations)).numpy(),
-            "padding": padding,
-        }
-        return batch * _per_second(lambda i: bundle.reasoner.run(["logits"], inputs), seconds / 2)
-
-    def each(batch: int, call: Callable[[Tensor], object]) -> float:
-        parts = rows[torch.arange(-(-len(rows) // batch) * batch) % len(rows)].split(batch)
-        return batch * _per_second(lambda i: call(parts[i % len(parts)]), seconds)
-
-    with torch.inference_mode():
-        return {
-            "ours, encoder, onnxruntime": each(256, lambda t: bundle.encoder.run(["embedding"], {"tokens": t.numpy()})),
-            "ours, encoder, torch": each(256, encoder),
-            "ours, windows judged, onnxruntime": windows(256),
-            "ET-BERT, 128 tokens, torch": each(4, lambda t: bert(words(t))),
-            "ET-BERT, 64 tokens, torch": each(4, lambda t: bert(words(t)[:, :64])),
-        }
-
-
-def _per_second(call: Callable[[int], object], seconds: float) -> float:
-    """Calls in a second of processor time, after one that is not counted; other work on the machine does not change it much."""
-    call(0)
-    started, began, done = time.process_time(), time.monotonic(), 0
-    while not done or (time.process_time() - started < seconds and time.monotonic() - began < 2 * seconds):
-        call(done)
-        done += 1
-    return done / (time.process_time() - started)
 
 
 def draw(path: Path, costs: dict[str, Cost]) -> None:
@@ -292,29 +241,22 @@ def _short(value: float) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print and draw. Exit codes: 0 done, 2 the pairs or the bundle cannot be read."""
+    """Print and draw. Exit codes: 0 done, 2 the figure cannot be written."""
     arguments = parser("training.evaluate.baselines.cost", __doc__)
     arguments.add_argument("--figure", type=Path, default=Path("runs/figures/cost.png"), help="file to draw to")
-    arguments.add_argument("--rate", action="store_true", help="also measure packets a second on one core, half a minute")
-    arguments.add_argument("--pairs", type=Path, nargs="+", help="Parquet files whose packets --rate uses")
     args = arguments.parse_args(argv)
-    return exit_code(lambda: _run(args))
+    return exit_code(lambda: _run(args.figure))
 
 
-def _run(args: argparse.Namespace) -> None:
-    if args.rate and not args.pairs:
-        raise DataError("--rate needs packets: name files of `packetclip pairs` by --pairs")
+def _run(figure: Path) -> None:
     costs = measure()
-    print(
-        f"whole models, multiply-add = 2 FLOPs\n{'model':28}{'parameters':>14}{'FLOPs a packet':>18}{'FLOPs a window':>18}  what"
-    )
+    print("whole models, multiply-add = 2 FLOPs")
+    print(f"{'model':28}{'parameters':>14}{'FLOPs a packet':>18}{'FLOPs a window':>18}  what")
     for name, cost in costs.items():
         print(f"{name:28}{cost.parameters:14,}{cost.packet:18,.0f}{cost.window:18,.0f}  {cost.note}")
     print(*verdict(costs), sep="\n")
-    draw(args.figure, costs)
-    print(f"drawn to {args.figure}")
-    for name, rate in rates(args.pairs).items() if args.rate else ():
-        print(f"{name:36} {rate:12,.1f} a second of one core")
+    draw(figure, costs)
+    print(f"drawn to {figure}")
 
 
 if __name__ == "__main__":
