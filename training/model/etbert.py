@@ -181,12 +181,7 @@ def bert_name(name: str) -> str | None:
 def read_checkpoint(path: Path, settings: EtBert) -> dict[str, Tensor]:
     """A checkpoint in UER-py's layout as BertModel's parameters. Raises ConfigError, which names keys that have no place."""
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file  # noqa: PLC0415
-
-            raw = load_file(path)
-        else:
-            raw = torch.load(path, map_location="cpu", weights_only=True)
+        raw = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as err:  # torch.load raises a dozen kinds for a file that is no checkpoint
         raise ConfigError(f"checkpoint {path}: cannot be read: {err}; name a file of weights in UER-py's layout") from err
     if not isinstance(raw, Mapping) or not all(isinstance(value, Tensor) for value in raw.values()):

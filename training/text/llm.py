@@ -76,17 +76,16 @@ class Endpoint:
         Raises:
             EndpointError: it failed for good, or `tries` times in a row.
         """
-        pause = self.pause_s
-        for attempt in range(1, self.tries + 1):
+        attempt, pause = 1, self.pause_s
+        while True:
             try:
                 return self._once(prompt, system, temperature)
             except _PassingError as err:
-                if attempt == self.tries:
+                if attempt >= self.tries:
                     again = f" ({self.tries} tries)" if self.tries > 1 else ""
                     raise EndpointError(f"{err}{again}; what was answered so far is kept, so run it again later") from err
                 self.sleep(min(err.pause_s if err.pause_s is not None else pause, _LONGEST_PAUSE_S))
-                pause *= 2
-        raise EndpointError(f"--tries is {self.tries}; it must be 1 or more")
+                attempt, pause = attempt + 1, pause * 2
 
     def _once(self, prompt: str, system: str | None, temperature: float) -> Answer:
         address = self.url.rstrip("/") + "/chat/completions"

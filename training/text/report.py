@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,22 +51,8 @@ def nearest(features: Mapping[str, npt.NDArray[np.float32]], asked: Mapping[str,
     return {name: float(np.mean((rows @ means.T).argmax(1) == names.index(name))) for name, rows in asked.items()}
 
 
-@dataclass(frozen=True)
-class Row:
-    """A class in the report."""
-
-    klass: str
-    sentences: int
-    words: int
-    within: float
-    closest: str
-    across: float
-    sentences_found: float
-    prompts_found: float
-
-
-def report(encode: Encode, every: int = 1) -> tuple[list[Row], npt.NDArray[np.float64]]:
-    """The classes' rows and their (C, C) similarities; `every` looks at each n-th sentence only."""
+def report(encode: Encode, every: int = 1) -> tuple[list[tuple[str, str]], npt.NDArray[np.float64], str]:
+    """Each class and its line, the (C, C) similarities, and a line of means; `every` looks at each n-th sentence only."""
     features = {name: encode(TEXTS[name][::every]) for name in CLASSES}
     found = nearest(features, {name: encode([s.text for s in held_out(name).sentences]) for name in CLASSES})
     prompts = nearest(features, {name: encode([*held_out(name).prompts, *class_prompts(name)]) for name in CLASSES})
@@ -76,11 +61,12 @@ def report(encode: Encode, every: int = 1) -> tuple[list[Row], npt.NDArray[np.fl
     for i, name in enumerate(CLASSES):
         other = int(np.where(np.arange(len(CLASSES)) == i, -np.inf, alike[i]).argmax())
         words = {word for s in bank(name) for word in normalised(s.text).split()}
-        across = float(alike[i, other])
-        rows.append(
-            Row(name, len(TEXTS[name]), len(words), float(alike[i, i]), CLASSES[other], across, found[name], prompts[name])
-        )
-    return rows, alike
+        measured = f"{CLASSES[other]:>20}{alike[i, other]:>8.2f}{found[name]:>10.2f}{prompts[name]:>9.2f}"
+        rows.append((name, f"{len(TEXTS[name]):>10}{len(words):>7}{alike[i, i]:>8.2f}{measured}"))
+    distinct = len({text_id(t) for texts in TEXTS.values() for t in texts})
+    means = [f"{np.mean(list(shares.values())):.2f}" for shares in (found, prompts)]
+    text = f"{distinct} distinct sentences; nearest class mean right for {means[0]} of held-out sentences, {means[1]} of prompts"
+    return rows, alike, text
 
 
 def draw(alike: npt.NDArray[np.float64], path: Path) -> None:
@@ -109,18 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def show() -> None:
         encoder = TextEncoder(args.text_encoder)
-        rows, alike = report(lambda texts: np.asarray(encoder(texts), np.float32), max(args.every, 1))
-        head = ("class", "sentences", "words", "within", "nearest other", "across", "held out", "prompts")
-        print("{:<19}{:>10}{:>7}{:>8}{:>20}{:>8}{:>10}{:>9}".format(*head))
-        for r in rows:
-            print(
-                f"{r.klass:<19}{r.sentences:>10}{r.words:>7}{r.within:>8.2f}{r.closest:>20}{r.across:>8.2f}"
-                f"{r.sentences_found:>10.2f}{r.prompts_found:>9.2f}"
-            )
-        distinct = len({text_id(t) for texts in TEXTS.values() for t in texts})
-        found, prompts = np.mean([r.sentences_found for r in rows]), np.mean([r.prompts_found for r in rows])
-        print(f"{distinct} distinct sentences; nearest class mean right for {found:.2f} of held-out sentences, ", end="")
-        print(f"{prompts:.2f} of prompts")
+        rows, alike, means = report(lambda texts: np.asarray(encoder(texts), np.float32), max(args.every, 1))
+        head = ("sentences", "words", "within", "nearest other", "across", "held out", "prompts")
+        for name, measured in [("class", "{:>10}{:>7}{:>8}{:>20}{:>8}{:>10}{:>9}".format(*head)), *rows]:
+            print(f"{name:<19}{measured}")
+        print(means)
         if args.figure:
             draw(alike, args.figure)
             print(args.figure)

@@ -187,9 +187,15 @@ def pipelines(results: Results) -> Iterator[str]:
         yield f"**{run.name.removeprefix('pipeline/')}**: {text}"
 
 
-def _pipeline(facts: list[dict[str, Any]], command: str) -> str:
+def totals(facts: list[dict[str, Any]]) -> tuple[int, int, int, int]:
+    """Attack captures, those detected, benign packets, and false alerts in benign captures."""
     attacks, benign = ([c for c in facts if (c["label"] == "Benign") == b] for b in (False, True))
-    quiet = [c for c in benign if not c["other"]]
+    found = sum(bool(c["right"]) for c in attacks)
+    return len(attacks), found, sum(c["packets"] for c in benign), sum(c["other"] for c in benign)
+
+
+def _pipeline(facts: list[dict[str, Any]], command: str) -> str:
+    quiet = [c for c in facts if c["label"] == "Benign" and not c["other"]]
     many, rows = len(quiet) > QUIET, []
     for c in [c for c in facts if c["label"] != "Benign" or c["other"]] if many else facts:
         rows.append([
@@ -200,12 +206,11 @@ def _pipeline(facts: list[dict[str, Any]], command: str) -> str:
     if many:
         count = f"{sum(c['packets'] for c in quiet):,}"
         rows.append([f"{len(quiet)} more without an alert", "Benign", count, "–", "–", "0", "–"])
-    packets, false = sum(c["packets"] for c in benign), sum(c["other"] for c in benign)
-    found = sum(bool(c["right"]) for c in attacks)
+    attacks, found, packets, false = totals(facts)
     rate = f"{100_000 * false / packets:.2f} in 100,000" if packets else "no benign capture"
     detected = (
-        f"detected {found} of {len(attacks)} attack captures, by an alert of the right mission on the right hosts "
-        f"({found / len(attacks):.0%}); "
+        f"detected {found} of {attacks} attack captures, by an alert of the right mission on the right hosts "
+        f"({found / attacks:.0%}); "
         if attacks
         else "no attack in them; "
     )

@@ -79,12 +79,7 @@ class Results:
         return [metrics.spread(values) for values in zip(*(measure(j) for j in found), strict=True)]
 
     def cells(
-        self,
-        name: str,
-        test: str,
-        measure: Callable[[Predictions], Sequence[float]],
-        count: int,
-        predictor: str = OURS,
+        self, name: str, test: str, measure: Callable[[Predictions], Sequence[float]], count: int, predictor: str = OURS
     ) -> list[str]:
         """The same as `count` cells of a table."""
         return cells(self.over_seeds(name, test, measure, predictor), count)
