@@ -166,7 +166,7 @@ def test_a_wrong_selection_is_told(arguments: tuple[list[str], str | None, str |
 
 def test_labelled_attacks_are_kept_apart() -> None:
     labels = Labels(LabelFile("x", [Interval("SYN Flood", ["10.0.0.5"], ["10.0.0.9"], 0, 500)]))
-    found = SiteLogs(Candidates(FLOOR, CEILING))
+    found = SiteLogs(Candidates(FLOOR, CEILING), mission_of=MISSIONS.of_class)
     assert not found.add_labelled("x", verdict(10, 0.9), labels)
     assert not found.add_labelled("x", verdict(20, 0.7), labels)
     mixed = replace(verdict(30, 0.9), packets=(*verdict(30, 0.9).packets, *verdict(900, 0.9).packets, *verdict(901, 0.9).packets))

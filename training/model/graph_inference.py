@@ -1,4 +1,4 @@
-"""The graphs as the sensor judges with them: what no packet changes is folded into a few small matrices.
+"""The graphs as the sensor runs them: what no packet changes is folded into a few small matrices.
 
 A sum over nodes and a map of H numbers stay two products. One matrix for both, from level to level, is what training is fastest
 with (`MissionGraph.dense`), but a whole window then takes twice the FLOPs. The N packets stand last, so that products are long.
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from training.model.graphs import Affine, MissionGraph
 
 
-class FoldedMessage(nn.Module):
-    """What nodes hear of the level before: each a weighted sum of its nodes, then H numbers of H, with a bias."""
+class InferenceMessage(nn.Module):
+    """What nodes receive from the level before: each a weighted sum of its nodes, then H numbers of H, with a bias."""
 
     def __init__(self, shares: Tensor, pair: Affine) -> None:
         """Take the (v, u) weight of each node before for each node here, and (v, H, H) and (v, H)."""
@@ -25,11 +25,11 @@ class FoldedMessage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(u, H, N) to (v, H, N)."""
         nodes, before = self.shares.shape
-        heard = self.shares @ x.reshape(before, -1)
-        return self.weight @ heard.reshape(nodes, self.weight.shape[2], -1) + self.bias
+        received = self.shares @ x.reshape(before, -1)
+        return self.weight @ received.reshape(nodes, self.weight.shape[2], -1) + self.bias
 
 
-class FoldedGraph(nn.Module):
+class InferenceGraph(nn.Module):
     """A trained MissionGraph in evaluation mode without occlusion: equal to it, and several times as fast."""
 
     @torch.no_grad()
@@ -38,17 +38,16 @@ class FoldedGraph(nn.Module):
         graph.eval()
         own = graph.constants(concepts)
         self.width, self.norm = graph.width, graph.norm[graph.depth]
-        # All key concepts hear the same sensor node, so there is no sum over nodes to take out.
+        # All key concepts receive the same sensor node, so there is no sum over nodes to take out.
         weight, bias = (x.unflatten(0, (-1, self.width)) for x in graph.dense(concepts)[0][0])
         weight, bias = _normalised((weight, bias), graph.norm[0])
-        # Of three dimensions: three products of one transposed matrix are what onnxruntime's quantiser cannot tell apart.
         self.register_buffer("weight", weight.flatten(0, 1)[None])
         self.register_buffer("bias", bias.flatten()[None, :, None])
         self.levels, self.ends = nn.ModuleList(), nn.ModuleList()
         for i in range(1, graph.depth):
             to = graph.transform[i]
             pair = _normalised((own[i][:, :, None] * to.weight, own[i] * to.bias), graph.norm[i])
-            self.levels.append(FoldedMessage(getattr(graph, f"adjacency_{i}"), pair))
+            self.levels.append(InferenceMessage(getattr(graph, f"adjacency_{i}"), pair))
         count = sum(len(leaves) for leaves in graph.leaves)
         self.has_leaves = graph.has_leaves
         for i, leaves in enumerate(graph.leaves):
@@ -56,7 +55,7 @@ class FoldedGraph(nn.Module):
                 weight, bias = graph.way(i)
                 shares = weight.new_zeros(1, len(graph.levels[i])).index_fill(1, leaves.to(weight.device), 1 / count)
                 pair = (own[-1][:, :, None] * weight, own[-1] * bias * (len(leaves) / count))
-                self.ends.append(FoldedMessage(shares, pair))
+                self.ends.append(InferenceMessage(shares, pair))
 
     def forward(self, sensor: Tensor) -> Tensor:
         """(N, D) sensor nodes to (N, H) embedding nodes."""

@@ -15,7 +15,7 @@ from training.text import text_encoder
 
 
 class Worded(Words):
-    """A tower whose encoder the sensor can run."""
+    """An encoder that the sensor can run."""
 
     def wordpieces(self) -> list[str]:
         return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "packet", "##s"]

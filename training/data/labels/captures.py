@@ -16,6 +16,8 @@ from ipaddress import ip_address
 from math import inf
 from pathlib import Path
 
+from rich.progress import Progress
+
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import LogFormatError
@@ -106,13 +108,9 @@ def scan(capture: Capture) -> list[Connection]:
     return sorted(found.values(), key=lambda c: c.first)
 
 
-def collect(
-    folder: Path, logs: Path, report: Report, jobs: int = 2, progress: Callable[[int, int], None] = lambda _done, _all: None
-) -> list[Capture]:
+def collect(folder: Path, logs: Path, report: Report, jobs: int, progress: Progress) -> list[Capture]:
     """Every capture below `folder`, replayed by Zeek into `logs` unless its logs there are newer, or as logs where it has some.
 
-    Args:
-        progress: called with (captures done, captures in all).
     Raises:
         LogFormatError: there is no capture and no log of ours.
         ConfigError: there are pcaps and no zeek.
@@ -130,7 +128,7 @@ def collect(
     out: list[Capture] = []
     with ThreadPoolExecutor(jobs) as pool:
         runs = [pool.submit(_logs, unit, logs / unit.name) for unit in units]
-        for i, (unit, run) in enumerate(zip(units, runs, strict=True)):
+        for unit, run in progress.track(list(zip(units, runs, strict=True)), description="zeek"):
             try:
                 found = run.result()
             except LogFormatError as err:
@@ -139,7 +137,6 @@ def collect(
                 if found.note:
                     report.add("capture", str(unit.paths[0]), found.note)
                 out.append(found)
-            progress(i + 1, len(units))
     return out
 
 

@@ -1,4 +1,4 @@
-"""Baselines on the same windows and the same split as the model, each of the same form: `fit(train, seed)` gives a predictor.
+"""Training windows come in; for each baseline a function of windows to probabilities goes out, on the model's own split.
 
     for name, fit in {**REGISTRY, **on_embeddings(encode)}.items():
         probabilities = fit(train, seed)(test)  # (N, M+1), Benign first
@@ -8,7 +8,7 @@ All learn with the balance that the model's batches have (`features.balance`): n
 
 from __future__ import annotations
 
+from training.evaluate.baselines.features import Encode, Fit, Predict
 from training.evaluate.baselines.registry import REGISTRY, on_embeddings
-from training.evaluate.baselines.types import Encode, Fit, Predictor
 
-__all__ = ["REGISTRY", "Encode", "Fit", "Predictor", "on_embeddings"]
+__all__ = ["REGISTRY", "Encode", "Fit", "Predict", "on_embeddings"]

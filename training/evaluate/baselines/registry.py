@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from training.data.windows import Examples
-from training.evaluate.baselines.etbert import ETBERT_REDUCED
-from training.evaluate.baselines.features import WindowStatistics, flow_statistics
+from training.evaluate.baselines.features import Encode, Fit, Floats, WindowStatistics, flow_statistics
 from training.evaluate.baselines.flows import CLE_TFE_REDUCED, TFE_GNN_REDUCED
 from training.evaluate.baselines.image import image_trees
+from training.evaluate.baselines.packets import ETBERT_REDUCED
 from training.evaluate.baselines.statistics import dnn, lightgbm, majority, nearest, xgboost
-from training.evaluate.baselines.types import Encode, Fit, Floats
 
 
 def window(train: Examples) -> Encode:

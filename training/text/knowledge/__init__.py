@@ -18,6 +18,7 @@ from typing import Any
 import networkx as nx
 import yaml
 
+from packetclip_sensor.errors import SensorError
 from training.missions import FILES
 
 SENSOR = "(sensor)"
@@ -31,7 +32,7 @@ ASSOCIATED_PROMPT = "What are associated words with vocabularies in set K?"
 _WORD = re.compile(r"[a-z]{2,24}\Z")
 
 
-class KnowledgeError(ValueError):
+class KnowledgeError(SensorError):
     """A graph file cannot be read as a graph."""
 
 

@@ -8,11 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from training.data.windows import CLASSES, GROUP_OF_CLASS
-from training.evaluate import metrics, paper
-from training.evaluate.judged import VALIDATION, Predictions
-from training.evaluate.paper import PAPER
-from training.evaluate.results import Results, cell, cells, mean, source, table
+from training.evaluate import metrics
+from training.evaluate.metrics import mean
+from training.evaluate.predictions import VALIDATION, Predictions
+from training.evaluate.report.results import PAPER, Results, cell, cells, table
 
+TABLE_I = {
+    "ET-BERT": (0.730, None),
+    "no head": (0.001, 0.955),
+    "head on packets": (0.831, 0.991),
+    "heads on both": (0.856, 0.961),
+}
+"""The paper's top-1 and top-5 by method."""
 MARGINS = np.arange(0, 41) / 100
 
 
@@ -25,8 +32,8 @@ def zero_shot(judged: Predictions) -> dict[str, float]:
     out = {
         "top-1": metrics.top_k(judged.classes, judged.label, 1),
         "top-5": metrics.top_k(judged.classes, judged.label, 5),
-        "macro recall": metrics.macro_recall(judged.label, nearest, len(CLASSES)),
-        "macro recall, other words": metrics.macro_recall(judged.label, further, len(CLASSES)),
+        "macro recall": metrics.macro_recall(judged.label, nearest),
+        "macro recall, other words": metrics.macro_recall(judged.label, further),
     }
     for i, name in enumerate(CLASSES):
         if (judged.label == i).any():
@@ -35,27 +42,16 @@ def zero_shot(judged: Predictions) -> dict[str, float]:
 
 
 def table_one(results: Results) -> str:
-    """Zero-shot: head variants, then each class left out of contrast."""
+    """Zero-shot by variants of the heads, then the paper's."""
     measures = ("top-1", "top-5", "macro recall", "macro recall, other words")
-    rows = []
-    for run in results.named("contrast/"):
-        found = results.over_seeds(run.name, "lab", lambda j: [zero_shot(j)[m] for m in measures])
-        rows.append([run.name.removeprefix("contrast/"), *cells(found, 4)])
-    found = results.over_seeds("ours", "lab", lambda j: [zero_shot(j)[m] for m in measures])
-    rows.append(["heads on both, after the reasoner's stage too (`ours`)", *cells(found, 4)])
-    for name, (one, five) in paper.TABLE_I.items():
-        rows.append([PAPER + name, f"{one:.3f}", "–" if five is None else f"{five:.3f}", "–", "–"])
-    out = [
-        "Nearest of all classes by cosine of a window's embedding with the mean of each class's prompts (names of the class, "
-        "and what its windows look like; no training text is a prompt), over all judged windows of the test captures. Chance is "
-        "0.1 and 0.5; benign windows are most of the windows, so macro recall, in which classes count alike, says more than "
-        "top-1. Other words are prompts and sentences written separately, which share no run of five words with the class's "
-        "training texts.",
-        table(["contrastive stage", *measures], rows),
-        source(results, "contrast/both heads", "lab"),
-        _left_out(results),
+    runs = {run.name: run.name.removeprefix("contrast/") for run in results.named("contrast/")}
+    runs["ours"] = "heads on both, after the reasoner's stage too (`ours`)"
+    rows = [
+        [label, *results.cells(name, "lab", lambda j: [zero_shot(j)[m] for m in measures], 4)] for name, label in runs.items()
     ]
-    return "\n\n".join(out)
+    for name, (one, five) in TABLE_I.items():
+        rows.append([PAPER + name, f"{one:.3f}", "–" if five is None else f"{five:.3f}", "–", "–"])
+    return table(["contrastive stage", *measures], rows)
 
 
 def with_margin(judged: Predictions, name: str, margin: float) -> tuple[float, float]:
@@ -103,28 +99,20 @@ def left_out(results: Results) -> list[tuple[str, list[metrics.Spread] | str, fl
     return out
 
 
-def _left_out(results: Results) -> str:
+def left_out_table(results: Results) -> str:
+    """The same as a table with the means below; empty where no class was left out."""
     rows, known = [], []
     for name, found, margin in left_out(results):
-        full = results.over_seeds("contrast/both heads", "lab", lambda j, name=name: [zero_shot(j).get(name, math.nan)])
+        full = results.cells("contrast/both heads", "lab", lambda j, name=name: [zero_shot(j).get(name, math.nan)], 1)
         measured = cells(found, 5)
-        rows.append([name, *measured[:4], cell(margin, 2), measured[4], *cells(full, 1)])
+        rows.append([name, *measured[:4], cell(margin, 2), measured[4], *full])
         if not isinstance(found, str):
             known.append([spread.mean for spread in found])
-    if not rows:
-        return ""
     if known:
         own = [cell(mean([k[i] for k in known])) for i in range(5)]
         rows.append(["mean", *own[:4], "", own[4], ""])
     head = ["class left out", "own top-1", "others", "own, margin", "others, margin", "margin", "own mission", "own when seen"]
-    return (
-        "Each class in turn left out of the contrastive stage (its windows and its texts): its own top-1 is the share of its "
-        "test windows nearest to its own prompts among all classes; others is the mean recall of the others; its "
-        "mission's is the share nearest to any class of its mission. A class never trained lies further from every prompt than "
-        "those that were: the margin is added to the cosine with its prompts, and was chosen on the *other* classes left out, on "
-        "validation windows (calibrated stacking, Chao et al. 2016), so neither the class nor a test window chose it."
-        "\n\n" + table(head, rows) + "\n\n" + source(results, results.named("without/")[0].name, "lab")
-    )
+    return table(head, rows) if rows else ""
 
 
 def _right_group(judged: Predictions, name: str) -> float:

@@ -18,24 +18,25 @@ import numpy.typing as npt
 import torch
 
 from packetclip_sensor.errors import SensorError
-from training.data.training_set import hears
-from training.data.windows import CLASSES, DataError, Examples
-from training.evaluate import altered, captures, occlusion, towers
+from training.common import DataError
+from training.data.training_set import Encode
+from training.data.windows import CLASSES, Examples
+from training.evaluate import altered_graphs, captures, occlusion
 from training.evaluate.baselines import REGISTRY, on_embeddings
 from training.evaluate.baselines.features import packet_mean
-from training.evaluate.judged import OURS, VALIDATION, to_arrays
 from training.evaluate.plan import PLAN, Plan, Task, hashes, key
-from training.evaluate.selection import Selection, counts, limited, select
-from training.evaluate.sharing import shared_fit
-from training.evaluate.store import Result, Store, machine
+from training.evaluate.predictions import OURS, VALIDATION, to_arrays
+from training.evaluate.runs import sharing
+from training.evaluate.runs.selection import Selection, counts, limited, select
+from training.evaluate.runs.store import Result, Store, machine
 from training.fit import experiment as experiments
 from training.fit.fit import fit
-from training.fit.predictor import Fitted, class_embeddings, encode_all
+from training.fit.predictor import Predictor, class_embeddings, encode_all
 from training.text import texts
 
 OCCLUDED = ("lab", "unseen")
 OCCLUDED_WINDOWS = 3000
-"""Windows of a test set on which fields are hidden, drawn by chance: the prediction is repeated for each group of fields."""
+"""Windows of a test set on which fields are hidden, drawn at random: the prediction is repeated for each group of fields."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -58,7 +59,7 @@ def execute(plan: Plan, task: Task, store: Store, again: str) -> Result:
         result.data = hashes(plan, task)
         arrays = _judge(plan, task, store, result)
     except Exception as err:  # whatever went wrong belongs into the report
-        known = isinstance(err, DataError | SensorError | OSError)
+        known = isinstance(err, SensorError | OSError)
         at = traceback.extract_tb(err.__traceback__)[-1]
         result.error = str(err) if known else f"{type(err).__name__}: {err} ({Path(at.filename).name}:{at.lineno})"
         if not known:
@@ -74,69 +75,67 @@ def execute(plan: Plan, task: Task, store: Store, again: str) -> Result:
 def _judge(plan: Plan, task: Task, store: Store, result: Result) -> Arrays:
     run = task.run
     if run.bundle:
-        result.facts = {
-            "captures": captures.rows(Path(run.bundle), Path(run.logs), Path(run.manifest) if run.manifest else None, run.use)
-        }
+        manifest = Path(run.manifest) if run.manifest else None
+        result.facts = {"captures": captures.rows(Path(run.bundle), Path(run.logs), manifest, run.use)}
         return {}
     selection = select(plan, task)
-    parts = {"train": selection.train, VALIDATION: selection.validation, **selection.test}
+    judged = {VALIDATION: selection.validation, **selection.test}
+    parts = {"train": selection.train, **judged}
     result.counts = {name: counts(part) for name, part in parts.items()}
     result.split = {name: sorted(set(part.capture)) for name, part in parts.items()}
-    judged = {VALIDATION: selection.validation, **selection.test}
     arrays: Arrays = {}
     for name, part in judged.items():
         arrays |= to_arrays(name, part)
-    if run.baseline:
-        if run.baseline not in REGISTRY:
-            raise DataError(f"{run.baseline!r} is no baseline; known are {', '.join(REGISTRY)}")
-        predict = REGISTRY[run.baseline](selection.train, task.seed)
-        arrays |= {f"{name}/{OURS}": _log(predict(part)) for name, part in judged.items()}
-        return arrays
-    return arrays | _model(plan, task, store, selection, judged, result)
+    if not run.baseline:
+        return arrays | _model(plan, task, store, selection, judged, result)
+    if run.baseline not in REGISTRY:
+        raise DataError(f"{run.baseline!r} is no baseline; known are {', '.join(REGISTRY)}")
+    predict = REGISTRY[run.baseline](selection.train, task.seed)
+    return arrays | {f"{name}/{OURS}": _log(predict(part)) for name, part in judged.items()}
 
 
 def _model(plan: Plan, task: Task, store: Store, selection: Selection, judged: dict[str, Examples], result: Result) -> Arrays:
     chosen = experiments.read(Path(task.experiment), [*task.run.overrides, f"seed={task.seed}"])
     result.config = msgspec.to_builtins(chosen)
-    tower = towers.shared(chosen, store.folder / "texts", Path(plan.text_cache) if plan.text_cache else None)
+    known = Path(plan.text_cache) if plan.text_cache else None
+    encode = sharing.text_encoder(chosen, store.folder / "texts", known)
     if chosen.model.encoder == "etbert":  # its checkpoints are large and its stages in no other run
-        fitted = fit(chosen, selection.train, tower, validation=selection.validation)
+        predictor = fit(chosen, selection.train, encode, validation=selection.validation)
     else:
-        fitted = shared_fit(chosen, selection.train, tower, selection.validation, store.folder / "stages")
-    tower.save()
-    result.history = list(fitted.history)
-    prompts, words = class_embeddings(fitted.model, tower).numpy(), other_words(fitted, tower)
+        predictor = sharing.shared_fit(chosen, selection.train, encode, selection.validation, store.folder / "stages")
+    result.history = list(predictor.history)
+    prompts, words = class_embeddings(predictor.model, encode).numpy(), other_words(predictor, encode)
     arrays: Arrays = {}
     for name, part in judged.items():
-        logits, embeddings = (np.asarray(x, np.float32) for x in fitted.predict(part))
+        logits, embeddings = (np.asarray(x, np.float32) for x in predictor.predict(part))
         arrays[f"{name}/{OURS}"] = logits
         arrays[f"{name}/classes"] = (embeddings @ prompts.T).astype(np.float16)
         arrays[f"{name}/sentences"] = (embeddings @ words.T).astype(np.float16)
-    if "embeddings" in task.run.extras and hears(chosen):
+    if "embeddings" in task.run.extras and chosen.model.bytes:
 
         def encode_rows(rows: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
-            return encode_all(fitted.model, torch.from_numpy(rows.astype(np.int16))).numpy()
+            return encode_all(predictor.model, torch.from_numpy(rows.astype(np.int16))).numpy()
 
         for baseline, fit_one in on_embeddings(packet_mean(encode_rows)).items():
             predict = fit_one(selection.train, task.seed)
             arrays |= {f"{name}/{baseline}": _log(predict(part)) for name, part in judged.items()}
     if "altered" in task.run.extras:
-        for way in altered.WAYS:  # embeddings of packets do not pass through the graphs, so they are kept
-            other = replace(fitted, model=altered.altered(fitted.model, fitted.graphs, way, task.seed))
+        for way in altered_graphs.WAYS:  # embeddings of packets do not pass through the graphs, so they are kept
+            model = altered_graphs.altered(predictor.model, predictor.graphs, way, task.seed)
+            other = replace(predictor, model=model)
             arrays |= {f"{name}/{way}": np.asarray(other.predict(part)[0], np.float32) for name, part in judged.items()}
     if "occlusion" in task.run.extras:
-        arrays |= _occlusion(fitted, selection, task.seed)
+        arrays |= _occlusion(predictor, selection, task.seed)
     return arrays
 
 
 @torch.no_grad()
-def other_words(fitted: Fitted, tower: towers.Tower) -> npt.NDArray[np.float32]:
+def other_words(predictor: Predictor, encode: Encode) -> npt.NDArray[np.float32]:
     """(C, D) unit norm: the mean of each class's held-out prompts and sentences, in words that training never used of it."""
-    held = [texts.held_out(name) for name in CLASSES]
-    return fitted.model.class_means(tower([*h.prompts, *(s.text for s in h.sentences)]) for h in held).cpu().numpy()
+    return predictor.model.class_means(encode(texts.held_out(name).all) for name in CLASSES).cpu().numpy()
 
 
-def _occlusion(fitted: Fitted, selection: Selection, seed: int) -> Arrays:
+def _occlusion(predictor: Predictor, selection: Selection, seed: int) -> Arrays:
     """Scores with each group of fields hidden, on a sample of each test set, which is a test set of its own."""
     arrays: Arrays = {}
     for name in OCCLUDED:
@@ -144,9 +143,8 @@ def _occlusion(fitted: Fitted, selection: Selection, seed: int) -> Arrays:
             continue
         few = limited(selection.test[name], OCCLUDED_WINDOWS, seed)
         arrays |= to_arrays(f"{name}, sample", few)
-        arrays[f"{name}, sample/{OURS}"] = np.asarray(fitted.predict(few)[0], np.float32)
-        for group in occlusion.GROUPS:
-            arrays[f"{name}, sample/without {group}"] = np.asarray(fitted.predict(occlusion.hide(few, group))[0], np.float32)
+        hidden = {OURS: few} | {f"without {group}": occlusion.hide(few, group) for group in occlusion.GROUPS}
+        arrays |= {f"{name}, sample/{key}": np.asarray(predictor.predict(part)[0], np.float32) for key, part in hidden.items()}
     return arrays
 
 

@@ -6,20 +6,18 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from packetclip_sensor.errors import SensorError
-from training.evaluate.execute import command
 from training.evaluate.plan import Plan, Task, hashes, key
-from training.evaluate.store import Result, Store, machine
+from training.evaluate.runs.execute import command
+from training.evaluate.runs.store import Result, Store, machine
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-DEFAULT_MINUTES = 2.0
-"""Guess for a task of which no other was timed yet."""
 
 
 def missing(plan: Plan, tasks: Sequence[Task], store: Store, *, retry: bool = False) -> list[Task]:
@@ -40,50 +38,13 @@ def _of_other_data(plan: Plan, task: Task, result: Result) -> bool:
         return False
 
 
-def minutes_left(store: Store, done: Sequence[Task], waiting: Sequence[Task], jobs: int) -> float:
-    """Guess from the minutes of finished tasks of the same kind."""
-    known: dict[bool, list[float]] = {}
-    for task in done:
-        result = store.read(task)
-        if result and not result.error:
-            known.setdefault(bool(task.run.baseline or task.run.bundle), []).append(result.minutes)
-    every = [m for minutes in known.values() for m in minutes]
-    total = 0.0
-    for task in waiting:
-        held = known.get(bool(task.run.baseline or task.run.bundle)) or every or [DEFAULT_MINUTES]
-        total += sum(held) / len(held)
-    return total / jobs
-
-
-def run(
-    plan: Plan,
-    plan_path: Path,
-    tasks: Sequence[Task],
-    waiting: Sequence[Task],
-    store: Store,
-    jobs: int,
-    say: Callable[[str], None] = print,
-) -> int:
+def run(plan_path: Path, tasks: Sequence[Task], waiting: Sequence[Task], store: Store, jobs: int) -> int:
     """Run the waiting tasks and return how many failed. Interrupting it stops the processes; what they did is run again later."""
-    waiting = list(waiting)
-    done = [t for t in tasks if t not in waiting]
     running: dict[str, subprocess.Popen[bytes]] = {}
     lock, failed, stopped = threading.Lock(), 0, threading.Event()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, ThreadPoolExecutor(jobs) as pool:
-        bar = progress.add_task("runs", total=len(tasks), completed=len(done), left="")
-
-        def show() -> None:
-            left = minutes_left(store, done, [t for t in waiting if t not in done], jobs)
-            progress.update(
-                bar, completed=len(done), left=f"about {left:.0f} min left", description=", ".join(running)[:60] or "runs"
-            )
+        bar = progress.add_task("runs", total=len(tasks), completed=len(tasks) - len(waiting))
 
         def one(task: Task) -> None:
             nonlocal failed
@@ -97,7 +58,7 @@ def run(
                     [*words, "--plan", str(plan_path), "--store", str(store.folder)],
                     stdout=file, stderr=file, env=os.environ | dict.fromkeys(THREADS, "1"),
                 )  # fmt: skip
-                show()
+                progress.update(bar, description=", ".join(running)[:60])
             code = running[task.name].wait()
             with lock:
                 del running[task.name]
@@ -106,11 +67,10 @@ def run(
                 result = store.read(task)
                 if result is None or (code and not result.error):
                     result = died(plan_path, task, store, code, log)
-                done.append(task)
                 failed += bool(result.error)
                 note = f"failed: {result.error}" if result.error else f"{result.minutes:.1f} min"
                 progress.console.print(f"{task.name}: {note}", highlight=False, markup=False)
-                show()
+                progress.update(bar, advance=1, description=", ".join(running)[:60] or "runs")
 
         futures = [pool.submit(one, task) for task in waiting]
         try:

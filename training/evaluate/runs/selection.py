@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from training.data.windows import CLASSES, DataError, Examples, load
+from training.common import DataError
+from training.data.windows import CLASSES, Examples, drawn, load, main_classes
 from training.evaluate.plan import Plan, Task, files
 
 VALIDATION, TEST = 0.15, 0.2
@@ -71,17 +72,6 @@ def select(plan: Plan, task: Task) -> Selection:
     return Selection(train, compact(join(validation)), test)
 
 
-def main_classes(examples: Examples) -> dict[str, str]:
-    """The class that most attack windows of each capture have; Benign where there is none."""
-    out = {}
-    label = examples.label.numpy()
-    for capture in sorted(set(examples.capture)):
-        inside = label[examples.capture == capture]
-        attacks = inside[inside > 0]
-        out[capture] = CLASSES[int(np.bincount(attacks).argmax())] if len(attacks) else "Benign"
-    return out
-
-
 def split(classes: Mapping[str, str], seed: int) -> dict[str, str]:
     """Capture to "train", "validation" or "test", the same share of every class; a class of one or two captures is not validated.
 
@@ -90,7 +80,7 @@ def split(classes: Mapping[str, str], seed: int) -> dict[str, str]:
     """
     out: dict[str, str] = {}
     for klass in sorted(set(classes.values())):
-        order = sorted((c for c in classes if classes[c] == klass), key=lambda c: _draw(seed, c))
+        order = drawn((c for c in classes if classes[c] == klass), str(seed))
         n = len(order)
         test = min(max(round(TEST * n), 1), n - 1)
         validation = max(round(VALIDATION * n), 1) if n > 2 else 0
@@ -103,13 +93,9 @@ def scarce(classes: Mapping[str, str], share: float, seed: int) -> set[str]:
     """A share of the captures of each class, at least one; a smaller share is part of a larger one."""
     out: set[str] = set()
     for klass in sorted(set(classes.values())):
-        order = sorted((c for c in classes if classes[c] == klass), key=lambda c: _draw(seed, f"share {c}"))
+        order = drawn((c for c in classes if classes[c] == klass), f"{seed} share")
         out.update(order[: max(round(share * len(order)), 1)])
     return out
-
-
-def _draw(seed: int, capture: str) -> bytes:
-    return hashlib.sha256(f"{seed} {capture}".encode()).digest()
 
 
 def only(examples: Examples, captures: set[str]) -> Examples:
@@ -119,8 +105,6 @@ def only(examples: Examples, captures: set[str]) -> Examples:
 
 def join(parts: list[Examples]) -> Examples:
     """All windows of `parts`; packet rows are not shared between them."""
-    import torch  # noqa: PLC0415
-
     if len(parts) == 1:
         return parts[0]
     rows, at = [], 0

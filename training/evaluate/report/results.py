@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from training.evaluate import judged, metrics
-from training.evaluate.judged import OURS, Predictions
+from training.evaluate import metrics, predictions
 from training.evaluate.plan import Plan, Run, Task, tasks
-from training.evaluate.store import Result, Store
+from training.evaluate.predictions import OURS, Predictions
+from training.evaluate.runs.store import Result, Store
 
 MISSING, FAILED = "missing", "failed"
+PAPER = "*paper, on its data:* "
+"""Before a row of the paper's own figures, which are on its own data (ACI-IoT-2023, split not stated) and not comparable.
+
+Source: PacketCLIP, arXiv 2503.03747v1: Table I, Table II, section IV-G and figure 7 (read off the text: "~").
+"""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Results:
         self.plan = plan
         self._store = store
         self.outcomes = [Outcome(task, store.read(task)) for task in tasks(plan)]
-        self._judged = lru_cache(maxsize=512)(self._read)
+        self._predictions = lru_cache(maxsize=512)(self._read)
         self._task = {o.task.name: o.task for o in self.outcomes}
         self._arrays = lru_cache(maxsize=4)(lambda name: store.arrays(self._task[name]))
 
@@ -53,15 +58,15 @@ class Results:
 
     def judged(self, outcome: Outcome, test: str, predictor: str = OURS) -> Predictions | None:
         """A test set as a task's predictor judged it; None where it was not asked to."""
-        return self._judged(outcome.task.name, test, predictor)
+        return self._predictions(outcome.task.name, test, predictor)
 
     def _read(self, name: str, test: str, predictor: str) -> Predictions | None:
-        return judged.of(self._arrays(name), test, predictor)
+        return predictions.of(self._arrays(name), test, predictor)
 
     def predictors(self, name: str, test: str) -> list[str]:
         """Everything that judged a test set in a run, the run's own model first."""
         found = {key for o in self.done(name) for key in self._arrays(o.task.name) if key.startswith(f"{test}/")}
-        beside = {key.removeprefix(f"{test}/") for key in found} - {OURS, *judged.CIRCUMSTANCES}
+        beside = {key.removeprefix(f"{test}/") for key in found} - {OURS, *predictions.CIRCUMSTANCES}
         return [OURS, *sorted(beside)]
 
     def over_seeds(
@@ -72,6 +77,12 @@ class Results:
         if not found:
             return self.why(name)
         return [metrics.spread(values) for values in zip(*(measure(j) for j in found), strict=True)]
+
+    def cells(
+        self, name: str, test: str, measure: Callable[[Predictions], Sequence[float]], count: int, predictor: str = OURS
+    ) -> list[str]:
+        """The same as `count` cells of a table."""
+        return cells(self.over_seeds(name, test, measure, predictor), count)
 
     def why(self, name: str) -> str:
         """ "failed" where every task of the run failed, else "missing"."""
@@ -106,11 +117,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def mean(values: Sequence[float]) -> float:
-    """Mean of the values that are numbers; NaN where none is."""
-    return metrics.spread(values).mean
-
-
 def source(results: Results, name: str, test: str) -> str:
     """Data, split, seeds and command of a run's figures, in a line below its table."""
     done = results.done(name)
@@ -129,3 +135,10 @@ def source(results: Results, name: str, test: str) -> str:
 
 def _size(counts: dict[str, int]) -> str:
     return f"{counts.get('windows', 0):,} windows of {counts.get('captures', 0)} captures"
+
+
+def signed(found: metrics.Spread | str) -> str:
+    """A difference in a table: the mean, and the range where there are several."""
+    if isinstance(found, str):
+        return found
+    return f"{found.mean:+.3f}" if found.count == 1 else f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"

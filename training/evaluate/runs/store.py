@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from training.common import write_arrays, write_whole
 from training.evaluate.plan import Task, key
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -69,36 +69,21 @@ class Store:
         return result if result.key == key(task) else None
 
     def arrays(self, task: Task) -> dict[str, npt.NDArray[Any]]:
-        """Predictions: see training.evaluate.judged."""
+        """Predictions: see training.evaluate.predictions."""
         with np.load(self.path(task).with_suffix(".npz"), allow_pickle=False) as held:
             return {name: held[name] for name in held.files}
 
     def write(self, task: Task, result: Result, arrays: Arrays | None = None) -> None:
         """Predictions first, then the result, so that a result is never without its predictions."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         if arrays:
-            _whole(self.path(task).with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
-        text = msgspec.json.format(msgspec.json.encode(result), indent=1)
-        _whole(self.path(task), lambda file: file.write(text + b"\n"))
-
-
-def _whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-        try:
-            write(file.file)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+            write_arrays(self.path(task).with_suffix(".npz"), compressed=True, **arrays)
+        write_whole(self.path(task), msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
 
 
 def machine() -> str:
     """Processor, cores and system, in words."""
-    model = platform.processor() or platform.machine()
-    for path in (Path("/proc/cpuinfo"),):
-        if path.exists():
-            names = [line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("model name")]
-            model = names[0] if names else model
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    model = (*names, platform.processor() or platform.machine())[0]
     return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"

@@ -15,6 +15,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from training.data.windows import CLASSES, GROUPS
 from training.evaluate.metrics import Reliability, Spread
 
 COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#8d5a97", "#5c5c5c", "#2e4057", "#a3a948", "#00798c", "#c17767")
@@ -53,28 +54,27 @@ def scarcity(path: Path, lines: Mapping[str, Mapping[int, Spread]]) -> None:
         axes.legend(loc="lower right")
 
 
-def curves(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], ylabel: str) -> None:
-    """Lines of (step, value)."""
+def curves(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    """Lines of (step, zero-shot top-1)."""
     with drawn(path) as axes:
         for name, points in lines.items():
             axes.plot(*zip(*points, strict=True), label=name)
-        axes.set(xlabel="training step", ylabel=ylabel)
+        axes.set(xlabel="training step", ylabel="zero-shot top-1, validation captures")
         axes.legend(fontsize=8)
 
 
-def confusion(path: Path, counts: npt.NDArray[np.int64], rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Counts as shares of each row, with the numbers written in."""
+def confusion(path: Path, counts: npt.NDArray[np.int64]) -> None:
+    """Counts of classes by the most probable group, as shares of each row, with the numbers written in."""
     total = counts.sum(1, keepdims=True)
     share = counts / np.maximum(total, 1)
-    with drawn(path, (6.0, 0.9 + 0.34 * len(rows))) as axes:
+    with drawn(path, (6.0, 0.9 + 0.34 * len(CLASSES))) as axes:
         axes.grid(visible=False)
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for i in range(len(rows)):
-            for j in range(len(columns)):
-                text = f"{share[i, j]:.2f}" if total[i, 0] else "–"
-                axes.text(j, i, text, ha="center", va="center", color="white" if share[i, j] > 0.6 else "black", fontsize=8)
-        axes.set_xticks(range(len(columns)), columns)
-        axes.set_yticks(range(len(rows)), [f"{r} ({n:,})" for r, n in zip(rows, total[:, 0], strict=True)])
+        for (i, j), value in np.ndenumerate(share):
+            text = f"{value:.2f}" if total[i, 0] else "–"
+            axes.text(j, i, text, ha="center", va="center", color="white" if value > 0.6 else "black", fontsize=8)
+        axes.set_xticks(range(len(GROUPS)), GROUPS)
+        axes.set_yticks(range(len(CLASSES)), [f"{c} ({n:,})" for c, n in zip(CLASSES, total[:, 0], strict=True)])
         axes.set(xlabel="most probable", ylabel="true class (windows)")
 
 
@@ -89,11 +89,11 @@ def calibration(path: Path, lines: Mapping[str, Reliability]) -> None:
         axes.legend(loc="upper left", fontsize=8)
 
 
-def bars(path: Path, values: Mapping[str, float], xlabel: str) -> None:
-    """Horizontal bars, in the order given, top down."""
-    with drawn(path, (6.4, 0.8 + 0.24 * len(values))) as axes:
-        names = list(values)[::-1]
-        axes.barh(names, [values[n] for n in names], color=[COLOURS[0] if values[n] >= 0 else COLOURS[1] for n in names])
+def hidden(path: Path, losses: Mapping[str, float]) -> None:
+    """Loss of mean AUC by group of fields, as horizontal bars in the order given, top down."""
+    with drawn(path, (6.4, 0.8 + 0.24 * len(losses))) as axes:
+        names = list(losses)[::-1]
+        axes.barh(names, [losses[n] for n in names], color=[COLOURS[0] if losses[n] >= 0 else COLOURS[1] for n in names])
         axes.axvline(0, color="black", lw=0.8)
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(xlabel)
+        axes.set_xlabel("loss of mean AUC, test captures")

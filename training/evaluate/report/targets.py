@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from training.evaluate import metrics
-from training.evaluate.altered import MUTE, SHUFFLED, shown
+from training.evaluate.altered_graphs import MUTE, SHUFFLED, shown
 from training.evaluate.baselines.cost import OURS as OUR_COST
 from training.evaluate.baselines.cost import REFERENCE, measure
-from training.evaluate.detection import predictors
-from training.evaluate.inside import TESTS, altered_loss, difference, signed, unlabelled_loss
-from training.evaluate.judged import OURS
-from training.evaluate.results import Results, cell, mean, table
-from training.evaluate.zero_shot import left_out, zero_shot
+from training.evaluate.predictions import OURS
+from training.evaluate.report.ablations import SEEN, TESTS, altered_loss, difference, unlabelled_loss
+from training.evaluate.report.detection import predictors, totals
+from training.evaluate.report.results import Results, cell, signed, table
+from training.evaluate.report.zero_shot import left_out, zero_shot
 
 GRAPHS_MATTER = (
     ("ours", "ablation/{}", ""),
@@ -20,11 +21,9 @@ GRAPHS_MATTER = (
 )
 """Runs with the graphs, the same with other forms of them, and what both had to learn from."""
 FORMS = ("no graph", "shuffled graph")
-ASKED = ("lab", "unseen")
-"""The test sets of the targets on graphs."""
 
 
-def section(results: Results) -> str:
+def targets(results: Results) -> str:
     """A row for each target: the target, what was measured, and whether the target is met."""
     rows = [
         _auc(results, "Mean AUC, split by capture, at least 0.99", "lab", 0.99),
@@ -35,11 +34,9 @@ def section(results: Results) -> str:
         *_left_out(results),
         _scarce(results),
         *_cost(),
-        *(_graph(results, form, base, run, when) for base, run, when in GRAPHS_MATTER for form in FORMS),
-        *(_never_labelled(results, form) for form in FORMS),
-        *(_altered(results, way) for way in (SHUFFLED, MUTE)),
+        *_graphs(results),
     ]
-    return "Means over seeds, all judged windows.\n\n" + table(["target", "measured", "met"], rows)
+    return table(["target", "measured", "met"], rows)
 
 
 def _row(asked: str, measured: metrics.Spread | float | str, holds: bool | None) -> list[str]:
@@ -47,7 +44,7 @@ def _row(asked: str, measured: metrics.Spread | float | str, holds: bool | None)
 
 
 def _mean_auc(results: Results, run: str, test: str, predictor: str = OURS) -> metrics.Spread | str:
-    found = results.over_seeds(run, test, lambda j: [mean(j.auc())], predictor)
+    found = results.over_seeds(run, test, lambda j: [j.mean_auc], predictor)
     return found if isinstance(found, str) else found[0]
 
 
@@ -65,45 +62,37 @@ def _ahead(results: Results) -> list[str]:
         return _row(asked, ours if isinstance(ours, str) else "missing", None)
     best = max(known, key=lambda name: known[name])
     lacking = len(others) - len(known)
-    said = f"ours {ours.mean:.3f}, best other {best} {known[best]:.3f}" + (f"; {lacking} not measured" if lacking else "")
-    return _row(asked, said, ours.mean > known[best])
+    text = f"ours {ours.mean:.3f}, best other {best} {known[best]:.3f}" + (f"; {lacking} not measured" if lacking else "")
+    return _row(asked, text, ours.mean > known[best])
 
 
-def _captures(results: Results) -> list[list[str]]:
-    rows = []
+def _captures(results: Results) -> Iterator[list[str]]:
     for run in results.named("pipeline/"):
         done = results.done(run.name)
         name = run.name.removeprefix("pipeline/")
         asked = (f"Attack captures detected, {name}, at least 90 %", f"False alerts, {name}, at most 1 in 100,000 benign packets")
         if not done or done[0].result is None:
-            rows += [_row(a, results.why(run.name), None) for a in asked]
+            yield from (_row(a, results.why(run.name), None) for a in asked)
             continue
-        facts = done[0].result.facts["captures"]
-        attacks, benign = ([c for c in facts if (c["label"] == "Benign") == b] for b in (False, True))
-        found, packets = sum(bool(c["right"]) for c in attacks), sum(c["packets"] for c in benign)
-        false = sum(c["other"] for c in benign)
+        attacks, found, packets, false = totals(done[0].result.facts["captures"])
         if attacks:
-            rows.append(_row(asked[0], f"{found} of {len(attacks)}", found >= 0.9 * len(attacks)))
+            yield _row(asked[0], f"{found} of {attacks}", found >= 0.9 * attacks)
         enough = packets >= 100_000
-        said = f"{false} in {packets:,}" + ("" if enough else "; too few packets for a rate")
-        rows.append(_row(asked[1], said, false <= packets / 100_000 if enough or false > 1 else None))
-    return rows
+        text = f"{false} in {packets:,}" + ("" if enough else "; too few packets for a rate")
+        yield _row(asked[1], text, false <= packets / 100_000 if enough or false > 1 else None)
 
 
-def _zero_shot(results: Results) -> list[list[str]]:
-    rows = []
+def _zero_shot(results: Results) -> Iterator[list[str]]:
     for run, when in (
         ("contrast/both heads", "after the contrastive stage"),
         ("contrast/both heads, 85 % benign windows", "after the contrastive stage, with 85 % benign windows"),
         ("ours", "after the reasoner's stage too"),
     ):
-        asked = f"Zero-shot top-1 of classes seen, at least 0.90: {when}"
         found = results.over_seeds(run, "lab", lambda j: [zero_shot(j)["top-1"], zero_shot(j)["macro recall"]])
-        if isinstance(found, str):
-            rows.append(_row(asked, found, None))
-        else:
-            rows.append(_row(asked, f"{cell(found[0])}; macro recall {cell(found[1])}", found[0].mean >= 0.9))
-    return rows
+        text, met = (found, None) if isinstance(found, str) else (
+            f"{cell(found[0])}; macro recall {cell(found[1])}", found[0].mean >= 0.9
+        )  # fmt: skip
+        yield _row(f"Zero-shot top-1 of classes seen, at least 0.90: {when}", text, met)
 
 
 def _left_out(results: Results) -> list[list[str]]:
@@ -116,8 +105,8 @@ def _left_out(results: Results) -> list[list[str]]:
             rows.append(_row(f"{asked}: {how}", "missing", None))
             continue
         lacking = len(found) - known.count
-        said = f"{known.mean:.3f} ({known.low:.3f}–{known.high:.3f})" + (f"; {lacking} classes not measured" if lacking else "")
-        rows.append(_row(f"{asked}: {how}", said, known.mean >= 0.6))
+        text = f"{known.mean:.3f} ({known.low:.3f}–{known.high:.3f})" + (f"; {lacking} classes not measured" if lacking else "")
+        rows.append(_row(f"{asked}: {how}", text, known.mean >= 0.6))
     return rows
 
 
@@ -142,22 +131,20 @@ def _cost() -> list[list[str]]:
     return rows
 
 
-def _graph(results: Results, form: str, base: str, run: str, when: str) -> list[str]:
-    asked = f"Worse with {form}, in every seed: difference in mean AUC{when}"
-    return _worse(asked, {test: difference(results, run.format(form), test, base) for test in ASKED}, every=True)
+def _graphs(results: Results) -> Iterator[list[str]]:
+    for base, run, when in GRAPHS_MATTER:
+        for form in FORMS:
+            found = {test: difference(results, run.format(form), test, base) for test in SEEN}
+            yield _worse(f"Worse with {form}, in every seed: difference in mean AUC{when}", found)
+    for form in FORMS:
+        asked = f"Worse with {form}, mean over classes never labelled: difference in the AUC of their own mission"
+        yield _worse(asked, {test: unlabelled_loss(results, form, test) for test in SEEN}, every=False)
+    for way in (SHUFFLED, MUTE):
+        asked = f"Worse with {shown(way)} in the trained model, in every seed: difference in mean AUC"
+        yield _worse(asked, {test: altered_loss(results, test, way) for test in SEEN})
 
 
-def _never_labelled(results: Results, form: str) -> list[str]:
-    asked = f"Worse with {form}, mean over classes never labelled: difference in the AUC of their own mission"
-    return _worse(asked, {test: unlabelled_loss(results, form, test) for test in ASKED}, every=False)
-
-
-def _altered(results: Results, way: str) -> list[str]:
-    asked = f"Worse with {shown(way)} in the trained model, in every seed: difference in mean AUC"
-    return _worse(asked, {test: altered_loss(results, test, way) for test in ASKED}, every=True)
-
-
-def _worse(asked: str, found: dict[str, metrics.Spread | str], *, every: bool) -> list[str]:
-    said = "; ".join(f"{TESTS[test]} {signed(value)}" for test, value in found.items())
+def _worse(asked: str, found: dict[str, metrics.Spread | str], *, every: bool = True) -> list[str]:
+    text = "; ".join(f"{TESTS[test]} {signed(value)}" for test, value in found.items())
     known = [v for v in found.values() if not isinstance(v, str)]
-    return _row(asked, said, all((v.high if every else v.mean) < 0 for v in known) if known else None)
+    return _row(asked, text, all((v.high if every else v.mean) < 0 for v in known) if known else None)

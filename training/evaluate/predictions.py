@@ -17,8 +17,8 @@ import torch
 
 from training.data.windows import GROUP_OF_CLASS, GROUPS, Examples
 from training.evaluate import metrics
-from training.fit.train import fit_temperature
 from training.missions import MISSIONS
+from training.ship.calibration import fit_temperature, softmax
 
 RATE = 0.001
 """False positives of the operating point: the share of benign windows, as in the issue's Table II."""
@@ -26,7 +26,7 @@ OPENING_PACKETS = 20
 """An episode opens only with so many packets behind a verdict (packetclip_sensor/alerts/episodes.py)."""
 VALIDATION = "validation"
 OURS = "ours"
-"""Name of a task's own predictor; what is measured beside has a name of its own."""
+"""Name of a task's own predictor; predictors beside it have names of their own."""
 CIRCUMSTANCES = ("label", "packets", "view", "capture", "classes", "sentences")
 
 Floats = npt.NDArray[np.float64]
@@ -44,7 +44,7 @@ def to_arrays(test: str, examples: Examples) -> dict[str, npt.NDArray[Any]]:
 
 @dataclass(frozen=True)
 class Predictions:
-    """N windows and what one predictor says of them."""
+    """N windows and the verdicts of one predictor on them."""
 
     label: npt.NDArray[np.int64]
     packets: npt.NDArray[np.int64]
@@ -69,11 +69,8 @@ class Predictions:
 
     def where(self, held: npt.NDArray[np.bool_]) -> Predictions:
         """Only these windows."""
-        classes, sentences = (None if x is None else x[held] for x in (self.classes, self.sentences))
-        return replace(
-            self, label=self.label[held], packets=self.packets[held], view=self.view[held], capture=self.capture[held],
-            probabilities=self.probabilities[held], classes=classes, sentences=sentences,
-        )  # fmt: skip
+        rows = ("label", "packets", "view", "capture", "probabilities", "classes", "sentences")
+        return replace(self, **{name: None if (x := getattr(self, name)) is None else x[held] for name in rows})
 
     @property
     def opening(self) -> Predictions:
@@ -84,6 +81,17 @@ class Predictions:
         """One-against-rest AUC of each group; NaN for a group without windows."""
         weight = metrics.equal_weight(self.capture) if by_capture else None
         return [metrics.auc(self.probabilities[:, i], self.group == i, weight) for i in range(len(GROUPS))]
+
+    @property
+    def aucs(self) -> list[float]:
+        """AUC of each group, and their mean."""
+        found = self.auc()
+        return [*found, metrics.mean(found)]
+
+    @property
+    def mean_auc(self) -> float:
+        """Mean of the groups' AUCs."""
+        return self.aucs[-1]
 
     def average_precision(self) -> list[float]:
         """One-against-rest average precision of each group."""
@@ -98,7 +106,7 @@ class Predictions:
     @property
     def macro_f1(self) -> float:
         """Of the most probable group."""
-        return metrics.macro_f1(self.group, self.probabilities.argmax(1), len(GROUPS))
+        return metrics.macro_f1(self.group, self.probabilities.argmax(1))
 
     def alarms(self) -> npt.NDArray[np.int64]:
         """(N,) group that passes its threshold, the most probable of several; 0 where none does."""
@@ -118,7 +126,7 @@ class Predictions:
 
 
 def of(arrays: Mapping[str, npt.NDArray[Any]], test: str, predictor: str = OURS) -> Predictions | None:
-    """A test set as a predictor judged it, or None where it did not."""
+    """A test set as a predictor judged it; None where it did not."""
     name = f"{test}/{predictor}"
     if name not in arrays:
         return None
@@ -130,22 +138,12 @@ def of(arrays: Mapping[str, npt.NDArray[Any]], test: str, predictor: str = OURS)
     held = softmax(calibration.numpy(), temperature)
     benign = (group == 0) & (arrays[f"{VALIDATION}/packets"] >= OPENING_PACKETS)
     limits = {m: metrics.recall_at_fpr(held[:, 1 + i], group == 1 + i, benign, RATE).threshold for i, m in enumerate(MISSIONS)}
-    words = [arrays.get(f"{test}/{x}") if predictor == OURS else None for x in ("classes", "sentences")]
-    classes, sentences = (None if x is None else x.astype(np.float64) for x in words)
+    cosines = [arrays.get(f"{test}/{x}") if predictor == OURS else None for x in ("classes", "sentences")]
+    own = [arrays[f"{test}/{x}"] for x in ("label", "packets", "view", "capture")]
     return Predictions(
-        arrays[f"{test}/label"].astype(np.int64),
-        arrays[f"{test}/packets"].astype(np.int64),
-        arrays[f"{test}/view"],
-        arrays[f"{test}/capture"],
+        *(x.astype(np.int64) for x in own[:2]),
+        *own[2:],
         softmax(arrays[name], temperature),
         limits,
-        classes,
-        sentences,
+        *(None if x is None else x.astype(np.float64) for x in cosines),
     )
-
-
-def softmax(scores: npt.NDArray[np.floating], temperature: float = 1.0) -> Floats:
-    """(N, K) scores to probabilities."""
-    z = scores.astype(np.float64) / temperature
-    z = np.exp(z - z.max(1, keepdims=True))
-    return z / z.sum(1, keepdims=True)
