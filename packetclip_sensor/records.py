@@ -248,8 +248,8 @@ class Evidence(msgspec.Struct, frozen=True):
     """What the record fields say of it, for example "SYN to port 8080, the 14th new port"."""
 
 
-class Explanation(msgspec.Struct, frozen=True):
-    """Why a verdict is as it is. Kept with its episode, so that the closing document shows it after a restart too."""
+class Attribution(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verdict rests on, as the model measures it."""
 
     klass: str
     """The nearest of the model's classes, within the mission."""
@@ -257,19 +257,24 @@ class Explanation(msgspec.Struct, frozen=True):
     missions: dict[str, float]
     classes: dict[str, float]
     """Softmax over cosines of the window's embedding with each class's texts; sums to 1."""
-    reason: str
-    """One sentence of facts."""
     concepts: tuple[Concept, ...]
     paths: tuple[Path, ...]
-    evidence: tuple[Evidence, ...]
-    nearest_texts: tuple[tuple[str, float], ...]
-    """Texts of the bundle nearest to the window's embedding, with cosines."""
-    facts: dict[str, float | int | str | None]
-    """Measured facts of the window, by name with unit: `packets`, `duration_s`, `distinct_resp_ports`, ..."""
     graphs: dict[str, float] = {}
     """What the verdict loses without all concepts of a mission's graph, log-odds."""
+    nearest_texts: tuple[tuple[str, float], ...]
+    """Texts of the bundle nearest to the window's embedding, with cosines."""
     embedding: tuple[float, ...] = ()
     """The judged window in the space that it shares with texts, (D,) unit norm."""
+
+
+class Explanation(Attribution, frozen=True, kw_only=True):
+    """Why a verdict is as it is. Kept with its episode, so that the closing document shows it after a restart too."""
+
+    reason: str
+    """One sentence of facts."""
+    evidence: tuple[Evidence, ...]
+    facts: dict[str, float | int | str | None]
+    """Measured facts of the window, by name with unit: `packets`, `duration_s`, `distinct_resp_ports`, ..."""
 
 
 class Episode(msgspec.Struct):

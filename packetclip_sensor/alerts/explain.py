@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from packetclip_sensor.alerts import sentences
@@ -54,27 +55,17 @@ def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
 def explanations(verdicts: Sequence[Verdict], bundle: Bundle) -> list[Explanation]:
     """Explain verdicts; model and windows are asked once for all of them."""
     attributions = attribute(verdicts, bundle)
-    heaviest = [np.argsort(-a.packets, kind="stable")[:TOP_PACKETS].tolist() for a in attributions]
+    heaviest = [np.argsort(-weights, kind="stable")[:TOP_PACKETS].tolist() for _, weights in attributions]
     described = describe([(v.packets, v.view, places) for v, places in zip(verdicts, heaviest, strict=True)])
     return [
         Explanation(
-            klass=found.klass,
-            probability=verdict.probability,
-            missions=verdict.missions,
-            classes=found.classes,
+            **msgspec.structs.asdict(found),
             reason=sentences.sentence(window.facts, verdict.sources, verdict.destinations),
-            concepts=found.concepts,
-            paths=found.paths,
             evidence=tuple(
-                Evidence(
-                    verdict.packets[i], round(float(found.packets[i]), 4), sentences.packet_reason(verdict.packets, window, i)
-                )
+                Evidence(verdict.packets[i], round(float(weights[i]), 4), sentences.packet_reason(verdict.packets, window, i))
                 for i in places
             ),
-            nearest_texts=found.nearest_texts,
             facts=window.facts,
-            graphs=found.graphs,
-            embedding=tuple(round(float(x), 5) for x in found.embedding),
         )
-        for verdict, found, places, window in zip(verdicts, attributions, heaviest, described, strict=True)
+        for verdict, (found, weights), places, window in zip(verdicts, attributions, heaviest, described, strict=True)
     ]

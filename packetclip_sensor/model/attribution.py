@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,9 @@ import numpy.typing as npt
 from packetclip_sensor.common.missions import Mission
 from packetclip_sensor.model.bundle import Bundle, Graph
 from packetclip_sensor.model.occlusion import Occlusion
-from packetclip_sensor.records import Concept, FloatArray, Path, Verdict
+from packetclip_sensor.records import Attribution, Concept, FloatArray, Path, Verdict
+
+Floats = npt.NDArray[np.float64]
 
 TOP_CONCEPTS = 8
 TOP_AGAINST = 2
@@ -27,28 +28,13 @@ TOP_PATHS = 5
 TOP_TEXTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Attribution:
-    """What one verdict rests on; fields that `records.Explanation` has too are explained there."""
-
-    klass: str
-    classes: dict[str, float]
-    concepts: tuple[Concept, ...]
-    graphs: dict[str, float]
-    paths: tuple[Path, ...]
-    packets: npt.NDArray[np.float64]
-    """(P,) weight of each packet of the window."""
-    nearest_texts: tuple[tuple[str, float], ...]
-    embedding: FloatArray
-    """(D,) unit norm."""
-
-
-def attribute(verdicts: Iterable[Verdict], bundle: Bundle) -> list[Attribution]:
-    """What each verdict rests on. Costs about 170 judgements a verdict: every concept and every packet taken away once."""
+def attribute(verdicts: Iterable[Verdict], bundle: Bundle) -> list[tuple[Attribution, Floats]]:
+    """What each verdict rests on, and the (P,) weights of the packets of its window. Costs about 170 judgements a verdict: every
+    concept and every packet taken away once."""
     return [_attribute(verdict, bundle) for verdict in verdicts]
 
 
-def _attribute(verdict: Verdict, bundle: Bundle) -> Attribution:
+def _attribute(verdict: Verdict, bundle: Bundle) -> tuple[Attribution, Floats]:
     removal, concepts, missions = Occlusion(verdict, bundle), bundle.concepts, bundle.manifest.missions
     graphs = [[i for i, (g, _, _) in enumerate(concepts) if g == graph] for graph in range(len(missions))]
     odds = removal.concepts([(), *([i] for i in range(len(concepts))), *graphs])
@@ -57,27 +43,28 @@ def _attribute(verdict: Verdict, bundle: Bundle) -> Attribution:
     # A window of one packet has nothing to be without.
     without = removal.leave_out([(), *([i] for i in range(removal.packets) if removal.packets > 1)])
     embedding, states, arrived = removal.inside()
-    classes = bundle.classes(embedding)
-    cosines = bundle.text_embeddings @ embedding
+    classes, cosines = bundle.classes(embedding), bundle.text_embeddings @ embedding
     shown = dict.fromkeys((missions.names.index(verdict.mission), int(np.argmax(of_graph))))
-    return Attribution(
+    found = Attribution(
         klass=_nearest(classes, missions[verdict.mission]),
+        probability=verdict.probability,
+        missions=verdict.missions,
         classes=classes,
         concepts=tuple(
             Concept(concepts[i][2], round(float(weight[i]), 4), concepts[i][1], missions.names[concepts[i][0]])
             for i in _heaviest(weight)
         ),
-        graphs={mission: round(float(w), 4) for mission, w in zip(missions.names, of_graph, strict=True)},
         paths=tuple(path for graph in shown for path in _paths(bundle, graph, states, arrived)),
-        packets=without[0] - without[1:] if removal.packets > 1 else np.zeros(1),
+        graphs={mission: round(float(w), 4) for mission, w in zip(missions.names, of_graph, strict=True)},
         nearest_texts=tuple(
             (bundle.texts[i], round(float(cosines[i]), 4)) for i in np.argsort(-cosines, kind="stable")[:TOP_TEXTS]
         ),
-        embedding=embedding,
+        embedding=tuple(round(float(x), 5) for x in embedding),
     )
+    return found, without[0] - without[1:] if removal.packets > 1 else np.zeros(1)
 
 
-def _heaviest(weight: npt.NDArray[np.float64]) -> list[int]:
+def _heaviest(weight: Floats) -> list[int]:
     """The concepts that weigh most, heaviest first, and behind them those that count most against, the strongest last."""
     order = [int(i) for i in np.argsort(-weight, kind="stable")]
     return order[:TOP_CONCEPTS] + [i for i in order[-TOP_AGAINST:] if weight[i] < 0]
@@ -131,7 +118,7 @@ def _paths(bundle: Bundle, mission: int, states: FloatArray, arrived: FloatArray
     return tuple(Path(("sensor", *path.nodes), round(path.share, 6), graph.mission) for path in found[:TOP_PATHS])
 
 
-def _shares(parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _shares(parts: Floats) -> Floats:
     """(n, P, H) additive parts to (n,) shares of their sum, which add up to 1."""
     flat = parts.reshape(len(parts), -1)
     whole = flat.sum(0)
@@ -139,9 +126,7 @@ def _shares(parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return flat @ whole / size if size > 0 else np.full(len(parts), 1 / len(parts))
 
 
-def _upward(
-    graph: Graph, sent: dict[str, FloatArray], own: dict[str, npt.NDArray[np.float64]], tail: tuple[str, ...], share: float
-) -> list[Path]:
+def _upward(graph: Graph, sent: dict[str, FloatArray], own: dict[str, Floats], tail: tuple[str, ...], share: float) -> list[Path]:
     """All paths that end in `tail`, each with its part of `share`."""
     parents = [u for u, v in graph.edges if v == tail[0]]
     if not parents:

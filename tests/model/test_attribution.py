@@ -51,7 +51,7 @@ def test_log_odds_are_those_of_the_softmax_and_exact_where_a_probability_rounds_
 
 
 def test_a_concepts_weight_is_what_the_log_odds_lose_without_it(bundle: Bundle, uncertain: Verdict) -> None:
-    (why,) = attribute([uncertain], bundle)
+    ((why, _),) = attribute([uncertain], bundle)
     names = [(MISSIONS.names[m], c) for m, _, c in bundle.concepts]
     whole = odds(bundle, uncertain)
     assert len(why.concepts) == attribution.TOP_CONCEPTS + attribution.TOP_AGAINST
@@ -65,7 +65,7 @@ def test_a_concepts_weight_is_what_the_log_odds_lose_without_it(bundle: Bundle, 
 
 
 def test_a_graphs_weight_is_what_the_log_odds_lose_without_all_its_concepts(bundle: Bundle, uncertain: Verdict) -> None:
-    (why,) = attribute([uncertain], bundle)
+    ((why, _),) = attribute([uncertain], bundle)
     assert list(why.graphs) == list(MISSIONS.names)
     whole = odds(bundle, uncertain)
     for place, name in enumerate(MISSIONS.names):
@@ -100,7 +100,7 @@ def test_many_removals_give_what_one_gives(bundle: Bundle, uncertain: Verdict) -
 
 def test_shares_of_all_paths_sum_to_one(bundle: Bundle, verdicts: list[Verdict], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attribution, "TOP_PATHS", 10**6)
-    (why,) = attribute([max(verdicts, key=lambda v: v.probability)], bundle)
+    ((why, _),) = attribute([max(verdicts, key=lambda v: v.probability)], bundle)
     for graph in {p.graph for p in why.paths}:
         assert sum(p.share for p in why.paths if p.graph == graph) == pytest.approx(1, abs=1e-3)
     edges = {g.mission: {tuple(e) for e in g.edges} for g in bundle.graphs}
@@ -111,13 +111,13 @@ def test_shares_of_all_paths_sum_to_one(bundle: Bundle, verdicts: list[Verdict],
 
 def test_the_class_lies_within_the_mission(bundle: Bundle, verdicts: list[Verdict]) -> None:
     verdict = max(verdicts, key=lambda v: v.probability)
-    (why,) = attribute([verdict], bundle)
+    ((why, _),) = attribute([verdict], bundle)
     assert MISSIONS.of_class[why.klass] == verdict.mission
     assert sum(why.classes.values()) == pytest.approx(1, abs=1e-4)
 
 
 def test_parts_of_a_class_are_left_out_of_its_verdicts_only(bundle: Bundle, uncertain: Verdict) -> None:
-    (why,) = attribute([uncertain], bundle)
+    ((why, _),) = attribute([uncertain], bundle)
     other = next(name for name in MISSIONS.classes if name != why.klass)
     most, some, nothing = [(None, range(27))], [(None, [0]), (why.klass, [1]), (other, [2])], [(other, [2])]
     found = log_odds_without([(uncertain, parts) for parts in (most, some, nothing)], bundle)
