@@ -32,11 +32,9 @@ lint: .venv/.installed ## Linters, types, and the Zeek scripts' form
 unit: .venv/.installed
 	.venv/bin/python -m pytest -q -n 2 --dist loadgroup $(PYTEST_ARGS)
 
-# FAULTS_KILLS=10 and the like bound it; `.venv/bin/python -m tests.faults --help` lists them. FAULTS_ONLY="kill -9" runs what begins so.
+# FAULTS_SHARE=0.1 does a tenth of it; FAULTS_ONLY="kill -9" runs what begins so.
 faults: test-deps .venv/.installed ## Let a sensor undergo every fault, hundreds of times; prints the table of docs/reliability.md (an hour)
-	.venv/bin/python -m tests.faults $(if $(FAULTS_ONLY),--only "$(FAULTS_ONLY)") $(if $(FAULTS_KILLS),--kills $(FAULTS_KILLS)) \
-	  $(if $(FAULTS_ROTATIONS),--rotations $(FAULTS_ROTATIONS)) $(if $(FAULTS_ACTS),--acts $(FAULTS_ACTS)) \
-	  $(if $(FAULTS_SOME),--some $(FAULTS_SOME)) $(if $(FAULTS_AWAY_S),--away-s $(FAULTS_AWAY_S)) $(if $(FAULTS_PAUSE_S),--pause-s $(FAULTS_PAUSE_S))
+	.venv/bin/python -m tests.faults $(if $(FAULTS_ONLY),--only "$(FAULTS_ONLY)") $(if $(FAULTS_SHARE),--share $(FAULTS_SHARE))
 
 # atheris chooses inputs by the code that they reach; where it cannot be installed a plain mutator does.
 FUZZ_INPUTS ?= 1000000

@@ -7,6 +7,7 @@ import datetime
 import gzip
 import os
 import platform
+import re
 import struct
 import sys
 import urllib.error
@@ -22,23 +23,19 @@ PAUSE_S = 1.0
 """Between two joined captures."""
 
 
+def machine() -> str:
+    """Processor and cores, in words."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*)", info.read_text() if info.is_file() else "", re.MULTILINE)
+    return f"{os.cpu_count()} x {names[0] if names else platform.machine()}"
+
+
 def banner(what: str) -> None:
     """Print what is measured, on what, when, and how busy the machine is with other things."""
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     print(f"# {what}")
-    print(
-        f"# {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} x {model}, Python "
-        f"{platform.python_version()}, load {load}",
-        flush=True,
-    )
+    when = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
+    print(f"# {when}, {machine()}, Python {platform.python_version()}, load {load}", flush=True)
 
 
 def verdict(name: str, value: float, bound: float, *, most: bool = True, unit: str = "") -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.common import machine
 from packetclip_sensor.alerts import explain
 from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.common.metrics import Counters
@@ -176,14 +176,6 @@ def line(m: Measured) -> str:
         f"{m.capture[-32:]:32} {m.mission[:14]:14} {m.parts[:26]:26} log-odds {m.log_odds:6.2f}, top {m.odds.top:6.2f}, others "
         f"{m.odds.others:6.2f}; probability {m.probability.top:7.4f}, {m.probability.others:7.4f}"
     )
-
-
-def machine() -> str:
-    """Processor and cores, in words."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.is_file() else ""
-    names = [row.partition(":")[2].strip() for row in text.splitlines() if row.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def main() -> None:

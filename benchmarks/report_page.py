@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.faithfulness import machine
+from benchmarks.common import machine
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.view import alert_reader, report
 

@@ -10,20 +10,19 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import msgspec
 from elasticsearch import Elasticsearch
+from elasticsearch_node import Node
 
 from packetclip_sensor import pipeline
 from packetclip_sensor.config.config_file import parse as parse_config
-from packetclip_sensor.config.settings import Config, NdjsonConfig, SinkConfig
 
 from . import proxy, workload
-from .node import Node
 from .proxy import Act, FaultProxy
 from .sensor import SETTINGS, Sensor
 from .zeek import Zeek
@@ -49,13 +48,19 @@ class Row:
     def good(self) -> bool:
         return self.caught_up and self.lost == self.doubled == 0 and self.expected > 0
 
+    @property
+    def line(self) -> str:
+        """A row of the table."""
+        numbers = f"{self.expected} | {self.found} | {self.lost} | {self.doubled} | {self.seconds:.0f}"
+        note = self.note if self.caught_up else f"{self.note} (did not catch up)"
+        return f"| {self.fault} | {self.repetitions} | {self.lines:,} | {numbers} | {note} |"
+
 
 @dataclass
 class Scene:
     """Who plays: Zeek writes, the sensor follows and sends through the proxy to the node."""
 
-    folder: Path
-    node: Node
+    node: Node | None
     proxy: FaultProxy
     zeek: Zeek
     sensor: Sensor
@@ -84,7 +89,7 @@ Disturb = Callable[[Scene], "str | None"]
 
 
 def undergo(
-    node: Node,
+    node: Node | None,
     name: str,
     disturb: Disturb,
     repetitions: int,
@@ -92,62 +97,66 @@ def undergo(
     pause_s: float = 1.0,
     rotate: Callable[[Zeek], None] | None = None,
     rotations: int = 0,
-    state: Path | None = None,
+    small_disk: bool = False,
     supervised: bool = False,
     timeout_s: float = 5.0,
     seed: int = 7,
 ) -> Row:
-    """Let a sensor follow a Zeek, disturb it, let both come to an end, and count what is in Elasticsearch.
+    """Let a sensor follow a Zeek, disturb it, let both come to an end, and count what has been written.
 
     Args:
+        node: where to; into a file without one.
         name: of the fault, for the table.
         disturb: does `repetitions` faults; returns a note for the table.
         pause_s: wall time of one burst.
         rotate, rotations: how Zeek rotates meanwhile, and how often.
-        state: the sensor's state folder, where not its own.
+        small_disk: the sensor's state folder is a small disk of its own.
         supervised: start the sensor again whenever it ends.
         timeout_s: the sensor's, for one request.
         seed: of everything that happens by chance.
+    Raises:
+        PermissionError: this user may not mount a small disk.
     """
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="faults-") as temporary:
-        folder = Path(temporary)
-        between = FaultProxy(node.url)
-        namespace = f"f{os.getpid()}x{int(began * 1000)}"
-        sensor = Sensor(folder, logs=folder / "current", url=between.url, namespace=namespace, state=state, timeout_s=timeout_s)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
+        state = stack.enter_context(_small_disk(folder / "disk")) if small_disk else folder / "state"
+        between = FaultProxy(node.url if node else "http://127.0.0.1:9")
+        stack.callback(between.down)
+        namespace, out = f"f{os.getpid()}x{int(began * 1000)}", folder / "alerts.ndjson"
+        cluster = f"{{elasticsearch: {{hosts: ['{between.url}'], batch_documents: 4, timeout_s: {timeout_s}}}}}"
+        sink = cluster if node else f"{{ndjson: {{path: '{out}'}}}}"
+        sensor = Sensor(folder, logs=folder / "current", sink=sink, namespace=namespace, state=state)
         writer = Zeek(
-            folder / "current", pause_s=pause_s, rotate=rotate, rotations=rotations, holder=lambda: sensor.pid, seed=seed
+            folder / "current", pause_s=pause_s, rotate=rotate, rotations=rotations, holder=lambda: sensor.process.pid, seed=seed
         )
-        scene = Scene(folder, node, between, writer, sensor, random.Random(seed))
-        try:
-            sensor.start_and_await(sensor.supervised if supervised else sensor.start)
-            writer.start()
-            note = disturb(scene)
-            writer.finish()
-            between.heal()
-            caught_up = sensor.await_judged(workload.last_second(writer.rounds))
-            sensor.stop()
-            if not caught_up:
-                note = f"{note or ''}; the sensor's last words: {sensor.output.read_text(errors='replace')[-1500:]}"
-            ids, alerts = stored(node, namespace)
-        finally:
-            sensor.stop()
-            between.down()
+        scene = Scene(node, between, writer, sensor, random.Random(seed))
+        sensor.start_and_await(sensor.supervised if supervised else sensor.start)
+        stack.callback(sensor.end)
+        writer.start()
+        notes = [disturb(scene)]
+        writer.finish()
+        between.heal()
+        caught_up = sensor.await_judged(workload.last_second(writer.rounds))
+        sensor.end()
+        if not caught_up:
+            notes.append(f"the sensor's last words: {sensor.said()[-1500:]}")
+        if writer.unheld:
+            notes.append(f"{writer.unheld} files taken away unopened")
+        ids = stored(node, namespace) if node else written(out)
     expected = undisturbed(writer.rounds)
-    notes = [note] if note else []
-    if writer.unheld:
-        notes.append(f"{writer.unheld} files taken away unopened")
+    found = set(ids)
     return Row(
         name,
         repetitions,
         writer.lines,
-        len(expected),
-        len(ids),
-        len(expected - ids),
-        len(ids - expected) + alerts - len(ids),
-        round(time.monotonic() - began, 1),
-        "; ".join(notes),
-        caught_up,
+        expected=len(expected),
+        found=len(found),
+        lost=len(expected - found),
+        doubled=len(found - expected) + len(ids) - len(found),
+        seconds=round(time.monotonic() - began, 1),
+        note="; ".join(filter(None, notes)),
+        caught_up=caught_up,
     )
 
 
@@ -162,32 +171,34 @@ def undisturbed(rounds: int) -> frozenset[str]:
                 files[log].write(line)
         for file in files.values():
             file.close()
-        text = SETTINGS.format(
-            logs=folder, state=folder / "state", namespace="undisturbed", url="http://127.0.0.1:9", timeout_s=1
-        )
-        settings: Config = parse_config(text, "undisturbed", folder)
         out = folder / "alerts.ndjson"
-        pipeline.replay([(folder,)], msgspec.structs.replace(settings, sink=SinkConfig(ndjson=NdjsonConfig(path=out))))
-        return frozenset(msgspec.json.decode(line)["event"]["id"] for line in out.read_bytes().splitlines())
+        sink = f"{{ndjson: {{path: '{out}'}}}}"
+        text = SETTINGS.format(logs=folder, state=folder / "state", namespace="undisturbed", sink=sink)
+        pipeline.replay([(folder,)], parse_config(text, "undisturbed", folder))
+        return frozenset(written(out))
 
 
-def stored(node: Node, namespace: str) -> tuple[set[str], int]:
-    """Ids of the documents in Elasticsearch, and how many documents there are."""
+def written(out: Path) -> list[str]:
+    """Ids of the documents in a file."""
+    return [msgspec.json.decode(line)["event"]["id"] for line in out.read_bytes().splitlines()]
+
+
+def stored(node: Node, namespace: str) -> list[str]:
+    """Ids of the documents in Elasticsearch."""
     index = f"logs-packetclip.alert-{namespace}"
     node.await_healthy()
     with Elasticsearch(node.url, request_timeout=60) as client:
         client.indices.refresh(index=index)
         hits = client.search(index=index, size=10_000, source=["event.id"])["hits"]["hits"]
-        count = client.count(index=index)["count"]
-    assert {hit["_id"] for hit in hits} == {hit["_source"]["event"]["id"] for hit in hits}
-    return {hit["_id"] for hit in hits}, int(count)
+    assert all(hit["_id"] == hit["_source"]["event"]["id"] for hit in hits)
+    return [hit["_id"] for hit in hits]
 
 
 # What is done to the sensor.
 
 
-def nothing(scene: Scene) -> None:
-    scene.wait(scene.zeek.pause_s * 2 * workload.BURSTS)
+def nothing(times: int) -> Disturb:
+    return lambda scene: scene.wait(times * scene.zeek.pause_s * 2 * workload.BURSTS)
 
 
 def kills(times: int) -> Disturb:
@@ -211,9 +222,9 @@ def stopped(times: int, seconds: float) -> Disturb:
         for _ in range(times):
             scene.await_progress()
             scene.wait(scene.random.random())
-            scene.sensor.signal(signal.SIGSTOP)
+            scene.sensor.process.send_signal(signal.SIGSTOP)
             scene.wait(seconds)
-            scene.sensor.signal(signal.SIGCONT)
+            scene.sensor.process.send_signal(signal.SIGCONT)
 
     return disturb
 
@@ -251,9 +262,9 @@ def corrupted(times: int) -> Disturb:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, size: str = "256k"):
+def _small_disk(folder: Path, size: str = "256k") -> Iterator[Path]:
     """A small tmpfs at `folder`; PermissionError where this user may not mount one."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, check=False)
     if done.returncode:
         raise PermissionError(f"no tmpfs can be mounted: {done.stderr.decode().strip()}")
@@ -302,7 +313,7 @@ def _restarts(scene: Scene) -> str:
 # What is done to Elasticsearch, and to the way there.
 
 
-def acting(act: Act, times: int, *, share: float = 0.7) -> Disturb:
+def acting(times: int, act: Act, *, share: float = 0.7) -> Disturb:
     """`act` on that share of bulk requests, by chance, until it has been done `times` times."""
 
     def disturb(scene: Scene) -> None:
@@ -317,7 +328,7 @@ def acting(act: Act, times: int, *, share: float = 0.7) -> Disturb:
     return disturb
 
 
-def storms(codes: tuple[int, ...], times: int, seconds: float, retry_after_s: int | None = None) -> Disturb:
+def storms(times: int, codes: tuple[int, ...], seconds: float, retry_after_s: int | None = None) -> Disturb:
     """Every request is answered with one of `codes`, for a while; and again once documents have passed."""
 
     def disturb(scene: Scene) -> str:
@@ -349,20 +360,23 @@ def refused(times: int, seconds: float) -> Disturb:
     return disturb
 
 
-def away(seconds: float) -> Disturb:
+def away(times: int, seconds: float) -> Disturb:
     """Elasticsearch is stopped properly, and started again after a while. Zeek goes on writing."""
 
     def disturb(scene: Scene) -> str:
-        scene.await_progress()
-        before = scene.sensor.rss_mb()
-        scene.proxy.down()
-        scene.node.end()
-        scene.peak_mb = 0.0
-        scene.wait(seconds)
-        meanwhile = scene.peak_mb
-        scene.node.start()
-        scene.proxy.up()
-        return f"sensor's memory {before:.0f} MiB before, at most {meanwhile:.0f} MiB while away"
+        notes = []
+        for _ in range(times):
+            scene.await_progress()
+            before = scene.sensor.rss_mb()
+            scene.proxy.down()
+            assert scene.node
+            scene.node.end()
+            scene.peak_mb = 0.0
+            scene.wait(seconds)
+            notes.append(f"sensor's memory {before:.0f} MiB before, at most {scene.peak_mb:.0f} MiB while away")
+            scene.node.start()
+            scene.proxy.up()
+        return "; ".join(notes)
 
     return disturb
 
@@ -371,8 +385,11 @@ def killed_in_bulk(times: int) -> Disturb:
     """Elasticsearch is killed -9 with a bulk request in its hands, and started again on the same data."""
 
     def disturb(scene: Scene) -> None:
+        assert scene.node
+        node = scene.node
+
         def killed(exchange: proxy.Exchange) -> None:
-            threading.Timer(scene.random.random() * 0.01, scene.node.end, (signal.SIGKILL,)).start()
+            threading.Timer(scene.random.random() * 0.01, node.end, (signal.SIGKILL,)).start()
             exchange.forward()
             exchange.cut(reset=True)
 
@@ -383,7 +400,7 @@ def killed_in_bulk(times: int) -> Disturb:
             )
             scene.await_acts("killed", number)
             scene.wait(1.0)
-            scene.node.start()
+            node.start()
 
     return disturb
 
@@ -397,7 +414,11 @@ def in_turn(*disturbs: Disturb) -> Disturb:
     return disturb
 
 
-def rotating(scene: Scene) -> None:
-    """Wait until Zeek has rotated often enough."""
-    while scene.zeek.rotated < scene.zeek.rotations and scene.zeek.failure is None:
-        scene.wait(0.2)
+def rotating(times: int) -> Disturb:
+    """Wait until Zeek has rotated so often."""
+
+    def disturb(scene: Scene) -> None:
+        while scene.zeek.rotated < times and scene.zeek.failure is None:
+            scene.wait(0.2)
+
+    return disturb

@@ -70,7 +70,8 @@ class Exchange(BaseHTTPRequestHandler):
         finally:
             server.close()
 
-    def answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def answer(self, status: int, headers: list[tuple[str, str]], body: bytes, *, half: bool = False) -> None:
+        """Pass an answer on, whole or in part."""
         self.send_response_only(status)
         for name, value in headers:
             if name.lower() not in ("connection", "content-length", "transfer-encoding"):
@@ -78,7 +79,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if half else body)
 
     def cut(self, *, reset: bool = False) -> None:
         """Close without an answer; `reset` throws away what is on the way (RST in place of FIN)."""
@@ -186,25 +187,16 @@ def some_items(code: int) -> Act:
     return partly
 
 
-def slow(seconds: float) -> Act:
-    """The server takes its time, and does its work."""
+def delayed(*, before_s: float = 0.0, after_s: float = 0.0) -> Act:
+    """The server takes its time before it does its work, or does it at once and answers when nobody waits any more."""
 
-    def slowly(exchange: Exchange) -> None:
-        time.sleep(seconds)
-        exchange.answer(*exchange.forward())
-
-    return slowly
-
-
-def late(seconds: float) -> Act:
-    """The server does its work at once, and its answer comes when nobody waits any more."""
-
-    def answered_late(exchange: Exchange) -> None:
+    def late(exchange: Exchange) -> None:
+        time.sleep(before_s)
         answer = exchange.forward()
-        time.sleep(seconds)
+        time.sleep(after_s)
         exchange.answer(*answer)
 
-    return answered_late
+    return late
 
 
 def cut_before(exchange: Exchange) -> None:
@@ -224,13 +216,6 @@ def reset_after(exchange: Exchange) -> None:
 
 def half_answer(exchange: Exchange) -> None:
     """The connection breaks in the middle of the answer."""
-    state, headers, body = exchange.forward()
-    exchange.send_response_only(state)
-    for name, value in headers:
-        if name.lower() not in ("connection", "content-length", "transfer-encoding"):
-            exchange.send_header(name, value)
-    exchange.send_header("Content-Length", str(len(body)))
-    exchange.end_headers()
-    exchange.wfile.write(body[: len(body) // 2])
+    exchange.answer(*exchange.forward(), half=True)
     exchange.wfile.flush()
     exchange.cut()

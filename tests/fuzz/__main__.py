@@ -7,7 +7,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "support")]
 KEPT = 60
 """Inputs kept of a run."""
 KEPT_BYTES = 20_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from elasticsearch import Elasticsearch
 from factories import MISSIONS, SENSOR, T0, alert, episode, flow, packet, safe, told
+from msgspec.structs import replace
 
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic import templates
@@ -28,6 +28,7 @@ from packetclip_sensor.records import Alert, Evidence
 from packetclip_sensor.sinks.elasticsearch import redeliver, write
 
 pytestmark = pytest.mark.elasticsearch
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture
@@ -90,32 +91,39 @@ def test_fifty_alerts_written_twice_are_fifty_documents_with_the_same_ids(
     assert hits(client, config) == first
 
 
-def test_kill_9_in_the_middle_and_a_restart_leave_the_same_documents(client: Elasticsearch, config: ElasticsearchConfig) -> None:
-    """The child sends 300 alerts one by one and is killed on the way; the restart sends all of them again."""
-    child = (
-        "import sys, msgspec; from packetclip_sensor.common.metrics import Counters; from factories import SENSOR, alert, safe\n"
-        "from packetclip_sensor.config.settings import ElasticsearchConfig\n"
-        "from packetclip_sensor.sinks.elasticsearch import write\n"
-        "config = msgspec.json.decode(sys.argv[1], type=ElasticsearchConfig, dec_hook=lambda kind, value: kind(value))\n"
-        "for _ in write((safe(alert(id=f'{n:03}')) for n in range(300)), config, SENSOR, Counters()): print('.', flush=True)\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", child, msgspec.json.encode(config, enc_hook=str).decode()],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    dots = (line for line in process.stdout if line == b".\n")  # the log says there what was set up
-    acknowledged = sum(1 for _ in zip(range(40), dots, strict=False))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    assert acknowledged == 40
-    before = [hit["_id"] for hit in hits(client, config)]
-    assert 40 <= len(before) < 300
-    counters = run(config, *(alert(id=f"{n:03}") for n in range(300)))
-    assert told(counters) == {"alerts_written": 300 - len(before), "alerts_duplicate": len(before)}
-    assert [hit["_id"] for hit in hits(client, config)] == [f"{n:03}" for n in range(300)]
+def test_a_replay_repeated_or_killed_and_started_again_leaves_the_same_documents(
+    client: Elasticsearch, config: ElasticsearchConfig, tmp_path: Path
+) -> None:
+    captures = [str(folder) for folder in sorted(DATA.glob("demo-[dosi]*"))]  # six of the attack classes
+    settings = tmp_path / "sensor.yaml"
+
+    def replay(namespace: str) -> list[str]:
+        sink = f"{{elasticsearch: {{hosts: ['{config.hosts[0]}'], batch_documents: 5}}}}"
+        settings.write_text(f"sensor_name: test\nnamespace: {namespace}\nsink: {sink}\n")
+        return ["replay", *captures, "--config", str(settings)]
+
+    def documents(namespace: str) -> dict[str, str]:
+        found = hits(client, replace(config, namespace=namespace))
+        return {hit["_id"]: hit["_source"]["message"] + hit["_source"]["packetclip"]["episode"]["state"] for hit in found}
+
+    assert main(replay(config.namespace)) == 0
+    once = documents(config.namespace)
+    assert len(once) >= 18
+    assert main(replay(config.namespace)) == 0
+    assert documents(config.namespace) == once
+
+    again = config.namespace + "k"
+    process = subprocess.Popen([sys.executable, "-m", "packetclip_sensor", *replay(again)], stdout=subprocess.DEVNULL)
+    watching = client.options(ignore_status=[404, 503])  # a stream that is just being made answers 503 for a moment
+    stream = stream_name(again)
+    while process.poll() is None and watching.count(index=stream).get("count", 0) < 4:
+        time.sleep(0.02)
+        watching.indices.refresh(index=stream)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert 0 < len(documents(again)) < len(once)
+    assert main(replay(again)) == 0
+    assert documents(again) == once
 
 
 def test_an_alert_is_searchable_soon_without_a_refresh(client: Elasticsearch, config: ElasticsearchConfig) -> None:
@@ -128,76 +136,32 @@ def test_an_alert_is_searchable_soon_without_a_refresh(client: Elasticsearch, co
         time.sleep(0.02)
 
 
-def test_the_external_alerts_rule_finds_every_alert_with_title_severity_and_risk(
+DECISIVE = [{"term": {"packetclip.concepts.name": "handshake"}}, {"range": {"packetclip.concepts.weight": {"gt": 0.1}}}]
+QUERIES = (
+    ({"term": {"packetclip.mission": "DoS"}}, 17),
+    ({"range": {"packetclip.missions.dos": {"gte": 0.9}}}, 50),
+    ({"term": {"packetclip.concept_names": "flood"}}, 50),
+    ({"term": {"destination.ip": "10.0.0.0/24"}}, 50),
+    ({"term": {"threat.technique.subtechnique.id": "T1110.001"}}, 16),
+    ({"range": {"packetclip.facts.rate_pps": {"gt": 19, "lt": 20}}}, 50),
+    ({"term": {"packetclip.flow.conn_state": "S0"}}, 13),
+    ({"term": {"zeek.notice.note": "PacketCLIP::Brute_Force"}}, 16),
+    ({"match": {"packetclip.flow.text": "bytes answer"}}, 13),
+    ({"nested": {"path": "packetclip.evidence", "query": {"term": {"packetclip.evidence.orig_h": "2001:db8::5"}}}}, 10),
+    ({"nested": {"path": "packetclip.concepts", "query": {"bool": {"filter": DECISIVE}}}}, 0),
+)
+"""Each with the number of varied(50) that it finds."""
+
+
+def test_the_explanation_can_be_filtered_field_by_field_and_no_type_is_guessed(
     client: Elasticsearch, config: ElasticsearchConfig
 ) -> None:
-    """The query of Elastic's prebuilt rule "External Alerts", and the fields that it maps."""
+    """A field caps call, as Kibana makes for a data view, gives just the fields of our templates."""
     run(config, *varied(50))
-    query = {
-        "bool": {
-            "filter": [{"term": {"event.kind": "alert"}}, {"range": {"@timestamp": {"gte": "2025-10-09", "lt": "2025-10-10"}}}],
-            "must_not": [{"terms": {"event.module": ["endgame", "endpoint", "cloud_defend"]}}],
-        }
-    }
-    found = [hit["_source"] for hit in hits(client, config, query)]
-    assert len(found) == 50
-    assert {source["event"]["severity"] for source in found} == {21, 47, 73, 99}
-    assert all(0 <= source["event"]["risk_score"] <= 100 and 0 < len(source["message"]) <= 160 for source in found)
-    assert all("outcome" not in source["event"] for source in found)
-
-
-@pytest.mark.parametrize(
-    ("query", "count"),
-    [
-        ({"term": {"packetclip.mission": "DoS"}}, 4),
-        ({"range": {"packetclip.missions.dos": {"gte": 0.9}}}, 10),
-        ({"term": {"packetclip.concept_names": "flood"}}, 10),
-        ({"term": {"destination.ip": "10.0.0.0/24"}}, 10),
-        ({"term": {"threat.technique.subtechnique.id": "T1110.001"}}, 3),
-        ({"range": {"packetclip.facts.rate_pps": {"gt": 19, "lt": 20}}}, 10),
-        ({"term": {"packetclip.flow.conn_state": "S0"}}, 3),
-        ({"term": {"zeek.notice.note": "PacketCLIP::Brute_Force"}}, 3),
-        ({"match": {"packetclip.flow.text": "bytes answer"}}, 3),
-        ({"nested": {"path": "packetclip.evidence", "query": {"term": {"packetclip.evidence.orig_h": "2001:db8::5"}}}}, 2),
-        (
-            {
-                "nested": {
-                    "path": "packetclip.concepts",
-                    "query": {
-                        "bool": {
-                            "filter": [
-                                {"term": {"packetclip.concepts.name": "handshake"}},
-                                {"range": {"packetclip.concepts.weight": {"gt": 0.1}}},
-                            ]
-                        }
-                    },
-                }
-            },
-            0,
-        ),
-    ],
-)
-def test_the_explanation_can_be_filtered_field_by_field(
-    client: Elasticsearch, elasticsearch_url: str, tmp_path: Path, query: dict[str, Any], count: int
-) -> None:
-    config = ElasticsearchConfig(hosts=[elasticsearch_url], namespace="fields", dead_letter_path=tmp_path / "dead.ndjson")
-    run(config, *varied(10))
-    assert len(hits(client, config, query)) == count
-
-
-def test_the_field_types_of_two_streams_do_not_conflict_and_nothing_is_guessed(
-    client: Elasticsearch, config: ElasticsearchConfig, elasticsearch_url: str, tmp_path: Path
-) -> None:
-    """A field caps call over both, as Kibana makes for a data view: one type per field, and just the fields of our templates."""
-    other = ElasticsearchConfig(hosts=[elasticsearch_url], namespace="other", dead_letter_path=tmp_path / "dead.ndjson")
-    run(config, *varied(50)[:25])
-    run(other, *varied(50)[25:])
-    streams = [stream_name(config.namespace), stream_name("other")]
-    caps = client.field_caps(index=streams, fields="*", filters="-metadata")["fields"]
-    assert {name: list(kinds) for name, kinds in caps.items() if len(kinds) > 1} == {}
+    assert [(query, len(hits(client, config, query))) for query, _ in QUERIES] == list(QUERIES)
+    caps = client.field_caps(index=stream_name(config.namespace), fields="*", filters="-metadata")["fields"]
     in_templates = json.dumps([body["template"] for body in templates.components().values()])
-    guessed = [name for name in caps if f'"{name.rsplit(".", 1)[-1]}":' not in in_templates]
-    assert guessed == []
+    assert [name for name in caps if f'"{name.rsplit(".", 1)[-1]}":' not in in_templates] == []
 
 
 def conflicting_template(client: Elasticsearch, namespace: str) -> None:
@@ -215,16 +179,11 @@ def conflicting_template(client: Elasticsearch, namespace: str) -> None:
 
 
 def test_a_mapping_conflict_sends_that_document_to_the_dead_letters_and_writes_the_others(
-    client: Elasticsearch, config: ElasticsearchConfig, elasticsearch_url: str
+    client: Elasticsearch, config: ElasticsearchConfig
 ) -> None:
     ensure_templates(client, config.namespace, MISSIONS)
     conflicting_template(client, config.namespace)
-    careless = ElasticsearchConfig(
-        hosts=[elasticsearch_url],
-        namespace=config.namespace,
-        dead_letter_path=config.dead_letter_path,
-        manage_templates=False,
-    )
+    careless = replace(config, manage_templates=False)
     bad = alert(id="b", flow=flow(service="http"))
     assert told(run(careless, alert(id="a"), bad, alert(id="c"))) == {"alerts_written": 2, "dead_letters": 1}
     assert [hit["_id"] for hit in hits(client, config)] == ["a", "c"]
@@ -235,32 +194,26 @@ def test_a_mapping_conflict_sends_that_document_to_the_dead_letters_and_writes_t
 
     # The administrator removes the other template and rolls over; the dead letter then finds its place.
     client.indices.delete_index_template(name="packetclip-test-other")
-    ensure_templates_and_roll_over(client, config.namespace)
+    with pytest.raises(
+        SinkError, match=r"packetclip\.flow\.service is long, ours keyword; nothing is lost: roll the data stream"
+    ):
+        ensure_templates(client, config.namespace, MISSIONS)
+    client.indices.rollover(alias=stream_name(config.namespace))
+    ensure_templates(client, config.namespace, MISSIONS)
     assert redeliver(config, Counters(), MISSIONS) == 1
     assert [hit["_id"] for hit in hits(client, config)] == ["a", "b", "c"]
     assert not config.dead_letter_path.exists()
 
 
-def ensure_templates_and_roll_over(client: Elasticsearch, namespace: str) -> None:
-    with pytest.raises(
-        SinkError, match=r"packetclip\.flow\.service is long, ours keyword; nothing is lost: roll the data stream"
-    ):
-        ensure_templates(client, namespace, MISSIONS)
-    client.indices.rollover(alias=stream_name(namespace))
-    ensure_templates(client, namespace, MISSIONS)
-
-
-def test_a_template_of_higher_priority_is_refused_at_start(client: Elasticsearch, config: ElasticsearchConfig) -> None:
+def test_anothers_template_of_higher_or_the_same_priority_is_refused_at_start(
+    client: Elasticsearch, config: ElasticsearchConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     conflicting_template(client, config.namespace)
     with pytest.raises(SinkError, match="another index template of higher priority takes this name"):
         run(config, alert())
-
-
-def test_a_template_of_the_same_priority_and_pattern_is_refused_by_name(
-    client: Elasticsearch, config: ElasticsearchConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ours is in place; the same one under another name is the second comer that Elasticsearch refuses."""
+    client.indices.delete_index_template(name="packetclip-test-other")
     ensure_templates(client, config.namespace, MISSIONS)
+    # Ours is in place; the same one under another name is the second comer that Elasticsearch refuses.
     second = [Thing("index template", "packetclip-test-other", templates.read("index", "logs-packetclip.alert"))]
     monkeypatch.setattr(templates, "templates", lambda dataset, missions: second)
     with pytest.raises(SinkError, match=r"matching patterns from existing templates \[logs-packetclip\.alert\]"):
@@ -293,10 +246,3 @@ def test_a_stream_of_an_older_sensor_gets_the_fields_that_it_lacks(client: Elast
     client.indices.delete_index_template(name="packetclip-test-other")
     assert told(run(config, alert(id="new"))) == {"alerts_written": 1}
     assert len(hits(client, config, {"term": {"packetclip.class": "SYN Flood"}})) == 1
-
-
-def test_an_alias_of_the_streams_name_is_refused(client: Elasticsearch, config: ElasticsearchConfig) -> None:
-    client.indices.create(index=f"plain-{config.namespace}", aliases={stream_name(config.namespace): {}})
-    with pytest.raises(SinkError, match="is a plain index or alias, our documents need a data stream"):
-        run(config, alert())
-    client.indices.delete(index=f"plain-{config.namespace}")

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import free_port, unavailable
 from elasticsearch import Elasticsearch
+from machine import free_port, unavailable
 
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.elastic.streams import stream_name

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import GIB, disk
 from factories import MISSIONS
 from fake_cluster import STREAM, URL, Cluster, stream
+from machine import GIB, disk
 from snapshot import compare, kept
 
 from packetclip_sensor.cli.app import main

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import free_port
 from elasticsearch import Elasticsearch
 from factories import MISSIONS, SENSOR, told
+from machine import free_port
 from structlog.testing import capture_logs
 
 from packetclip_sensor.common.metrics import Counters, Gauges, meanings

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import free_port
+from machine import free_port
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 

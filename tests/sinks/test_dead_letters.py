@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import no_room
 from factories import MISSIONS, SENSOR, alert, safe, told
+from machine import no_room
 from scripted_server import ScriptedServer
 from sink_run import Run
 from structlog.testing import capture_logs

@@ -7,8 +7,8 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
-from conftest import free_port
 from factories import SENSOR, alert, safe, told
+from machine import free_port
 from scripted_server import DROP, Answer, ScriptedServer
 from sink_run import Run, StopWaitingError
 from structlog.testing import capture_logs

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import no_room
 from factories import SENSOR, alert, safe, told
+from machine import no_room
 from structlog.testing import capture_logs
 
 from packetclip_sensor.common.metrics import Counters

@@ -1,0 +1,99 @@
+"""A real Elasticsearch node, put together from Maven artifacts by tests/servers: started, stopped, killed, started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from machine import free_port
+
+START = Path(__file__).parents[1] / "servers" / "elasticsearch" / "start.sh"
+HOME = Path(__file__).parents[1] / ".servers" / "elasticsearch"
+"""The program, kept between runs; data lie in temporary folders."""
+MIN_JDK = 21
+START_TIMEOUT_S = 300
+"""Enough for Maven's first download on a slow line; later starts take about ten seconds."""
+
+
+class NodeUnavailableError(Exception):
+    """The node cannot be started here."""
+
+
+class Node:
+    """One node; `url` stays the same for as long as it lives."""
+
+    def __init__(self, folder: Path, data: Path | None = None) -> None:
+        """Start it, with its output and, unless they are to be elsewhere, its data in `folder`.
+
+        Raises:
+            NodeUnavailableError: there is no JDK, no Maven, or it ended.
+        """
+        jdk = find_jdk()
+        if jdk is None:
+            raise NodeUnavailableError(f"Elasticsearch needs a JDK of {MIN_JDK} or newer: none in JAVA_HOME, /usr/lib/jvm, /opt")
+        if not (shutil.which("mvn") or list(HOME.glob(".assembled-*"))):
+            raise NodeUnavailableError("the real Elasticsearch is put together by Maven: no mvn on PATH")
+        self.jdk, self.output, self.data = jdk, folder / "elasticsearch.log", data or folder / "es-data"
+        self.port, self.transport = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        """Start it on the same data and port, and wait until it is well."""
+        with self.output.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["sh", str(START), HOME, str(self.port), str(self.transport), self.data],
+                env=os.environ | {"JAVA_HOME": str(self.jdk)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.await_healthy()
+
+    def await_healthy(self) -> None:
+        until = time.monotonic() + START_TIMEOUT_S
+        while not self.healthy():
+            if self.process.poll() is not None or time.monotonic() > until:
+                self.end(signal.SIGKILL)
+                raise NodeUnavailableError(f"Elasticsearch did not start: {self.output.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.2)
+
+    def healthy(self) -> bool:
+        """Whether it answers, and every index that there is can be written."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/_cluster/health?wait_for_status=yellow&timeout=2s", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """SIGTERM ends it properly, SIGKILL does not."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def find_jdk() -> Path | None:
+    """Home of a JDK that is new enough: JAVA_HOME first, then where systems put them."""
+    places = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
+    for folder in ("/usr/lib/jvm", "/opt", "/usr/java", "~/.sdkman/candidates/java", "~/.jdks"):
+        with contextlib.suppress(OSError):
+            places += sorted(Path(folder).expanduser().iterdir(), reverse=True)
+    for home in places:
+        with contextlib.suppress(OSError):
+            found = re.search(r'^JAVA_VERSION="(\d+)', (home / "release").read_text(), re.MULTILINE)
+            if found and int(found[1]) >= MIN_JDK and (home / "bin" / "javac").exists():
+                return home
+    return None
