@@ -103,6 +103,12 @@ def test_a_wrong_configuration_is_named_with_its_remedy(options: dict[str, objec
     compare(MESSAGES, str(options), [re.sub(": .*; write them", ": ...; write them", str(caught.value))])  # a library's words
 
 
+@pytest.mark.parametrize("namespace", ["", "Prod", "a b", "x" * 101])
+def test_a_namespace_that_elasticsearch_refuses_is_refused_at_start(namespace: str) -> None:
+    with pytest.raises(ConfigError, match="use 1 to 100 lower-case"):
+        connect(settings({"hosts": ["http://es:9200"], "namespace": namespace}))
+
+
 def answer(status: int, body: object) -> ApiError:
     return ApiError("", ApiResponseMeta(status, "1.1", HttpHeaders(), 0.0, NodeConfig("http", "es", 9200)), body)
 

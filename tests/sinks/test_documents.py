@@ -17,10 +17,9 @@ from snapshot import compare
 from packetclip_sensor.alerts import attack
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
-from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import Alert, Concept, Evidence, Flow
 from packetclip_sensor.sinks.community_id import community_id
-from packetclip_sensor.sinks.documents import ECS_VERSION, EMBEDDING, SensorInfo, document
+from packetclip_sensor.sinks.documents import ECS_VERSION, EMBEDDING, document
 from packetclip_sensor.windows.window_statistics import facts
 
 DOCUMENTS = Path(__file__).parent / "documents.txt"
@@ -108,12 +107,6 @@ def test_each_of_the_nine_attack_classes_has_a_technique_that_the_table_knows() 
         assert made["technique"]["name"]
     assert MISSIONS.technique("DoS", "SYN Flood") == "T1499.001"
     assert MISSIONS.technique("DoS", "a class of another model") == "T1498"
-
-
-@pytest.mark.parametrize("namespace", ["", "a-b", "Prod", "a b", "x" * 101])
-def test_a_namespace_that_elasticsearch_refuses_is_refused_at_start(namespace: str) -> None:
-    with pytest.raises(ConfigError, match="use 1 to 100 lower-case"):
-        SensorInfo(name="s", version="1", namespace=namespace)
 
 
 @pytest.mark.parametrize(

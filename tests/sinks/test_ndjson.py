@@ -115,7 +115,10 @@ def test_a_full_disk_stops_with_a_remedy_and_the_next_start_repairs_it(tmp_path:
     path = tmp_path / "alerts.ndjson"
     written = ndjson.write([safe(alert(id="a")), safe(alert(id="b"))], path, SENSOR, Counters())
     next(written)
-    with no_room(path.stat().st_size + 100), pytest.raises(SinkError, match="File too large; free the disk or mend the rights"):
+    with (
+        no_room(path.stat().st_size + 100),
+        pytest.raises(SinkError, match="File too large; free the disk or correct the rights"),
+    ):
         next(written)
     assert ids(path) == ["a"]
     counters = run(path, safe(alert(id="a"), alert(id="b")))

@@ -169,7 +169,7 @@ def test_a_file_that_another_hand_moved_or_removed_or_cut_gets_its_last_word_and
     next(written)
     cut = (tmp_path / "verdicts.tsv.1").read_bytes()
     assert cut[:length] == bytes(length)  # Zeek's reader stands at `length`
-    assert cut[length:].endswith(zeek_notices._moved_line())
+    assert cut[length:].endswith(zeek_notices.MOVED)
     path.unlink()
     next(written)
     assert identifiers(path) == ["d"]
@@ -244,7 +244,7 @@ def test_what_cannot_be_written_is_said_with_the_remedy(tmp_path: Path) -> None:
         SinkError, match=r"foreign: does not begin as our verdicts do; move it away or set another zeek_feedback\.path"
     ):
         run(tmp_path / "foreign", of("a"))
-    with pytest.raises(SinkError, match=r"foreign/x: File exists; mend the rights or the disk and start again"):
+    with pytest.raises(SinkError, match=r"foreign/x: File exists; correct the rights or the disk and start again"):
         run(tmp_path / "foreign" / "x", of("a"))
     first = zeek_notices.write([safe(of("a"))], tmp_path / "v", Counters(), MISSIONS, max_bytes=1 << 20)
     next(first)
