@@ -32,7 +32,7 @@ def settings(options: dict[str, object]) -> ElasticsearchConfig:
 
 def test_a_server_that_is_no_elasticsearch_is_named(server: ScriptedServer, tmp_path: Path) -> None:
     server.product = "OpenSearch"
-    with pytest.raises(SinkError, match=r"is not Elasticsearch; mend sink\.elasticsearch\.hosts"):
+    with pytest.raises(SinkError, match=r"is not Elasticsearch; correct sink\.elasticsearch\.hosts"):
         Run(server.url, tmp_path).write(safe(alert()))
 
 
