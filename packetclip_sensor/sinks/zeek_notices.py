@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -177,7 +178,7 @@ class _File:
             del self.known[next(iter(self.known))]
         self._patiently(self._follow_name)
         for one in fresh:
-            self._put(one)
+            self._patiently(partial(self._put, one))
         self._patiently(lambda: os.fsync(self.fd))
         self.counters.verdicts_fed += len(fresh)
         if self.size >= self.max_bytes:
@@ -185,19 +186,15 @@ class _File:
 
     def _put(self, one: bytes) -> None:
         """Append one line inside one page. What a full disk cut off stays behind as a void line."""
-
-        def attempt() -> None:
-            data = b"\n" + one if self.torn else one
-            left = PAGE_BYTES - self.size % PAGE_BYTES
-            if len(data) > left:
-                data = b"\n" * left + one
-            written = os.write(self.fd, data)
-            self.size += written
-            self.torn = written < len(data)
-            if self.torn:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        self._patiently(attempt)
+        data = b"\n" + one if self.torn else one
+        left = PAGE_BYTES - self.size % PAGE_BYTES
+        if len(data) > left:
+            data = b"\n" * left + one
+        written = os.write(self.fd, data)
+        self.size += written
+        self.torn = written < len(data)
+        if self.torn:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
