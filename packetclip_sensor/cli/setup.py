@@ -130,7 +130,7 @@ def _put(
     server = setup.Server(client)
     steps = setup.plan(server, target.namespace, missions, retention)
     if api_key is not None and server.security:
-        steps += [setup.plan_role(client), setup.plan_key(client, api_key)]
+        steps += setup.plan_login(client, api_key)
     if dry_run:
         _show(steps)
     else:

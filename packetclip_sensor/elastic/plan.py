@@ -17,7 +17,7 @@ from packetclip_sensor.errors import SinkError
 
 OURS = "packetclip-sensor"
 """`_meta.managed_by` (`metadata.managed_by` of roles and keys) of everything that we put."""
-REFUSED = "what was put before it stays; mend what it names, by hand, and start again"
+REFUSED = "what was put before it stays; correct what it names, by hand, and start again"
 KINDS: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "pipeline": ("/_ingest/pipeline/", ("NAME",)),
     "ILM policy": ("/_ilm/policy/", ("NAME", "policy")),
@@ -41,7 +41,7 @@ class Step:
     path: str = ""
     body: Mapping[str, Any] | None = None
     instead: Step | str = ""
-    """Where Elasticsearch refuses the request: the step to take in its place, or what to tell the user."""
+    """Where Elasticsearch refuses the request: the step to take in its place, or the remedy in words."""
 
     def take(self, client: Elasticsearch) -> Any:
         """Send the request; the answer's body, None where there is nothing to do.

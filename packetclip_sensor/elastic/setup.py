@@ -1,13 +1,12 @@
-"""What `packetclip setup elasticsearch` puts into a cluster, everything that one has to be an administrator for, and takes away.
+"""What `packetclip setup elasticsearch` puts into a cluster, all that needs an administrator, and takes away again.
 
-The sensor then needs a key that may only write. Servers differ in what they can: ingest processors, data stream lifecycle, ILM
-and security are used where they are, and told where they are not. Plans are made whole before the first request (`plan.Step`).
+The sensor then needs a key that may only write. Ingest processors, data stream lifecycle, ILM and security are used where the
+server has them, and reported where it has not. Plans are made whole before the first request (`plan.Step`).
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 from collections.abc import Iterator
@@ -62,14 +61,10 @@ class Server:
 
     def lacks(self) -> list[Step]:
         """What cannot be set up here, and what that means."""
-        steps = []
-        if not self.ingest:
-            words = "this server has no ingest processors; event.ingested stays empty, rules fall back to @timestamp"
-            steps.append(Step("skip", "pipeline", PIPELINE, words))
-        if not (self.lifecycle or self.ilm):
-            words = "this server has neither data stream lifecycle nor ILM; delete old backing indices yourself"
-            steps.append(Step("skip", "lifecycle", POLICY, words))
-        return steps
+        no_ingest = "this server has no ingest processors; event.ingested stays empty, rules fall back to @timestamp"
+        no_lifecycle = "this server has neither data stream lifecycle nor ILM; delete old backing indices yourself"
+        steps = [] if self.ingest else [Step("skip", "pipeline", PIPELINE, no_ingest)]
+        return steps if self.lifecycle or self.ilm else [*steps, Step("skip", "lifecycle", POLICY, no_lifecycle)]
 
     def _has(self, path: str) -> bool:
         """Whether there is a handler for this path at all: Elasticsearch answers 400 "no handler found" or 405 without it."""
@@ -162,8 +157,8 @@ def _streams(client: Elasticsearch, dataset: str) -> dict[str, str]:
 def plan_removal(server: Server, *, delete_data: bool) -> list[Step]:
     """Take away what setup put, in the order that Elasticsearch needs, and never a document that was not asked for.
 
-    What a data stream uses cannot go before it: without `delete_data` its templates and the pipeline stay, and that is told. What
-    is not ours, and every `@custom`, stays.
+    What a data stream uses cannot go before it: without `delete_data` its templates and the pipeline stay. What is not ours, and
+    every `@custom`, stays.
     """
     steps: list[Step] = []
     used: dict[str, str] = {}
@@ -197,32 +192,27 @@ def plan_removal(server: Server, *, delete_data: bool) -> list[Step]:
     return steps + [step for thing, user in things for step in thing.remove(server.client, user)]
 
 
-def plan_role(client: Elasticsearch) -> Step:
-    """The role that may only write our data streams.
+def plan_login(client: Elasticsearch, file: Path) -> list[Step]:
+    """The role that may only write our data streams, and an API key with its rights, for `file`.
 
     Raises:
         SinkError: a role of this name is not ours.
-    """
-    return Thing("role", ROLE, _role()).put(client)
-
-
-def plan_key(client: Elasticsearch, file: Path) -> Step:
-    """An API key with the role's rights, for `file`.
-
-    Raises:
         ConfigError: the file is there, and holds no key that this cluster knows.
     """
+    role = templates.read("role", ROLE)
+    put = Thing("role", ROLE, role).put(client)
     if file.exists():
         key_id = _key_id(file)
         found = get(client, f"/_security/api_key?id={key_id}").get("api_keys", []) if key_id else []
         if not any(not key["invalidated"] for key in found):
             raise ConfigError(f"--api-key {file}: holds no key that this cluster knows; name a new file, or delete this one")
-        had, ours = found[0].get("metadata", {}).get("version", 0), _role()["metadata"]["version"]
+        had, ours = found[0].get("metadata", {}).get("version", 0), role["metadata"]["version"]
         if had < ours:
             words = f"has the rights of version {had}, this version needs {ours}; name a new file to make a new key"
-            return Step("left", "API key", found[0]["name"], words)
-        return Step("same", "API key", found[0]["name"], f"id {key_id} in {file}")
-    return Step("new", "API key", ROLE, f"goes to {file}", "POST", "/_security/api_key", _key(), "log in as a user (--user)")
+            return [put, Step("left", "API key", found[0]["name"], words)]
+        return [put, Step("same", "API key", found[0]["name"], f"id {key_id} in {file}")]
+    words, as_user = f"goes to {file}", "log in as a user (--user)"
+    return [put, Step("new", "API key", ROLE, words, "POST", "/_security/api_key", _key(role), as_user)]
 
 
 @contextmanager
@@ -236,9 +226,7 @@ def key_file(file: Path) -> Iterator[TextIO]:
         file.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as err:
-        raise ConfigError(
-            f"--api-key {file}: cannot be made: {err.strerror}; name a file in a folder that you may write"
-        ) from err
+        raise ConfigError(f"--api-key {file}: cannot be made: {err.strerror}; name a file in a writable folder") from err
     with os.fdopen(fd, "w") as out:
         try:
             yield out
@@ -251,26 +239,20 @@ def _key_id(file: Path) -> str:
     """The id in an encoded API key; empty where the file holds none."""
     try:
         return base64.b64decode(file.read_text(encoding="utf-8").strip(), validate=True).decode().partition(":")[0]
-    except (OSError, ValueError, binascii.Error):
+    except (OSError, ValueError):
         return ""
 
 
-def _role() -> dict[str, Any]:
-    """The rights that a sensor needs once everything else is set up."""
-    return templates.read("role", ROLE)
-
-
-def _key() -> dict[str, Any]:
-    """The request for a key with these rights."""
-    rights = _role()
-    metadata = rights.pop("metadata")
-    return {"name": ROLE, "role_descriptors": {ROLE: rights}, "metadata": metadata}
+def _key(role: dict[str, Any]) -> dict[str, Any]:
+    """The request for a key with a role's rights."""
+    rights = {name: value for name, value in role.items() if name != "metadata"}
+    return {"name": ROLE, "role_descriptors": {ROLE: rights}, "metadata": role["metadata"]}
 
 
 def by_hand(host: str) -> str:
     """Commands that make role and key on a server, for whoever may."""
-    head = "-u elastic -H 'content-type: application/json'"
+    head, role = "-u elastic -H 'content-type: application/json'", templates.read("role", ROLE)
     return (
-        f"curl -X PUT  {head} '{host}/_security/role/{ROLE}' -d '{json.dumps(_role())}'\n"
-        f"curl -X POST {head} '{host}/_security/api_key' -d '{json.dumps(_key())}'\n"
+        f"curl -X PUT  {head} '{host}/_security/role/{ROLE}' -d '{json.dumps(role)}'\n"
+        f"curl -X POST {head} '{host}/_security/api_key' -d '{json.dumps(_key(role))}'\n"
     )

@@ -1,9 +1,8 @@
 """Puts the templates of `mappings/elasticsearch/` into the cluster and refuses one whose mapping would not take our documents.
 
-Templates have to stand before the first document: a data stream made without them guesses types that cannot be changed later.
-The sensor's start and `packetclip setup elasticsearch` both use this. A data stream is known by its dataset: what it is made of
-stands in `index/logs-DATASET.json`, with those components of its `composed_of` that have a file in `component/`. A site's own
-settings belong into the component template `logs-DATASET@custom`, which is never touched here.
+Templates come before the first document: a data stream made without them guesses types that cannot be changed later. A data
+stream is known by its dataset: its index template is `index/logs-DATASET.json`, with those components of its `composed_of` that
+have a file in `component/`. A site's own settings belong into the component template `logs-DATASET@custom`, never touched here.
 """
 
 from __future__ import annotations
@@ -166,11 +165,8 @@ def refuse_rivals(client: Elasticsearch, dataset: str, namespace: str) -> None:
     priority = read("index", ours)["priority"]
     for each in get(client, "/_index_template").get("index_templates", []):
         theirs = each["index_template"]
-        if (
-            each["name"] != ours
-            and theirs.get("priority", 0) >= priority
-            and any(fnmatchcase(stream, pattern) for pattern in theirs["index_patterns"])
-        ):
+        matches = any(fnmatchcase(stream, pattern) for pattern in theirs["index_patterns"])
+        if matches and each["name"] != ours and theirs.get("priority", 0) >= priority:
             raise SinkError(
                 f"{stream}: index template {each['name']} takes this name with priority {theirs['priority']}, ours has "
                 f"{priority}; nothing was changed; lower its priority or narrow its patterns"
@@ -181,7 +177,7 @@ def plan_streams(client: Elasticsearch, dataset: str, namespace: str, missions: 
     """What is to be done with existing data streams: more fields for the write index, or a new one where a type changed.
 
     Args:
-        others: look at the streams of other namespaces as well. What is wrong with them is told and stops nothing.
+        others: look at the streams of other namespaces as well. What is wrong with them is reported and stops nothing.
     Raises:
         SinkError: a plain index or alias has this namespace's name, or the stream's fields would not take our documents.
     """

@@ -7,7 +7,7 @@ through, and raises on a 429 before it retries.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -26,6 +26,7 @@ from packetclip_sensor.elastic.streams import ALERTS, stream_name
 from packetclip_sensor.elastic.templates import ensure_templates
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.sinks import dead_letters
+from packetclip_sensor.sinks.waiting import Sleep, Waiting
 
 MAX_ITEM_500 = 8
 """Times that one document may cause an internal error before it counts as refused: a document that always does so must not hold
@@ -36,11 +37,9 @@ LONGEST_RETRY_AFTER_S = 300.0
 
 log = structlog.get_logger()
 T = TypeVar("T")
-
-
 Outcome = Literal["written", "duplicate", "retry", "person", "too large", "refused"]
 """What an answer means for what was sent. duplicate: it is there already (a repeat after a restart or a lost answer). retry: the
-same may succeed later. person: credentials, rights or templates have to be mended. too large: less may be taken at once."""
+same may succeed later. person: credentials, rights or templates are wrong. too large: less may be taken at once."""
 
 
 def classify(status: int, error: str = "", failed_500: int = 0) -> Outcome:
@@ -82,9 +81,9 @@ class Sender:
     client: Elasticsearch
     config: ElasticsearchConfig
     counters: Counters
-    sleep: Callable[[float], None]
+    sleep: Sleep
     rng: Callable[[], float]
-    waiting: Callable[[str | None], None] = lambda why: None
+    waiting: Waiting = lambda why: None
     tries: int = 0
     """Failed tries in a row: 0 while all is well."""
     waited_s: float = 0.0
@@ -102,7 +101,8 @@ class Sender:
 
     def start(self, missions: Missions, *more: str) -> None:
         """Wait for the cluster, then put the templates of alerts and of `more` datasets for a model with these missions."""
-        self._patiently(self._health)
+        # Not `GET /`: this says the same, and a key without the right to monitor gets a 403, which is an answer too.
+        self._patiently(self.client.options(ignore_status=403).cluster.health)
         if self.config.manage_templates:
             self._patiently(lambda: ensure_templates(self.client, self.config.namespace, missions, ALERTS, *more))
         self._well()
@@ -125,15 +125,6 @@ class Sender:
                 left.append(again)
             else:
                 self._well()
-
-    def _health(self) -> None:
-        """`_cluster/health` and not `GET /`: it says the same, and a key without the right to monitor is told so by a 403, which
-        is an answer too."""
-        try:
-            self.client.cluster.health()
-        except ApiError as err:
-            if err.status_code != 403:
-                raise
 
     def _bulk(self, items: list[Item]) -> list[dict[str, Any]]:
         """One bulk call; the status, and the error if any, of each item."""
@@ -171,13 +162,15 @@ class Sender:
                     again.append(item)
                     why = f"{status} {error.get('type')}: {error.get('reason')}"
                 case "person" if not (self.proved and item.stream):  # what is not an alert must never hold alerts back
-                    remedies = _remedies(item.stream or self.stream)
-                    why = refusal(self.config, status, error.get("reason", ""), remedies)
+                    why = refusal(self.config, status, error.get("reason", ""), _remedies(item.stream or self.stream))
                     if not self.proved:
                         raise SinkError(why)
                     again.append(item)
                 case _:
-                    refused.append(_letter(item, status, error))
+                    cause = error.get("caused_by", {}).get("reason")
+                    words = str(error.get("reason")) + (f": {cause}" if cause else "")
+                    letter = (item.id, status, str(error.get("type")), words, msgspec.Raw(item.body), item.stream)
+                    refused.append(dead_letters.Letter(*letter))
         if refused:  # on the disk before the position moves
             self.letters.add(refused)
             first, path = refused[0], self.config.dead_letter_path
@@ -248,12 +241,6 @@ class Sender:
         self.sleep(pause_s)
 
 
-def _letter(item: Item, status: int, error: Mapping[str, Any]) -> dead_letters.Letter:
-    cause = error.get("caused_by", {}).get("reason")
-    why = str(error.get("reason")) + (f": {cause}" if cause else "")
-    return dead_letters.Letter(item.id, status, str(error.get("type")), why, msgspec.Raw(item.body), item.stream)
-
-
 def _remedies(stream: str) -> dict[int, str]:
     """What to do where a sensor is refused to write to a data stream, by HTTP status."""
     return {
@@ -279,9 +266,8 @@ def _batches(items: Sequence[Item], max_documents: int, max_bytes: int) -> Itera
 
 def _retry_after(value: str | None) -> float:
     """Seconds that a Retry-After header asks for: a number of seconds or an HTTP date (RFC 9110 10.2.3); 0 for anything else."""
-    if value is None:
-        return 0.0
-    if value.strip().isascii() and value.strip().isdigit():
+    value = (value or "").strip()
+    if value.isascii() and value.isdigit():
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())

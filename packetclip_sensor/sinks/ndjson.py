@@ -1,8 +1,7 @@
 """Alerts to a file of JSON lines: the embedded default, which needs no server.
 
-One document per line, the same as Elasticsearch gets, its id in `event.id`. A batch is yielded back only after its documents
-are on the disk, so the reader's position never runs ahead of them. After a crash the reader repeats a minute of log; documents
-that the file holds already are then not written again. While the disk is full, a sensor holds its documents and tries again.
+One document per line, the same as Elasticsearch gets, its id in `event.id`. A batch comes back only after its documents are on
+the disk. After a crash the reader repeats a minute of log; documents that the file has already are then not written again.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -25,11 +24,10 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, AlertBatch
 from packetclip_sensor.sinks.documents import SensorInfo, document
-from packetclip_sensor.sinks.waiting import patiently
+from packetclip_sensor.sinks.waiting import Sleep, Waiting, patiently
 
 TAIL_BYTES = 256 << 20
-"""How much of an existing file's end is read for ids. A restart repeats at most the last minute; a whole replay into the same
-file repeats everything, and this covers some 30,000 documents of it while start-up stays within seconds."""
+"""How much of an existing file's end is read for ids: some 30,000 documents, while start-up stays within seconds."""
 MAX_IDS = 1_000_000
 """Ids remembered, newest first to stay: about 150 MB at most, reached after half a day at the highest rate of documents."""
 
@@ -52,19 +50,16 @@ def write(
     sensor: SensorInfo,
     counters: Counters,
     *,
-    sleep: Callable[[float], None] | None = None,
-    waiting: Callable[[str | None], None] = lambda why: None,
+    sleep: Sleep | None = None,
+    waiting: Waiting = lambda why: None,
 ) -> Iterator[AlertBatch]:
     """Append each alert as one line, and yield its `AlertBatch` once the line is on the disk.
 
     Args:
-        batches: what the pipeline made; a `AlertBatch` without alerts passes through.
         path: the file, made where it is missing, or None for standard output (which is flushed, not synced, and not deduplicated
             over restarts).
-        sensor: who writes.
         counters: `alerts_written` and `alerts_duplicate` rise.
-        sleep: the clock to wait by when the file cannot be written; None to end with an error instead, as a replay does.
-        waiting: is told why nothing can be written, and None once it goes on.
+        sleep: as of every sink; None to end with an error when the file cannot be written, as a replay does.
     Raises:
         SinkError: the file cannot be opened, locked or written, or holds something else than JSON lines.
     """
@@ -103,7 +98,7 @@ class _File:
                 lines = [msgspec.json.encode(document(alert, self.sensor)) + b"\n" for alert in new.values()]
                 durable.append(self.fd, b"".join(lines), self.path.parent)
             except OSError as err:
-                raise SinkError(f"{self.path}: {err.strerror}; free the disk or mend the rights, nothing is lost") from err
+                raise SinkError(f"{self.path}: {err.strerror}; free the disk or correct the rights, nothing is lost") from err
         self.ids |= dict.fromkeys(new)
         while len(self.ids) > MAX_IDS:
             del self.ids[next(iter(self.ids))]
@@ -122,11 +117,10 @@ class _File:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._repair()
             self._read_ids()
-        except BlockingIOError as err:
+        except BaseException as err:
             self.close()
-            raise SinkError(f"{self.path}: another process writes it; stop that one or name another file") from err
-        except BaseException:
-            self.close()
+            if isinstance(err, BlockingIOError):
+                raise SinkError(f"{self.path}: another process writes it; stop that one or name another file") from err
             raise
 
     def close(self) -> None:
@@ -142,8 +136,7 @@ class _File:
             return
         if os.pread(self.fd, 1, 0) != b"{":
             raise SinkError(f"{self.path}: does not start with a JSON object, so it is not ours to append to; name another file")
-        last = durable.unfinished(self.fd)
-        if not last:
+        if not (last := durable.unfinished(self.fd)):
             return
         try:
             msgspec.json.decode(last, type=_Written)

@@ -1,7 +1,9 @@
-"""What the sinks that write files do while a disk takes nothing: hold what they have, say why, and try again."""
+"""What the sinks that write files do while a disk takes nothing: keep what they have, log why, and try again."""
 
 from __future__ import annotations
 
+import errno
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,10 @@ import structlog
 from packetclip_sensor.errors import SinkError
 
 WAIT_S = 5.0
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors after which the same may succeed once there is room."""
+Sleep = Callable[[float], None]
+Waiting = Callable[[str | None], None]
 
 log = structlog.get_logger()
 
@@ -19,19 +25,16 @@ def patiently(
     why: Callable[[OSError | SinkError], str],
     name: str,
     path: Path,
-    sleep: Callable[[float], None],
-    waiting: Callable[[str | None], None],
+    sleep: Sleep,
+    waiting: Waiting,
 ) -> None:
     """Call until it succeeds.
 
     Args:
-        why: says what went wrong, or raises where waiting would not help.
+        why: the error in words; raises where waiting would not help.
         name: of the events in the log, NAME_waiting and NAME_back.
-        sleep: the clock to wait by; whatever it raises ends the waiting.
-        waiting: is told why nothing can be written, and None once it goes on.
     """
-    tries = 0
-    while True:
+    for tries in itertools.count():
         try:
             call()
         except (OSError, SinkError) as err:
@@ -39,7 +42,6 @@ def patiently(
             if not tries:
                 log.warning(f"{name}_waiting", path=str(path), reason=reason)
             waiting(reason)
-            tries += 1
             sleep(WAIT_S)
         else:
             if tries:

@@ -32,7 +32,7 @@ def settings(options: dict[str, object]) -> ElasticsearchConfig:
 
 def test_a_server_that_is_no_elasticsearch_is_named(server: ScriptedServer, tmp_path: Path) -> None:
     server.product = "OpenSearch"
-    with pytest.raises(SinkError, match=r"is not Elasticsearch; mend sink\.elasticsearch\.hosts"):
+    with pytest.raises(SinkError, match=r"is not Elasticsearch; correct sink\.elasticsearch\.hosts"):
         Run(server.url, tmp_path).write(safe(alert()))
 
 
@@ -101,6 +101,12 @@ def test_a_wrong_configuration_is_named_with_its_remedy(options: dict[str, objec
     with pytest.raises(ConfigError) as caught:
         connect(settings({"hosts": ["http://es:9200"]} | options))
     compare(MESSAGES, str(options), [re.sub(": .*; write them", ": ...; write them", str(caught.value))])  # a library's words
+
+
+@pytest.mark.parametrize("namespace", ["", "Prod", "a b", "x" * 101])
+def test_a_namespace_that_elasticsearch_refuses_is_refused_at_start(namespace: str) -> None:
+    with pytest.raises(ConfigError, match="use 1 to 100 lower-case"):
+        connect(settings({"hosts": ["http://es:9200"], "namespace": namespace}))
 
 
 def answer(status: int, body: object) -> ApiError:

@@ -44,26 +44,19 @@ def test_every_template_says_that_it_is_ours_and_which_version(dataset: str) -> 
     for thing in templates.templates(dataset):
         assert thing.body["_meta"]["managed_by"] == "packetclip-sensor", thing.name
         assert thing.body["_meta"]["version"] == thing.body["version"] > 0, thing.name
-    with_version = [
-        (body["version"], body["template"]["mappings"]["_meta"]["packetclip"])
-        for body in templates.components(dataset).values()
-        if "_meta" in body["template"].get("mappings", {})
+    bodies = templates.components(dataset).values()
+    ((version, meta),) = [
+        (body["version"], meta) for body in bodies if (meta := body["template"].get("mappings", {}).get("_meta"))
     ]
-    assert len(with_version) == 1
-    version, meta = with_version[0]
-    assert meta == {"managed_by": "packetclip-sensor", "version": version}
+    assert meta["packetclip"] == {"managed_by": "packetclip-sensor", "version": version}
     assert templates.version_of(templates.mapping(dataset)) == version
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_the_index_mode_is_not_left_to_the_server(dataset: str) -> None:
+def test_what_is_ours_is_strict_and_the_index_mode_is_not_left_to_the_server(dataset: str) -> None:
     """Elasticsearch 9 makes `logs-*-*` logsdb by itself: a rebuilt _source and sorted arrays, never tried with our documents."""
     settings = templates.components(dataset)[f"logs-{dataset}@settings"]["template"]["settings"]["index"]
     assert settings["mode"] == "standard"
-
-
-@pytest.mark.parametrize("dataset", DATASETS)
-def test_what_is_ours_is_strict(dataset: str) -> None:
     parts = [body["template"].get("mappings", {}).get("properties", {}) for body in templates.components(dataset).values()]
     ours = [part["packetclip"] for part in parts if "packetclip" in part]
     assert ours
@@ -71,14 +64,10 @@ def test_what_is_ours_is_strict(dataset: str) -> None:
 
 
 def test_settings_given_back_as_text_and_keys_of_the_servers_own_are_no_change() -> None:
-    ours = {"template": {"settings": {"index": {"number_of_shards": 1, "hidden": True}}, "mappings": {"properties": {"a": {}}}}}
-    there = {
-        "template": {"settings": {"index": {"number_of_shards": "1", "hidden": "true"}}, "mappings": {"properties": {"a": {}}}},
-        "created_date_millis": 1,
-    }
-    assert same(ours, there)
-    there["template"]["mappings"]["properties"]["b"] = {"type": "long"}  # type: ignore[index]
-    assert not same(ours, there)
+    ours = {"settings": {"index": {"number_of_shards": 1, "hidden": True}}, "mappings": {"properties": {"a": {}}}}
+    settings = {"index": {"number_of_shards": "1", "hidden": "true"}}
+    assert same(ours, {"settings": settings, "mappings": {"properties": {"a": {}}}, "created_date_millis": 1})
+    assert not same(ours, {"settings": settings, "mappings": {"properties": {"a": {}, "b": {"type": "long"}}}})
 
 
 def test_fields_of_missions_are_those_of_the_model_beside_those_that_another_models_sensor_has_put(

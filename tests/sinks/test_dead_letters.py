@@ -22,15 +22,8 @@ def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_others_are_
     server.answers = [[201, (400, "document_parsing_exception"), 201]]
     run.write(safe(alert(id="a"), alert(id="b"), alert(id="c")))
     assert told(run.counters) == {"alerts_written": 2, "dead_letters": 1}
-    assert run.letters() == [
-        {
-            "id": "b",
-            "status": 400,
-            "type": "document_parsing_exception",
-            "reason": "document_parsing_exception says no",
-            "document": document(alert(id="b"), SENSOR),
-        }
-    ]
+    kind, refused = "document_parsing_exception", document(alert(id="b"), SENSOR)
+    assert run.letters() == [{"id": "b", "status": 400, "type": kind, "reason": f"{kind} says no", "document": refused}]
 
 
 def test_dead_letters_are_sent_again_and_the_file_is_gone(server: ScriptedServer, run: Run) -> None:

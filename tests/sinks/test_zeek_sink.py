@@ -119,22 +119,8 @@ def test_an_episode_is_told_when_it_opens_and_when_its_severity_rises(tmp_path: 
         ("e1-99", "update", "99"),
     ]
     assert told(counters) == {"verdicts_fed": 2}
-
-
-def test_a_restart_of_the_sensor_tells_nothing_twice(tmp_path: Path) -> None:
-    path = tmp_path / "verdicts.tsv"
-    run(path, alert(), grown())
-    assert told(run(path, alert(), grown(), of("e2"))) == {"verdicts_fed": 1}
+    assert told(run(path, alert(), grown(), of("e2"))) == {"verdicts_fed": 1}  # a restart writes nothing twice
     assert identifiers(path) == ["e1", "e1-99", "e2"]
-
-
-def test_a_safe_comes_back_after_its_line_is_in_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "verdicts.tsv"
-    written = zeek_notices.write([safe(of("a")), safe(of("b"))], path, Counters(), MISSIONS, max_bytes=1 << 20)
-    next(written)
-    assert identifiers(path) == ["a"]
-    next(written)
-    assert identifiers(path) == ["a", "b"]
 
 
 def test_no_line_crosses_a_page(tmp_path: Path) -> None:
@@ -161,6 +147,7 @@ def test_a_file_that_another_hand_moved_or_removed_or_cut_gets_its_last_word_and
     path = tmp_path / "verdicts.tsv"
     written = zeek_notices.write(map(safe, map(of, "abcd")), path, Counters(), MISSIONS, max_bytes=1 << 20)
     next(written)
+    assert identifiers(path) == ["a"]  # a batch comes back after its line is in the file
     path.rename(tmp_path / "moved")
     next(written)
     assert ([row["state"] for row in rows(tmp_path / "moved")], identifiers(path)) == (["open", "moved"], ["b"])
@@ -169,7 +156,7 @@ def test_a_file_that_another_hand_moved_or_removed_or_cut_gets_its_last_word_and
     next(written)
     cut = (tmp_path / "verdicts.tsv.1").read_bytes()
     assert cut[:length] == bytes(length)  # Zeek's reader stands at `length`
-    assert cut[length:].endswith(zeek_notices._moved_line())
+    assert cut[length:].endswith(zeek_notices.MOVED)
     path.unlink()
     next(written)
     assert identifiers(path) == ["d"]
@@ -187,18 +174,13 @@ def test_what_a_crash_left_is_mended_at_the_next_start(tmp_path: Path) -> None:
     assert [row["state"] for row in rows(before)] == ["open", "moved"]
 
 
-def test_a_number_too_long_to_read_in_the_file_is_passed_over(tmp_path: Path) -> None:
+def test_an_empty_file_and_one_that_was_left_get_a_successor_and_a_number_too_long_to_read_is_passed_over(tmp_path: Path) -> None:
     """Python reads no number of more than 4,300 digits."""
-    path = tmp_path / "verdicts.tsv"
-    run(path, of("e1"))
-    with path.open("ab") as file:
-        file.write(b"1.0\te2\topen\tDoS\t" + b"9" * 5000 + b"\t" + b"-\t" * 6 + b"e2\tmsg\tsub\t.\n")
-    assert told(run(path, of("e2"))) == {"verdicts_fed": 1}
-
-
-def test_an_empty_file_and_one_that_was_left_get_a_successor(tmp_path: Path) -> None:
     path, before = tmp_path / "verdicts.tsv", tmp_path / "verdicts.tsv.1"
     path.touch()
+    run(path, of("z"))
+    with path.open("ab") as file:
+        file.write(b"1.0\ta\topen\tDoS\t" + b"9" * 5000 + b"\t" + b"-\t" * 6 + b"a\tmsg\tsub\t.\n")
     run(path, of("a"), max_bytes=1)
     before.replace(path)  # someone put the old one back
     assert told(run(path, of("a"), of("b"))) == {"verdicts_fed": 1}
@@ -244,7 +226,7 @@ def test_what_cannot_be_written_is_said_with_the_remedy(tmp_path: Path) -> None:
         SinkError, match=r"foreign: does not begin as our verdicts do; move it away or set another zeek_feedback\.path"
     ):
         run(tmp_path / "foreign", of("a"))
-    with pytest.raises(SinkError, match=r"foreign/x: File exists; mend the rights or the disk and start again"):
+    with pytest.raises(SinkError, match=r"foreign/x: File exists; correct the rights or the disk and start again"):
         run(tmp_path / "foreign" / "x", of("a"))
     first = zeek_notices.write([safe(of("a"))], tmp_path / "v", Counters(), MISSIONS, max_bytes=1 << 20)
     next(first)
