@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.pairs.labels import Interval, LabelFile
+from packetclip_sensor.records import Batch
+from packetclip_sensor.sources import tail, zeek
 from training.missions import CLASS_MISSION
 
 PACKET_LOG = "packetclip_packet.log"
@@ -54,6 +58,12 @@ def read_manifest(path: Path) -> Iterator[Listed]:
         for row in csv.DictReader(file):
             label = row["label"].replace("_", " ").removesuffix(" protocols")
             yield Listed(row["file"], label, row["use"], row.get("source") or "unknown")
+
+
+def records(logs: Sequence[Path], counters: Counters | None = None) -> Iterator[Batch]:
+    """The batches of finished logs, or of folders of them."""
+    rejects = Rejects(None)
+    return zeek.batches(tail.finite(logs, rejects=rejects), rejects, counters or Counters())
 
 
 def from_labels(logs: Path) -> list[Truth]:

@@ -15,35 +15,26 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
-from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.pairs.labels import Labels, Truth
 from packetclip_sensor.pairs.parquet import write_pairs
 from packetclip_sensor.records import Batch
-from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.pcap import logs_of
 from packetclip_sensor.windows.windows import Window
 from training.common import exit_code, parser
-from training.data.ground_truth import PACKET_LOG, Listed, read_manifest
+from training.data.ground_truth import PACKET_LOG, Listed, read_manifest, records
 from training.missions import CLASS_MISSION
 
 TRAINABLE = "train or test"
 Unit = tuple[str, Iterable[Batch], Truth | None]
 """Name of a capture, its records, its labels."""
-
-
-def records(folder: Path) -> Iterator[Batch]:
-    """The batches of a folder of finished logs."""
-    rejects = Rejects(None)
-    return zeek.batches(tail.finite([folder], rejects=rejects), rejects, Counters())
 
 
 def allowed(captures: Path, without: Container[str]) -> list[Listed]:
@@ -103,7 +94,7 @@ def _prepare(args: argparse.Namespace) -> None:
                 if not folders:
                     raise ConfigError(f"{logs}: no folder with {PACKET_LOG}; run `make lab` first")
                 task = progress.add_task(f"{folder.name}/{name}", total=len(folders))
-                units = ((f.name, records(f), Labels.load(f / "labels.json", CLASS_MISSION)) for f in folders)
+                units = ((f.name, records([f]), Labels.load(f / "labels.json", CLASS_MISSION)) for f in folders)
                 _write(units, folder, name, period_s, args.attack_windows, progress=lambda *_, t=task: progress.advance(t))
         if not args.captures:
             return
@@ -126,7 +117,7 @@ def _prepare(args: argparse.Namespace) -> None:
             most = args.benign_windows if label == "Benign" else args.attack_windows
             name = re.sub(r"[^A-Za-z0-9.]+", "-", f"captures {label} {source}")
             for folder, period_s in cuts:
-                _write(((f.name, records(f), None) for f in own), folder, name, period_s, most, label=label)
+                _write(((f.name, records([f]), None) for f in own), folder, name, period_s, most, label=label)
 
 
 if __name__ == "__main__":

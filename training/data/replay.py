@@ -3,14 +3,13 @@
     python -m training.data.replay lab --out lab/logs
 
 Takes the lab's own captures (their labels files go along as labels.json) and any folder of foreign pcaps, searched to its
-depth; there the label may come from the folder's name. Pcaps may be gzipped.
+depth. Pcaps may be gzipped.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import os
 import shutil
 import subprocess
@@ -62,15 +61,6 @@ def name_of(pcap: Path, folder: Path) -> str:
     return plain.with_suffix("").as_posix()
 
 
-def _labels(pcap: Path, name: str, label_folders: bool) -> dict[str, object] | None:
-    plain = _unpacked(pcap)
-    for beside in (plain.with_suffix(".labels.json"), plain.parent / "labels.json"):
-        if beside.exists():
-            found: dict[str, object] = json.loads(beside.read_text())
-            return found
-    return {"capture": name, "profile": "foreign", "label": pcap.parent.name, "intervals": []} if label_folders else None
-
-
 def replay(pcap: Path, target: Path, scripts: Path = SCRIPTS) -> int:
     """Run Zeek over one pcap; puts the two logs into `target`, whole or not at all. Returns the number of packet lines.
 
@@ -102,13 +92,13 @@ def replay(pcap: Path, target: Path, scripts: Path = SCRIPTS) -> int:
             return sum(1 for _ in lines)
 
 
-def _one(pcap: Path, folder: Path, out: Path, scripts: Path, label_folders: bool) -> str:
-    name = name_of(pcap, folder)
-    target = out / name
-    lines = replay(pcap, target, scripts)
-    labels = _labels(pcap, name, label_folders)
-    if labels is not None:
-        (target / "labels.json").write_text(json.dumps(labels, indent=1))
+def _one(pcap: Path, folder: Path, out: Path, scripts: Path) -> str:
+    name, plain = name_of(pcap, folder), _unpacked(pcap)
+    lines = replay(pcap, out / name, scripts)
+    for labels in (plain.with_suffix(".labels.json"), plain.parent / "labels.json"):
+        if labels.exists():
+            shutil.copyfile(labels, out / name / "labels.json")
+            break
     return f"{name}: {lines} packet lines"
 
 
@@ -125,7 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", type=Path, default=Path("lab/logs"), help="a folder NAME with the logs for each pcap goes here")
     add("--scripts", type=Path, default=SCRIPTS, help="the Zeek package")
     add("--jobs", type=int, default=os.cpu_count() or 1)
-    add("--label-folders", action="store_true", help="label pcaps without labels file by their folder's name")
     add("--again", action="store_true", help="also replay pcaps whose logs are newer than they")
     options = arguments.parse_args(argv)
     return exit_code(lambda: _run(options))
@@ -138,7 +127,7 @@ def _run(options: argparse.Namespace) -> int:
     found = [pcap for pcap in pcaps(options.folder) if options.again or _stale(pcap, options.folder, options.out)]
     failed = 0
     with Progress() as progress, ThreadPoolExecutor(options.jobs) as pool:
-        runs = [pool.submit(_one, pcap, options.folder, options.out, options.scripts, options.label_folders) for pcap in found]
+        runs = [pool.submit(_one, pcap, options.folder, options.out, options.scripts) for pcap in found]
         for run in progress.track(as_completed(runs), total=len(runs), description="zeek"):
             try:
                 progress.console.print(run.result())

@@ -14,6 +14,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from packetclip_sensor.hunt.text_encoder import FILE
 from packetclip_sensor.model.bundle import FILES, FORMAT, MANIFEST, OPTIONAL, sealed
 from packetclip_sensor.model.encoder import ENCODE_ROWS
 from packetclip_sensor.model.judge import REASON_WINDOWS
@@ -27,7 +28,7 @@ from training.model.inference import Encoder, Explainer, Reasoner
 from training.model.packetclip import PacketClip
 from training.ship.calibration import ceilings, softmax
 from training.ship.missions import described
-from training.text import text_encoder, texts
+from training.text import texts
 from training.text.knowledge import Graph
 from training.text.text_encoder import TextEncoder
 
@@ -37,6 +38,11 @@ COMPARED = 512
 MOST_LOGIT, MOST_PROBABILITY = 1e-3, 1e-4
 """Bounds of the largest differences; beyond them nothing is shipped."""
 INPUTS = ("embedding", "relations", "padding")
+ENCODER = "all-MiniLM-L6-v2"
+KNOWN_EACH = 24
+"""Training sentences of each class whose features are kept, to measure how near a question is to them."""
+FAMILIAR_SHARE = 0.95
+"""Share of the held-out sentences that count as familiar."""
 
 
 def export(
@@ -102,7 +108,7 @@ def export(
 
     _write_graphs(model, graphs, out / "graphs.json")
     _write_texts(model, encode, out / "texts.npz")
-    text_encoder.write(model.text_head.weight.detach().T.cpu().numpy(), encode, out)
+    write_text_encoder(model.text_head.weight.detach().T.cpu().numpy(), encode, out)
     manifest = {
         "format": FORMAT,
         "version": version,
@@ -200,3 +206,35 @@ def _write_texts(model: PacketClip, encode: TextEncoder, path: Path) -> None:
         class_embeddings=means.numpy().astype(np.float32),
         logit_scale=np.float32(float(model.logit_scale)),
     )
+
+
+def write_text_encoder(head: npt.NDArray[np.float32], encode: TextEncoder, out: Path) -> bool:
+    """Write what a sensor needs to embed sentences; False, and no file, where the text encoder is not one that a sensor can run.
+
+    Args:
+        head: (T, D), features to embedding before the norm.
+    """
+    path = out / FILE
+    vocabulary = getattr(encode, "wordpieces", lambda: None)()
+    if vocabulary is None:
+        path.unlink(missing_ok=True)
+        return False
+    known = [s for name in CLASSES for s in texts.spread([*texts.TEXTS[name], *texts.class_prompts(name)], KNOWN_EACH)]
+    held = [s for name in CLASSES for s in texts.held_out(name).all]
+    features = encode([*known, *held]).numpy()
+    trained, asked = features[: len(known)], features[len(known) :]
+    likeness = (asked @ trained.T).max(1)
+    probes = held[:: max(1, len(held) // 4)][:4]
+    write_arrays(
+        path,
+        compressed=True,
+        head=head.astype(np.float32),
+        vocabulary=np.frombuffer("\n".join(vocabulary).encode(), np.uint8),
+        encoder=np.array(ENCODER),
+        probes=np.array(probes),
+        probe_features=encode(probes).numpy().astype(np.float32),
+        known=np.array(known),
+        known_features=np.round(trained / np.abs(trained).max() * 127).astype(np.int8),
+        familiar=np.float32(np.quantile(likeness, 1 - FAMILIAR_SHARE)),
+    )
+    return True

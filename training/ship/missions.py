@@ -10,7 +10,6 @@ Exit codes: 0 written, 2 the bundle cannot be read, or learned other missions.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -22,8 +21,9 @@ import yaml
 
 from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.resources import resource
-from packetclip_sensor.errors import ModelBundleError, SensorError
+from packetclip_sensor.errors import ModelBundleError
 from packetclip_sensor.model.bundle import FORMAT, MANIFEST
+from training.common import exit_code, parser, write_whole
 from training.missions import ALL, MissionError
 
 
@@ -57,22 +57,21 @@ def renewed(manifest: dict[str, Any], missions: Missions) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.ship.missions", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="folder of the bundle")
-    path = parser.parse_args(argv).bundle / MANIFEST
-    try:
-        manifest = renewed(json.loads(path.read_bytes()), ALL)
-        path.write_text(json.dumps(manifest, indent=1) + "\n")
-    except SensorError as err:
-        print(f"error: {path}: {err}", file=sys.stderr)
-        return 2
-    except (OSError, ValueError, LookupError, TypeError) as err:
-        print(f"error: {path}: {err}; name the folder of a bundle", file=sys.stderr)
-        return 2
-    print(f"{path}: {', '.join(ALL.names)}")
-    return 0
+    arguments = parser("training.ship.missions", __doc__)
+    arguments.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="folder of the bundle")
+    path = arguments.parse_args(argv).bundle / MANIFEST
+
+    def renew() -> None:
+        try:
+            manifest = renewed(json.loads(path.read_bytes()), ALL)
+        except ModelBundleError as err:
+            raise ModelBundleError(f"{path}: {err}") from err
+        except (ValueError, LookupError, TypeError) as err:
+            raise ModelBundleError(f"{path}: {err}; name the folder of a bundle") from err
+        write_whole(path, json.dumps(manifest, indent=1) + "\n")
+        print(f"{path}: {', '.join(ALL.names)}")
+
+    return exit_code(renew)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import msgspec
+import numpy as np
 
 from packetclip_sensor.alerts.sentences import window_text
 from packetclip_sensor.common.missions import BENIGN
@@ -45,14 +45,6 @@ _PER_EVENT = 40
 """Sentences of an event node."""
 _PER_CORE = 5
 """Wordings kept of a core, spread over all its alternatives."""
-
-
-class Uniform(Protocol):
-    """What `random.Random` and numpy's `Generator` have in common."""
-
-    def random(self) -> float:
-        """A number in [0, 1)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +225,9 @@ def supported(klass: str, facts: Mapping[str, float | int | str | None]) -> list
     return held
 
 
-def pair_text(klass: str, facts: Mapping[str, float | int | str | None], rng: Uniform) -> tuple[str, str]:
+def pair_text(
+    klass: str, facts: Mapping[str, float | int | str | None], rng: random.Random | np.random.Generator
+) -> tuple[str, str]:
     """The training text of a window: an enriched sentence of its class, then the facts in coarse words.
 
     Returns:

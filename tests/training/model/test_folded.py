@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch", reason="torch is only installed for trainin
 
 from training.evaluate.baselines.cost import flops  # noqa: E402
 from training.model.config import ModelConfig  # noqa: E402
-from training.model.graph_inference import InferenceGraph, elu  # noqa: E402
 from training.model.graphs import MissionGraph  # noqa: E402
+from training.model.inference import InferenceGraph, elu  # noqa: E402
 from training.text import knowledge  # noqa: E402
 from training.text.knowledge import Graph  # noqa: E402
 

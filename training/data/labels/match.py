@@ -195,13 +195,13 @@ def read_flow(
 class ByConnection:
     """The labels of one capture's packets by their connections (`packetclip_sensor.pairs.labels.Truth`)."""
 
-    def __init__(self, connections: Iterable[Connection], tool: str = "") -> None:
+    def __init__(self, connections: Iterable[Connection]) -> None:
         self._of: dict[str, Interval | None] = {}
         attacks: dict[str, Interval] = {}
         for c in connections:
             if c.claim is None or c.conflict or not c.label:
                 continue
-            attack = attacks.setdefault(c.label, Interval(c.label, [], [], 0.0, 0.0, tool))
+            attack = attacks.setdefault(c.label, Interval(c.label, [], [], 0.0, 0.0))
             self._of[c.uid] = None if c.label == "Benign" else attack
 
     def of(self, packet: Packet) -> Interval | None:
