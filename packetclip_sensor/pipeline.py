@@ -39,9 +39,8 @@ from packetclip_sensor.sinks.hunt_documents import check_embedding
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import archives_of
-from packetclip_sensor.windows.clock import ClockCheck
 from packetclip_sensor.windows.model_input import model_input
-from packetclip_sensor.windows.windows import WindowCutter
+from packetclip_sensor.windows.windows import ClockCheck, WindowCutter
 
 log = structlog.get_logger()
 

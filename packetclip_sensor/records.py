@@ -5,6 +5,7 @@ Names inside are Zeek's (`uid`, `orig_h`, `conn_state`); only `documents.py` kno
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -25,6 +26,15 @@ Count = Annotated[int, Meta(ge=0, lt=1 << 62)]
 
 SURE_FROM = 0.8
 """`Alert.sure_from` of a bundle that names no ceilings."""
+
+
+_LOG_NAME = re.compile(r"packetclip_(packet|flow)(?:(?:\.|__|-).+)?\.log(?:[.-]\d[\w:-]*)?(?:\.gz)?")
+
+
+def log_of(name: str) -> str | None:
+    """ "packet" or "flow" for the names Zeek and its helpers give our logs, growing or rotated; None for any other name."""
+    match = _LOG_NAME.fullmatch(name)
+    return match[1] if match else None
 
 
 class Position(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from packetclip_sensor.alerts.episodes import identifier
 from packetclip_sensor.model.attribution import attribute
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import SURE_FROM, Alert, AlertBatch, EpisodeBatch, Event, Evidence, Explanation, Verdict
-from packetclip_sensor.windows.descriptions import describe
+from packetclip_sensor.windows.window_statistics import describe
 
 TOP_PACKETS = 5
 

@@ -14,8 +14,7 @@ from typing import Any
 from packetclip_sensor.common.hyperloglog import EXACT
 from packetclip_sensor.common.missions import Mission
 from packetclip_sensor.records import Episode, Flow, Packet
-from packetclip_sensor.windows.descriptions import Description
-from packetclip_sensor.windows.window_statistics import PROTOCOL_NAMES, Fact
+from packetclip_sensor.windows.window_statistics import PROTOCOL_NAMES, Description, Fact
 
 
 def address(text: str) -> str:

@@ -19,9 +19,9 @@ import msgspec
 import structlog
 
 from packetclip_sensor.common import durable
+from packetclip_sensor.common.durable import FULL
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import SinkError
-from packetclip_sensor.sinks.waiting import FULL
 
 log = structlog.get_logger()
 

@@ -18,6 +18,7 @@ import structlog
 from elastic_transport import TlsError
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
+from packetclip_sensor.common.durable import Sleep, Waiting
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.config.settings import ElasticsearchConfig
@@ -26,7 +27,6 @@ from packetclip_sensor.elastic.streams import ALERTS, stream_name
 from packetclip_sensor.elastic.templates import ensure_templates
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.sinks import dead_letters
-from packetclip_sensor.sinks.waiting import Sleep, Waiting
 
 MAX_ITEM_500 = 8
 """Times that one document may cause an internal error before it counts as refused: a document that always does so must not hold

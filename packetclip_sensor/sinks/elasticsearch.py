@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import msgspec
 
+from packetclip_sensor.common.durable import Sleep, Waiting
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.config.settings import ElasticsearchConfig
@@ -27,7 +28,6 @@ from packetclip_sensor.sinks import dead_letters
 from packetclip_sensor.sinks.delivery import Item, Sender
 from packetclip_sensor.sinks.documents import SensorInfo, document
 from packetclip_sensor.sinks.hunt_documents import flow_document
-from packetclip_sensor.sinks.waiting import Sleep, Waiting
 
 REDELIVERED = 1000
 """Dead letters read at once."""

@@ -20,11 +20,11 @@ import msgspec
 import structlog
 
 from packetclip_sensor.common import durable
+from packetclip_sensor.common.durable import Sleep, Waiting, patiently
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, AlertBatch
 from packetclip_sensor.sinks.documents import SensorInfo, document
-from packetclip_sensor.sinks.waiting import Sleep, Waiting, patiently
 
 TAIL_BYTES = 256 << 20
 """How much of an existing file's end is read for ids: some 30,000 documents, while start-up stays within seconds."""

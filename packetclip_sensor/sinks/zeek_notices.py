@@ -26,14 +26,13 @@ from pathlib import Path
 import structlog
 
 from packetclip_sensor.alerts.severity import severity_and_risk
-from packetclip_sensor.common.durable import stands_at
+from packetclip_sensor.common.durable import FULL, Sleep, Waiting, patiently, stands_at
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.text import printable
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, AlertBatch
 from packetclip_sensor.sinks.community_id import address
-from packetclip_sensor.sinks.waiting import FULL, Sleep, Waiting, patiently
 
 COLUMNS = (
     "ts", "identifier", "state", "mission", "severity", "probability", "packets",

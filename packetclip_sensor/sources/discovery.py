@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from packetclip_sensor.common.log_names import log_of
 from packetclip_sensor.errors import LogFormatError
+from packetclip_sensor.records import log_of
 from packetclip_sensor.sources.plaintext import GZIP_MAGIC
 
 _PCAP_MAGIC = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")

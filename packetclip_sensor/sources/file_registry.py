@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from packetclip_sensor.common.log_names import log_of
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.records import Lines, Position
+from packetclip_sensor.records import Lines, Position, log_of
 from packetclip_sensor.sources.discovery import content_log, refuse_tsv, unreadable
 from packetclip_sensor.sources.logfile import LogFile
 from packetclip_sensor.sources.plaintext import HEAD_BYTES

@@ -11,8 +11,7 @@ from traffic import ACK, PSH, SYN, A, B, handshake, icmp, packet, scan, tcp, udp
 from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.sentences import flow_text, sentence, title, window_text
 from packetclip_sensor.records import Flow, Packet
-from packetclip_sensor.windows.descriptions import describe
-from packetclip_sensor.windows.window_statistics import facts
+from packetclip_sensor.windows.window_statistics import describe, facts
 
 
 def of_pair(window: list[Packet]) -> str:

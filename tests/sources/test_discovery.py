@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tailing import everything, flow, packets
 
-from packetclip_sensor.common.log_names import log_of
 from packetclip_sensor.errors import LogFormatError
+from packetclip_sensor.records import log_of
 from packetclip_sensor.sources.discovery import Unit, archived, archives_of, discover
 from packetclip_sensor.sources.tail import finite, follow
 

@@ -9,8 +9,7 @@ from packet_bytes import ip4, ip6, tcp_header
 from traffic import ACK, RST, SYN, handshake, icmp, packet, scan, tcp, udp
 
 from packetclip_sensor.records import Packet
-from packetclip_sensor.windows.descriptions import describe
-from packetclip_sensor.windows.window_statistics import facts
+from packetclip_sensor.windows.window_statistics import describe, facts
 
 
 def measured(window: list[Packet], *names: str) -> list[object]:
