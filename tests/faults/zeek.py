@@ -46,7 +46,8 @@ class Zeek:
         self.rounds = self.rotated = self.lines = 0
         self.unheld = 0
         """Files taken away before the sensor had opened them."""
-        self.enough = threading.Event()
+        self.enough, self.writing = threading.Event(), threading.Event()
+        self.writing.set()
         self.random = random.Random(seed)
         self.jobs: list[threading.Thread] = []
         self.failure: BaseException | None = None
@@ -84,6 +85,7 @@ class Zeek:
         try:
             number = 0
             while not (number and number % BURSTS == 0 and self.enough.is_set() and self.rotated >= self.rotations):
+                self.writing.wait()
                 began = time.monotonic()
                 self._write(workload.burst(number))
                 number += 1

@@ -6,10 +6,10 @@ The node itself has neither TLS nor security. The certificates are made here, by
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import ssl
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,7 +20,11 @@ from typing import Any
 import pytest
 import yaml
 from elasticsearch import Elasticsearch
+<<<<<<< HEAD
 from machine import free_port, unavailable
+=======
+from machine import free_port, unavailable, until
+>>>>>>> refs/heads/tests
 
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.elastic.streams import stream_name
@@ -30,45 +34,6 @@ pytestmark = pytest.mark.elasticsearch
 KEY, WRONG_KEY, LEAST_KEY = "a2V5LWlkOnRoZS1zZWNyZXQ=", "a2V5LWlkOmFub3RoZXItc2VjcmV0", "bGVhc3Q6bGVhc3Q="
 """LEAST_KEY may what the role packetclip-sensor may: write our data streams and look at them."""
 LOGS = Path(__file__).parents[1] / "data" / "demo-syn-hping"
-CONFIGURATION = """
-daemon off;
-pid {home}/pid;
-error_log stderr;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {home}/body;
-  proxy_temp_path {home}/proxy;
-  fastcgi_temp_path {home}/fastcgi;
-  uwsgi_temp_path {home}/uwsgi;
-  scgi_temp_path {home}/scgi;
-  client_max_body_size 100m;
-  map "$http_authorization $uri" $answer {{
-    default 401;
-    "~^ApiKey {key} " 200;
-    "~^ApiKey {least} /logs-packetclip[.][a-z]+-[a-z0-9]+/_(bulk|mapping|settings)" 200;
-    "~^ApiKey {least} /_security/" 200;
-    "~^ApiKey {least} " 403;
-  }}
-  server {{
-    listen 127.0.0.1:{port} ssl;
-    default_type application/json;
-    ssl_certificate {home}/server.pem;
-    ssl_certificate_key {home}/server.key;
-    location / {{
-      if ($answer = 401) {{ return 401 '{{"error": {{"reason": "unable to authenticate with provided credentials"}}}}'; }}
-      if ($answer = 403) {{ return 403 '{{"error": {{"reason": "action is unauthorized for API key"}}}}'; }}
-      proxy_pass {node};
-    }}
-  }}
-  server {{
-    listen 127.0.0.1:{other_port} ssl;
-    ssl_certificate {home}/other-name.pem;
-    ssl_certificate_key {home}/other-name.key;
-    location / {{ proxy_pass {node}; }}
-  }}
-}}
-"""
 
 
 @dataclass(frozen=True)
@@ -80,27 +45,18 @@ class Proxy:
     another_authority: Path
 
 
-def openssl(*arguments: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
-
-
 def certificates(home: Path) -> None:
     """An authority, another one, and two servers of the first: one for 127.0.0.1, one for another host."""
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    for name in ("authority", "another"):
-        openssl(
-            "req", "-x509", *curve, "-days", "2", "-subj", f"/CN={name}",
-            "-keyout", home / f"{name}.key", "-out", home / f"{name}.pem",
-        )  # fmt: skip
-    for name, subject in (("server", "IP:127.0.0.1"), ("other-name", "DNS:elastic.example.org")):
-        openssl(
-            "req", *curve, "-subj", f"/CN={name}", "-addext", f"subjectAltName={subject}",
-            "-keyout", home / f"{name}.key", "-out", home / f"{name}.csr",
-        )  # fmt: skip
-        openssl(
-            "x509", "-req", "-days", "2", "-copy_extensions", "copy", "-in", home / f"{name}.csr", "-CAcreateserial",
-            "-CA", home / "authority.pem", "-CAkey", home / "authority.key", "-out", home / f"{name}.pem",
-        )  # fmt: skip
+    signed = ("-CA", "authority.pem", "-CAkey", "authority.key", "-addext")
+    for name, more in {
+        "authority": (),
+        "another": (),
+        "server": (*signed, "subjectAltName=IP:127.0.0.1"),
+        "other-name": (*signed, "subjectAltName=DNS:elastic.example.org"),
+    }.items():
+        new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+        command = ["openssl", "req", "-x509", "-days", "2", "-subj", f"/CN={name}", *new, *more]
+        subprocess.run(command, cwd=home, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -109,21 +65,17 @@ def proxy(elasticsearch_node: str, tmp_path_factory: pytest.TempPathFactory) -> 
     if nginx is None or shutil.which("openssl") is None:
         unavailable("an API key over TLS is tested through nginx and openssl, which are not installed")
     assert nginx is not None
-    home = tmp_path_factory.mktemp("nginx")
+    home, port, other_port = tmp_path_factory.mktemp("nginx"), free_port(), free_port()
     certificates(home)
-    port, other_port = free_port(), free_port()
-    (home / "nginx.conf").write_text(
-        CONFIGURATION.format(home=home, key=KEY, least=LEAST_KEY, port=port, other_port=other_port, node=elasticsearch_node)
-    )
+    filled = {"home": home, "key": KEY, "least": LEAST_KEY, "port": port, "other_port": other_port, "node": elasticsearch_node}
+    text = re.sub(r"@(\w+)@", lambda match: str(filled[match[1]]), Path(__file__).with_name("nginx.conf").read_text())
+    (home / "nginx.conf").write_text(text)
     with (home / "log").open("wb") as log:
         process = subprocess.Popen([nginx, "-e", "stderr", "-p", home, "-c", home / "nginx.conf"], stdout=log, stderr=log)
     made = Proxy(f"https://127.0.0.1:{port}", f"https://127.0.0.1:{other_port}", home / "authority.pem", home / "another.pem")
     try:
-        deadline = time.monotonic() + 60
-        while (status := answer(made, KEY)) != 200:
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"nginx answers {status}: {(home / 'log').read_text()}")
-            time.sleep(0.05)
+        until(lambda: answer(made, KEY) == 200 or process.poll() is not None, 60)
+        assert (answer(made, KEY), answer(made, WRONG_KEY)) == (200, 401), (home / "log").read_text()
         yield made
     finally:
         process.terminate()
@@ -152,26 +104,12 @@ def config(proxy: Proxy, namespace: str, tmp_path: Path, elasticsearch_url: str)
         sink = {"hosts": [proxy.url], "ca_certs": str(proxy.authority), "api_key_file": str(tmp_path / "key"), **changed}
         sink = {name: value for name, value in sink.items() if value is not None}
         path = tmp_path / "sensor.yaml"
-        settings = {"namespace": namespace, "sensor_name": "tls", "sink": {"elasticsearch": sink}}
+        sensor = "least" if key == LEAST_KEY else "tls"
+        settings = {"namespace": namespace, "sensor_name": sensor, "sink": {"elasticsearch": sink}}
         path.write_text(yaml.safe_dump(settings))
         return str(path)
 
     return write
-
-
-def test_the_proxy_asks_for_the_key(proxy: Proxy) -> None:
-    assert (answer(proxy, KEY), answer(proxy, WRONG_KEY)) == (200, 401)
-
-
-def test_alerts_go_through_tls_with_the_key(
-    config: Any, namespace: str, elasticsearch_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["replay", str(LOGS), "--config", config()]) == 0, capsys.readouterr().err
-    with Elasticsearch(elasticsearch_url) as client:
-        client.indices.refresh(index=stream_name(namespace))
-        found = client.search(index=stream_name(namespace), query={"term": {"event.kind": "alert"}})["hits"]["hits"]
-    assert found
-    assert {hit["_source"]["observer"]["name"] for hit in found} == {"tls"}
 
 
 @pytest.mark.parametrize(
@@ -205,33 +143,27 @@ def test_what_is_wrong_is_refused_at_start_with_the_remedy(
         assert WRONG_KEY not in told
 
 
-def test_check_and_setup_work_with_the_key(config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "logs").symlink_to(LOGS)
-    path = config()
-    assert main(["setup", "elasticsearch", "--config", path]) == 0, capsys.readouterr().err
-    capsys.readouterr()
-    main(["check", "--config", path])
-    out = capsys.readouterr().out
-    assert "WRONG sink" not in out
-    assert "its templates are this version's" in out
-
-
 def test_the_least_rights_are_enough_once_everything_is_set_up(
     config: Any, namespace: str, elasticsearch_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The administrator's key sets up; the sensor's may only write, so it must not ask for more."""
     (tmp_path / "logs").symlink_to(LOGS)
-    assert main(["setup", "elasticsearch", "--config", config()]) == 0
-    path = config(LEAST_KEY, manage_templates=False)
-    assert main(["replay", str(LOGS), "--config", path]) == 0
+    assert main(["setup", "elasticsearch", "--config", config()]) == 0, capsys.readouterr().err
+    for settings, words in (
+        ({}, "its templates are this version's"),
+        ({"key": LEAST_KEY, "manage_templates": False}, f"{stream_name(namespace)}: its mapping has version "),
+    ):
+        path = config(**settings)
+        capsys.readouterr()
+        main(["check", "--config", path])
+        out = capsys.readouterr().out
+        assert "WRONG sink" not in out
+        assert words in out
+        assert main(["replay", str(LOGS), "--config", path]) == 0, capsys.readouterr().err
     with Elasticsearch(elasticsearch_url) as client:
         client.indices.refresh(index=stream_name(namespace))
-        assert client.count(index=stream_name(namespace))["count"] > 0
-    capsys.readouterr()
-    main(["check", "--config", path])
-    out = capsys.readouterr().out
-    assert "WRONG sink" not in out, out
-    assert f"{stream_name(namespace)}: its mapping has version " in out
+        found = client.search(index=stream_name(namespace), query={"term": {"event.kind": "alert"}})["hits"]["hits"]
+    assert {hit["_source"]["observer"]["name"] for hit in found} == {"tls", "least"}
 
 
 def test_a_key_of_least_rights_cannot_put_templates_and_says_what_to_do(config: Any, capsys: pytest.CaptureFixture[str]) -> None:
