@@ -58,7 +58,7 @@ class SensorInfo:
 def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
     """One ECS document of one alert, ready for JSON: no None, no empty list, no NaN, no control characters.
 
-    Source: design.md, section "Contracts", Document; elastic/ecs 9.4.0; elastic/integrations, package zeek, notice.
+    Source: docs/fields.md; elastic/ecs 9.4.0; elastic/integrations, package zeek, notice.
     """
     episode, missions = alert.episode, sensor.missions
     mission = missions[episode.mission]
@@ -201,7 +201,7 @@ def _threat(technique: str) -> dict[str, Any]:
 
 
 def _explanation(alert: Alert, missions: Missions) -> dict[str, Any]:
-    """packetclip.*: names and types as in mappings/elasticsearch/."""
+    """packetclip.*: names and types as in mappings/elasticsearch/component/."""
     episode, why = alert.episode, alert.why
     return {
         "mission": episode.mission,

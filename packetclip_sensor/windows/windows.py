@@ -73,7 +73,7 @@ class ClockCheck:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How windows are cut: the bundle's manifest carries these, so that a sensor judges what was trained."""
+    """How windows are cut. These are the defaults for training; a sensor takes those of its bundle's manifest."""
 
     packets: int = 30
     """A, most packets in a window."""

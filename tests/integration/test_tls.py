@@ -20,11 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from elasticsearch import Elasticsearch
-<<<<<<< HEAD
-from machine import free_port, unavailable
-=======
 from machine import free_port, unavailable, until
->>>>>>> refs/heads/tests
 
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.elastic.streams import stream_name
