@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from factories import alert, episode, safe
+from factories import MISSIONS, alert, episode, safe
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
@@ -82,7 +82,7 @@ def of(name: str) -> AlertBatch:
 
 
 def append(path: Path, *names: str, max_bytes: int = 1 << 20) -> None:
-    assert len(list(zeek_notices.write(map(of, names), path, Counters(), max_bytes=max_bytes))) == len(names)
+    assert len(list(zeek_notices.write(map(of, names), path, Counters(), MISSIONS, max_bytes=max_bytes))) == len(names)
 
 
 def test_a_running_zeek_raises_each_verdict_once_whatever_happens_to_the_file(running: Running) -> None:
@@ -97,7 +97,7 @@ def test_a_running_zeek_raises_each_verdict_once_whatever_happens_to_the_file(ru
     running.until_told("a", "b", "c", "d", "e")
     assert path.with_name("verdicts.tsv.1").exists()
 
-    sensor = zeek_notices.write(map(of, ["f", "g", "h", "i"]), path, Counters(), max_bytes=1 << 20)
+    sensor = zeek_notices.write(map(of, ["f", "g", "h", "i"]), path, Counters(), MISSIONS, max_bytes=1 << 20)
     next(sensor)
     path.rename(running.folder / "elsewhere")  # another hand moves it
     next(sensor)
@@ -123,7 +123,7 @@ def test_lines_that_come_page_by_page_reach_a_reading_zeek_whole(running: Runnin
     append(running.folder / "verdicts.tsv", *names[:1])
     running.until_told("e0")
     batches = [safe(*(alert(id=name, episode=episode(id=name)) for name in names[at : at + 50])) for at in range(1, 3000, 50)]
-    assert len(list(zeek_notices.write(batches, running.folder / "verdicts.tsv", Counters(), max_bytes=1 << 20))) == 60
+    assert len(list(zeek_notices.write(batches, running.folder / "verdicts.tsv", Counters(), MISSIONS, max_bytes=1 << 20))) == 60
     running.until(lambda: len(running.told()) >= 3000, 120)
     assert running.told() == names
     assert "Not enough fields" not in (running.folder / "stderr").read_text()

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             manifest = renewed(json.loads(path.read_bytes()), ALL)
         except ModelBundleError as err:
             raise ModelBundleError(f"{path}: {err}") from err
-        except (ValueError, LookupError, TypeError) as err:
+        except (OSError, ValueError, LookupError, TypeError) as err:
             raise ModelBundleError(f"{path}: {err}; name the folder of a bundle") from err
         write_whole(path, json.dumps(manifest, indent=1) + "\n")
         print(f"{path}: {', '.join(ALL.names)}")

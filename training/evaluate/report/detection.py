@@ -59,7 +59,9 @@ def groups(results: Results, test: str, opening: bool) -> str:
         own = _part(j, opening)
         return [*own.aucs, mean(own.auc(by_capture=True)), mean(own.average_precision()), own.macro_f1]
 
-    rows = [[name, *results.cells(run, test, measure, 8, predictor)] for name, run, predictor in predictors(results)]
+    rows = [
+        [name, *results.cells(run, test, measure, len(GROUPS) + 4, predictor)] for name, run, predictor in predictors(results)
+    ]
     if test == "lab":
         rows += [[PAPER + name, *table_ii(name, GROUPS), "–", "–", "–"] for name in TABLE_II]
     return table(["", *AUCS, "mean AUC", "mean AUC, captures weighted equally", "mean AP", "macro-F1"], rows)
@@ -68,7 +70,7 @@ def groups(results: Results, test: str, opening: bool) -> str:
 def at_rate(results: Results, test: str, opening: bool) -> tuple[int, bool, str]:
     """Benign windows of the last seed, whether they are enough in every seed, and the recalls at RATE false positives."""
     rows = [
-        [name, *results.cells(run, test, lambda j: [o.recall for o in _part(j, opening).at_rate()], 4, predictor)]
+        [name, *results.cells(run, test, lambda j: [o.recall for o in _part(j, opening).at_rate()], len(GROUPS), predictor)]
         for name, run, predictor in predictors(results)
     ]
     judged = [j for outcome in results.done("ours") if (j := results.judged(outcome, test)) is not None]
