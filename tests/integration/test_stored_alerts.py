@@ -14,12 +14,12 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.templates import stream_name
 from packetclip_sensor.errors import SinkError
+from packetclip_sensor.records import MISSIONS
 from packetclip_sensor.sinks.elasticsearch import write
 from packetclip_sensor.view import alert_reader
 from packetclip_sensor.view.document_access import Document, text
 
 pytestmark = pytest.mark.elasticsearch
-MISSIONS = ("DoS", "Reconnaissance", "Brute Force")
 
 
 @pytest.fixture
