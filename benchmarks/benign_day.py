@@ -27,17 +27,19 @@ from packetclip_sensor.alerts.suppressor import Rules, Suppressor
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.site_logs import Coverage, gather
 from packetclip_sensor.calibrate.threshold_fit import Candidates
-from packetclip_sensor.cli import logs
-from packetclip_sensor.cli.common import discover
+from packetclip_sensor.cli.common import discover, set_up_logs
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.bundle import Bundle, manifest_of
 from packetclip_sensor.pairs.labels import Interval, LabelFile
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Episode
+from packetclip_sensor.records import Episode
 
-POLICY = Policy()
+MODEL = resource("model/shipped")
+MISSIONS = manifest_of(MODEL).missions
+POLICY = for_missions(Policy(), MISSIONS)
 Limits = tuple[Mapping[str, float], Mapping[str, float]]
 """Thresholds and margins."""
 
@@ -61,7 +63,7 @@ class Capture:
         episodes = self.opened(limits)
         out = []
         for attack in self.attacks:
-            mission = CLASS_MISSION[attack.label]
+            mission = MISSIONS.of_class[attack.label]
             hit = any(e.mission == mission and e.first <= attack.end + 1 and e.last >= attack.start - 1 for e in episodes)
             out.append((mission, hit))
         return out
@@ -92,7 +94,7 @@ def with_rules(left: Sequence[tuple[Capture, Episode]], captures: Sequence[Captu
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "suppress.yaml"
             path.write_text("\n".join(rules))
-            suppresses = Suppressor(Rules(path), bundle, bundle.manifest.thresholds, Counters()).suppresses
+            suppresses = Suppressor(Rules(path, MISSIONS), bundle, bundle.manifest.thresholds, Counters()).suppresses
             margins = out[place].candidates.margins
             found = gather([(capture, out[place].paths, None)], bundle, suppresses=suppresses, margins=margins)
         out[place] = replace(out[place], candidates=found.candidates)
@@ -117,12 +119,12 @@ def fitted(captures: Sequence[Capture]) -> Limits:
 
 
 def words(limits: Limits) -> str:
-    return ", ".join(f"{m} {limits[0][m]:.4f} - {limits[1].get(m, 0.0):g}" for m in MISSIONS)
+    return ", ".join(f"{m} {limits[0][m]:.4f} - {limits[1].get(m, 0.0):g}" for m in MISSIONS.names)
 
 
 def recall(attacks: Sequence[Capture], limits: Limits) -> str:
     told = [t for capture in attacks for t in capture.told(limits)]
-    parts = [f"{m} {sum(hit for name, hit in told if name == m)} of {sum(name == m for name, _ in told)}" for m in MISSIONS]
+    parts = [f"{m} {sum(hit for name, hit in told if name == m)} of {sum(name == m for name, _ in told)}" for m in MISSIONS.names]
     return f"{sum(hit for _, hit in told)} of {len(told)} ({', '.join(parts)})"
 
 
@@ -134,9 +136,9 @@ def main() -> None:
     parser.add_argument("--margin", type=float, help="one margin for all missions, in logits, in place of the bundle's")
     args = parser.parse_args()
     began = time.monotonic()
-    logs.set_up("warning")
-    bundle = Bundle.open(resource("model/shipped"))
-    margins = bundle.manifest.margins if args.margin is None else dict.fromkeys(MISSIONS, args.margin)
+    set_up_logs("warning")
+    bundle = Bundle.open(MODEL)
+    margins = bundle.manifest.margins if args.margin is None else dict.fromkeys(MISSIONS.names, args.margin)
     own = (bundle.manifest.thresholds, margins)
     benign, attacks = read(args.benign, bundle, margins), read(args.attacks, bundle, margins)
     hours = sum(c.cover.seconds for c in benign) / 3600

@@ -24,6 +24,7 @@ from benchmarks.common import DATA, ask_for_cluster, banner, verdict
 from packetclip_sensor import __version__
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Config, ElasticsearchConfig, NdjsonConfig, SinkConfig
+from packetclip_sensor.model.bundle import manifest_of
 from packetclip_sensor.pipeline import replay
 from packetclip_sensor.records import Alert, AlertBatch
 from packetclip_sensor.sinks import elasticsearch
@@ -42,13 +43,17 @@ def alerts(count: int) -> list[Alert]:
     return [msgspec.structs.replace(found[i % len(found)], id=uuid.uuid4().hex) for i in range(count)]
 
 
+def _sensor(namespace: str) -> SensorInfo:
+    return SensorInfo("benchmark", __version__, namespace, manifest_of(Config().model_path).missions)
+
+
 def through_sink(url: str, made: list[Alert]) -> tuple[float, float]:
     """Seconds until the sink has had every document acknowledged, by the clock and of this process's processor time; the
     templates' set-up is not counted."""
     config = ElasticsearchConfig(hosts=[url], namespace="bulk" + uuid.uuid4().hex[:8])
     safes = [AlertBatch(), *(AlertBatch(made[i : i + 500]) for i in range(0, len(made), 500))]
     counters = Counters()
-    acknowledged = elasticsearch.write(safes, config, SensorInfo("benchmark", __version__, config.namespace), counters)
+    acknowledged = elasticsearch.write(safes, config, _sensor(config.namespace), counters)
     next(acknowledged)
     began = time.perf_counter(), time.process_time()
     for _ in acknowledged:
@@ -63,7 +68,7 @@ def through_sink(url: str, made: list[Alert]) -> tuple[float, float]:
 def raw(url: str, made: list[Alert]) -> tuple[float, float]:
     """The same two of the same documents as ready-made bulk bodies of 500."""
     namespace = "bulk" + uuid.uuid4().hex[:8]
-    sensor = SensorInfo("benchmark", __version__, namespace)
+    sensor = _sensor(namespace)
     lines = [b'{"create":{"_id":"%s"}}\n%s\n' % (a.id.encode(), msgspec.json.encode(document(a, sensor))) for a in made]
     bodies = [b"".join(lines[i : i + 500]) for i in range(0, len(lines), 500)]
     place = urllib.parse.urlsplit(url)

@@ -22,15 +22,16 @@ import numpy.typing as npt
 
 from benchmarks.common import machine
 from packetclip_sensor.alerts import explain
-from packetclip_sensor.alerts.episodes import episodes
+from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import judge
 from packetclip_sensor.model.occlusion import Occlusion
-from packetclip_sensor.records import MISSIONS, Verdict
+from packetclip_sensor.records import Verdict
 from packetclip_sensor.sources import discovery, tail, zeek
 from packetclip_sensor.windows.windows import windows
 
@@ -75,14 +76,15 @@ class Measured:
 
 def alerts(path: Path, bundle: Bundle) -> Iterator[tuple[str, Verdict]]:
     """The verdict behind every document of the captures under `path` that has an explanation of its own."""
-    config, thresholds = Config(), bundle.manifest.thresholds
+    policy, thresholds = for_missions(Config().policy, bundle.manifest.missions), bundle.manifest.thresholds
     for unit in discovery.discover(path):
         counters = Counters()
         with Rejects(None) as rejects:
             batches = zeek.batches(tail.finite(unit.paths, rejects=rejects), rejects, counters)
             judged = judge(windows(batches, bundle.manifest.window, counters, judged=0), bundle, thresholds, counters)
-            for told in episodes(judged, config.policy, counters, sensor="faithfulness", model_version=bundle.manifest.version):
-                yield from ((unit.name, event.verdict) for event in told.events if event.verdict is not None)
+            track = EpisodeTracker(policy, counters, sensor="faithfulness", model_version=bundle.manifest.version)
+            for step in map(track, judged):
+                yield from ((unit.name, event.verdict) for event in step.events if event.verdict is not None)
 
 
 def measure(order: Sequence[int], remove: Remove, whole: float, draws: int, rng: np.random.Generator) -> tuple[Drops, Drops]:
@@ -105,8 +107,9 @@ def of_alert(capture: str, verdict: Verdict, bundle: Bundle, draws: int, rng: np
     """Concepts of all graphs, those of the mission's own graph alone, and packets where there are enough."""
     removal = Occlusion(verdict, bundle)
     whole = float(removal.concepts([()])[0])
-    why = explain.explanation(verdict, bundle)
-    names = {(MISSIONS[graph], name): i for i, (graph, _, name) in enumerate(bundle.concepts)}
+    (why,) = explain.explanations([verdict], bundle)
+    missions = bundle.manifest.missions.names
+    names = {(missions[graph], name): i for i, (graph, _, name) in enumerate(bundle.concepts)}
     weight = whole - removal.concepts([(i,) for i in range(len(names))])
     order = [int(i) for i in np.argsort(-weight, kind="stable")]
     told = [names[concept.graph, concept.name] for concept in why.concepts[:TOP]]
@@ -115,7 +118,7 @@ def of_alert(capture: str, verdict: Verdict, bundle: Bundle, draws: int, rng: np
         *measure([*told, *(i for i in order if i not in told)], removal.concepts, whole, draws, rng),
         own=why.concepts[0].graph == verdict.mission,
     )  # fmt: skip
-    own = [i for i in order if MISSIONS[bundle.concepts[i][0]] == verdict.mission]
+    own = [i for i in order if missions[bundle.concepts[i][0]] == verdict.mission]
     yield Measured(
         capture, verdict.mission, "concepts of the mission's own graph", whole,
         *measure(own, removal.concepts, whole, draws, rng),

@@ -59,7 +59,8 @@ def collect(folders: Sequence[Path], *, enabled: bool = True) -> Store:
     from packetclip_sensor.sources import tail, zeek
 
     bundle, counters = Bundle.open(resource("model/shipped")), Counters()
-    config, sensor = Config(hunt=HuntConfig(enabled=enabled), sensor_name="benchmark"), SensorInfo("benchmark", "0")
+    config = Config(hunt=HuntConfig(enabled=enabled), sensor_name="benchmark")
+    sensor = SensorInfo("benchmark", "0", missions=bundle.manifest.missions)
     store = Store([], [], 0, 0, 0, 0.0)
     owners: list[Labels] = []
     began = time.process_time()
@@ -67,7 +68,7 @@ def collect(folders: Sequence[Path], *, enabled: bool = True) -> Store:
         truth = Labels.load(folder / "labels.json")
         batches = zeek.batches(tail.finite((folder,)), Rejects(None), counters)
         for safe in pipeline.alerts(batches, bundle, config, counters, checkpoint.State()):
-            for flow in safe.flows:
+            for flow in safe.hunt_windows:
                 store.flows.append(flow)
                 store.bytes += len(msgspec.json.encode(flow_document(flow, sensor)))
                 owners.append(truth)

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.common import machine
+from packetclip_sensor.common.resources import resource
 from packetclip_sensor.view import alert_reader, report
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
@@ -56,7 +57,7 @@ def main() -> None:
         args.episodes,
     )
     began = time.process_time()
-    page = report.page(documents, title="Benchmark")
+    page = report.page(documents, title="Benchmark", model=resource("model/shipped"))
     made_s = time.process_time() - began
     with tempfile.TemporaryDirectory() as folder, browser.Browser() as chromium:
         path = Path(folder, "report.html")

@@ -75,10 +75,11 @@ def main() -> None:
     banner("packets a second of the whole sensor, one core, the model on")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
-    from packetclip_sensor.alerts.episodes import episodes
+    from packetclip_sensor.alerts.episodes import EpisodeTracker
     from packetclip_sensor.alerts.explain import explain
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.common.rejects import Rejects
+    from packetclip_sensor.config.policy import for_missions
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model.bundle import Bundle
     from packetclip_sensor.model.judge import judge
@@ -94,9 +95,9 @@ def main() -> None:
         write_flood(flood / "packetclip_packet.log", args.flood)
         args.logs, args.repeat = [flood], 1
     folders = args.logs or sorted(p.parent for p in DATA.glob("*/packetclip_packet.log.gz"))
-    config = Config()
-    bundle = Bundle.open(config.model_path)
-    thresholds = bundle.manifest.thresholds
+    bundle = Bundle.open(Config().model_path)
+    missions = bundle.manifest.missions
+    policy, sensor = for_missions(Config().policy, missions), SensorInfo("benchmark", "0", missions=missions)
     counters, clock, state = Counters(), Clock(), checkpoint.State()
     out = Path("/dev/shm") / f"packetclip-benchmark-{os.getpid()}.ndjson"  # the disk is not what is measured
     started = time.process_time()
@@ -108,10 +109,11 @@ def main() -> None:
                 lines = clock("read lines", tail.finite([folder], rejects=rejects))
                 records = clock("records", zeek.batches(lines, rejects, counters))
                 cut = clock("windows", windows(records, bundle.manifest.window, counters, judged=state.judged))
-                judged = clock("judge", judge(cut, bundle, thresholds, counters))
-                told = clock("episodes", episodes(judged, config.policy, counters, sensor="benchmark", model_version="0"))
-                safes = clock("explain", (explain(step, bundle, sensor="benchmark") for step in told))
-                for _safe in clock("sink", ndjson.write(safes, out, SensorInfo("benchmark", "0"), counters)):
+                judged = clock("judge", judge(cut, bundle, bundle.manifest.thresholds, counters))
+                track = EpisodeTracker(policy, counters, sensor="benchmark", model_version="0")
+                tracked = clock("episodes", map(track, judged))
+                safes = clock("explain", (explain(step, bundle, sensor="benchmark") for step in tracked))
+                for _safe in clock("sink", ndjson.write(safes, out, sensor, counters)):
                     pass
     finally:
         out.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ Names inside are Zeek's (`uid`, `orig_h`, `conn_state`); only `documents.py` kno
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -23,25 +24,17 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=0, lt=1 << 62)]
 """Numbers are counted in 64 bits."""
 
-MISSIONS = ("DoS", "Reconnaissance", "Brute Force")
-"""Missions in the order of the reasoner's logits, which start with Benign."""
-
 SURE_FROM = 0.8
 """`Alert.sure_from` of a bundle that names no ceilings."""
 
-CLASS_MISSION = {
-    "Benign": "Benign",
-    "OS Scan": "Reconnaissance",
-    "Vulnerability Scan": "Reconnaissance",
-    "Port Scan": "Reconnaissance",
-    "ICMP Flood": "DoS",
-    "Slowloris": "DoS",
-    "SYN Flood": "DoS",
-    "UDP Flood": "DoS",
-    "DNS Flood": "DoS",
-    "Dictionary Attack": "Brute Force",
-}
-"""The ten classes of ACI-IoT-2023 and the mission (group) of each, paper section IV-B."""
+
+_LOG_NAME = re.compile(r"packetclip_(packet|flow)(?:(?:\.|__|-).+)?\.log(?:[.-]\d[\w:-]*)?(?:\.gz)?")
+
+
+def log_of(name: str) -> str | None:
+    """ "packet" or "flow" for the names Zeek and its helpers give our logs, growing or rotated; None for any other name."""
+    match = _LOG_NAME.fullmatch(name)
+    return match[1] if match else None
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -199,12 +192,46 @@ class Verdict:
         return max(self.stream_packets, len(self.packets))
 
 
+class HuntWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """One judged window, alarming or not, kept for hunting: what `flow_documents.py` turns into one document."""
+
+    id: str
+    """Document id: of the stream and its span of time, so that a span has one document however often it is read."""
+    second: int
+    view: str
+    near: bool
+    """Whether a mission came near its threshold; the others are the ordinary ones, of which few are kept."""
+    packets: tuple[Packet, ...]
+    """The window, oldest first."""
+    missions: dict[str, float]
+    """Probability of Benign and of each mission; sums to 1."""
+    classes: dict[str, float]
+    """As in `Explanation`."""
+    facts: dict[str, float | int | str | None]
+    embedding: tuple[float, ...]
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictBatch:
+    """Verdicts of one batch, in the order of event time, and how far judging has come."""
+
+    verdicts: list[Verdict]
+    batch: Batch
+    judged: int
+    resume: tuple[Position, ...]
+    packets: npt.NDArray[np.object_] = field(default_factory=lambda: np.empty(0, np.object_))
+    """(n,) all packets of the seconds judged here, each once, and the (n,) second of each, never falling."""
+    seconds: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    hunt_windows: list[HuntWindow] = field(default_factory=list)
+
+
 class Concept(msgspec.Struct, frozen=True):
-    """A concept and what its silence takes from the verdict (occlusion)."""
+    """A concept and what the verdict loses without it (occlusion)."""
 
     name: str
     weight: float
-    """Log-odds of the mission with the concept minus log-odds without it, natural units; below zero it spoke against the
+    """Log-odds of the mission with the concept minus log-odds without it, natural units; below zero it counted against the
     mission."""
     level: int
     """1 for key concepts, 2 and up for associated ones."""
@@ -231,25 +258,33 @@ class Evidence(msgspec.Struct, frozen=True):
     """What the record fields say of it, for example "SYN to port 8080, the 14th new port"."""
 
 
-class Explanation(msgspec.Struct, frozen=True):
-    """Why a verdict is as it is. Kept with its episode, so that the closing document shows it after a restart too."""
+class Attribution(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verdict rests on, as the model measures it."""
 
     klass: str
-    """The nearest of the ten classes, within the mission."""
+    """The nearest of the model's classes, within the mission."""
     probability: float
     missions: dict[str, float]
     classes: dict[str, float]
-    reason: str
-    """One sentence of facts."""
+    """Softmax over cosines of the window's embedding with each class's texts; sums to 1."""
     concepts: tuple[Concept, ...]
     paths: tuple[Path, ...]
-    evidence: tuple[Evidence, ...]
-    nearest_texts: tuple[tuple[str, float], ...]
-    facts: dict[str, float | int | str | None]
     graphs: dict[str, float] = {}
-    """What the verdict loses when all concepts of a mission's graph are silent, log-odds."""
+    """What the verdict loses without all concepts of a mission's graph, log-odds."""
+    nearest_texts: tuple[tuple[str, float], ...]
+    """Texts of the bundle nearest to the window's embedding, with cosines."""
     embedding: tuple[float, ...] = ()
     """The judged window in the space that it shares with texts, (D,) unit norm."""
+
+
+class Explanation(Attribution, frozen=True, kw_only=True):
+    """Why a verdict is as it is. Kept with its episode, so that the closing document shows it after a restart too."""
+
+    reason: str
+    """One sentence of facts."""
+    evidence: tuple[Evidence, ...]
+    facts: dict[str, float | int | str | None]
+    """Measured facts of the window, by name with unit: `packets`, `duration_s`, `distinct_resp_ports`, ..."""
 
 
 class Episode(msgspec.Struct):
@@ -270,7 +305,7 @@ class Episode(msgspec.Struct):
     packets: int
     """Distinct packets that stood in the episode's windows."""
     opened: int
-    """Second of the verdict that opened it; `reported` the second of its last document."""
+    """Second of the verdict that opened it, 0 while it waits for more; `reported` the second of its last document."""
     reported: int
     documents: int
     peak: float
@@ -279,21 +314,22 @@ class Episode(msgspec.Struct):
     """pair (one source, one destination), source (one source, many destinations), destination (many sources, one destination)
     or many (many on both sides: what was folded for want of room)."""
     explanation: Explanation | None = None
-    """Of the verdict that was last reported."""
+    """Of the verdict that was last reported; None before the first document, and in an alert, which has it itself."""
     flow: Flow | None = None
     """The largest flow row seen of its hosts."""
     flows: int = 0
     """Final flow rows seen of its hosts while it was open; the next two are their sums, both directions."""
     flow_packets: int = 0
     flow_bytes: int = 0
-    heard: int = 0
-    """Second of the last verdict: what tells that it is quiet, since packets' own times may run backwards."""
+    last_verdict: int = msgspec.field(default=0, name="heard")
+    """Second of the last verdict: what shows that it is quiet, since packets' own times may run backwards. States keep the name
+    that it had first."""
     evidence: float = 0.0
-    """Of verdicts before `heard` that only came near their threshold: the sum of the highest weight of each second."""
+    """Of verdicts before `last_verdict` that only came near their threshold: the sum of the highest weight of each second."""
     weight: float = 0.0
-    """The highest weight of a verdict in the second `heard`."""
+    """The highest weight of a verdict in the second `last_verdict`."""
     folded: int = 0
-    """Stories that stand in this one because there were too many to tell each; 0 where none does."""
+    """Episodes that stand in this one because there were too many to report each; 0 where none does."""
     source_tally: Tally | None = None
     destination_tally: Tally | None = None
     folded_tally: Tally | None = None
@@ -303,8 +339,41 @@ class Episode(msgspec.Struct):
         tallies = {name: tally.copy() for name in TALLIES if (tally := getattr(self, name)) is not None}
         return msgspec.structs.replace(self, sources=list(self.sources), destinations=list(self.destinations), **tallies)
 
+    def snapshot(self) -> Episode:
+        """The episode as it is now, for a document: with its counts of hosts, without what they are counted by."""
+        for side in ("source", "destination"):
+            if (tally := getattr(self, f"{side}_tally")) is not None:
+                setattr(self, f"{side}_count", max(len(getattr(self, f"{side}s")), tally.count))
+        kept = {"sources": list(self.sources), "destinations": list(self.destinations), "explanation": None}
+        return msgspec.structs.replace(self, **kept, **dict.fromkeys(TALLIES))
+
 
 TALLIES = ("source_tally", "destination_tally", "folded_tally")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something to report of an episode. `verdict` is None when it closes."""
+
+    state: str
+    """open, update or close."""
+    second: int
+    episode: Episode
+    """As it was at the end of that second."""
+    living: Episode
+    """The same one, which goes on."""
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeBatch:
+    """Events of one batch, in order, and the state behind them."""
+
+    events: list[Event]
+    open: tuple[Episode, ...]
+    judged: int
+    resume: tuple[Position, ...]
+    hunt_windows: list[HuntWindow] = field(default_factory=list)
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -317,55 +386,16 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     ts: float
     """Event time of the document, epoch seconds."""
     episode: Episode
-    mission: str
-    klass: str
-    """The nearest of the ten classes, within the mission."""
-    probability: float
-    missions: dict[str, float]
-    classes: dict[str, float]
-    """Softmax over cosines of the window's embedding with each class's texts; sums to 1."""
+    why: Explanation
+    """Of the episode's last verdict that was reported."""
     title: str
-    reason: str
-    """One sentence of facts."""
-    concepts: tuple[Concept, ...]
-    paths: tuple[Path, ...]
-    evidence: tuple[Evidence, ...]
-    nearest_texts: tuple[tuple[str, float], ...]
-    """Texts of the bundle nearest to the window's embedding, with cosines."""
-    facts: dict[str, float | int | str | None]
-    """Measured facts of the window, by name with unit: `packets`, `duration_s`, `distinct_resp_ports`, ..."""
-    graphs: dict[str, float] = {}
-    """What the verdict loses when all concepts of a mission's graph are silent, log-odds."""
-    flow: Flow | None
-    """The flow row that fits best, where one has come; closing documents wait for none."""
     flow_text: str | None
+    """The episode's flow row in words; None where none has come: closing documents wait for none."""
     technique: str
-    """ATT&CK technique id, from mappings/attack.yaml."""
+    """ATT&CK technique id of the class."""
     model_version: str
     sure_from: float = SURE_FROM
     """Probability that the model gives to four in five of the attacks of this mission that it was measured on."""
-    embedding: tuple[float, ...] = ()
-    """As in `Explanation`."""
-
-
-class HuntWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """One judged window, alarming or not, kept for hunting: what `flow_documents.py` turns into one document."""
-
-    id: str
-    """Document id: of the stream and its span of time, so that a span has one document however often it is read."""
-    second: int
-    view: str
-    near: bool
-    """Whether a mission came near its threshold; the others are the ordinary ones, of which few are kept."""
-    packets: tuple[Packet, ...]
-    """The window, oldest first."""
-    missions: dict[str, float]
-    """Probability of Benign and of each mission; sums to 1."""
-    classes: dict[str, float]
-    """As in `Alert`."""
-    facts: dict[str, float | int | str | None]
-    embedding: tuple[float, ...]
-    model_version: str
 
 
 @dataclass(slots=True)
@@ -377,5 +407,5 @@ class AlertBatch:
     judged: int = 0
     """Every second of event time up to this one is judged."""
     episodes: tuple[Episode, ...] = ()
-    flows: list[HuntWindow] = field(default_factory=list)
+    hunt_windows: list[HuntWindow] = field(default_factory=list)
     """Windows for hunting, where that is switched on."""

@@ -21,8 +21,11 @@ import structlog
 from elasticsearch_node import Node, NodeUnavailableError
 from machine import GIB, disk, free_port, unavailable  # noqa: F401
 from scripted_server import ScriptedServer
+from sink_run import Run
 from tailing import Blocks
 
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import Idle
 from packetclip_sensor.sources.tail import follow
 
@@ -89,6 +92,12 @@ def elasticsearch_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
             shutil.rmtree(started["data"], ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    """The shipped model."""
+    return Bundle.open(resource("model/shipped"))
+
+
 @pytest.fixture
 def namespace() -> str:
     """A data stream namespace of the test's own, so that tests on one node do not see each other's alerts."""
@@ -101,6 +110,12 @@ def server() -> Iterator[ScriptedServer]:
     with ScriptedServer() as running:
         yield running
         running.shutdown()
+
+
+@pytest.fixture
+def run(server: ScriptedServer, tmp_path: Path) -> Run:
+    """The Elasticsearch sink against that server."""
+    return Run(server.url, tmp_path)
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from packetclip_sensor.records import CLASS_MISSION
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.model.bundle import manifest_of
 from packetclip_sensor.sources.discovery import Unit, discover, logs_in
 
 SLACK_S = 61.0
@@ -59,9 +60,10 @@ def demo_claims(alerts: list[dict[str, Any]], data: Path) -> Iterator[tuple[bool
         if len(found) != 1 or None in found:
             yield False, f"alert {alert['event']['id']}: its evidence is in {found}, expected one capture"
         by_unit[str(next(iter(found)))].append(alert)
-    for klass, mission in CLASS_MISSION.items():
-        if klass == "Benign":
-            continue
+    missions = manifest_of(resource("model/shipped")).missions
+    for klass, mission in missions.of_class.items():
+        if mission not in missions:
+            continue  # Benign
         shown = [name for name in by_unit for interval in labels[name] if interval["label"] == klass]
         hits = [
             alert

@@ -1,5 +1,6 @@
-##! Notices from the sensor's verdicts: PacketCLIP::DoS, PacketCLIP::Reconnaissance and PacketCLIP::Brute_Force, which take the
-##! way of all notices, through the site's Notice::policy hooks into notice.log, mail and the rest.
+##! Notices from the sensor's verdicts: PacketCLIP::DoS, PacketCLIP::Reconnaissance and PacketCLIP::Brute_Force, and for the
+##! missions of other models PacketCLIP::Detection. They take the way of all notices, through the site's Notice::policy hooks into
+##! notice.log, mail and the rest.
 ##!
 ##! Not loaded with the package, since it adds columns to notice.log: a site that wants it says ``@load packetclip/verdicts``.
 ##! The sensor appends to a file (``zeek_feedback`` in its configuration) and one node, the manager of a cluster, reads it
@@ -21,7 +22,17 @@ export {
 		Reconnaissance,
 		## Repeated attempts to log in with guessed passwords.
 		Brute_Force,
+		## Any other mission that the sensor's model knows.
+		Detection,
 	};
+
+	## Notice type of each mission by its name; a mission that is not named here is a Detection. A site with a mission of its own
+	## may give it a type of its own.
+	const verdict_notes: table[string] of Notice::Type = {
+		["DoS"] = DoS,
+		["Reconnaissance"] = Reconnaissance,
+		["Brute Force"] = Brute_Force,
+	} &default=Detection &redef;
 
 	## The file that the sensor appends its verdicts to; empty for none.
 	const verdicts_path = "/var/lib/packetclip/zeek/verdicts.tsv" &redef;
@@ -50,7 +61,7 @@ export {
 		identifier: string &optional;
 		## open, update or close; "moved" at the end of a file that has a successor.
 		state: string;
-		## DoS, Reconnaissance or Brute Force.
+		## Name of the mission, as the model has it: DoS, Reconnaissance, Brute Force, ...
 		mission: string &optional;
 		## Severity: 21, 47, 73 or 99.
 		severity: count &optional;
@@ -97,12 +108,6 @@ export {
 type Raised: record {
 	identifier: string;
 	ts: time;
-};
-
-const notes: table[string] of Notice::Type = {
-	["DoS"] = DoS,
-	["Reconnaissance"] = Reconnaissance,
-	["Brute Force"] = Brute_Force,
 };
 
 # What an identifier is made of: it also stands in our memory file, as a column.
@@ -194,8 +199,8 @@ function fault(v: Verdict): string
 		return "a column is unset";
 	if ( v$identifier != known_form || v$episode != known_form )
 		return "its identifier is of no known form";
-	if ( ! v?$mission || v$mission !in notes )
-		return "it names no known mission";
+	if ( ! v?$mission )
+		return "it names no mission";
 	# Written so that a number that is none fails as well.
 	if ( ! ( v$probability >= 0.0 && v$probability <= 1.0 ) )
 		return "its probability is none";
@@ -210,14 +215,14 @@ function fault(v: Verdict): string
 
 function raise_notice(v: Verdict)
 	{
-	local n = Notice::Info($note=notes[v$mission], $ts=v$ts, $msg=v$msg,
+	local n = Notice::Info($note=verdict_notes[v$mission], $ts=v$ts, $msg=v$msg,
 	    $sub=v$sub, $identifier=v$identifier,
 	    $suppress_for=verdicts_suppress_for,
 	    $packetclip_probability=v$probability,
 	    $packetclip_severity=v$severity, $packetclip_episode=v$episode,
 	    $email_body_sections=vector(fmt(
-	    "PacketCLIP: probability %.2f, severity %d, episode %s",
-	    v$probability, v$severity, v$episode)));
+	    "PacketCLIP: %s, probability %.2f, severity %d, episode %s",
+	    v$mission, v$probability, v$severity, v$episode)));
 	if ( v?$packets )
 		n$n = v$packets;
 	if ( v?$src )

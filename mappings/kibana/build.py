@@ -1,7 +1,8 @@
 """What Kibana shows of the alerts: one data view, saved searches, an overview and an explorer, linked by drill-downs.
 
-    python mappings/kibana/build.py            write packetclip.ndjson anew
+    python mappings/kibana/build.py            write packetclip.ndjson anew, for the model that comes with the sensor
     python mappings/kibana/build.py --check    exit code 1 if it is not what this file makes
+    python mappings/kibana/build.py --model DIR --out FILE     the same for another bundle
 
 Lens cannot read nested fields, so panels use flat ones (`packetclip.concept_names`); saved searches show evidence and texts.
 An episode has several documents: wherever a panel says "episodes" it counts `packetclip.episode.id`.
@@ -15,6 +16,10 @@ from pathlib import Path
 import lens
 import objects as kibana
 from views import ALERTS, EPISODE, LOGS, clicked, data_views, searches
+
+from packetclip_sensor.common.missions import Missions
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.model.bundle import manifest_of
 
 FILE = Path(__file__).resolve().parent / "packetclip.ndjson"
 OVERVIEW, EXPLORER = "packetclip-overview", "packetclip-explorer"
@@ -33,7 +38,7 @@ TO_ALERTS = kibana.to_url("to-alerts", "Alert documents with this value in Disco
 TO_LOGS = kibana.to_url("to-logs", "All logs with this value in Discover", clicked(LOGS))
 
 
-def overview() -> kibana.Json:
+def overview(missions: Missions) -> kibana.Json:
     text = (
         "**Overview** · [Alert explorer](#/view/packetclip-explorer)\n\nAn episode is one story; it has several documents. "
         "Click a bar, a slice or a cell: it becomes a filter, or opens the explorer or Discover with it."
@@ -46,11 +51,11 @@ def overview() -> kibana.Json:
         ("sources", "Sources", lens.unique("Addresses", "source.ip")),
         ("destinations", "Destinations", lens.unique("Addresses", "destination.ip")),
     ]
-    time, mission = lens.time_histogram(), lens.terms("Mission", "packetclip.mission", 3)
+    time, mission = lens.time_histogram(), lens.terms("Mission", "packetclip.mission", len(missions))
     pairs = [
         lens.terms("Source", "source.ip", 20, "ip"),
         lens.terms("Destination", "destination.ip", 5, "ip"),
-        lens.terms("Mission", "packetclip.mission", 3),
+        mission,
         EPISODES,
         RISK,
         LAST,
@@ -96,7 +101,7 @@ def overview() -> kibana.Json:
         (
             14,
             [
-                (16, _bars("classes", "Classes", lens.terms("Class", "packetclip.class", 10))),
+                (16, _bars("classes", "Classes", lens.terms("Class", "packetclip.class", len(missions.classes)))),
                 (16, _bars("concepts", "Concepts that spoke for it", lens.terms("Concept", "packetclip.concept_names", 15))),
                 (16, lens.table("techniques", "ATT&CK techniques", ALERTS, techniques, [TO_EXPLORER])),
             ],
@@ -197,9 +202,9 @@ def _by_concept() -> list[kibana.Json]:
     return [lens.terms("Concept", "packetclip.concept_names", 15), EPISODES]
 
 
-def ndjson() -> str:
-    """The whole file. A data view comes before what refers to it."""
-    return "".join(kibana.dumps(made) + "\n" for made in [*data_views(), *searches(), explorer(), overview()])
+def ndjson(missions: Missions) -> str:
+    """The whole file, for a model with these missions. A data view comes before what refers to it."""
+    return "".join(kibana.dumps(made) + "\n" for made in [*data_views(missions), *searches(), explorer(), overview(missions)])
 
 
 def main() -> int:
@@ -210,13 +215,16 @@ def main() -> int:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit code 1 if the file is not what would be written"
     )
-    made = ndjson()
-    if parser.parse_args().check:
-        same = FILE.exists() and FILE.read_text(encoding="utf-8") == made
-        print(f"{FILE.name} is {'up to date' if same else 'not what build.py makes: run build.py'}")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="model bundle; by default the sensor's own")
+    parser.add_argument("--out", type=Path, default=FILE, metavar="FILE", help="by default packetclip.ndjson")
+    args = parser.parse_args()
+    made, out = ndjson(manifest_of(args.model or resource("model/shipped")).missions), args.out
+    if args.check:
+        same = out.exists() and out.read_text(encoding="utf-8") == made
+        print(f"{out.name} is {'up to date' if same else 'not what build.py makes: run build.py'}")
         return 0 if same else 1
-    FILE.write_text(made, encoding="utf-8", newline="\n")
-    print(f"{FILE.name}: {made.count(chr(10))} saved objects")
+    out.write_text(made, encoding="utf-8", newline="\n")
+    print(f"{out.name}: {made.count(chr(10))} saved objects")
     return 0
 
 

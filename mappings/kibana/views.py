@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import objects as kibana
 
+from packetclip_sensor.common.missions import Missions
+
 ALERTS, LOGS = "packetclip-alerts", "packetclip-all-logs"
 WINDOWS = "packetclip-windows"
 """Judged windows kept for hunting (docs/hunt.md)."""
@@ -27,7 +29,7 @@ def clicked(view: str) -> str:
     return f"{{{{kibanaUrl}}}}/app/discover#/?_g=({time})&_a=({_VIEW.format(view)},{query})"
 
 
-def data_views() -> list[kibana.Json]:
+def data_views(missions: Missions) -> list[kibana.Json]:
     percent = {"id": "percent", "params": {"pattern": "0.0%"}}
     seconds = {"id": "number", "params": {"pattern": "0,0.[000]"}}
     names = {"21": "low", "47": "medium", "73": "high", "99": "critical"}
@@ -54,7 +56,7 @@ def data_views() -> list[kibana.Json]:
         "threat.technique.reference": {"id": "url", "params": {"type": "a"}},
     }
     formats |= dict.fromkeys(["packetclip.probability", "packetclip.episode.peak"], percent)
-    formats |= {f"packetclip.missions.{name}": percent for name in ("benign", "dos", "reconnaissance", "brute_force")}
+    formats |= {f"packetclip.missions.{name}": percent for name in missions.by_id}
     formats |= {f"packetclip.facts.{name}_share": percent for name in shares}
     formats |= {f"packetclip.facts.{name}": seconds for name in ("duration_s", "mean_gap_s", "max_gap_s")}
     labels = {EPISODE: "episode", "packetclip.concept_names": "concepts for", "packetclip.episode.peak": "peak probability"}

@@ -1,4 +1,4 @@
-"""Missions and classes to MITRE ATT&CK techniques, from mappings/attack.yaml."""
+"""Names of MITRE ATT&CK techniques and tactics, from mappings/attack.yaml; which class is which technique says the model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,6 @@ from packetclip_sensor.common.resources import resource
 
 @cache
 def attack_table() -> dict[str, Any]:
-    """mappings/attack.yaml: `framework`, `tactics`, `techniques`, `missions` and `classes`."""
+    """mappings/attack.yaml: `framework`, `tactics` and `techniques`."""
     table: dict[str, Any] = yaml.safe_load((resource("mappings") / "attack.yaml").read_text(encoding="utf-8"))
     return table
-
-
-def technique_of(mission: str, klass: str) -> str:
-    """ATT&CK technique id of a class, or of its mission where the class has none of its own, for example "T1499.001"."""
-    table = attack_table()
-    technique: str = table["classes"].get(klass) or table["missions"][mission]
-    return technique

@@ -1,22 +1,20 @@
 """Facts to sentences: what an alert says, and the texts that packets are trained with.
 
 Nothing here judges: no word says "attack" but the title's class name, which the model gave. Every number in a sentence is a fact
-of `facts.py` or a column of the flow row, and what is None is left unsaid.
+of `window_statistics.py` or a column of the flow row, and what is None is left unsaid.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from packetclip_sensor.common.hyperloglog import EXACT
-from packetclip_sensor.records import Flow, Packet
-from packetclip_sensor.windows.payload import known
-from packetclip_sensor.windows.window_statistics import FLAG_NAMES, PROTOCOL_NAMES, Fact, Header, facts, headers_of, icmp_name
-
-__all__ = ["address", "facts", "flow_text", "packet_reason", "sentence", "title", "window_text"]
+from packetclip_sensor.common.missions import Mission
+from packetclip_sensor.records import Episode, Flow, Packet
+from packetclip_sensor.windows.window_statistics import PROTOCOL_NAMES, Description, Fact
 
 
 def address(text: str) -> str:
@@ -30,20 +28,23 @@ def address(text: str) -> str:
 
 def sentence(measured: Mapping[str, Fact], sources: Sequence[str], destinations: Sequence[str]) -> str:
     """One sentence of facts for an alert, with addresses, ports and numbers as measured."""
-    source = _hosts(sources, _int(measured, "distinct_orig_h"))
-    destination = _hosts(destinations, _int(measured, "distinct_resp_h"))
-    count = _int(measured, "packets") or 0
-    sent = _int(measured, "orig_packets")
-    sent = count if sent is None else sent
-    kind = PROTOCOL_NAMES.get(str(measured.get("proto")), "IP")
-    kind = "" if kind == "mixed" else f"{kind} "
-    time = _duration(measured) if count > 1 else ""
-    target = _ports(measured) + destination
+    value = _numbers(measured)
+    source, destination = _hosts(sources, value("distinct_orig_h")), _hosts(destinations, value("distinct_resp_h"))
+    count, sent, seconds = value("packets") or 0, value("orig_packets"), value("duration_s")
     if not count:
         return f"No packet of {source} to {destination} stands in the window."
-    if not sent:
+    kind = PROTOCOL_NAMES.get(str(measured.get("proto")), "IP")
+    kind = "" if kind == "mixed" else f"{kind} "
+    time = f" in {_seconds(seconds)}" if count > 1 and seconds is not None else ""
+    ports, port = value("distinct_resp_p") or 0, value("top_resp_p")
+    target = destination
+    if ports > 1:
+        target = f"{ports} ports of {destination}"
+    elif ports and port is not None:
+        target = f"port {port} of {destination}"
+    if sent == 0:
         out = f"{destination} sent {_packets(count, kind)} back to {source}{time}"
-    elif sent == count:
+    elif sent is None or sent == count:
         out = f"{source} sent {_packets(count, kind)}{time} to {target}"
     else:
         out = f"{source} sent {_packets(sent, kind)}{time} to {target} and got {count - sent} back"
@@ -52,35 +53,38 @@ def sentence(measured: Mapping[str, Fact], sources: Sequence[str], destinations:
 
 
 _SHARES = (
-    ("odd_flags_share", "TCP", "it carries TCP flags that no connection uses", "carry TCP flags that no connection uses"),
-    ("syn_share", "TCP", "it carries SYN alone", "carry SYN alone"),
-    ("rst_share", "TCP", "it carries RST", "carry RST"),
-    ("icmp_echo_share", "ICMP", "it is an echo request", "are echo requests"),
-    ("icmp_unreachable_share", "ICMP", "it says destination unreachable", "say destination unreachable"),
-)
-"""Shares worth saying, most telling first: fact, protocol, the words for one packet and for many."""
+    ("odd_flags_share", "TCP", "carries TCP flags that no connection uses", "carry TCP flags that no connection uses",
+     "carry unusual flags"),
+    ("syn_share", "TCP", "carries SYN alone", "carry SYN alone", "are SYN alone"),
+    ("rst_share", "TCP", "carries RST", "carry RST", "are resets"),
+    ("push_share", "TCP", "", "", "push data"),
+    ("icmp_echo_share", "ICMP", "is an echo request", "are echo requests", "are echo requests"),
+    ("icmp_unreachable_share", "ICMP", "says destination unreachable", "say destination unreachable",
+     "say destination unreachable"),
+)  # fmt: skip
+"""Shares worth saying, most telling first: fact, protocol, the words of a sentence for one packet and for many, and those of a
+window's coarse text; what every login and page has is no detail of a sentence."""
 
 
 def _details(measured: Mapping[str, Fact], count: int) -> list[str]:
     """What else is worth saying, at most three clauses, the same for the same facts."""
-    proto, out = measured.get("proto"), list[str]()
-    for name, transport, of_one, of_many in _SHARES:
-        share = _float(measured, name)
-        if share is not None and share >= 0.15:
+    proto, value, out = measured.get("proto"), _numbers(measured), list[str]()
+    for name, transport, of_one, of_many, _ in _SHARES:
+        share = value(name)
+        if share is not None and share >= 0.15 and of_one:
             who = "all" if share == 1 else _percent(share)
             who += f" of the {transport} packets" if proto == "mixed" else ""
-            out.append(of_one if count == 1 else f"{who} {of_many}")
+            out.append(f"it {of_one}" if count == 1 else f"{who} {of_many}")
     out = out[:2]
-    connections, completed = _int(measured, "distinct_uid"), _int(measured, "completed_connections")
+    connections, completed, payload = value("distinct_uid"), value("completed_connections"), value("payload_mean_bytes")
     if completed is not None and connections:
         if completed == 0:
             out.append("no connection was completed")
         elif connections > 1:
             many = "both" if connections == 2 else f"all {connections}"
             out.append(f"{many if completed == connections else f'{completed} of {connections}'} connections were completed")
-    elif proto in ("udp", "icmp") and measured.get("reply_share") == 0:
+    elif proto in ("udp", "icmp") and value("reply_share") == 0:
         out.append("nothing came back")
-    payload = _float(measured, "payload_mean_bytes")
     if payload is not None and len(out) < 3:
         none = "it has no payload" if count == 1 else "no packet carries payload"
         some = f"its payload is {payload:.0f} bytes" if count == 1 else f"the mean payload is {payload:.0f} bytes"
@@ -88,32 +92,21 @@ def _details(measured: Mapping[str, Fact], count: int) -> list[str]:
     return out
 
 
+def _numbers(measured: Mapping[str, Fact]) -> Callable[[str], Any]:
+    """The number that a fact has, by its name; None where it was not measured."""
+    return lambda name: value if isinstance(value := measured.get(name), int | float) else None
+
+
 def _hosts(names: Sequence[str], count: int | None) -> str:
     names = [address(n) for n in names]
-    count = max(count or 0, 1 if not names else 0) or len(names)
+    count = count or len(names) or 1
     if count > 2 or (count == 2 and len(names) < 2):
         return f"{count} hosts" + (f" ({', '.join(names[:2])}, ...)" if names else "")
-    if not names:
-        return "one host" if count == 1 else f"{count} hosts"
-    return _and(names[:count])
-
-
-def _ports(measured: Mapping[str, Fact]) -> str:
-    count, top = _int(measured, "distinct_resp_p"), _int(measured, "top_resp_p")
-    if not count:
-        return ""
-    if count == 1 and top is not None:
-        return f"port {top} of "
-    return f"{count} ports of " if count > 1 else ""
+    return _and(names[:count]) if names else "one host"
 
 
 def _packets(count: int, kind: str) -> str:
     return f"one {kind}packet" if count == 1 else f"{count} {kind}packets"
-
-
-def _duration(measured: Mapping[str, Fact]) -> str:
-    seconds = _float(measured, "duration_s")
-    return "" if seconds is None else f" in {_seconds(seconds)}"
 
 
 def _seconds(seconds: float) -> str:
@@ -126,31 +119,19 @@ def _seconds(seconds: float) -> str:
 
 def _percent(share: float) -> str:
     """Rounded, but never to 100 % or 0 % what is not all or nothing."""
-    whole = round(share * 100)
-    whole = min(whole, 99) if share < 1 else whole
-    return f"{max(whole, 1) if share > 0 else whole} %"
+    return f"{min(max(round(share * 100), 1), 99)} %"
 
 
 def _and(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _int(measured: Mapping[str, Fact], name: str) -> int | None:
-    value = measured.get(name)
-    return int(value) if isinstance(value, int | float) else None
-
-
-def _float(measured: Mapping[str, Fact], name: str) -> float | None:
-    value = measured.get(name)
-    return float(value) if isinstance(value, int | float) else None
-
-
 def _bucket(value: float, steps: Iterable[tuple[float, str]], above: str) -> str:
     return next((word for limit, word in steps if value < limit), above)
 
 
-def _some(count: int, one: str, many: str) -> str:
-    return f"one {one}" if count == 1 else _bucket(count, ((5, "a few "), (15, "several ")), "many ") + many
+def _some(count: int, one: str) -> str:
+    return f"one {one}" if count == 1 else f"{_bucket(count, ((5, 'a few'), (15, 'several')), 'many')} {one}s"
 
 
 def window_text(measured: Mapping[str, Fact]) -> str:
@@ -158,64 +139,43 @@ def window_text(measured: Mapping[str, Fact]) -> str:
 
     It is what packets are paired with in contrastive training, so it says only what masked tokens and relations can show.
     """
-    count = _int(measured, "packets") or 0
-    kind = PROTOCOL_NAMES.get(str(measured.get("proto")), "IP")
-    parts = [_some(count, f"{kind} packet", f"{kind} packets") if count else "no packet"]
-    rate = _float(measured, "rate_pps")
+    value = _numbers(measured)
+    count, rate, pause = value("packets") or 0, value("rate_pps"), value("max_gap_s")
+    parts = [_some(count, f"{PROTOCOL_NAMES.get(str(measured.get('proto')), 'IP')} packet") if count else "no packet"]
     if rate is not None and count > 2:
         steps = ((1, "slowly"), (10, "unhurriedly, under ten a second"), (100, "steadily, under a hundred a second"),
                  (1000, "fast, hundreds a second"))  # fmt: skip
         parts.append(f"sent {_bucket(rate, steps, 'very fast, over a thousand a second')}")
-    pause = _float(measured, "max_gap_s")
     if pause is not None and pause >= 2:
         parts.append("with pauses of seconds")
-    sources, targets = _int(measured, "distinct_orig_h"), _int(measured, "distinct_resp_h")
-    ports, connections = _int(measured, "distinct_resp_p"), _int(measured, "distinct_uid")
+    sources, targets = value("distinct_orig_h"), value("distinct_resp_h")
+    ports, connections = value("distinct_resp_p"), value("distinct_uid")
     if sources and targets:
-        to = f"{_some(ports, 'port', 'ports')} of " if ports else ""
-        parts.append(f"from {_some(sources, 'host', 'hosts')} to {to}{_some(targets, 'host', 'hosts')}")
+        to = f"{_some(ports, 'port')} of " if ports else ""
+        parts.append(f"from {_some(sources, 'host')} to {to}{_some(targets, 'host')}")
     if connections:
-        single = (_float(measured, "one_packet_connections_share") or 0) >= 0.8 and connections > 1
-        parts.append(f"in {_some(connections, 'connection', 'connections')}" + (" of mostly a single packet" if single else ""))
-    more = [text for text in (_flag_words(measured), _payload_words(measured), _reply_words(measured)) if text]
+        single = (value("one_packet_connections_share") or 0) >= 0.8 and connections > 1
+        parts.append(f"in {_some(connections, 'connection')}" + (" of mostly a single packet" if single else ""))
+    flags, more, completed = list[str](), list[str](), value("completed_connections")
+    for name, _, _, _, coarse in _SHARES:
+        if (share := value(name)) is not None and share >= 0.1:
+            flags.append(f"{_bucket(share, ((0.4, 'some'), (0.9, 'most')), 'nearly all')} {coarse}")
+    if completed is not None and connections:
+        words: tuple[tuple[float, str], ...] = (
+            (0.01, "no connection is"),
+            (0.5, "few connections are"),
+            (0.99, "most connections are"),
+        )
+        flags.append(f"{_bucket(completed / connections, words, 'every connection is')} completed")
+    if flags:
+        more.append(_and(flags))
+    if (payload := value("payload_mean_bytes")) is not None:
+        more.append(_bucket(payload, ((0.5, "no"), (16, "tiny"), (100, "small"), (500, "medium")), "large") + " payload")
+    if (replies := value("reply_share")) is not None:
+        words = ((0.001, "no answer comes"), (0.25, "few answers come"), (0.7, "answers come"), (0.999, "mostly answers"))
+        more.append(_bucket(replies, words, "answers only"))
     out = ", ".join(parts)
     return f"{out[0].upper()}{out[1:]}" + (f"; {'; '.join(more)}." if more else ".")
-
-
-def _flag_words(measured: Mapping[str, Fact]) -> str:
-    out = []
-    for name, what in (
-        ("odd_flags_share", "carry unusual flags"),
-        ("syn_share", "are SYN alone"),
-        ("rst_share", "are resets"),
-        ("push_share", "push data"),
-        ("icmp_echo_share", "are echo requests"),
-        ("icmp_unreachable_share", "say destination unreachable"),
-    ):
-        share = _float(measured, name)
-        if share is not None and share >= 0.1:
-            out.append(f"{_bucket(share, ((0.4, 'some'), (0.9, 'most')), 'nearly all')} {what}")
-    completed, connections = _int(measured, "completed_connections"), _int(measured, "distinct_uid")
-    if completed is not None and connections:
-        share = completed / connections
-        out.append(_bucket(share, ((0.01, "no connection is"), (0.5, "few connections are"), (0.99, "most connections are")),
-                           "every connection is") + " completed")  # fmt: skip
-    return _and(out) if out else ""
-
-
-def _payload_words(measured: Mapping[str, Fact]) -> str:
-    payload = _float(measured, "payload_mean_bytes")
-    if payload is None:
-        return ""
-    return _bucket(payload, ((0.5, "no"), (16, "tiny"), (100, "small"), (500, "medium")), "large") + " payload"
-
-
-def _reply_words(measured: Mapping[str, Fact]) -> str:
-    share = _float(measured, "reply_share")
-    if share is None:
-        return ""
-    steps = ((0.001, "no answer comes"), (0.25, "few answers come"), (0.7, "answers come"), (0.999, "mostly answers"))
-    return _bucket(share, steps, "answers only")
 
 
 # --- flows ---
@@ -271,72 +231,35 @@ def flow_text(flow: Flow) -> str:
 
 # --- alerts ---
 
-_NOUNS = {
-    "OS Scan": "Operating system scan",
-    "Vulnerability Scan": "Vulnerability scan",
-    "Port Scan": "Port scan",
-    "ICMP Flood": "ICMP flood",
-    "Slowloris": "Slowloris",
-    "SYN Flood": "SYN flood",
-    "UDP Flood": "UDP flood",
-    "DNS Flood": "DNS flood",
-    "Dictionary Attack": "Dictionary attack",
-    "DoS": "Denial of service",
-    "Reconnaissance": "Reconnaissance",
-    "Brute Force": "Brute force",
-}
 
-
-def title(
-    mission: str,
-    klass: str,
-    sources: Sequence[str],
-    destinations: Sequence[str],
-    scope: str,
-    *,
-    source_count: int | None = None,
-    destination_count: int | None = None,
-) -> str:
-    """Short alert title, which Elastic Security takes as the rule's name: "SYN flood from 10 hosts against 192.0.2.10".
-
-    `scope` is pair, source or destination; counts above the number of hosts given say how many there were, by `tally`.
-    """
-    noun = _NOUNS.get(klass) or _NOUNS.get(mission) or "Unusual traffic"
-    many_sources = max(source_count or 0, len(sources))
-    many_targets = max(destination_count or 0, len(destinations))
-    by = f"from {_many(many_sources)} hosts" if many_sources > 1 else f"by {address(sources[0])}" if sources else ""
-    on = (
-        f"against {_many(many_targets)} hosts"
-        if many_targets > 1
-        else f"against {address(destinations[0])}"
-        if destinations
-        else ""
-    )
-    if scope == "source" and many_targets <= 1 and mission == "Reconnaissance":
-        on = on.replace("against", "of", 1)
-    return " ".join(part for part in (noun, by, on) if part)
+def title(episode: Episode, mission: Mission, klass: str) -> str:
+    """Short alert title, which Elastic Security takes as the rule's name: "SYN flood from 10 hosts against 192.0.2.10"."""
+    noun = (mission.klass(klass) or mission).title
+    many_sources = max(episode.source_count, len(episode.sources))
+    many_targets = max(episode.destination_count, len(episode.destinations))
+    by = f"from {_many(many_sources)} hosts" if many_sources > 1 else f"by {address(episode.sources[0])}"
+    on = f"{_many(many_targets)} hosts" if many_targets > 1 else address(episode.destinations[0])
+    joined = mission.one_target if episode.scope == "source" and many_targets <= 1 else "against"
+    return f"{noun} {by} {joined} {on}"
 
 
 def _many(hosts: int) -> str:
     return f"about {hosts:,}" if hosts > EXACT else str(hosts)  # above it an estimate
 
 
-def packet_reason(packet: Packet, window: Sequence[Packet]) -> str:
+def packet_reason(packets: Sequence[Packet], window: Description, at: int) -> str:
     """What the record says of an evidence packet: "SYN to port 8080, the 14th new port of the window".
 
     Payload of a known protocol is named: "PSH-ACK to port 80 with 80 bytes of payload: HTTP GET request for a login".
-    `window` is the window that holds the packet, oldest first; newness is counted up to the packet.
+
+    Args:
+        packets: the window, oldest first, and what it was described as, with the content of the packet number `at`.
     """
-    at = next((i for i, p in enumerate(window) if p is packet), None)
-    at = next((i for i, p in enumerate(window) if p == packet), len(window)) if at is None else at
-    before = window[:at]
-    *earlier, head = headers_of([*before, packet])
-    label = _label(packet, head)
-    out = label + _side(packet)
-    payload = head.payload_bytes
-    if payload:
-        said = known(packet.data)
-        out += f" with {payload} bytes of payload" + (f": {said}" if said else "")
+    packet, before, kind = packets[at], packets[:at], window.kinds[at]
+    out = kind + _side(packet)
+    if payload := window.payload_bytes[at]:
+        content = window.contents[at]
+        out += f" with {payload} bytes of payload" + (f": {content}" if content else "")
     transport = packet.proto in ("tcp", "udp")
     orders = [
         (_new({(p.resp_h, p.resp_p) for p in before}, (packet.resp_h, packet.resp_p)) if transport else 0, "new port"),
@@ -349,17 +272,8 @@ def packet_reason(packet: Packet, window: Sequence[Packet]) -> str:
         # A new port, destination or source says more than the new connection that comes with it, unless it is rare.
         order, what = next(o for o in (orders[1], orders[0], *orders[2:]) if o[0] > 1 and o[0] * 3 >= most)
         return f"{out}, the {_ordinal(order)} {what} of the window"
-    same = sum(p.is_orig == packet.is_orig and _label(p, h) == label for p, h in zip(before, earlier, strict=True)) + 1
+    same = sum(p.is_orig == packet.is_orig and k == kind for p, k in zip(before, window.kinds, strict=False)) + 1
     return f"{out}, the {_ordinal(same)} of its kind in the window" if same > 1 else out
-
-
-def _label(packet: Packet, head: Header) -> str:
-    if head.flags is not None:
-        named = [name for bit, name in FLAG_NAMES if head.flags & bit]
-        return "-".join(named) if named else "TCP packet without flags"
-    if head.icmp_type is not None:
-        return icmp_name(head.version, head.icmp_type)
-    return f"{PROTOCOL_NAMES.get(packet.proto, 'IP')} packet"
 
 
 def _side(packet: Packet) -> str:

@@ -1,18 +1,17 @@
-"""Takes out of the stream of verdicts what a rule of `policy.suppress` silences, and counts it by rule.
+"""Takes out of the stream of verdicts what a rule of `policy.suppress` suppresses, and counts it by rule.
 
-Verdicts are silenced, not episodes: what is silenced opens nothing, extends nothing and explains nothing, and an episode that is
-open when a rule comes closes by itself once it is quiet. A rule takes its packets out of the window, and silences the verdict if
-what is left would not have been one: so it never hides an attack that shares a window with a scanner on duty.
+Verdicts are suppressed, not episodes: what is suppressed opens nothing, extends nothing and explains nothing, and an episode
+that is open when a rule comes closes by itself once it is quiet. A rule takes its packets out of the window, and suppresses the
+verdict if what is left would not have been one: so it never hides an attack that shares a window with a scanner on duty.
 
-The file is read again when it has changed, without a restart. Rules expire by event time, so a replay silences what was silenced.
+The file is read again when it has changed, without a restart. Rules expire by event time, so a replay suppresses the same.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,14 +19,14 @@ import msgspec
 import structlog
 
 from packetclip_sensor.alerts import suppression_rules
-from packetclip_sensor.alerts.explain import nearest_class
 from packetclip_sensor.alerts.suppression_rules import Rule
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.model.attribution import log_odds_without
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.model.judge import VerdictBatch
-from packetclip_sensor.model.occlusion import Occlusion
-from packetclip_sensor.records import Verdict
+from packetclip_sensor.model.thresholds import logit
+from packetclip_sensor.records import Verdict, VerdictBatch
 
 LOOK_S = 1.0
 """The file is looked at, not read, so often."""
@@ -38,7 +37,7 @@ log = structlog.get_logger()
 
 
 class Count(msgspec.Struct):
-    """What a rule has silenced."""
+    """What a rule has suppressed."""
 
     verdicts: int = 0
     last: int = 0
@@ -48,17 +47,17 @@ class Count(msgspec.Struct):
 class Rules:
     """The rules of a file, read again when it changes; a new one with a mistake is refused in the log, and the old rules stay."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, missions: Missions, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises ConfigError where the file is not there or has a mistake: at the start somebody is there to mend it."""
-        self._path, self._clock = path, clock
+        self._path, self._missions, self._clock = path, missions, clock
         self._seen = self._stat()
         self._looked = clock()
         self._ended: set[str] = set()
-        self.rules = suppression_rules.load(path)
-        self._tell()
+        self.rules = suppression_rules.load(path, missions)
+        self._log()
 
     def current(self, second: int) -> tuple[Rule, ...]:
-        """The rules that silence at this second of event time."""
+        """The rules in force at this second of event time."""
         if self._clock() - self._looked >= LOOK_S:
             self._looked = self._clock()
             if (found := self._stat()) != self._seen:
@@ -72,14 +71,14 @@ class Rules:
 
     def _read(self) -> None:
         try:
-            self.rules = suppression_rules.load(self._path)
+            self.rules = suppression_rules.load(self._path, self._missions)
         except ConfigError as err:
             log.error("suppressions_refused", reason=str(err), rules_kept=len(self.rules))
         else:
             self._ended.clear()
-            self._tell()
+            self._log()
 
-    def _tell(self) -> None:
+    def _log(self) -> None:
         log.info("suppressions", file=str(self._path), rules=len(self.rules))
 
     def _stat(self) -> tuple[int, int, int]:
@@ -104,82 +103,81 @@ class Suppressor:
         """Args:
         counts_path: file to keep the counts in, over restarts; None for a replay.
         """
-        self._rules, self._bundle, self._thresholds, self._counters = rules, bundle, thresholds, counters
+        self._rules, self._bundle, self._counters = rules, bundle, counters
+        self._least_odds = {mission: logit(threshold) for mission, threshold in thresholds.items()}
         self._counts_path, self._kept_at = counts_path, time.monotonic()
-        self._before = read_counts(counts_path) if counts_path else {}
-        self.counts: dict[str, Count] = {}
+        self.counts = read_counts(counts_path) if counts_path else {}
 
     def __call__(self, batch: VerdictBatch) -> VerdictBatch:
         """The batch without what is suppressed; the rules' file is read again if it has changed, also while nothing alarms."""
         self._rules.current(batch.judged)
-        left = replace(batch, verdicts=[v for v in batch.verdicts if not self.suppresses(v)])
+        by = self._suppressed(batch.verdicts)
+        left = replace(batch, verdicts=[v for v, rule in zip(batch.verdicts, by, strict=True) if rule is None])
         if time.monotonic() - self._kept_at >= KEEP_S:
             self.keep()
         return left
 
     def keep(self) -> None:
-        """Write the counts."""
+        """Write the counts, where there is a file for them."""
         self._kept_at = time.monotonic()
-        if self._counts_path:
-            _keep(self._counts_path, self._before, self.counts)
+        if (path := self._counts_path) is None:
+            return
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            fresh.write_bytes(msgspec.json.encode(self.counts))
+            fresh.replace(path)
+        except OSError as err:
+            log.warning("suppression_counts_unsaved", reason=str(err))
 
     def suppresses(self, verdict: Verdict) -> bool:
-        """Whether a rule suppresses the verdict; the rule that takes most packets of it is counted, the first one of several."""
-        taken: dict[int, Rule] = {}
-        klass: str | None = None
+        """Whether a rule suppresses the verdict, which is counted then."""
+        return self._suppressed([verdict]) != [None]
+
+    def _suppressed(self, verdicts: Sequence[Verdict]) -> list[Rule | None]:
+        """The rule that suppresses each verdict, None where none does; the model is asked once for all of them.
+
+        The rule that takes most packets of a verdict is counted, the first one of several.
+        """
+        out: list[Rule | None] = [None] * len(verdicts)
+        matched = {i: found for i, v in enumerate(verdicts) if (found := self._matches(v))}
+        asked = [(verdicts[i], [(rule.klass, places) for rule, places in found]) for i, found in matched.items()]
+        answers = log_odds_without(asked, self._bundle) if asked else ()
+        for (i, found), (klass, odds) in zip(matched.items(), answers, strict=True):
+            if odds < self._least_odds[verdicts[i].mission]:
+                taken: dict[int, Rule] = {}
+                for rule, places in found:
+                    if rule.klass in (None, klass):
+                        taken = dict.fromkeys(places, rule) | taken
+                out[i] = rule = max((rule for rule, _ in found), key=list(taken.values()).count)
+                self._count(rule, verdicts[i])
+        return out
+
+    def _matches(self, verdict: Verdict) -> list[tuple[Rule, list[int]]]:
+        """The rules in force that hold for packets of a verdict, whatever its class, and the numbers of these packets."""
         between = {(packet.orig_h, packet.resp_h) for packet in verdict.packets}
+        found = []
         for rule in self._rules.current(verdict.second):
-            if rule.mission not in (None, verdict.mission):
-                continue
-            if hosts := {ends for ends in between if rule.between(*ends)}:
-                mine = [
-                    i
-                    for i, packet in enumerate(verdict.packets)
-                    if i not in taken and (packet.orig_h, packet.resp_h) in hosts and rule.serves(packet)
-                ]
-                if mine and rule.klass:
-                    klass = klass or nearest_class(verdict, self._bundle)
-                if mine and rule.klass in (None, klass):
-                    taken |= dict.fromkeys(mine, rule)
-        if not taken or not self._silent_without(verdict, taken):
-            return False
+            if rule.mission in (None, verdict.mission) and (hosts := {ends for ends in between if rule.between(*ends)}):
+                numbered = enumerate(verdict.packets)
+                places = [i for i, p in numbered if (p.orig_h, p.resp_h) in hosts and rule.serves(p)]
+                if places:
+                    found.append((rule, places))
+        return found
+
+    def _count(self, rule: Rule, verdict: Verdict) -> None:
         if verdict.weight < 1:
-            return True  # it reached no threshold, so there is nothing to tell
-        rules = list(taken.values())
-        rule = max(dict.fromkeys(rules), key=rules.count)
+            return  # it reached no threshold, so there is nothing to report
         count = self.counts.setdefault(rule.id, Count())
         count.verdicts += 1
-        count.last = verdict.second
+        count.last = max(count.last, verdict.second)
         label = f"{rule.id} {rule.comment[:60]}"
         self._counters.suppressed += 1
         self._counters.suppressed_by_rule[label] = self._counters.suppressed_by_rule.get(label, 0) + 1
-        return True
-
-    def _silent_without(self, verdict: Verdict, taken: Iterable[int]) -> bool:
-        """Whether the window without these packets would be no verdict of its mission."""
-        places = list(taken)
-        if len(verdict.packets) - len(places) < self._bundle.manifest.window.min_packets:
-            return True
-        limit = min(max(self._thresholds[verdict.mission], 1e-9), 1 - 1e-9)
-        return float(Occlusion(verdict, self._bundle).leave_out([places])[0]) < math.log(limit / (1 - limit))
 
 
 def read_counts(path: Path) -> dict[str, Count]:
-    """What rules have silenced, by their ids; a file that is missing or damaged counts nothing, for it is only information."""
+    """What rules have suppressed, by their ids; a file that is missing or damaged counts nothing, for it is only information."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Count])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
-
-
-def _keep(path: Path, before: Mapping[str, Count], since: Mapping[str, Count]) -> None:
-    total = dict(before)
-    for name, count in since.items():
-        old = before.get(name, Count())
-        total[name] = Count(old.verdicts + count.verdicts, max(old.last, count.last))
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(msgspec.json.encode(total))
-        fresh.replace(path)
-    except OSError as err:
-        log.warning("suppression_counts_unsaved", reason=str(err))

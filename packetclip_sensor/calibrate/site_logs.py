@@ -22,15 +22,18 @@ from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.threshold_fit import Candidates
 from packetclip_sensor.common import time_parsing
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import BENIGN
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.model.bundle import Bundle, fingerprint
 from packetclip_sensor.model.calibration_file import Calibration, Covered
 from packetclip_sensor.model.judge import judge
 from packetclip_sensor.pairs.labels import MIXED_BELOW, Labels
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS, Batch, Episode, Packet, Verdict
+from packetclip_sensor.records import Batch, Episode, Packet, Verdict
 from packetclip_sensor.sources import tail, zeek
+from packetclip_sensor.windows.window_statistics import facts
 from packetclip_sensor.windows.windows import windows
 
 GAP_S = 3600.0
@@ -127,7 +130,7 @@ class AlarmingHost:
             [h for h, _ in Counter(hosts).most_common()]
             for hosts in ([p.orig_h for p in self.packets], [p.resp_h for p in self.packets])
         )
-        return sentences.sentence(sentences.facts(self.packets, "pair"), sources, destinations)
+        return sentences.sentence(facts(self.packets, "pair"), sources, destinations)
 
     @property
     def rule(self) -> str:
@@ -149,6 +152,8 @@ class SiteLogs:
     """By mission and host."""
     attacks: dict[tuple[str, str, float], tuple[str, float]] = field(default_factory=dict)
     """By unit, label and start of each labelled attack: its mission and the highest probability of that."""
+    mission_of: Mapping[str, str] = field(default_factory=dict)
+    """Mission of each class that the model knows; Benign's is Benign."""
     suppressed: int = 0
     """Windows that rules of the site suppress."""
 
@@ -158,12 +163,12 @@ class SiteLogs:
         if not attacks:
             return True
         main = max(attacks, key=attacks.count)
-        mission = CLASS_MISSION.get(main.label) if len(attacks) / len(verdict.packets) >= MIXED_BELOW else None
-        if mission in MISSIONS:
+        mission = self.mission_of.get(main.label) if len(attacks) / len(verdict.packets) >= MIXED_BELOW else None
+        if mission not in (None, BENIGN):
             key = (unit, main.label, main.start)
             peak = self.attacks.get(key, ("", 0.0))[1]
             self.attacks[key] = (mission, max(peak, verdict.missions[mission]))
-        return mission == "Benign"
+        return mission == BENIGN
 
     def add_benign(self, number: int, unit: str, verdict: Verdict, suppresses: Callable[[Verdict], bool] | None) -> None:
         """Take in a benign window; far below the floor it is forgotten, and what a rule suppresses is only counted."""
@@ -205,8 +210,9 @@ def gather(
     """
     floor = bundle.manifest.thresholds
     margins = bundle.manifest.margins if margins is None else margins
-    found = SiteLogs(Candidates(floor, threshold_fit.ceilings(floor, bundle.manifest.ceilings), margins))
-    every = dict.fromkeys(MISSIONS, 0.0)
+    candidates = Candidates(floor, threshold_fit.ceilings(floor, bundle.manifest.ceilings), margins)
+    found = SiteLogs(candidates, mission_of=bundle.manifest.missions.of_class)
+    every = dict.fromkeys(floor, 0.0)
     for number, (name, paths, labels) in enumerate(units):
         found.coverage.begin()
         with Rejects(None) as rejects:
@@ -241,6 +247,7 @@ def fit(
     found: SiteLogs, bundle: Bundle, policy: Policy, alerts_per_day: float, *, paths: Sequence[Path], excluded: Sequence[str] = ()
 ) -> Fit:
     """Fit the thresholds to the budget; the same logs give the same ones."""
+    policy = for_missions(policy, bundle.manifest.missions)
     candidates, cover = found.candidates, found.coverage
     floor, ceiling = candidates.floor, candidates.ceiling
     allowed = math.floor(alerts_per_day * max(cover.seconds, 1.0) / 86400 + 1e-9)
@@ -265,9 +272,9 @@ def fit(
         thresholds=limits,
         thresholds_before=floor,
         margins=margins,
-        margins_before={m: candidates.margins.get(m, 0.0) for m in MISSIONS},
-        alerts={m: sum(e.mission == m for e in alerts) for m in MISSIONS},
-        alerts_before={m: sum(e.mission == m for e in before) for m in MISSIONS},
+        margins_before={m: candidates.margins.get(m, 0.0) for m in floor},
+        alerts={m: sum(e.mission == m for e in alerts) for m in floor},
+        alerts_before={m: sum(e.mission == m for e in before) for m in floor},
         suppressed=found.suppressed,
     )
 
@@ -285,7 +292,7 @@ def fit(
     raised = {h.mission: h for h in reversed(no_longer) if limits[h.mission] > floor[h.mission]}
     certain = {e.mission for e in alerts if e.peak >= ceiling[e.mission]} if len(alerts) > allowed else set()
     above = [h for h in hosts if h.mission in certain and h.probability >= ceiling[h.mission]]
-    with_rule = {m: (raised[m], without(raised[m])) for m in MISSIONS if m in raised}
+    with_rule = {m: (raised[m], without(raised[m])) for m in floor if m in raised}
     return Fit(calibration, alerts, no_longer, with_rule, _distinct(sorted(above, key=lambda h: -h.windows)))
 
 

@@ -2,7 +2,7 @@
 
 One noisy host gives thousands of verdicts and one alert, so thresholds are fitted on what a user sees. What would be a verdict at
 the bundle's own thresholds is kept without its bytes, the most probable first where there is too much of it, and goes through the
-sensor's own `episodes` again for each set of thresholds that is tried.
+sensor's own `EpisodeTracker` again for each set of thresholds that is tried.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from packetclip_sensor.alerts.episodes import episodes
+from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Policy
-from packetclip_sensor.model.judge import VerdictBatch
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds, logit
-from packetclip_sensor.records import MISSIONS, Batch, Episode, Packet, Verdict
+from packetclip_sensor.records import Batch, Episode, Packet, Verdict, VerdictBatch
 
 CEILING = 0.95
 """No threshold is raised above it where the bundle names no ceilings of its own: a model that is calibrated is seldom surer."""
@@ -35,7 +34,7 @@ _NOTHING = np.zeros((0, 0), np.float32)
 
 def ceilings(floor: Mapping[str, float], named: Mapping[str, float]) -> dict[str, float]:
     """How far each mission's threshold may rise: as the bundle's manifest names it, never below the floor."""
-    return {m: max(floor[m], named.get(m, CEILING)) for m in MISSIONS}
+    return {m: max(low, named.get(m, CEILING)) for m, low in floor.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Candidates:
     """Windows at or above the floor, at most `most` of them (about 1.5 kB each)."""
 
     floor: dict[str, float]
-    """The bundle's own thresholds, below which none is fitted."""
+    """The bundle's own thresholds, below which none is fitted; by mission, in the order of the model's outputs."""
     ceiling: dict[str, float]
     """Above it a mission would be as good as switched off."""
     margins: Mapping[str, float] = field(default_factory=dict)
@@ -66,16 +65,22 @@ class Candidates:
     most: int = 50_000
     kept: list[Candidate] = field(default_factory=list)
     seen: int = 0
-    dropped: list[float] = field(default_factory=lambda: [0.0] * len(MISSIONS))
+    dropped: list[float] = field(default_factory=list)
     """Highest probability of each mission in the windows let go; no threshold may fall to it."""
+
+    def __post_init__(self) -> None:
+        self.dropped = self.dropped or [0.0] * len(self.floor)
+
+    def _probabilities(self, verdict: Verdict) -> tuple[float, ...]:
+        return tuple(verdict.missions[m] for m in self.floor)
 
     def at_floor(self, verdict: Verdict) -> Verdict | None:
         """The window as a verdict at the bundle's own thresholds and margins; None where it does not come near any."""
-        limits, p = Thresholds.of(self.floor, self.margins), np.array(_missions(verdict), np.float32)
+        limits, p = Thresholds.of(self.floor, self.margins), np.array(self._probabilities(verdict), np.float32)
         if not (p >= limits.near).any():
             return None
         number, weight = limits.decide(p, verdict.fresh)
-        mission = MISSIONS[number]
+        mission = list(self.floor)[number]
         return replace(verdict, mission=mission, probability=verdict.missions[mission], weight=weight)
 
     def add(self, unit: int, verdict: Verdict) -> None:
@@ -83,8 +88,10 @@ class Candidates:
         found = self.at_floor(verdict)
         if found is None:
             return
-        p = _missions(verdict)
-        rise = max(logit(x) - logit(self.floor[m]) if x < self.ceiling[m] else math.inf for m, x in zip(MISSIONS, p, strict=True))
+        p = self._probabilities(verdict)
+        rise = max(
+            logit(x) - logit(self.floor[m]) if x < self.ceiling[m] else math.inf for m, x in zip(self.floor, p, strict=True)
+        )
         light = replace(found, packets=_outline(verdict), embeddings=_NOTHING, relations=_NOTHING)
         self.kept.append(Candidate(unit, self.seen, p, min(rise, -1e-9) if found.weight < 1 else rise, light))
         self.seen += 1
@@ -97,10 +104,6 @@ class Candidates:
             self.dropped = [max(a, b) for a, b in zip(self.dropped, candidate.probabilities, strict=True)]
         del self.kept[self.most :]
         self.kept.sort(key=lambda c: c.order)
-
-
-def _missions(verdict: Verdict) -> tuple[float, ...]:
-    return tuple(verdict.missions[m] for m in MISSIONS)
 
 
 def _outline(verdict: Verdict) -> tuple[Packet, ...]:
@@ -122,18 +125,22 @@ def opened(
     enough: float = math.inf,
     margins: Mapping[str, float] = NO_MARGIN,
 ) -> list[Episode]:
-    """The episodes that the sensor would open at the thresholds `limits`, each unit for itself; no more than `enough`."""
+    """The episodes that the sensor would open at the thresholds `limits`, each unit for itself; no more than `enough`.
+
+    Args:
+        limits: by mission, in the order of the model's outputs. policy: as `config.policy.for_missions` makes it.
+    """
     found: list[Episode] = []
     for _, unit in groupby(candidates, key=lambda c: c.unit):
-        judged = _verdicts_at(Thresholds.of(limits, margins), unit)
-        for batch in episodes(judged, policy, Counters(), sensor="", model_version=""):
+        judged = _verdicts_at(Thresholds.of(limits, margins), tuple(limits), unit)
+        for batch in map(EpisodeTracker(policy, Counters(), sensor="", model_version=""), judged):
             found += [event.living for event in batch.events if event.state == "open"]
             if len(found) >= enough:
                 return found
     return found
 
 
-def _verdicts_at(limits: Thresholds, unit: Iterable[Candidate]) -> Iterator[VerdictBatch]:
+def _verdicts_at(limits: Thresholds, missions: Sequence[str], unit: Iterable[Candidate]) -> Iterator[VerdictBatch]:
     """What `judge` would give of one unit at these thresholds, a second at a time; whole seconds are all that episodes need."""
     near = limits.near.tolist()
     for second, group in groupby(unit, key=lambda c: c.verdict.second):
@@ -141,7 +148,7 @@ def _verdicts_at(limits: Thresholds, unit: Iterable[Candidate]) -> Iterator[Verd
         for c in group:
             if any(p >= least for p, least in zip(c.probabilities, near, strict=True)):
                 number, weight = limits.decide(np.array(c.probabilities, np.float32), c.verdict.fresh)
-                verdict, mission = c.verdict, MISSIONS[number]
+                verdict, mission = c.verdict, missions[number]
                 if (verdict.mission, verdict.weight) != (mission, weight):
                     verdict = replace(verdict, mission=mission, probability=c.probabilities[number], weight=weight)
                 verdicts.append(verdict)
@@ -154,14 +161,14 @@ def fit_margins(candidates: Candidates, limits: Mapping[str, float], policy: Pol
 
     Each mission's is fitted behind the one before it, in steps of MARGIN_STEP logits; none reaches down to what was let go.
     """
-    found = dict.fromkeys(MISSIONS, 0.0)
+    found = dict.fromkeys(candidates.floor, 0.0)
     most = max(allowed, len(opened(candidates.kept, limits, policy)))
 
     def holds(mission: str, steps: int) -> bool:
         tried = found | {mission: steps * MARGIN_STEP}
         return len(opened(candidates.kept, limits, policy, most + 1, tried)) <= most
 
-    for i, mission in enumerate(MISSIONS):
+    for i, mission in enumerate(candidates.floor):
         widest = candidates.margins.get(mission, 0.0)
         if candidates.dropped[i] > 0:
             widest = min(widest, logit(limits[mission]) - logit(candidates.dropped[i]))
@@ -178,10 +185,10 @@ def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float
     the budget.
     """
     kept = [c for c in candidates.kept if c.rise >= 0]
-    p = np.array([c.probabilities for c in kept], np.float64).reshape(-1, len(MISSIONS))
+    p = np.array([c.probabilities for c in kept], np.float64).reshape(-1, len(candidates.floor))
     rise = np.array([c.rise for c in kept], np.float64)
-    floor = [candidates.floor[m] for m in MISSIONS]
-    ceiling = [candidates.ceiling[m] for m in MISSIONS]
+    missions, floor = list(candidates.floor), list(candidates.floor.values())
+    ceiling = [candidates.ceiling[m] for m in missions]
 
     def above(m: int, below: npt.NDArray[np.bool_]) -> float:
         """The lowest threshold of mission m that the windows `below`, and those let go, do not reach."""
@@ -191,11 +198,11 @@ def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float
 
     def count(limits: Sequence[float], enough: float = math.inf) -> int:
         chosen = np.nonzero((p >= np.array(limits, np.float32).astype(np.float64)).any(1))[0]
-        return len(opened([kept[i] for i in chosen], dict(zip(MISSIONS, limits, strict=True)), policy, enough))
+        return len(opened([kept[i] for i in chosen], dict(zip(missions, limits, strict=True)), policy, enough))
 
     def together(n: int) -> list[float]:
         """Thresholds that the windows of the n highest levels reach."""
-        return [above(m, rise < levels[n - 1] if n else rise >= 0) for m in range(len(MISSIONS))]
+        return [above(m, rise < levels[n - 1] if n else rise >= 0) for m in range(len(missions))]
 
     def lowered(m: int, limits: list[float]) -> list[float]:
         """The thresholds with mission m's as low as the budget allows."""
@@ -210,9 +217,9 @@ def fit(candidates: Candidates, policy: Policy, allowed: int) -> dict[str, float
     certain = int(np.isinf(levels[:1]).sum())
     most = max(allowed, count(together(certain)))
     limits = together(_largest(certain, len(levels), lambda n: count(together(n), most + 1) <= most))
-    for m in range(len(MISSIONS)):
+    for m in range(len(missions)):
         limits = lowered(m, limits)
-    return dict(zip(MISSIONS, limits, strict=True))
+    return dict(zip(missions, limits, strict=True))
 
 
 def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:

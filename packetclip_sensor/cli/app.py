@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from packetclip_sensor import __version__
-from packetclip_sensor.cli import calibrate, explain, finished, hunt, live, setup, suppressions
+from packetclip_sensor.cli import explain, finished, hunt, live, setup, tuning
 from packetclip_sensor.cli.common import BAD_START, DONE, FAILED
 from packetclip_sensor.errors import SensorError
 
@@ -76,8 +76,8 @@ def packetclip(
 for command in (
     live.run,
     finished.replay,
-    calibrate.calibrate,
-    suppressions.suppressions,
+    tuning.calibrate,
+    tuning.suppressions,
     finished.pairs,
     live.check,
     live.redeliver,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from packetclip_sensor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from packetclip_sensor.config.settings import Config
 
 USUAL = Path("alerts.ndjson")
 """What `packetclip replay` writes where nothing else is said."""
@@ -49,30 +52,33 @@ def explain(
       packetclip explain 4f1c2a9b0d3e5f60a1b2 --config /etc/packetclip/sensor.yaml
       packetclip explain alert-from-kibana.json --json
     """
+    from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.config.settings import Config
+    from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view import alert_view
 
-    document = _document(alert, file, config)
+    if file is not None and config is not None:
+        raise ConfigError(f"--from {file} and --config {config} exclude each other; give one")
+    settings = configs.load(config) if config else Config()
+    document = _document(alert, file, settings if config else None)
     if as_json:
         # ASCII alone: what an attacker wrote must not become a command of the terminal here either.
         print(json.dumps(document, indent=2, ensure_ascii=True))
     else:
-        alert_view.show(document, sys.stdout)
+        alert_view.show(document, sys.stdout, manifest_of(settings.model_path).missions)
 
 
-def _document(alert: str, file: Path | None, config: Path | None) -> dict[str, Any]:
+def _document(alert: str, file: Path | None, settings: Config | None) -> dict[str, Any]:
+    """The one alert, from the file or from the sink of the settings."""
     from packetclip_sensor.view import alert_reader
 
-    if file is not None and config is not None:
-        raise ConfigError(f"--from {file} and --config {config} exclude each other; give one")
-    if file is None and config is None and (alert == "-" or Path(alert).is_file()):
+    if file is None and settings is None and (alert == "-" or Path(alert).is_file()):
         path = Path("/dev/stdin" if alert == "-" else alert)
         return alert_reader.only(alert_reader.read(path), str(path))
     if file is None and ("/" in alert or alert.endswith((".json", ".ndjson"))):
         raise ConfigError(f"{alert_reader.shown(alert)}: no such file; give one that replay or run wrote, or an alert's id")
-    if config is not None:
-        from packetclip_sensor.config import config_file as configs
-
-        sink = configs.load(config).sink
+    if settings is not None:
+        sink = settings.sink
         if sink.elasticsearch is not None:
             return alert_reader.stored_by_id(sink.elasticsearch, alert)
         file = sink.ndjson.path if sink.ndjson else None

@@ -18,7 +18,9 @@ from packetclip_sensor.cli.common import (
     cluster_at,
     discover,
     labels_beside,
+    missions_of_the_sensor,
     opened,
+    set_up_logs,
     sigterm_as_interrupt,
 )
 from packetclip_sensor.errors import ConfigError
@@ -56,13 +58,13 @@ def replay(
       packetclip replay logs/ --out - | jq .event.reason
     """
     from packetclip_sensor import pipeline
-    from packetclip_sensor.cli import logs
+    from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view.terminal import Episodes, progress, summary
 
     settings = _replay_settings(out, config, elasticsearch)
-    logs.set_up("warning" if config is None else settings.log_level)
+    set_up_logs("warning" if config is None else settings.log_level)
     units = discover(paths)
-    episodes = Episodes()
+    episodes = Episodes(manifest_of(settings.model_path).missions)
     to_stdout = settings.sink.ndjson is None and settings.sink.elasticsearch is None
     with sigterm_as_interrupt(), progress(len(units)) as shown:
 
@@ -85,47 +87,50 @@ def pairs(
     label: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Label of every window of a unit without labels, for example Benign.")
     ] = None,
+    new_class: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CLASS", help="Label that the model does not know yet (docs/missions.md); repeatable."),
+    ] = None,
 ) -> None:
     """Write text/packet pairs for training.
 
     One row per packet window with text, label and tokens; docs/pairs.md names every column with its unit. Windows that
-    mix attack and other packets have no label.
+    mix attack and other packets have no label. Needs pip install 'packetclip-sensor[pairs]'.
 
     \b
     Exit codes:
       0  written
       1  stopped or failed before the end
-      2  bad start: nothing to read, a labels file that is not one
+      2  bad start: nothing to read, a labels file that is not one, pyarrow is not installed
 
     \b
     Examples:
       packetclip pairs tests/data --out pairs.parquet
       packetclip pairs office.pcap --label Benign --out benign.parquet
     """
-    from packetclip_sensor.cli import logs
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.config.schema import suggestion
+    from packetclip_sensor.config.settings import Config
+    from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.pairs.labels import Labels
     from packetclip_sensor.pairs.parquet import write_pairs
-    from packetclip_sensor.records import CLASS_MISSION
     from packetclip_sensor.sources import tail, zeek
     from packetclip_sensor.view.terminal import progress
     from packetclip_sensor.windows.windows import Window
 
-    if label is not None and label not in CLASS_MISSION:
-        raise ConfigError(
-            f"--label {label!r}: no such class{suggestion(label, CLASS_MISSION)}; classes: {', '.join(CLASS_MISSION)}"
-        )
-    logs.set_up("warning")
+    classes = (*manifest_of(Config().model_path).missions.classes, *(new_class or ()))
+    if label is not None and label not in classes:
+        raise ConfigError(f"--label {label!r}: no such class{suggestion(label, classes)}; classes: {', '.join(classes)}")
+    set_up_logs("warning")
     units = discover(paths)
-    given = Labels.load(labels) if labels else None
+    given = Labels.load(labels, classes) if labels else None
     counters = Counters()
     with sigterm_as_interrupt(), progress(len(units)) as shown, Rejects(None) as rejects:
         logs_of = zip(units, opened(units, shown.unit), strict=True)
         rows = write_pairs(
             (
-                (unit.name, zeek.batches(tail.finite(logs_), rejects, counters), given or labels_beside(unit))
+                (unit.name, zeek.batches(tail.finite(logs_), rejects, counters), given or labels_beside(unit, classes))
                 for unit, logs_ in logs_of
             ),
             out,
@@ -151,7 +156,7 @@ def report(
     config: ConfigFile = None,
     since: Since = None,
     until: Until = None,
-    mission: Annotated[str | None, typer.Option(metavar="NAME", help="Only DoS, Reconnaissance or Brute Force.")] = None,
+    mission: Annotated[str | None, typer.Option(metavar="NAME", help=f"Only this mission: {missions_of_the_sensor()}.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="At most so many episodes, the newest.")] = 5000,
     uid_link: Annotated[
         str | None, typer.Option(metavar="URL", help="Address with {uid} in it, to link every Zeek uid, say into your Kibana.")
@@ -171,12 +176,23 @@ def report(
     Examples:
       packetclip report alerts.ndjson --out report.html
       packetclip report --from-elasticsearch --config sensor.yaml --since 24h
-      packetclip report alerts.ndjson --mission "Brute Force" --uid-link "https://kibana.example.org/app/discover#/?_a=(query:(query:'{uid}'))"
+      packetclip report alerts.ndjson --mission DoS --uid-link "https://kibana.example.org/app/discover#/?_a=(query:(query:'{uid}'))"
     """
+    from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.config.schema import suggestion
+    from packetclip_sensor.config.settings import Config
+    from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view import report as reports
 
-    documents = _documents(alerts, from_elasticsearch, config, since=since, until=until, mission=mission, limit=limit)
-    page = reports.page(documents, title=title, uid_link=uid_link)
+    settings = configs.load(config) if config else None
+    model = (settings or Config()).model_path
+    missions = manifest_of(model).missions
+    if mission is not None and mission not in missions:
+        raise ConfigError(
+            f"--mission {mission!r}: no such mission{suggestion(mission, missions.names)}; missions: {', '.join(missions.names)}"
+        )
+    documents = _documents(alerts, from_elasticsearch, config, settings, since=since, until=until, mission=mission, limit=limit)
+    page = reports.page(documents, title=title, model=model, uid_link=uid_link)
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as err:
@@ -189,6 +205,7 @@ def _documents(
     file: Path | None,
     from_elasticsearch: bool,
     config: Path | None,
+    settings: Config | None,
     *,
     since: str | None,
     until: str | None,
@@ -196,23 +213,15 @@ def _documents(
     limit: int,
 ) -> list[dict[str, Any]]:
     """The documents that a report is made of."""
-    from packetclip_sensor.config.schema import suggestion
-    from packetclip_sensor.records import MISSIONS
     from packetclip_sensor.view import alert_reader as stored
 
-    if mission is not None and mission not in MISSIONS:
-        raise ConfigError(
-            f"--mission {mission!r}: no such mission{suggestion(mission, MISSIONS)}; missions: {', '.join(MISSIONS)}"
-        )
     if from_elasticsearch == (file is not None):
         raise ConfigError("give either a file of alerts or --from-elasticsearch")
     if file is not None:
         return stored.newest(stored.read(file), since=since, until=until, mission=mission, limit=limit, where=str(file))
-    if config is None:
+    if settings is None:
         raise ConfigError("--from-elasticsearch needs --config FILE, which names the cluster and how to log in")
-    from packetclip_sensor.config import config_file as configs
-
-    sink = configs.load(config).sink.elasticsearch
+    sink = settings.sink.elasticsearch
     if sink is None:
         raise ConfigError(f"{config}: sink is no Elasticsearch; give the NDJSON file as argument instead")
     return stored.stored(sink, since=since, until=until, mission=mission, limit=limit)

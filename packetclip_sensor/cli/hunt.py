@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetclip_sensor.cli.common import ClusterUrl, ConfigFile, Since, Until, cluster_at
+from packetclip_sensor.cli.common import ClusterUrl, ConfigFile, Since, Until, cluster_at, missions_of_the_sensor, set_up_logs
 from packetclip_sensor.common import time_parsing
 from packetclip_sensor.errors import ConfigError
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 Namespace = Annotated[str | None, typer.Option(metavar="NAME", help="Last part of the data stream's name. [default: default]")]
 Host = Annotated[str | None, typer.Option(metavar="HOST", help="Only what has this host, or one of this network.")]
-Mission = Annotated[str | None, typer.Option(metavar="MISSION", help="Only where this is likeliest: Benign, DoS, ...")]
+Mission = Annotated[
+    str | None, typer.Option(metavar="MISSION", help=f"Only where this is likeliest: Benign, {missions_of_the_sensor()}.")
+]
 Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="Most rows.")]
 Every = Annotated[bool, typer.Option("--every", help="A row for each document, not one for those of the same hosts.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object in place of the table.")]
@@ -53,24 +55,25 @@ def hunt(
       packetclip hunt "slow requests that hold connections open" --mission Benign --json -c sensor.yaml
     """
     from packetclip_sensor.elastic.client import connect
+    from packetclip_sensor.elastic.streams import FLOWS
     from packetclip_sensor.hunt import search as hunts
     from packetclip_sensor.hunt.text_encoder import TextEncoder
     from packetclip_sensor.model.bundle import manifest_of
-    from packetclip_sensor.sinks.hunt_documents import DATASET
     from packetclip_sensor.view import hunt_table
 
     if not sentence.strip():
         raise ConfigError('the sentence is empty; say what you look for, for example "many half-open connections from one host"')
     cluster, model = _where(config, elasticsearch, namespace)
     first, last = time_parsing.span(since, until)
-    must = hunts.filters(since=first, until=last, host=host, mission=mission, model=manifest_of(model).version)
+    manifest = manifest_of(model)
+    must = hunts.filters(since=first, until=last, host=host, mission=mission, missions=manifest.missions, model=manifest.version)
     encoded = TextEncoder(model)(sentence)
     with connect(cluster) as client:
-        found = hunts.nearest(client, DATASET, cluster, encoded.query, must, limit, fold=not every)
+        found = hunts.nearest(client, FLOWS, cluster, encoded.query, must, limit, fold=not every)
     if json:
         sys.stdout.buffer.write(hunt_table.as_json(found, asked=sentence, encoded=encoded) + b"\n")
     else:
-        hunt_table.show(found, sys.stdout, asked="what the sentence is read as", encoded=encoded)
+        hunt_table.show(found, sys.stdout, manifest.missions, asked="what the sentence is read as", encoded=encoded)
 
 
 def similar(
@@ -102,18 +105,19 @@ def similar(
       packetclip similar 6b4f1e0318f1d3c28106 --config sensor.yaml
       packetclip similar 6b4f1e0318f1d3c28106 --flows --mission Benign -c sensor.yaml
     """
+    from packetclip_sensor.common.text import printable
     from packetclip_sensor.elastic.client import connect
+    from packetclip_sensor.elastic.streams import ALERTS, FLOWS
     from packetclip_sensor.hunt import search as hunts
-    from packetclip_sensor.sinks.documents import DATASET as ALERTS
-    from packetclip_sensor.sinks.documents import printable
-    from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
+    from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view import hunt_table
 
-    cluster, _ = _where(config, elasticsearch, namespace)
+    cluster, model = _where(config, elasticsearch, namespace)
+    missions = manifest_of(model).missions
     first, last = time_parsing.span(since, until)
     with connect(cluster) as client:
         known = hunts.lookup(client, cluster, name)
-        must = hunts.filters(since=first, until=last, host=host, mission=mission, model=known.model)
+        must = hunts.filters(since=first, until=last, host=host, mission=mission, missions=missions, model=known.model)
         itself = [{"ids": {"values": [known.id]}}]
         if episode := known.source.get("packetclip", {}).get("episode", {}).get("id"):
             itself.append({"term": {"packetclip.episode.id": episode}})
@@ -123,19 +127,18 @@ def similar(
     if json:
         sys.stdout.buffer.write(hunt_table.as_json(found, asked=known.id) + b"\n")
     else:
-        hunt_table.show(found, sys.stdout, asked=f"“{printable(str(known.source.get('message', known.id)), 100)}”")
+        hunt_table.show(found, sys.stdout, missions, asked=f"“{printable(str(known.source.get('message', known.id)), 100)}”")
 
 
 def _where(config: Path | None, url: str | None, namespace: str | None) -> tuple[ElasticsearchConfig, Path]:
     """The cluster and the model's folder, from the configuration file or from the options."""
     from msgspec.structs import replace
 
-    from packetclip_sensor.cli import logs
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.config.settings import Config
 
     settings = configs.load(config) if config else Config()
-    logs.set_up("error")
+    set_up_logs("error")
     cluster = settings.sink.elasticsearch
     if url is not None:
         cluster = replace(cluster_at(url), namespace=settings.namespace)

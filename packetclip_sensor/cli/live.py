@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from packetclip_sensor.cli.common import DONE, FAILED, ConfigPath
+from packetclip_sensor.cli.common import DONE, FAILED, ConfigPath, set_up_logs
 from packetclip_sensor.errors import ConfigError
 
 STOP_S = 4.5
@@ -48,11 +48,10 @@ def run(config: ConfigPath) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # before the heavy modules: a start may be stopped as well
         signal.signal(number, ask)
     from packetclip_sensor import pipeline
-    from packetclip_sensor.cli import logs
     from packetclip_sensor.config import config_file as configs
 
     settings = configs.load(config)
-    logs.set_up(settings.log_level)
+    set_up_logs(settings.log_level)
     if not settings.logs:
         raise ConfigError(f"{config}: logs is empty; name Zeek's log folder, for example `logs: [/opt/zeek/logs/current]`")
     pipeline.run(settings, stop)
@@ -73,12 +72,11 @@ def check(config: ConfigPath) -> None:
     Examples:
       packetclip check --config /etc/packetclip/sensor.yaml
     """
-    from packetclip_sensor.cli import logs
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.service import check as checks
 
     settings = configs.load(config)
-    logs.set_up("error")
+    set_up_logs("error")
     raise typer.Exit(DONE if checks.report(settings, config, sys.stdout) else FAILED)
 
 
@@ -98,17 +96,17 @@ def redeliver(config: ConfigPath) -> None:
     Examples:
       packetclip redeliver --config /etc/packetclip/sensor.yaml
     """
-    from packetclip_sensor.cli import logs
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.sinks import elasticsearch as sink
 
     settings = configs.load(config)
-    logs.set_up(settings.log_level)
+    set_up_logs(settings.log_level)
     if settings.sink.elasticsearch is None:
         raise ConfigError(f"{config}: sink is no Elasticsearch, so nothing was refused; name the configuration of that sensor")
     counters = Counters()
-    read = sink.redeliver(settings.sink.elasticsearch, counters)
+    read = sink.redeliver(settings.sink.elasticsearch, counters, manifest_of(settings.model_path).missions)
     print(f"{read:,} documents read, {counters.dead_letters:,} refused again")
     raise typer.Exit(FAILED if counters.dead_letters else DONE)
 

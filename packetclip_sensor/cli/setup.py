@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetclip_sensor.cli.common import ConfigPath
+from packetclip_sensor.cli.common import ConfigPath, set_up_logs
 from packetclip_sensor.errors import ConfigError, SinkError
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+    from packetclip_sensor.common.missions import Missions
     from packetclip_sensor.config.settings import ElasticsearchConfig
-    from packetclip_sensor.elastic.steps import Step
+    from packetclip_sensor.elastic.plan import Step
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -74,12 +75,12 @@ def elasticsearch(
     """
     from elasticsearch import ApiError, TransportError, UnsupportedProductError
 
-    from packetclip_sensor.cli import logs
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.elastic.client import connect, trouble
+    from packetclip_sensor.model.bundle import manifest_of
 
     settings = configs.load(config)
-    logs.set_up("warning")
+    set_up_logs("warning")
     if settings.sink.elasticsearch is None:
         raise ConfigError(f"{config}: names no sink.elasticsearch; put `sink: {{elasticsearch: {{hosts: [...]}}}}` there")
     if retention is not None and not re.fullmatch(r"[1-9][0-9]*[dhms]", retention):
@@ -93,7 +94,8 @@ def elasticsearch(
             if remove:
                 _remove(client, delete_data=delete_data, dry_run=dry_run, yes=yes)
             else:
-                _put(client, target, retention, api_key, dry_run=dry_run)
+                missions = manifest_of(settings.model_path).missions
+                _put(client, target, missions, retention, api_key, dry_run=dry_run)
         except (ApiError, TransportError, UnsupportedProductError) as err:
             raise SinkError(trouble(err, target)) from err
 
@@ -115,26 +117,33 @@ def _login(target: ElasticsearchConfig, user: str | None, password_env: str | No
 
 
 def _put(
-    client: Elasticsearch, target: ElasticsearchConfig, retention: str | None, api_key: Path | None, *, dry_run: bool
+    client: Elasticsearch,
+    target: ElasticsearchConfig,
+    missions: Missions,
+    retention: str | None,
+    api_key: Path | None,
+    *,
+    dry_run: bool,
 ) -> None:
-    from packetclip_sensor.elastic import setup, templates
+    from packetclip_sensor.elastic import setup, streams, templates
 
-    can = setup.features(client)
-    steps = setup.plan(client, can, target.namespace, retention)
-    if api_key is not None and can.security:
-        steps += [setup.plan_role(client), setup.plan_key(client, api_key)]
+    server = setup.Server(client)
+    steps = setup.plan(server, target.namespace, missions, retention)
+    if api_key is not None and server.security:
+        steps += setup.plan_login(client, api_key)
     if dry_run:
         _show(steps)
     else:
         new_key = any(step.kind == "API key" and step.method for step in steps)
         with setup.key_file(api_key) if new_key and api_key is not None else nullcontext() as out:
-            for step, answer in setup.take(client, steps):
+            for step in steps:
+                answer = step.take(client)
                 _say(step)
                 if out is not None and step.kind == "API key":
                     out.write(answer["encoded"] + "\n")
-        for dataset in templates.installable():
-            templates.check_outcome(client, dataset, target.namespace)
-    if api_key is not None and can.security:
+        for dataset in streams.DATASETS:
+            templates.check_outcome(client, dataset, target.namespace, missions)
+    if api_key is not None and server.security:
         print(f"\nIn the configuration, below sink.elasticsearch:\n  api_key_file: {api_key}\n  manage_templates: false")
         print(f"The sensor's user must be able to read the key: chown packetclip {api_key}")
         return
@@ -147,9 +156,10 @@ def _put(
 
 
 def _remove(client: Elasticsearch, *, delete_data: bool, dry_run: bool, yes: bool) -> None:
-    from packetclip_sensor.elastic import removal, setup
+    from packetclip_sensor.common.text import counted
+    from packetclip_sensor.elastic import setup
 
-    steps = removal.plan_removal(client, setup.features(client), delete_data=delete_data)
+    steps = setup.plan_removal(setup.Server(client), delete_data=delete_data)
     if dry_run:
         _show(steps)
         return
@@ -157,9 +167,10 @@ def _remove(client: Elasticsearch, *, delete_data: bool, dry_run: bool, yes: boo
     if streams and not yes:
         counts = {stream: client.count(index=stream)["count"] for stream in streams}
         for stream, count in counts.items():
-            print(f"{stream}: {count:,} document{'s' * (count != 1)}", file=sys.stderr)
+            print(f"{stream}: {counted(count, 'document')}", file=sys.stderr)
         typer.confirm("Delete them for good?", abort=True, err=True)
-    for step, _ in setup.take(client, steps):
+    for step in steps:
+        step.take(client)
         _say(step)
     if not steps:
         print("nothing of ours is there")

@@ -11,17 +11,18 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from packetclip_sensor.common.missions import Least
 from packetclip_sensor.config import schema
 from packetclip_sensor.config.settings import (
     Config,
     ElasticsearchConfig,
     HuntConfig,
+    Policy,
     SinkConfig,
     ZeekFeedbackConfig,
     check_namespace,
 )
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.records import MISSIONS
 
 
 def load(path: Path) -> Config:
@@ -45,6 +46,7 @@ def load(path: Path) -> Config:
 def parse(text: str, name: str, folder: Path) -> Config:
     """Check the text of a configuration file; `name` stands in messages, relative paths start at `folder`."""
     document = schema.Document(text, name)
+    document.values = _by_mission(document.values)
     values = document.of(Config)
     try:
         config = msgspec.convert(values, Config, dec_hook=_decode)
@@ -52,6 +54,23 @@ def parse(text: str, name: str, folder: Path) -> Config:
         raise document.wrong_value(err, values) from err
     _check(config, document)
     return resolve(config, folder)
+
+
+def _by_mission(values: dict[str, Any]) -> dict[str, Any]:
+    """Keys of a policy that name a mission by its id, as configurations before November 2026 have them, as keys of `least`:
+    `dos_packets: 40` becomes `least: {dos: {packets: 40}}`."""
+    policy = values.get("policy")
+    if not isinstance(policy, dict) or not isinstance(least := policy.get("least") or {}, dict):
+        return values
+    kept: dict[Any, Any] = {}
+    named: dict[str, dict[str, Any]] = {}
+    for key, value in policy.items():
+        mission, _, what = str(key).rpartition("_")
+        if key in schema.keys(Policy) or not mission or mission in least or what not in Least.__struct_fields__:
+            kept[key] = value
+        else:
+            named.setdefault(mission, {})[what] = value
+    return values | {"policy": kept | {"least": named | least}} if named else values
 
 
 def resolve(config: Config, folder: Path) -> Config:
@@ -110,12 +129,6 @@ def _check(config: Config, document: schema.Document) -> None:
             f"{document.at('hunt', 'enabled')} is true, but windows for hunting need Elasticsearch; set sink.elasticsearch, or "
             "hunt.enabled: false"
         )
-    for key in ("thresholds", "margins"):
-        for mission in getattr(config.policy, key):
-            if mission not in MISSIONS:
-                hint = schema.suggestion(mission, MISSIONS)
-                place = document.at("policy", key, mission)
-                raise ConfigError(f"{place}: no such mission{hint}; missions: {', '.join(MISSIONS)}")
     if not config.sensor_name.strip() or not config.sensor_name.isprintable():
         raise ConfigError(f"{document.at('sensor_name')} is {config.sensor_name!r}; give the sensor a printable name")
     try:

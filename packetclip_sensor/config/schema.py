@@ -51,7 +51,8 @@ def keys(kind: type[msgspec.Struct]) -> dict[str, Key]:
             default = None if field.required else field.default
             if field.default_factory is not msgspec.NODEFAULT:
                 default = field.default_factory()
-            group = next((t for t in (of, *get_args(of)) if inspect.isclass(t) and issubclass(t, msgspec.Struct)), None)
+            within = () if get_origin(of) is dict else (of, *get_args(of))
+            group = next((t for t in within if inspect.isclass(t) and issubclass(t, msgspec.Struct)), None)
             choices = get_args(of) if get_origin(of) is Literal else ()
             found[field.name] = Key(field.name, meaning, default, group, choices)
     return found

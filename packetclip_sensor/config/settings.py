@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, field
 
+from packetclip_sensor.common.missions import Least
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ConfigError
 
@@ -102,22 +103,18 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "An episode opens once a verdict rests on so many packets, of the window or of the connections begun within its time; "
         "fewer are too little to accuse anybody.",
     ] = 20
-    dos_packets: Annotated[
-        Count,
-        "The same for DoS: a page asks for twenty names at once, a device is read out in forty packets, and neither is a flood. "
-        "Connections of one packet count up to the 64 that a window remembers.",
-    ] = 60
-    brute_force_connections: Annotated[
-        Count,
-        "Brute Force over TCP also rests on so many connections, begun within the window's time or seen in it: a server closes "
-        "after a few wrong guesses, and one long session of a protocol that the model does not know looks much like guessing.",
-    ] = 3
+    least: Annotated[
+        dict[str, Least],
+        "The same by mission, in place of the model's own (docs/tuning.md), for example {DoS: {packets: 40}}. `connections` are "
+        "TCP connections, begun within the window's time or seen in it. Connections of one packet count up to the 64 that a "
+        "window remembers.",
+    ] = {}
     update_s: Annotated[Positive, "Seconds of event time between two documents of an episode that goes on."] = 60.0
     close_s: Annotated[Positive, "An episode closes when no verdict has come for so many seconds of event time."] = 60.0
     thresholds: Annotated[
         dict[str, Probability],
         "Probability (0 to 1) from which a verdict of a mission counts, by mission, in place of the model's own, for example "
-        "{DoS: 0.95}. Missions: DoS, Reconnaissance, Brute Force.",
+        "{DoS: 0.95}. Missions are named as the model names them, or by their ids: dos.",
     ] = {}
     margins: Annotated[
         dict[str, Margin],

@@ -14,8 +14,13 @@ from elastic_transport.client_utils import DEFAULT, DefaultType
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
 from packetclip_sensor.config.settings import ElasticsearchConfig, check_namespace
-from packetclip_sensor.elastic.steps import reason
 from packetclip_sensor.errors import ConfigError, SinkError
+
+BUSY = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses after which the same request may succeed."""
+JSON = {"accept": "application/json", "content-type": "application/json"}
+
+ClusterError = ApiError | TransportError | UnsupportedProductError
 
 log = structlog.get_logger()
 
@@ -47,24 +52,19 @@ def connect(config: ElasticsearchConfig) -> Elasticsearch:
         ConfigError: a host is no URL, a secret is missing, or there are two ways to log in.
     """
     check_namespace(config.namespace)
-    options: dict[str, Any] = {
-        "request_timeout": config.timeout_s,
-        "max_retries": 0,
-        "retry_on_timeout": False,
-        "node_class": PackingNode,
-    }
+    options: dict[str, Any] = {"request_timeout": config.timeout_s, "max_retries": 0, "node_class": PackingNode}
     if any(host.startswith("https:") for host in config.hosts):
         options["verify_certs"] = config.verify_certs
         options["ssl_show_warn"] = False
-        if config.ca_certs is not None:
-            if not config.ca_certs.is_file():
+        if (authority := config.ca_certs) is not None:
+            if not authority.is_file():
                 raise ConfigError(
-                    f"elasticsearch.ca_certs {config.ca_certs}: no such file; name the PEM file of the cluster's authority"
+                    f"elasticsearch.ca_certs {authority}: no such file; name the PEM file of the cluster's authority"
                 )
-            options["ca_certs"] = str(config.ca_certs)
+            options["ca_certs"] = str(authority)
         if not config.verify_certs:
             log.warning("certificates_not_verified", hosts=config.hosts, remedy="set ca_certs and verify_certs: true")
-    if sum(given is not None for given in (config.api_key_env, config.api_key_file, config.username)) > 1:
+    if [config.api_key_env, config.api_key_file, config.username].count(None) < 2:
         raise ConfigError("elasticsearch: api_key_env, api_key_file and username exclude each other; keep one")
     if config.api_key_env is not None:
         options["api_key"] = _from_environment(config.api_key_env, "api_key_env")
@@ -85,11 +85,24 @@ def connect(config: ElasticsearchConfig) -> Elasticsearch:
         raise ConfigError(f"elasticsearch.hosts {config.hosts}: {err}; write them like https://elastic.example.org:9200") from err
 
 
-def trouble(
-    err: ApiError | TransportError | UnsupportedProductError,
-    config: ElasticsearchConfig,
-    remedies: Mapping[int, str] = MappingProxyType({}),
-) -> str:
+def get(client: Elasticsearch, path: str) -> Any:
+    """The body of a GET; an empty dict where there is nothing at this path.
+
+    Raises:
+        elasticsearch.ApiError, elasticsearch.TransportError: the cluster refuses it or is not there.
+    """
+    answer = client.options(ignore_status=404).perform_request("GET", path, headers=JSON)
+    return answer.body if answer.meta.status != 404 else {}
+
+
+def reason(err: ApiError) -> str:
+    """What Elasticsearch says is wrong, in its own words."""
+    body: Any = err.body
+    error = body.get("error", body) if isinstance(body, Mapping) else body
+    return str(error.get("reason", error) if isinstance(error, Mapping) else error)
+
+
+def trouble(err: ClusterError, config: ElasticsearchConfig, remedies: Mapping[int, str] = MappingProxyType({})) -> str:
     """What went wrong with the cluster and the remedy, on one line: the thing, the value, what to do.
 
     Args:
@@ -98,18 +111,19 @@ def trouble(
     at = f"Elasticsearch {', '.join(config.hosts)}"
     match err:
         case UnsupportedProductError():
-            return f"{at}: answers, but is not Elasticsearch; mend sink.elasticsearch.hosts"
+            return f"{at}: answers, but is not Elasticsearch; correct sink.elasticsearch.hosts"
         case ApiError():
             return refusal(config, err.status_code, reason(err), remedies)
         case TlsError():
-            said = err.message
-            return f"{at}: TLS: {_tls_remedy(said, config)}"
+            return f"{at}: TLS: {_tls_remedy(err.message, config)}"
     return f"{at}: {' '.join(str(err.message).split())[:300]}; check address, port and firewall, and that it runs"
 
 
 def refusal(config: ElasticsearchConfig, status: int, why: str, remedies: Mapping[int, str] = MappingProxyType({})) -> str:
     """As `trouble`, of an answer's (or a bulk item's) HTTP status and reason."""
-    usual = _STATUS_REMEDY.get(status, "").format(login=_login(config)) or remedy_of(why)
+    usual = _STATUS_REMEDY.get(status, "look into the server's log").format(login=_login(config))
+    if "plain HTTP request was sent to HTTPS port" in why and status not in _STATUS_REMEDY:  # nginx's words
+        usual = "this port speaks TLS: write https:// in sink.elasticsearch.hosts"
     said = " ".join(why.split())[:300]
     return f"Elasticsearch {', '.join(config.hosts)}: answers {status}: {said}; {remedies.get(status, usual)}"
 
@@ -119,14 +133,7 @@ def unreadable(
 ) -> SinkError:
     """Why a search in a data stream gave nothing, for a reader, whose rights are not those of a sensor."""
     reader = {403: f"give the key the index privileges `read` and `view_index_metadata` on {stream}"}
-    return SinkError(trouble(err, config, reader | dict(remedies)))
-
-
-def remedy_of(said: str) -> str:
-    """What to do about an answer whose status says little."""
-    if "plain HTTP request was sent to HTTPS port" in said:  # nginx's words
-        return "this port speaks TLS: write https:// in sink.elasticsearch.hosts"
-    return "look into the server's log"
+    return SinkError(trouble(err, config, {**reader, **remedies}))
 
 
 _STATUS_REMEDY = {

@@ -5,149 +5,130 @@ Only questions: nothing is put. A key that may only write cannot read templates;
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic import templates
-from packetclip_sensor.elastic.client import connect, trouble
-from packetclip_sensor.elastic.steps import JSON, get, has
+from packetclip_sensor.elastic.client import JSON, connect, get, trouble
+from packetclip_sensor.elastic.plan import Step
+from packetclip_sensor.elastic.setup import Server
+from packetclip_sensor.elastic.streams import stream_name
 from packetclip_sensor.errors import SinkError
 
 Found = tuple[bool | None, str]
 """True, False, or None for worth a look; and the words."""
+T = TypeVar("T")
 SET_UP = "packetclip setup elasticsearch"
 BY_AN_ADMINISTRATOR = f"run `{SET_UP}` once as an administrator and set manage_templates: false"
 
 
-def findings(config: ElasticsearchConfig, datasets: Sequence[str]) -> Iterator[Found]:
+def findings(config: ElasticsearchConfig, missions: Missions, datasets: Sequence[str]) -> Iterator[Found]:
     """Everything about the cluster, a line each.
 
     Args:
-        datasets: the data streams that this sensor writes.
+        missions: those of its model. datasets: the data streams that this sensor writes.
     """
+    names = {dataset: stream_name(config.namespace, dataset) for dataset in datasets}
     with connect(config) as client:
         try:
-            health = _health(client)
-            yield from _reached(config, health, datasets)
-            yield from _rights(client, config, datasets)
-            for dataset in datasets:
+            yield _reached(client, config, ", ".join(names.values()))
+            if Server(client).security:
+                yield from _rights(client, config, list(names.values()))
+            for dataset, stream in names.items():
                 try:
-                    yield from _templates(client, config, dataset)
-                    yield from _blocks(client, templates.stream_name(config.namespace, dataset))
+                    yield from _templates(client, config, missions, dataset, stream)
+                    yield from _blocks(client, stream)
                 except SinkError as err:
                     yield False, str(err)
         except (ApiError, TransportError, UnsupportedProductError) as err:
             yield False, trouble(err, config)
 
 
-def _health(client: Elasticsearch) -> tuple[str, str] | None:
-    """Name and colour of the cluster; None where this key may not ask."""
+def _allowed(ask: Callable[[], T]) -> T | None:
+    """The answer; None where this key may not ask."""
     try:
-        answer = client.cluster.health()
+        return ask()
     except ApiError as err:
         if err.status_code == 403:
             return None
         raise
-    return answer["cluster_name"], answer["status"]
 
 
-def _reached(config: ElasticsearchConfig, health: tuple[str, str] | None, datasets: Sequence[str]) -> Iterator[Found]:
-    at = f"Elasticsearch {', '.join(config.hosts)}"
-    streams = ", ".join(templates.stream_name(config.namespace, dataset) for dataset in datasets)
+def _reached(client: Elasticsearch, config: ElasticsearchConfig, streams: str) -> Found:
+    at, health = f"Elasticsearch {', '.join(config.hosts)}", _allowed(client.cluster.health)
     if health is None:
-        yield True, f"{at}: lets this key in (it may not ask for the cluster's health); documents go to {streams}"
-    else:
-        name, colour = health
-        yield colour != "red" or None, f"{at}: cluster {name} is {colour}; documents go to {streams}"
+        return True, f"{at}: lets this key in (it may not ask for the cluster's health); documents go to {streams}"
+    colour = health["status"]
+    return colour != "red" or None, f"{at}: cluster {health['cluster_name']} is {colour}; documents go to {streams}"
 
 
-def _rights(client: Elasticsearch, config: ElasticsearchConfig, datasets: Sequence[str]) -> Iterator[Found]:
+def _rights(client: Elasticsearch, config: ElasticsearchConfig, streams: list[str]) -> Iterator[Found]:
     """Whether these credentials may write, and put templates where they are to."""
-    if not has(client, "/_security/_authenticate"):
-        return
-    names = [templates.stream_name(config.namespace, dataset) for dataset in datasets]
-    wanted = ["auto_configure", "create_doc"] + ["manage", "view_index_metadata"] * config.manage_templates
+    write, manage = ["auto_configure", "create_doc"], ["manage", "view_index_metadata"] * config.manage_templates
     cluster = ["manage_index_templates"] * config.manage_templates
-    body = {"index": [{"names": names, "privileges": wanted}], "cluster": cluster}
+    body = {"index": [{"names": streams, "privileges": write + manage}], "cluster": cluster}
     answer = client.perform_request("POST", "/_security/user/_has_privileges", headers=JSON, body=body).body
-    lacking = sorted({right for rights in answer["index"].values() for right, given in rights.items() if not given})
-    if not {"auto_configure", "create_doc"}.isdisjoint(lacking):
-        yield (
-            False,
-            f"{names[0]}: no right to create documents ({', '.join(lacking)} missing); `{SET_UP} --api-key FILE` makes a key",
-        )
-        return
-    lacking += [right for right, given in answer["cluster"].items() if not given]
-    if lacking:
-        yield (
-            False,
-            f"manage_templates: true, but no right to put templates ({', '.join(lacking)} missing); {BY_AN_ADMINISTRATOR}",
-        )
+    lacking = {right for rights in answer["index"].values() for right, given in rights.items() if not given}
+    words = ", ".join([*sorted(lacking), *(right for right, given in answer["cluster"].items() if not given)])
+    if lacking & set(write):
+        yield False, f"{streams[0]}: no right to create documents ({words} missing); `{SET_UP} --api-key FILE` makes a key"
+    elif words:
+        yield False, f"manage_templates: true, but no right to put templates ({words} missing); {BY_AN_ADMINISTRATOR}"
 
 
-def _templates(client: Elasticsearch, config: ElasticsearchConfig, dataset: str) -> Iterator[Found]:
+def _templates(
+    client: Elasticsearch, config: ElasticsearchConfig, missions: Missions, dataset: str, stream: str
+) -> Iterator[Found]:
     """Are the templates there and ours, and does the stream's index take our documents?"""
-    stream = templates.stream_name(config.namespace, dataset)
-    try:
-        steps = templates.plan_templates(client, dataset)
+
+    def plan() -> list[Step]:
+        steps = [thing.put(client) for thing in templates.templates(dataset, missions)]
         templates.refuse_rivals(client, dataset, config.namespace)
-    except ApiError as err:
-        if err.status_code != 403:
-            raise
+        return steps
+
+    steps = _allowed(plan)
+    if steps is None:
         if config.manage_templates:
             yield False, f"{stream}: manage_templates: true, but no right to read templates; {BY_AN_ADMINISTRATOR}"
         else:
-            yield from _mapping(client, stream, dataset)
+            yield _mapping(client, dataset, stream)
         return
-    steps += templates.plan_streams(client, dataset, config.namespace)
-    changes = [step for step in steps if step.method]
-    missing = [step.name for step in changes if step.mark == "new"]
-    for names, is_what in ((missing, "missing"), ([step.name for step in changes if step.mark != "new"], "old or altered")):
-        if not names:
-            continue
-        if config.manage_templates:
-            yield None, f"{stream}: {is_what}: {', '.join(names)}; the sensor puts that right when it starts"
-        else:
-            yield False, f"{stream}: {is_what}: {', '.join(names)}; run `{SET_UP}` (manage_templates is false)"
-    if not changes:
+    steps += templates.plan_streams(client, dataset, config.namespace, missions)
+    missing = ", ".join(step.name for step in steps if step.mark == "new")
+    old = ", ".join(step.name for step in steps if step.method and step.mark != "new")
+    for names, is_what in ((missing, "missing"), (old, "old or altered")):
+        if names and config.manage_templates:
+            yield None, f"{stream}: {is_what}: {names}; the sensor puts that right when it starts"
+        elif names:
+            yield False, f"{stream}: {is_what}: {names}; run `{SET_UP}` (manage_templates is false)"
+    if not missing and not old:
         yield True, f"{stream}: its templates are this version's" + (" or newer" if any(s.mark == "left" for s in steps) else "")
 
 
-def _mapping(client: Elasticsearch, stream: str, dataset: str) -> Iterator[Found]:
+def _mapping(client: Elasticsearch, dataset: str, stream: str) -> Found:
     """A stream's own mapping, where templates may not be read; needs view_index_metadata."""
-    try:
-        answer = get(client, f"/{stream}/_mapping")
-    except ApiError as err:
-        if err.status_code != 403:
-            raise
-        yield None, f"{stream}: this key may see neither templates nor mapping; that `{SET_UP}` was run is taken on trust"
-        return
+    answer = _allowed(lambda: get(client, f"/{stream}/_mapping"))
     if not answer:
-        yield None, f"{stream}: not there yet, and this key may not read templates; that `{SET_UP}` was run is taken on trust"
-        return
-    found, ours = max(templates.version_of(index["mappings"]) for index in answer.values()), templates.mapping_version(dataset)
+        why = "not there yet, and this key may not read templates" if answer == {} else "this key may see no templates or mapping"
+        return None, f"{stream}: {why}; that `{SET_UP}` was run is taken on trust"
+    found = max(templates.version_of(index["mappings"]) for index in answer.values())
+    ours = templates.version_of(templates.mapping(dataset))
     if not found:
-        yield False, f"{stream}: was made without our templates; run `{SET_UP}`, it says what to do"
-    elif found < ours:
-        yield False, f"{stream}: has mapping version {found}, this sensor writes version {ours}; run `{SET_UP}`"
-    else:
-        yield True, f"{stream}: its mapping has version {found}"
+        return False, f"{stream}: was made without our templates; run `{SET_UP}`, it says what to do"
+    if found < ours:
+        return False, f"{stream}: has mapping version {found}, this sensor writes version {ours}; run `{SET_UP}`"
+    return True, f"{stream}: its mapping has version {found}"
 
 
 def _blocks(client: Elasticsearch, stream: str) -> Iterator[Found]:
     """An index that Elasticsearch or a person has closed for writing."""
-    try:
-        answer = get(client, f"/{stream}/_settings/index.blocks.*?flat_settings=true")
-    except ApiError as err:
-        if err.status_code != 403:
-            raise
-        return
-    if not answer:
-        return
-    newest = answer[max(answer)]["settings"]
-    on = sorted(name.removeprefix("index.blocks.") for name, value in newest.items() if str(value).lower() == "true")
+    answer = _allowed(lambda: get(client, f"/{stream}/_settings/index.blocks.*?flat_settings=true"))
+    settings = answer[max(answer)]["settings"] if answer else {}
+    on = sorted(name.removeprefix("index.blocks.") for name, value in settings.items() if str(value).lower() == "true")
     if "read_only_allow_delete" in on:
         yield False, f"{stream}: cannot be written: Elasticsearch's disk is nearly full (flood stage); make room there"
     elif set(on) & {"write", "read_only"}:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.episodes import identifier
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import HuntConfig
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.model.judge import Encoder, reaches, score
-from packetclip_sensor.records import MISSIONS, FloatArray, HuntWindow, Packet
-from packetclip_sensor.windows.windows import VIEWS, Windows, view_keys
+from packetclip_sensor.model.encoder import Encoder
+from packetclip_sensor.model.judge import reaches, score
+from packetclip_sensor.records import FloatArray, HuntWindow, Packet
+from packetclip_sensor.windows.headers import Ints
+from packetclip_sensor.windows.model_input import ModelInput
+from packetclip_sensor.windows.window_statistics import facts
+from packetclip_sensor.windows.windows import VIEWS, view_keys
 
 MINUTE_S = 60
 ORDINARY_PART = 0.5
@@ -30,14 +33,15 @@ class Sampler:
         self, bundle: Bundle, config: HuntConfig, thresholds: dict[str, float], counters: Counters, *, sensor: str
     ) -> None:
         self._bundle, self._config, self._counters, self._sensor = bundle, config, counters, sensor
-        self._limit = np.array([config.near * thresholds[m] for m in MISSIONS], np.float32)
+        self._limit = np.array([config.near * thresholds[m] for m in bundle.manifest.missions.names], np.float32)
         self._seen: dict[bool, set[tuple[int, int]]] = {False: set(), True: set()}
         self._span = {False: -1, True: -1}
         self._minute = -1
         self._kept = {False: 0, True: 0}
 
-    def __call__(self, w: Windows, probabilities: FloatArray, encoder: Encoder) -> list[HuntWindow]:
-        """Choose among the windows of `w`, judged as (W, missions + 1) `probabilities`."""
+    def __call__(self, given: ModelInput, probabilities: FloatArray, encoder: Encoder) -> list[HuntWindow]:
+        """Choose among the windows of `given`, judged as (W, missions + 1) `probabilities`."""
+        w = given.windows
         rows, view, second = w.rows, w.view, w.second
         if not len(rows):
             return []
@@ -64,7 +68,7 @@ class Sampler:
             chosen.append((k, identifier("flow", self._sensor, version, is_near, name, span, *hosts), packets))
         if not chosen:
             return []
-        embeddings = self._embed(w, [k for k, _, _ in chosen], encoder)
+        embeddings = self._embed(given, given.distinct[[k for k, _, _ in chosen]], encoder)
         return [
             HuntWindow(
                 id=id_,
@@ -72,9 +76,9 @@ class Sampler:
                 view=VIEWS[int(view[k])],
                 near=bool(near[k]),
                 packets=packets,
-                missions=dict(zip(("Benign", *MISSIONS), map(float, probabilities[k]), strict=True)),
+                missions=dict(zip(self._bundle.manifest.missions.groups, map(float, probabilities[k]), strict=True)),
                 classes=self._bundle.classes(embeddings[n]),
-                facts=sentences.facts(packets, VIEWS[int(view[k])]),
+                facts=facts(packets, VIEWS[int(view[k])]),
                 embedding=tuple(round(float(x), 5) for x in embeddings[n]),
                 model_version=self._bundle.manifest.version,
             )
@@ -92,11 +96,11 @@ class Sampler:
             self._kept = {False: 0, True: 0}
         return span
 
-    def _embed(self, w: Windows, at: list[int], encoder: Encoder) -> FloatArray:
-        """(n, D) embeddings of the windows `at` of `w`. They are few, so they are made once more."""
-        scored = score(self._bundle, encoder, w.table, w.rows[at], w.past[at])
+    def _embed(self, given: ModelInput, chosen: Ints, encoder: Encoder) -> FloatArray:
+        """(n, D) embeddings of the `chosen` distinct windows. They are few, so they are made once more."""
+        scored = score(self._bundle, encoder, given, chosen)
         keep = np.ones((1, len(self._bundle.concepts)), np.float32)
-        inputs = {"embedding": scored.embeddings, "relations": scored.relations, "padding": w.rows[at] < 0, "keep": keep}
+        inputs = {"embedding": scored.embeddings, "relations": scored.relations, "padding": given.rows[chosen] < 0, "keep": keep}
         out: FloatArray = self._bundle.explainer.run(["window_embedding"], inputs)[0]
         return out
 

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 from elasticsearch import ApiError, Elasticsearch, TransportError
 
+from packetclip_sensor.common.missions import Missions
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.config.schema import suggestion
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.client import unreadable
-from packetclip_sensor.elastic.templates import stream_name
+from packetclip_sensor.elastic.streams import ALERTS, FLOWS, stream_name
 from packetclip_sensor.errors import ConfigError, SinkError
-from packetclip_sensor.records import MISSIONS, FloatArray
-from packetclip_sensor.sinks.documents import DATASET as ALERTS
-from packetclip_sensor.sinks.documents import printable
-from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
+from packetclip_sensor.records import FloatArray
 
 FIELD = "packetclip.embedding"
 SAMPLE = 500
@@ -70,11 +69,12 @@ class Known:
         return str(self.source.get("packetclip", {}).get("model", {}).get("version", ""))
 
 
-def filters(*, since: float, until: float, host: str | None, mission: str | None, model: str) -> list[Query]:
+def filters(*, since: float, until: float, host: str | None, mission: str | None, missions: Missions, model: str) -> list[Query]:
     """Elasticsearch queries that a document must all match.
 
     Args:
-        since, until: event time, epoch seconds, 0 and infinity for open ends. host: address or network. mission: also Benign.
+        since, until: event time, epoch seconds, 0 and infinity for open ends. host: address or network.
+        mission: one of `missions`, or Benign. model: version of the model.
     Raises:
         ConfigError: the host is no address or network, or the mission is none.
     """
@@ -95,7 +95,7 @@ def filters(*, since: float, until: float, host: str | None, mission: str | None
         except ValueError as err:
             raise ConfigError(f"--host {host!r}: neither a host nor a network; write 192.0.2.7 or 192.0.2.0/24") from err
     if mission is not None:
-        known = ("Benign", *MISSIONS)
+        known = missions.groups
         if mission not in known:
             raise ConfigError(f"--mission {mission!r}: no such mission{suggestion(mission, known)}; missions: {', '.join(known)}")
         out.append({"term": {"packetclip.mission": mission}})

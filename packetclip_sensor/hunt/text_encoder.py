@@ -126,8 +126,8 @@ def _arrays(bundle: Path) -> dict[str, npt.NDArray[Any]]:
         content = bundles.optional(bundle, FILE)
         if content is None:
             raise ModelBundleError(
-                f"model bundle {bundle}: carries no {FILE}, so it cannot read sentences; take a bundle of this sensor's version, "
-                f"or add the file in a checkout: python -m training.text.text_encoder {bundle}"
+                f"model bundle {bundle}: carries no {FILE}, so it cannot read sentences; take a bundle of this sensor's "
+                "version, or train one with `make model`"
             )
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays}

@@ -1,2 +1,2 @@
-"""Windows come in; batches of verdicts go out: the bundle's encoder and reasoner judge each window against each mission's
-threshold."""
+"""Windows come in as arrays; batches of verdicts go out: the bundle's encoder and reasoner judge each window against each
+mission's threshold."""

@@ -9,26 +9,32 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import onnxruntime
 
+from packetclip_sensor.common.missions import Mission, Missions
 from packetclip_sensor.errors import ModelBundleError
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS, FloatArray
+from packetclip_sensor.records import FloatArray
 from packetclip_sensor.windows import tokens
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.windows import VIEWS, Window
 
-FORMAT = 1
+if TYPE_CHECKING:
+    import onnxruntime
+
+FORMAT = 2
+"""1 had the missions by name alone."""
 FILES = ("encoder.onnx", "reasoner.onnx", "explainer.onnx", "graphs.json", "texts.npz")
 OPTIONAL = ("text_tower.npz",)
 """Files that only `packetclip hunt` reads (see `tower.py`)."""
 MANIFEST = "manifest.json"
 REMEDY = "install the wheel again, or point `model:` at a folder made by `make model`"
+OLD = "give it its missions: python -m training.ship.missions --bundle"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,10 +48,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     views: list[str]
     window: Window
     classes: list[str]
-    missions: list[str]
+    """By label, as `texts.npz` has them."""
+    missions: Missions
     temperature: float
     thresholds: dict[str, float]
-    """Probability from which a mission's verdict counts, fitted for a stated false-alert budget."""
+    """Probability from which each mission's verdict counts, fitted for a stated false-alert budget; in the missions' order."""
     embedding: int
     margins: dict[str, float] = {}
     """How far below its threshold, in logits, a window counts towards an alert together with others; none by default."""
@@ -76,7 +83,7 @@ class Bundle:
     reasoner: onnxruntime.InferenceSession
     """Logits of a window, folded for speed."""
     explainer: onnxruntime.InferenceSession
-    """The same reasoner with its inner states, and with concepts that can be silenced."""
+    """The same reasoner with its inner states, and with concepts that can be removed."""
     graphs: tuple[Graph, ...]
     texts: tuple[str, ...]
     text_embeddings: FloatArray
@@ -103,6 +110,8 @@ class Bundle:
         Raises:
             ModelBundleError: a file is missing or altered, or the bundle was made for another version of the sensor.
         """
+        import onnxruntime  # noqa: PLC0415  (who asks for the missions only, as many commands do, starts sooner without)
+
         manifest = _manifest(path)
         content = {name: _checked(path, name, manifest) for name in FILES}
         options = onnxruntime.SessionOptions()
@@ -112,6 +121,7 @@ class Bundle:
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
         graphs = graphs_of(path, content["graphs.json"])
+        _agree(path, "graphs", [graph.mission for graph in graphs], manifest.missions.names)
         try:
             with np.load(io.BytesIO(content["texts.npz"]), allow_pickle=False) as arrays:
                 texts = tuple(str(t) for t in arrays["texts"])
@@ -136,13 +146,14 @@ def renamed(content: Any) -> Any:
 def fingerprint(path: Path) -> str:
     """SHA-256 of a bundle's manifest, which holds the hashes of all its other files: the name of exactly this model.
 
+    Of a mission only the name counts, as in a manifest of format 1: another title or colour makes no calibration void, and a
+    calibration made before format 2 holds.
+
     Raises:
         ModelBundleError: the manifest cannot be read.
     """
-    try:
-        return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
-    except OSError as err:
-        raise ModelBundleError(f"model bundle {path}: cannot read {MANIFEST}: {err.strerror}; {REMEDY}") from err
+    names = {"format": 1, "missions": _manifest(path).missions.names}
+    return hashlib.sha256((json.dumps(_raw(path) | names, indent=1) + "\n").encode()).hexdigest()
 
 
 def sealed(manifest: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -191,31 +202,55 @@ def optional(path: Path, name: str) -> bytes | None:
     return _checked(path, name, manifest) if name in manifest.sha256 else None
 
 
-def _manifest(path: Path) -> Manifest:
+def _raw(path: Path) -> Any:
+    """What manifest.json holds, of our format."""
     try:
         raw: Any = renamed(json.loads((path / MANIFEST).read_bytes()))
-        if isinstance(raw, dict) and raw.get("format") != FORMAT:
-            raise ModelBundleError(
-                f"model bundle {path}: format {raw.get('format')!r}, this sensor reads format {FORMAT}; {REMEDY}"
-            )
-        manifest = msgspec.convert(raw, Manifest)
     except OSError as err:
         raise ModelBundleError(f"model bundle {path}: cannot read {MANIFEST}: {err.strerror}; {REMEDY}") from err
-    except (ValueError, msgspec.ValidationError) as err:
+    except ValueError as err:
         raise ModelBundleError(f"model bundle {path}: {MANIFEST} is not valid: {err}; {REMEDY}") from err
+    if isinstance(raw, dict) and (found := raw.get("format")) != FORMAT:
+        remedy = f"{OLD} {path}, or {REMEDY}" if found == 1 else REMEDY
+        raise ModelBundleError(f"model bundle {path}: format {found!r}, this sensor reads format {FORMAT}; {remedy}")
+    return raw
+
+
+def _missions(kind: type, value: Any) -> Missions:
+    """The missions of a manifest, as `msgspec.convert` asks for them."""
+    if kind is not Missions:
+        raise NotImplementedError(f"no reader for {kind}")
+    try:
+        return Missions(msgspec.convert(value, tuple[Mission, ...]))
+    except msgspec.ValidationError as err:
+        raise ValueError(str(err)) from err  # so that msgspec says of which key of the manifest it is
+
+
+def _manifest(path: Path) -> Manifest:
+    try:
+        manifest = msgspec.convert(_raw(path), Manifest, dec_hook=_missions)
+    except msgspec.ValidationError as err:
+        raise ModelBundleError(f"model bundle {path}: {MANIFEST} is not valid: {err}; {REMEDY}") from err
+    missions = manifest.missions
     expected = {
         "row_bytes": (manifest.row_bytes, tokens.ROW_BYTES),
         "relations": (manifest.relations, list(RELATIONS)),
         "views": (manifest.views, list(VIEWS)),
-        "classes": (manifest.classes, list(CLASS_MISSION)),
-        "missions": (manifest.missions, list(MISSIONS)),
     }
     for key, (found, wanted) in expected.items():
         if found != wanted:
             raise ModelBundleError(
                 f"model bundle {path}: {key} {_difference(found, wanted)}; they must be of one version, {REMEDY}"
             )
-    return manifest
+    _agree(path, "classes", manifest.classes, missions.classes)
+    _agree(path, "thresholds", sorted(manifest.thresholds), sorted(missions.names))
+    return msgspec.structs.replace(manifest, thresholds={name: manifest.thresholds[name] for name in missions.names})
+
+
+def _agree(path: Path, what: str, found: Sequence[str], wanted: Sequence[str]) -> None:
+    if list(found) != list(wanted):
+        have, want = ", ".join(found) or "nothing", ", ".join(wanted)
+        raise ModelBundleError(f"model bundle {path}: its {what} are of {have}, its missions say {want}; {REMEDY}")
 
 
 def _checked(path: Path, name: str, manifest: Manifest) -> bytes:

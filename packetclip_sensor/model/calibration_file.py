@@ -17,8 +17,7 @@ from msgspec import Meta
 from packetclip_sensor.config.schema import YAML_ERRORS
 from packetclip_sensor.config.settings import Margin, Probability
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.model.bundle import fingerprint, renamed
-from packetclip_sensor.records import MISSIONS
+from packetclip_sensor.model.bundle import fingerprint, manifest_of, renamed
 
 FORMAT = 1
 REMEDY = "make it again: packetclip calibrate --logs DIR"
@@ -70,7 +69,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Episodes by mission that open in the logs at these thresholds."""
     alerts_before: dict[str, Count]
     suppressed: Count = 0
-    """Windows that the rules of `policy.suppress` silenced; the thresholds know nothing of them."""
+    """Windows that the rules of `policy.suppress` suppressed; the thresholds know nothing of them."""
 
 
 def load(path: Path, model: Path) -> Calibration:
@@ -80,7 +79,7 @@ def load(path: Path, model: Path) -> Calibration:
         ConfigError: not readable, not of the form, or made for another model.
         ModelBundleError: the bundle's manifest cannot be read.
     """
-    sha256 = fingerprint(model)
+    sha256, missions = fingerprint(model), manifest_of(model).missions.names
     try:
         found = msgspec.convert(renamed(yaml.safe_load(path.read_text(encoding="utf-8"))), Calibration)
     except OSError as err:
@@ -89,10 +88,10 @@ def load(path: Path, model: Path) -> Calibration:
         raise ConfigError(f"policy.calibration {path}: not a calibration file: {' '.join(str(err).split())}; {REMEDY}") from err
     if found.format != FORMAT:
         raise ConfigError(f"policy.calibration {path}: format {found.format}, this sensor reads format {FORMAT}; {REMEDY}")
-    if set(found.thresholds) != set(MISSIONS):
+    if set(found.thresholds) != set(missions):
         raise ConfigError(
             f"policy.calibration {path}: thresholds are of {', '.join(found.thresholds) or 'no mission'}, "
-            f"the missions are {', '.join(MISSIONS)}; {REMEDY}"
+            f"the missions are {', '.join(missions)}; {REMEDY}"
         )
     if found.model_sha256 != sha256:
         raise ConfigError(

@@ -1,87 +1,25 @@
-"""Windows to verdicts: each distinct packet row is encoded once, each distinct window reasoned about once.
-
-The encoder's cost is the sensor's cost, so its results are kept: a row of tokens that was seen lately comes from a table. Windows
-of different views that hold the same packets are judged once and told apart only afterwards.
-"""
+"""Windows to verdicts: each distinct window is reasoned about once, and those near a mission's threshold become verdicts."""
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds
-from packetclip_sensor.records import MISSIONS, Batch, FloatArray, HuntWindow, Packet, Position, Verdict
-from packetclip_sensor.windows import tokens
+from packetclip_sensor.records import FloatArray, HuntWindow, Packet, Verdict, VerdictBatch
 from packetclip_sensor.windows.headers import Ints
-from packetclip_sensor.windows.packet_features import relations
-from packetclip_sensor.windows.packet_table import PacketColumns
+from packetclip_sensor.windows.model_input import ModelInput, model_input
 from packetclip_sensor.windows.windows import VIEWS, Windows
 
-ENCODE_ROWS = 256
 REASON_WINDOWS = 128
-CACHED_ROWS = 50_000
-
-
-@dataclass(frozen=True, slots=True)
-class VerdictBatch:
-    """Verdicts of one batch, in the order of event time, and how far judging has come."""
-
-    verdicts: list[Verdict]
-    batch: Batch
-    judged: int
-    resume: tuple[Position, ...]
-    packets: npt.NDArray[np.object_] = field(default_factory=lambda: np.empty(0, np.object_))
-    """(n,) all packets of the seconds judged here, each once, and the (n,) second of each, never falling."""
-    seconds: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    flows: list[HuntWindow] = field(default_factory=list)
-
-
-class Encoder:
-    """Byte embeddings of packet rows, each distinct row once; the least recently used rows leave first."""
-
-    def __init__(self, bundle: Bundle, counters: Counters | None = None, cached_rows: int = CACHED_ROWS) -> None:
-        self._counters = counters or Counters()
-        self._session = bundle.encoder
-        self._dim = bundle.manifest.embedding
-        self._table: FloatArray = np.zeros((cached_rows, self._dim), np.float32)
-        self._slots: OrderedDict[bytes, int] = OrderedDict()
-
-    def __call__(self, table: PacketColumns, rows: npt.NDArray[np.int64]) -> FloatArray:
-        """(n,) row numbers of `table` to (n, D)."""
-        part = table.take(rows)
-        toks = tokens.tokenize(part.data, part.captured, part)
-        width = toks.shape[1] * toks.itemsize
-        raw = toks.tobytes()
-        keys = [raw[i : i + width] for i in range(0, len(raw), width)]
-        out = np.empty((len(rows), self._dim), np.float32)
-        missing: dict[bytes, int] = {}
-        for i, key in enumerate(keys):
-            if key in self._slots:
-                self._slots.move_to_end(key)
-                self._counters.cached_rows += 1
-            else:
-                missing.setdefault(key, i)
-        fresh: dict[bytes, FloatArray] = {}
-        if missing:
-            new = toks[list(missing.values())].astype(np.int32)
-            parts = [
-                self._session.run(["embedding"], {"tokens": new[i : i + ENCODE_ROWS]})[0] for i in range(0, len(new), ENCODE_ROWS)
-            ]
-            self._counters.encoded_rows += len(new)
-            fresh = dict(zip(missing, np.concatenate(parts), strict=True))
-        for i, key in enumerate(keys):
-            out[i] = fresh[key] if key in fresh else self._table[self._slots[key]]
-        for key, embedding in fresh.items():
-            slot = len(self._slots) if len(self._slots) < len(self._table) else self._slots.popitem(last=False)[1]
-            self._slots[key] = slot
-            self._table[slot] = embedding
-        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +42,19 @@ def calibrated(bundle: Bundle, logits: FloatArray) -> FloatArray:
     return probabilities
 
 
-def score(bundle: Bundle, encoder: Encoder, table: PacketColumns, rows: Ints, past: Ints) -> Scored:
-    """Score W windows, (W, A) rows with -1 as padding, and their (W, 2, C) past connections."""
+def score(bundle: Bundle, encoder: Encoder, given: ModelInput, chosen: slice | Ints) -> Scored:
+    """Score those of the distinct windows of `given` that are `chosen`."""
+    rows = given.rows[chosen]
     used, place = np.unique(rows, return_inverse=True)
-    place = place.reshape(rows.shape)
     real = used >= 0
     embedding = np.zeros((len(used), bundle.manifest.embedding), np.float32)
-    embedding[real] = encoder(table, used[real])
-    x, rel = embedding[place], relations(table, rows, past)
-    logits = bundle.reasoner.run(["logits"], {"embedding": x, "relations": rel, "padding": rows < 0})[0]
-    return Scored(x, rel, calibrated(bundle, logits))
+    embedding[real] = encoder(given.tokens[used[real]])
+    x, relations = embedding[place.reshape(rows.shape)], given.relations[chosen]
+    logits = bundle.reasoner.run(["logits"], {"embedding": x, "relations": relations, "padding": rows < 0})[0]
+    return Scored(x, relations, calibrated(bundle, logits))
 
 
-Tap = Callable[[Windows, FloatArray, Encoder], list[HuntWindow]]
+Tap = Callable[[ModelInput, FloatArray, Encoder], list[HuntWindow]]
 """Sees the windows of a batch with their (W, missions + 1) probabilities, and returns those to keep for hunting."""
 
 
@@ -138,30 +76,33 @@ class Judge:
         """
         self._bundle, self._counters, self._tap = bundle, counters, tap
         self._encoder = Encoder(bundle, counters)
-        self._bounds = Thresholds.of(thresholds, margins)
+        self._missions = bundle.manifest.missions
+        self._bounds = Thresholds.of({m: thresholds[m] for m in self._missions.names}, margins)
 
-    def __call__(self, w: Windows) -> VerdictBatch:
+    def __call__(self, given: ModelInput) -> VerdictBatch:
         """The verdicts of W windows, in their order."""
-        near = self._bounds.near
-        # Views that hold the same packets and began the same connections are one window.
-        _, one, where = np.unique(np.hstack([w.rows, w.past[:, 0]]), axis=0, return_index=True, return_inverse=True)
-        where = where.ravel()
-        found = np.empty((len(one), len(MISSIONS) + 1), np.float32)
+        w, near = given.windows, self._bounds.near
+        found = np.empty((len(given.rows), len(self._missions) + 1), np.float32)
         alarming: dict[int, tuple[FloatArray, FloatArray]] = {}
-        for start in range(0, len(one), REASON_WINDOWS):
-            chosen = one[start : start + REASON_WINDOWS]
-            scored = score(self._bundle, self._encoder, w.table, w.rows[chosen], w.past[chosen])
-            found[start : start + len(chosen)] = scored.probabilities
+        for start in range(0, len(given.rows), REASON_WINDOWS):
+            chosen = slice(start, start + REASON_WINDOWS)
+            scored = score(self._bundle, self._encoder, given, chosen)
+            found[chosen] = scored.probabilities
             for j in np.nonzero(reaches(scored.probabilities, near))[0].tolist():  # copies: a view would keep all windows'
                 alarming[start + j] = scored.embeddings[j].copy(), scored.relations[j].copy()
-        probabilities, records = found[where], dict[int, Packet]()
+        probabilities = found[given.distinct]
+        (reaching,) = np.nonzero(reaches(probabilities, near))
+        rows = np.unique(w.rows[reaching])
+        rows = rows[rows >= 0]
+        packets = w.table.packets(np.concatenate([w.fresh, rows]))  # in one call: of the batch, and of its verdicts
+        records = dict(zip(rows.tolist(), packets[len(w.fresh) :].tolist(), strict=True))
         verdicts = [
-            _verdict(w, i, probabilities[i], *alarming[int(where[i])], self._bounds, records)
-            for i in np.nonzero(reaches(probabilities, near))[0].tolist()
+            _verdict(w, i, probabilities[i], *alarming[int(given.distinct[i])], self._bounds, self._missions, records)
+            for i in reaching.tolist()
         ]
         self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
-        kept = self._tap(w, probabilities, self._encoder) if self._tap else []
-        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, w.table.packets(w.fresh), w.table.second[w.fresh], kept)
+        kept = self._tap(given, probabilities, self._encoder) if self._tap else []
+        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, packets[: len(w.fresh)], w.table.second[w.fresh], kept)
 
 
 def judge(
@@ -172,7 +113,7 @@ def judge(
     margins: Mapping[str, float] = NO_MARGIN,
 ) -> Iterator[VerdictBatch]:
     """`Judge` over finished input."""
-    return map(Judge(bundle, thresholds, counters, margins), streams)
+    return map(Judge(bundle, thresholds, counters, margins), map(model_input, streams))
 
 
 def reaches(probabilities: FloatArray, limit: FloatArray) -> npt.NDArray[np.bool_]:
@@ -188,12 +129,11 @@ def _verdict(
     embeddings: FloatArray,
     relations: FloatArray,
     bounds: Thresholds,
+    missions: Missions,
     records: dict[int, Packet],
 ) -> Verdict:
-    """The i-th window of `w`, judged as `p`. `records` are those that verdicts of `w` have by row; it grows."""
+    """The i-th window of `w`, judged as `p`; `records` has its packets by row."""
     rows = w.rows[i][w.rows[i] >= 0]
-    lacking = np.array([row for row in rows.tolist() if row not in records], np.int64)
-    records |= dict(zip(lacking.tolist(), w.table.packets(lacking), strict=True))
     packets = tuple(records[row] for row in rows.tolist())
     fresh = float((w.table.second[rows] == w.second[i]).sum() / w.rows.shape[1])
     mission, weight = bounds.decide(p[1:], fresh)
@@ -203,9 +143,9 @@ def _verdict(
         view=VIEWS[int(w.view[i])],
         sources=tuple(h for h, _ in Counter(x.orig_h for x in packets).most_common()),
         destinations=tuple(h for h, _ in Counter(x.resp_h for x in packets).most_common()),
-        mission=MISSIONS[mission],
+        mission=missions.names[mission],
         probability=float(p[1 + mission]),
-        missions={name: float(v) for name, v in zip(("Benign", *MISSIONS), p, strict=True)},
+        missions={name: float(v) for name, v in zip(missions.groups, p, strict=True)},
         packets=packets,
         embeddings=embeddings,
         relations=relations,

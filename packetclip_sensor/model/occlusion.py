@@ -3,7 +3,7 @@
 All is measured in log-odds of the verdict's mission, ln(p / (1 - p)) of the calibrated probability, natural units: near 1 a
 probability hardly moves whatever is removed, log-odds do, and there 1.0 always means that the odds shrink to a 2.7th.
 
-A concept is removed by silencing it: its node sends zero to its children and to the embedding node, for every packet of the
+A concept is removed by zeroing it: its node sends zero to its children and to the embedding node, for every packet of the
 window, while all else stays as it is. A packet is removed by leaving it out: what stood before it moves up by one, and the window
 is shorter. What other packets' relations say of it (that a port was new before it came, say) is part of those packets and stays.
 """
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.records import MISSIONS, FloatArray, Verdict
+from packetclip_sensor.records import FloatArray, Verdict
 
 ROWS = 64
 """Most judgements in one call of the model: memory stays small however much is asked."""
@@ -28,7 +28,7 @@ class Occlusion:
 
     def __init__(self, verdict: Verdict, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._mission = 1 + MISSIONS.index(verdict.mission)
+        self._mission = bundle.manifest.missions.groups.index(verdict.mission)
         self._slots, self.packets = len(verdict.embeddings), len(verdict.packets)
         self._embeddings, self._relations = verdict.embeddings[-self.packets :], verdict.relations[-self.packets :]
         self._all = np.ones((1, len(bundle.concepts)), np.float32)
@@ -41,7 +41,7 @@ class Occlusion:
         return embedding[0], states[0, -self.packets :], arrived[0, -self.packets :]
 
     def concepts(self, removed: Sequence[Collection[int]]) -> npt.NDArray[np.float64]:
-        """(n,) log-odds with each set of concepts silenced; numbers are places in `bundle.concepts`."""
+        """(n,) log-odds with each set of concepts removed; numbers are places in `bundle.concepts`."""
         keep = np.repeat(self._all, len(removed), 0)
         for row, places in zip(keep, removed, strict=True):
             row[list(places)] = 0.0

@@ -14,9 +14,9 @@ import numpy as np
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.model import calibration_file
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.records import MISSIONS, FloatArray
+from packetclip_sensor.records import FloatArray
 
-NO_MARGIN: Mapping[str, float] = dict.fromkeys(MISSIONS, 0.0)
+NO_MARGIN: Mapping[str, float] = {}
 
 
 def in_force(bundle: Bundle, policy: Policy) -> tuple[dict[str, float], dict[str, float]]:
@@ -30,7 +30,7 @@ def in_force(bundle: Bundle, policy: Policy) -> tuple[dict[str, float], dict[str
     if policy.calibration is not None:
         fitted = calibration_file.load(policy.calibration, bundle.path)
         thresholds = thresholds | fitted.thresholds
-        margins = {m: min(fitted.margins.get(m, 0.0), margins.get(m, math.inf)) for m in MISSIONS}
+        margins = {m: min(fitted.margins.get(m, 0.0), margins.get(m, math.inf)) for m in bundle.manifest.missions.names}
     return thresholds | policy.thresholds, bundle.manifest.margins | margins
 
 
@@ -42,7 +42,7 @@ def logit(p: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Thresholds and margins as windows are compared with them, in the order of MISSIONS."""
+    """Thresholds and margins as windows are compared with them, in the order of the model's outputs."""
 
     at: FloatArray
     """(missions,) probability from which a window is a verdict, in single precision as probabilities are."""
@@ -51,9 +51,9 @@ class Thresholds:
 
     @staticmethod
     def of(thresholds: Mapping[str, float], margins: Mapping[str, float]) -> Thresholds:
-        """Thresholds and margins (logits) by mission; a mission without a margin has none."""
-        at = np.array([thresholds[m] for m in MISSIONS], np.float32)
-        margin = np.array([margins.get(m, 0.0) for m in MISSIONS])
+        """Thresholds by mission, in the order of the model's outputs, and margins in logits, none where a mission has none."""
+        at = np.array(list(thresholds.values()), np.float32)
+        margin = np.array([margins.get(m, 0.0) for m in thresholds])
         below = 1 / (1 + np.exp(margin - [logit(p) for p in at.tolist()]))
         return Thresholds(at, np.where(margin > 0, below, at).astype(np.float32))
 

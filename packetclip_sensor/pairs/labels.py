@@ -7,15 +7,16 @@ wrong label is worse than a missing one.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
+from packetclip_sensor.common.missions import BENIGN
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.records import CLASS_MISSION, Packet
+from packetclip_sensor.records import Packet
 
 MIXED_BELOW = 0.5
 """A window is an attack's from this share of its packets on, and benign at none of any attack; between, it has no label."""
@@ -66,11 +67,14 @@ class Labels:
         self._between = lru_cache(maxsize=200_000)(self._joining)
 
     @staticmethod
-    def load(path: Path) -> Labels:
+    def load(path: Path, classes: Collection[str] = ()) -> Labels:
         """Read labels.json.
 
+        Args:
+            classes: the labels that may stand in it; any where none is named, for what a next model is to learn.
+
         Raises:
-            LogFormatError: not readable, not of the form, or a label that is not one of the ten classes.
+            LogFormatError: not readable, not of the form, or a label that is not one of `classes`.
         """
         try:
             file = msgspec.json.decode(path.read_bytes(), type=LabelFile)
@@ -79,8 +83,8 @@ class Labels:
         except (msgspec.DecodeError, msgspec.ValidationError) as err:
             raise LogFormatError(f"{path}: {err}; docs/pairs.md shows the form of a labels file") from err
         for interval in file.intervals:
-            if interval.label not in CLASS_MISSION:
-                raise LogFormatError(f"{path}: label {interval.label!r} is none of {', '.join(CLASS_MISSION)}")
+            if classes and interval.label not in classes:
+                raise LogFormatError(f"{path}: label {interval.label!r} is none of {', '.join(classes)}")
         return Labels(file)
 
     def of(self, packet: Packet) -> Interval | None:
@@ -136,7 +140,7 @@ def label_of(found: Sequence[Interval | None]) -> tuple[str | None, str, float]:
     share of its packets that belong to any; no label where attack and other packets are mixed, or where nothing is known."""
     attacks = [attack for attack in found if attack is not None and attack.label]
     if not attacks:
-        return (None if NOT_KNOWN in found else "Benign"), "", 0.0
+        return (None if NOT_KNOWN in found else BENIGN), "", 0.0
     main = max(attacks, key=attacks.count)
     own = sum(attack.label == main.label for attack in attacks)
     return (main.label if own / len(found) >= MIXED_BELOW else None), main.tool, len(attacks) / len(found)

@@ -14,6 +14,7 @@ from packetclip_sensor.records import Packet
 from packetclip_sensor.windows import tokens
 from packetclip_sensor.windows.headers import Ints
 from packetclip_sensor.windows.packet_features import relations
+from packetclip_sensor.windows.window_statistics import facts
 from packetclip_sensor.windows.windows import VIEWS, Window, Windows
 
 
@@ -39,10 +40,9 @@ class LabelledWindow:
         batch, number, table = self.batch, self.number, self.batch.table
         packets: list[Packet] = list(table.packets(self.packets))
         view = VIEWS[int(batch.view[number])]
-        facts = sentences.facts(packets, view)
-        part = table.take(self.packets)
+        measured = facts(packets, view)
         toks = np.full((window.packets, tokens.ROW_BYTES), tokens.PAD, np.uint16)
-        toks[window.packets - len(packets) :] = tokens.tokenize(part.data, part.captured, part)
+        toks[window.packets - len(packets) :] = tokens.tokenize(table.take(self.packets))
         return {
             "capture": capture,
             "second": int(packets[-1].ts),
@@ -56,8 +56,8 @@ class LabelledWindow:
             "label": self.label,
             "tool": self.tool,
             "attack_share": self.attack_share,
-            "text": sentences.window_text(facts),
-            "facts": json.dumps(facts),
+            "text": sentences.window_text(measured),
+            "facts": json.dumps(measured),
             "relations": relations(table, batch.rows[number : number + 1], batch.past[number : number + 1]).ravel(),
             "tokens": toks.ravel(),
         }

@@ -10,23 +10,24 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import msgspec
 
 from packetclip_sensor.alerts import suppression_rules
+from packetclip_sensor.common.missions import NO_MISSIONS
+from packetclip_sensor.common.text import counted, printable
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.elastic import inspection
-from packetclip_sensor.elastic.templates import DATASETS
+from packetclip_sensor.elastic.streams import ALERTS, FLOWS, HEALTH
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.model import calibration_file
-from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.bundle import Bundle, manifest_of
 from packetclip_sensor.records import Packet
 from packetclip_sensor.service import checkpoint
-from packetclip_sensor.sinks.documents import DATASET, printable
 from packetclip_sensor.sources import discovery
 from packetclip_sensor.sources.discovery import archives_of
 
@@ -41,10 +42,14 @@ MIN_FREE_BYTES = 256 << 20
 LOW_FREE_BYTES, LOW_FREE_SHARE = 2 << 30, 0.05
 """Less than either is worth a look."""
 
+OK, WRONG, LOOK = True, False, None
+MARKS = {OK: "ok", WRONG: "WRONG", LOOK: "look"}
+Found = Iterator[tuple[bool | None, str]]
+"""OK, WRONG or LOOK (a thing worth a look that stops nothing), and the words, with the remedy."""
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line. `ok` is True, False, or None for a thing worth a look that stops nothing."""
+
+class Finding(NamedTuple):
+    """One line."""
 
     ok: bool | None
     part: str
@@ -60,45 +65,45 @@ def report(config: Config, path: Path, file: TextIO) -> bool:
     well = True
     print(f"ok    config   {path}", file=file)
     for finding in findings(config, path):
-        mark = {True: "ok", False: "WRONG", None: "look"}[finding.ok]
-        print(f"{mark:<5} {finding.part:<8} {printable(finding.words, 1000)}", file=file, flush=True)
-        well = well and finding.ok is not False
+        print(f"{MARKS[finding.ok]:<5} {finding.part:<8} {printable(finding.words, 1000)}", file=file, flush=True)
+        well = well and finding.ok is not WRONG
     return well
 
 
 def findings(config: Config, path: Path) -> Iterator[Finding]:
     """Look at logs, state, model and sink, one after another."""
-    if not config.logs:
-        yield Finding(False, "logs", "none named; set `logs` to Zeek's log folder, for example [/opt/zeek/logs/current]")
-    for folder in config.logs:
-        yield from _guarded("logs", partial(_logs, folder))
-    yield from _guarded("logs", partial(_archives, config))
-    yield from _guarded("state", partial(_state, config, path))
-    yield from _guarded("model", partial(_model, config))
-    if config.policy.calibration is not None:
-        yield from _guarded("model", partial(_calibration, config, config.policy.calibration))
-    if config.policy.suppress is not None:
-        yield from _guarded("suppress", partial(_suppress, config.policy.suppress))
+    for part, look in _checks(config, path):
+        try:
+            for ok, words in look():
+                yield Finding(ok, part, words)
+        except SensorError as err:
+            yield Finding(WRONG, part, str(err))
+
+
+def _checks(config: Config, path: Path) -> Iterator[tuple[str, Callable[[], Found]]]:
+    """What this configuration asks for, in the order of the data's way."""
+    for folder in config.logs or [None]:
+        yield "logs", partial(_logs, folder)
+    yield "logs", partial(_archives, config)
+    yield "state", partial(_state, config, path)
+    yield "model", partial(_model, config)
+    if (calibration := config.policy.calibration) is not None:
+        yield "model", partial(_calibration, config, calibration)
+    if (rules := config.policy.suppress) is not None:
+        yield "suppress", partial(_suppress, rules, config.model_path)
     if config.sink.elasticsearch is not None:
-        yield from _guarded("sink", partial(_elasticsearch, config))
-    elif config.sink.ndjson is not None:
-        file = config.sink.ndjson.path
-        yield from _guarded("sink", partial(_writable, file.parent, f"alerts go to {file}"))
-    if config.zeek_feedback.path is not None:
-        file = config.zeek_feedback.path
-        yield from _guarded("feedback", partial(_writable, file.parent, f"verdicts for Zeek go to {file}"))
+        yield "sink", partial(_elasticsearch, config)
+    elif (ndjson := config.sink.ndjson) is not None:
+        yield "sink", partial(_writable, ndjson.path.parent, f"alerts go to {ndjson.path}")
+    if (verdicts := config.zeek_feedback.path) is not None:
+        yield "feedback", partial(_writable, verdicts.parent, f"verdicts for Zeek go to {verdicts}")
 
 
-def _guarded(part: str, look: Callable[[], Iterator[tuple[bool | None, str]]]) -> Iterator[Finding]:
-    try:
-        for ok, words in look():
-            yield Finding(ok, part, words)
-    except SensorError as err:
-        yield Finding(False, part, str(err))
-
-
-def _logs(path: Path) -> Iterator[tuple[bool | None, str]]:
+def _logs(path: Path | None) -> Found:
     """Are our logs there, are they JSON of our form, do they grow, do the clocks agree?"""
+    if path is None:
+        yield WRONG, "none named; set `logs` to Zeek's log folder, for example [/opt/zeek/logs/current]"
+        return
     files = discovery.check_folder(path) if path.is_dir() or not path.exists() else [(path, "packet")]
     packets = [file for file, log in files if log == "packet"]
     newest = max(packets, key=lambda file: file.stat().st_mtime)
@@ -106,68 +111,62 @@ def _logs(path: Path) -> Iterator[tuple[bool | None, str]]:
     discovery.refuse_tsv(newest, head)
     line, newline, _ = head.partition(b"\n")
     if not newline:
-        yield None, f"{newest}: no whole line yet; is there traffic on Zeek's interface?"
+        yield LOOK, f"{newest}: no whole line yet; is there traffic on Zeek's interface?"
         return
     try:
         msgspec.json.decode(line, type=Packet)
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
-        yield False, f"{newest}: its first line is not of our form ({err}); take the Zeek package of the sensor's own version"
+        yield WRONG, f"{newest}: its first line is not of our form ({err}); take the Zeek package of the sensor's own version"
         return
-    yield True, f"{path}: {_number(len(packets), 'packet log')}, the newest {newest.name}"
-    age_s = time.time() - newest.stat().st_mtime
-    if age_s > QUIET_S:
-        yield None, f"{newest}: last written {_ago(age_s)} ago; is Zeek running, and is this its current log folder?"
+    yield OK, f"{path}: {counted(len(packets), 'packet log')}, the newest {newest.name}"
+    now, written = time.time(), newest.stat().st_mtime
     last = _last_packet(newest)
-    if last is not None and last.ts > time.time() + AHEAD_S:
-        yield False, f"{newest}: its last packet is {_ago(last.ts - time.time())} in the future; set the clocks by NTP"
-    behind_s = newest.stat().st_mtime - last.ts if last is not None else 0.0
-    if age_s <= WRITTEN_S and behind_s > BEHIND_S:
-        yield (
-            None,
-            f"{newest}: written now, but its last packet is {_ago(behind_s)} old; set the clocks by NTP, or see why Zeek lags",
-        )
+    if now - written > QUIET_S:
+        yield LOOK, f"{newest}: last written {_ago(now - written)} ago; is Zeek running, and is this its current log folder?"
+    if last is not None and last > now + AHEAD_S:
+        yield WRONG, f"{newest}: its last packet is {_ago(last - now)} in the future; set the clocks by NTP"
+    if last is not None and now - written <= WRITTEN_S and written - last > BEHIND_S:
+        lag = _ago(written - last)
+        yield LOOK, f"{newest}: written now, but its last packet is {lag} old; set the clocks by NTP, or see why Zeek lags"
     yield from _room(newest.parent, False, "Zeek cannot go on logging")
 
 
-def _archives(config: Config) -> Iterator[tuple[bool | None, str]]:
+def _archives(config: Config) -> Found:
     """Where rotated logs are looked for; one that is named and not there is worth a look."""
     for folder in archives_of(config.logs, config.archives):
         if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
-            yield True, f"rotated logs are looked for in {folder}"
+            yield OK, f"rotated logs are looked for in {folder}"
         elif config.archives:
-            yield None, f"{folder} cannot be listed; mend `archives`, or let the sensor's user read it"
+            yield LOOK, f"{folder} cannot be listed; mend `archives`, or let the sensor's user read it"
 
 
-def _last_packet(path: Path) -> Packet | None:
-    """The packet of the last whole line; None for a .gz or where it is not of our form."""
+def _last_packet(path: Path) -> float | None:
+    """Time of the packet of the last whole line; None for a .gz or where it is not of our form."""
     if path.suffix == ".gz":
         return None
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 65536))
         lines = file.read().split(b"\n")
     try:
-        return msgspec.json.decode(lines[-2], type=Packet)
+        return msgspec.json.decode(lines[-2], type=Packet).ts
     except (IndexError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
-def _state(config: Config, path: Path) -> Iterator[tuple[bool | None, str]]:
+def _state(config: Config, path: Path) -> Found:
+    """Can it be written, is it this sensor's alone, and where would a restart go on?"""
     folder = config.state_dir
     yield from _writable(folder, f"remembered in {folder}")
-    if (holder := checkpoint.holder(folder)) is not None:
-        if _runs(holder, path):
-            yield True, f"{folder}: the sensor of this configuration is running (process {holder})"
-        else:
-            yield (
-                False,
-                f"{folder} is in use by another sensor (process {holder or 'unknown'}); stop that one or name another state_dir",
-            )
+    holder = checkpoint.holder(folder)
+    if holder is not None and _runs(holder, path):
+        yield OK, f"{folder}: the sensor of this configuration is running (process {holder})"
+    elif holder is not None:
+        by = f"process {holder or 'unknown'}"
+        yield WRONG, f"{folder} is in use by another sensor ({by}); stop that one or name another state_dir"
     state = checkpoint.load(folder / "state.json")
     if state.positions:
-        yield (
-            True,
-            f"a restart goes on in {_number(len(state.positions), 'file')}, {_number(len(state.episodes), 'episode')} open",
-        )
+        open_ = counted(len(state.episodes), "episode")
+        yield OK, f"a restart goes on in {counted(len(state.positions), 'file')}, {open_} open"
 
 
 def _runs(process: str, path: Path) -> bool:
@@ -183,89 +182,90 @@ def _runs(process: str, path: Path) -> bool:
     return "run" in words and any((folder / word).resolve() == path.resolve() for word in files if word)
 
 
-def _model(config: Config) -> Iterator[tuple[bool | None, str]]:
+def _model(config: Config) -> Found:
     """Is the bundle whole, and does the configuration fit it?"""
     bundle = Bundle.open(config.model_path)
-    manifest, own = bundle.manifest, config.policy.thresholds
+    manifest = bundle.manifest
+    policy = for_missions(config.policy, manifest.missions)
+    own = policy.thresholds
     thresholds = manifest.thresholds | own
     words = ", ".join(f"{mission} {value:.3f}" for mission, value in thresholds.items())
-    wide = {mission: value for mission, value in (manifest.margins | config.policy.margins).items() if value}
+    wide = {mission: value for mission, value in (manifest.margins | policy.margins).items() if value}
     if wide:
         words += f", and together with others down to {', '.join(f'{m} {v:g}' for m, v in wide.items())} logits below"
-    yield True, f"version {manifest.version} from {bundle.path}; a verdict counts from probability {words}"
+    yield OK, f"version {manifest.version} from {bundle.path}; a verdict counts from probability {words}"
     for mission, value in own.items():
-        if mission not in manifest.thresholds:
+        if value > (ceiling := manifest.ceilings.get(mission, 1.0)):
             yield (
-                False,
-                f"policy.thresholds names {mission}, which model {manifest.version} does not know (it knows "
-                f"{', '.join(manifest.thresholds)}); take it out, or name that model",
+                LOOK,
+                f"policy.thresholds: {mission} {value} is above {ceiling:.3f}, from where most attacks are missed; lower it",
             )
-        elif value > (ceiling := manifest.ceilings.get(mission, 1.0)):
+    remembered = manifest.window.connections
+    packets = {f"policy.least.{mission}.packets": least.packets or 0 for mission, least in policy.least.items()}
+    for key, most in ({"policy.open_packets": policy.open_packets} | packets).items():
+        if most > remembered:
             yield (
-                None,
-                f"policy.thresholds: {mission} {value} is above {ceiling:.3f}, from where most attacks go untold; lower it",
+                LOOK,
+                f"{key} is {most}, a window of the model remembers {remembered} connections: what sends one packet in each opens "
+                "no episode; lower it",
             )
-    if (most := config.policy.brute_force_connections) > manifest.window.connections:
-        yield (
-            False,
-            f"policy.brute_force_connections is {most}, a window of the model remembers {manifest.window.connections}: no Brute "
-            "Force over TCP would ever be told; lower it",
-        )
-    for key in ("open_packets", "dos_packets"):
-        if (packets := getattr(config.policy, key)) > manifest.window.connections:
+    for mission, least in policy.least.items():
+        if (least.connections or 0) > remembered:
             yield (
-                None,
-                f"policy.{key} is {packets}, a window of the model remembers {manifest.window.connections} "
-                "connections: what sends one packet in each opens no episode; lower it",
+                WRONG,
+                f"policy.least.{mission}.connections is {least.connections}, a window of the model remembers {remembered}: no "
+                f"{mission} over TCP would ever be reported; lower it",
             )
     with contextlib.suppress(SensorError):  # _state tells what is wrong with it
         before = checkpoint.load(config.state_dir / "state.json").model_version
         if before not in ("", manifest.version):
             yield (
-                None,
+                LOOK,
                 f"the state is of model {before}, this one is {manifest.version}: the same traffic gets other document ids",
             )
 
 
-def _calibration(config: Config, file: Path) -> Iterator[tuple[bool | None, str]]:
+def _calibration(config: Config, file: Path) -> Found:
     """Is the site's calibration there, and for this model?"""
     fitted = calibration_file.load(file, config.model_path).thresholds
-    yield True, f"calibrated by {file}: {', '.join(f'{mission} {value:.3f}' for mission, value in fitted.items())}"
+    yield OK, f"calibrated by {file}: {', '.join(f'{mission} {value:.3f}' for mission, value in fitted.items())}"
 
 
-def _suppress(path: Path) -> Iterator[tuple[bool | None, str]]:
-    rules = suppression_rules.load(path)
+def _suppress(path: Path, model: Path) -> Found:
+    rules = suppression_rules.load(path, manifest_of(model).missions)
     ended = [rule for rule in rules if not rule.live(time.time())]
-    yield True, f"{_number(len(rules) - len(ended), 'rule')} of {path} in force"
+    yield OK, f"{counted(len(rules) - len(ended), 'rule')} of {path} in force"
     for rule in ended:
-        yield None, f"{path}:{rule.line} has expired and silences nothing; prolong it or take it out ({rule.comment})"
+        yield LOOK, f"{path}:{rule.line} has expired and suppresses nothing; prolong it or remove it ({rule.comment})"
 
 
-def _elasticsearch(config: Config) -> Iterator[tuple[bool | None, str]]:
+def _elasticsearch(config: Config) -> Found:
     """Is it there, does it let us in, would it take our documents?"""
     cluster = config.sink.elasticsearch
     assert cluster is not None
     yield from _writable(cluster.dead_letter_path.parent, f"refused documents go to {cluster.dead_letter_path}")
-    _, flows, health = DATASETS
-    yield from inspection.findings(
-        cluster, [DATASET, *[flows] * config.hunt.enabled, *[health] * bool(config.health.documents_s)]
-    )
+    datasets = [ALERTS] + [FLOWS] * config.hunt.enabled + [HEALTH] * bool(config.health.documents_s)
+    try:
+        missions = manifest_of(config.model_path).missions
+    except SensorError:  # _model tells what is wrong with it; without missions nothing is said of their fields
+        missions = NO_MISSIONS
+    yield from inspection.findings(cluster, missions, datasets)
 
 
-def _writable(folder: Path, words: str) -> Iterator[tuple[bool | None, str]]:
+def _writable(folder: Path, words: str) -> Found:
     """The folder, or the nearest one above it that exists, must let us write; and there must be room."""
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not there.is_dir():
-        yield False, f"{there} is no folder; name another place than {folder}"
+        yield WRONG, f"{there} is no folder; name another place than {folder}"
         return
     if not os.access(there, os.W_OK | os.X_OK):
-        yield False, f"{there} does not let this user write; make it writable for the sensor's user or set another place"
+        yield WRONG, f"{there} does not let this user write; make it writable for the sensor's user or set another place"
         return
     yield from _room(there, True, "the sensor cannot go on")
-    yield True, words
+    yield OK, words
 
 
-def _room(folder: Path, ours: bool, stops: str) -> Iterator[tuple[bool | None, str]]:
+def _room(folder: Path, ours: bool, stops: str) -> Found:
     """Bytes and inodes that are left on a disk.
 
     Args:
@@ -277,13 +277,9 @@ def _room(folder: Path, ours: bool, stops: str) -> Iterator[tuple[bool | None, s
     left = f"{free >> 20:,} MiB ({share:.1%}) free"
     if free < MIN_FREE_BYTES or (disk.f_files and not disk.f_favail):
         left = left if free < MIN_FREE_BYTES else "no inode free"
-        yield (False if ours else None), f"{folder}: {left}: {stops}; make room, or put it on another disk"
+        yield WRONG if ours else LOOK, f"{folder}: {left}: {stops}; make room, or put it on another disk"
     elif free < LOW_FREE_BYTES or share < LOW_FREE_SHARE:
-        yield None, f"{folder}: only {left}; make room soon"
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
+        yield LOOK, f"{folder}: only {left}; make room soon"
 
 
 def _ago(seconds: float) -> str:

@@ -2,8 +2,8 @@
 
 One line of JSON and its SHA-256, replaced as a whole: it is written beside itself, synced, renamed and the folder synced, so a
 crash leaves the old state or the new one and never half of one. The one before stays as `.old`: disks do lose files that were
-synced, and a sensor that does not start for that would lose more than the seconds between the two. The pipeline saves only after
-the sink has acknowledged.
+synced, and a sensor that does not start for that would lose more than the seconds between the two. The pipeline saves, by a
+`Saver`, only after the sink has acknowledged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +21,12 @@ import structlog
 
 from packetclip_sensor.common.durable import sync_folder
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.records import Episode, Position
+from packetclip_sensor.records import AlertBatch, Episode, Position
+from packetclip_sensor.service.health import Health
 
 VERSION = 1
+SAVE_S = 1.0
+"""A state without new alerts is saved at most this often: each save waits for the disk."""
 
 log = structlog.get_logger()
 
@@ -138,6 +142,61 @@ def _keep(path: Path) -> None:
 
 def _checksum(text: bytes) -> bytes:
     return hashlib.sha256(text).hexdigest().encode() + b"\n"
+
+
+class Saver:
+    """Saves the state behind each acknowledged batch, at most once a second where there was no alert.
+
+    A state that cannot be saved (full or read-only disk) stops nothing: the old one stands, and a restart repeats more, which the
+    documents' ids make harmless. It is said in the log and on the health page, and tried again with the next batch.
+    """
+
+    def __init__(self, path: Path, health: Health) -> None:
+        self._path, self._health = path, health
+        self._saved_at = self._began = 0.0
+        self._left: State | None = None
+
+    def load(self) -> State:
+        """The state to start from.
+
+        Raises:
+            ConfigError: it cannot be read, or the folder cannot be written now: at the start there is somebody to mend it.
+        """
+        state = recover(self._path)
+        if not state.began:
+            state = msgspec.structs.replace(state, began=time.time())
+        self._began = state.began
+        save(self._path, state)
+        return state
+
+    def save(self, batch: AlertBatch, model_version: str) -> None:
+        """Save the state behind a batch that the sink has acknowledged."""
+        self._health.moved()
+        self._health.judged, self._health.episodes_open = batch.judged, len(batch.episodes)
+        self._left = State(
+            positions=batch.positions,
+            judged=batch.judged,
+            episodes=batch.episodes,
+            model_version=model_version,
+            began=self._began,
+        )
+        if batch.alerts or time.monotonic() - self._saved_at >= SAVE_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Save what is left."""
+        if self._left is None:
+            return
+        try:
+            save(self._path, self._left)
+        except ConfigError as err:
+            if not self._health.unsaved:
+                log.error("state_unsaved", reason=str(err))
+            self._health.unsaved = str(err)
+            self._health.counters.state_unsaved += 1
+        else:
+            self._health.unsaved, self._left = None, None
+        self._saved_at = time.monotonic()
 
 
 @contextlib.contextmanager

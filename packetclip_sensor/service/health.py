@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,50 +38,39 @@ class Reason(NamedTuple):
 
 
 REASONS = (
-    "starting",
-    "stalled",
-    "sink_waiting",
-    "behind",
-    "shedding",
-    "no_logs",
-    "state_unsaved",
-    "disk_full",
-    "memory",
-    "stopping",
-)
+    "starting", "stalled", "sink_waiting", "behind", "shedding", "no_logs", "state_unsaved", "disk_full", "memory", "stopping",
+)  # fmt: skip
 """Every name that a Reason can have."""
 
 
+@dataclass
 class Health:
     """One object for the whole sensor. Attributes are set by one thread each; reading them needs no lock."""
 
-    def __init__(
-        self,
-        config: HealthConfig,
-        counters: Counters,
-        *,
-        sensor: str = "",
-        state_dir: Path = Path(),
-        stopping: Callable[[], bool] = lambda: False,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self.config, self.counters = config, counters
-        self.sensor, self.state_dir = sensor, state_dir
-        self.model_version = ""
-        self.backlog: Backlog | None = None
-        self.dead_letter_paths: tuple[Path, ...] = ()
-        self.started = False
-        """Set when the pipeline has read the logs for the first time."""
-        self.stopping = stopping
-        self.packets_held = self.episodes_open = self.judged = 0
-        self.last_packet = 0.0
-        self.shedding: Shedding | None = None
-        self.unsaved: str | None = None
-        """Why the state file could not be written last time."""
-        self.lag_s, self.lag_bytes = 0.0, 0
-        self._clock, self._now = clock, now
-        self._since = self._moved = clock()
+    config: HealthConfig
+    counters: Counters
+    sensor: str = ""
+    state_dir: Path = Path()
+    stopping: Callable[[], bool] = lambda: False
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    model_version: str = ""
+    backlog: Backlog | None = None
+    dead_letter_paths: tuple[Path, ...] = ()
+    started: bool = False
+    """Set when the pipeline has read the logs for the first time."""
+    packets_held: int = 0
+    episodes_open: int = 0
+    judged: int = 0
+    last_packet: float = 0.0
+    shedding: Shedding | None = None
+    unsaved: str | None = None
+    """Why the state file could not be written last time."""
+    lag_s: float = 0.0
+    lag_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self._since = self._moved = self.clock()
         self._waiting: tuple[float, str] | None = None
 
     def read(self, batch: Batch, held: int) -> None:
@@ -93,29 +83,27 @@ class Health:
     def moved(self) -> None:
         """The pipeline has done a step."""
         self.started = True
-        self._moved = self._clock()
+        self._moved = self.clock()
 
     def paused(self) -> None:
         """The whole process has stood still, which is no fault of the pipeline."""
-        self._moved = self._clock()
+        self._moved = self.clock()
 
     def waiting(self, why: str | None) -> None:
         """The sink begins to wait for its place to write, or (None) goes on."""
         if why is None:
-            self._waiting, self._moved = None, self._clock()
-        elif self._waiting is None:
-            self._waiting = (self._clock(), why)
+            self._waiting, self._moved = None, self.clock()
         else:
-            self._waiting = (self._waiting[0], why)
+            self._waiting = (self._waiting[0] if self._waiting else self.clock(), why)
 
     def measure(self) -> None:
         """Look how far the reader is behind its logs; lists folders, so not for the pipeline's own thread."""
         if self.backlog is not None:
-            self.lag_bytes, self.lag_s = self.backlog.measure(self._now())
+            self.lag_bytes, self.lag_s = self.backlog.measure(self.now())
 
     @property
     def uptime_s(self) -> float:
-        return self._clock() - self._since
+        return self.clock() - self._since
 
     @property
     def _sheds(self) -> bool:
@@ -128,8 +116,8 @@ class Health:
             healthy=int(not self.reasons()),
             lag_seconds=round(self.lag_s, 3),
             lag_bytes=self.lag_bytes,
-            sink_waiting_seconds=round(self._clock() - waiting[0], 3) if waiting else 0.0,
-            quiet_seconds=round(self._clock() - self._moved, 3),
+            sink_waiting_seconds=round(self.clock() - waiting[0], 3) if waiting else 0.0,
+            quiet_seconds=round(self.clock() - self._moved, 3),
             last_packet_timestamp_seconds=self.last_packet,
             judged_timestamp_seconds=float(self.judged),
             files=self.backlog.files if self.backlog else 0,
@@ -151,10 +139,10 @@ class Health:
             yield Reason("stopping", "the sensor was asked to stop")
         if not self.started:
             yield Reason("starting", "the logs have not been read yet")
-        waited_s = self._clock() - waiting[0] if waiting else 0.0
+        waited_s = self.clock() - waiting[0] if waiting else 0.0
         if waiting and waited_s > config.max_wait_s:
             yield Reason("sink_waiting", f"for {waited_s:.0f} s nothing could be written: {waiting[1]}")
-        quiet_s = self._clock() - self._moved
+        quiet_s = self.clock() - self._moved
         if self.started and not waiting and quiet_s > STALLED_S:
             yield Reason("stalled", f"the pipeline has not moved for {quiet_s:.0f} s; look at the sensor's log and restart it")
         if self.lag_s > config.max_lag_s:

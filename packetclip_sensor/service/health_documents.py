@@ -20,14 +20,16 @@ import msgspec
 import structlog
 from elasticsearch import ApiError, TransportError
 
-from packetclip_sensor.config.settings import ElasticsearchConfig
+from packetclip_sensor import __version__
+from packetclip_sensor.common.missions import NO_MISSIONS
+from packetclip_sensor.config.settings import Config, ElasticsearchConfig
 from packetclip_sensor.elastic.client import connect
-from packetclip_sensor.elastic.templates import ensure_templates, stream_name
+from packetclip_sensor.elastic.streams import HEALTH, stream_name
+from packetclip_sensor.elastic.templates import ensure_templates
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.service.health import Health, memory_bytes
 from packetclip_sensor.sinks.documents import ECS_VERSION, SensorInfo, observer
 
-DATASET = "packetclip.health"
 TIMEOUT_S = 5.0
 
 log = structlog.get_logger()
@@ -41,8 +43,8 @@ def document(health: Health, sensor: SensorInfo, run_id: str, now: float) -> dic
     return {
         "@timestamp": _time(now),
         "ecs": {"version": ECS_VERSION},
-        "data_stream": {"type": "logs", "dataset": DATASET, "namespace": sensor.namespace},
-        "event": {"kind": "metric", "module": "packetclip", "provider": "packetclip", "dataset": DATASET},
+        "data_stream": {"type": "logs", "dataset": HEALTH, "namespace": sensor.namespace},
+        "event": {"kind": "metric", "module": "packetclip", "provider": "packetclip", "dataset": HEALTH},
         "message": "; ".join(f"{reason.name}: {reason.message}" for reason in reasons) or "all is well",
         "agent": {"name": sensor.name, "type": "packetclip", "version": sensor.version, "ephemeral_id": run_id},
         "host": {"name": socket.gethostname()},
@@ -60,7 +62,7 @@ def document(health: Health, sensor: SensorInfo, run_id: str, now: float) -> dic
             "health": {
                 "reasons": [reason.name for reason in reasons],
                 "model_version": health.model_version,
-                **{name: _number(name, value) for name, value in gauges.items()},
+                **{name: _time(value) if name.endswith("_timestamp_seconds") else value for name, value in gauges.items()},
                 "totals": health.counters.as_dict(),
             }
         },
@@ -70,26 +72,28 @@ def document(health: Health, sensor: SensorInfo, run_id: str, now: float) -> dic
 class _Teller:
     """Makes the documents of one start of the sensor; a failure is counted, and said when it is the first in a row."""
 
-    def __init__(self, health: Health, sensor: SensorInfo, now: Callable[[], float], where: dict[str, str]) -> None:
+    def __init__(self, health: Health, sensor: SensorInfo, now: Callable[[], float], **where: str) -> None:
         self._health, self._sensor, self._now, self._where = health, sensor, now, where
         self._run_id = str(uuid.uuid4())
         self._failing = False
 
     def send(self) -> None:
         """Put one document where it belongs."""
-        failure = self._put(document(self._health, self._sensor, self._run_id, self._now()))
-        if failure is not None:
+        try:
+            self._put(document(self._health, self._sensor, self._run_id, self._now()))
+        except (ApiError, TransportError, SinkError, OSError) as err:
             self._health.counters.health_unsent += 1
             if not self._failing:
-                log.warning("health_unsent", **self._where, reason=failure)
-        self._failing = failure is not None
+                log.warning("health_unsent", **self._where, reason=str(err))
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _put(self, body: dict[str, Any]) -> None:
+        raise NotImplementedError
 
     def close(self) -> None:
         """Close what is open."""
-
-    def _put(self, body: dict[str, Any]) -> str | None:
-        """None, or why it could not be put."""
-        raise NotImplementedError
 
 
 class HealthDocuments(_Teller):
@@ -105,18 +109,13 @@ class HealthDocuments(_Teller):
         """
         self._client = connect(config).options(request_timeout=TIMEOUT_S)
         self._config, self._ready = config, not config.manage_templates
-        self._stream = stream_name(config.namespace, DATASET)
-        super().__init__(health, sensor, now, {"stream": self._stream})
+        super().__init__(health, sensor, now, stream=stream_name(config.namespace, HEALTH))
 
-    def _put(self, body: dict[str, Any]) -> str | None:
-        try:
-            if not self._ready:
-                ensure_templates(self._client, self._config.namespace, DATASET)
-                self._ready = True
-            self._client.index(index=self._stream, document=body, op_type="create", require_data_stream=True)
-        except (ApiError, TransportError, SinkError) as err:
-            return str(err)
-        return None
+    def _put(self, body: dict[str, Any]) -> None:
+        if not self._ready:
+            ensure_templates(self._client, self._config.namespace, NO_MISSIONS, HEALTH)
+            self._ready = True
+        self._client.index(index=self._where["stream"], document=body, op_type="create", require_data_stream=True)
 
     def close(self) -> None:
         """Close the connections."""
@@ -127,24 +126,13 @@ class HealthFile(_Teller):
     """The newest document as a file, replaced each time: for sensors that write their alerts to a file too."""
 
     def __init__(self, path: Path, health: Health, sensor: SensorInfo, *, now: Callable[[], float] = time.time) -> None:
-        super().__init__(health, sensor, now, {"path": str(path)})
+        super().__init__(health, sensor, now, path=str(path))
         self._path = path
 
-    def _put(self, body: dict[str, Any]) -> str | None:
+    def _put(self, body: dict[str, Any]) -> None:
         fresh = self._path.with_name(self._path.name + ".new")
-        try:
-            fresh.write_bytes(msgspec.json.encode(body) + b"\n")
-            fresh.replace(self._path)
-        except OSError as err:
-            return err.strerror
-        return None
-
-
-def _number(name: str, value: float) -> float | str:
-    """Times of day become dates, so that Kibana shows them as such."""
-    if not name.endswith("_timestamp_seconds"):
-        return value
-    return _time(value)
+        fresh.write_bytes(msgspec.json.encode(body) + b"\n")
+        fresh.replace(self._path)
 
 
 def _time(ts: float) -> str:
@@ -157,3 +145,11 @@ def _descriptors() -> int:
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
     except OSError:
         return 0
+
+
+def health_documents(config: Config, health: Health) -> HealthDocuments | HealthFile:
+    """Where health documents go: beside the alerts, or into the state folder where those go to a file."""
+    sensor = SensorInfo(config.sensor_name, __version__, config.namespace)
+    if config.sink.elasticsearch is None:
+        return HealthFile(config.state_dir / "health.json", health, sensor)
+    return HealthDocuments(config.sink.elasticsearch, health, sensor)

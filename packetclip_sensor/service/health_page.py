@@ -1,20 +1,20 @@
 """The pages `/metrics` (Prometheus' text format) and `/health` (JSON, 200 or 503), for reading only.
 
 Whoever can reach the port must not be able to harm the sensor: few connections, small requests, a deadline for the whole
-exchange, ten answers a second, and a page is made at most once a second, however often it is asked for. All of it happens in a
-thread of its own. HTTP is written by hand: the standard library's servers bound neither headers nor connections nor time.
+exchange, one request for each connection, ten answers a second, and a page is made at most once a second, however often it is
+asked for. The server is the standard library's, in threads of its own; what it does not bound is bound here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from types import TracebackType
-from typing import Self
+from http import HTTPStatus
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -30,17 +30,11 @@ MAX_CONNECTIONS = 16
 MAX_HEAD_BYTES = 8192
 DEADLINE_S = 5.0
 PACE_S = 0.1
-"""At most one connection in this time is answered: Python gives two threads turns, and the pipeline is the other one."""
+"""At most one connection in this time is answered: Python gives threads turns, and the pipeline is another one."""
+LOOK_S = 0.2
+"""How often the server looks whether it is to end."""
 FRESH_S = 1.0
 TEXT, JSON = "text/plain; version=0.0.4; charset=utf-8", "application/json"
-STATUS = {
-    200: "OK",
-    400: "Bad Request",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    431: "Request Header Fields Too Large",
-    503: "Service Unavailable",
-}
 INDEX = b"PacketCLIP sensor\n/metrics  for Prometheus\n/health   200 where all is well, else 503 with the reasons\n"
 
 log = structlog.get_logger()
@@ -76,154 +70,118 @@ class Metrics(Collector):
         yield unhealthy
 
 
-class HealthPage:
-    """A context in which the pages are served. `port` is the one that was bound."""
+class HealthPage(ThreadingTCPServer):
+    """Serves the pages until its context ends. `port` is the one that was bound."""
+
+    daemon_threads, block_on_close = True, False
+    allow_reuse_address = True
+    request_queue_size = MAX_CONNECTIONS
 
     def __init__(self, health: Health, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.port = 0
-        self._health, self._clock = health, clock
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(Metrics(health))
-        ProcessCollector(registry=self._registry)
-        self._made: dict[str, tuple[float, Page]] = {}
-        self._open = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._bound: Future[None] = Future()
-        self._loop = asyncio.new_event_loop()
-        self._end: asyncio.Event | None = None
-        self._thread = threading.Thread(target=self._run, name="health-page", daemon=True)
-
-    def __enter__(self) -> Self:
-        """Listen.
+        """Listen and begin.
 
         Raises:
             ConfigError: the address or port cannot be listened on.
         """
-        config = self._health.config
-        self._thread.start()
+        config = health.config
+        self.health, self.clock = health, clock
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(Metrics(health))
+        ProcessCollector(registry=self._registry)
+        self._made: dict[str, tuple[float, Page]] = {}
+        self._making = threading.Lock()
+        self.free = threading.Semaphore(MAX_CONNECTIONS)
         try:
-            self._bound.result()
+            found = socket.getaddrinfo(config.address, config.port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            self.address_family, where = found[0][0], found[0][4]
+            super().__init__(where[:2], _Exchange)  # type: ignore[arg-type]
         except OSError as err:
             raise ConfigError(
                 f"health.address {config.address}, health.port {config.port}: cannot be listened on ({err.strerror or err}); "
                 "set another port, or null for no pages"
             ) from err
+        self.port: int = self.server_address[1]
         log.info("health_page", address=config.address, port=self.port)
         if config.address not in ("127.0.0.1", "::1", "localhost"):
             log.warning("health_page_open", address=config.address, remedy="let only Prometheus reach it, it has no password")
-        return self
+        self._thread = threading.Thread(target=self.serve_forever, args=(LOOK_S,), name="health-page", daemon=True)
+        self._thread.start()
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
-        if self._end is not None:
-            self._loop.call_soon_threadsafe(self._end.set)
-            self._thread.join(DEADLINE_S)
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self._thread.join(DEADLINE_S)
+        self.server_close()
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._serve())
-        finally:
-            self._loop.close()
-
-    async def _serve(self) -> None:
-        config = self._health.config
-        try:
-            server = _listening(config.address, config.port or 0)
-        except OSError as err:
-            self._bound.set_exception(err)
-            return
-        self._end = asyncio.Event()
-        with server:
-            self.port = server.getsockname()[1]
-            accepting = self._loop.create_task(self._accept(server))
-            self._bound.set_result(None)
-            await self._end.wait()
-            accepting.cancel()
-
-    async def _accept(self, server: socket.socket) -> None:
+    def verify_request(self, *_: Any) -> bool:
         """Take a connection each PACE_S; those that come faster wait in the kernel, and cost nothing there."""
-        while True:
-            try:
-                line, _ = await self._loop.sock_accept(server)
-            except OSError:  # it hung up meanwhile, or no descriptor is left
-                await asyncio.sleep(PACE_S)
-                continue
-            if self._open >= MAX_CONNECTIONS:
-                line.close()
-            else:
-                task = self._loop.create_task(self._answer(line))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-            await asyncio.sleep(PACE_S)
+        time.sleep(PACE_S)
+        return self.free.acquire(blocking=False)
 
-    async def _answer(self, line: socket.socket) -> None:
-        self._open += 1
+    def process_request_thread(self, *connection: Any) -> None:
+        """As the base class."""
         try:
-            reader, writer = await asyncio.open_connection(sock=line, limit=MAX_HEAD_BYTES)
-            # drain() then returns only when the answer has left, so that the deadline holds for slow readers too
-            writer.transport.set_write_buffer_limits(0)
-            try:
-                async with asyncio.timeout(DEADLINE_S):
-                    try:
-                        answer = self._respond(await reader.readuntil(b"\r\n\r\n"))
-                    except asyncio.LimitOverrunError:
-                        answer = _response((431, TEXT, b"the request is too long\n"))
-                    writer.write(answer)
-                    await writer.drain()
-                writer.close()
-            except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
-                writer.transport.abort()
+            super().process_request_thread(*connection)
         finally:
-            self._open -= 1
+            self.free.release()
 
-    def _respond(self, head: bytes) -> bytes:
-        words = head.split(b"\r\n", 1)[0].split(b" ")
-        if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
-            return _response((400, TEXT, b"this is no HTTP/1 request\n"))
-        if words[0] not in (b"GET", b"HEAD"):
-            return _response((405, TEXT, b"these pages are for reading only: GET or HEAD\n"), "Allow: GET, HEAD\r\n")
-        return _response(self._page(words[1].partition(b"?")[0].decode("latin-1")), body=words[0] == b"GET")
+    def handle_error(self, *_: Any) -> None:
+        """Whoever hangs up or is too slow is no error."""
+        if not isinstance(sys.exception(), OSError):
+            log.exception("health_page_failed")
 
-    def _page(self, path: str) -> Page:
+    def page(self, path: str) -> Page:
+        """Status, content type and text of a page, made anew where it is older than FRESH_S."""
         if path == "/":
             return 200, TEXT, INDEX
         if path not in ("/metrics", "/health"):
             return 404, TEXT, b"here are /metrics and /health\n"
-        made_at, page = self._made.get(path, (-FRESH_S, (0, "", b"")))
-        if not page[0] or self._clock() - made_at >= FRESH_S:
-            page = self._make(path)
-            self._made[path] = self._clock(), page
+        with self._making:
+            made_at, page = self._made.get(path, (-FRESH_S, None))
+            if page is None or self.clock() - made_at >= FRESH_S:
+                page = self._make(path)
+                self._made[path] = self.clock(), page
         return page
 
     def _make(self, path: str) -> Page:
         if path == "/metrics":
             return 200, TEXT, generate_latest(self._registry)
-        well, text = self._health.as_json()
+        well, text = self.health.as_json()
         return 200 if well else 503, JSON, text
 
 
-def _listening(address: str, port: int) -> socket.socket:
-    """A socket that listens; connections that are not taken yet wait in a short queue.
+class _Exchange(BaseRequestHandler):
+    """One request and its answer. Of the request its first line is looked at, once all up to the empty line is there."""
 
-    Raises:
-        OSError: the address is none of this machine's, or the port is taken.
-    """
-    family, kind, protocol, _, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    server = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
-    try:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind(where)
-        server.listen(MAX_CONNECTIONS)
-    except OSError:
-        server.close()
-        raise
-    return server
+    server: HealthPage
+
+    def handle(self) -> None:
+        """Read and answer before the deadline, or give up."""
+        until, head = time.monotonic() + DEADLINE_S, b""
+        while b"\r\n\r\n" not in head and len(head) <= MAX_HEAD_BYTES:
+            self.request.settimeout(max(0.001, until - time.monotonic()))
+            part = self.request.recv(65536)
+            if not part:
+                return
+            head += part
+        self.request.settimeout(max(0.001, until - time.monotonic()))  # of `sendall` as a whole
+        self.request.sendall(self._answer(head))
+
+    def _answer(self, head: bytes) -> bytes:
+        method, _, rest = head.partition(b"\r\n")[0].partition(b" ")
+        path, _, version = rest.partition(b" ")
+        if len(head) > MAX_HEAD_BYTES:
+            return _response((431, TEXT, b"the request is too long\n"))
+        if not version.startswith(b"HTTP/1.") or b" " in version:
+            return _response((400, TEXT, b"this is no HTTP/1 request\n"))
+        if method not in (b"GET", b"HEAD"):
+            return _response((405, TEXT, b"these pages are for reading only: GET or HEAD\n"), "Allow: GET, HEAD\r\n")
+        return _response(self.server.page(path.partition(b"?")[0].decode("latin-1")), body=method == b"GET")
 
 
 def _response(page: Page, more: str = "", *, body: bool = True) -> bytes:
     status, kind, text = page
     head = (
-        f"HTTP/1.1 {status} {STATUS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(text)}\r\n"
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {kind}\r\nContent-Length: {len(text)}\r\n"
         f"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n{more}\r\n"
     )
     return head.encode("ascii") + (text if body else b"")

@@ -28,33 +28,35 @@ class Shedding:
         """Whether load is being shed now."""
         self._limits, self._counters, self._now = limits, counters, now
 
-    def lines(self, blocks: Iterable[Lines | Idle]) -> Iterator[Lines | Idle]:
-        """Empty the blocks of packets that the rule skip_old passes over; their positions stay."""
+    def block(self, block: Lines | Idle) -> Lines | Idle:
+        """The block, emptied where the rule skip_old passes over its packets; its positions stay."""
         if self._limits.shed_load != "skip_old":
-            yield from blocks
-            return
-        for block in blocks:
-            if isinstance(block, Lines) and block.log == "packet" and block.data and self._due(first_ts(block.data, 0, "packet")):
-                self._counters.shed_lines += block.data.count(b"\n")
-                self._counters.shed_bytes += len(block.data)
-                yield Lines(block.log, b"", block.start, block.end)
-            else:
-                self._caught_up(isinstance(block, Idle))
-                yield block
+            return block
+        if isinstance(block, Lines) and block.log == "packet" and block.data and self._due(first_ts(block.data, 0, "packet")):
+            self._counters.shed_lines += block.data.count(b"\n")
+            self._counters.shed_bytes += len(block.data)
+            return Lines(block.log, b"", block.start, block.end)
+        self._caught_up(isinstance(block, Idle))
+        return block
+
+    def batch(self, batch: Batch) -> Batch:
+        """The batch without the packets that the rule first_packets leaves unjudged."""
+        if self._limits.shed_load != "first_packets":
+            return batch
+        if batch.packets and self._due(batch.packets[0].ts):
+            kept = [packet for packet in batch.packets if packet.n <= self._limits.packets_kept]
+            self._counters.shed_packets += len(batch.packets) - len(kept)
+            return replace(batch, packets=kept)
+        self._caught_up(batch.idle)
+        return batch
+
+    def lines(self, blocks: Iterable[Lines | Idle]) -> Iterator[Lines | Idle]:
+        """`block` over all that is read."""
+        return map(self.block, blocks)
 
     def packets(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Take the packets out that the rule first_packets leaves unjudged."""
-        if self._limits.shed_load != "first_packets":
-            yield from batches
-            return
-        for batch in batches:
-            if batch.packets and self._due(batch.packets[0].ts):
-                kept = [packet for packet in batch.packets if packet.n <= self._limits.packets_kept]
-                self._counters.shed_packets += len(batch.packets) - len(kept)
-                yield replace(batch, packets=kept)
-            else:
-                self._caught_up(batch.idle)
-                yield batch
+        """`batch` over all batches."""
+        return map(self.batch, batches)
 
     def _caught_up(self, all_read: bool) -> None:
         if all_read and self.on:

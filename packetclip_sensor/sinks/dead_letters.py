@@ -7,7 +7,6 @@ each holds a lock on the open file, so that a letter is either taken or left, ne
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import glob
 import os
@@ -20,10 +19,9 @@ import msgspec
 import structlog
 
 from packetclip_sensor.common import durable
+from packetclip_sensor.common.durable import FULL
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import SinkError
-
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 log = structlog.get_logger()
 
@@ -57,14 +55,12 @@ class DeadLetters:
         while True:
             try:
                 self._append(data)
-            except OSError as err:
-                if err.errno not in FULL:
-                    raise SinkError(
-                        f"elasticsearch.dead_letter_path {self._path}: {err.strerror}; name a file that this user may write"
-                    ) from err
-                self._wait(f"{self._path}: {err.strerror}")
-            else:
                 break
+            except OSError as err:
+                words = f"elasticsearch.dead_letter_path {self._path}: {err.strerror}"
+                if err.errno not in FULL:
+                    raise SinkError(f"{words}; name a file that this user may write") from err
+                self._wait(words)
         self._counters.dead_letters += len(letters)
 
     def _append(self, data: bytes) -> None:
@@ -96,7 +92,7 @@ class DeadLetters:
         if older.exists():
             lost = sum(1 for _ in older.open("rb"))
             self._counters.dead_letters_dropped += lost
-            log.error("dead_letters_dropped", count=lost, path=str(older), remedy="mend what is refused; packetclip redeliver")
+            log.error("dead_letters_dropped", count=lost, path=str(older), remedy="repair what is refused; packetclip redeliver")
         self._path.replace(older)
 
 
@@ -148,4 +144,4 @@ def read(path: Path) -> Iterator[Letter]:
             try:
                 yield msgspec.json.decode(line, type=Letter)
             except (msgspec.DecodeError, UnicodeDecodeError) as err:
-                raise SinkError(f"{path}:{number}: {err}; mend or remove the line") from err
+                raise SinkError(f"{path}:{number}: {err}; repair or remove the line") from err

@@ -7,28 +7,27 @@ through, and raises on a 429 before it retries.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import structlog
 from elastic_transport import TlsError
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
+from packetclip_sensor.common.durable import Sleep, Waiting
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.config.settings import ElasticsearchConfig
-from packetclip_sensor.elastic.client import refusal, trouble
-from packetclip_sensor.elastic.steps import reason
-from packetclip_sensor.elastic.templates import ensure_templates, stream_name
+from packetclip_sensor.elastic.client import BUSY, reason, refusal, trouble
+from packetclip_sensor.elastic.streams import ALERTS, stream_name
+from packetclip_sensor.elastic.templates import ensure_templates
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.sinks import dead_letters
-from packetclip_sensor.sinks.documents import DATASET
-from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
 
-BUSY = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses after which the same request may succeed."""
 MAX_ITEM_500 = 8
 """Times that one document may cause an internal error before it counts as refused: a document that always does so must not hold
 back all others for ever. Being busy (429, 502, 503, 504) has no such limit."""
@@ -38,6 +37,30 @@ LONGEST_RETRY_AFTER_S = 300.0
 
 log = structlog.get_logger()
 T = TypeVar("T")
+Outcome = Literal["written", "duplicate", "retry", "person", "too large", "refused"]
+"""What an answer means for what was sent. duplicate: it is there already (a repeat after a restart or a lost answer). retry: the
+same may succeed later. person: credentials, rights or templates are wrong. too large: less may be taken at once."""
+
+
+def classify(status: int, error: str = "", failed_500: int = 0) -> Outcome:
+    """What the answer to a bulk item, or to a whole request, asks for.
+
+    Args:
+        status: HTTP status.
+        error: type of the error, or a text that holds it.
+        failed_500: internal errors that this document has caused, with this one.
+    """
+    if status < 300:
+        return "written"
+    if status == 409:
+        return "duplicate"
+    if failed_500 >= MAX_ITEM_500:
+        return "refused"
+    if status in BUSY or "cluster_block_exception" in error:
+        return "retry"
+    if status in (401, 403) or "index_not_found_exception" in error:
+        return "person"
+    return "too large" if status == 413 else "refused"
 
 
 @dataclass(slots=True)
@@ -51,161 +74,143 @@ class Item:
     failed_500: int = 0
 
 
-Refused = tuple[Item, int, Mapping[str, Any]]
-
-
+@dataclass
 class Sender:
     """Sends items until each is stored or refused."""
 
-    def __init__(
-        self,
-        client: Elasticsearch,
-        config: ElasticsearchConfig,
-        counters: Counters,
-        sleep: Callable[[float], None],
-        rng: Callable[[], float],
-        waiting: Callable[[str | None], None] = lambda why: None,
-    ) -> None:
-        self.client = client
-        self.config = config
-        self.stream = stream_name(config.namespace)
-        self.counters = counters
-        self.sleep = sleep
-        self.rng = rng
-        self.waiting = waiting
-        self.tries = 0
-        """Failed tries in a row: 0 while all is well."""
-        self.nodes_left = len(config.hosts) - 1
-        """Other nodes to try at once before waiting: the client goes on to the next by itself."""
-        self.waited_s = 0.0
-        self.reached = False
-        """Whether the cluster has answered since the start."""
-        self.proved = False
-        """Whether it has taken a document: credentials, rights and templates were right then."""
-        self.letters = dead_letters.DeadLetters(config.dead_letter_path, config.dead_letter_bytes, counters, self._wait)
+    client: Elasticsearch
+    config: ElasticsearchConfig
+    counters: Counters
+    sleep: Sleep
+    rng: Callable[[], float]
+    waiting: Waiting = lambda why: None
+    tries: int = 0
+    """Failed tries in a row: 0 while all is well."""
+    waited_s: float = 0.0
+    reached: bool = False
+    """Whether the cluster has answered since the start."""
+    proved: bool = False
+    """Whether it has taken a document: credentials, rights and templates were right then."""
 
-    def start(self, *more: str) -> None:
-        """Wait for the cluster, then put the templates of alerts and of `more` datasets."""
-        self._patiently(self._health)
+    def __post_init__(self) -> None:
+        self.stream = stream_name(self.config.namespace)
+        self.nodes_left = len(self.config.hosts) - 1
+        """Other nodes to try at once before waiting: the client goes on to the next by itself."""
+        path = self.config.dead_letter_path
+        self.letters = dead_letters.DeadLetters(path, self.config.dead_letter_bytes, self.counters, self._wait)
+
+    def start(self, missions: Missions, *more: str) -> None:
+        """Wait for the cluster, then put the templates of alerts and of `more` datasets for a model with these missions."""
+        # Not `GET /`: this says the same, and a key without the right to monitor gets a 403, which is an answer too.
+        self._patiently(self.client.options(ignore_status=403).cluster.health)
         if self.config.manage_templates:
-            self._patiently(lambda: ensure_templates(self.client, self.config.namespace, DATASET, *more))
+            self._patiently(lambda: ensure_templates(self.client, self.config.namespace, missions, ALERTS, *more))
         self._well()
 
     def send(self, items: Sequence[Item]) -> None:
-        for batch in _batches(items, self.config.batch_documents, self.config.batch_bytes):
-            left = batch
-            while left:
-                left = self._bulk(left)
+        """Return once each is stored, or in the dead-letter file."""
+        left = list(_batches(items, self.config.batch_documents, self.config.batch_bytes))[::-1]
+        while left:
+            batch = left.pop()
+            try:
+                answers = self._patiently(partial(self._bulk, batch))
+            except ApiError as err:
+                if len(batch) > 1:
+                    left += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
+                    continue
+                answers = [{"status": err.status_code, "error": {"type": "request_too_large", "reason": reason(err)}}]
+            again, why = self._sort(batch, answers)
+            if again:
+                self._wait(why)
+                left.append(again)
+            else:
+                self._well()
 
-    def _health(self) -> None:
-        """`_cluster/health` and not `GET /`: it says the same, and a key without the right to monitor is told so by a 403, which
-        is an answer too."""
-        try:
-            self.client.cluster.health()
-        except ApiError as err:
-            if err.status_code != 403:
-                raise
-
-    def _bulk(self, items: list[Item]) -> list[Item]:
-        """One bulk call; returns the items to send again, after having waited."""
+    def _bulk(self, items: list[Item]) -> list[dict[str, Any]]:
+        """One bulk call; the status, and the error if any, of each item."""
         operations: list[Any] = []
         for item in items:
             target = b'"_index":%s,' % msgspec.json.encode(item.stream) if item.stream else b""
             operations += (b'{"create":{%s"_id":%s}}' % (target, msgspec.json.encode(item.id)), item.body)
-        try:
-            response = self._patiently(
-                lambda: self.client.bulk(
-                    index=self.stream,
-                    operations=operations,
-                    require_data_stream=True,
-                    filter_path="items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason",
-                )
-            )
-        except _TooLargeError as err:
-            if len(items) > 1:
-                self.send(items[: len(items) // 2])
-                self.send(items[len(items) // 2 :])
-            else:
-                self._dead_letter([(items[0], 413, {"type": "request_too_large", "reason": str(err)})])
-            return []
-        again, refused, busy = self._sort(items, response["items"])
-        self._dead_letter(refused)
-        if again:
-            self._wait(busy)
-        else:
-            self._well()
-        return again
+        response = self.client.bulk(
+            index=self.stream,
+            operations=operations,
+            require_data_stream=True,
+            filter_path="items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason",
+        )
+        return [item["create"] for item in response["items"]]
 
-    def _sort(self, items: list[Item], answers: list[Any]) -> tuple[list[Item], list[Refused], str]:
-        """What to send again, what is refused for good, and why something must be sent again; counts the rest."""
+    def _sort(self, items: list[Item], answers: list[dict[str, Any]]) -> tuple[list[Item], str]:
+        """Count what is stored, keep what is refused; returns what to send again, and why.
+
+        Raises:
+            SinkError: a person is needed, before the first document was taken.
+        """
         again: list[Item] = []
-        refused: list[Refused] = []
-        busy = ""
+        refused: list[dead_letters.Letter] = []
+        why = ""
         for item, answer in zip(items, answers, strict=True):
-            status, error = answer["create"]["status"], answer["create"].get("error", {})
-            if status < 300:
-                self._count(item, "written")
-                self.proved = True
-            elif status == 409:
-                self._count(item, "duplicate")
-            elif self._may_succeed(item, status, error):
-                again.append(item)
-                busy = f"{status} {error.get('type')}: {error.get('reason')}"
-            elif status in (401, 403) or error.get("type") == "index_not_found_exception":
-                mistake = self._for_good(status, error.get("reason", ""), item.stream)
-                if not self.proved:
-                    raise mistake
-                if item.stream:  # what is not an alert must never hold alerts back
-                    refused.append((item, status, error))
-                    continue
-                again.append(item)
-                busy = str(mistake)
-            else:
-                refused.append((item, status, error))
-        return again, refused, busy
-
-    def _count(self, item: Item, what: str) -> None:
-        name = f"{'flows' if item.stream.startswith(f'logs-{FLOWS}-') else 'alerts'}_{what}"
-        setattr(self.counters, name, getattr(self.counters, name) + 1)
-
-    @staticmethod
-    def _may_succeed(item: Item, status: int, error: Mapping[str, Any]) -> bool:
-        if error.get("type") == "cluster_block_exception":
-            return True
-        if status == 500:
-            item.failed_500 += 1
-            return item.failed_500 < MAX_ITEM_500
-        return status in BUSY
+            status, error = answer["status"], answer.get("error", {})
+            item.failed_500 += status == 500
+            outcome = classify(status, error.get("type", ""), item.failed_500)
+            self.proved = self.proved or outcome == "written"
+            match outcome:
+                case "written" | "duplicate":
+                    name = f"{'flows' if item.stream else 'alerts'}_{outcome}"
+                    setattr(self.counters, name, getattr(self.counters, name) + 1)
+                case "retry":
+                    again.append(item)
+                    why = f"{status} {error.get('type')}: {error.get('reason')}"
+                case "person" if not (self.proved and item.stream):  # what is not an alert must never hold alerts back
+                    why = refusal(self.config, status, error.get("reason", ""), _remedies(item.stream or self.stream))
+                    if not self.proved:
+                        raise SinkError(why)
+                    again.append(item)
+                case _:
+                    cause = error.get("caused_by", {}).get("reason")
+                    words = str(error.get("reason")) + (f": {cause}" if cause else "")
+                    letter = (item.id, status, str(error.get("type")), words, msgspec.Raw(item.body), item.stream)
+                    refused.append(dead_letters.Letter(*letter))
+        if refused:  # on the disk before the position moves
+            self.letters.add(refused)
+            first, path = refused[0], self.config.dead_letter_path
+            log.error("documents_dead_lettered", count=len(refused), path=path, status=first.status, reason=first.reason)
+        return again, why
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """Call until the cluster answers; a SinkError where waiting would not help."""
+        """Call until the cluster answers.
+
+        Raises:
+            SinkError: waiting would not help.
+            ApiError: the request is too large (413).
+        """
         while True:
             try:
                 result = call()
-            except UnsupportedProductError as err:
-                if not self.proved:
-                    raise SinkError(trouble(err, self.config)) from err
-                self._wait("something answers that is not Elasticsearch")
-            except ApiError as err:
-                if err.status_code == 413:
-                    raise _TooLargeError(reason(err)) from err
-                if err.status_code in BUSY or "cluster_block_exception" in str(err.body):
-                    why, node = f"{err.status_code} {reason(err)}", err.status_code in (502, 503, 504)
-                    self._wait(why, _retry_after(err.meta.headers.get("retry-after")), another_node=node)
-                    continue
-                mistake = self._for_good(err.status_code, reason(err))
-                if not self.proved:
-                    raise mistake from err
-                self._wait(str(mistake))
-            except TlsError as err:
-                if not self.reached:
-                    raise SinkError(trouble(err, self.config)) from err
-                self._wait(str(err))
-            except TransportError as err:
-                self._wait(f"{type(err).__name__}: {err.message}", another_node=True)
+            except (ApiError, TransportError, UnsupportedProductError) as err:
+                self._failed(err)
             else:
                 self.reached = True
                 return result
+
+    def _failed(self, err: ApiError | TransportError | UnsupportedProductError) -> None:
+        """Wait, or raise as `_patiently` says."""
+        patient, why, at_least_s, another_node = self.proved, trouble(err, self.config, _remedies(self.stream)), 0.0, False
+        match err:
+            case ApiError():
+                outcome = classify(err.status_code, str(err.body))
+                if outcome == "too large":
+                    raise err
+                if outcome == "retry":
+                    patient, why, another_node = True, f"{err.status_code} {reason(err)}", err.status_code in (502, 503, 504)
+                    at_least_s = _retry_after(err.meta.headers.get("retry-after"))
+            case TlsError():
+                patient = self.reached
+            case TransportError():
+                patient, why, another_node = True, f"{type(err).__name__}: {err.message}", True
+        if not patient:
+            raise SinkError(why) from err
+        self._wait(why, at_least_s, another_node=another_node)
 
     def _well(self) -> None:
         """The cluster has done what it was asked to: the next trouble begins with a short wait and a line in the log."""
@@ -235,37 +240,14 @@ class Sender:
         self.waited_s += pause_s
         self.sleep(pause_s)
 
-    def _for_good(self, status: int, why: str, stream: str = "") -> SinkError:
-        stream = stream or self.stream
-        remedies = {
-            403: f"give the key create_doc, auto_configure, manage and view_index_metadata on {stream}, and on the cluster "
-            "manage_index_templates; or run `packetclip setup elasticsearch`, set manage_templates: false and keep the first two",
-            404: "run `packetclip setup elasticsearch`, or start again with manage_templates: true, so that the template is put",
-        }
-        return SinkError(refusal(self.config, status, why, remedies))
 
-    def _dead_letter(self, refused: list[Refused]) -> None:
-        """Keep refused documents with the reason, on the disk before the position moves."""
-        if not refused:
-            return
-        letters = []
-        for item, status, error in refused:
-            cause = error.get("caused_by", {}).get("reason")
-            why = str(error.get("reason")) + (f": {cause}" if cause else "")
-            body = msgspec.Raw(item.body)
-            letters.append(dead_letters.Letter(item.id, status, str(error.get("type")), why, body, item.stream))
-        self.letters.add(letters)
-        log.error(
-            "documents_dead_lettered",
-            count=len(letters),
-            path=str(self.config.dead_letter_path),
-            status=letters[0].status,
-            reason=letters[0].reason,
-        )
-
-
-class _TooLargeError(Exception):
-    """413: the proxy or the cluster takes no request of this size."""
+def _remedies(stream: str) -> dict[int, str]:
+    """What to do where a sensor is refused to write to a data stream, by HTTP status."""
+    return {
+        403: f"give the key create_doc, auto_configure, manage and view_index_metadata on {stream}, and on the cluster "
+        "manage_index_templates; or run `packetclip setup elasticsearch`, set manage_templates: false and keep the first two",
+        404: "run `packetclip setup elasticsearch`, or start again with manage_templates: true, so that the template is put",
+    }
 
 
 def _batches(items: Sequence[Item], max_documents: int, max_bytes: int) -> Iterator[list[Item]]:
@@ -284,9 +266,8 @@ def _batches(items: Sequence[Item], max_documents: int, max_bytes: int) -> Itera
 
 def _retry_after(value: str | None) -> float:
     """Seconds that a Retry-After header asks for: a number of seconds or an HTTP date (RFC 9110 10.2.3); 0 for anything else."""
-    if value is None:
-        return 0.0
-    if value.strip().isascii() and value.strip().isdigit():
+    value = (value or "").strip()
+    if value.isascii() and value.isdigit():
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())

@@ -9,9 +9,11 @@ the sensor alone, never on the clock, so a replay makes the same documents.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -19,41 +21,38 @@ import numpy as np
 
 from packetclip_sensor.alerts.attack import attack_table
 from packetclip_sensor.alerts.severity import severity_and_risk
-from packetclip_sensor.config.settings import check_namespace
-from packetclip_sensor.records import Alert, Evidence, Flow
+from packetclip_sensor.common.missions import NO_MISSIONS, Missions
+from packetclip_sensor.common.text import MAX_TEXT_CHARS, printable
+from packetclip_sensor.elastic.streams import ALERTS
+from packetclip_sensor.records import Alert, Flow, Packet
 from packetclip_sensor.sinks.community_id import address, community_id
 
 ECS_VERSION = "9.4.0"
 """The ECS release whose field list stands in mappings/ecs/."""
-DATASET = "packetclip.alert"
 MAX_HOSTS = 100
 """Addresses per array; `packetclip.episode.source_count` and `destination_count` go on where it ends."""
 EMBEDDING = 64
 """Length of `packetclip.embedding` in the mappings."""
 MAX_CONNECTIONS = 20
 """Zeek uids and community ids per document, heaviest evidence first."""
-MAX_TITLE_CHARS, MAX_SENTENCE_CHARS, MAX_TEXT_CHARS = 160, 1000, 4000
-_DESCRIPTIONS = {
-    "DoS": "Traffic that exhausts a host, a service or a link.",
-    "Reconnaissance": "Traffic that explores hosts, ports, systems or weaknesses.",
-    "Brute Force": "Repeated attempts to log in with guessed passwords.",
+MAX_TITLE_CHARS, MAX_SENTENCE_CHARS = 160, 1000
+DIRECTIONS: dict[tuple[bool | None, bool | None], str] = {
+    (True, True): "internal",
+    (True, False): "outbound",
+    (False, True): "inbound",
+    (False, False): "external",
 }
+"""`network.direction` by whether the originator and the responder are local."""
 
 
 @dataclass(frozen=True, slots=True)
 class SensorInfo:
-    """Who writes the documents. `namespace` is the last part of the data stream's name.
-
-    Raises:
-        ConfigError: the namespace cannot be part of a data stream's name.
-    """
+    """Who writes the documents. `namespace` is the last part of the data stream's name, `missions` are those of its model."""
 
     name: str
     version: str
     namespace: str = "default"
-
-    def __post_init__(self) -> None:
-        check_namespace(self.namespace)
+    missions: Missions = NO_MISSIONS
 
 
 def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
@@ -61,53 +60,55 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
 
     Source: design.md, section "Contracts", Document; elastic/ecs 9.4.0; elastic/integrations, package zeek, notice.
     """
-    severity, risk = severity_and_risk(alert)
-    note = f"PacketCLIP::{alert.mission.replace(' ', '_')}"
+    episode, missions = alert.episode, sensor.missions
+    mission = missions[episode.mission]
+    severity, risk = severity_and_risk(alert, mission)
+    note = f"PacketCLIP::{mission.note}"
     title = printable(alert.title, MAX_TITLE_CHARS)
-    reason = printable(alert.reason, MAX_SENTENCE_CHARS)
+    reason = printable(alert.why.reason, MAX_SENTENCE_CHARS)
+    packets = [evidence.packet for evidence in sorted(alert.why.evidence, key=lambda evidence: -evidence.weight)]
+    uids = ([episode.flow.uid] if episode.flow else []) + [packet.uid for packet in packets]
     made = {
         "@timestamp": time_of(alert.ts),
         "ecs": {"version": ECS_VERSION},
-        "data_stream": {"type": "logs", "dataset": DATASET, "namespace": sensor.namespace},
+        "data_stream": {"type": "logs", "dataset": ALERTS, "namespace": sensor.namespace},
         "event": {
             "kind": "alert",
             "category": ["intrusion_detection", "network"],
             "type": ["info"],
             "module": "packetclip",
             "provider": "packetclip",
-            "dataset": DATASET,
+            "dataset": ALERTS,
             "id": alert.id,
             "severity": severity,
             "risk_score": risk,
             "reason": reason,
-            "start": time_of(alert.episode.first),
-            "end": time_of(alert.episode.last),
-            "duration": max(0, round((_seconds(alert.episode.last) - _seconds(alert.episode.first)) * 1e9)),
+            **span(episode.first, episode.last),
         },
         "message": title,
         "rule": {
-            "id": "packetclip-" + key(alert.mission).replace("_", "-"),
+            "id": mission.rule_id,
             "name": note,
-            "category": alert.mission,
-            "description": _DESCRIPTIONS.get(alert.mission),
+            "category": mission.name,
+            "description": mission.description,
             "ruleset": "packetclip",
             "version": alert.model_version,
         },
         "threat": _threat(alert.technique),
         "observer": observer(sensor),
-        **_network(alert),
+        **network(episode.sources, episode.destinations, packets, packets, episode.flow, alert.why.facts),
         "zeek": {
-            "session_id": _uids(alert),
+            "session_id": one_or_many(list(dict.fromkeys(uids))[:MAX_CONNECTIONS]),
             "notice": {
                 "note": note,
                 "msg": title,
                 "sub": reason,
-                "n": alert.episode.packets,
-                "identifier": alert.episode.id,
+                "n": episode.packets,
+                "identifier": episode.id,
                 "peer_name": sensor.name,
             },
         },
-        "packetclip": _explanation(alert),
+        "packetclip": _explanation(alert, missions),
     }
     whole: dict[str, Any] = cleaned(made)
     return whole
@@ -115,49 +116,49 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
 
 def observer(sensor: SensorInfo) -> dict[str, str]:
     """ECS `observer.*` of every document that this sensor writes."""
-    return {
-        "type": "sensor",
-        "vendor": "PacketCLIP",
-        "product": "packetclip-sensor",
-        "version": sensor.version,
-        "name": sensor.name,
-    }
+    product = {"type": "sensor", "vendor": "PacketCLIP", "product": "packetclip-sensor"}
+    return product | {"version": sensor.version, "name": sensor.name}
 
 
-def printable(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
-    """`text` with each character that does not print (control, format, line end) escaped, cut to `max_chars` with an ellipsis."""
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[: max_chars + 1])
-    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
+def keyed(values: Mapping[str, float], ids: Mapping[str, str]) -> dict[str, float]:
+    """Values of missions or classes by their parts of field names; what the model does not know, as it may be of an episode that
+    another model opened, is left out, since the mapping would refuse the whole document."""
+    return {ids[name]: value for name, value in values.items() if name in ids}
 
 
-def key(name: str) -> str:
-    """A name as part of a field name: "Brute Force" becomes "brute_force"."""
-    return name.lower().replace(" ", "_")
+def network(
+    sources: list[str],
+    destinations: list[str],
+    packets: Sequence[Packet],
+    connections: Iterable[Packet],
+    flow: Flow | None = None,
+    facts: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """source, destination, network and related. The source is who started the connections: the attacker, so far.
 
-
-def _network(alert: Alert) -> dict[str, Any]:
-    """source, destination, network and related. The source is who started the connections, the attacker in all three missions."""
-    sources, destinations = addresses(alert.episode.sources), addresses(alert.episode.destinations)
-    packets = [evidence.packet for evidence in _heaviest(alert)]
-    protocols = {packet.proto for packet in packets} | ({alert.flow.proto} if alert.flow else set())
-    facts = alert.facts
+    Args:
+        packets: they give the protocols, and the port of a side where all have the same one.
+        connections: a packet of each connection, for its community id.
+        flow: gives protocol and direction, and one connection more.
+        facts: of the window; where it knows of a second port, a side has none.
+    """
+    sources, destinations = addresses(sources), addresses(destinations)
+    protocols = {packet.proto for packet in packets} | ({flow.proto} if flow else set())
     # Zeek writes the type and the code of ICMP as ports; in ECS they are none.
     with_ports = [] if "icmp" in protocols else packets
-    ids = [alert.flow.community_id] if alert.flow else []
-    ids += [community_id(packet) for packet in packets]
+    ids = [flow.community_id if flow else None, *map(community_id, connections)]
     versions = {6 if ":" in host else 4 for host in sources + destinations}
     return {
-        "source": {"ip": one_or_many(sources), "port": _port({p.orig_p for p in with_ports}, facts.get("distinct_uid", 1) == 1)},
+        "source": {"ip": one_or_many(sources), "port": _port({p.orig_p for p in with_ports}, facts.get("distinct_uid", 1))},
         "destination": {
             "ip": one_or_many(destinations),
-            "port": _port({p.resp_p for p in with_ports}, facts.get("distinct_resp_p", 1) == 1),
+            "port": _port({p.resp_p for p in with_ports}, facts.get("distinct_resp_p", 1)),
         },
         "network": {
             "transport": one_or_many(sorted(protocols)),
             "type": f"ipv{versions.pop()}" if len(versions) == 1 else None,
-            "protocol": alert.flow.service if alert.flow else None,
-            "direction": _direction(alert.flow) if alert.flow else None,
+            "protocol": flow.service if flow else None,
+            "direction": DIRECTIONS.get((flow.local_orig, flow.local_resp)) if flow else None,
             "community_id": one_or_many([i for i in dict.fromkeys(ids) if i][:MAX_CONNECTIONS]),
         },
         "related": {"ip": list(dict.fromkeys(sources + destinations))},
@@ -174,64 +175,42 @@ def addresses(hosts: list[str]) -> list[str]:
     return kept
 
 
-def _port(ports: set[int], known_one: bool) -> int | None:
-    """The one port of a side: all evidence packets agree, and the window's facts know of no second one."""
-    return next(iter(ports)) if len(ports) == 1 and known_one else None
-
-
-def _direction(flow: Flow) -> str | None:
-    if flow.local_orig is None or flow.local_resp is None:
-        return None
-    if flow.local_orig:
-        return "internal" if flow.local_resp else "outbound"
-    return "inbound" if flow.local_resp else "external"
-
-
-def _heaviest(alert: Alert) -> list[Evidence]:
-    return sorted(alert.evidence, key=lambda evidence: -evidence.weight)
-
-
-def _uids(alert: Alert) -> str | list[str] | None:
-    uids = [alert.flow.uid] if alert.flow else []
-    uids += [evidence.packet.uid for evidence in _heaviest(alert)]
-    return one_or_many(list(dict.fromkeys(uids))[:MAX_CONNECTIONS])
+def _port(ports: set[int], known: object) -> int | None:
+    """The one port of a side: all packets agree, and the window's facts know of no second one."""
+    return next(iter(ports)) if len(ports) == 1 and known == 1 else None
 
 
 def _threat(technique: str) -> dict[str, Any]:
     """threat.* of a technique or subtechnique; an id that the table lacks stands alone, without name."""
     table = attack_table()
     parent, dot, _ = technique.partition(".")
-
-    def named(technique_id: str) -> dict[str, Any]:
-        known = table["techniques"].get(technique_id, {})
-        reference = f"https://attack.mitre.org/techniques/{technique_id.replace('.', '/')}/"
-        return {"id": [technique_id], "name": [known["name"]] if known else None, "reference": [reference]}
-
     tactic = table["techniques"].get(parent, {}).get("tactic")
+
+    def named(kind: str, id_: str | None, name: str | None) -> dict[str, Any]:
+        reference = f"https://attack.mitre.org/{kind}/{id_.replace('.', '/')}/" if id_ else None
+        return {"id": [id_], "name": [name], "reference": [reference]}
+
+    def of_technique(id_: str) -> dict[str, Any]:
+        return named("techniques", id_, table["techniques"].get(id_, {}).get("name"))
+
     return {
         "framework": table["framework"],
-        "tactic": {
-            "id": [tactic],
-            "name": [table["tactics"][tactic]],
-            "reference": [f"https://attack.mitre.org/tactics/{tactic}/"],
-        }
-        if tactic
-        else None,
-        "technique": named(parent) | ({"subtechnique": named(technique)} if dot else {}),
+        "tactic": named("tactics", tactic, table["tactics"].get(tactic)),
+        "technique": of_technique(parent) | ({"subtechnique": of_technique(technique)} if dot else {}),
     }
 
 
-def _explanation(alert: Alert) -> dict[str, Any]:
+def _explanation(alert: Alert, missions: Missions) -> dict[str, Any]:
     """packetclip.*: names and types as in mappings/elasticsearch/."""
-    episode = alert.episode
+    episode, why = alert.episode, alert.why
     return {
-        "mission": alert.mission,
-        "class": alert.klass,
-        "probability": alert.probability,
-        "missions": {key(name): probability for name, probability in alert.missions.items()},
+        "mission": episode.mission,
+        "class": why.klass,
+        "probability": why.probability,
+        "missions": keyed(why.missions, missions.ids),
         "classes": [
             {"name": name, "probability": value}
-            for name, value in sorted(alert.classes.items(), key=lambda item: (-item[1], item[0]))
+            for name, value in sorted(why.classes.items(), key=lambda item: (-item[1], item[0]))
         ],
         "episode": {
             "id": episode.id,
@@ -247,37 +226,24 @@ def _explanation(alert: Alert) -> dict[str, Any]:
             "peak": episode.peak,
         },
         # Lens cannot read nested fields: the names of the concepts that spoke for the mission stand flat as well.
-        "concept_names": list(dict.fromkeys(concept.name for concept in alert.concepts if concept.weight > 0)),
-        "concepts": [{"name": c.name, "weight": c.weight, "level": c.level, "graph": c.graph or None} for c in alert.concepts],
-        "graphs": {key(name): weight for name, weight in alert.graphs.items()},
-        "paths": [{"nodes": list(path.nodes), "share": path.share, "graph": path.graph or None} for path in alert.paths],
-        "evidence": [_evidence(evidence) for evidence in alert.evidence],
-        "texts": [{"text": text, "cosine": cosine} for text, cosine in alert.nearest_texts],
-        "facts": dict(alert.facts),
-        "flow": _flow(alert.flow, alert.flow_text),
+        "concept_names": list(dict.fromkeys(concept.name for concept in why.concepts if concept.weight > 0)),
+        "concepts": [{"name": c.name, "weight": c.weight, "level": c.level, "graph": c.graph or None} for c in why.concepts],
+        "graphs": keyed(why.graphs, missions.ids),
+        "paths": [{"nodes": list(path.nodes), "share": path.share, "graph": path.graph or None} for path in why.paths],
+        "evidence": [_evidence(evidence.packet, evidence.weight, evidence.reason) for evidence in why.evidence],
+        "texts": [{"text": text, "cosine": cosine} for text, cosine in why.nearest_texts],
+        "facts": dict(why.facts),
+        "flow": _flow(episode.flow, alert.flow_text),
         "model": {"version": alert.model_version},
         # Of another length the mapping would refuse the whole document; then there is an alert without it.
-        "embedding": list(alert.embedding) if len(alert.embedding) == EMBEDDING else None,
+        "embedding": list(why.embedding) if len(why.embedding) == EMBEDDING else None,
     }
 
 
-def _evidence(evidence: Evidence) -> dict[str, Any]:
-    packet = evidence.packet
-    return {
-        "uid": packet.uid,
-        "n": packet.n,
-        "ts": time_of(packet.ts),
-        "weight": evidence.weight,
-        "reason": evidence.reason,
-        "orig_h": packet.orig_h,
-        "orig_p": packet.orig_p,
-        "resp_h": packet.resp_h,
-        "resp_p": packet.resp_p,
-        "proto": packet.proto,
-        "is_orig": packet.is_orig,
-        "size_bytes": packet.size_bytes,
-        "data": packet.data.hex(),
-    }
+def _evidence(packet: Packet, weight: float, reason: str) -> dict[str, Any]:
+    columns = {name: getattr(packet, name) for name in ("orig_h", "orig_p", "resp_h", "resp_p", "proto", "is_orig", "size_bytes")}
+    begin = {"uid": packet.uid, "n": packet.n, "ts": time_of(packet.ts), "weight": weight, "reason": reason}
+    return begin | columns | {"data": packet.data.hex()}
 
 
 def _flow(flow: Flow | None, text: str | None) -> dict[str, Any]:
@@ -296,6 +262,11 @@ def one_or_many(values: list[str]) -> str | list[str] | None:
 def _seconds(ts: float) -> float:
     """A time that a calendar has: epoch seconds from 1970 to 9999, the nearest to what a hostile log line says."""
     return min(max(ts, 0.0), 253402300799.0) if math.isfinite(ts) else 0.0
+
+
+def span(first: float, last: float) -> dict[str, Any]:
+    """Start and end of ECS's `event`, and its duration in nanoseconds."""
+    return {"start": time_of(first), "end": time_of(last), "duration": max(0, round((_seconds(last) - _seconds(first)) * 1e9))}
 
 
 def time_of(ts: float) -> str:

@@ -1,11 +1,10 @@
 """Alerts to an Elasticsearch data stream, each stored once however often it is sent.
 
 A document's `_id` is the alert's own and every write is a `create`, so sending again what may have arrived (a time-out, a
-restart) ends in a 409, which means done. While the cluster is busy or away the sink holds its batch and tries again, for as long
+restart) ends in a 409, which means done. While the cluster is busy or away the sink keeps its batch and tries again, for as long
 as it takes: nothing is read ahead meanwhile, Zeek's log files are the queue. What Elasticsearch refuses for good goes to a
-dead-letter file with the reason; what only a person can mend (credentials, rights, templates) ends the start with the remedy, and
-is waited for once documents have been taken: then the sensor is left alone while somebody renews its key.
-The sending itself stands in `delivery.py`.
+dead-letter file with the reason; what only a person can correct (credentials, rights, templates) ends the start with the remedy,
+and is waited for once documents have been taken, so that a sensor outlives the renewal of its key.
 """
 
 from __future__ import annotations
@@ -18,18 +17,17 @@ from dataclasses import replace
 
 import msgspec
 
+from packetclip_sensor.common.durable import Sleep, Waiting
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.client import connect
-from packetclip_sensor.elastic.templates import ensure_templates, stream_name
+from packetclip_sensor.elastic.streams import FLOWS, stream_name
 from packetclip_sensor.records import AlertBatch
 from packetclip_sensor.sinks import dead_letters
 from packetclip_sensor.sinks.delivery import Item, Sender
 from packetclip_sensor.sinks.documents import SensorInfo, document
-from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
 from packetclip_sensor.sinks.hunt_documents import flow_document
-
-__all__ = ["connect", "ensure_templates", "redeliver", "write"]
 
 REDELIVERED = 1000
 """Dead letters read at once."""
@@ -42,21 +40,17 @@ def write(
     counters: Counters,
     *,
     hunt: bool = False,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Sleep = time.sleep,
     rng: Callable[[], float] = random.random,
-    waiting: Callable[[str | None], None] = lambda why: None,
+    waiting: Waiting = lambda why: None,
 ) -> Iterator[AlertBatch]:
     """Send each alert, then what is kept for hunting; yield the batch once Elasticsearch or the dead-letter file has them.
 
     Args:
-        batches: what the pipeline made; a `AlertBatch` without alerts passes through.
         config: the cluster; its namespace goes into the documents.
-        sensor: who writes.
         counters: `alerts_written`, `alerts_duplicate` (409: was there already), `dead_letters`, `es_retries`.
         hunt: windows for hunting will come, so their data stream is set up too.
-        sleep: the clock to wait by; whatever it raises ends the waiting.
         rng: the jitter's source in [0, 1).
-        waiting: is told why nothing can be written, and None once it goes on.
     Raises:
         ConfigError: see `connect`.
         SinkError: credentials, rights, certificate, templates or the dead-letter file need a person.
@@ -64,22 +58,16 @@ def write(
     sensor = replace(sensor, namespace=config.namespace)
     with connect(config) as client:
         sender = Sender(client, config, counters, sleep, rng, waiting)
-        sender.start(*(FLOWS,) * hunt)
+        sender.start(sensor.missions, *(FLOWS,) * hunt)
         stream = stream_name(config.namespace, FLOWS)
         for safe in batches:
             sender.send([Item(alert.id, msgspec.json.encode(document(alert, sensor))) for alert in safe.alerts])
-            sender.send([Item(flow.id, msgspec.json.encode(flow_document(flow, sensor)), stream) for flow in safe.flows])
+            sender.send([Item(flow.id, msgspec.json.encode(flow_document(flow, sensor)), stream) for flow in safe.hunt_windows])
             yield safe
 
 
-def redeliver(
-    config: ElasticsearchConfig,
-    counters: Counters,
-    *,
-    sleep: Callable[[float], None] = time.sleep,
-    rng: Callable[[], float] = random.random,
-) -> int:
-    """Send the dead letters again, say after the mapping was mended; returns how many were read.
+def redeliver(config: ElasticsearchConfig, counters: Counters, missions: Missions) -> int:
+    """Send the dead letters again, say after the mapping was corrected; returns how many were read.
 
     What is refused again becomes a dead letter again. Stopping half-way loses nothing, and a sensor may run meanwhile.
     """
@@ -88,8 +76,8 @@ def redeliver(
         if not files:
             return 0
         with connect(config) as client:
-            sender = Sender(client, config, counters, sleep, rng)
-            sender.start()
+            sender = Sender(client, config, counters, time.sleep, random.random)
+            sender.start(missions)
             for path in files:
                 letters = dead_letters.read(path)
                 while some := [Item(x.id, bytes(x.document), x.stream) for x in itertools.islice(letters, REDELIVERED)]:

@@ -1,8 +1,7 @@
 """Alerts to a file of JSON lines: the embedded default, which needs no server.
 
-One document per line, the same as Elasticsearch gets, its id in `event.id`. A batch is yielded back only after its documents
-are on the disk, so the reader's position never runs ahead of them. After a crash the reader repeats a minute of log; documents
-that the file holds already are then not written again. While the disk is full, a sensor holds its documents and tries again.
+One document per line, the same as Elasticsearch gets, its id in `event.id`. A batch comes back only after its documents are on
+the disk. After a crash the reader repeats a minute of log; documents that the file has already are then not written again.
 """
 
 from __future__ import annotations
@@ -11,26 +10,26 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 import structlog
 
 from packetclip_sensor.common import durable
+from packetclip_sensor.common.durable import Sleep, Waiting, patiently
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, AlertBatch
 from packetclip_sensor.sinks.documents import SensorInfo, document
 
 TAIL_BYTES = 256 << 20
-"""How much of an existing file's end is read for ids. A restart repeats at most the last minute; a whole replay into the same
-file repeats everything, and this covers some 30,000 documents of it while start-up stays within seconds."""
+"""How much of an existing file's end is read for ids: some 30,000 documents, while start-up stays within seconds."""
 MAX_IDS = 1_000_000
 """Ids remembered, newest first to stay: about 150 MB at most, reached after half a day at the highest rate of documents."""
-
-WAIT_S = 5.0
 
 log = structlog.get_logger()
 
@@ -51,87 +50,60 @@ def write(
     sensor: SensorInfo,
     counters: Counters,
     *,
-    sleep: Callable[[float], None] | None = None,
-    waiting: Callable[[str | None], None] = lambda why: None,
+    sleep: Sleep | None = None,
+    waiting: Waiting = lambda why: None,
 ) -> Iterator[AlertBatch]:
     """Append each alert as one line, and yield its `AlertBatch` once the line is on the disk.
 
     Args:
-        batches: what the pipeline made; a `AlertBatch` without alerts passes through.
         path: the file, made where it is missing, or None for standard output (which is flushed, not synced, and not deduplicated
             over restarts).
-        sensor: who writes.
         counters: `alerts_written` and `alerts_duplicate` rise.
-        sleep: the clock to wait by when the file cannot be written; None to end with an error instead, as a replay does.
-        waiting: is told why nothing can be written, and None once it goes on.
+        sleep: as of every sink; None to end with an error when the file cannot be written, as a replay does.
     Raises:
         SinkError: the file cannot be opened, locked or written, or holds something else than JSON lines.
     """
     if path is None:
         yield from _write_stdout(batches, sensor, counters)
         return
-    with _File(path, counters) as file:
-        for safe in batches:
-            _patiently(file, safe.alerts, sensor, sleep, waiting)
-            yield safe
+    with closing(_File(path, sensor, counters)) as file:
 
-
-def _patiently(
-    file: _File,
-    alerts: list[Alert],
-    sensor: SensorInfo,
-    sleep: Callable[[float], None] | None,
-    waiting: Callable[[str | None], None],
-) -> None:
-    tries = 0
-    while True:
-        try:
-            file.append(alerts, sensor)
-        except SinkError as err:
+        def why(err: OSError | SinkError) -> str:
             if sleep is None:
-                raise
-            if not tries:
-                log.warning("ndjson_waiting", path=str(file.path), reason=str(err))
-            waiting(str(err))
-            tries += 1
-            sleep(WAIT_S)
-        else:
-            if tries:
-                log.info("ndjson_back", path=str(file.path), tries=tries)
-                waiting(None)
-            return
+                raise err
+            return str(err)
+
+        for safe in batches:
+            patiently(partial(file.append, safe.alerts), why, "ndjson", path, sleep or time.sleep, waiting)
+            yield safe
 
 
 class _File:
     """The open file, locked against a second sensor, and the ids that it holds."""
 
-    def __init__(self, path: Path, counters: Counters) -> None:
-        self.path = path
-        self.counters = counters
+    def __init__(self, path: Path, sensor: SensorInfo, counters: Counters) -> None:
+        self.path, self.sensor, self.counters = path, sensor, counters
         self.ids: dict[str, None] = {}
         self.fd = -1
         self._open()
 
-    def __enter__(self) -> _File:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._close()
-
-    def append(self, alerts: list[Alert], sensor: SensorInfo) -> None:
+    def append(self, alerts: list[Alert]) -> None:
         """Write the alerts that the file does not hold yet, in one write, and sync."""
-        fresh = {alert.id: msgspec.json.encode(document(alert, sensor)) + b"\n" for alert in alerts if alert.id not in self.ids}
-        if fresh:
+        new = {alert.id: alert for alert in alerts if alert.id not in self.ids}
+        if new:
             try:
-                self._reopen_if_rotated()
-                durable.append(self.fd, b"".join(fresh.values()), self.path.parent)
+                if self.fd < 0 or not durable.stands_at(self.fd, self.path):
+                    self.close()  # logrotate has renamed the file: go on in a new one of the same name
+                    self._open()
+                lines = [msgspec.json.encode(document(alert, self.sensor)) + b"\n" for alert in new.values()]
+                durable.append(self.fd, b"".join(lines), self.path.parent)
             except OSError as err:
-                raise SinkError(f"{self.path}: {err.strerror}; free the disk or mend the rights, nothing is lost") from err
-        self.ids |= dict.fromkeys(fresh)
+                raise SinkError(f"{self.path}: {err.strerror}; free the disk or correct the rights, nothing is lost") from err
+        self.ids |= dict.fromkeys(new)
         while len(self.ids) > MAX_IDS:
             del self.ids[next(iter(self.ids))]
-        self.counters.alerts_written += len(fresh)
-        self.counters.alerts_duplicate += len(alerts) - len(fresh)
+        self.counters.alerts_written += len(new)
+        self.counters.alerts_duplicate += len(alerts) - len(new)
 
     def _open(self) -> None:
         try:
@@ -139,33 +111,23 @@ class _File:
             self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
         except OSError as err:
             raise SinkError(f"{self.path}: {err.strerror}; name a file that this user may write") from err
-        if not stat.S_ISREG(os.fstat(self.fd).st_mode):
-            self._close()
-            raise SinkError(f"{self.path}: not a regular file; leave the path out to write to standard output")
         try:
+            if not stat.S_ISREG(os.fstat(self.fd).st_mode):
+                raise SinkError(f"{self.path}: not a regular file; leave the path out to write to standard output")
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
-            self._close()
-            raise SinkError(f"{self.path}: another process writes it; stop that one or name another file") from err
-        try:
             self._repair()
             self._read_ids()
-        except BaseException:
-            self._close()
+        except BaseException as err:
+            self.close()
+            if isinstance(err, BlockingIOError):
+                raise SinkError(f"{self.path}: another process writes it; stop that one or name another file") from err
             raise
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Give the file and its lock back."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-
-    def _reopen_if_rotated(self) -> None:
-        """logrotate renames the file under us: go on in a new one of the same name."""
-        if self.fd < 0:  # it could not be opened anew last time
-            self._open()
-        if not durable.stands_at(self.fd, self.path):
-            self._close()
-            self._open()
 
     def _repair(self) -> None:
         """Cut off the line that a kill left half-written; a whole document that lacks only its newline gets it."""
@@ -174,8 +136,7 @@ class _File:
             return
         if os.pread(self.fd, 1, 0) != b"{":
             raise SinkError(f"{self.path}: does not start with a JSON object, so it is not ours to append to; name another file")
-        last = durable.unfinished(self.fd)
-        if not last:
+        if not (last := durable.unfinished(self.fd)):
             return
         try:
             msgspec.json.decode(last, type=_Written)

@@ -14,40 +14,30 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import ipaddress
 import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import structlog
 
 from packetclip_sensor.alerts.severity import severity_and_risk
-from packetclip_sensor.common.durable import stands_at
+from packetclip_sensor.common.durable import FULL, Sleep, Waiting, patiently, stands_at
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, AlertBatch
-from packetclip_sensor.sinks.documents import printable
+from packetclip_sensor.sinks.community_id import address
 
 COLUMNS = (
-    "ts",
-    "identifier",
-    "state",
-    "mission",
-    "severity",
-    "probability",
-    "packets",
-    "src",
-    "dst",
-    "p",
-    "uid",
-    "episode",
-    "msg",
-    "sub",
-    "end",
-)
+    "ts", "identifier", "state", "mission", "severity", "probability", "packets",
+    "src", "dst", "p", "uid", "episode", "msg", "sub", "end",
+)  # fmt: skip
 """As in the record PacketCLIP::Verdict of verdicts.zeek, which finds them by name."""
 HEADER = ("#fields\t" + "\t".join(COLUMNS) + "\n").encode()
 END = "."
@@ -56,8 +46,9 @@ MAX_MSG_CHARS, MAX_SUB_CHARS = 160, 600
 """A character is at most four bytes, escaped or not, so that a line of these fits a page."""
 MAX_EPISODES = 100_000
 """Episodes whose severity is remembered, newest first to stay."""
-WAIT_S = 5.0
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_MOVED = {"ts": "0", "state": "moved", "end": END}
+MOVED = ("\t".join(_MOVED.get(column, "-") for column in COLUMNS) + "\n").encode()
+"""The last line of a file that another follows."""
 
 log = structlog.get_logger()
 
@@ -66,27 +57,26 @@ def write(
     batches: Iterable[AlertBatch],
     path: Path,
     counters: Counters,
+    missions: Missions,
     *,
     max_bytes: int,
-    sleep: Callable[[float], None] = time.sleep,
-    waiting: Callable[[str | None], None] = lambda why: None,
+    sleep: Sleep = time.sleep,
+    waiting: Waiting = lambda why: None,
 ) -> Iterator[AlertBatch]:
-    """Append what Zeek should hear of each alert, and yield its `AlertBatch` once that is on the disk.
+    """Append what is new to Zeek of each alert, and yield its `AlertBatch` once that is on the disk.
 
-    On a full disk it holds the batch and tries again every WAIT_S seconds, for as long as it takes; once the file was opened
-    also after any other error of the disk or its rights.
+    On a full disk it holds the batch and tries again, for as long as it takes; once the file was opened also after any other
+    error of the disk or its rights.
 
     Args:
-        batches: `AlertBatch`s that the main sink has acknowledged.
+        batches: those that the main sink has acknowledged.
         path: the file, made where it is missing; `path` with `.1` behind is the one before.
         counters: `verdicts_fed` rises.
         max_bytes: size from which a new file is begun.
-        sleep: the clock to wait by; whatever it raises ends the waiting.
-        waiting: is told why nothing can be written, and None once it goes on.
     Raises:
         SinkError: the file cannot be opened or locked, or is not of our form.
     """
-    with _File(path, counters, max_bytes, sleep, waiting) as file:
+    with closing(_File(path, counters, missions, max_bytes, sleep, waiting)) as file:
         for safe in batches:
             file.append(safe.alerts)
             yield safe
@@ -99,14 +89,14 @@ def line(alert: Alert, identifier: str, severity: int) -> bytes:
     weighs most.
     """
     episode = alert.episode
-    heaviest = max(alert.evidence, key=lambda evidence: evidence.weight, default=None)
+    heaviest = max(alert.why.evidence, key=lambda evidence: evidence.weight, default=None)
     fields = (
         f"{alert.ts:.6f}",
         identifier,
         alert.state,
-        alert.mission,
+        episode.mission,
         str(severity),
-        f"{alert.probability:.6f}",
+        f"{alert.why.probability:.6f}",
         str(episode.packets),
         _address(episode.sources, episode.source_count),
         _address(episode.destinations, episode.destination_count),
@@ -114,7 +104,7 @@ def line(alert: Alert, identifier: str, severity: int) -> bytes:
         escaped(heaviest.packet.uid[:64]) if heaviest else "-",
         episode.id,
         escaped(printable(alert.title, MAX_MSG_CHARS)),
-        escaped(printable(alert.reason, MAX_SUB_CHARS)),
+        escaped(printable(alert.why.reason, MAX_SUB_CHARS)),
         END,
     )
     return ("\t".join(fields) + "\n").encode("utf-8", "replace")
@@ -134,71 +124,60 @@ def _address(hosts: list[str], count: int) -> str:
     """The one host of a side; what is no address, or none that a notice could be about, is unset."""
     if count != 1 or len(hosts) != 1 or "%" in hosts[0]:
         return "-"
-    try:
-        address = ipaddress.ip_address(hosts[0])
-    except ValueError:
-        return "-"
-    return "-" if address.is_unspecified else str(address)
+    with suppress(ValueError):
+        return "-" if (host := address(hosts[0])).is_unspecified else str(host)
+    return "-"
 
 
 def _port(alert: Alert) -> str:
     """The responder's port where the window has one only. ICMP's type and code are none."""
-    ends = {(evidence.packet.resp_p, evidence.packet.proto) for evidence in alert.evidence}
-    if len(ends) != 1 or alert.facts.get("distinct_resp_p", 1) != 1:
+    ends = {(evidence.packet.resp_p, evidence.packet.proto) for evidence in alert.why.evidence}
+    if len(ends) != 1 or alert.why.facts.get("distinct_resp_p", 1) != 1:
         return "-"
     port, proto = ends.pop()
     return f"{port}/{proto}" if proto in ("tcp", "udp") and 0 <= port < 65536 else "-"
 
 
+@dataclass
 class _File:
     """The open file, locked against a second sensor, and the severity that Zeek knows of each episode."""
 
-    def __init__(
-        self,
-        path: Path,
-        counters: Counters,
-        max_bytes: int,
-        sleep: Callable[[float], None],
-        waiting: Callable[[str | None], None],
-    ) -> None:
-        self.path = path
-        self.before = path.with_name(path.name + ".1")
-        self.counters = counters
-        self.max_bytes = max_bytes
-        self.sleep, self.waiting = sleep, waiting
-        self.opened = False
-        self.told: dict[str, int] = {}
-        self.fd = -1
-        self.size = 0
-        """Bytes that we left in the file; fewer there means that someone cut it."""
-        self.torn = False
-        """Whether a full disk left half a line at the end."""
+    path: Path
+    counters: Counters
+    missions: Missions
+    max_bytes: int
+    sleep: Sleep
+    waiting: Waiting
+    opened: bool = False
+    known: dict[str, int] = field(default_factory=dict)
+    fd: int = -1
+    size: int = 0
+    """Bytes that we left in the file; fewer there means that someone cut it."""
+    torn: bool = False
+    """Whether a full disk left half a line at the end."""
+
+    def __post_init__(self) -> None:
+        self.before = self.path.with_name(self.path.name + ".1")
         self._patiently(self._open)
         self.opened = True
-
-    def __enter__(self) -> _File:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._close()
 
     def append(self, alerts: list[Alert]) -> None:
         """Write what is new to Zeek, and sync."""
         fresh = []
         for alert in alerts:
-            severity, _ = severity_and_risk(alert)
+            severity, _ = severity_and_risk(alert, self.missions[alert.episode.mission])
             episode = alert.episode.id
-            if severity <= self.told.get(episode, 0) or (alert.state == "open" and episode in self.told):
+            if severity <= self.known.get(episode, 0) or (alert.state == "open" and episode in self.known):
                 continue
-            self.told[episode] = severity
+            self.known[episode] = severity
             fresh.append(line(alert, episode if alert.state == "open" else f"{episode}-{severity}", severity))
         if not fresh:
             return
-        while len(self.told) > MAX_EPISODES:
-            del self.told[next(iter(self.told))]
+        while len(self.known) > MAX_EPISODES:
+            del self.known[next(iter(self.known))]
         self._patiently(self._follow_name)
         for one in fresh:
-            self._put(one)
+            self._patiently(partial(self._put, one))
         self._patiently(lambda: os.fsync(self.fd))
         self.counters.verdicts_fed += len(fresh)
         if self.size >= self.max_bytes:
@@ -206,19 +185,15 @@ class _File:
 
     def _put(self, one: bytes) -> None:
         """Append one line inside one page. What a full disk cut off stays behind as a void line."""
-
-        def attempt() -> None:
-            data = b"\n" + one if self.torn else one
-            left = PAGE_BYTES - self.size % PAGE_BYTES
-            if len(data) > left:
-                data = b"\n" * left + one
-            written = os.write(self.fd, data)
-            self.size += written
-            self.torn = written < len(data)
-            if self.torn:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        self._patiently(attempt)
+        data = b"\n" + one if self.torn else one
+        left = PAGE_BYTES - self.size % PAGE_BYTES
+        if len(data) > left:
+            data = b"\n" * left + one
+        written = os.write(self.fd, data)
+        self.size += written
+        self.torn = written < len(data)
+        if self.torn:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +209,7 @@ class _File:
             else:
                 self._repair()
         for path in (self.before, self.path):
-            self._read_told(path)
+            self._read_known(path)
 
     def _take(self, fd: int) -> None:
         """Make an open file ours."""
@@ -243,10 +218,10 @@ class _File:
         except OSError as err:
             os.close(fd)
             raise SinkError(f"{self.path}: another process writes it; stop that one or set another zeek_feedback.path") from err
-        self._close()
+        self.close()
         self.fd, self.size, self.torn = fd, os.fstat(fd).st_size, False
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -254,7 +229,7 @@ class _File:
     def _repair(self) -> None:
         """Whatever stands there must be ours; a line that a crash left half-written is ended, and void."""
         if os.pread(self.fd, len(HEADER), 0) != HEADER:
-            self._close()
+            self.close()
             raise SinkError(f"{self.path}: does not begin as our verdicts do; move it away or set another zeek_feedback.path")
         if os.pread(self.fd, 1, self.size - 1) != b"\n":
             self.size += os.write(self.fd, b"\n")
@@ -299,7 +274,7 @@ class _File:
         finally:
             os.close(fd)
 
-    def _read_told(self, path: Path) -> None:
+    def _read_known(self, path: Path) -> None:
         try:
             lines = path.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -307,41 +282,25 @@ class _File:
         for text in lines:
             fields = dict(zip(COLUMNS, text.decode("utf-8", "replace").split("\t"), strict=False))
             if fields.get("end") == END and re.fullmatch("[0-9]{1,3}", fields["severity"]):
-                self.told[fields["episode"]] = max(int(fields["severity"]), self.told.get(fields["episode"], 0))
+                self.known[fields["episode"]] = max(int(fields["severity"]), self.known.get(fields["episode"], 0))
 
     def _patiently(self, call: Callable[[], object]) -> None:
         """Call until there is room; a SinkError where waiting would not help."""
-        waited_s = 0.0
-        while True:
-            try:
-                call()
-            except OSError as err:
-                if err.errno not in FULL and not self.opened:
-                    raise SinkError(
-                        f"zeek_feedback.path {self.path}: {err.strerror}; mend the rights or the disk and start again, "
-                        "nothing is lost"
-                    ) from err
-                if not waited_s:
-                    log.warning("zeek_feedback_waiting", path=str(self.path), reason=err.strerror)
-                self.waiting(f"zeek_feedback.path {self.path}: {err.strerror}")
-                waited_s += WAIT_S
-                self.sleep(WAIT_S)
-            else:
-                if waited_s:
-                    log.info("zeek_feedback_back", path=str(self.path), waited_s=waited_s)
-                    self.waiting(None)
-                return
 
+        def why(err: OSError | SinkError) -> str:
+            if isinstance(err, SinkError):
+                raise err
+            words = f"zeek_feedback.path {self.path}: {err.strerror}"
+            if err.errno not in FULL and not self.opened:
+                raise SinkError(f"{words}; correct the rights or the disk and start again, nothing is lost") from err
+            return words
 
-def _moved_line() -> bytes:
-    fields = {"ts": "0", "state": "moved", "end": END}
-    return ("\t".join(fields.get(column, "-") for column in COLUMNS) + "\n").encode()
+        patiently(call, why, "zeek_feedback", self.path, self.sleep, self.waiting)
 
 
 def _is_left(fd: int) -> bool:
     """Whether the file has had its last word."""
-    last = _moved_line()
-    return os.pread(fd, len(last), max(0, os.fstat(fd).st_size - len(last))) == last
+    return os.pread(fd, len(MOVED), max(0, os.fstat(fd).st_size - len(MOVED))) == MOVED
 
 
 def _say_moved(fd: int, size: int) -> None:
@@ -350,12 +309,11 @@ def _say_moved(fd: int, size: int) -> None:
     Args:
         size: bytes that the file once had. Zeek's reader waits there where someone cut the file, so it gets its length back.
     """
-    last = _moved_line()
     try:
         size = max(size, os.fstat(fd).st_size)
         os.ftruncate(fd, size)
         gap = PAGE_BYTES - (size + 1) % PAGE_BYTES
-        os.write(fd, b"\n" * (1 + (gap if len(last) > gap else 0)) + last)
+        os.write(fd, b"\n" * (1 + (gap if len(MOVED) > gap else 0)) + MOVED)
         os.fsync(fd)
     except OSError as err:
         log.warning("zeek_feedback_mark_missing", reason=err.strerror)

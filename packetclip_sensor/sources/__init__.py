@@ -1,1 +1,1 @@
-"""Bytes in, records out: following and reading log files, decoding their lines, running Zeek over captures."""
+"""Log files, growing or finished, and captures that Zeek reads come in; batches of packet and flow records go out."""

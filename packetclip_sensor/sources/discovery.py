@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.sources.logfile import log_of
+from packetclip_sensor.records import log_of
 from packetclip_sensor.sources.plaintext import GZIP_MAGIC
 
 _PCAP_MAGIC = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")
@@ -42,8 +43,8 @@ def discover(path: Path) -> list[Unit]:
     Raises:
         LogFormatError: the path is missing or unreadable, or there is nothing in it to read.
     """
-    if not path.exists():
-        raise LogFormatError(f"{path} does not exist; give a Zeek log folder, a log file or a pcap")
+    with readable(path):
+        path.stat()
     if not path.is_dir():
         if _is_pcap(path):
             return [Unit(_stem(path), "pcap", (path,))]
@@ -61,10 +62,8 @@ def _units_in(folder: Path, name: str) -> list[Unit]:
     if logs_in(folder):
         return [Unit(name, "logs", (folder,))]
     units = []
-    try:
+    with readable(folder):
         children = sorted(folder.iterdir())
-    except OSError as err:
-        raise unreadable(folder, err) from err
     for child in children:
         if child.is_dir():
             units += _units_in(child, f"{name}/{child.name}")
@@ -87,10 +86,8 @@ def check_folder(folder: Path) -> list[tuple[Path, str]]:
     Raises:
         LogFormatError: there is none, or the folder cannot be read.
     """
-    try:
+    with readable(folder):
         names = sorted(path.name for path in folder.iterdir())
-    except OSError as err:
-        raise unreadable(folder, err) from err
     found = logs_in(folder)
     if any(log == "packet" for _, log in found):
         return found
@@ -139,6 +136,17 @@ def unreadable(path: Path, err: OSError) -> LogFormatError:
     return LogFormatError(f"{path} cannot be read ({err.strerror}); let the sensor's user read it, for example by the group zeek")
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raises LogFormatError, with the remedy, where a file or folder cannot be read or is a damaged .gz."""
+    try:
+        yield
+    except (gzip.BadGzipFile, zlib.error, EOFError) as err:
+        raise LogFormatError(f"{path} is a damaged gzip file ({err}); copy it again") from err
+    except OSError as err:
+        raise unreadable(path, err) from err
+
+
 def all_empty(paths: Sequence[Path]) -> LogFormatError:
     """The error for finished logs in which there is nothing."""
     names = ", ".join(str(path) for path in paths)
@@ -156,9 +164,16 @@ def archived(folders: Sequence[Path], since: float) -> Iterator[tuple[Path, str]
     A folder changes when a file is moved into it, so one that has not changed since then is not even listed.
     """
     for folder in folders:
-        for place in (folder, *sorted(folder.glob(DATED))):
+        for place in (folder, *_dated(folder)):
             if _newer(place, since - SLACK_S):
                 yield from ((path, log) for path, log in logs_in(place) if _newer(path, since - SLACK_S))
+
+
+def _dated(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.glob(DATED))
+    except OSError:
+        return []
 
 
 def _newer(path: Path, since: float) -> bool:
@@ -174,17 +189,13 @@ def first_bytes(path: Path) -> bytes:
     Raises:
         LogFormatError: it cannot be read, or begins like a .gz and is none.
     """
-    try:
+    with readable(path):
         with path.open("rb") as file:
             head = file.read(1024)
-        if head.startswith(GZIP_MAGIC):
-            with gzip.open(path) as unpacked:
-                return unpacked.read1(1024)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as err:
-        raise LogFormatError(f"{path} is a damaged gzip file ({err}); copy it again") from err
-    except OSError as err:
-        raise unreadable(path, err) from err
-    return head
+        if not head.startswith(GZIP_MAGIC):
+            return head
+        with gzip.open(path) as unpacked:
+            return unpacked.read1(1024)
 
 
 def _is_pcap(path: Path) -> bool:

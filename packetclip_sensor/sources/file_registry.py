@@ -15,9 +15,9 @@ from pathlib import Path
 
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.records import Lines, Position
+from packetclip_sensor.records import Lines, Position, log_of
 from packetclip_sensor.sources.discovery import content_log, refuse_tsv, unreadable
-from packetclip_sensor.sources.logfile import LogFile, log_of
+from packetclip_sensor.sources.logfile import LogFile
 from packetclip_sensor.sources.plaintext import HEAD_BYTES
 
 OPEN_FILES = 64
@@ -103,7 +103,9 @@ class FileRegistry:
         for file in rest:
             self._placed(file, lambda f: self._place(f, f.path in wanted))
         if strict:
-            self._kept = [p for p in self._restored_at_start() if p]
+            # A folder that is not mounted yet must not cost the place in its files.
+            away = [p for p in self._restored if (path := Path(p.path)).exists() or not path.parent.exists()]
+            self._kept = [file.last for file in self._files.values() if file.last.offset] + away
         self._limit_open()
 
     def _fresh(self, found: Sequence[Found], strict: bool, finished: bool) -> list[Found]:
@@ -289,13 +291,6 @@ class FileRegistry:
             held.sort(key=lambda f: (f.more, f.active_at), reverse=True)
             for file in held[self._open_files :]:
                 file.release()
-
-    def _restored_at_start(self) -> Iterator[Position | None]:
-        for file in self._files.values():
-            yield file.last if file.last.offset else None
-        for position in self._restored:  # a folder that is not mounted yet must not cost the place in its files
-            path = Path(position.path)
-            yield position if path.exists() or not path.parent.exists() else None
 
 
 def _key_and_sign(stat: os.stat_result) -> tuple[Key, tuple[int, int]]:

@@ -23,15 +23,8 @@ from packetclip_sensor.sources.plaintext import GZIP_MAGIC, HEAD_BYTES, Gzip, Pl
 SPAN_S = 5.0
 """Event time that one block may cover, so that packets and flows of finished logs stay close together."""
 
-_NAME = re.compile(r"packetclip_(packet|flow)(?:(?:\.|__|-).+)?\.log(?:[.-]\d[\w:-]*)?(?:\.gz)?")
 _TS = re.compile(rb'"ts":\s*([0-9.eE+-]+)')
 _DURATION = re.compile(rb'"duration":\s*([0-9.eE+-]+)')
-
-
-def log_of(name: str) -> str | None:
-    """ "packet" or "flow" for the names Zeek and its helpers give our logs, growing or rotated; None for any other name."""
-    match = _NAME.fullmatch(name)
-    return match[1] if match else None
 
 
 class LogFile:
@@ -56,9 +49,7 @@ class LogFile:
         self.head = b""
         self.offset = 0
         self._lines, self._at = b"", 0  # whole lines, and how many of their bytes were given out
-        self._partial = b""
-        self._skipping = False
-        self._skipped_bytes, self._shown = 0, b""
+        self._partial, self._dropped_bytes = b"", 0  # the beginning of a line, and how much of it was not kept: it is too long
         self._unended = 0
         self._next_ts: float | None = None
         self._mtime_ns = 0
@@ -103,7 +94,7 @@ class LogFile:
         if self._stream is not None:
             os.close(self._stream.fd)
             self._stream = None
-        self._lines, self._at, self._partial, self._skipping, self._unended = b"", 0, b"", False, 0
+        self._lines, self._at, self._partial, self._dropped_bytes, self._unended = b"", 0, b"", 0, 0
 
     def stat(self) -> os.stat_result:
         return os.fstat(self._opened().fd)
@@ -157,17 +148,11 @@ class LogFile:
             if not end:
                 self._hold(chunk)
                 continue
-            if self._skipping:
-                first = chunk.find(b"\n") + 1
-                self._skip(chunk[:first])
-                lines, self._partial = chunk[first:end], b""
-            else:
-                lines, self._partial = self._partial + chunk[:end], b""
-                first = lines.find(b"\n") + 1
-                if first > self._max_line_bytes:
-                    self._shown = lines[:SHOWN_BYTES]
-                    self._skip(lines[:first])
-                    lines = lines[first:]
+            lines, self._partial = self._partial + chunk[:end], b""
+            first = lines.find(b"\n") + 1
+            if self._dropped_bytes + first > self._max_line_bytes:  # later lines are within the chunk
+                self._reject_overlong(lines[:first])
+                lines = lines[first:]
             self._hold(chunk[end:])
             if lines:
                 return self._ready(lines)
@@ -187,26 +172,23 @@ class LogFile:
         return True
 
     def _hold(self, part: bytes) -> None:
-        """Keep the beginning of a line, unless it is too long: then only its length and first bytes."""
-        if self._skipping:
-            self._skipped_bytes += len(part)
-            return
+        """Keep the beginning of a line; of one that is too long only its first bytes and its length."""
         self._partial += part
-        if len(self._partial) > self._max_line_bytes:
-            self._skipping, self._skipped_bytes = True, len(self._partial)
-            self._shown, self._partial = self._partial[:SHOWN_BYTES], b""
+        if self._dropped_bytes + len(self._partial) > self._max_line_bytes:
+            self._dropped_bytes += max(0, len(self._partial) - SHOWN_BYTES)
+            self._partial = self._partial[:SHOWN_BYTES]
 
-    def _skip(self, rest: bytes) -> None:
-        size = self._skipped_bytes + len(rest)
+    def _reject_overlong(self, line: bytes) -> None:
+        size = self._dropped_bytes + len(line)
         reason = f"line of {size} bytes, longer than the {self._max_line_bytes} allowed"
-        self._rejects.add(str(self.path), self.offset, reason, self._shown)
+        self._rejects.add(str(self.path), self.offset, reason, line)
         self.offset += size
-        self._skipping, self._skipped_bytes, self._shown = False, 0, b""
+        self._dropped_bytes = 0
 
     def _finish(self, stream: Plain | Gzip) -> bool:
         last, self._partial = self._partial, b""
-        if self._skipping:
-            self._skip(b"")
+        if self._dropped_bytes + len(last) > self._max_line_bytes:
+            self._reject_overlong(last)
         elif last:
             try:
                 msgspec.json.decode(last)

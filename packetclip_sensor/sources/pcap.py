@@ -9,12 +9,11 @@ import gzip
 import os
 import shutil
 import subprocess
-import zlib
 from pathlib import Path
 
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ConfigError, LogFormatError
-from packetclip_sensor.sources.discovery import unreadable
+from packetclip_sensor.sources.discovery import readable
 from packetclip_sensor.sources.plaintext import GZIP_MAGIC
 
 USUAL_ZEEK = Path("/opt/zeek/bin/zeek")
@@ -71,15 +70,11 @@ def logs_of(pcap: Path, workdir: Path, zeek: Path | None = None) -> Path:
 
 def _unpacked(pcap: Path, workdir: Path) -> Path:
     """The capture itself, or its unpacked copy in `workdir` where it is a .gz."""
-    try:
+    with readable(pcap):
         with pcap.open("rb") as file:
             if file.read(2) != GZIP_MAGIC:
                 return pcap
         plain = workdir / "capture.pcap"
         with gzip.open(pcap) as packed, plain.open("wb") as file:
             shutil.copyfileobj(packed, file, 1 << 20)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as err:
-        raise LogFormatError(f"{pcap} is a damaged gzip file ({err}); copy it again") from err
-    except OSError as err:
-        raise unreadable(pcap, err) from err
-    return plain
+        return plain

@@ -19,11 +19,11 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.records import Idle, Lines, Position
+from packetclip_sensor.records import Idle, Lines, Position, log_of
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import all_empty, archived, check_folder, logs_in
 from packetclip_sensor.sources.file_registry import OPEN_FILES, FileRegistry, Found
-from packetclip_sensor.sources.logfile import LogFile, log_of
+from packetclip_sensor.sources.logfile import LogFile
 
 RESCAN_S = 2.0
 """Folders are listed again when they change, and at least this often."""

@@ -11,12 +11,12 @@ import msgspec
 from elastic_transport import TransportError
 from elasticsearch import ApiError, Elasticsearch
 
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.common.time_parsing import moment
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.client import connect, unreadable
-from packetclip_sensor.elastic.templates import stream_name
+from packetclip_sensor.elastic.streams import stream_name
 from packetclip_sensor.errors import ConfigError, LogFormatError, SinkError
-from packetclip_sensor.sinks.documents import printable
 from packetclip_sensor.view.document_access import Document, text, when
 
 IDS = ("event.id", "packetclip.episode.id")

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from packetclip_sensor.records import MISSIONS
-from packetclip_sensor.sinks.documents import key, printable
+from packetclip_sensor.common.missions import Missions
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.view import packet_fields
 from packetclip_sensor.view.document_access import (
     SEVERITY_NAMES,
@@ -34,9 +34,8 @@ from packetclip_sensor.view.document_access import (
     text,
     when,
 )
-from packetclip_sensor.view.terminal import MISSION_STYLE, console_for
+from packetclip_sensor.view.terminal import console_for, style_of
 
-_NAMES = {key(name): name for name in ("Benign", *MISSIONS)}
 BAR = 24
 """Characters of a full bar."""
 LISTED = 8
@@ -48,24 +47,27 @@ FIRST_FIELDS = ("time to live", "hop limit", "source port", "destination port", 
 """Fields worth a line of their own beside the bytes."""
 
 
-def show(document: Document, file: TextIO) -> None:
-    """Print one alert, as wide as the terminal."""
+def show(document: Document, file: TextIO, missions: Missions) -> None:
+    """Print one alert, as wide as the terminal.
+
+    Args:
+        missions: those of the model, for names and colours.
+    """
     console = console_for(file)
-    for part in _parts(document):
+    for part in _parts(document, missions):
         console.print(part)
 
 
-def _parts(document: Document) -> Iterable[RenderableType]:
+def _parts(document: Document, missions: Missions) -> Iterable[RenderableType]:
     mission = text(document, "packetclip.mission")
-    style = MISSION_STYLE.get(mission, "")
+    style = style_of(mission, missions)
     title, klass = _safe(text(document, "message") or mission), _safe(text(document, "packetclip.class"))
     yield Text.assemble((title, "bold"), "  ", (_safe(mission), f"bold {style}"), "  ", klass)
     yield Text(_safe(text(document, "event.reason"), 1000))
     yield Text()
     yield _pairs(_meta(document))
-    yield from _titled(
-        "Missions", _bars([(name, min(value, 0.999)) for name, value in _named(get(document, "packetclip.missions"))], "{:.3f}")
-    )
+    likeliest = sorted(_numbers(get(document, "packetclip.missions"), missions), key=lambda row: -row[1])[:LISTED]
+    yield from _titled("Missions", _bars([(Text(name), min(value, 0.999)) for name, value in likeliest], "{:.3f}"))
     concepts = [
         (Text.assemble(_safe(text(c, "name"), 30), (f" {_safe(text(c, 'graph'), 20)}".rstrip(), "dim")), number(c, "weight"))
         for c in objects(document, "packetclip.concepts")[: 2 * LISTED]
@@ -74,7 +76,7 @@ def _parts(document: Document) -> Iterable[RenderableType]:
     yield from _titled(
         f"Concepts: {unit} lost when one is silenced", _bars(concepts, "{:+.2f}" if unit != OLD_UNIT else "{:+.3f}")
     )
-    graphs = [(Text(name), weight) for name, weight in _numbers(get(document, "packetclip.graphs"))]
+    graphs = [(Text(name), weight) for name, weight in _numbers(get(document, "packetclip.graphs"), missions)]
     yield from _titled("Graphs: log-odds lost when all concepts of one are silenced", _bars(graphs, "{:+.2f}"))
     yield from _titled("Heaviest paths: shares of the message that reaches a graph's embedding node", _paths(document))
     yield from _titled(f"Packets: {unit} lost when one is left out", _evidence(document))
@@ -130,12 +132,10 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> Table:
     return made
 
 
-def _numbers(values: object) -> list[tuple[str, float]]:
-    return [(_NAMES.get(name) or _safe(name, 30), number(values, name)) for name in values] if isinstance(values, dict) else []
-
-
-def _named(values: object) -> list[tuple[Text, float]]:
-    return [(Text(name), value) for name, value in sorted(_numbers(values), key=lambda row: -row[1])[:LISTED]]
+def _numbers(values: object, missions: Missions) -> list[tuple[str, float]]:
+    """A document's numbers by mission, with the missions' own names in place of field names."""
+    found = values if isinstance(values, dict) else {}
+    return [(missions.by_id.get(name) or _safe(name, 30), number(found, name)) for name in found]
 
 
 def _bars(rows: Sequence[tuple[Text, float]], form: str) -> Table | None:

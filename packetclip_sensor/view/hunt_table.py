@@ -13,10 +13,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from packetclip_sensor.common.missions import Missions
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.hunt.search import Found, Hit
 from packetclip_sensor.hunt.text_encoder import EncodedSentence
-from packetclip_sensor.sinks.documents import printable
-from packetclip_sensor.view.terminal import MISSION_STYLE, console_for
+from packetclip_sensor.view.terminal import console_for, style_of
 
 OUTSTANDING = 0.95
 """A best hit that is not above so much of the sample is no find."""
@@ -24,7 +25,7 @@ ENOUGH = 100
 """Of fewer documents a best hit and its fellows are too large a part to stand out from."""
 
 
-def show(found: Found, file: TextIO, *, asked: str, encoded: EncodedSentence | None = None) -> None:
+def show(found: Found, file: TextIO, missions: Missions, *, asked: str, encoded: EncodedSentence | None = None) -> None:
     """Print the hits as a table, and how far they are to be trusted."""
     console = console_for(file)
 
@@ -43,7 +44,7 @@ def show(found: Found, file: TextIO, *, asked: str, encoded: EncodedSentence | N
     ):
         table.add_column(name, no_wrap=not style, **style)  # type: ignore[arg-type]
     for hit in found.hits:
-        table.add_row(*_cells(hit))
+        table.add_row(*_cells(hit, missions))
     console.print(table)
     say(_score_words(found, asked))
     if encoded is not None:
@@ -93,7 +94,7 @@ def as_json(found: Found, *, asked: str, encoded: EncodedSentence | None = None)
     return msgspec.json.encode(made)
 
 
-def _cells(hit: Hit) -> list[Text]:
+def _cells(hit: Hit, missions: Missions) -> list[Text]:
     ours: Mapping[str, Any] = hit.source.get("packetclip", {})
     when = str(hit.source.get("@timestamp", "?"))
     mission = str(ours.get("mission", "?"))
@@ -114,7 +115,7 @@ def _cells(hit: Hit) -> list[Text]:
         Text(printable(str(ours.get("class", "?")), 20), style="bold")
         + Text(
             f"\n{printable(mission, 16)} {min(float(ours.get('probability', 0.0)), 0.99):.2f}",
-            style=MISSION_STYLE.get(mission, ""),
+            style=style_of(mission, missions),
         ),
         what,
     ]

@@ -17,7 +17,6 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from packetclip_sensor import __version__
-from packetclip_sensor.common.resources import resource
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS
+from packetclip_sensor.model.bundle import manifest_of
 from packetclip_sensor.view import drawing, packet_fields
 from packetclip_sensor.view.document_access import (
     SEVERITY_NAMES,
@@ -60,26 +59,30 @@ MIN_FULL_BAR = 0.05
 Row = dict[str, Any]
 
 
-def page(documents: Iterable[Document], *, title: str, uid_link: str | None = None) -> str:
+def page(documents: Iterable[Document], *, title: str, model: Path, uid_link: str | None = None) -> str:
     """The page as one string; of each episode its newest document counts.
 
     Args:
+        model: folder of the bundle whose missions have their names, colours and graphs in the page.
         uid_link: address with {uid} in it, for a link at every Zeek uid.
     Raises:
         ConfigError: `uid_link` is no web address.
+        ModelBundleError: the bundle's manifest cannot be read.
     """
     if uid_link is not None and not (uid_link.startswith(("https://", "http://")) and "{uid}" in uid_link):
         raise ConfigError(f"uid link {uid_link!r}: must begin with https:// or http:// and hold {{uid}}, where the uid goes")
+    missions = manifest_of(model).missions
     newest: dict[str, Document] = {}
     for document in documents:
         name = text(document, "packetclip.episode.id") or text(document, "event.id")
         if name not in newest or when(document, "@timestamp") >= when(newest[name], "@timestamp"):
             newest[name] = document
     ordered = sorted(newest.values(), key=_first)
-    rows = [_row(document) for document in ordered]
-    panels = [_panel(document, uid_link) for document in ordered]
+    rows = [_row(document, missions) for document in ordered]
+    panels = [_panel(document, missions, uid_link) for document in ordered]
     parts = [_packed(panels[i : i + PANELS_A_PART]) for i in range(0, len(panels), PANELS_A_PART)]
     css, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    css += _tones(missions)
     env = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -95,9 +98,16 @@ def page(documents: Iterable[Document], *, title: str, uid_link: str | None = No
         script=Markup(script),  # noqa: S704 - our own file
         style_hash=_sha256(css),
         script_hash=_sha256(script),
-        index=_packed({"rows": rows, "part": PANELS_A_PART, "graphs": {name: astuple(g) for name, g in _graphs().items()}}),
+        index=_packed(
+            {
+                "rows": rows,
+                "part": PANELS_A_PART,
+                "graphs": {name: astuple(graph) for name, graph in _graphs(model).items()},
+                "missions": [[mission.name, _slug(mission.name, missions)] for mission in missions],
+            }
+        ),
         parts=parts,
-        missions=[(mission, _slug(mission), count[mission]) for mission in MISSIONS],
+        missions=[(name, _slug(name, missions), count[name]) for name in missions.names],
         classes=Counter(row["class"] for row in rows).most_common(),
         total=len(rows),
         static=rows[-STATIC_ROWS:],
@@ -115,17 +125,16 @@ def _packed(value: Any) -> Markup:
     return Markup(base64.b64encode(gzip.compress(msgspec.json.encode(value), 6, mtime=0)).decode())  # noqa: S704 - see above
 
 
-@cache
-def _graphs() -> dict[str, drawing.Layout]:
-    """The graphs of the installed model; paths that do not fit them (of another model) are drawn alone."""
+def _graphs(model: Path) -> dict[str, drawing.Layout]:
+    """The graphs of a bundle; paths that do not fit them (of another model) are drawn alone."""
     try:
-        found = json.loads((resource("model/shipped") / "graphs.json").read_text(encoding="utf-8"))
+        found = json.loads((model / "graphs.json").read_text(encoding="utf-8"))
         return {g["mission"]: drawing.whole(g["levels"], [(a, b) for a, b in g["edges"]], g["leaves"]) for g in found}
-    except (ConfigError, OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def _row(document: Document) -> Row:
+def _row(document: Document, missions: Missions) -> Row:
     """What the table and the timeline show of one episode, and `find`, what the search box looks through."""
     mission, first = text(document, "packetclip.mission"), _first(document)
     technique = _technique(document)
@@ -134,7 +143,7 @@ def _row(document: Document) -> Row:
         "last": max(first, when(document, "packetclip.episode.last")),
         "when": clock(first),
         "mission": mission,
-        "slug": _slug(mission),
+        "slug": _slug(mission, missions),
         "class": text(document, "packetclip.class"),
         "severity": int(number(document, "event.severity")),
         "level": SEVERITY_NAMES.get(int(number(document, "event.severity")), ""),
@@ -153,7 +162,7 @@ def _row(document: Document) -> Row:
     return row
 
 
-def _panel(document: Document, uid_link: str | None) -> Row:
+def _panel(document: Document, missions: Missions, uid_link: str | None) -> Row:
     """Why, for one episode: lists of (name, text, share of a full bar, ...) and the like, all text ready to be shown."""
     paths = [
         (text(path, "graph"), [str(node) for node in items(path, "nodes")][:MAX_ITEMS], number(path, "share"))
@@ -170,7 +179,7 @@ def _panel(document: Document, uid_link: str | None) -> Row:
             drawing.technique_address(technique),
         ],
         "uids": [[uid, _uid_address(uid, uid_link)] for uid in strings(document, "zeek.session_id")[:MAX_ITEMS]],
-        "missions": _shares(get(document, "packetclip.missions")),
+        "missions": _shares(_named(get(document, "packetclip.missions"), missions)),
         "classes": [
             [text(c, "name"), f"{min(number(c, 'probability'), 0.999):.3f}", _unit(number(c, "probability"))]
             for c in objects(document, "packetclip.classes")[:5]
@@ -178,7 +187,7 @@ def _panel(document: Document, uid_link: str | None) -> Row:
         "concepts": _weights(
             [(text(c, "name"), number(c, "weight"), text(c, "graph")) for c in objects(document, "packetclip.concepts")]
         ),
-        "graphs": _weights([(name, weight, "") for name, weight in _named(get(document, "packetclip.graphs"))]),
+        "graphs": _weights([(name, weight, "") for name, weight in _named(get(document, "packetclip.graphs"), missions)]),
         "paths": [[graph, nodes, f"{share:+.3f}", share] for graph, nodes, share in paths],
         "drawn": {
             graph: astuple(drawn)
@@ -216,17 +225,15 @@ def _meta(document: Document) -> list[tuple[str, str]]:
     return [(name, value) for name, value in pairs if value]
 
 
-def _shares(missions: Any) -> list[list[Any]]:
-    rows = sorted(_named(missions), key=lambda row: -row[1])[:MAX_ITEMS]
-    return [[name, f"{min(value, 0.999):.3f}", _unit(value)] for name, value in rows]
+def _shares(rows: Sequence[tuple[str, float]]) -> list[list[Any]]:
+    likeliest = sorted(rows, key=lambda row: -row[1])[:MAX_ITEMS]
+    return [[name, f"{min(value, 0.999):.3f}", _unit(value)] for name, value in likeliest]
 
 
-def _named(values: Any) -> list[tuple[str, float]]:
+def _named(values: Any, missions: Missions) -> list[tuple[str, float]]:
     """A document's numbers by mission, with the missions' own names in place of field names."""
-    if not isinstance(values, dict):
-        return []
-    names = {_slug(name).replace("-", "_"): name for name in ("Benign", *MISSIONS)}
-    return [(names.get(str(name), str(name)), finite(value)) for name, value in values.items()]
+    found = values if isinstance(values, dict) else {}
+    return [(missions.by_id.get(str(name), str(name)), finite(value)) for name, value in found.items()]
 
 
 def _weights(rows: Sequence[tuple[str, float, str]]) -> list[list[Any]]:
@@ -272,7 +279,14 @@ def _unit(value: float) -> float:
     return round(min(max(value, 0.0), 1.0), 4)
 
 
-def _slug(mission: str) -> str:
-    """A class name of our style sheet; "other" for what is no mission."""
-    known = {name: name.lower().replace(" ", "-") for name in CLASS_MISSION.values()}
-    return known.get(mission, "other")
+def _slug(mission: str, missions: Missions) -> str:
+    """A class name of our style sheet; "other" for what is no mission of the model."""
+    return f"m-{missions.ids[mission]}" if mission in missions else "other"
+
+
+def _tones(missions: Missions) -> str:
+    """The rules of the style sheet that give each mission its colour, on a light and on a dark page."""
+    made = [f".count.m-{mission.id} {{ border-top-color: var(--tone); }}" for mission in missions]
+    made += [f".m-{mission.id} {{ --tone: {mission.colour.light}; }}" for mission in missions]
+    dark = " ".join(f".m-{mission.id} {{ --tone: {mission.colour.dark}; }}" for mission in missions)
+    return "\n".join([*made, f"@media (prefers-color-scheme: dark) {{ {dark} }}"]) + "\n"

@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import Missions
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.records import Alert
-from packetclip_sensor.sinks.documents import printable
 
-MISSION_STYLE = {"DoS": "red", "Reconnaissance": "yellow", "Brute Force": "magenta"}
 PIPE_COLUMNS = 160
 """Width where the output is no terminal and COLUMNS is not set: a log file has no edge, but people read it."""
 WIDE_COLUMNS = 120
@@ -35,7 +35,8 @@ SHOWN_WEIGHT = 0.005
 class Episodes:
     """The newest alert of every episode, by capture and in the order in which the episodes opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, missions: Missions) -> None:
+        self.missions = missions
         self.captures: dict[str, dict[str, Alert]] = {}
         self.documents = 0
         self._here: dict[str, Alert] = {}
@@ -123,6 +124,11 @@ def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO)
         say(f"{_count(counters.rejects, 'line')} could not be read; {remedy}")
 
 
+def style_of(mission: str, missions: Missions) -> str:
+    """How a mission's name is written; plainly where the model does not know it."""
+    return missions[mission].colour.terminal if mission in missions else ""
+
+
 def console_for(file: TextIO) -> Console:
     """A console that is as wide as the terminal, or readable in a pipe."""
     width = None if file.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
@@ -149,13 +155,14 @@ def table(episodes: Episodes, columns: int) -> Table:
     day = ""
     for capture, alert in episodes.rows():
         when = datetime.fromtimestamp(alert.episode.first, UTC)
-        style = MISSION_STYLE.get(alert.mission, "")
+        style = style_of(alert.episode.mission, episodes.missions)
         cells = [
             Text(f"{when:%Y-%m-%d}\n{when:%H:%M:%S}" if f"{when:%Y-%m-%d}" != day else f"{when:%H:%M:%S}"),
-            Text(printable(alert.mission, 20), style=f"bold {style}") + Text(f"\n{printable(alert.klass, 20)}", style="default"),
+            Text(printable(alert.episode.mission, 20), style=f"bold {style}")
+            + Text(f"\n{printable(alert.why.klass, 20)}", style="default"),
             Text(f"{min(alert.episode.peak, 0.999):.3f}"),
         ]
-        reason = Text(printable(alert.reason, 1000) + " ") + _extent(alert, capture if len(episodes.captures) > 1 else "")
+        reason = Text(printable(alert.why.reason, 1000) + " ") + _extent(alert, capture if len(episodes.captures) > 1 else "")
         concepts = _concepts(alert)
         if wide:
             source, destination = _ends(alert)
@@ -191,7 +198,7 @@ def _extent(alert: Alert, capture: str) -> Text:
 
 def _concepts(alert: Alert) -> list[str]:
     """The concepts that spoke for the mission, with what their silence takes from its log-odds."""
-    found = sorted((c for c in alert.concepts if c.weight >= SHOWN_WEIGHT), key=lambda c: -c.weight)[:TOP_CONCEPTS]
+    found = sorted((c for c in alert.why.concepts if c.weight >= SHOWN_WEIGHT), key=lambda c: -c.weight)[:TOP_CONCEPTS]
     return [f"{printable(c.name, 24)} {c.weight:+.2f}" for c in found] or ["none alone"]
 
 

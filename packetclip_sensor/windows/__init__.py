@@ -1,2 +1,2 @@
 """Batches of packet records come in; windows over one table of packets go out, each a stream's last packets at the end of a
-second."""
+second, as the arrays that the model reads."""

@@ -9,7 +9,7 @@ Source: RFC 791, RFC 8200, RFC 9293, RFC 768, RFC 792, RFC 4443.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,8 +36,12 @@ _IS_EXTENSION = np.isin(np.arange(256), list(IPV6_EXTENSIONS))
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """What the headers of n packets say. An array each, (n,)."""
+    """What the headers of n packets say: an array each, (n,)."""
 
+    data: Bytes
+    """(n, width) the packets' first bytes, zero behind their end."""
+    captured: Narrow
+    """How many bytes of each row are real."""
     version: Narrow
     """4 or 6; 0 where neither, or where the IP header is cut."""
     proto: Narrow
@@ -107,8 +111,7 @@ def parse(data: Bytes, captured: Ints, size_bytes: Ints) -> Headers:
     """Read IP and transport headers of n packets at once.
 
     Args:
-        data: (n, width) from `rows`.
-        captured: (n,) real bytes of each row.
+        data, captured: from `rows`.
         size_bytes: (n,) length of each IP packet on the wire.
     """
     index = np.arange(len(data))
@@ -129,6 +132,8 @@ def parse(data: Bytes, captured: Ints, size_bytes: Ints) -> Headers:
     header = np.where(has_flags, np.maximum(l4_bytes, 20), np.where(has_l4, 8, 0))
     icmp = has_l4 & ((proto == ICMP) & v4 | (proto == ICMP6) & v6)
     return Headers(
+        data=data,
+        captured=captured,
         version=np.where(v4 | v6, version, 0).astype(np.uint8),
         proto=proto.astype(np.uint8),
         fragment=fragment.astype(np.uint8),
@@ -145,7 +150,7 @@ def read(packets: Sequence[bytes], size_bytes: Sequence[int] | None = None) -> I
     """`parse` for those who look at packets one by one; without `size_bytes` no packet is longer than its bytes."""
     data, captured = rows(packets)
     head = parse(data, captured, captured if size_bytes is None else np.array(size_bytes, np.int64))
-    return map(Header, *(getattr(head, f.name).tolist() for f in fields(head)))
+    return map(Header, *(getattr(head, name).tolist() for name in Header._fields))
 
 
 def extensions(data: Bytes, captured: Ints, v6: Bools) -> Iterator[Extensions]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from packetclip_sensor.records import Packet
 from packetclip_sensor.windows import headers
-from packetclip_sensor.windows.headers import Bools, Bytes, Headers, Ints, Narrow
+from packetclip_sensor.windows.headers import Bools, Headers, Ints
 from packetclip_sensor.windows.tokens import ROW_BYTES
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -39,10 +39,6 @@ class PacketColumns(Headers):
     is_orig: Bools
     n: Ints
     size_bytes: Ints
-    data: Bytes
-    """(n, ROW_BYTES)"""
-    captured: Narrow
-    """How many bytes of each row are real."""
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -55,7 +51,7 @@ class PacketColumns(Headers):
         ts = np.array([p.ts for p in packets], np.float64)
         record = np.empty(len(packets), np.object_)
         record[:] = packets
-        head = headers.parse(data, captured, size)
+        head = headers.parse(data, captured.astype(np.int16), size)
         return PacketColumns(
             **{f.name: getattr(head, f.name) for f in fields(head)},
             record=record,
@@ -68,8 +64,6 @@ class PacketColumns(Headers):
             is_orig=np.array([p.is_orig for p in packets], np.bool_),
             n=np.array([p.n for p in packets], np.int64),
             size_bytes=size,
-            data=data,
-            captured=captured.astype(np.int16),
         )
 
     def take(self, chosen: Ints | slice) -> PacketColumns:

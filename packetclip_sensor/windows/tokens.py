@@ -1,7 +1,7 @@
 """Packet bytes to model input. Training uses this same file, so what is trained is what runs.
 
 A token is a byte from the IP header on, or PAD past the packet's end, or MASK where a field names a place instead of a behaviour:
-addresses, ids, checksums, sequence numbers, timestamps and (in the sensor) ports. Because of the masks the packets of a flood are
+addresses, ids, checksums, sequence numbers, timestamps and ports. Because of the masks the packets of a flood are
 equal, and each distinct row is encoded once. Everything here works on whole batches; a truncated or malformed packet is padded,
 never an exception.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from packetclip_sensor.windows.headers import TCP, UDP, Bools, Bytes, Headers, Ints
+from packetclip_sensor.windows.headers import TCP, UDP, Bools, Headers, Ints
 
 PAD = 256
 MASK = 257
@@ -44,10 +44,9 @@ def _scatter(mask: Bools, rows: Ints, at: Ints, start: int, end: int) -> None:
     mask[np.broadcast_to(rows[:, None], columns.shape)[keep], columns[keep]] = True
 
 
-def place_mask(data: Bytes, head: Headers, *, ports: bool = True) -> Bools:
-    """(n, width) True where a byte names a place and must not reach the model; `ports` masks TCP and UDP ports as well."""
-    n, width = data.shape
-    mask = np.zeros((n, width), np.bool_)
+def place_mask(head: Headers) -> Bools:
+    """(n, width) True where a byte names a place and must not reach the model."""
+    mask = np.zeros(head.data.shape, np.bool_)
     for version, name in ((4, "ipv4"), (6, "ipv6")):
         chosen = head.version == version
         for _, start, end in MASKED_FIELDS[name]:
@@ -60,20 +59,21 @@ def place_mask(data: Bytes, head: Headers, *, ports: bool = True) -> Bools:
         "icmp": icmp4 | icmp6,
         "icmp error": icmp4 & np.isin(head.icmp_type, ICMP_ERRORS),
         "icmp6 error": icmp6 & np.isin(head.icmp_type, ICMP6_ERRORS),
-        "ports": (tcp | udp) & ports,
+        "ports": tcp | udp,
     }
     for name, chosen in kinds.items():
         (rows_of_kind,) = np.nonzero(chosen)
         for _, start, end in MASKED_FIELDS[name]:
             _scatter(mask, rows_of_kind, head.l4[rows_of_kind], start, end)
-    _mask_tcp_timestamps(data, head, tcp, mask)
+    _mask_tcp_timestamps(head, tcp, mask)
     return mask
 
 
-def _mask_tcp_timestamps(data: Bytes, head: Headers, tcp: Bools, mask: Bools) -> None:
+def _mask_tcp_timestamps(head: Headers, tcp: Bools, mask: Bools) -> None:
     """Walk the TCP options of all rows in step and mask the timestamps option's values (RFC 7323)."""
     (index,) = np.nonzero(tcp & (head.l4_bytes > 20))
-    at, width = head.l4[index].astype(np.int64) + 20, data.shape[1]
+    data, width = head.data, head.data.shape[1]
+    at = head.l4[index].astype(np.int64) + 20
     end = np.minimum(at - 20 + head.l4_bytes[index], width)
     alive = at < end
     while alive.any():  # each step moves at least one byte within at most 40 bytes of options
@@ -88,10 +88,10 @@ def _mask_tcp_timestamps(data: Bytes, head: Headers, tcp: Bools, mask: Bools) ->
         alive &= at < end
 
 
-def tokenize(data: Bytes, captured: Ints, head: Headers, *, ports: bool = True) -> Tokens:
+def tokenize(head: Headers) -> Tokens:
     """Bytes to tokens: (n, width) uint16 below VOCABULARY, with place fields as MASK and everything past the packet's end as
     PAD."""
-    tokens: Tokens = data.astype(np.uint16)
-    tokens[place_mask(data, head, ports=ports)] = MASK
-    tokens[np.arange(data.shape[1])[None, :] >= captured[:, None]] = PAD
+    tokens: Tokens = head.data.astype(np.uint16)
+    tokens[place_mask(head)] = MASK
+    tokens[np.arange(tokens.shape[1])[None, :] >= head.captured[:, None]] = PAD
     return tokens

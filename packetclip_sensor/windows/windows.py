@@ -1,4 +1,4 @@
-"""Packets to streams and windows, judged at whole seconds of event time.
+"""Packets to streams and windows, judged at whole seconds of event time; the input ends where the clock was set back.
 
 A stream is one view of the traffic (a host pair, all that a source starts, all that a destination receives); its window is its
 last A packets not older than T seconds, and is judged at the end of each whole second in which the stream saw a packet. The state
@@ -12,14 +12,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.records import Batch, Position
-from packetclip_sensor.sources.logfile import log_of
+from packetclip_sensor.records import Batch, Position, log_of
 from packetclip_sensor.windows.headers import Bools, Ints
 from packetclip_sensor.windows.packet_table import PacketColumns, PacketTable
 
@@ -28,6 +29,46 @@ QUIET_STEP_S = 0.5
 """Most that the time between two batches counts towards quiet; a tail without new lines gives an empty batch more often."""
 DENSE = 0.9
 """Part of the rows that a later window needs, above which those that none needs may stay among them for a while."""
+SETTLED_S = 5.0
+"""The clock counts as set back once nothing but packets of the earlier time has come over so many seconds of it: lines of a
+second Zeek whose clock is slow come between others."""
+
+log = structlog.get_logger()
+
+
+class ClockCheck:
+    """Passes batches on, and ends the input where the packets' clock was set back by more than `behind_s` (seconds).
+
+    Seconds of event time never fall within what windows and episodes see: a packet that comes late is judged in the second that
+    is open. A clock set back by an hour would keep that second open for an hour. So the input ends there, as at a replay's end:
+    what is held is judged, open episodes close, and the next packets are the first ones of a new time.
+    """
+
+    def __init__(self, behind_s: float) -> None:
+        self._behind_s = behind_s
+        self._newest, self._back_since = -inf, inf
+        self._end: tuple[Position, ...] = ()
+
+    def __call__(self, batch: Batch) -> tuple[Batch, ...]:
+        """The batch; before it one without packets and with `final` where the clock was set back."""
+        end, self._end = self._end, batch.end
+        if not batch.packets:
+            return (batch,)
+        top = max(packet.ts for packet in batch.packets)
+        if top >= self._newest - self._behind_s:
+            self._newest, self._back_since = max(self._newest, top), inf
+            return (batch,)
+        self._back_since = min(self._back_since, top)
+        if top - self._back_since < SETTLED_S:
+            return (batch,)
+        log.warning(
+            "clock_turned_back",
+            by_s=round(self._newest - top),
+            remedy="open episodes were closed, and what follows is judged by the new time; set the clock of Zeek's "
+            "machine by NTP",
+        )
+        self._newest, self._back_since = top, inf
+        return Batch([], [], end, end, final=True), batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +113,15 @@ def view_keys(table: PacketColumns) -> tuple[Ints, Ints, Ints]:
     return table.orig_h + table.resp_h, table.orig_h, table.resp_h
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """One view's windows of a batch."""
-
-    rows: Ints
-    """(W, A) as in `Windows`."""
-    past: Ints
-    """(W, 2, C) as in `Windows`."""
-    ends: Ints
-    """(W,) the row that ends each window."""
-    hold: Ints
-    """(H,) rows that a later window may need, ascending."""
-
-
-def cut(table: PacketColumns, keys: Ints, held: Ints, new: Ints, window: Window) -> Cut:
+def cut(table: PacketColumns, keys: Ints, held: Ints, new: Ints, window: Window) -> tuple[Ints, Ints, Ints, Ints]:
     """Cut one view's windows.
 
     Args:
         table: packets; keys: (n,) stream key of each.
         held: rows kept from before, ascending; new: rows to judge now, ascending and behind them.
+    Returns:
+        rows (W, A) and past (W, 2, C) as in `Windows`; (W,) the row that ends each window; (H,) rows that a later window may
+        need, ascending.
     """
     rows = np.concatenate([held, new])
     order = np.argsort(keys[rows], kind="stable")
@@ -123,7 +153,7 @@ def cut(table: PacketColumns, keys: Ints, held: Ints, new: Ints, window: Window)
     recent = ts > float(ts.max()) - window.seconds
     remembered = opens & recent & (count[last] - count < window.connections)
     hold = ((last - place < window.packets) & recent) | remembered | latest.of(remembered)
-    return Cut(np.where(inside, rows[np.maximum(at, 0)], -1), past, rows[ends], np.sort(rows[hold]))
+    return np.where(inside, rows[np.maximum(at, 0)], -1), past, rows[ends], np.sort(rows[hold])
 
 
 class Latest:
@@ -242,9 +272,9 @@ def _cut_views(table: PacketColumns, held: list[Ints], ready: Ints, window: Wind
     if not ready.size:
         return np.empty((0, window.packets), np.int64), np.empty((0, 2, window.connections), np.int64), ready, ready
     cuts = [cut(table, keys, held[view], ready, window) for view, keys in enumerate(view_keys(table))]
-    held[:] = [c.hold for c in cuts]
-    view_of = np.repeat(np.arange(len(cuts)), [len(c.ends) for c in cuts])
-    rows, past, ends = (np.concatenate([getattr(c, name) for c in cuts]) for name in ("rows", "past", "ends"))
+    *parts, held[:] = zip(*cuts, strict=True)
+    rows, past, ends = map(np.concatenate, parts)
+    view_of = np.repeat(np.arange(len(cuts)), [len(view_ends) for view_ends in parts[2]])
     second = table.second[ends]
     order = np.lexsort((ends, view_of, second))
     return rows[order], past[order], view_of[order], second[order]

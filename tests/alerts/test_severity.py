@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from factories import alert, episode
+from factories import MISSIONS, alert, episode
 
 from packetclip_sensor.alerts.severity import severity_and_risk
 from packetclip_sensor.common.resources import resource
@@ -29,21 +29,21 @@ LOW, MEDIUM, HIGH, CRITICAL = 21, 47, 73, 99
         ("Brute Force", 0.999, 1, 1, (HIGH, 67.0)),
         ("Brute Force", 0.95, 1, 1, (MEDIUM, 30.0)),
         ("Brute Force", 0.3, 1, 1, (MEDIUM, 22.0)),
-        ("another", 0.999, 1, 1, (MEDIUM, 41.0)),
     ],
 )
 def test_severity_follows_mission_reach_and_probability(
     mission: str, peak: float, sources: int, destinations: int, expected: tuple[int, float]
 ) -> None:
     of = episode(peak=peak, source_count=sources, destination_count=destinations)
-    assert severity_and_risk(alert(mission=mission, probability=0.1, episode=of, sure_from=0.99)) == expected
+    assert severity_and_risk(alert(probability=0.1, episode=of, sure_from=0.99), MISSIONS[mission]) == expected
 
 
 def test_the_probability_counts_that_was_highest_in_the_episode_so_far() -> None:
-    assert severity_and_risk(alert(probability=0.999, episode=episode(peak=0.95), sure_from=0.99)) == (HIGH, 67.0)
+    one = alert(probability=0.999, episode=episode(peak=0.95), sure_from=0.99)
+    assert severity_and_risk(one, MISSIONS["DoS"]) == (HIGH, 67.0)
 
 
 def test_the_shipped_model_can_be_unsure() -> None:
     """A bound below the threshold would never be met."""
     manifest = Bundle.open(resource("model/shipped")).manifest
-    assert all(manifest.thresholds[m] < manifest.ceilings[m] for m in manifest.missions)
+    assert all(manifest.thresholds[m] < manifest.ceilings[m] for m in manifest.missions.names)

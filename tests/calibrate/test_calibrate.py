@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from factories import T0, packet
+from factories import MISSIONS, POLICY, T0, packet
 
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.site_logs import Coverage, PacketFilter, SiteLogs, fit, gather
@@ -27,18 +27,18 @@ from packetclip_sensor.model.bundle import MANIFEST, Bundle, fingerprint
 from packetclip_sensor.model.judge import judge
 from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.pairs.labels import Interval, LabelFile, Labels
-from packetclip_sensor.records import MISSIONS, Batch, Verdict
+from packetclip_sensor.records import Batch, Verdict
 from packetclip_sensor.windows.windows import windows
 
 FLOOR = {"DoS": 0.6, "Reconnaissance": 0.7, "Brute Force": 0.8}
-CEILING = dict.fromkeys(MISSIONS, 0.95)
+CEILING = dict.fromkeys(MISSIONS.names, 0.95)
 EMPTY = np.zeros((30, 1), np.float32)
 DATA = Path(__file__).parents[1] / "data"
 
 
 def verdict(second: float, probability: float, *, mission: str = "DoS", host: str = "10.0.0.5", stream: int = 60) -> Verdict:
     window = tuple(packet(ts=second + i / 100, orig_h=host) for i in range(12))
-    missions = dict.fromkeys(("Benign", *MISSIONS), 0.0) | {mission: probability, "Benign": 1 - probability}
+    missions = dict.fromkeys(("Benign", *MISSIONS.names), 0.0) | {mission: probability, "Benign": 1 - probability}
     return Verdict(
         int(second), "pair", (host,), ("10.0.0.9",), mission, probability, missions, window, EMPTY, EMPTY,
         stream_packets=stream, connections=3,
@@ -50,8 +50,8 @@ def fitted(*verdicts: Verdict, allowed: int = 0, most: int = 50_000) -> tuple[di
     candidates = Candidates(FLOOR, CEILING, most=most)
     for v in verdicts:
         candidates.add(0, v)
-    limits = threshold_fit.fit(candidates, Policy(), allowed)
-    return limits, len(threshold_fit.opened(candidates.kept, limits, Policy()))
+    limits = threshold_fit.fit(candidates, POLICY, allowed)
+    return limits, len(threshold_fit.opened(candidates.kept, limits, POLICY))
 
 
 def test_without_a_false_alert_the_thresholds_stay_at_the_floor() -> None:
@@ -100,7 +100,7 @@ def test_memory_is_bounded_and_no_threshold_falls_to_what_was_let_go() -> None:
     assert len(candidates.kept) <= 40
     assert candidates.seen == 300
     assert all(not p.data for c in candidates.kept for p in c.verdict.packets)
-    limits = threshold_fit.fit(candidates, Policy(), 1000)
+    limits = threshold_fit.fit(candidates, POLICY, 1000)
     assert limits["DoS"] > max(candidates.dropped) > 0.8
 
 
@@ -130,7 +130,7 @@ def test_it_is_told_where_a_threshold_would_stand_with_a_rule_for_the_host_that_
     found.coverage.add([packet()])
     for i, p in enumerate((0.85, 0.93, 0.9, 0.7), 1):
         found.add_benign(0, "x", verdict(1000 * i, p, host=f"10.0.0.{i}"), None)
-    made = fit(found, Bundle.open(doubtful), Policy(), 0.0, paths=[])
+    made = fit(found, Bundle.open(doubtful), POLICY, 0.0, paths=[])
     assert made.calibration.thresholds == FLOOR | {"DoS": 0.930001}
     ((mission, (host, limit)),) = made.with_rule.items()
     assert (mission, host.host, limit) == ("DoS", "10.0.0.2", 0.900001)
@@ -166,7 +166,7 @@ def test_a_wrong_selection_is_told(arguments: tuple[list[str], str | None, str |
 
 def test_labelled_attacks_are_kept_apart() -> None:
     labels = Labels(LabelFile("x", [Interval("SYN Flood", ["10.0.0.5"], ["10.0.0.9"], 0, 500)]))
-    found = SiteLogs(Candidates(FLOOR, CEILING))
+    found = SiteLogs(Candidates(FLOOR, CEILING), mission_of=MISSIONS.of_class)
     assert not found.add_labelled("x", verdict(10, 0.9), labels)
     assert not found.add_labelled("x", verdict(20, 0.7), labels)
     mixed = replace(verdict(30, 0.9), packets=(*verdict(30, 0.9).packets, *verdict(900, 0.9).packets, *verdict(901, 0.9).packets))
@@ -180,28 +180,28 @@ def doubtful(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped bundle with thresholds so low that benign traffic alarms."""
     path = Path(shutil.copytree(resource("model/shipped"), tmp_path_factory.mktemp("bundle") / "model"))
     manifest = json.loads((path / MANIFEST).read_text())
-    (path / MANIFEST).write_text(json.dumps(manifest | {"thresholds": dict.fromkeys(MISSIONS, 0.2), "version": "low"}))
+    (path / MANIFEST).write_text(json.dumps(manifest | {"thresholds": dict.fromkeys(MISSIONS.names, 0.2), "version": "low"}))
     return path
 
 
 @pytest.mark.parametrize("name", ["demo-b01-monitoring-rollout", "demo-port-zmap", "demo-syn-trafgen"])
 def test_what_is_kept_is_what_judge_gives_at_the_floor(doubtful: Path, name: str) -> None:
     """The same verdicts, and with the fitted thresholds the same alerts, as the stages of the sensor in their order."""
-    from packetclip_sensor.alerts.episodes import episodes
+    from packetclip_sensor.alerts.episodes import EpisodeTracker
     from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.sources import tail, zeek
 
     bundle, folder = Bundle.open(doubtful), DATA / name
     found = gather([("b01", [folder], None)], bundle)
-    made = fit(found, bundle, Policy(), 86400.0, paths=[folder])
+    made = fit(found, bundle, POLICY, 86400.0, paths=[folder])
 
     def told(limits: dict[str, float]) -> list[tuple[str, str]]:
         batches = zeek.batches(tail.finite([folder]), Rejects(None), Counters())
         verdicts = judge(windows(batches, bundle.manifest.window, Counters()), bundle, limits, Counters())
-        steps = episodes(verdicts, Policy(), Counters(), sensor="", model_version="")
+        steps = map(EpisodeTracker(POLICY, Counters(), sensor="", model_version=""), verdicts)
         return [(e.episode.mission, e.episode.id) for step in steps for e in step.events if e.state == "open"]
 
-    before = threshold_fit.opened(found.candidates.kept, bundle.manifest.thresholds, Policy())
+    before = threshold_fit.opened(found.candidates.kept, bundle.manifest.thresholds, POLICY)
     assert [(e.mission, e.id) for e in before] == told(bundle.manifest.thresholds) != []
     assert [(e.mission, e.id) for e in made.alerts] == told(made.calibration.thresholds)
     assert gather([("b01", [folder], None)], bundle).candidates == found.candidates

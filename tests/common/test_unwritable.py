@@ -12,9 +12,9 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import HealthConfig
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.pipeline import Saver
 from packetclip_sensor.records import AlertBatch
 from packetclip_sensor.service import checkpoint
+from packetclip_sensor.service.checkpoint import Saver
 from packetclip_sensor.service.health import Health
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from factories import MISSIONS
 
+from packetclip_sensor.common.missions import Least
 from packetclip_sensor.config import config_file as configs
 from packetclip_sensor.config import example, schema
+from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Config, NdjsonConfig, Policy, SinkConfig
 from packetclip_sensor.errors import ConfigError
 
@@ -60,6 +63,43 @@ def test_refused_documents_go_beside_the_state_by_default() -> None:
     sink = parse("{state_dir: /var/lib/packetclip, sink: {elasticsearch: {hosts: ['http://es:9200']}}}").sink.elasticsearch
     assert sink is not None
     assert sink.dead_letter_path == Path("/var/lib/packetclip/dead-letters.ndjson")
+
+
+def test_least_evidence_is_read_by_mission_also_from_keys_that_name_the_mission_by_its_id() -> None:
+    written = "policy: {least: {DoS: {packets: 40}}, brute_force_connections: 2, brute_force_packets: 30, anything_packets: 7}"
+    assert parse(written).policy.least == {
+        "DoS": Least(packets=40),
+        "brute_force": Least(packets=30, connections=2),
+        "anything": Least(packets=7),
+    }
+    assert parse("policy: {open_packets: 30}").policy == Policy(open_packets=30)
+
+
+def test_a_policy_is_held_against_the_missions_of_the_model() -> None:
+    """By name or by id; asked twice it stays."""
+    config = parse("policy: {thresholds: {dos: 0.9, Brute Force: 1}, margins: {brute_force: 2}, least: {dos: {packets: 40}}}")
+    policy = for_missions(config.policy, MISSIONS)
+    assert (policy.thresholds, policy.margins) == ({"DoS": 0.9, "Brute Force": 1.0}, {"Brute Force": 2.0})
+    least = {"DoS": Least(packets=40), "Reconnaissance": Least(), "Brute Force": Least(connections=3)}
+    assert policy.least == least
+    assert list(policy.least) == list(MISSIONS.names)
+    assert for_missions(policy, MISSIONS) == policy
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("{thresholds: {dso: 0.3}}", "policy.thresholds names 'dso': no such mission; did you mean DoS?; missions: DoS, Recon"),
+        ("{margins: {Dos: 3, dos: 2}}", "policy.margins names 'Dos': no such mission; did you mean DoS?"),
+        ("{thresholds: {DoS: 1, dos: 1}}", "policy.thresholds names DoS twice, once by its id dos; keep one"),
+        ("{thresholds: {Benign: 1}}", "policy.thresholds names 'Benign': no such mission; missions: "),
+        ("{oopen_packets: 3}", "policy.least names 'oopen', or oopen_packets does: no such mission; missions: "),
+    ],
+)
+def test_a_mission_that_the_model_lacks_is_refused_with_the_one_that_was_meant(policy: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        for_missions(parse(f"policy: {policy}").policy, MISSIONS)
+    assert str(caught.value).startswith(words)
 
 
 def test_a_key_with_nothing_behind_it_means_its_default() -> None:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import ssl
 import subprocess
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
+from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig, TlsError
+from elastic_transport import ConnectionError as TransportConnectionError
+from elasticsearch import ApiError, TransportError, UnsupportedProductError
 from factories import alert, safe
 from scripted_server import ScriptedServer
 from sink_run import Run
+from snapshot import compare
 from structlog.testing import capture_logs
 
 from packetclip_sensor.config.settings import ElasticsearchConfig
+from packetclip_sensor.elastic.client import connect, trouble
 from packetclip_sensor.errors import ConfigError, SinkError
-from packetclip_sensor.sinks.elasticsearch import connect
+
+MESSAGES = Path(__file__).parent / "messages.txt"
+
+
+def settings(options: dict[str, object]) -> ElasticsearchConfig:
+    return msgspec.convert(options, ElasticsearchConfig, dec_hook=lambda kind, value: kind(value))
 
 
 def test_a_server_that_is_no_elasticsearch_is_named(server: ScriptedServer, tmp_path: Path) -> None:
     server.product = "OpenSearch"
-    with pytest.raises(SinkError, match=r"is not Elasticsearch; mend sink\.elasticsearch\.hosts"):
+    with pytest.raises(SinkError, match=r"is not Elasticsearch; correct sink\.elasticsearch\.hosts"):
         Run(server.url, tmp_path).write(safe(alert()))
 
 
@@ -73,18 +84,55 @@ def test_the_api_key_comes_from_the_environment_or_a_file(
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    "options",
     [
-        ({"hosts": ["elastic.example.org"]}, "write them like https://elastic.example.org:9200"),
-        ({"hosts": []}, "write them like https://elastic.example.org:9200"),
-        ({"api_key_env": "PACKETCLIP_NO_SUCH"}, "PACKETCLIP_NO_SUCH is not set; export it"),
-        ({"api_key_file": Path("/no/such/key")}, "put the encoded key there"),
-        ({"api_key_env": "A", "username": "b"}, "exclude each other; keep one"),
-        ({"username": "b"}, "has no password_env"),
-        ({"hosts": ["https://localhost:9200"], "ca_certs": Path("/no/such.pem")}, "no such file; name the PEM file"),
-        ({"namespace": "a-b"}, "use 1 to 100 lower-case"),
+        {"hosts": ["elastic.example.org"]},
+        {"hosts": []},
+        {"api_key_env": "PACKETCLIP_NO_SUCH"},
+        {"api_key_file": "/no/such/key"},
+        {"api_key_env": "A", "username": "b"},
+        {"username": "b"},
+        {"hosts": ["https://localhost:9200"], "ca_certs": "/no/such.pem"},
+        {"namespace": "a-b"},
     ],
+    ids=str,
 )
-def test_a_wrong_configuration_is_named_with_its_remedy(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        connect(ElasticsearchConfig(**({"hosts": ["http://localhost:9200"]} | options)))
+def test_a_wrong_configuration_is_named_with_its_remedy(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        connect(settings({"hosts": ["http://es:9200"]} | options))
+    compare(MESSAGES, str(options), [re.sub(": .*; write them", ": ...; write them", str(caught.value))])  # a library's words
+
+
+@pytest.mark.parametrize("namespace", ["", "Prod", "a b", "x" * 101])
+def test_a_namespace_that_elasticsearch_refuses_is_refused_at_start(namespace: str) -> None:
+    with pytest.raises(ConfigError, match="use 1 to 100 lower-case"):
+        connect(settings({"hosts": ["http://es:9200"], "namespace": namespace}))
+
+
+def answer(status: int, body: object) -> ApiError:
+    return ApiError("", ApiResponseMeta(status, "1.1", HttpHeaders(), 0.0, NodeConfig("http", "es", 9200)), body)
+
+
+@pytest.mark.parametrize(
+    "err",
+    [
+        answer(401, {"error": {"reason": "unable to authenticate"}}),
+        answer(403, {"error": {"reason": "unauthorized for\nthis user"}}),
+        answer(404, {"error": "no handler found"}),
+        answer(502, "<html>bad gateway</html>"),
+        answer(400, "The plain HTTP request was sent to HTTPS port"),
+        UnsupportedProductError("no product", answer(200, {}).meta, {}),
+        TlsError("certificate verify failed: IP address mismatch, certificate is not valid for '127.0.0.1'"),
+        TlsError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired"),
+        TlsError("[SSL: WRONG_VERSION_NUMBER]"),
+        TlsError("[SSL: CERTIFICATE_VERIFY_FAILED] unable to get local issuer certificate"),
+        TlsError("handshake  failure"),
+        TransportConnectionError("[Errno 111] Connection refused"),
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_none_is_said_with_its_remedy(err: ApiError | TransportError | UnsupportedProductError) -> None:
+    logins = ({"api_key_file": "key"}, {"ca_certs": "ca.pem", "username": "u", "password_env": "P"})
+    configs = [settings({"hosts": ["https://es:9200"]} | login) for login in logins]
+    heading = f"{type(err).__name__} {getattr(err, 'status_code', err.message)}"
+    compare(MESSAGES, heading, list(dict.fromkeys(trouble(err, config) for config in configs)))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from factories import alert, episode, packet
+from factories import MISSIONS, alert, episode, packet
 
 from packetclip_sensor.alerts import suppression_rules
 from packetclip_sensor.common.metrics import Counters
@@ -94,7 +94,7 @@ def packet_bytes(data: bytes) -> None:
         return
     rows, captured = headers.rows(BATCH, tokens.ROW_BYTES)
     head = headers.parse(rows, captured, np.array([len(packet) for packet in BATCH]))
-    row_tokens = tokens.tokenize(rows, captured, head)
+    row_tokens = tokens.tokenize(head)
     assert row_tokens.shape == (BATCH_SIZE, tokens.ROW_BYTES)
     assert int(row_tokens.max()) < tokens.VOCABULARY
     padded = (row_tokens == tokens.PAD).sum(axis=1)
@@ -121,7 +121,7 @@ def settings(data: bytes) -> None:
 def rules(data: bytes) -> None:
     """A file of suppression rules."""
     with suppress(ConfigError):
-        suppression_rules.parse(data.decode("utf-8", "replace"), "fuzz.yaml")
+        suppression_rules.parse(data.decode("utf-8", "replace"), "fuzz.yaml", MISSIONS)
 
 
 def _file(name: str, data: bytes) -> Path:
@@ -176,7 +176,7 @@ def told_file(data: bytes) -> None:
     path.write_bytes(feedback.HEADER + data)
     try:
         with suppress(SinkError):
-            list(feedback.write([], path, Counters(), max_bytes=1 << 20))
+            list(feedback.write([], path, Counters(), MISSIONS, max_bytes=1 << 20))
     finally:
         for left in MEMORY.glob("packetclip-fuzz-verdicts.tsv*"):
             left.unlink()

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from factories import SENSOR, alert, packet, told
+from factories import MISSIONS, SENSOR, alert, packet, told
 from scripted_server import ScriptedServer
 
 from packetclip_sensor import pipeline
@@ -21,12 +21,13 @@ from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config import config_file
 from packetclip_sensor.config.settings import Config, ElasticsearchConfig, HuntConfig
 from packetclip_sensor.elastic import templates
+from packetclip_sensor.elastic.streams import ALERTS, FLOWS
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import AlertBatch, Batch, HuntWindow, Packet
 from packetclip_sensor.service import checkpoint
 from packetclip_sensor.sinks.elasticsearch import write
-from packetclip_sensor.sinks.hunt_documents import DATASET, check_embedding, flow_document
+from packetclip_sensor.sinks.hunt_documents import check_embedding, flow_document
 from packetclip_sensor.sources import tail, zeek
 
 DATA = Path(__file__).parents[1] / "data"
@@ -56,7 +57,7 @@ def kept(capture: str, hunt: HuntConfig, size: int = 500, counters: Counters | N
 
     settings = Config(hunt=hunt, sensor_name="s")
     safes = pipeline.alerts(batches(), bundle(), settings, counters or Counters(), checkpoint.State(judged=judged))
-    return [flow for safe in safes for flow in safe.flows]
+    return [flow for safe in safes for flow in safe.hunt_windows]
 
 
 def test_switched_off_nothing_is_kept() -> None:
@@ -103,7 +104,7 @@ def test_a_minute_has_at_most_so_many_and_half_of_them_ordinary_and_the_rest_is_
 
 
 def test_every_field_of_a_document_is_mapped_with_its_type() -> None:
-    mapped = templates.mapped(DATASET)
+    mapped = templates.mapped(FLOWS, MISSIONS)
     seen: dict[str, Any] = {}
     for flow in kept(SMALL, ON):
         made = flow_document(flow, SENSOR)
@@ -125,7 +126,7 @@ def leaves(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def test_fields_that_alerts_have_too_have_the_same_types() -> None:
-    flows, alerts = templates.mapped(DATASET), templates.mapped()
+    flows, alerts = templates.mapped(FLOWS, MISSIONS), templates.mapped(ALERTS, MISSIONS)
     assert {name: kind for name, kind in flows.items() if alerts.get(name, kind) != kind} == {}
     assert len(set(flows) & set(alerts)) > 60
 
@@ -187,7 +188,7 @@ def test_windows_that_are_refused_for_rights_never_hold_alerts_back(tmp_path: Pa
         server.answers = [[201], [(403, "security_exception")]]
         cluster = ElasticsearchConfig(hosts=[server.url], manage_templates=False, dead_letter_path=tmp_path / "dead.ndjson")
         counters = Counters()
-        batches = [AlertBatch(alerts=[alert(id="a")], flows=[window()]), AlertBatch(alerts=[alert(id="b")])]
+        batches = [AlertBatch(alerts=[alert(id="a")], hunt_windows=[window()]), AlertBatch(alerts=[alert(id="b")])]
         calls_at_safe = [list(server.calls) for _ in write(batches, cluster, SENSOR, counters, hunt=True)]
         server.shutdown()
     assert calls_at_safe == [[["a"], ["f1"]], [["a"], ["f1"], ["b"]]]  # alerts first, and a Safe only behind both

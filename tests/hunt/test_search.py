@@ -11,6 +11,7 @@ import pytest
 from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
 from elasticsearch import ApiError
 from elasticsearch import ConnectionError as NoConnection
+from factories import MISSIONS
 
 from packetclip_sensor.cli import app as cli
 from packetclip_sensor.config.settings import ElasticsearchConfig
@@ -106,7 +107,7 @@ def test_a_best_hit_that_does_not_stand_out_is_doubted() -> None:
 
 def test_nothing_found_is_said_in_words() -> None:
     out = io.StringIO()
-    hunt_table.show(Found([], 0, np.empty(0, np.float32)), out, asked="x")
+    hunt_table.show(Found([], 0, np.empty(0, np.float32)), out, MISSIONS, asked="x")
     assert out.getvalue() == "Nothing is stored that fits the filters (0 documents).\n"
     assert json.loads(hunt_table.as_json(Found([], 0, np.empty(0, np.float32)), asked="x"))["hits"] == []
 
@@ -137,7 +138,7 @@ def test_a_cluster_that_is_away_is_told(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_filter_of_times_is_event_time_in_milliseconds() -> None:
-    made = search.filters(since=1.5, until=float("inf"), host="10.0.0.7", mission="DoS", model="2")
+    made = search.filters(since=1.5, until=float("inf"), host="10.0.0.7", mission="DoS", missions=MISSIONS, model="2")
     assert made == [
         {"term": {"packetclip.model.version": "2"}},
         {"range": {"@timestamp": {"gte": 1500, "format": "epoch_millis"}}},

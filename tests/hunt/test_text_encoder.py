@@ -60,7 +60,7 @@ def test_a_long_sentence_is_cut_to_the_tokens_of_training(encoder: TextEncoder) 
 def test_a_bundle_without_the_file_says_how_to_add_it(tmp_path: Path) -> None:
     bundle = _copy(tmp_path, without=text_encoder.FILE)
     Bundle.open(bundle)  # judging needs no words
-    with pytest.raises(ModelBundleError, match=r"carries no text_tower.npz, .*python -m training.text.text_encoder"):
+    with pytest.raises(ModelBundleError, match=r"carries no text_tower.npz, .*or train one with `make model`"):
         TextEncoder(bundle)
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from factories import MISSIONS
 
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.model.bundle import MANIFEST
-from packetclip_sensor.records import MISSIONS
 
 DATA = Path(__file__).parents[1] / "data"
 BENIGN = sorted(DATA.glob("demo-b0*"))
@@ -26,7 +26,7 @@ def sensor_with(tmp_path: Path, thresholds: float | None) -> Path:
     model = Path(shutil.copytree(resource("model/shipped"), tmp_path / "model"))
     manifest = json.loads((model / MANIFEST).read_text())
     if thresholds is not None:
-        (model / MANIFEST).write_text(json.dumps(manifest | {"thresholds": dict.fromkeys(MISSIONS, thresholds)}))
+        (model / MANIFEST).write_text(json.dumps(manifest | {"thresholds": dict.fromkeys(MISSIONS.names, thresholds)}))
     path = tmp_path / "sensor.yaml"
     path.write_text("{model: model, sensor_name: s}")
     return path
@@ -55,7 +55,7 @@ def test_a_benign_day_gives_no_document_after_calibrating_on_it_and_attacks_are_
     assert documents(sensor, *BENIGN) > 40
     limits = calibrated(sensor, *BENIGN)
     own = json.loads((tmp_path / "model" / MANIFEST).read_text())["ceilings"]
-    assert all(0.05 < limits[m] < own[m] for m in MISSIONS)
+    assert all(0.05 < limits[m] < own[m] for m in MISSIONS.names)
     assert documents(sensor, *BENIGN) == 0
     for name in ("demo-syn-hping", "demo-port-pnscan", "demo-dict-patator-ftp"):
         assert documents(sensor, DATA / name) >= 2, name

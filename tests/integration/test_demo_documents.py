@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 import yaml
 from elasticsearch import Elasticsearch
-from factories import leaves
+from factories import MISSIONS, leaves
 
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
-from packetclip_sensor.elastic.templates import ensure_templates, stream_name
+from packetclip_sensor.elastic.streams import stream_name
+from packetclip_sensor.elastic.templates import ensure_templates
 from packetclip_sensor.sinks.documents import ECS_VERSION
 
 pytestmark = pytest.mark.xdist_group("demo")
@@ -27,9 +28,10 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 ECS = json.loads((resource("mappings") / "ecs" / f"ecs-{ECS_VERSION}.json").read_text(encoding="utf-8"))["fields"]
 REFERENCE = {
-    path
+    path.replace("{mission}", mission.id)
     for section in yaml.safe_load((resource("mappings") / "fields.yaml").read_text(encoding="utf-8"))["sections"]
     for path in section.get("fields", {})
+    for mission in MISSIONS
 }
 FAMILY = {"constant_keyword": "keyword", "wildcard": "keyword", "match_only_text": "text", "scaled_float": "float"}
 """ECS types that the test node has not, and what Elasticsearch searches in the same way."""
@@ -93,7 +95,7 @@ def client(elasticsearch_url: str, documents: list[dict[str, Any]]) -> Iterator[
     """A client of the node, which holds all documents; every second one with the time that an ingest pipeline would have set."""
     with Elasticsearch(elasticsearch_url) as running:
         if not running.indices.resolve_index(name=f"{STREAM}*")["data_streams"]:
-            ensure_templates(running, NAMESPACE)
+            ensure_templates(running, NAMESPACE, MISSIONS)
             operations: list[Any] = []
             for number, document in enumerate(documents):
                 event = document["event"] | ({"ingested": "2026-12-01T00:00:00Z"} if number % 2 else {})
@@ -173,7 +175,7 @@ def test_the_external_alerts_rule_finds_every_alert_with_its_severity_and_name(
 @pytest.mark.elasticsearch
 def test_field_capabilities_show_no_conflict_with_ecs(client: Elasticsearch) -> None:
     """Beside an index with ECS's own types for every ECS field that we map, each field has one type."""
-    ours = [name for name in templates.mapped() if name in ECS]
+    ours = [name for name in templates.mapped("packetclip.alert", MISSIONS) if name in ECS]
     types = {name: {"type": FAMILY.get(ECS[name]["type"], ECS[name]["type"])} for name in ours}
     other = f"ecs-{NAMESPACE}"
     client.indices.create(index=other, mappings={"properties": types})

@@ -13,17 +13,19 @@ from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
-from factories import SENSOR, T0, alert, episode, flow, packet, safe, told
+from factories import MISSIONS, SENSOR, T0, alert, episode, flow, packet, safe, told
 from msgspec.structs import replace
 
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic import templates
-from packetclip_sensor.elastic.templates import load, stream_name
+from packetclip_sensor.elastic.plan import Thing
+from packetclip_sensor.elastic.streams import stream_name
+from packetclip_sensor.elastic.templates import ensure_templates
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, Evidence
-from packetclip_sensor.sinks.elasticsearch import ensure_templates, redeliver, write
+from packetclip_sensor.sinks.elasticsearch import redeliver, write
 
 pytestmark = pytest.mark.elasticsearch
 DATA = Path(__file__).parents[1] / "data"
@@ -125,7 +127,7 @@ def test_a_replay_repeated_or_killed_and_started_again_leaves_the_same_documents
 
 
 def test_an_alert_is_searchable_soon_without_a_refresh(client: Elasticsearch, config: ElasticsearchConfig) -> None:
-    ensure_templates(client, config.namespace)
+    ensure_templates(client, config.namespace, MISSIONS)
     run(config, alert(id="first"))
     start = time.monotonic()
     run(config, alert(id="second"))
@@ -158,7 +160,7 @@ def test_the_explanation_can_be_filtered_field_by_field_and_no_type_is_guessed(
     run(config, *varied(50))
     assert [(query, len(hits(client, config, query))) for query, _ in QUERIES] == list(QUERIES)
     caps = client.field_caps(index=stream_name(config.namespace), fields="*", filters="-metadata")["fields"]
-    in_templates = json.dumps([body["template"] for body in load("component").values()])
+    in_templates = json.dumps([body["template"] for body in templates.components(missions=MISSIONS).values()])
     assert [name for name in caps if f'"{name.rsplit(".", 1)[-1]}":' not in in_templates] == []
 
 
@@ -168,7 +170,7 @@ def conflicting_template(client: Elasticsearch, namespace: str) -> None:
         name="packetclip-test-other",
         index_patterns=[stream_name(namespace)],
         data_stream={},
-        composed_of=list(load("component")),
+        composed_of=list(templates.components()),
         priority=500,
         template={
             "mappings": {"properties": {"packetclip": {"properties": {"flow": {"properties": {"service": {"type": "long"}}}}}}}
@@ -179,7 +181,7 @@ def conflicting_template(client: Elasticsearch, namespace: str) -> None:
 def test_a_mapping_conflict_sends_that_document_to_the_dead_letters_and_writes_the_others(
     client: Elasticsearch, config: ElasticsearchConfig
 ) -> None:
-    ensure_templates(client, config.namespace)
+    ensure_templates(client, config.namespace, MISSIONS)
     conflicting_template(client, config.namespace)
     careless = replace(config, manage_templates=False)
     bad = alert(id="b", flow=flow(service="http"))
@@ -195,10 +197,10 @@ def test_a_mapping_conflict_sends_that_document_to_the_dead_letters_and_writes_t
     with pytest.raises(
         SinkError, match=r"packetclip\.flow\.service is long, ours keyword; nothing is lost: roll the data stream"
     ):
-        ensure_templates(client, config.namespace)
+        ensure_templates(client, config.namespace, MISSIONS)
     client.indices.rollover(alias=stream_name(config.namespace))
-    ensure_templates(client, config.namespace)
-    assert redeliver(config, Counters()) == 1
+    ensure_templates(client, config.namespace, MISSIONS)
+    assert redeliver(config, Counters(), MISSIONS) == 1
     assert [hit["_id"] for hit in hits(client, config)] == ["a", "b", "c"]
     assert not config.dead_letter_path.exists()
 
@@ -210,23 +212,23 @@ def test_anothers_template_of_higher_or_the_same_priority_is_refused_at_start(
     with pytest.raises(SinkError, match="another index template of higher priority takes this name"):
         run(config, alert())
     client.indices.delete_index_template(name="packetclip-test-other")
-    ensure_templates(client, config.namespace)
+    ensure_templates(client, config.namespace, MISSIONS)
     # Ours is in place; the same one under another name is the second comer that Elasticsearch refuses.
-    second = {"packetclip-test-other": load("index")["logs-packetclip.alert"]}
-    monkeypatch.setattr(templates, "load", lambda kind, dataset: second if kind == "index" else {})
+    second = [Thing("index template", "packetclip-test-other", templates.read("index", "logs-packetclip.alert"))]
+    monkeypatch.setattr(templates, "templates", lambda dataset, missions: second)
     with pytest.raises(SinkError, match=r"matching patterns from existing templates \[logs-packetclip\.alert\]"):
-        ensure_templates(client, config.namespace)
+        ensure_templates(client, config.namespace, MISSIONS)
 
 
 def test_a_sites_own_component_may_add_fields_but_not_change_ours(client: Elasticsearch, config: ElasticsearchConfig) -> None:
-    ensure_templates(client, config.namespace)
+    ensure_templates(client, config.namespace, MISSIONS)
     custom = "logs-packetclip.alert@custom"
     client.cluster.put_component_template(name=custom, template={"mappings": {"properties": {"site": {"type": "keyword"}}}})
-    ensure_templates(client, config.namespace)
+    ensure_templates(client, config.namespace, MISSIONS)
     wrong = {"mappings": {"properties": {"packetclip": {"properties": {"probability": {"type": "keyword"}}}}}}
     client.cluster.put_component_template(name=custom, template=wrong)
     with pytest.raises(SinkError, match=r"packetclip\.probability is keyword, not double; take these fields out of .*@custom"):
-        ensure_templates(client, config.namespace)
+        ensure_templates(client, config.namespace, MISSIONS)
 
 
 def test_a_stream_of_an_older_sensor_gets_the_fields_that_it_lacks(client: Elasticsearch, config: ElasticsearchConfig) -> None:

@@ -12,7 +12,7 @@ from factories import SENSOR, alert, episode, flow, leaves, packet, safe, told
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import ElasticsearchConfig
-from packetclip_sensor.elastic.templates import stream_name
+from packetclip_sensor.elastic.streams import stream_name
 from packetclip_sensor.records import Evidence
 from packetclip_sensor.sinks.documents import document
 from packetclip_sensor.sinks.elasticsearch import write

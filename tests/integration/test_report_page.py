@@ -8,12 +8,15 @@ from typing import Any
 
 import browser
 import pytest
-from factories import SENSOR, T0, alert, episode, every_text, flow, packet
+from factories import MISSIONS, SENSOR, T0, alert, episode, every_text, flow, packet
 from machine import unavailable
 
-from packetclip_sensor.records import MISSIONS, Evidence
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.records import Evidence
 from packetclip_sensor.sinks.documents import document
 from packetclip_sensor.view import report
+
+MODEL = resource("model/shipped")
 
 OWN = "document.title='owned'"
 HOSTILE = f'"\'></script><script>{OWN}</script><img src=x onerror="{OWN}"><svg onload="{OWN}">javascript:{OWN}'
@@ -41,13 +44,13 @@ def some() -> list[dict[str, Any]]:
             ),
             SENSOR,
         )
-        for n, mission in enumerate(MISSIONS)
+        for n, mission in enumerate(MISSIONS.names)
     ]
 
 
 def opened(chromium: browser.Browser, folder: Path, documents: list[dict[str, Any]], fragment: str = "") -> None:
     page = folder / "report.html"
-    page.write_text(report.page(documents, title="Untouched"), encoding="utf-8")
+    page.write_text(report.page(documents, title="Untouched", model=MODEL), encoding="utf-8")
     chromium.complaints.clear()
     chromium.open(page, fragment)
     assert chromium.requests == [page.as_uri()]
@@ -112,11 +115,11 @@ def lines(chromium: browser.Browser) -> list[str]:
 
 def test_the_table_sorts_filters_and_opens(chromium: browser.Browser, tmp_path: Path) -> None:
     opened(chromium, tmp_path, some())
-    assert lines(chromium) == list(reversed(MISSIONS))  # the newest first, as everywhere
+    assert lines(chromium) == list(reversed(MISSIONS.names))  # the newest first, as everywhere
     for clicked, order in (
-        ("[data-sort=first]", list(MISSIONS)),
-        ("[data-sort=packets]", list(MISSIONS)),
-        ("[data-sort=packets]", list(reversed(MISSIONS))),
+        ("[data-sort=first]", list(MISSIONS.names)),
+        ("[data-sort=packets]", list(MISSIONS.names)),
+        ("[data-sort=packets]", list(reversed(MISSIONS.names))),
         ("[name=mission][value=DoS]", ["Brute Force", "Reconnaissance"]),
     ):
         chromium.run(f"document.querySelector('{clicked}').click()")
@@ -137,14 +140,14 @@ def test_a_view_can_be_bookmarked(chromium: browser.Browser, tmp_path: Path) -> 
     assert lines(chromium) == ["Brute Force"]
     chromium.wait("!!document.querySelector('.detail h2')")
     opened(chromium, tmp_path, some(), "find=nothing+has+this&open=ep2")
-    assert lines(chromium) == list(reversed(MISSIONS))  # what is asked for is shown, whatever the filter
+    assert lines(chromium) == list(reversed(MISSIONS.names))  # what is asked for is shown, whatever the filter
     opened(chromium, tmp_path, some(), "sort=first")
-    assert lines(chromium) == list(MISSIONS)
+    assert lines(chromium) == list(MISSIONS.names)
 
 
 def test_without_scripts_the_episodes_are_listed(chromium: browser.Browser, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    page.write_text(report.page(some(), title="Untouched"), encoding="utf-8")
+    page.write_text(report.page(some(), title="Untouched", model=MODEL), encoding="utf-8")
     chromium.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
         chromium.call("Page.navigate", url=page.as_uri())

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
+from factories import MISSIONS
 from structlog.testing import capture_logs
 
 from packetclip_sensor.cli.app import main
-from packetclip_sensor.elastic import removal, setup, templates
+from packetclip_sensor.elastic import setup, streams, templates
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -40,7 +41,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         copied.write_text(path.read_text().replace("packetclip.alert", name))
     shutil.copytree(source / "role", folder / "role", dirs_exist_ok=True)
     monkeypatch.setattr(templates, "folder", lambda: folder)
-    monkeypatch.setattr(templates, "DATASETS", (name,))
+    monkeypatch.setattr(streams, "DATASETS", (name,))
     return name
 
 
@@ -224,8 +225,8 @@ def test_pipeline_lifecycle_and_retention_are_taken_by_the_real_server_and_can_b
     body = json.loads((folder / f"{setup.PIPELINE}.json").read_text()) | {"processors": []}
     (folder / f"{pipeline}.json").write_text(json.dumps(body))
     monkeypatch.setattr(setup, "PIPELINE", pipeline)
-    monkeypatch.setattr(removal, "PIPELINE", pipeline)
-    monkeypatch.setattr(setup, "features", lambda client: setup.Features(True, True, False, False))
+    for feature, has_it in (("ingest", True), ("lifecycle", True), ("ilm", False), ("security", False)):
+        monkeypatch.setattr(setup.Server, feature, has_it)
     assert run("--retention", "30d").code == 0
     outcome = client.indices.simulate_index_template(name=stream)["template"]
     assert outcome["lifecycle"] == {"enabled": True, "data_retention": "30d"}
@@ -235,7 +236,7 @@ def test_pipeline_lifecycle_and_retention_are_taken_by_the_real_server_and_can_b
     assert made(client, dataset) == []
     assert client.options(ignore_status=404).ingest.get_pipeline(id=pipeline).body == {}
 
-    templates.ensure_templates(client, "default", dataset)
+    templates.ensure_templates(client, "default", MISSIONS, dataset)
     one_document(client, stream)
     ran = run()
     assert ran.code == 0, ran.err
@@ -272,7 +273,7 @@ def test_the_sensors_start_does_the_same_and_says_so_in_its_log(client: Elastics
 
     def started() -> list[tuple[str, str, str]]:
         with capture_logs() as logs:
-            templates.ensure_templates(client, namespace, dataset)
+            templates.ensure_templates(client, namespace, MISSIONS, dataset)
         return [(entry["event"], entry["done"], entry["name"]) for entry in logs]
 
     assert {done for _, done, _ in started()} == {"new"}

@@ -23,7 +23,7 @@ from elasticsearch import Elasticsearch
 from machine import free_port, unavailable, until
 
 from packetclip_sensor.cli.app import main
-from packetclip_sensor.elastic.templates import stream_name
+from packetclip_sensor.elastic.streams import stream_name
 
 pytestmark = pytest.mark.elasticsearch
 

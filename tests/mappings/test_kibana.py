@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from factories import MISSIONS
 
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
@@ -36,7 +37,7 @@ def _types() -> dict[str, str]:
 
     for part in ("flow@packetclip", "alert@ecs", "alert@packetclip"):
         path = resource("mappings") / "elasticsearch" / "component" / f"logs-packetclip.{part}.json"
-        walk(json.loads(path.read_text())["template"]["mappings"]["properties"], "")
+        walk(templates.of_model(json.loads(path.read_text()), MISSIONS)["template"]["mappings"]["properties"], "")
     return found
 
 
@@ -429,7 +430,7 @@ def test_the_docs_say_how_many_objects_an_import_brings() -> None:
 
 def test_the_search_of_windows_uses_fields_of_windows_alone() -> None:
     (made,) = [made for made in SEARCHES if made["id"] == "packetclip-near-windows"]
-    mapped = templates.mapped("packetclip.flow")
+    mapped = templates.mapped("packetclip.flow", MISSIONS)
     assert set(made["attributes"]["columns"]) <= set(mapped)
     assert mapped["packetclip.near"] == "boolean"
     assert made["references"][0]["id"] == "packetclip-windows"

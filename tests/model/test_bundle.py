@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ModelBundleError
-from packetclip_sensor.model.bundle import FILES, MANIFEST, Bundle, graphs_of
+from packetclip_sensor.model.bundle import FILES, MANIFEST, Bundle, fingerprint, graphs_of
 
 
 @pytest.fixture
@@ -27,6 +28,15 @@ def change(path: Path, key: str, value: object) -> None:
     manifest = json.loads((path / MANIFEST).read_text())
     manifest[key] = value
     (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def of_mission(path: Path, key: str, value: object) -> None:
+    """Change the first mission."""
+    missions = json.loads((path / MANIFEST).read_text())["missions"]
+    change(path, "missions", [missions[0] | {key: value}, *missions[1:]])
+
+
+LABELS = [{"name": "New", "id": "new", "label": 10, "title": "New", "technique": "T1498"}]
 
 
 def test_the_shipped_bundle_opens_and_is_small(bundle: Path) -> None:
@@ -56,12 +66,21 @@ def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: change(p, "format", 99), "format 99, this sensor reads format 1"),
+        (lambda p: change(p, "format", 99), "format 99, this sensor reads format 2; install"),
         (
             lambda p: change(p, "relations", ["one"]),
             r"relations \(1 of them\) lack is_orig, log_size, log_payload and more and hold one, unlike",
         ),
-        (lambda p: change(p, "classes", []), r"classes \(0 of them\) lack Benign, "),
+        (lambda p: change(p, "format", 1), "format 1, .* give it its missions: python -m training.ship.missions --bundle /"),
+        (lambda p: change(p, "classes", []), "its classes are of nothing, its missions say Benign, OS Scan, "),
+        (lambda p: change(p, "thresholds", {"DoS": 0.9}), "its thresholds are of DoS, its missions say Brute Force, DoS, Rec"),
+        (lambda p: of_mission(p, "name", "Brute Force"), r"mission 'Brute Force' stands twice - at `\$.missions`"),
+        (lambda p: of_mission(p, "id", "brute_force"), r"mission id 'brute_force' stands twice - at `\$.missions`"),
+        (lambda p: of_mission(p, "id", "Denial"), r"Expected `str` matching regex .* - at `\$\[0\].id` - at `\$.missions`"),
+        (lambda p: of_mission(p, "classes", []), r"Expected `array` of length >= 1 - at `\$\[0\].classes` - at `\$.missions`"),
+        (lambda p: of_mission(p, "color", "red"), r"contains unknown field `color` - at `\$\[0\]` - at `\$.missions`"),
+        (lambda p: of_mission(p, "classes", LABELS), "the classes have the labels 1, 2, 3, 9, 10, not 1 to 5"),
+        (lambda p: change(p, "missions", ["DoS"]), r"Expected `object`, got `str` - at `\$\[0\]` - at `\$.missions`"),
         (
             lambda p: change(p, "temperature", "hot"),
             r"manifest.json is not valid: Expected `float`, got `str` - at `\$.temperature`",
@@ -74,6 +93,17 @@ def test_a_wrong_manifest_is_refused(bundle: Path, damage: Callable[[Path], obje
     damage(bundle)
     with pytest.raises(ModelBundleError, match=message):
         Bundle.open(bundle)
+
+
+def test_what_a_mission_is_called_beside_its_name_makes_no_other_model_of_a_bundle(bundle: Path) -> None:
+    """A calibration is for one fingerprint; that of the shipped bundle is what it was in format 1."""
+    raw = json.loads((bundle / MANIFEST).read_text())
+    before = json.dumps(raw | {"format": 1, "missions": [mission["name"] for mission in raw["missions"]]}, indent=1) + "\n"
+    assert fingerprint(bundle) == hashlib.sha256(before.encode()).hexdigest()
+    of_mission(bundle, "title", "Something else")
+    assert fingerprint(bundle) == hashlib.sha256(before.encode()).hexdigest()
+    change(bundle, "temperature", 1.0)
+    assert fingerprint(bundle) != hashlib.sha256(before.encode()).hexdigest()
 
 
 GRAPH = {

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 import yaml
-from factories import packet
+from factories import MISSIONS, POLICY, packet
 
-from packetclip_sensor.alerts.episodes import Event, episodes
+from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.threshold_fit import Candidates
 from packetclip_sensor.common.metrics import Counters
@@ -19,9 +19,9 @@ from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.model.bundle import MANIFEST, Bundle, fingerprint, manifest_of
-from packetclip_sensor.model.judge import VerdictBatch, judge
+from packetclip_sensor.model.judge import judge
 from packetclip_sensor.model.thresholds import Thresholds, in_force
-from packetclip_sensor.records import MISSIONS, Batch, Episode, Verdict
+from packetclip_sensor.records import Batch, Episode, Event, Verdict, VerdictBatch
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.windows.windows import windows
 
@@ -44,7 +44,7 @@ def opened(*verdicts: Verdict, restored: tuple[Episode, ...] = ()) -> tuple[list
     steps = [VerdictBatch([v], Batch([], []), v.second, ()) for v in verdicts]
     events: list[Event] = []
     still = restored
-    for step in episodes(steps, Policy(), Counters(), sensor="s", model_version="1", restored=restored):
+    for step in map(EpisodeTracker(POLICY, Counters(), sensor="s", model_version="1", restored=restored), steps):
         events += step.events
         still = step.open
     return [e.second for e in events if e.state == "open"], still
@@ -101,28 +101,28 @@ def test_a_window_at_the_threshold_opens_at_once_whatever_came_before() -> None:
 
 
 def fitted(*verdicts: Verdict, margin: float = 3.0, allowed: int = 0) -> tuple[dict[str, float], dict[str, float]]:
-    candidates = Candidates(FLOOR, dict.fromkeys(MISSIONS, 0.95), dict.fromkeys(MISSIONS, margin))
+    candidates = Candidates(FLOOR, dict.fromkeys(MISSIONS.names, 0.95), dict.fromkeys(MISSIONS.names, margin))
     for v in verdicts:
         candidates.add(0, v)
-    limits = threshold_fit.fit(candidates, Policy(), allowed)
-    return limits, threshold_fit.fit_margins(candidates, limits, Policy(), allowed)
+    limits = threshold_fit.fit(candidates, POLICY, allowed)
+    return limits, threshold_fit.fit_margins(candidates, limits, POLICY, allowed)
 
 
 def test_a_calibration_narrows_the_margin_of_the_mission_that_breaks_the_budget_and_leaves_its_threshold() -> None:
     # Each second 0.7: 1.35 logits below 0.9, so it counts from a margin of 1.5 on; ten seconds of a tenth weigh one.
     noise = [near(100 + i, 0.0) for i in range(10)]
-    assert fitted() == (FLOOR, dict.fromkeys(MISSIONS, 3.0))
+    assert fitted() == (FLOOR, dict.fromkeys(MISSIONS.names, 3.0))
     assert fitted(*noise) == (FLOOR, {"DoS": 1.25, "Reconnaissance": 3.0, "Brute Force": 3.0})
-    assert fitted(*noise, allowed=1) == (FLOOR, dict.fromkeys(MISSIONS, 3.0))
+    assert fitted(*noise, allowed=1) == (FLOOR, dict.fromkeys(MISSIONS.names, 3.0))
 
 
 def test_no_margin_reaches_down_to_what_was_let_go() -> None:
-    candidates = Candidates(FLOOR, dict.fromkeys(MISSIONS, 0.95), dict.fromkeys(MISSIONS, 3.0), most=5)
+    candidates = Candidates(FLOOR, dict.fromkeys(MISSIONS.names, 0.95), dict.fromkeys(MISSIONS.names, 3.0), most=5)
     for i in range(12):
         candidates.add(0, near(1000 * i, 0.0, probability=0.7 + i / 100))
     assert max(candidates.dropped) == pytest.approx(0.75)
     # 0.9 stands 1.1 logits above 0.75.
-    assert threshold_fit.fit_margins(candidates, FLOOR, Policy(), 1000)["DoS"] == 1.0
+    assert threshold_fit.fit_margins(candidates, FLOOR, POLICY, 1000)["DoS"] == 1.0
 
 
 def site(folder: Path, **more: object) -> Path:
@@ -133,8 +133,8 @@ def site(folder: Path, **more: object) -> Path:
         "made": "2026-11-21",
         "alerts_per_day": 1.0,
         "logs": {"paths": [], "first": "", "last": "", "hours": 1.0, "packets": 1, "windows": 1},
-        "thresholds": dict.fromkeys(MISSIONS, 0.97),
-        "thresholds_before": dict.fromkeys(MISSIONS, 0.96),
+        "thresholds": dict.fromkeys(MISSIONS.names, 0.97),
+        "thresholds_before": dict.fromkeys(MISSIONS.names, 0.96),
         "alerts": {},
         "alerts_before": {},
     }
@@ -163,7 +163,7 @@ def test_judge_gives_what_is_near_and_does_not_count_it_as_a_verdict() -> None:
     counters, bundle = Counters(), Bundle.open(resource("model/shipped"))
     batches = zeek.batches(tail.finite([DATA / "demo-vuln-nmap-safe"]), Rejects(None), Counters())
     streams = windows(batches, bundle.manifest.window, Counters())
-    certain = dict.fromkeys(MISSIONS, 0.9999)
+    certain = dict.fromkeys(MISSIONS.names, 0.9999)
     found = [v for step in judge(streams, bundle, certain, counters, margins={"Reconnaissance": 7.0}) for v in step.verdicts]
     assert found
     assert {v.mission for v in found} == {"Reconnaissance"}

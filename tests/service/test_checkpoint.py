@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import Episode, Position
 from packetclip_sensor.service import checkpoint
@@ -155,29 +151,3 @@ def test_a_second_sensor_on_the_same_state_is_refused_and_one_after_it_is_not(tm
             pass
     with checkpoint.lock(tmp_path / "state"):
         pass
-
-
-def test_the_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
-    code = (
-        "import sys, time, pathlib; from packetclip_sensor.service import checkpoint\n"
-        "with checkpoint.lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
-    )
-    root = str(Path(checkpoint.__file__).parents[2])
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}
-    )
-    assert other.stdout is not None
-    assert other.stdout.readline() == b"held\n"
-    with pytest.raises(ConfigError, match=f"process {other.pid}"), checkpoint.lock(tmp_path):
-        pass
-    other.send_signal(signal.SIGKILL)
-    other.wait()
-    other.stdout.close()
-    with checkpoint.lock(tmp_path):
-        pass
-
-
-def test_resources_are_found_and_a_missing_one_is_named() -> None:
-    assert (resource("zeek_scripts") / "__load__.zeek").exists()
-    with pytest.raises(ConfigError, match="nothing_like_it is missing from"):
-        resource("nothing_like_it")

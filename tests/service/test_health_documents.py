@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import free_port
 from elasticsearch import Elasticsearch
-from factories import SENSOR, told
+from factories import MISSIONS, SENSOR, told
+from machine import free_port
 from structlog.testing import capture_logs
 
 from packetclip_sensor.common.metrics import Counters, Gauges, meanings
@@ -59,7 +59,7 @@ def test_a_document_tells_state_reasons_and_every_number(health: Health) -> None
 
 
 def test_template_and_document_have_the_same_fields_and_ecs_its_types(health: Health) -> None:
-    types = mapped("packetclip.health")
+    types = mapped("packetclip.health", MISSIONS)
     made = dict(leaves(document(health, SENSOR, "run-1", NOW)))
     totals = {name for name in made if name.startswith("packetclip.health.totals.")}
     assert {name.rpartition(".")[2] for name in totals} == set(Counters().as_dict())
@@ -130,4 +130,4 @@ def test_a_real_cluster_takes_the_documents_and_answers_questions_about_them(
         assert client.count(index=stream, query=query)["count"] == 2
         found = client.search(index=stream, aggs={"shed": {"max": {"field": "packetclip.health.totals.shed_lines"}}}, size=0)
         assert found["aggregations"]["shed"]["value"] == 2.0
-        ensure_templates(client, namespace, "packetclip.health")  # a second start changes nothing
+        ensure_templates(client, namespace, MISSIONS, "packetclip.health")  # a second start changes nothing

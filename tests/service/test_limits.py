@@ -37,7 +37,7 @@ def shedding(rule: Literal["none", "skip_old", "first_packets"]) -> tuple[Sheddi
 def test_without_the_rule_old_lines_are_read_however_late(rule: Literal["none", "first_packets"]) -> None:
     shed, counters = shedding(rule)
     blocks: list[Lines | Idle] = [block(1.0), block(9000.0), Idle()]
-    assert list(shed.lines(blocks)) == blocks
+    assert [shed.block(each) for each in blocks] == blocks
     assert told(counters) == {}
 
 
@@ -45,7 +45,7 @@ def test_skip_old_passes_over_old_packets_but_keeps_positions_and_flow_rows() ->
     shed, counters = shedding("skip_old")
     old, flow, half, fresh = block(NOW - 301), block(NOW - 301, "flow"), block(NOW - 151), block(NOW - 149)
     with capture_logs() as logs:
-        got = list(shed.lines([block(NOW - 299), old, flow, half, fresh, block(NOW - 200)]))
+        got = [shed.block(each) for each in (block(NOW - 299), old, flow, half, fresh, block(NOW - 200))]
     assert [len(b.data) > 0 for b in got if isinstance(b, Lines)] == [True, False, True, False, True, True]
     assert [(b.start, b.end) for b in got if isinstance(b, Lines)][1] == (old.start, old.end)
     assert told(counters) == {"shed_lines": 6, "shed_bytes": len(old.data) + len(half.data)}
@@ -56,7 +56,7 @@ def test_skip_old_passes_over_old_packets_but_keeps_positions_and_flow_rows() ->
 def test_first_packets_keeps_the_beginning_of_each_connection_until_all_is_read() -> None:
     shed, counters = shedding("first_packets")
     late = Batch([packet(ts=NOW - 400, n=n) for n in (1, 2, 3, 4)], [], idle=False)
-    got = list(shed.packets([late, Batch([], [], idle=True), Batch([packet(ts=NOW - 200, n=9)], [])]))
+    got = [shed.batch(each) for each in (late, Batch([], [], idle=True), Batch([packet(ts=NOW - 200, n=9)], []))]
     assert [[p.n for p in batch.packets] for batch in got] == [[1, 2], [], [9]]
     assert told(counters) == {"shed_packets": 2}
     assert not shed.on

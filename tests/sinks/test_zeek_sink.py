@@ -8,14 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from factories import alert, episode, packet, safe, told
+from factories import MISSIONS, alert, episode, packet, safe, told
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config import config_file
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.pipeline import sink
 from packetclip_sensor.records import Alert, AlertBatch, Evidence
-from packetclip_sensor.service import check
 from packetclip_sensor.sinks import zeek_notices
 
 MANY = [f"10.0.0.{n}" for n in range(1, 31)]
@@ -26,7 +25,7 @@ def run(
 ) -> Counters:
     counters = Counters()
     batches = [safe(one) for one in alerts]
-    assert list(zeek_notices.write(batches, path, counters, max_bytes=max_bytes, sleep=sleep)) == batches
+    assert list(zeek_notices.write(batches, path, counters, MISSIONS, max_bytes=max_bytes, sleep=sleep)) == batches
     return counters
 
 
@@ -120,22 +119,8 @@ def test_an_episode_is_told_when_it_opens_and_when_its_severity_rises(tmp_path: 
         ("e1-99", "update", "99"),
     ]
     assert told(counters) == {"verdicts_fed": 2}
-
-
-def test_a_restart_of_the_sensor_tells_nothing_twice(tmp_path: Path) -> None:
-    path = tmp_path / "verdicts.tsv"
-    run(path, alert(), grown())
-    assert told(run(path, alert(), grown(), of("e2"))) == {"verdicts_fed": 1}
+    assert told(run(path, alert(), grown(), of("e2"))) == {"verdicts_fed": 1}  # a restart writes nothing twice
     assert identifiers(path) == ["e1", "e1-99", "e2"]
-
-
-def test_a_safe_comes_back_after_its_line_is_in_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "verdicts.tsv"
-    written = zeek_notices.write([safe(of("a")), safe(of("b"))], path, Counters(), max_bytes=1 << 20)
-    next(written)
-    assert identifiers(path) == ["a"]
-    next(written)
-    assert identifiers(path) == ["a", "b"]
 
 
 def test_no_line_crosses_a_page(tmp_path: Path) -> None:
@@ -160,8 +145,9 @@ def test_a_full_file_is_left_with_a_last_word_and_its_ids_are_still_known(tmp_pa
 
 def test_a_file_that_another_hand_moved_or_removed_or_cut_gets_its_last_word_and_a_successor(tmp_path: Path) -> None:
     path = tmp_path / "verdicts.tsv"
-    written = zeek_notices.write(map(safe, map(of, "abcd")), path, Counters(), max_bytes=1 << 20)
+    written = zeek_notices.write(map(safe, map(of, "abcd")), path, Counters(), MISSIONS, max_bytes=1 << 20)
     next(written)
+    assert identifiers(path) == ["a"]  # a batch comes back after its line is in the file
     path.rename(tmp_path / "moved")
     next(written)
     assert ([row["state"] for row in rows(tmp_path / "moved")], identifiers(path)) == (["open", "moved"], ["b"])
@@ -170,7 +156,7 @@ def test_a_file_that_another_hand_moved_or_removed_or_cut_gets_its_last_word_and
     next(written)
     cut = (tmp_path / "verdicts.tsv.1").read_bytes()
     assert cut[:length] == bytes(length)  # Zeek's reader stands at `length`
-    assert cut[length:].endswith(zeek_notices._moved_line())
+    assert cut[length:].endswith(zeek_notices.MOVED)
     path.unlink()
     next(written)
     assert identifiers(path) == ["d"]
@@ -188,18 +174,13 @@ def test_what_a_crash_left_is_mended_at_the_next_start(tmp_path: Path) -> None:
     assert [row["state"] for row in rows(before)] == ["open", "moved"]
 
 
-def test_a_number_too_long_to_read_in_the_file_is_passed_over(tmp_path: Path) -> None:
+def test_an_empty_file_and_one_that_was_left_get_a_successor_and_a_number_too_long_to_read_is_passed_over(tmp_path: Path) -> None:
     """Python reads no number of more than 4,300 digits."""
-    path = tmp_path / "verdicts.tsv"
-    run(path, of("e1"))
-    with path.open("ab") as file:
-        file.write(b"1.0\te2\topen\tDoS\t" + b"9" * 5000 + b"\t" + b"-\t" * 6 + b"e2\tmsg\tsub\t.\n")
-    assert told(run(path, of("e2"))) == {"verdicts_fed": 1}
-
-
-def test_an_empty_file_and_one_that_was_left_get_a_successor(tmp_path: Path) -> None:
     path, before = tmp_path / "verdicts.tsv", tmp_path / "verdicts.tsv.1"
     path.touch()
+    run(path, of("z"))
+    with path.open("ab") as file:
+        file.write(b"1.0\ta\topen\tDoS\t" + b"9" * 5000 + b"\t" + b"-\t" * 6 + b"a\tmsg\tsub\t.\n")
     run(path, of("a"), max_bytes=1)
     before.replace(path)  # someone put the old one back
     assert told(run(path, of("a"), of("b"))) == {"verdicts_fed": 1}
@@ -225,7 +206,7 @@ def test_a_full_disk_holds_the_safe_and_the_line_is_written_whole_later(tmp_path
     counters = Counters()
     said: list[str | None] = []
     batches = [safe(of("a")), safe(of("b"))]
-    written = zeek_notices.write(batches, path, counters, max_bytes=1 << 20, sleep=sleep, waiting=said.append)
+    written = zeek_notices.write(batches, path, counters, MISSIONS, max_bytes=1 << 20, sleep=sleep, waiting=said.append)
     next(written)
     with monkeypatch.context() as patched:
         patched.setattr(zeek_notices.os, "write", write)
@@ -245,9 +226,9 @@ def test_what_cannot_be_written_is_said_with_the_remedy(tmp_path: Path) -> None:
         SinkError, match=r"foreign: does not begin as our verdicts do; move it away or set another zeek_feedback\.path"
     ):
         run(tmp_path / "foreign", of("a"))
-    with pytest.raises(SinkError, match=r"foreign/x: File exists; mend the rights or the disk and start again"):
+    with pytest.raises(SinkError, match=r"foreign/x: File exists; correct the rights or the disk and start again"):
         run(tmp_path / "foreign" / "x", of("a"))
-    first = zeek_notices.write([safe(of("a"))], tmp_path / "v", Counters(), max_bytes=1 << 20)
+    first = zeek_notices.write([safe(of("a"))], tmp_path / "v", Counters(), MISSIONS, max_bytes=1 << 20)
     next(first)
     with pytest.raises(SinkError, match=r"v: another process writes it; stop that one"):
         run(tmp_path / "v", of("a"))
@@ -256,7 +237,7 @@ def test_what_cannot_be_written_is_said_with_the_remedy(tmp_path: Path) -> None:
 def test_the_main_sink_comes_first_and_the_feedback_is_off_by_default(tmp_path: Path) -> None:
     path = tmp_path / "feedback" / "verdicts.tsv"
     text = f"sensor_name: s\nsink: {{ndjson: {{path: {tmp_path}/a.ndjson}}}}\n"
-    list(sink([safe(alert())], config_file.parse(text, "c", tmp_path), Counters()))
+    list(sink([safe(alert())], config_file.parse(text, "c", tmp_path), Counters(), MISSIONS))
     assert not path.parent.exists()
 
     settings = config_file.parse(text + "zeek_feedback: {path: feedback/verdicts.tsv}\n", "c", tmp_path)
@@ -265,18 +246,7 @@ def test_the_main_sink_comes_first_and_the_feedback_is_off_by_default(tmp_path: 
     def safes() -> list[AlertBatch]:
         return [safe(alert(id="a9", episode=episode(id="e9")))]
 
-    for _ in sink(safes(), settings, Counters()):
+    for _ in sink(safes(), settings, Counters(), MISSIONS):
         seen.append(("a9" in (tmp_path / "a.ndjson").read_text(), "e9" in path.read_text()))
     assert seen == [(True, True)]
     assert config_file.with_sink(settings, settings.sink, tmp_path).zeek_feedback.path is None
-
-
-def test_check_says_where_verdicts_go_or_why_they_cannot(tmp_path: Path) -> None:
-    def feedback(where: str) -> list[tuple[bool | None, str]]:
-        settings = config_file.parse(f"model: nowhere\nzeek_feedback: {{path: {where}}}\n", "c", tmp_path)
-        return [(finding.ok, finding.words) for finding in check.findings(settings, tmp_path / "c") if finding.part == "feedback"]
-
-    assert feedback("v.tsv") == [(True, f"verdicts for Zeek go to {tmp_path}/v.tsv")]
-    (tmp_path / "file").touch()
-    assert feedback("file/v.tsv") == [(False, f"{tmp_path}/file is no folder; name another place than {tmp_path}/file")]
-    assert not list(tmp_path.glob("v.tsv*"))

@@ -1,34 +1,26 @@
-"""Reading finished logs, and refusing what is none of ours with the remedy."""
+"""Reading finished logs: lines of any length, in the order of event time."""
 
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import msgspec
 import pytest
-from tailing import (
-    LINE,
-    everything,
-    flow,
-    last_positions,
-    packet,
-    packets,
-    uids,
-    until_idle,
-)
+from tailing import LINE, everything, flow, last_positions, packet, packets, uids, until_idle
 
+from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.records import Idle
-from packetclip_sensor.sources.discovery import discover
+from packetclip_sensor.records import Idle, Lines
+from packetclip_sensor.sources import zeek
 from packetclip_sensor.sources.tail import finite, follow
 
 
 def test_an_overlong_line_is_skipped_and_rejected_in_bounded_memory(tmp_path: Path, log: Path) -> None:
     log.write_bytes(packet(1) + b'{"ts":1,"data":"' + b"A" * 10_000_000 + b'"}\n' + packet(2))
     rejects = Rejects(tmp_path / "rejects.ndjson")
-    import tracemalloc
 
     tracemalloc.start()
     got = everything(finite([log], rejects=rejects))
@@ -128,36 +120,11 @@ def test_members_of_a_gz_are_one_text_and_a_cut_one_is_rejected_after_its_lines(
     assert rejects.count == 1
 
 
-def test_a_folder_without_our_logs_says_how_to_load_the_package(tmp_path: Path) -> None:
-    with pytest.raises(LogFormatError, match=r"holds no packetclip_packet.log; .*`zkg install`.*`@load packetclip`.*by hand"):
-        finite([tmp_path])
-
-
-@pytest.mark.parametrize("text", ['{"ts":1,"uid":"C1"}\n', "#separator \\x09\n#set_separator\t,\n"])
-def test_a_folder_with_only_the_sites_logs_says_that_the_package_is_not_loaded(tmp_path: Path, text: str) -> None:
-    (tmp_path / "conn.log").write_text(text)
-    with pytest.raises(LogFormatError, match=r"holds Zeek logs, but no packetclip_packet.log: the package is not loaded"):
-        finite([tmp_path])
-
-
 def test_a_sites_tsv_logs_beside_ours_do_not_matter(tmp_path: Path, log: Path) -> None:
     (tmp_path / "conn.log").write_text("#separator \\x09\n")
     log.write_bytes(packets(1))
     assert uids(everything(finite([tmp_path]))) == ["C1"]
     assert uids(until_idle(follow([tmp_path], poll_s=0.02))) == ["C1"]
-
-
-def test_tsv_where_json_was_expected_is_refused_at_the_start(tmp_path: Path, log: Path) -> None:
-    log.write_text("#separator \\x09\n#path\tpacketclip_packet\n")
-    for start in (lambda: finite([tmp_path]), lambda: next(follow([tmp_path])), lambda: discover(log)):
-        with pytest.raises(LogFormatError, match="is a TSV log, JSON lines are needed"):
-            start()
-
-
-def test_the_sites_tsv_conn_log_given_by_name_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "conn.log").write_text("#separator \\x09\n")
-    with pytest.raises(LogFormatError, match=r"TSV log of the site's own, the sensor reads packetclip_packet.log"):
-        finite([tmp_path / "conn.log"])
 
 
 def test_an_empty_log_is_refused_at_the_start_of_finished_input_only(tmp_path: Path, log: Path) -> None:
@@ -175,8 +142,20 @@ def test_an_empty_flow_log_beside_packets_is_fine(tmp_path: Path, log: Path) -> 
     assert uids(everything(finite([tmp_path]))) == ["C1"]
 
 
-def test_a_missing_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LogFormatError, match="nowhere does not exist"):
-        finite([tmp_path / "nowhere"])
-    with pytest.raises(LogFormatError, match="nowhere does not exist"):
-        discover(tmp_path / "nowhere")
+def test_a_reader_that_gets_one_byte_at_a_time_makes_the_same_lines(log: Path) -> None:
+    """Vector: split reads, fair reads."""
+    log.write_bytes(packets(1, 2, 3))
+    got = everything(finite([log], block_bytes=1))
+    assert uids(got) == ["C1", "C2", "C3"]
+    assert all(isinstance(block, Lines) and block.data.endswith(b"\n") for block in got)
+
+
+def test_empty_lines_carriage_returns_and_odd_encodings_cost_only_themselves(tmp_path: Path, log: Path) -> None:
+    """Vector: empty lines, other line delimiters, files that are not UTF-8."""
+    log.write_bytes(
+        packets(1) + b"\n\n" + packets(2).replace(b"\n", b"\r\n") + '{"ts":1}\n'.encode("utf-16") + b"\n" + packets(3)
+    )
+    rejects = Rejects(tmp_path / "rejects")
+    batches = list(zeek.batches(finite([log]), rejects, Counters()))
+    assert [p.uid for batch in batches for p in batch.packets] == ["C1", "C2", "C3"]
+    assert rejects.count == 2

@@ -1,15 +1,27 @@
-"""Alerts for tests: one plausible SYN flood, every field of which a test can replace."""
+"""Records for tests: one plausible SYN flood, every field of which a test can replace."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
+import numpy as np
+from msgspec.structs import replace
+
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.records import Alert, AlertBatch, Concept, Episode, Evidence, Flow, Packet, Path
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.config.policy import for_missions
+from packetclip_sensor.config.settings import Policy
+from packetclip_sensor.model.bundle import manifest_of
+from packetclip_sensor.records import Alert, AlertBatch, Concept, Episode, Evidence, Explanation, Flow, Packet, Path, Verdict
 from packetclip_sensor.sinks.documents import SensorInfo
 
-SENSOR = SensorInfo(name="sensor-1", version="0.1.0")
+NOTHING = np.zeros((30, 1), np.float32)
+MISSIONS = manifest_of(resource("model/shipped")).missions
+"""Those of the model that comes with the sensor."""
+POLICY = for_missions(Policy(), MISSIONS)
+SENSOR = SensorInfo(name="sensor-1", version="0.1.0", missions=MISSIONS)
 T0 = 1_760_000_000.25
 """2025-10-09T08:53:20.250Z."""
 
@@ -55,6 +67,29 @@ def flow(**changed: Any) -> Flow:
     return Flow(**(fields | changed))
 
 
+def verdict(
+    second: int,
+    sources: tuple[str, ...] = ("a",),
+    destinations: tuple[str, ...] = ("b",),
+    *,
+    packets: int = 12,
+    mission: str = "DoS",
+    proto: str = "tcp",
+    probability: float = 0.9,
+    **changed: Any,
+) -> Verdict:
+    """A window of small packets from all sources to all destinations, with what is enough behind it for an episode to open."""
+    window = tuple(
+        packet(ts=second + i / 100, uid=f"C{i}", orig_h=source, resp_h=destination, proto=proto, size_bytes=40, data=b"")
+        for i, source, destination in zip(range(packets), cycle(sources), cycle(destinations), strict=False)
+    )
+    fields: dict[str, Any] = {"view": "pair", "missions": {mission: probability}, "stream_packets": 60, "connections": 3}
+    return Verdict(
+        second=second, sources=sources, destinations=destinations, mission=mission, probability=probability, packets=window,
+        embeddings=NOTHING, relations=NOTHING, **(fields | changed),
+    )  # fmt: skip
+
+
 def episode(**changed: Any) -> Episode:
     fields: dict[str, Any] = {
         "id": "e1",
@@ -77,18 +112,12 @@ def episode(**changed: Any) -> Episode:
 
 
 def alert(**changed: Any) -> Alert:
-    """A SYN flood with every part of an explanation; `changed` replaces fields of the Alert itself."""
-    fields: dict[str, Any] = {
-        "id": "a1",
-        "state": "open",
-        "ts": T0 + 1.5,
-        "episode": episode(),
-        "mission": "DoS",
+    """A SYN flood with every part of an explanation; `changed` replaces fields of the Alert, its explanation or its episode."""
+    why = {
         "klass": "SYN Flood",
         "probability": 0.97,
         "missions": {"Benign": 0.01, "DoS": 0.97, "Reconnaissance": 0.015, "Brute Force": 0.005},
         "classes": {"SYN Flood": 0.8, "UDP Flood": 0.15, "Benign": 0.05},
-        "title": "SYN Flood on 10.0.0.9 from 10.0.0.5",
         "reason": "30 packets in 1.5 s from 10.0.0.5 to 10.0.0.9, all SYN, none answered.",
         "concepts": (Concept("flood", 0.41, 1, "DoS"), Concept("handshake", -0.02, 2, "DoS")),
         "paths": (Path(("sensor", "flood", "exhaustion", "embedding"), 0.62, "DoS"),),
@@ -104,7 +133,16 @@ def alert(**changed: Any) -> Alert:
             "rst_share": None,
         },
         "graphs": {"DoS": 3.5, "Reconnaissance": -0.25, "Brute Force": 0.5},
-        "flow": None,
+        "embedding": (),
+    }
+    of_episode = {name: changed.pop(name) for name in ("mission", "flow") if name in changed}
+    fields: dict[str, Any] = {
+        "id": "a1",
+        "state": "open",
+        "ts": T0 + 1.5,
+        "episode": replace(changed.pop("episode", episode()), **of_episode),
+        "why": Explanation(**{name: changed.pop(name, value) for name, value in why.items()}),
+        "title": "SYN Flood on 10.0.0.9 from 10.0.0.5",
         "flow_text": None,
         "technique": "T1499.001",
         "model_version": "2026.1",

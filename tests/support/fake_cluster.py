@@ -1,35 +1,46 @@
 """Elasticsearch as far as setup and check ask it, for what the test node lacks: ingest, lifecycle, ILM, security.
 
-It keeps what is put and gives it back; it judges nothing. The real node has the last word on everything that it can do.
+It keeps what is put and gives it back; of an index template it asks that the components are there. The real node has the last
+word on everything that it can do.
 """
 
 from __future__ import annotations
 
 import base64
-import gzip
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-KEPT = ("/_component_template/", "/_index_template/", "/_ingest/pipeline/", "/_ilm/policy/", "/_security/role/")
-NEEDS = {"/_ilm/": "ilm", "/_security/": "security"}
+import pytest
+from elastic_transport import ApiResponseMeta, HttpHeaders
+from elastic_transport._node._base import NodeApiResponse
+from factories import MISSIONS
+
+from packetclip_sensor.elastic import templates
+from packetclip_sensor.elastic.client import PackingNode
+
+URL = "http://fake:9200"
+STREAM = "logs-packetclip.alert-default"
+KEPT = {
+    "/_component_template/": lambda name, found: {"component_templates": [{"name": name, "component_template": found}]},
+    "/_index_template/": lambda name, found: {"index_templates": [{"name": name, "index_template": found}]},
+} | dict.fromkeys(("/_ingest/pipeline/", "/_ilm/policy/", "/_security/role/"), lambda name, found: {name: found})
+"""What is kept by its path, and the form in which each is given back."""
+NEEDS = {"/_ilm/": "ilm", "/_security/": "security", "/_data_stream/": "lifecycle"}
+READS = ("/_count", "/_has_privileges", "/_resolve", "/_simulate_index")
 
 
 @dataclass
 class Cluster:
-    """What it has and what it was asked."""
+    """What it has and what it was asked. Every client of the sensor speaks with it while the test runs."""
 
     features: set[str] = field(default_factory=lambda: {"ingest", "lifecycle", "security"})
     things: dict[str, Any] = field(default_factory=dict)
     """Everything put, by path."""
     streams: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Data streams: mappings, settings, lifecycle, count."""
+    """Data streams: mappings, settings, lifecycle, blocks."""
     keys: list[dict[str, Any]] = field(default_factory=list)
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     """All that changes something: method, path, body."""
@@ -39,155 +50,100 @@ class Cluster:
     """What `_has_privileges` grants; None for all."""
     logins: set[str] = field(default_factory=set)
     """Every Authorization header that came."""
-    url: str = ""
 
-    def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
+    def start(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Take the place of the network."""
+
+        def perform_request(
+            node: PackingNode, method: str, target: str, body: bytes | None, headers: HttpHeaders, *_: Any, **__: Any
+        ) -> NodeApiResponse:
+            url = urlsplit(target)
+            self.logins.add((headers or {}).get("authorization", ""))
+            asked = dict(parse_qsl(url.query))
+            status, answer = self.answer(method, unquote(url.path), asked, json.loads(body) if body else None)
+            form = HttpHeaders({"x-elastic-product": "Elasticsearch", "content-type": "application/json"})
+            return NodeApiResponse(ApiResponseMeta(status, "1.1", form, 0.0, node.config), json.dumps(answer).encode())
+
+        monkeypatch.setattr(PackingNode, "perform_request", perform_request)
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         for start, refusal in self.refuse.items():
             if path.startswith(start):
                 return refusal
-        missing = next((need for start, need in NEEDS.items() if path.startswith(start) and need not in self.features), None)
-        if missing or (path.startswith("/_data_stream/") and "lifecycle" not in self.features):
+        if any(path.startswith(start) and need not in self.features for start, need in NEEDS.items()):
             return 400, {"error": f"no handler found for uri [{path}] and method [{method}]"}
-        if method != "GET" and not any(part in path for part in ("/_count", "/_has_privileges", "/_resolve", "_simulate_index")):
+        if method != "GET" and not any(part in path for part in READS):
             self.requests.append((method, path, body))
-        if any(path.startswith(start) for start in KEPT) and "_simulate_index" not in path:
-            return self.keep(method, path, body)
-        return self.other(method, path, query, body)
+        for start, form in KEPT.items():
+            if path.startswith(start) and "_simulate_index" not in path:
+                return self.keep(method, path, body, form)
+        answer = self.own(method, path, query, body)
+        return (404, {"error": {"reason": f"no such index [{path}]"}}) if answer is None else (200, answer)
 
-    def keep(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+    def keep(self, method: str, path: str, body: Any, form: Any) -> tuple[int, Any]:
         if method == "PUT":
+            needed = set(body.get("composed_of", [])) - set(body.get("ignore_missing_component_templates", []))
+            if missing := [name for name in needed if f"/_component_template/{name}" not in self.things]:
+                return 400, {"error": {"reason": f"component templates {missing} do not exist"}}
             self.things[path] = body
-            return 200, {"acknowledged": True}
-        if path not in self.things:
-            return 404, {"error": {"reason": f"{path} is not there"}}
-        if method == "DELETE":
+        elif path not in self.things:
+            return 404, {}
+        elif method == "DELETE":
             del self.things[path]
-            return 200, {"acknowledged": True}
-        name, found = path.rsplit("/", 1)[1], self.things[path]
-        match path.split("/")[1]:
-            case "_component_template":
-                return 200, {"component_templates": [{"name": name, "component_template": found}]}
-            case "_index_template":
-                return 200, {"index_templates": [{"name": name, "index_template": found}]}
-        return 200, {name: found}
+        return 200, form(path.rsplit("/", 1)[1], self.things.get(path))
 
-    def other(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:  # noqa: PLR0911, PLR0912
-        parts = path.strip("/").split("/")
-        match (method, *parts):
+    def own(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:  # noqa: PLR0911, PLR0912
+        """What is no kept thing; None where it is not there."""
+        match (method, *path.strip("/").split("/")):
             case ("GET", "_cluster", "health"):
-                return 200, {"cluster_name": "fake", "status": "green"}
+                return {"cluster_name": "fake", "status": "green"}
             case ("GET", "_nodes", "ingest"):
-                return 200, {"nodes": {"a": {"ingest": {"processors": [{"type": "set"}]}}}} if "ingest" in self.features else {}
-            case ("GET", "_ilm" | "_security", *_) if parts[1] in ("status", "_authenticate"):
-                return 200, {}
+                return {"nodes": {"a": {"ingest": {"processors": [{"type": "set"}]}}}} if "ingest" in self.features else {}
+            case ("GET", "_ilm", "status") | ("GET", "_security", "_authenticate"):
+                return {}
             case ("GET", "_index_template"):
-                found = [(path, thing) for path, thing in self.things.items() if path.startswith("/_index_template/")]
-                return 200, {"index_templates": [{"name": p.rsplit("/", 1)[1], "index_template": t} for p, t in found]}
+                found = [(path.rsplit("/", 1)[1], each) for path, each in self.things.items() if "_index_template" in path]
+                return {"index_templates": [{"name": name, "index_template": each} for name, each in found]}
             case ("POST", "_index_template", "_simulate_index", name):
-                return 200, {"template": {"mappings": self.merged(name)}, "overlapping": []}
+                composed_of = self.things[f"/_index_template/{name.rsplit('-', 1)[0]}"]["composed_of"]
+                parts = [self.things.get(f"/_component_template/{each}", {"template": {}}) for each in composed_of]
+                mappings = templates._merged(part["template"].get("mappings", {}) for part in parts)
+                return {"template": {"mappings": mappings}, "overlapping": []}
             case (_, "_resolve", "index", pattern):
-                found_streams = [name for name in self.streams if name.startswith(pattern.rstrip("*"))]
-                listed = [{"name": name, "backing_indices": [f".ds-{name}-1"]} for name in found_streams]
-                return 200, {"indices": [], "aliases": [], "data_streams": listed}
+                found = [name for name in self.streams if fnmatchcase(name, pattern)]
+                listed = [{"name": name, "backing_indices": [f".ds-{name}-1"]} for name in found]
+                return {"indices": [], "aliases": [], "data_streams": listed}
             case ("GET", "_data_stream", name, "_lifecycle"):
-                listed = [{"name": n, "lifecycle": s.get("lifecycle", {})} for n, s in self.streams.items() if n == name]
-                return 200, {"data_streams": listed}
+                listed = [{"name": name, "lifecycle": self.streams[name].get("lifecycle", {})}] if name in self.streams else []
+                return {"data_streams": listed}
             case ("PUT", "_data_stream", name, "_lifecycle"):
                 self.streams[name]["lifecycle"] = body
-                return 200, {}
+                return {}
             case ("DELETE", "_data_stream", name):
-                del self.streams[name]
-                return 200, {}
+                return self.streams.pop(name)
             case ("POST", "_security", "api_key"):
                 key = {"id": f"id{len(self.keys)}", "name": body["name"], "metadata": body["metadata"], "invalidated": False}
                 self.keys.append(key)
-                return 200, {**key, "encoded": base64.b64encode(f"{key['id']}:secret".encode()).decode()}
+                return {**key, "encoded": base64.b64encode(f"{key['id']}:secret".encode()).decode()}
             case ("GET", "_security", "api_key"):
-                asked = {name: values[0] for name, values in query.items()}
-                return 200, {"api_keys": [key for key in self.keys if all(key[name] == value for name, value in asked.items())]}
+                return {"api_keys": [key for key in self.keys if all(key[name] == value for name, value in query.items())]}
             case ("DELETE", "_security", "api_key"):
                 for key in self.keys:
                     key["invalidated"] = key["invalidated"] or key["id"] in body["ids"]
-                return 200, {}
+                return {}
             case ("POST", "_security", "user", "_has_privileges"):
-                granted = {p: self.privileges is None or p in self.privileges for i in body["index"] for p in i["privileges"]}
-                cluster = {p: self.privileges is None or p in self.privileges for p in body.get("cluster", [])}
-                return 200, {"index": {i["names"][0]: granted for i in body["index"]}, "cluster": cluster}
-        name = parts[0].removeprefix(".ds-").removesuffix("-1")
-        if name not in self.streams:
-            return 404, {"error": {"type": "index_not_found_exception", "reason": f"no such index [{name}]"}}
-        stream = self.streams[name]
-        match (method, parts[1]):
-            case ("GET", "_settings") if len(parts) > 2:
-                return 200, {f".ds-{name}-1": {"settings": stream.get("blocks", {})}}
-            case ("GET", "_mapping"):
-                return 200, {f".ds-{name}-1": {"mappings": stream["mappings"]}}
-            case ("GET", "_settings"):
-                return 200, {f".ds-{name}-1": {"settings": {"index": stream["settings"]}}}
-            case ("PUT", "_settings"):
-                stream["settings"] |= body["index"]
-                return 200, {}
-            case (_, "_count"):
-                return 200, {"count": stream.get("count", 0)}
-        return 500, {"error": {"reason": f"the fake does not know {method} {path}"}}
-
-    def merged(self, name: str) -> dict[str, Any]:
-        """The mapping of the components that the index template for this name takes in."""
-        out: dict[str, Any] = {}
-        for path, template in self.things.items():
-            if path.startswith("/_index_template/") and any(fnmatchcase(name, each) for each in template["index_patterns"]):
-                for part in template["composed_of"]:
-                    merge(out, self.things.get(f"/_component_template/{part}", {}).get("template", {}).get("mappings", {}))
-        return out
+                given = {right: self.privileges is None or right in self.privileges for right in body["index"][0]["privileges"]}
+                cluster = {right: self.privileges is None or right in self.privileges for right in body["cluster"]}
+                return {"index": dict.fromkeys(body["index"][0]["names"], given), "cluster": cluster}
+            case (_, index, what, *part) if stream := self.streams.get(index.removeprefix(".ds-").removesuffix("-1")):
+                if method == "PUT":
+                    stream["settings"] |= body["index"]
+                settings = {"settings": stream.get("blocks", {}) if part else {"index": stream["settings"]}}
+                name = f".ds-{index.removeprefix('.ds-').removesuffix('-1')}-1"
+                return {"count": 12} if what == "_count" else {name: {"mappings": stream["mappings"], **settings}}
+        return None
 
 
-def merge(into: dict[str, Any], more: dict[str, Any]) -> None:
-    for name, value in more.items():
-        if isinstance(value, dict):
-            merge(into.setdefault(name, {}), value)
-        else:
-            into[name] = value
-
-
-@contextmanager
-def running(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster behind a port of its own on loopback."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-
-        def respond(self) -> None:
-            parts = urlsplit(self.path)
-            cluster.logins.add(self.headers.get("authorization", ""))
-            raw = self.rfile.read(int(self.headers.get("content-length") or 0))
-            raw = gzip.decompress(raw) if self.headers.get("content-encoding") == "gzip" else raw
-            status, answer = cluster.answer(
-                self.command, unquote(parts.path), parse_qs(parts.query), json.loads(raw) if raw else None
-            )
-            payload = json.dumps(answer).encode()
-            self.send_response(status)
-            for name, value in (
-                ("content-type", "application/json"),
-                ("content-length", str(len(payload))),
-                ("x-elastic-product", "Elasticsearch"),
-            ):
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(payload)
-
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = respond  # noqa: N815
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.block_on_close = False
-        cluster.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield cluster
-        finally:
-            server.shutdown()
-            thread.join()
+def stream(**settings: str) -> dict[str, Any]:
+    """A data stream as this version of the sensor makes it."""
+    return {"mappings": templates.mapping(missions=MISSIONS), "settings": dict(settings)}

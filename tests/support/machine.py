@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -48,3 +49,14 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise AssertionError("no port is free between 20000 and 32767")
+
+
+@contextlib.contextmanager
+def no_room(file_bytes: int) -> Iterator[Callable[[], None]]:
+    """No file may grow beyond this size, which stands for a full disk; yields what makes room again."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, limits[1]))
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

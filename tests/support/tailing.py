@@ -77,6 +77,10 @@ def append(path: Path, data: bytes) -> None:
 LINE = packet(7)
 
 
+def logs(folder: Path, *names: str) -> list[Path]:
+    return [folder / f"packetclip_packet.{name}.log" for name in names]
+
+
 def again(folder: Path, positions: list[Position], count: int, **options: object) -> list[str]:
     """What a restarted tailer reads, until `count` lines have come and a little longer."""
     return uids(read(follow([folder], positions, poll_s=0.02, **options), count))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A few made-up windows, an experiment of a few steps and a text tower without an encoder, for tests of training."""
+"""A few made-up windows, an experiment of a few steps and a text encoder without a network, for tests of training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.tokens import MASK, PAD, ROW_BYTES
 from training.data.windows import CLASSES, Examples
-from training.fit.experiment import Experiment, changed
+from training.fit.experiment import changed
+from training.fit.settings import Experiment
 
 WINDOW = 6
 SETTINGS = """
@@ -24,7 +25,7 @@ TINY = SETTINGS.split()
 
 
 class Words:
-    """Stands in for the text tower: features of a sentence from its hash, the same in every process."""
+    """In place of the text encoder: features of a sentence from its hash, the same in every process."""
 
     width = 12
 

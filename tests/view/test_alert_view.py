@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 import pytest
-from factories import SENSOR, alert, flow, packet
+from factories import MISSIONS, SENSOR, alert, flow, packet
 
 from packetclip_sensor.records import Concept, Evidence, Path
 from packetclip_sensor.sinks.documents import document
@@ -21,7 +21,7 @@ def printed(one: dict[str, Any], monkeypatch: pytest.MonkeyPatch, columns: int |
     else:
         monkeypatch.setenv("COLUMNS", str(columns))
     file = io.StringIO()
-    alert_view.show(one, file)
+    alert_view.show(one, file, MISSIONS)
     return file.getvalue()
 
 

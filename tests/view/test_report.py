@@ -13,16 +13,19 @@ import msgspec
 import pytest
 from factories import SENSOR, alert, episode, every_text, flow, packet
 
+from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import Alert, Concept, Evidence
 from packetclip_sensor.sinks.documents import document
 from packetclip_sensor.view import drawing, packet_fields, report
 
+MODEL = resource("model/shipped")
+
 HOSTILE = "\"'></script><script>document.title='owned'</script><img src=x onerror=alert(1)>{{ 7*7 }}</style><svg onload=alert(1)>"
 
 
 def made(*alerts: Alert, title: str = "Alerts") -> str:
-    return report.page([document(one, SENSOR) for one in alerts], title=title)
+    return report.page([document(one, SENSOR) for one in alerts], title=title, model=MODEL)
 
 
 def packed(page: str, name: str) -> Any:
@@ -100,7 +103,7 @@ def test_hostile_strings_in_every_field_and_name_stay_text() -> None:
     spoiled = every_text(whole, HOSTILE)
     spoiled["packetclip"]["facts"] = {HOSTILE: HOSTILE}
     spoiled["packetclip"]["missions"] = {HOSTILE: 0.5}
-    page = report.page([spoiled], title=HOSTILE)
+    page = report.page([spoiled], title=HOSTILE, model=MODEL)
     assert page.count("<script") == page.count("</script>") == 3  # index, one part, ours
     assert not re.search("<(img|svg)", page)
     assert page.count("</style>") == 1
@@ -140,7 +143,7 @@ def test_a_field_of_any_type_makes_no_error(wrong: Any) -> None:
         one = document(alert(id=f"a{n}", episode=episode(id=f"e{n}")), SENSOR)
         (one[section] if section else one)[name] = wrong
         spoilt.append(one)
-    assert len(rows(report.page(spoilt, title="Alerts"))) == len(spoilt)
+    assert len(rows(report.page(spoilt, title="Alerts", model=MODEL))) == len(spoilt)
 
 
 def test_many_episodes_stand_in_parts_of_fifty() -> None:
@@ -150,7 +153,7 @@ def test_many_episodes_stand_in_parts_of_fifty() -> None:
         one = msgspec.convert(msgspec.to_builtins(whole), dict[str, Any])
         one["packetclip"] = whole["packetclip"] | {"episode": whole["packetclip"]["episode"] | {"id": f"e{n}"}}
         many.append(one)
-    page = report.page(many, title="Alerts")
+    page = report.page(many, title="Alerts", model=MODEL)
     assert len(rows(page)) == 1020
     assert len(packed(page, "part19")) == 50
     assert len(packed(page, "part20")) == 20
@@ -160,10 +163,10 @@ def test_many_episodes_stand_in_parts_of_fifty() -> None:
 
 def test_uids_are_linked_where_asked_for_and_stay_in_their_place() -> None:
     one = document(alert(evidence=(Evidence(packet(uid="C/../x?a=b&c"), 0.1, "x"),)), SENSOR)
-    page = report.page([one], title="Alerts", uid_link="https://kibana.example.org/?q={uid}")
+    page = report.page([one], title="Alerts", model=MODEL, uid_link="https://kibana.example.org/?q={uid}")
     assert panel(page)["uids"] == [["C/../x?a=b&c", "https://kibana.example.org/?q=C%2F..%2Fx%3Fa%3Db%26c"]]
     with pytest.raises(ConfigError, match="must begin with https"):
-        report.page([one], title="Alerts", uid_link="javascript:alert('{uid}')")
+        report.page([one], title="Alerts", model=MODEL, uid_link="javascript:alert('{uid}')")
 
 
 IPV4_TCP = bytes.fromhex(
@@ -252,4 +255,6 @@ def test_small_weights_have_short_bars() -> None:
 
 
 def test_an_unknown_mission_is_shown_on_its_own_colour() -> None:
-    assert rows(made(alert(mission="Weather", episode=episode(mission="Weather"))))[0]["slug"] == "other"
+    other = document(alert(), SENSOR)
+    other["packetclip"]["mission"] = "Weather"
+    assert rows(report.page([other], title="Alerts", model=MODEL))[0]["slug"] == "other"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from factories import alert, episode
+from factories import MISSIONS, alert, episode
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Alert, Concept
@@ -17,7 +17,7 @@ def printed(*alerts: Alert, columns: int | None = None, monkeypatch: pytest.Monk
         monkeypatch.delenv("COLUMNS", raising=False)
     else:
         monkeypatch.setenv("COLUMNS", str(columns))
-    episodes = Episodes()
+    episodes = Episodes(MISSIONS)
     for capture in ("quiet", "loud"):
         episodes.begin(capture)
     for one in alerts:
@@ -71,7 +71,7 @@ def test_markup_and_control_characters_are_shown_and_not_obeyed(monkeypatch: pyt
 
 
 def test_the_same_id_in_two_captures_is_two_rows() -> None:
-    episodes = Episodes()
+    episodes = Episodes(MISSIONS)
     for capture in ("one", "two"):
         episodes.begin(capture)
         episodes.add(alert())

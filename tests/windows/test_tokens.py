@@ -20,7 +20,7 @@ UDP = bytes.fromhex("d431003500080bad")
 
 def tokenized(packet: bytes, size: int | None = None) -> np.ndarray:
     data, captured = headers.rows([packet], ROW_BYTES)
-    return tokens.tokenize(data, captured, headers.parse(data, captured, np.array([size or len(packet)])))[0]
+    return tokens.tokenize(headers.parse(data, captured, np.array([size or len(packet)])))[0]
 
 
 def test_ipv4_tcp_masks_places_and_keeps_behaviour() -> None:
@@ -37,12 +37,6 @@ def test_ipv4_tcp_masks_places_and_keeps_behaviour() -> None:
 def test_ipv6_udp_masks_flow_label_addresses_ports_and_checksum() -> None:
     row = tokenized(V6 + UDP)
     assert {i for i, token in enumerate(row) if token == MASK} == {1, 2, 3, *range(8, 40), *range(40, 44), 46, 47}
-
-
-def test_ports_can_be_kept() -> None:
-    data, captured = headers.rows([V4 + TCP_SYN], ROW_BYTES)
-    row = tokens.tokenize(data, captured, headers.parse(data, captured, captured), ports=False)[0]
-    assert list(row[20:24]) == [0xC3, 0x50, 0x00, 0x50]
 
 
 def test_headers_read_flags_and_payload() -> None:
@@ -75,7 +69,7 @@ def test_packets_of_a_flood_become_one_row() -> None:
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=8), st.integers(0, 65535))
 def test_no_packet_raises_and_every_token_is_in_the_vocabulary(packets: list[bytes], size: int) -> None:
     data, captured = headers.rows(packets, ROW_BYTES)
-    out = tokens.tokenize(data, captured, headers.parse(data, captured, np.full(len(packets), size)))
+    out = tokens.tokenize(headers.parse(data, captured, np.full(len(packets), size)))
     assert out.shape == (len(packets), ROW_BYTES)
     assert out.max() < tokens.VOCABULARY
     for i, packet in enumerate(packets):

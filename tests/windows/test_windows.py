@@ -195,7 +195,7 @@ def test_a_packet_behind_a_judged_second_is_judged_in_the_next_and_counted() -> 
     assert counters.late_packets == 1
 
 
-def test_streams_longest_unheard_are_let_go_first_and_counted() -> None:
+def test_streams_longest_without_a_packet_are_let_go_first_and_counted() -> None:
     counters = Counters()
     busy = [packet(100 + i * 0.5, "busy", "server", n=i + 1) for i in range(20)]
     calm = [packet(100 + i * 0.5 + 0.1, f"calm{i}", f"host{i}") for i in range(20)]

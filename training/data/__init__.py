@@ -1,1 +1,1 @@
-"""Labelled logs and captures come in; windows with labels and their batches go out."""
+"""Labelled captures come in; windows with labels, the training set made of them, and balanced draws from it go out."""

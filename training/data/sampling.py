@@ -1,4 +1,4 @@
-"""What a step of training sees: balanced draws of windows, and chance changes of their bytes and relations."""
+"""What a step of training sees: balanced draws of windows, and random changes of their bytes and relations."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from torch import Tensor
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.tokens import MASK, PAD
 from training.data.windows import CLASSES, Examples
-from training.fit import experiment as settings
 
 GAPS = [RELATIONS.index(name) for name in ("log_gap", "history_log_gap")]
 AGES = [RELATIONS.index(name) for name in ("log_age", "history_log_age", "history_log_duration")]
 SIZES = [RELATIONS.index(name) for name in ("log_size", "log_payload")]
 TTL_AT = {4: 8, 6: 7}
-"""Offset of the hop limit by IP version: it tells the place, so it is masked by chance in training."""
+"""Offset of the hop limit by IP version: it depends on the place, so it is masked at random in training."""
 
 
 class Sampler:
@@ -38,7 +37,7 @@ class Sampler:
         benign = np.nonzero(label == 0)[0]
         self._benign = [pools_of(captures, benign), pools_of(looks, benign)]
 
-    def __call__(self, size: int, benign: float = 0.4) -> Tensor:
+    def __call__(self, size: int, benign: float) -> Tensor:
         """(size,) row numbers, `benign` of them benign."""
         rng = self.rng
         out = np.empty(size, np.int64)
@@ -58,7 +57,7 @@ def pools_of(keys: npt.NDArray[np.object_], at: npt.NDArray[np.int64]) -> list[n
 
 
 def masked(tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Tokens with `share` of their bytes masked by chance, and the hop limit in half of the rows."""
+    """Tokens with `share` of their bytes masked at random, and the hop limit in half of the rows."""
     drop = torch.rand(tokens.shape, generator=generator) < share
     hop = torch.rand(len(tokens), generator=generator) < 0.5
     version = tokens[:, 0] >> 4
@@ -67,26 +66,31 @@ def masked(tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return torch.where(drop & (tokens < PAD), torch.full_like(tokens, MASK), tokens)
 
 
-def heard_bytes(shape: torch.Size, chosen: settings.Model, generator: torch.Generator) -> Tensor:
-    """(B, n) to (B, n, 1) factors, 0 where a packet's bytes are not seen: in whole windows, and of single packets."""
-    window = torch.rand(shape[0], 1, 1, generator=generator) >= chosen.byte_dropout
-    return (window & (torch.rand(*shape, 1, generator=generator) >= chosen.packet_dropout)).float()
+def kept_bytes(shape: torch.Size, byte_dropout: float, packet_dropout: float, generator: torch.Generator) -> Tensor:
+    """(B, n) to (B, n, 1) factors, 0 where a packet's bytes are dropped: in whole windows, and of single packets."""
+    window = torch.rand(shape[0], 1, 1, generator=generator) >= byte_dropout
+    return (window & (torch.rand(*shape, 1, generator=generator) >= packet_dropout)).float()
 
 
-def augmented(relations: Tensor, padding: Tensor, chosen: settings.Augment, generator: torch.Generator) -> Tensor:
+def augmented(
+    relations: Tensor, padding: Tensor, generator: torch.Generator, *, time: float, size: float, drop: float, noise: float
+) -> Tensor:
     """Relations of windows that could have been: another pace, other sizes, a field missing, a little noise.
 
     (B, n, R) and (B, n) bool to (B, n, R). Times and sizes are logarithms, so a factor is a shift; what is zero stays so.
+
+    Args:
+        time, size, drop, noise: as in the settings `augment`.
     """
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
     out = relations.clone()
-    pace, scale = normal(len(out), 1, 1) * chosen.time, normal(len(out), 1, 1) * chosen.size
+    pace, scale = normal(len(out), 1, 1) * time, normal(len(out), 1, 1) * size
     for columns, span, shift in ((GAPS, 8.0, pace), (AGES, 5.0, pace), (SIZES, 8.0, scale)):
         values = relations[:, :, columns]
         out[:, :, columns] = values + (values > 0) * shift / span
-    out *= torch.rand(len(out), 1, out.shape[2], generator=generator) >= chosen.drop
-    out += normal(*out.shape) * chosen.noise
+    out *= torch.rand(len(out), 1, out.shape[2], generator=generator) >= drop
+    out += normal(*out.shape) * noise
     return out * (~padding)[:, :, None]

@@ -1,8 +1,9 @@
-"""What the stages of training learn from: windows, their texts, and the words for what packets say."""
+"""What the stages of training learn from: windows, their texts, and the phrases for their packets' payloads."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,102 +14,90 @@ from torch import Tensor
 from packetclip_sensor.alerts.sentences import window_text
 from packetclip_sensor.windows import payload
 from packetclip_sensor.windows.tokens import PAD
-from training.data.windows import Examples, TextTower, pair_texts
-from training.fit import experiment as settings
-from training.fit.experiment import Experiment
-from training.model.packetclip import PacketClip
+from training.data.windows import Examples, pair_texts
 from training.text import texts
+
+Encode = Callable[[Sequence[str]], Tensor]
+"""N sentences to (N, T) frozen features."""
 
 
 @dataclass
-class Material:
-    """What all stages learn from."""
+class TrainingSet:
+    """N windows of A packets over U distinct packet rows, with features of what is said of them."""
 
-    model: PacketClip
-    experiment: settings.Experiment
-    train: Examples
+    windows: Examples
     looks: npt.NDArray[np.object_]
     """(N,) text of each window's facts"""
     tokens: Tensor
-    """(U, W) int, the rows that training windows hold"""
+    """(U, W) int, the rows that the windows hold"""
     rows: Tensor
     """(N, A) into `tokens`, -1 is padding"""
-    features: Tensor
+    texts: Tensor
     """(S, T) frozen features of the distinct texts"""
     text_of: Tensor
     """(N, each) texts of each window"""
-    bare: Tensor
-    """(B, T) frozen features of the same texts' sentences without the window's facts: what prompts are like"""
-    bare_of: Tensor
-    """(S,) bare sentence of each text"""
-    seen: Tensor
+    sentences: Tensor
+    """(B, T) frozen features of the same texts without the window's facts: what prompts are like"""
+    sentence_of: Tensor
+    """(S,) sentence of each text"""
+    facts: Tensor
     """(L, T) frozen features of the distinct `looks`"""
-    seen_of: Tensor
+    facts_of: Tensor
     """(N,) look of each window"""
     phrases: Tensor
-    """(P, T) frozen features of what packets say"""
+    """(P, T) frozen features of the phrases for payloads"""
     phrase_of: Tensor
-    """(U,) what each row says"""
-    device: torch.device
-
-    @property
-    def hears(self) -> bool:
-        """Whether bytes reach the model at all."""
-        return self.experiment.model.bytes and self.experiment.model.encoder != "none"
+    """(U,) phrase of each row"""
 
 
-def hears(experiment: Experiment) -> bool:
-    """Whether bytes reach the model at all."""
-    return experiment.model.bytes and experiment.model.encoder != "none"
+def gather(
+    windows: Examples, encode: Encode, *, packets: int | None, each: int, seed: int, with_bytes: bool, device: torch.device
+) -> TrainingSet:
+    """Everything that is computed once before training.
 
-
-def gathered(model: PacketClip, experiment: Experiment, train: Examples, tower: TextTower, device: torch.device) -> Material:
-    """What the stages learn from: texts, their features, and the rows that training windows hold."""
-    looks = np.array([window_text(json.loads(facts)) for facts in train.facts], dtype=object)
-    sentences, text_of = pair_texts(train, experiment.seed, experiment.data.texts)
-    rows = train.rows
-    if model.config.packets is not None:
+    Args:
+        packets: the window's last packets that are seen; None is all. each: texts of a window.
+        with_bytes: False: the model sees no byte, so no row has a phrase. device: of the features.
+    """
+    looks = np.array([window_text(json.loads(facts)) for facts in windows.facts], dtype=object)
+    pair, text_of = pair_texts(windows, seed, each)
+    rows = windows.rows
+    if packets is not None:
         rows = rows.clone()
-        rows[:, : -model.config.packets] = -1
+        rows[:, :-packets] = -1
     used, number = rows[rows >= 0].unique(return_inverse=True)
     rows = torch.full_like(rows, -1).masked_scatter(rows >= 0, number)
-    tokens = torch.from_numpy(train.tokens[used.numpy()].astype(np.int16))
-    phrases, phrase_of = (
-        phrased(train.tokens[used.numpy()]) if hears(experiment) else (["nothing"], np.zeros(len(used), np.int64))
-    )
-    features, said = tower(sentences).to(device), tower([texts.packet_prompt(p) for p in phrases]).to(device)
-    bare, bare_of = without_facts(sentences, text_of, looks)
-    seen, seen_of = np.unique(looks.astype(str), return_inverse=True)
-    return Material(
-        model,
-        experiment,
-        train,
-        looks,
-        tokens,
-        rows,
-        features=features,
+    own = windows.tokens[used.numpy()]
+    phrases, phrase_of = phrased(own) if with_bytes else (["nothing"], np.zeros(len(own), np.int64))
+    sentences, sentence_of = without_facts(pair, text_of, looks)
+    facts, facts_of = np.unique(looks.astype(str), return_inverse=True)
+    return TrainingSet(
+        windows=windows,
+        looks=looks,
+        tokens=torch.from_numpy(own.astype(np.int16)),
+        rows=rows,
+        texts=encode(pair).to(device),
+        phrases=encode([texts.packet_prompt(p) for p in phrases]).to(device),
+        sentences=encode(sentences).to(device),
+        facts=encode(facts.tolist()).to(device),
         text_of=text_of,
-        bare=tower(bare).to(device),
-        bare_of=bare_of,
-        seen=tower(seen.tolist()).to(device),
-        seen_of=torch.from_numpy(seen_of.astype(np.int64)),
-        phrases=said,
         phrase_of=torch.from_numpy(phrase_of),
-        device=device,
+        sentence_of=sentence_of,
+        facts_of=torch.from_numpy(facts_of.astype(np.int64)),
     )
 
 
-def without_facts(sentences: list[str], text_of: Tensor, looks: npt.NDArray[np.object_]) -> tuple[list[str], Tensor]:
+def without_facts(pair: list[str], text_of: Tensor, looks: npt.NDArray[np.object_]) -> tuple[list[str], Tensor]:
     """The sentences of texts without the facts that follow them: the distinct ones, and the (S,) number of each text's."""
     look_of = dict(zip(text_of.flatten().tolist(), np.repeat(looks, text_of.shape[1]), strict=True))
-    bare = [text.removesuffix(look_of.get(i, "")).strip() for i, text in enumerate(sentences)]
+    bare = [text.removesuffix(look_of.get(i, "")).strip() for i, text in enumerate(pair)]
     number = {text: i for i, text in enumerate(dict.fromkeys(bare))}
     return list(number), torch.tensor([number[text] for text in bare])
 
 
 def phrased(rows: npt.NDArray[np.uint16]) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """What packets say: (U, W) tokens to the distinct phrases and the (U,) number of each row's."""
+    """Phrases for payloads: (U, W) tokens to the distinct phrases and the (U,) number of each row's."""
     data, captured = np.where(rows < PAD, rows, 0).astype(np.uint8), (rows != PAD).sum(1)
-    said = payload.words_of([row[:n].tobytes() for row, n in zip(data, captured, strict=True)])
-    phrases, number = np.unique(np.array(said, dtype=object).astype(str), return_inverse=True)
+    found = payload.words_of([row[:n].tobytes() for row, n in zip(data, captured, strict=True)])
+    phrases, number = np.unique(np.array(found, dtype=object).astype(str), return_inverse=True)
     return phrases.tolist(), number.astype(np.int64)

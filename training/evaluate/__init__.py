@@ -1,1 +1,1 @@
-"""Every table and figure of training/RESULTS.md from a plan of runs: see docs/evaluation.md."""
+"""A plan of runs and captures that they do not train on come in; every table and figure of RESULTS.md goes out."""

@@ -14,15 +14,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from packetclip_sensor.errors import ConfigError, SensorError
+from packetclip_sensor.errors import ConfigError
+from training.common import exit_code, parser
 from training.evaluate import plan as plans
-from training.evaluate.store import Store
+from training.evaluate.report.write import write
+from training.evaluate.runs import schedule
+from training.evaluate.runs.execute import command, execute
+from training.evaluate.runs.store import Store
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 a run failed, 2 the plan or its data are missing or unfit, 130 interrupted."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
+    arguments = parser("training.evaluate", __doc__)
+    commands = arguments.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run what the store does not have yet")
     run.add_argument("--jobs", type=int, default=2, help="processes at once, one thread each")
     run.add_argument("--only", nargs="*", default=[], help="runs whose name begins with one of these")
@@ -33,55 +37,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = commands.add_parser("report", help="write the tables and figures from the store")
     report.add_argument("--out", type=Path, default=Path("training/RESULTS.md"))
     report.add_argument("--figures", type=Path, default=Path("training/figures"))
-    for command in (run, one, report):
-        command.add_argument("--plan", type=Path, default=plans.PLAN)
-        command.add_argument("--store", type=Path, default=Path("runs/evaluation"))
-    args = parser.parse_args(argv)
+    for one_of in (run, one, report):
+        one_of.add_argument("--plan", type=Path, default=plans.PLAN)
+        one_of.add_argument("--store", type=Path, default=Path("runs/evaluation"))
+    args = arguments.parse_args(argv)
     try:
-        return {"run": _run, "one": _one, "report": _report}[args.command](args)
-    except (SensorError, OSError) as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+        return exit_code(lambda: {"run": _run, "one": _one, "report": _report}[args.command](args))
     except KeyboardInterrupt:
         print("stopped; the same command goes on with what is missing", file=sys.stderr)
         return 130
 
 
 def _run(args: argparse.Namespace) -> int:
-    from training.evaluate import schedule  # noqa: PLC0415  (torch takes seconds, which --help need not wait for)
-
-    plan = plans.read(args.plan)
-    store = Store(args.store)
+    plan, store = plans.read(args.plan), Store(args.store)
     tasks = [t for t in plans.tasks(plan) if not args.only or t.run.name.startswith(tuple(args.only))]
     if not tasks:
-        raise ConfigError(
-            f"{args.plan}: no run begins with {' or '.join(args.only)}; the runs are {', '.join(r.name for r in plan.runs)}"
-        )
+        raise ConfigError(f"{args.plan}: no run begins with {' or '.join(args.only)}; {_known(plan)}")
     waiting = schedule.missing(plan, tasks, store, retry=args.retry)
     print(f"{len(waiting)} of {len(tasks)} runs to do, {args.jobs} at once")
-    failed = schedule.run(plan, args.plan, tasks, waiting, store, args.jobs)
+    failed = schedule.run(args.plan, tasks, waiting, store, args.jobs)
     if failed:
         print(f"{failed} runs failed; `report` shows why, `run --retry` tries them again", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _one(args: argparse.Namespace) -> int:
-    from training.evaluate.execute import command, execute  # noqa: PLC0415
+def _known(plan: plans.Plan) -> str:
+    return f"the runs are {', '.join(r.name for r in plan.runs)}"
 
-    plan = plans.read(args.plan)
+
+def _one(args: argparse.Namespace) -> int:
+    plan, store = plans.read(args.plan), Store(args.store)
     found = [run for run in plan.runs if run.name == args.name]
     if not found:
-        raise ConfigError(f"{args.plan}: no run named {args.name!r}; the runs are {', '.join(r.name for r in plan.runs)}")
+        raise ConfigError(f"{args.plan}: no run named {args.name!r}; {_known(plan)}")
     task = plans.task_of(plan, found[0], args.seed)
-    store = Store(args.store)
     result = execute(plan, task, store, command(task, args.plan, args.store))
     print(f"{store.path(task)}: {'failed: ' + result.error if result.error else f'{result.minutes:.1f} minutes'}")
     return 1 if result.error else 0
 
 
 def _report(args: argparse.Namespace) -> int:
-    from training.evaluate.report import write  # noqa: PLC0415
-
     for path in write(plans.read(args.plan), args.plan, Store(args.store), args.out, args.figures):
         print(path)
     return 0

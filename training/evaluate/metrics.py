@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import average_precision_score, f1_score, recall_score, roc_auc_score
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -24,29 +25,13 @@ def auc(score: Floats, positive: Bools, weight: Floats | None = None) -> float:
 
     Args:
         score: (N,). positive: (N,) bool. weight: (N,) of each row; None counts all alike.
-    Source: Hanley and McNeil 1982, Radiology 143:29, the Mann-Whitney form.
     """
-    w = np.ones(len(score)) if weight is None else np.asarray(weight, np.float64)
-    up, down = _by_score(score, positive, w)
-    if not up.sum() or not down.sum():
-        return NAN
-    below = np.cumsum(down) - down
-    return float((up * (below + down / 2)).sum() / (up.sum() * down.sum()))
+    return float(roc_auc_score(positive, score, sample_weight=weight)) if positive.any() and not positive.all() else NAN
 
 
 def average_precision(score: Floats, positive: Bools) -> float:
     """Mean precision over the positives from the best score down, without interpolation; NaN without a positive."""
-    up, down = (x[::-1] for x in _by_score(score, positive, np.ones(len(score))))
-    if not up.sum():
-        return NAN
-    hits = np.cumsum(up)
-    return float((up * hits / (hits + np.cumsum(down))).sum() / up.sum())
-
-
-def _by_score(score: Floats, positive: Bools, weight: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
-    """Weight of positives and of negatives at each distinct score, ascending."""
-    _, at = np.unique(np.asarray(score, np.float64), return_inverse=True)
-    return np.bincount(at, weight * positive), np.bincount(at, weight * ~positive)
+    return float(average_precision_score(positive, score)) if positive.any() else NAN
 
 
 @dataclass(frozen=True)
@@ -77,25 +62,14 @@ def recall_at_fpr(score: Floats, positive: Bools, negative: Bools, rate: float) 
     )
 
 
-def confusion(truth: Ints, predicted: Ints, classes: int) -> npt.NDArray[np.int64]:
-    """(classes, classes) counts, a row for each true class."""
-    return np.bincount(truth * classes + predicted, minlength=classes * classes).reshape(classes, classes)
-
-
-def macro_f1(truth: Ints, predicted: Ints, classes: int) -> float:
+def macro_f1(truth: Ints, predicted: Ints) -> float:
     """Mean F1 over the classes that occur in truth; a class never predicted counts 0."""
-    table = confusion(truth, predicted, classes)
-    hits, there, said = np.diag(table), table.sum(1), table.sum(0)
-    held = there > 0
-    return float((2 * hits[held] / (there[held] + said[held])).mean()) if held.any() else NAN
+    return float(f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)) if len(truth) else NAN
 
 
-def macro_recall(truth: Ints, predicted: Ints, classes: int) -> float:
+def macro_recall(truth: Ints, predicted: Ints) -> float:
     """Mean recall over the classes that occur in truth."""
-    table = confusion(truth, predicted, classes)
-    there = table.sum(1)
-    held = there > 0
-    return float((np.diag(table)[held] / there[held]).mean()) if held.any() else NAN
+    return float(recall_score(truth, predicted, labels=np.unique(truth), average="macro")) if len(truth) else NAN
 
 
 def top_k(score: Floats, truth: Ints, k: int) -> float:
@@ -158,3 +132,8 @@ def spread(values: Sequence[float]) -> Spread:
     """Mean, least and greatest of the values that are numbers."""
     held = [v for v in values if not math.isnan(v)]
     return Spread(float(np.mean(held)), min(held), max(held), len(held)) if held else Spread(NAN, NAN, NAN, 0)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean of the values that are numbers; NaN where none is."""
+    return spread(values).mean

@@ -121,7 +121,7 @@ def key(task: Task) -> str:
     run = msgspec.structs.replace(task.run, seeds=[], name="")
     recipe: object = None
     if not (run.baseline or run.bundle):  # what the recipe says is not asked of them
-        recipe = experiments.said(experiments.read(Path(task.experiment), run.overrides))
+        recipe = experiments.identity(experiments.read(Path(task.experiment), run.overrides))
     asked = msgspec.json.encode((msgspec.structs.replace(run, experiment="", overrides=[]), task.seed, recipe), order="sorted")
     return hashlib.sha256(asked).hexdigest()[:16]
 

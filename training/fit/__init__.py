@@ -1,1 +1,1 @@
-"""Windows and texts come in; a trained model with its checkpoints goes out."""
+"""Windows, texts and an experiment come in; a trained model goes out, with its checkpoints and curves."""

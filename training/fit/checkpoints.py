@@ -7,7 +7,6 @@ is the uninterrupted one bit for bit on the same machine.
 from __future__ import annotations
 
 import io
-import os
 import re
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from packetclip_sensor.errors import ConfigError
+from training.common import write_whole
 
 KEPT = 2
 FORMAT = 1
@@ -29,7 +29,7 @@ def found(folder: Path) -> list[Path]:
 
 
 def save(folder: Path, stage: int, step: int, state: dict[str, Any]) -> bool:
-    """Write a checkpoint; on a full or read-only disk say so, leave the last ones as they are, and return False."""
+    """Write a checkpoint; on a full or read-only disk warn, leave the last ones as they are, and return False."""
     held = io.BytesIO()
     torch.save({"format": FORMAT, **state}, held)
     path = folder / f"checkpoint-{stage}-{step:08d}.pt"
@@ -46,25 +46,6 @@ def save(folder: Path, stage: int, step: int, state: dict[str, Any]) -> bool:
         )
         return False
     return True
-
-
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file so that a crash leaves the old one or the new one. Raises OSError; nothing half-written stays."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with half.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def load(folder: Path) -> dict[str, Any] | None:

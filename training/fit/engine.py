@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from packetclip_sensor.errors import ConfigError
 from training.fit import checkpoints, distributed
-from training.fit.experiment import Experiment
+from training.fit.settings import Experiment
 from training.fit.stages import Stage
 from training.model.packetclip import PacketClip
 
@@ -38,38 +38,32 @@ class Scalars:
 
     def __init__(self, folder: Path | None, experiment: Experiment) -> None:
         self._writer: Any = None
-        if folder is None or distributed.rank():
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (a second that only this needs)
-
-            self._writer = SummaryWriter(str(folder / LOGS))
+        if folder is not None and not distributed.rank():
+            self._writer = folder
+            self._do(self._open)
             settings = json.dumps(msgspec.to_builtins(experiment), indent=1)
-            self._writer.add_text("experiment", f"```\n{settings}\n```", 0)
-        except (ImportError, OSError) as err:
-            self._give_up(err)
+            self._do(lambda writer: writer.add_text("experiment", f"```\n{settings}\n```", 0))
 
     def add(self, name: str, value: float, step: int) -> None:
         """One point of a curve."""
-        if self._writer is None:
-            return
-        try:
-            self._writer.add_scalar(name, value, step)
-        except OSError as err:
-            self._give_up(err)
+        self._do(lambda writer: writer.add_scalar(name, value, step))
 
     def close(self) -> None:
         """Write what is left."""
-        if self._writer is None:
-            return
-        try:
-            self._writer.close()
-        except OSError as err:
-            self._give_up(err)
+        self._do(lambda writer: writer.close())
 
-    def _give_up(self, err: Exception) -> None:
-        self._writer = None
-        print(f"warning: TensorBoard: {err}; training goes on without curves", file=sys.stderr)
+    def _open(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (a second that only this needs)
+
+        self._writer = SummaryWriter(str(folder / LOGS))
+
+    def _do(self, act: Callable[[Any], None]) -> None:
+        try:
+            if self._writer is not None:
+                act(self._writer)
+        except (ImportError, OSError) as err:
+            self._writer = None
+            print(f"warning: TensorBoard: {err}; training goes on without curves", file=sys.stderr)
 
 
 class Engine:
@@ -159,9 +153,9 @@ class Engine:
         self.model.train()
         buffers = [b for b in self.model.buffers() if b.is_floating_point()] if distributed.world() > 1 else []
         saved = time.monotonic()
-        columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"))
+        columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[status]}"))
         with Progress(*columns, TimeRemainingColumn(), disable=bool(distributed.rank())) as progress:
-            task = progress.add_task(stage.name, total=stage.steps, completed=stage.step, said="")
+            task = progress.add_task(stage.name, total=stage.steps, completed=stage.step, status="")
             began, before = time.monotonic(), stage.step
             while stage.step < stage.steps:
                 value = self._step(stage, buffers)
@@ -208,7 +202,7 @@ class Engine:
                 self._scalars.add(f"{stage.name}/{key}", number, stage.step)
         self._scalars.add(f"{stage.name}/rows a second", rate, stage.step)
         top = f" zero-shot top-1 {entry['zero_shot_top1']:.3f}" if "zero_shot_top1" in entry else ""
-        progress.update(task, said=f"loss {value:.4f}, {rate:.0f}/s{top}")
+        progress.update(task, status=f"loss {value:.4f}, {rate:.0f}/s{top}")
 
     def _save(self, stage: Stage, number: int) -> None:
         if self.work is None:

@@ -63,13 +63,12 @@ def reasoner_loss(
     *,
     smoothing: float = 1e-3,
     sparsity: float = 1e-3,
-    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Weighted cross-entropy at the window's end, smoothness of the anomaly mass over the window, and its sparsity.
 
     Args:
         logits: (B, A, M+1), Benign first. target: (B,) class of the window. padding: (B, A) bool. weight: (M+1,) class weights.
-        smoothing, sparsity: weights of the two terms. label_smoothing: of the cross-entropy; a label is not always right.
+        smoothing, sparsity: weights of the two terms.
     Returns:
         Scalar, nats.
     Source: MissionGNN, arXiv:2406.18815, section 3; the smoothing term after AnomalyCLIP's public code.
@@ -80,8 +79,4 @@ def reasoner_loss(
     smooth = (step * both).sum(1).mean()
     held = ~padding
     sparse = ((anomaly * held).sum(1) / held.sum(1).clamp(min=1)).mean()
-    return (
-        F.cross_entropy(logits[:, -1], target, weight=weight, label_smoothing=label_smoothing)
-        + smoothing * smooth
-        + sparsity * sparse
-    )
+    return F.cross_entropy(logits[:, -1], target, weight=weight) + smoothing * smooth + sparsity * sparse

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,20 +14,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.data.training_set import hears
-from training.data.windows import CLASSES, Examples, TextTower
+from training.common import write_arrays
+from training.data.training_set import Encode
+from training.data.windows import CLASSES, Examples
 from training.fit import distributed
-from training.fit.checkpoints import write_whole
-from training.fit.experiment import Experiment
+from training.fit.settings import Experiment
 from training.fit.stages import Stage
+from training.model.inference import Reasoner
 from training.model.packetclip import PacketClip
-from training.ship.export import ReasonerGraph
 from training.text import texts
 from training.text.knowledge import Graph
 
 
 @dataclass
-class Fitted:
+class Predictor:
     """A trained model with what made it."""
 
     model: PacketClip
@@ -48,11 +47,12 @@ class Fitted:
     def predict(self, examples: Examples) -> tuple[Tensor, Tensor]:
         """(N, M+1) logits at the end of each window and (N, D) unit norm window embeddings, float32 on the CPU."""
         model = self.model.eval()
-        folded = None if model.config.graph == "none" else ReasonerGraph(model).eval()
+        reasoner = None if model.config.graph == "none" else Reasoner(model).eval()
         logits, embeddings = [], []
         for embedding, relations, padding in self._windows(examples):
             sensor = model.sensor(embedding, relations)
-            out = model.reason(sensor, padding, last=True)[0][:, 0] if folded is None else folded(embedding, relations, padding)
+            plain = reasoner is None
+            out = model.reason(sensor, padding, last=True)[0][:, 0] if plain else reasoner(embedding, relations, padding)
             logits.append(out.cpu())
             embeddings.append(model.window_embedding(sensor, padding).cpu())
         return torch.cat(logits), torch.cat(embeddings)
@@ -64,8 +64,7 @@ class Fitted:
         return torch.cat([model.window_embedding(model.sensor(e, r), p).cpu() for e, r, p in self._windows(examples)])
 
     def _windows(self, examples: Examples, size: int = 512) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        device = self.model.log_logit_scale.device
-        table = self._embeddings(examples)
+        table, device = self._embeddings(examples), self.model.device
         for start in range(0, len(examples), size):
             rows = examples.rows[start : start + size]
             padding = (rows < 0).to(device)
@@ -86,7 +85,7 @@ class Fitted:
         wanted = torch.zeros(count, dtype=torch.bool)
         wanted[examples.rows[examples.rows >= 0]] = True
         fresh = (wanted & ~known).nonzero()[:, 0]
-        if len(fresh) and hears(self.experiment):
+        if len(fresh) and self.experiment.model.bytes:
             tokens = torch.from_numpy(examples.tokens.astype(np.int16))[fresh]
             if self.experiment.contrast.train_encoder:
                 table[fresh] = encode_all(self.model, tokens)
@@ -103,8 +102,7 @@ class Fitted:
 def encode_all(model: PacketClip, tokens: Tensor) -> Tensor:
     """(U, W) rows to (U, D), on the CPU."""
     model.eval()
-    device = model.log_logit_scale.device
-    return torch.cat([model.encode(rows.to(device).long()).cpu() for rows in tokens.split(2048)])
+    return torch.cat([model.encode(rows.to(model.device).long()).cpu() for rows in tokens.split(2048)])
 
 
 @torch.no_grad()
@@ -117,18 +115,16 @@ def frozen_features(model: PacketClip, tokens: Tensor, experiment: Experiment, w
         for weight in model.packet_encoder.state_dict().values():
             digest.update(weight.cpu().numpy().tobytes())
         digest.update(repr(experiment.model.etbert).encode())
-        path = work / f"features-{digest.hexdigest()[:16]}.npy"
+        path = work / f"features-{digest.hexdigest()[:16]}.npz"
         if path.exists():
-            return torch.from_numpy(np.load(path, allow_pickle=False))
+            with np.load(path, allow_pickle=False) as arrays:
+                return torch.from_numpy(arrays["features"])
     model.eval()
-    device = model.log_logit_scale.device
     size = experiment.model.etbert.batch if slow else 2048
-    out = torch.cat([model.packet_encoder(rows.to(device).long()).cpu() for rows in tokens.split(size)])
+    out = torch.cat([model.packet_encoder(rows.to(model.device).long()).cpu() for rows in tokens.split(size)])
     if path and not distributed.rank():
-        held = io.BytesIO()
-        np.save(held, out.numpy(), allow_pickle=False)
         try:
-            write_whole(path, held.getbuffer())
+            write_arrays(path, features=out.numpy())
         except OSError as err:
             print(f"warning: {path}: {err.strerror or err}; features will be computed again", file=sys.stderr)
     return out
@@ -138,14 +134,13 @@ def frozen_features(model: PacketClip, tokens: Tensor, experiment: Experiment, w
 def headed(model: PacketClip, features: Tensor) -> Tensor:
     """(U, width) features of a frozen encoder to (U, D), on the CPU."""
     model.eval()
-    device = model.log_logit_scale.device
-    return torch.cat([model.project(model.whitening(rows.to(device))).cpu() for rows in features.split(8192)])
+    return torch.cat([model.project(model.whitening(rows.to(model.device))).cpu() for rows in features.split(8192)])
 
 
 @torch.no_grad()
-def class_embeddings(model: PacketClip, tower: TextTower) -> Tensor:
+def class_embeddings(model: PacketClip, encode: Encode) -> Tensor:
     """(classes, D) unit norm: the mean of each class's held-out prompts, which zero-shot compares windows with."""
-    return model.class_means(tower(texts.class_prompts(c)) for c in CLASSES).cpu()
+    return model.class_means(encode(texts.class_prompts(c)) for c in CLASSES).cpu()
 
 
 def macro_recall(nearest: Tensor, label: Tensor, classes: Sequence[int] | None = None) -> float:
@@ -158,27 +153,27 @@ def macro_recall(nearest: Tensor, label: Tensor, classes: Sequence[int] | None =
 class ZeroShot:
     """Top-1 of held-out prompts on a fixed few of the validation windows, for the training curves."""
 
-    def __init__(self, validation: Examples, tower: TextTower, experiment: Experiment, work: Path | None) -> None:
+    def __init__(self, validation: Examples, encode: Encode, experiment: Experiment, work: Path | None) -> None:
         rng = np.random.default_rng(experiment.seed)
         label = validation.label.numpy()
         few = experiment.run.validate_windows
         own = [np.nonzero(label == k)[0] for k in range(len(CLASSES))]
         self._examples = validation.take(np.concatenate([np.sort(rng.permutation(at)[:few]) for at in own]))
-        self._tower, self._without = tower, [CLASSES.index(name) for name in experiment.contrast.without]
+        self._encode, self._without = encode, [CLASSES.index(name) for name in experiment.contrast.without]
         self._stage, self._experiment, self._work = "", experiment, work
-        self._fitted: Fitted | None = None
+        self._predictor: Predictor | None = None
 
     def __call__(self, stage: Stage) -> dict[str, float]:
         """The figures of the model as it is."""
         if stage.name in ("bytes", "words"):
             return {}
-        if self._fitted is None:
-            self._fitted = Fitted(stage.model, self._experiment, [], [], self._work)
+        if self._predictor is None:
+            self._predictor = Predictor(stage.model, self._experiment, [], [], self._work)
         if stage.name == "contrast" or self._stage != stage.name:
-            self._fitted.forget()
+            self._predictor.forget()
         self._stage = stage.name
-        embeddings = self._fitted.embed(self._examples)
-        nearest = (embeddings @ class_embeddings(stage.model, self._tower).T).argmax(1)
+        embeddings = self._predictor.embed(self._examples)
+        nearest = (embeddings @ class_embeddings(stage.model, self._encode).T).argmax(1)
         out = {"zero_shot_top1": macro_recall(nearest, self._examples.label)}
         if self._without:
             out["zero_shot_top1_left_out"] = macro_recall(nearest, self._examples.label, self._without)

@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from packetclip_sensor.windows.tokens import MASK, PAD, VOCABULARY
-from training.data.sampling import Sampler, augmented, heard_bytes, masked
-from training.data.training_set import Material
+from training.data.sampling import Sampler, augmented, kept_bytes, masked
+from training.data.training_set import TrainingSet
 from training.data.windows import CLASSES, GROUPS
-from training.fit import experiment as settings
+from training.fit import settings
 from training.fit.distributed import gather, part, together, world
 from training.fit.losses import contrastive_loss, paper_contrastive_loss, reasoner_loss, suppressed
 from training.model.packetclip import PacketClip, seen_only
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What all stages of a training run share."""
+
+    model: PacketClip
+    experiment: settings.Experiment
+    data: TrainingSet
 
 
 class Stage:
@@ -31,7 +42,7 @@ class Stage:
 
     def __init__(
         self,
-        material: Material,
+        run: TrainingRun,
         chosen: settings.Bytes | settings.Words | settings.Contrast | settings.Reason,
         parameters: Iterable[nn.Parameter],
         seed: int,
@@ -40,7 +51,7 @@ class Stage:
         weight_decay: float = 0.0,
         clip: float | None = None,
     ) -> None:
-        self.material, self.model, self.device = material, material.model, material.device
+        self.run, self.model, self.data, self.device = run, run.model, run.data, run.model.device
         self.steps, self.batch, self.step = chosen.steps, chosen.batch, 0
         self.own = nn.ModuleDict()
         self.parameters = [p for p in parameters if p.requires_grad]
@@ -59,6 +70,15 @@ class Stage:
     def loss(self) -> Tensor:
         """Draw the next batch and return this process's loss."""
         raise NotImplementedError
+
+    def augmented(self, relations: Tensor, padding: Tensor) -> Tensor:
+        """Random changes of relations, as the experiment wants them."""
+        return augmented(relations, padding, self.generator, **msgspec.structs.asdict(self.run.experiment.augment))
+
+    def kept_bytes(self, shape: torch.Size) -> Tensor:
+        """0 where a packet's bytes are dropped at random, as the experiment wants it."""
+        chosen = self.run.experiment.model
+        return kept_bytes(shape, chosen.byte_dropout, chosen.packet_dropout, self.generator)
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, but for the model's weights and the global generators."""
@@ -87,17 +107,17 @@ class BytesStage(Stage):
 
     name = "bytes"
 
-    def __init__(self, material: Material) -> None:
-        self.chosen = material.experiment.bytes
-        config = material.model.config
-        decode = nn.Linear(config.width, config.patch * VOCABULARY).to(material.device)
-        encoder = material.model.packet_encoder
-        super().__init__(material, self.chosen, [*encoder.parameters(), *decode.parameters()], material.experiment.seed, eps=1e-8)
+    def __init__(self, run: TrainingRun) -> None:
+        self.chosen = run.experiment.bytes
+        config, encoder = run.model.config, run.model.packet_encoder
+        decode = nn.Linear(config.width, config.patch * VOCABULARY).to(run.model.device)
+        super().__init__(run, self.chosen, [*encoder.parameters(), *decode.parameters()], run.experiment.seed, eps=1e-8)
         self.own["decode"] = decode
 
     def loss(self) -> Tensor:
         """Cross-entropy of the hidden bytes, in nats a byte."""
-        rows = self.material.tokens[torch.randint(len(self.material.tokens), (self.batch,), generator=self.generator)].long()
+        tokens = self.data.tokens
+        rows = tokens[torch.randint(len(tokens), (self.batch,), generator=self.generator)].long()
         hidden = torch.rand(rows.shape, generator=self.generator) < self.chosen.hidden
         hidden &= rows < PAD
         total = int(hidden.sum())
@@ -116,114 +136,113 @@ class BytesStage(Stage):
 
 
 class WordsStage(Stage):
-    """Packets against the words for what they say, each phrase drawn by the root of how often it is said."""
+    """Packets against the phrases for their payloads, each phrase drawn by the root of how often it occurs."""
 
     name = "words"
 
-    def __init__(self, material: Material) -> None:
-        self.chosen = material.experiment.words
-        model, seed = material.model, material.experiment.seed
+    def __init__(self, run: TrainingRun) -> None:
+        self.chosen, model = run.experiment.words, run.model
         parts = [model.packet_encoder, model.packet_head, model.text_head]
-        super().__init__(material, self.chosen, [*(p for m in parts for p in m.parameters()), model.log_logit_scale], seed + 2)
-        count = torch.bincount(material.phrase_of).double()
-        self.upto = (count.rsqrt()[material.phrase_of]).cumsum(0)
+        parameters = [*(p for m in parts for p in m.parameters()), model.log_logit_scale]
+        super().__init__(run, self.chosen, parameters, run.experiment.seed + 2)
+        count = torch.bincount(run.data.phrase_of).double()
+        self.upto = (count.rsqrt()[run.data.phrase_of]).cumsum(0)
 
     def loss(self) -> Tensor:
         """Cross-entropy over all phrases, nats."""
-        m = self.material
         drawn = torch.rand(self.batch, generator=self.generator, dtype=torch.float64) * self.upto[-1]
         at = torch.searchsorted(self.upto, drawn).clamp(max=len(self.upto) - 1)
-        seen, truth = part(masked(m.tokens[at], self.chosen.hidden, self.generator)), part(m.phrase_of[at])
+        seen, truth = part(masked(self.data.tokens[at], self.chosen.hidden, self.generator)), part(self.data.phrase_of[at])
         embedding = self.model.encode(seen.to(self.device).long())
-        return said_loss(self.model, embedding, m.phrases, truth.to(self.device))
+        return phrase_loss(self.model, embedding, self.data.phrases, truth.to(self.device))
 
 
-def said_loss(model: PacketClip, embedding: Tensor, phrases: Tensor, truth: Tensor) -> Tensor:
+def phrase_loss(model: PacketClip, embedding: Tensor, phrases: Tensor, truth: Tensor) -> Tensor:
     """Cross-entropy of (N, D) packets over all phrases, whose (P, T) features are given; nats."""
     return F.cross_entropy(model.logit_scale * embedding @ model.encode_text(phrases).T, truth)
 
 
 def texts_loss(
-    m: Material, window: Tensor, batch: Tensor, texts: Tensor, step: int, kept: Tensor | slice = slice(None)
+    run: TrainingRun, window: Tensor, batch: Tensor, texts: Tensor, step: int, kept: Tensor | slice = slice(None)
 ) -> Tensor:
-    """Windows against what is said of them, at three levels.
+    """Windows against their texts, at three levels.
 
-    Equal texts are positives (what is said, and what it amounts to); with `class_weight` all sentences of a class are (whole
-    texts, in every other step the bare sentences, as in prompts); with `facts_weight` equal words of facts are, whatever the
-    class: from them a class that was never named can be told by a description of what it looks like.
+    Equal texts are positives (facts and their meaning); with `class_weight` all sentences of a class are (whole texts, in every
+    other step the bare sentences, as in prompts); with `facts_weight` equal words of facts are, whatever the class: from them a
+    class that was never named can be recognised by a description of what it looks like.
 
     Args:
         window: (B, D) of all processes. batch: (B,) its windows. texts: (B,) a text of each. kept: which of them count.
     Returns:
         Scalar, nats.
     """
-    chosen, model = m.experiment.contrast, m.model
-    here, of_all = part(texts), together(texts).to(m.device)[kept]
-    label = together(m.train.label[batch]).to(m.device)[kept]
+    chosen, model, data = run.experiment.contrast, run.model, run.data
+    here, of_all = part(texts), together(texts).to(model.device)[kept]
+    label = together(data.windows.label[batch]).to(model.device)[kept]
     window = window[kept]
-    text = gather(model.encode_text(m.features[here]))[kept]
+    text = gather(model.encode_text(data.texts[here]))[kept]
     if chosen.loss == "paper":
         return paper_contrastive_loss(window, text, model.logit_scale)
     loss = contrastive_loss(window, text, model.logit_scale, of_all, label)
     if chosen.class_weight:
-        sentence = gather(model.encode_text(m.bare[m.bare_of[here]]))[kept] if step % 2 else text
+        sentence = gather(model.encode_text(data.sentences[data.sentence_of[here]]))[kept] if step % 2 else text
         loss = loss + chosen.class_weight * contrastive_loss(window, sentence, model.logit_scale, label, label)
     if chosen.facts_weight:
-        look = together(m.seen_of[batch]).to(m.device)[kept]
-        said = gather(model.encode_text(m.seen[part(m.seen_of[batch])]))[kept]
-        loss = loss + chosen.facts_weight * contrastive_loss(window, said, model.logit_scale, look, look)
+        look = together(data.facts_of[batch]).to(model.device)[kept]
+        facts = gather(model.encode_text(data.facts[part(data.facts_of[batch])]))[kept]
+        loss = loss + chosen.facts_weight * contrastive_loss(window, facts, model.logit_scale, look, look)
     return loss
 
 
 class ContrastStage(Stage):
-    """A window's embedding against its text, and its last packet against the words for what it says."""
+    """A window's embedding against its text, and its last packet against the phrase for its payload."""
 
     name = "contrast"
 
-    def __init__(self, material: Material, table: Tensor | None) -> None:
+    def __init__(self, run: TrainingRun, table: Tensor | None) -> None:
         """`table`: (U, width) features of the frozen encoder; None where the encoder learns."""
-        self.chosen, self.table = material.experiment.contrast, table
-        model = material.model
+        self.chosen, self.table, model = run.experiment.contrast, table, run.model
         parts = [model.packet_encoder, model.packet_head, model.text_head, model.window_head, model.sensor]
-        seed = material.experiment.seed
-        super().__init__(material, self.chosen, [*(p for m in parts for p in m.parameters()), model.log_logit_scale], seed)
-        self.sampler = Sampler(material.train, seed, material.looks, self.chosen.without)
+        parameters = [*(p for m in parts for p in m.parameters()), model.log_logit_scale]
+        super().__init__(run, self.chosen, parameters, run.experiment.seed)
+        self.sampler = Sampler(run.data.windows, run.experiment.seed, run.data.looks, self.chosen.without)
+        self.with_bytes = run.experiment.model.bytes
 
     def loss(self) -> Tensor:
         """The window's loss and the packets', in nats."""
-        m, chosen, generator = self.material, self.chosen, self.generator
+        data, chosen, generator = self.data, self.chosen, self.generator
         batch = self.sampler(self.batch, chosen.benign)
-        rows, relations = m.rows[batch], m.train.relations[batch]
+        rows, relations = data.rows[batch], data.windows.relations[batch]
         if self.table is None:
             chance = torch.rand(rows.shape, generator=generator) - (rows < 0).float() * 2
             chance[:, -1] += 1  # the window's last packet is always there: it is the one that the relations describe best
             at = chance.topk(min(chosen.packets, rows.shape[1]), dim=1).indices.sort(1).values
             rows, relations = rows.gather(1, at), relations.gather(1, at[:, :, None].expand(-1, -1, relations.shape[2]))
-        relations = augmented(relations, rows < 0, m.experiment.augment, generator)
-        said = part(m.phrase_of[rows[:, -1].clamp(min=0)])
+        relations = self.augmented(relations, rows < 0)
+        phrase = part(data.phrase_of[rows[:, -1].clamp(min=0)])
         # A row that a batch holds several times is masked and encoded once.
         distinct, number = rows[rows >= 0].unique(return_inverse=True)
         numbers = torch.full_like(rows, -1).masked_scatter(rows >= 0, number)
-        seen = masked(m.tokens[distinct], chosen.hidden, generator) if self.table is None and m.hears else distinct
-        heard = heard_bytes(rows.shape, m.experiment.model, generator)
-        texts = m.text_of[batch, torch.randint(m.text_of.shape[1], (len(batch),), generator=generator)]
+        seen = masked(data.tokens[distinct], chosen.hidden, generator) if self.table is None and self.with_bytes else distinct
+        kept = self.kept_bytes(rows.shape)
+        texts = data.text_of[batch, torch.randint(data.text_of.shape[1], (len(batch),), generator=generator)]
 
-        numbers, relations, heard = part(numbers), part(relations).to(self.device), part(heard).to(self.device)
+        numbers, relations, kept = part(numbers), part(relations).to(self.device), part(kept).to(self.device)
         padding = (numbers < 0).to(self.device)
         embedding = self._embed(numbers, seen)
-        # A frozen encoder's packets stand where their words put them; windows' classes would pull them to where they come from.
-        taught = self.table is not None and m.experiment.model.encoder == "patch"
-        seen = embedding.detach() if taught else embedding
-        sensor = self.model.sensor(seen * heard, relations)
-        loss = texts_loss(m, gather(self.model.pooled(sensor, padding)), batch, texts, self.step)
-        if chosen.packet_weight and m.hears:
-            loss = loss + chosen.packet_weight * said_loss(self.model, embedding[:, -1], m.phrases, said.to(self.device))
+        # A frozen encoder's packets stay where their phrases put them; windows' classes would pull them to where they come from.
+        taught = self.table is not None and self.run.experiment.model.encoder == "patch"
+        sensor = self.model.sensor((embedding.detach() if taught else embedding) * kept, relations)
+        loss = texts_loss(self.run, gather(self.model.pooled(sensor, padding)), batch, texts, self.step)
+        if chosen.packet_weight and self.with_bytes:
+            found = phrase_loss(self.model, embedding[:, -1], data.phrases, phrase.to(self.device))
+            loss = loss + chosen.packet_weight * found
         return loss
 
     def _embed(self, numbers: Tensor, seen: Tensor) -> Tensor:
         """(b, n) numbers of distinct rows, and those rows' tokens (or numbers, where frozen), to (b, n, D)."""
         embedding = torch.zeros(*numbers.shape, self.model.config.embedding, device=self.device)
-        if not self.material.hears:
+        if not self.with_bytes:
             return embedding
         own, number = numbers[numbers >= 0].unique(return_inverse=True)
         rows = seen[own]
@@ -240,45 +259,41 @@ class ReasonStage(Stage):
 
     name = "reason"
 
-    def __init__(self, material: Material, table: Tensor) -> None:
+    def __init__(self, run: TrainingRun, table: Tensor) -> None:
         """`table`: (U, D) embeddings of the rows."""
-        self.chosen, self.table = material.experiment.reason, table
-        model, chosen = material.model, self.chosen
+        self.chosen, self.table, model = run.experiment.reason, table, run.model
         parts = [model.sensor, model.graphs, model.temporal, model.text_head, model.window_head]
-        seed = material.experiment.seed
-        super().__init__(
-            material, chosen, (p for m in parts for p in m.parameters()), seed, weight_decay=chosen.weight_decay, clip=chosen.clip
-        )
-        self.sampler = Sampler(material.train, seed + 1, material.looks, chosen.without)
-        self.group = material.train.group
-        self.weight = torch.ones(len(GROUPS), device=material.device)
-        left_out = torch.tensor([name in material.experiment.contrast.without for name in CLASSES])
-        self.contrasted = ~left_out[material.train.label]
+        parameters, seed = (p for m in parts for p in m.parameters()), run.experiment.seed
+        super().__init__(run, self.chosen, parameters, seed, weight_decay=self.chosen.weight_decay, clip=self.chosen.clip)
+        self.sampler = Sampler(run.data.windows, seed + 1, run.data.looks, self.chosen.without)
+        self.group = run.data.windows.group
+        self.weight = torch.ones(len(GROUPS), device=model.device)
+        left_out = torch.tensor([name in run.experiment.contrast.without for name in CLASSES])
+        self.contrasted = ~left_out[run.data.windows.label]
 
     def loss(self) -> Tensor:
         """Cross-entropy with its terms, and in every `contrast_every` steps the contrastive loss, in nats."""
-        m, chosen = self.material, self.chosen
+        data, chosen = self.data, self.chosen
         batch = self.sampler(self.batch, chosen.benign)
-        heard = heard_bytes(m.rows[batch].shape, m.experiment.model, self.generator)
+        kept = self.kept_bytes(data.rows[batch].shape)
         beside = chosen.contrast > 0 and self.step % chosen.contrast_every == 0
         if beside:
-            texts = m.text_of[batch, torch.randint(m.text_of.shape[1], (len(batch),), generator=self.generator)]
-        relations = augmented(m.train.relations[batch], m.rows[batch] < 0, m.experiment.augment, self.generator)
+            texts = data.text_of[batch, torch.randint(data.text_of.shape[1], (len(batch),), generator=self.generator)]
+        relations = self.augmented(data.windows.relations[batch], data.rows[batch] < 0)
         own = part(batch)
-        rows = m.rows[own].to(self.device)
+        rows = data.rows[own].to(self.device)
         padding = rows < 0
-        embedding = self.table[rows.clamp(min=0)] * (~padding)[:, :, None] * part(heard).to(self.device)
+        embedding = self.table[rows.clamp(min=0)] * (~padding)[:, :, None] * part(kept).to(self.device)
         sensor = self.model.sensor(embedding, part(relations).to(self.device))
         logits = self.model.logits(sensor, padding)
         target = self.group[own].to(self.device)
         if chosen.losses.decay:
             target = suppressed(logits[:, -1], target, chosen.losses.decay**self.step)
-        seen = seen_only(padding, self.model.config.packets)
-        loss = reasoner_loss(
-            logits, target, seen, self.weight, smoothing=chosen.losses.smoothing, sparsity=chosen.losses.sparsity
-        )
+        seen, terms = seen_only(padding, self.model.config.packets), chosen.losses
+        loss = reasoner_loss(logits, target, seen, self.weight, smoothing=terms.smoothing, sparsity=terms.sparsity)
         if beside:
-            kept = together(self.contrasted[batch]).to(self.device)
+            contrasted = together(self.contrasted[batch]).to(self.device)
             window = gather(self.model.window_embedding(sensor, padding))
-            loss = loss + chosen.contrast * texts_loss(m, window, batch, texts, self.step // chosen.contrast_every, kept)
+            found = texts_loss(self.run, window, batch, texts, self.step // chosen.contrast_every, contrasted)
+            loss = loss + chosen.contrast * found
         return loss

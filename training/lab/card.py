@@ -23,7 +23,7 @@ from rich.progress import track
 
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.pairs.labels import Labels
-from packetclip_sensor.records import CLASS_MISSION
+from training.missions import CLASS_MISSION
 
 LOG = "packetclip_packet.log"
 PLANS = {"10": "10/8", "172": "172.16/12", "192": "192.168/16", "100": "100.64/10"}
@@ -70,7 +70,7 @@ def count(path: Path, logs: Path) -> Counted:
     Raises:
         LogFormatError: labels or a line of the log cannot be read.
     """
-    truth = Labels.load(path)
+    truth = Labels.load(path, CLASS_MISSION)
     made = Counted(json.loads(path.read_bytes()))
     log = next((logs / name for name in (LOG, f"{LOG}.gz") if (logs / name).exists()), None)
     if log is None:

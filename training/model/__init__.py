@@ -1,1 +1,1 @@
-"""The network: packet encoders, knowledge graphs, and the whole PacketCLIP model."""
+"""Packet bytes, relations between packets and features of concepts come in; embeddings and logits go out."""

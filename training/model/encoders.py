@@ -91,18 +91,6 @@ class PatchEncoder(nn.Module):
         return x.sum(1) / held.sum(1, keepdim=True).clamp(min=1)
 
 
-class NoEncoder(nn.Module):
-    """Stands where a packet encoder would: zeros, so that relations must do alone."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.width = config.width
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(N, W) int to (N, width)."""
-        return torch.zeros(len(tokens), self.width, device=tokens.device)
-
-
 class Whitening(nn.Module):
     """Centres and decorrelates features; frozen encoders' features lie in a narrow cone that a linear head cannot part.
 
@@ -133,7 +121,7 @@ class Segments(nn.Module):
 
     A plain layer bends little; a network that is given the parts learns thresholds as a tree does (training/DIARY.md, run 15).
     The parts are equal and not quantiles of the training windows, so nothing of a place is learned here; the layer behind starts
-    with the plain numbers alone (`first_layer`), so that a part which no training packet reaches says nothing.
+    with the plain numbers alone (`first_layer`), so that a part which no training packet reaches adds nothing.
 
     Source: Gorishniy et al. 2022, "On embeddings for numerical features in tabular deep learning", arXiv:2203.05556.
     """

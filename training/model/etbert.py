@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.windows.tokens import MASK, PAD
-from training.fit.experiment import EtBert as Settings
+from training.model.config import EtBert
 
 SPECIAL = ("[PAD]", "[SEP]", "[CLS]", "[UNK]", "[MASK]")
-"""First lines of the published vocab file, and all that stands before the words where no file is named."""
+"""First lines of the published vocab file, and all that comes before the words where no file is named."""
 WORDS = 65536
 SEGMENTS = 3
 """UER: 0 padding, 1 first text, 2 second text."""
@@ -58,7 +58,7 @@ _HEADS = re.compile(r"target\.(mlm_linear_[12]|nsp_linear_[12]|layer_norm)\.|tar
 class EtBertEncoder(nn.Module):
     """f_P: (N, ROW_BYTES) tokens of the sensor to (N, width)."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: EtBert) -> None:
         """Build the encoder, and fill it from `settings.checkpoint` where one is named. Raises ConfigError."""
         from transformers import BertConfig, BertModel  # noqa: PLC0415  (two seconds that only this encoder needs)
 
@@ -178,15 +178,10 @@ def bert_name(name: str) -> str | None:
     return f"encoder.layer.{match[1]}.{_LAYER[match[2]]}.{_NORM[match[3]]}"
 
 
-def read_checkpoint(path: Path, settings: Settings) -> dict[str, Tensor]:
+def read_checkpoint(path: Path, settings: EtBert) -> dict[str, Tensor]:
     """A checkpoint in UER-py's layout as BertModel's parameters. Raises ConfigError, which names keys that have no place."""
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file  # noqa: PLC0415
-
-            raw = load_file(path)
-        else:
-            raw = torch.load(path, map_location="cpu", weights_only=True)
+        raw = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as err:  # torch.load raises a dozen kinds for a file that is no checkpoint
         raise ConfigError(f"checkpoint {path}: cannot be read: {err}; name a file of weights in UER-py's layout") from err
     if not isinstance(raw, Mapping) or not all(isinstance(value, Tensor) for value in raw.values()):

@@ -1,4 +1,4 @@
-"""Reasoning over the mission graphs: message passing, its folded form, and what stands for a graph in ablations.
+"""Reasoning over the mission graphs: message passing, its dense form, and what replaces a graph in ablations.
 
 Shapes: B windows of A packets, D the shared embedding, H the width of a mission's graph (the paper's D = 8). Sources: PacketCLIP
 (arXiv 2503.03747) section III-D; MissionGNN (arXiv 2406.18815); the corrections are listed in docs/decisions.md.
@@ -28,8 +28,8 @@ class MissionGraph(nn.Module):
     with the activation after the mean as in MissionGNN's code, so that an edge's share of the message is exact). A node that gets
     no message in a layer keeps its own h; read literally, eq. 7 would erase every associated concept in layer 1.
 
-    `config.message` says how a key concept hears the sensor node. As printed ("product"), W brings both to H dimensions before
-    they are multiplied, so every concept hears the same H numbers, louder or softer, and which words stand in the graph hardly
+    `config.message` is how a key concept receives the sensor node. As printed ("product"), W brings both to H dimensions before
+    they are multiplied, so every concept receives the same H numbers, scaled, and which words are in the graph hardly
     matters. By default ("similarity") they are multiplied in the D dimensions of the contrastive space and summed in H groups:
     H partial cosines between the packet and the concept's own words.
     """
@@ -66,7 +66,7 @@ class MissionGraph(nn.Module):
 
     def constants(self, concepts: list[Tensor]) -> list[Tensor]:
         """h of each level's nodes at the layer in which they get their message, the embedding node's last: [(n_l, H)], but (n, D)
-        for key concepts that hear by similarity."""
+        for key concepts that receive by similarity."""
         if self.similar:
             later = [own(x) for own, x in zip(self.own, concepts[1:], strict=True)]
             return [self.transform[0](concepts[0]), *later, self.embedding_node[None]]
@@ -95,10 +95,10 @@ class MissionGraph(nn.Module):
         """
         own = self.constants(concepts)
         first = self.transform[0]
-        # By similarity a key concept hears H groups of the D products.
-        heard = own[0][:, None, :] * self.groups.T if self.similar else torch.diag_embed(own[0])
-        heard = heard.flatten(0, 1)
-        levels = [(heard @ first.weight, heard @ first.bias)]
+        # By similarity a key concept receives H groups of the D products.
+        message = own[0][:, None, :] * self.groups.T if self.similar else torch.diag_embed(own[0])
+        message = message.flatten(0, 1)
+        levels = [(message @ first.weight, message @ first.bias)]
         for i in range(1, self.depth):
             to = self.transform[i]
             weight = torch.einsum("vh,vu,hk->vhuk", own[i], getattr(self, f"adjacency_{i}"), to.weight)
@@ -172,9 +172,9 @@ class EventNodes(nn.Module):
     """Where each mission's graph ends: its attacks, whose texts lie in the contrastive space beside the window.
 
     A mission has as much evidence as its attacks together, each the more the nearer its texts are to the window's embedding;
-    Benign has texts of its own. Contrast says which windows are like which words, the graph which attack is of which mission:
-    so a mission also hears of an attack that its reasoner was never shown, and where training windows say little the words still
-    do (training/DIARY.md, run 26).
+    Benign has texts of its own. Contrast learns which windows are like which words, and the graph has which attack is of which
+    mission: so a mission also gets evidence of an attack that its reasoner was never shown, and of windows far from those of
+    training (training/DIARY.md, run 26).
     """
 
     SHARPNESS = 10.0
@@ -209,7 +209,7 @@ def without_concepts(window: Tensor, concepts: Tensor, keep: Tensor) -> Tensor:
 
 
 class PlainMission(nn.Module):
-    """What stands for a mission's graph in the ablation without graphs: an MLP of about as many parameters, concepts unused."""
+    """What replaces a mission's graph in the ablation without graphs: an MLP of about as many parameters, concepts unused."""
 
     def __init__(self, graph: Graph, config: ModelConfig) -> None:
         super().__init__()

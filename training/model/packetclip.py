@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.model.config import ModelConfig
-from training.model.encoders import EncoderLayer, NoEncoder, PatchEncoder, SensorNode, Whitening
+from training.model.encoders import EncoderLayer, PatchEncoder, SensorNode, Whitening
 from training.model.graphs import EventNodes, MissionGraph, PlainMission, without_concepts
 from training.text.knowledge import Graph
 
@@ -79,16 +79,14 @@ class PacketClip(nn.Module):
             concepts: (C, T) frozen text features of every graph's concepts, key level first, graph after graph; T is the text
                 encoder's width.
             encoder: f_P where `config.encoder` is etbert: (N, W) int to (N, config.width).
-            events: what the texts of attacks add to the logits; None adds nothing.
+            events: evidence of the texts of attacks; None adds nothing.
         """
         super().__init__()
         self.config = config
-        if encoder is None:
-            encoder = NoEncoder(config) if config.encoder == "none" else PatchEncoder(config)
-        self.packet_encoder = encoder
+        self.packet_encoder = PatchEncoder(config) if encoder is None else encoder
         self.whitening = Whitening(config.width) if config.whiten else nn.Identity()
         self.packet_head = nn.Linear(config.width, config.embedding, bias=False)
-        # At first the mean alone speaks.
+        # At first the mean alone counts.
         self.window_head = nn.Linear(3 * config.embedding, config.embedding, bias=False)
         with torch.no_grad():
             self.window_head.weight.copy_(torch.eye(config.embedding, 3 * config.embedding))
@@ -100,6 +98,11 @@ class PacketClip(nn.Module):
         self.sizes = [len(level) for g in self.graphs for level in g.levels]
         self.register_buffer("concepts", concepts)
         self.events = events
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.log_logit_scale.device
 
     @property
     def logit_scale(self) -> Tensor:
@@ -124,8 +127,7 @@ class PacketClip(nn.Module):
 
     def class_means(self, features: Iterable[Tensor]) -> Tensor:
         """(classes, D) unit norm: the mean of each class's texts, of whose frozen features there are (n, T)."""
-        device = self.log_logit_scale.device
-        return F.normalize(torch.stack([self.encode_text(x.to(device)).mean(0) for x in features]), dim=1)
+        return F.normalize(torch.stack([self.encode_text(x.to(self.device)).mean(0) for x in features]), dim=1)
 
     def window_embedding(self, sensor: Tensor, padding: Tensor) -> Tensor:
         """Mean, spread and last of the window's sensor nodes, brought into the shared space: (B, A, D), (B, A) to (B, D), unit
@@ -138,7 +140,7 @@ class PacketClip(nn.Module):
         return F.normalize(self.window_head(torch.cat([mean[:, 0], spread[:, 0], sensor[:, -1]], dim=1)), dim=-1)
 
     def evidence(self, sensor: Tensor, padding: Tensor, *, nodes: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
-        """What the texts of attacks say of each window, in nats: (B, A, D), (B, A) to (B, 1, M+1), or zeros without event nodes.
+        """Evidence of attacks' texts for each window, in nats: (B, A, D), (B, A) to (B, 1, M+1), or zeros without event nodes.
 
         Args:
             nodes: `event_nodes()`, where they are known. keep: (B or 1, C), 0 takes from the window what it has in common with a

@@ -1,1 +1,1 @@
-"""A trained model comes in; the bundle that the sensor loads goes out, with its operating point."""
+"""A trained model and held-out windows come in; the bundle that the sensor loads goes out, with its thresholds."""

@@ -1,1 +1,1 @@
-"""Sentences, knowledge graphs and the frozen text encoder: what the model learns words from."""
+"""Sentences by class, mission graphs and a text encoder come in; the texts of windows and their frozen features go out."""

@@ -1,38 +1,23 @@
-"""The sentences of `texts.py`, read from `training/text/sentences/`: what may be said of a class and what the facts must show.
+"""The sentences of `texts.py`: what may be said of a class and what the facts must show.
 
-Sentences are data, so they stand in YAML, one file a class; paraphrases by a language model are one more file (`paraphrase.py`).
+Sentences are data, so they stand in YAML: those of an attack in its mission's file (`training/missions/`), those of Benign and
+what all share in `training/text/sentences/`. Paraphrases by a language model are one more file (`paraphrase.py`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import yaml
 
-from packetclip_sensor.records import CLASS_MISSION
+from packetclip_sensor.common.missions import BENIGN
+from training.missions import CLASS_MISSION, FILES, Texts, read
 
 FOLDER = Path(__file__).parent / "sentences"
 
 
-class BankError(ValueError):
-    """A file of the bank cannot be used; the message says what to mend."""
-
-
-class _HeldOut(msgspec.Struct, forbid_unknown_fields=True):
-    prompts: list[str]
-    sentences: dict[str, list[str]]
-
-
-class _Class(msgspec.Struct, forbid_unknown_fields=True, rename={"name": "class"}):
+class _Benign(Texts, forbid_unknown_fields=True, kw_only=True, rename={"name": "class"}):
     name: str
-    author: str
-    date: Any
-    cores: dict[str, list[str]]
-    prompts: list[str]
-    held_out: _HeldOut
-    words: list[str] = []
 
 
 class _Common(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,18 +27,10 @@ class _Common(msgspec.Struct, forbid_unknown_fields=True):
     word_needs: dict[str, list[str]]
 
 
-def read(path: Path, kind: type[Any]) -> Any:
-    """A YAML file as the given struct. Raises BankError with the file, the place and what is wrong."""
-    try:
-        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), kind)
-    except OSError as err:
-        raise BankError(f"{path}: cannot be read ({err.strerror}); it belongs to the checkout") from err
-    except (yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError) as err:
-        raise BankError(f"{path}: {err}; mend the file, see training/text/sentences/syn_flood.yaml") from err
-
-
-_COMMON: _Common = read(FOLDER / "common.yaml", _Common)
-_CLASSES: dict[str, _Class] = {name: read(FOLDER / f"{name.lower().replace(' ', '_')}.yaml", _Class) for name in CLASS_MISSION}
+_COMMON = read(FOLDER / "common.yaml", _Common)
+_FILES: dict[str, Texts] = {klass.name: klass for _, file in FILES.values() for klass in file.classes}
+_FILES[BENIGN] = read(FOLDER / "benign.yaml", _Benign)
+_CLASSES = {name: _FILES[name] for name in CLASS_MISSION}
 
 SERVICES = {(proto, port): name for proto, ports in _COMMON.services.items() for port, name in ports.items()}
 """Service by protocol and responder port, for texts only; no model input has it."""

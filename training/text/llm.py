@@ -19,13 +19,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from rich.console import Console
+from rich.progress import Progress
+
+from packetclip_sensor.errors import SensorError
+
 MAX_ANSWER_BYTES = 1_000_000
 _LONGEST_PAUSE_S = 60.0
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 """Statuses worth another try. Source: RFC 9110 sections 15.5.9 and 15.6, RFC 6585 section 4, RFC 8470."""
 
 
-class EndpointError(RuntimeError):
+class EndpointError(SensorError):
     """The model cannot be reached, refuses, or answers something that is of no use; the message says what to do."""
 
 
@@ -71,17 +76,16 @@ class Endpoint:
         Raises:
             EndpointError: it failed for good, or `tries` times in a row.
         """
-        pause = self.pause_s
-        for attempt in range(1, self.tries + 1):
+        attempt, pause = 1, self.pause_s
+        while True:
             try:
                 return self._once(prompt, system, temperature)
             except _PassingError as err:
-                if attempt == self.tries:
+                if attempt >= self.tries:
                     again = f" ({self.tries} tries)" if self.tries > 1 else ""
                     raise EndpointError(f"{err}{again}; what was answered so far is kept, so run it again later") from err
                 self.sleep(min(err.pause_s if err.pause_s is not None else pause, _LONGEST_PAUSE_S))
-                pause *= 2
-        raise EndpointError(f"--tries is {self.tries}; it must be 1 or more")
+                attempt, pause = attempt + 1, pause * 2
 
     def _once(self, prompt: str, system: str | None, temperature: float) -> Answer:
         address = self.url.rstrip("/") + "/chat/completions"
@@ -231,6 +235,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout-s", type=float, default=120.0, help="longest wait for one answer, seconds")
     parser.add_argument("--tries", type=int, default=5, help="tries of one question, with growing pauses between them")
     parser.add_argument("--max-tokens", type=int, default=512, help="longest answer, tokens")
+    parser.add_argument("--work", type=Path, help="file of answers so far, to go on from after a stop; by default OUT.work")
 
 
 @contextmanager
@@ -248,3 +253,19 @@ def chosen(args: argparse.Namespace) -> Iterator[Endpoint]:
     except OSError as err:
         raise EndpointError(f"{args.api_key_file}: cannot be read ({err.strerror}); give the file with the key") from err
     yield Endpoint(args.endpoint, args.model, key, **limits)
+
+
+@contextmanager
+def session(args: argparse.Namespace) -> Iterator[tuple[Endpoint, Work, Progress]]:
+    """The model that the arguments name, its answers so far, and progress on stderr; the answers' file goes when all is done."""
+    path = args.work or (args.out.with_name(args.out.name + ".work") if args.out else None)
+    with chosen(args) as endpoint, Progress(console=Console(stderr=True)) as bar:
+        work = Work(path, endpoint.model)
+        if len(work):
+            bar.console.print(f"{path}: {len(work)} answers of an earlier run are used")
+        done = False
+        try:
+            yield endpoint, work, bar
+            done = True
+        finally:
+            work.close(done=done)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import re
 import sys
 from collections import Counter
@@ -21,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow.parquet as pq
 import yaml
-from rich.console import Console
-from rich.progress import Progress
 
 from packetclip_sensor.alerts.sentences import window_text
-from packetclip_sensor.records import CLASS_MISSION
+from training.common import DataError, exit_code, parser, write_whole
+from training.missions import CLASS_MISSION
 from training.text import llm, texts
-from training.text.bank import BankError
 from training.text.paraphrase_check import fault
 
 SYSTEM = "You explain cybersecurity incidents in plain English."
@@ -46,8 +44,6 @@ def sources(classes: Iterable[str]) -> list[str]:
 
 def window_sources(paths: Sequence[Path], most: int) -> list[str]:
     """The commonest window texts of Parquet files of pairs: words for measured facts, without address, port or exact number."""
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     counts: Counter[str] = Counter()
     for path in paths:
         for batch in pq.ParquetFile(path).iter_batches(8192, columns=["facts"]):
@@ -102,9 +98,8 @@ def paraphrase(
     Raises:
         EndpointError: the model fails; what was accepted so far stands in `work`.
     """
-    taken = {texts.normalised(t) for name in CLASS_MISSION for t in (*texts.TEXTS[name], *texts.class_prompts(name))}
-    taken |= {texts.normalised(t) for name in CLASS_MISSION for t in texts.held_out(name).prompts}
-    taken |= {texts.normalised(s.text) for name in CLASS_MISSION for s in texts.held_out(name).sentences}
+    known = (t for name in CLASS_MISSION for t in (*texts.TEXTS[name], *texts.class_prompts(name), *texts.held_out(name).all))
+    taken = {texts.normalised(text) for text in known}
     rejected: Counter[str] = Counter()
     made: tuple[list[texts.Paraphrase], list[texts.Paraphrase]] = ([], [])
     for kind, own in zip(made, (sentences, windows), strict=True):
@@ -128,62 +123,37 @@ def paraphrase(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 nothing was accepted, so no file was written, 2 the model or a file cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.text.paraphrase", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    llm.add_arguments(parser)
-    parser.add_argument("--k", type=int, default=3, help="paraphrases to ask for of each text")
-    parser.add_argument("--out", type=Path, default=texts.PARAPHRASES, help="YAML file; by default where the texts look for it")
-    parser.add_argument("--work", type=Path, help="file of answers so far, to go on from after a stop; by default OUT.work")
-    parser.add_argument("--only", choices=("sentences", "windows"), help="paraphrase only these")
-    parser.add_argument("--classes", nargs="*", choices=list(CLASS_MISSION), default=list(CLASS_MISSION), metavar="CLASS")
-    parser.add_argument(
-        "--pairs", type=Path, nargs="*", default=[], help="Parquet files of pairs whose window texts to paraphrase"
-    )
-    parser.add_argument("--windows", type=int, default=300, help="most window texts to paraphrase, commonest first")
-    parser.add_argument("--every", type=int, default=1, help="take each n-th sentence only, for a try")
-    args = parser.parse_args(argv)
-    try:
-        return _run(args)
-    except (llm.EndpointError, BankError) as err:
-        print(f"error: {err}", file=sys.stderr)
-    except (OSError, ValueError) as err:  # pyarrow raises ValueError of a file that is no Parquet
-        print(f"error: {err}; check --pairs and --out", file=sys.stderr)
-    return 2
+    arguments = parser("training.text.paraphrase", __doc__)
+    llm.add_arguments(arguments)
+    arguments.add_argument("--k", type=int, default=3, help="paraphrases to ask for of each text")
+    arguments.add_argument("--out", type=Path, default=texts.PARAPHRASES, help="YAML file; default where the texts look for it")
+    arguments.add_argument("--only", choices=("sentences", "windows"), help="paraphrase only these")
+    arguments.add_argument("--classes", nargs="*", choices=list(CLASS_MISSION), default=list(CLASS_MISSION), metavar="CLASS")
+    arguments.add_argument("--pairs", type=Path, nargs="*", default=[], help="Parquet files whose window texts to paraphrase")
+    arguments.add_argument("--windows", type=int, default=300, help="most window texts to paraphrase, commonest first")
+    arguments.add_argument("--every", type=int, default=1, help="take each n-th sentence only, for a try")
+    args = arguments.parse_args(argv)
+    return exit_code(lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:
     sentences = [] if args.only == "windows" else sources(args.classes)[:: max(args.every, 1)]
     windows = [] if args.only == "sentences" else window_sources(args.pairs, args.windows)
     if not sentences and not windows:
-        raise llm.EndpointError("there is nothing to paraphrase; window texts come from --pairs")
-    path = args.work or args.out.with_name(args.out.name + ".work")
-    with llm.chosen(args) as endpoint, Progress(console=Console(stderr=True)) as bar:
-        work = llm.Work(path, endpoint.model)
-        if len(work):
-            bar.console.print(f"{path}: {len(work)} answers of an earlier run are used")
+        raise DataError("there is nothing to paraphrase; window texts come from --pairs")
+    with llm.session(args) as (endpoint, work, bar):
         task = bar.add_task("texts", total=len(sentences) + len(windows))
-        done = False
-        try:
-            made = paraphrase(endpoint, sentences, windows, args.k, work, lambda: bar.advance(task))
-            if made.sentences or made.windows:
-                args.out.parent.mkdir(parents=True, exist_ok=True)
-                fresh = args.out.with_name(args.out.name + ".new")
-                fresh.write_text(
-                    yaml.safe_dump(msgspec.to_builtins(made), sort_keys=False, allow_unicode=True, width=1000), encoding="utf-8"
-                )
-                os.replace(fresh, args.out)  # noqa: PTH105 - one step, so the file is never half written
-            done = True
-        finally:
-            work.close(done=done)
+        made = paraphrase(endpoint, sentences, windows, args.k, work, lambda: bar.advance(task))
+        if made.sentences or made.windows:
+            text = yaml.safe_dump(msgspec.to_builtins(made), sort_keys=False, allow_unicode=True, width=1000)
+            write_whole(args.out, text)
     refused = sum(made.rejected.values())
     print(f"{len(made.sentences)} sentences and {len(made.windows)} window texts accepted, {refused} refused")
     for reason, count in made.rejected.items():
         print(f"  {count:6} {reason}")
     if not made.sentences and not made.windows:
-        print(
-            f"error: nothing of {made.model} was accepted, so {args.out} is left as it was; try a larger model", file=sys.stderr
-        )
+        remedy = f"so {args.out} is left as it was; try a larger model"
+        print(f"error: nothing of {made.model} was accepted, {remedy}", file=sys.stderr)
         return 1
     print(args.out)
     return 0

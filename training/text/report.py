@@ -1,4 +1,6 @@
-"""`python -m training.text.texts`: how large and how varied the bank is, and how well the text tower tells its classes apart.
+"""How large and how varied the bank of texts is, and how well the text encoder tells its classes apart.
+
+    python -m training.text.report --figure docs/img/texts.png
 
 A class whose sentences lie close to another's gives the contrastive stage nothing to pull the two apart by, so each class's
 nearest other class is printed, and the held-out sentences are looked up among the classes' means.
@@ -6,21 +8,20 @@ nearest other class is printed, and the held-out sentences are looked up among t
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from packetclip_sensor.records import CLASS_MISSION
-from training.text.bank import BankError
+from training.common import exit_code, parser
+from training.missions import CLASS_MISSION
+from training.text.text_encoder import TextEncoder
 from training.text.texts import TEXTS, bank, class_prompts, held_out, normalised, text_id
 
-Tower = Callable[[Sequence[str]], npt.NDArray[np.float32]]
+Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 CLASSES = list(CLASS_MISSION)
 
 
@@ -50,35 +51,22 @@ def nearest(features: Mapping[str, npt.NDArray[np.float32]], asked: Mapping[str,
     return {name: float(np.mean((rows @ means.T).argmax(1) == names.index(name))) for name, rows in asked.items()}
 
 
-@dataclass(frozen=True)
-class Row:
-    """A class in the report."""
-
-    klass: str
-    sentences: int
-    words: int
-    within: float
-    closest: str
-    across: float
-    sentences_found: float
-    prompts_found: float
-
-
-def report(tower: Tower, every: int = 1) -> tuple[list[Row], npt.NDArray[np.float64]]:
-    """The classes' rows and their (C, C) similarities; `every` looks at each n-th sentence only."""
-    features = {name: tower(TEXTS[name][::every]) for name in CLASSES}
-    found = nearest(features, {name: tower([s.text for s in held_out(name).sentences]) for name in CLASSES})
-    prompts = nearest(features, {name: tower([*held_out(name).prompts, *class_prompts(name)]) for name in CLASSES})
+def report(encode: Encode, every: int = 1) -> tuple[list[tuple[str, str]], npt.NDArray[np.float64], str]:
+    """Each class and its line, the (C, C) similarities, and a line of means; `every` looks at each n-th sentence only."""
+    features = {name: encode(TEXTS[name][::every]) for name in CLASSES}
+    found = nearest(features, {name: encode([s.text for s in held_out(name).sentences]) for name in CLASSES})
+    prompts = nearest(features, {name: encode([*held_out(name).prompts, *class_prompts(name)]) for name in CLASSES})
     alike = similarity(features)
     rows = []
     for i, name in enumerate(CLASSES):
         other = int(np.where(np.arange(len(CLASSES)) == i, -np.inf, alike[i]).argmax())
         words = {word for s in bank(name) for word in normalised(s.text).split()}
-        across = float(alike[i, other])
-        rows.append(
-            Row(name, len(TEXTS[name]), len(words), float(alike[i, i]), CLASSES[other], across, found[name], prompts[name])
-        )
-    return rows, alike
+        measured = f"{CLASSES[other]:>20}{alike[i, other]:>8.2f}{found[name]:>10.2f}{prompts[name]:>9.2f}"
+        rows.append((name, f"{len(TEXTS[name]):>10}{len(words):>7}{alike[i, i]:>8.2f}{measured}"))
+    distinct = len({text_id(t) for texts in TEXTS.values() for t in texts})
+    means = [f"{np.mean(list(shares.values())):.2f}" for shares in (found, prompts)]
+    text = f"{distinct} distinct sentences; nearest class mean right for {means[0]} of held-out sentences, {means[1]} of prompts"
+    return rows, alike, text
 
 
 def draw(alike: npt.NDArray[np.float64], path: Path) -> None:
@@ -99,37 +87,25 @@ def draw(alike: npt.NDArray[np.float64], path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the text encoder or a file of the bank cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.text.texts",
-        description="Size and variety of the bank of texts, and how well the text tower tells its classes apart.",
-        epilog="example: python -m training.text.texts --figure docs/img/texts.png",
-    )
-    parser.add_argument("--text-encoder", help="folder of another text encoder than the packaged MiniLM")
-    parser.add_argument("--every", type=int, default=1, help="look at each n-th sentence only, which is faster")
-    parser.add_argument("--figure", type=Path, help="PNG file for the similarities")
-    args = parser.parse_args(argv)
-    from training.data.windows import DataError, TextTower  # noqa: PLC0415  (torch, which --help does not need)
+    arguments = parser("training.text.report", __doc__)
+    arguments.add_argument("--text-encoder", help="folder of another text encoder than the packaged MiniLM")
+    arguments.add_argument("--every", type=int, default=1, help="look at each n-th sentence only, which is faster")
+    arguments.add_argument("--figure", type=Path, help="PNG file for the similarities")
+    args = arguments.parse_args(argv)
 
-    try:
-        tower = TextTower(args.text_encoder)
-        rows, alike = report(lambda texts: np.asarray(tower(texts), np.float32), max(args.every, 1))
-    except (DataError, BankError, OSError) as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
-    print(
-        f"{'class':<19}{'sentences':>10}{'words':>7}{'within':>8}{'nearest other':>20}{'across':>8}{'held out':>10}{'prompts':>9}"
-    )
-    for r in rows:
-        print(
-            f"{r.klass:<19}{r.sentences:>10}{r.words:>7}{r.within:>8.2f}{r.closest:>20}{r.across:>8.2f}"
-            f"{r.sentences_found:>10.2f}{r.prompts_found:>9.2f}"
-        )
-    distinct = len({text_id(t) for texts in TEXTS.values() for t in texts})
-    found, prompts = np.mean([r.sentences_found for r in rows]), np.mean([r.prompts_found for r in rows])
-    print(
-        f"{distinct} distinct sentences; nearest class mean right for {found:.2f} of held-out sentences, {prompts:.2f} of prompts"
-    )
-    if args.figure:
-        draw(alike, args.figure)
-        print(args.figure)
-    return 0
+    def show() -> None:
+        encoder = TextEncoder(args.text_encoder)
+        rows, alike, means = report(lambda texts: np.asarray(encoder(texts), np.float32), max(args.every, 1))
+        head = ("sentences", "words", "within", "nearest other", "across", "held out", "prompts")
+        for name, measured in [("class", "{:>10}{:>7}{:>8}{:>20}{:>8}{:>10}{:>9}".format(*head)), *rows]:
+            print(f"{name:<19}{measured}")
+        print(means)
+        if args.figure:
+            draw(alike, args.figure)
+            print(args.figure)
+
+    return exit_code(show)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

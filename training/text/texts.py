@@ -3,26 +3,28 @@
 Source: PacketCLIP section III-B: a template is enriched with words of the label's mission graph and paraphrased by a language
 model, where its accepted paraphrases are at hand (`paraphrase.py`). Each sentence names what the facts must show before it may
 stand beside a window (`needs`): a text never claims UDP of TCP packets, many sources of one, or SSH without port 22. Everything
-here is deterministic; randomness comes only from the `rng` that the caller gives. `python -m training.text.texts`
-reports on the bank.
+here is deterministic; randomness comes only from the `rng` that the caller gives. `python -m training.text.report` reports on the
+bank.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import random
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import msgspec
+import numpy as np
 
 from packetclip_sensor.alerts.sentences import window_text
-from packetclip_sensor.records import CLASS_MISSION
+from packetclip_sensor.common.missions import BENIGN
+from training.missions import CLASS_MISSION, read
 from training.text.bank import (
     CORES,
     ENRICHED,
@@ -34,9 +36,7 @@ from training.text.bank import (
     SERVICES,
     WORD_NEEDS,
     WORDS,
-    read,
 )
-from training.text.knowledge import load_mission
 
 PARAPHRASES = FOLDER / "paraphrases.yaml"
 """Accepted paraphrases of a language model; optional."""
@@ -45,14 +45,6 @@ _PER_EVENT = 40
 """Sentences of an event node."""
 _PER_CORE = 5
 """Wordings kept of a core, spread over all its alternatives."""
-
-
-class Uniform(Protocol):
-    """What `random.Random` and numpy's `Generator` have in common."""
-
-    def random(self) -> float:
-        """A number in [0, 1)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +61,11 @@ class HeldOut:
 
     prompts: tuple[str, ...]
     sentences: tuple[Sentence, ...]
+
+    @property
+    def all(self) -> list[str]:
+        """Prompts, then the texts of the sentences."""
+        return [*self.prompts, *(s.text for s in self.sentences)]
 
 
 class Paraphrase(msgspec.Struct):
@@ -94,7 +91,7 @@ def paraphrases() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Accepted paraphrases by normalised source: of sentences, of window texts; both empty where there is no `PARAPHRASES`.
 
     Raises:
-        BankError: the file is there and is not one of `paraphrase.py`.
+        MissionError: the file is there and is not one of `paraphrase.py`.
     """
     sentences: dict[str, list[str]] = {}
     windows: dict[str, list[str]] = {}
@@ -122,11 +119,11 @@ def concept_prompt(word: str) -> str:
 def event_sentences(klass: str) -> list[str]:
     """Sentences of the bank for a class's event node, spread over all of them; prompts stay out, since zero-shot is tested on
     them."""
-    return _spread(list(TEXTS[klass]), _PER_EVENT)
+    return spread(TEXTS[klass], _PER_EVENT)
 
 
 def packet_prompt(phrase: str) -> str:
-    """The sentence for what a packet says, from a phrase of packetclip_sensor/windows/payload.py."""
+    """The sentence for a packet's payload, from a phrase of packetclip_sensor/windows/payload.py."""
     return f"a packet: {phrase}"
 
 
@@ -146,8 +143,9 @@ def _sentence(wording: str) -> str:
     return wording[0].upper() + wording[1:] + "."
 
 
-def _spread(items: list[str], count: int) -> list[str]:
-    return [items[i * len(items) // count] for i in range(min(count, len(items)))] if len(items) > count else items
+def spread(items: Sequence[str], count: int) -> list[str]:
+    """`count` of the items, evenly spaced; all of them where there are no more."""
+    return [items[i * len(items) // count] for i in range(count)] if len(items) > count else list(items)
 
 
 @cache
@@ -158,7 +156,7 @@ def bank(klass: str) -> tuple[Sentence, ...]:
     out: dict[str, Sentence] = {}
     for needs, template in CORES[klass]:
         must = frozenset(needs.split())
-        for wording in _spread(expand(template), _PER_CORE):
+        for wording in spread(expand(template), _PER_CORE):
             plain = _sentence(wording)
             out.setdefault(normalised(plain), Sentence(plain, must))
             if words:
@@ -178,69 +176,64 @@ def bank(klass: str) -> tuple[Sentence, ...]:
 def tags(facts: Mapping[str, float | int | str | None]) -> frozenset[str]:
     """What a window's facts support: protocol, service, ends, speed, answers. A fact of None supports nothing."""
 
-    def at_least(name: str, limit: float) -> bool:
+    def fact(name: str) -> float:
         value = facts.get(name)
-        return isinstance(value, int | float) and value >= limit
+        return value if isinstance(value, int | float) else math.nan
 
-    def below(name: str, limit: float) -> bool:
-        value = facts.get(name)
-        return isinstance(value, int | float) and value < limit
-
-    proto = str(facts.get("proto"))
-    port = facts.get("top_resp_p")
-    service = None
-    if isinstance(port, int | float):
-        either = [SERVICES.get((p, int(port))) for p in (("udp", "tcp") if proto == "mixed" else (proto,))]
-        service = either[0] if len(set(either)) == 1 else None
+    proto, port = str(facts.get("proto")), fact("top_resp_p")
+    either = {SERVICES.get((p, int(port))) for p in (("udp", "tcp") if proto == "mixed" else (proto,)) if not math.isnan(port)}
+    service = either.pop() if len(either) == 1 else None
     checks = {
-        "many_sources": at_least("distinct_orig_h", 5),
-        "one_source": facts.get("distinct_orig_h") == 1,
-        "many_targets": at_least("distinct_resp_h", 5),
-        "one_target": facts.get("distinct_resp_h") == 1,
-        "many_ports": at_least("distinct_resp_p", 5),
-        "one_port": facts.get("distinct_resp_p") == 1,
-        "many_connections": at_least("distinct_uid", 5),
-        "one_connection": facts.get("distinct_uid") == 1,
-        "single_packets": at_least("one_packet_connections_share", 0.8) and at_least("distinct_uid", 5),
-        "fast": at_least("rate_pps", 100) and at_least("packets", 5),
-        "slow": below("rate_pps", 10) and at_least("packets", 5),
-        "pauses": at_least("max_gap_s", 2),
-        "unanswered": facts.get("reply_share") == 0,
-        "answered": at_least("reply_share", 0.05),
-        "incomplete": facts.get("completed_connections") == 0,
-        "completed": at_least("completed_connections", 1),
-        "syn": at_least("syn_share", 0.25),
-        "rst": at_least("rst_share", 0.15),
-        "odd": at_least("odd_flags_share", 0.03),
-        "echo": at_least("icmp_echo_share", 0.3),
-        "unreachable": at_least("icmp_unreachable_share", 0.1),
-        "empty": below("payload_mean_bytes", 0.5),
-        "small": at_least("payload_mean_bytes", 0.5) and below("payload_mean_bytes", 100),
-        "large": at_least("payload_mean_bytes", 500),
+        "many_sources": fact("distinct_orig_h") >= 5,
+        "one_source": fact("distinct_orig_h") == 1,
+        "many_targets": fact("distinct_resp_h") >= 5,
+        "one_target": fact("distinct_resp_h") == 1,
+        "many_ports": fact("distinct_resp_p") >= 5,
+        "one_port": fact("distinct_resp_p") == 1,
+        "many_connections": fact("distinct_uid") >= 5,
+        "one_connection": fact("distinct_uid") == 1,
+        "single_packets": fact("one_packet_connections_share") >= 0.8 and fact("distinct_uid") >= 5,
+        "fast": fact("rate_pps") >= 100 and fact("packets") >= 5,
+        "slow": fact("rate_pps") < 10 and fact("packets") >= 5,
+        "pauses": fact("max_gap_s") >= 2,
+        "unanswered": fact("reply_share") == 0,
+        "answered": fact("reply_share") >= 0.05,
+        "incomplete": fact("completed_connections") == 0,
+        "completed": fact("completed_connections") >= 1,
+        "syn": fact("syn_share") >= 0.25,
+        "rst": fact("rst_share") >= 0.15,
+        "odd": fact("odd_flags_share") >= 0.03,
+        "echo": fact("icmp_echo_share") >= 0.3,
+        "unreachable": fact("icmp_unreachable_share") >= 0.1,
+        "empty": fact("payload_mean_bytes") < 0.5,
+        "small": 0.5 <= fact("payload_mean_bytes") < 100,
+        "large": fact("payload_mean_bytes") >= 500,
     }
     return frozenset({proto, *([service] if service else []), *(name for name, holds in checks.items() if holds)})
 
 
-def fitting(klass: str, facts: Mapping[str, float | int | str | None]) -> list[Sentence]:
+def supported(klass: str, facts: Mapping[str, float | int | str | None]) -> list[Sentence]:
     """The class's sentences that the facts support; never empty, for every class has sentences that need nothing.
 
     Benign sentences are of a kind: where the facts support a kind's own sentences, the general ones stand back.
     """
     have = tags(facts)
     held = [s for s in bank(klass) if s.needs <= have]
-    if klass == "Benign":
+    if klass == BENIGN:
         most = max(len(s.needs) for s in held)
         return [s for s in held if len(s.needs) == most or (most > 1 and len(s.needs) == most - 1)]
     return held
 
 
-def pair_text(klass: str, facts: Mapping[str, float | int | str | None], rng: Uniform) -> tuple[str, str]:
+def pair_text(
+    klass: str, facts: Mapping[str, float | int | str | None], rng: random.Random | np.random.Generator
+) -> tuple[str, str]:
     """The training text of a window: an enriched sentence of its class, then the facts in coarse words.
 
     Returns:
         (text_id, text): equal ids for texts that differ at most in case, punctuation and spaces.
     """
-    held = fitting(klass, facts)
+    held = supported(klass, facts)
     chosen = held[min(int(rng.random() * len(held)), len(held) - 1)]
     window = window_text(facts)
     others = paraphrases()[1].get(normalised(window))
@@ -261,16 +254,5 @@ def text_id(text: str) -> str:
     return hashlib.sha256(normalised(text).encode()).hexdigest()[:16]
 
 
-def graph_words(klass: str) -> set[str]:
-    """All words of the graph of the class's mission; empty for Benign, which has none."""
-    mission = CLASS_MISSION[klass]
-    return set() if mission == "Benign" else set(load_mission(mission).words)
-
-
 TEXTS: dict[str, list[str]] = {klass: [s.text for s in bank(klass)] for klass in CLASS_MISSION}
-"""The sentences of each of the ten classes."""
-
-if __name__ == "__main__":
-    from training.text.report import main
-
-    sys.exit(main())
+"""The sentences of each class."""

@@ -1,12 +1,10 @@
 "use strict";
 // All that comes from alerts is written as text or as an attribute named here, never as markup: trusted types forbid it anyway.
-const MISSIONS = ["DoS", "Reconnaissance", "Brute Force"];
-const SLUGS = {"DoS": "dos", "Reconnaissance": "reconnaissance", "Brute Force": "brute-force"};
 const PAGE = 100, MOST_BARS = 250, BINS = 80, MINUTE = 60;
 const $ = id => document.getElementById(id);
 const parts = new Map();
-let rows = [], graphs = {}, partSize = 1, shown = [], limit = PAGE, openAt = new Set();
-const view = {find: "", missions: new Set(MISSIONS), other: true, class: "", level: 0, sort: "first", down: true, from: null, to: null};
+let missions = [], slugs = {}, rows = [], graphs = {}, partSize = 1, shown = [], limit = PAGE, openAt = new Set();
+const view = {find: "", missions: new Set(), other: true, class: "", level: 0, sort: "first", down: true, from: null, to: null};
 
 async function unpack(id) {
   const bytes = Uint8Array.from(atob($(id).textContent), c => c.charCodeAt(0));
@@ -57,7 +55,7 @@ function choose() {
   shown = [];
   for (let i = 0; i < rows.length; i++) {
     const r = rows[i];
-    if (!(r.mission in SLUGS ? view.missions.has(r.mission) : view.other)) continue;
+    if (!(Object.hasOwn(slugs, r.mission) ? view.missions.has(r.mission) : view.other)) continue;
     if (view.class && r.class !== view.class) continue;
     if (r.severity < view.level) continue;
     if (view.from !== null && (r.last < view.from || r.first >= view.to)) continue;
@@ -252,7 +250,7 @@ function clock(ts) {
 
 function timeline() {
   const width = Math.max(320, $("timeline").clientWidth - 36), label = width < 640 ? 104 : 118, lane = 30, room = width - label - 12;
-  const height = 24 + lane * MISSIONS.length;
+  const height = 24 + lane * missions.length;
   const some = shown.length ? shown : rows.map((_, i) => i);
   let begin = Infinity, end = -Infinity;
   for (const i of some) { begin = Math.min(begin, rows[i].first); end = Math.max(end, rows[i].last); }
@@ -264,11 +262,11 @@ function timeline() {
     const words = span > 2 * 86400 ? clock(ts).slice(5, 16) : step < MINUTE ? clock(ts).slice(11) : clock(ts).slice(11, 16);
     picture.append(svg("line", {class: "axis", x1: x(ts), x2: x(ts), y1: 2, y2: height - 20}), svg("text", {class: "tick", x: Math.min(Math.max(x(ts), label), width - 32), y: height - 5}, words));
   }
-  MISSIONS.forEach((mission, at) => {
+  missions.forEach((mission, at) => {
     const y = 15 + at * lane;
     picture.append(svg("line", {class: "axis", x1: label, x2: width, y1: y, y2: y}), svg("text", {x: 0, y: y + 4}, mission));
   });
-  const lanes = i => Math.max(0, MISSIONS.indexOf(rows[i].mission));
+  const lanes = i => Math.max(0, missions.indexOf(rows[i].mission));
   if (shown.length <= MOST_BARS) {
     for (const i of shown) {
       const r = rows[i], x1 = x(r.first);
@@ -276,14 +274,14 @@ function timeline() {
         svg("title", {}, `${r.when} ${r.title}`)));
     }
   } else {
-    const counts = MISSIONS.map(() => new Uint32Array(BINS));
+    const counts = missions.map(() => new Uint32Array(BINS));
     for (const i of shown) counts[lanes(i)][Math.min(BINS - 1, Math.floor(BINS * (rows[i].first - begin) / span))]++;
     const most = Math.max(...counts.map(c => Math.max(...c)));
     counts.forEach((own, at) => own.forEach((count, bin) => {
       if (!count) return;
       const tall = Math.max(3, 24 * Math.sqrt(count / most)), from = begin + span * bin / BINS, to = from + span / BINS;
-      picture.append(svg("rect", {class: `bar ${SLUGS[MISSIONS[at]]}`, x: x(from).toFixed(1), y: (15 + at * lane - tall / 2).toFixed(1), width: Math.max(2, room / BINS - 1).toFixed(1), height: tall.toFixed(1), rx: 2, click: () => { view.from = from; view.to = to; limit = PAGE; draw(); }},
-        svg("title", {}, `${count.toLocaleString("en")} ${MISSIONS[at]} from ${clock(from)}`)));
+      picture.append(svg("rect", {class: `bar ${slugs[missions[at]]}`, x: x(from).toFixed(1), y: (15 + at * lane - tall / 2).toFixed(1), width: Math.max(2, room / BINS - 1).toFixed(1), height: tall.toFixed(1), rx: 2, click: () => { view.from = from; view.to = to; limit = PAGE; draw(); }},
+        svg("title", {}, `${count.toLocaleString("en")} ${missions[at]} from ${clock(from)}`)));
     }));
   }
   $("timeline").replaceChildren(picture);
@@ -320,6 +318,7 @@ function listen() {
 async function start() {
   const index = await unpack("index");
   rows = index.rows; graphs = index.graphs; partSize = index.part;
+  missions = index.missions.map(([name]) => name); slugs = Object.fromEntries(index.missions); view.missions = new Set(missions);
   const asked = new URLSearchParams(location.hash.slice(1));
   if (asked.get("find")) $("find").value = view.find = asked.get("find");
   if (asked.get("level")) { $("level").value = asked.get("level"); view.level = Number($("level").value); }

@@ -56,7 +56,7 @@ def labelled(
     report = Report("test")
     connections = scan(Capture("capture", folder, (folder,)))
     matcher = Matcher(connections, slack)
-    cicflowmeter.read(path, mapping.load("aci_iot_2023"), clock, matcher, report)
+    cicflowmeter.read(path, matcher, report, mapping.load("aci_iot_2023"), clock)
     cicflowmeter.report_offset(matcher, clock, report, str(path))
     matcher.settle(report)
     for p in report.problems:
@@ -254,11 +254,11 @@ def test_a_packed_table_is_read_and_a_cut_one_stops_with_its_name(tmp_path: Path
     packed = gzip.compress((HEADER + row("UDP Flood") * 500).encode())
     matcher, report = Matcher(scan(Capture("c", tmp_path, (tmp_path / "capture",)))), Report("test")
     path.write_bytes(packed)
-    cicflowmeter.read(path, mapping.load("aci_iot_2023"), Clock(NEW_YORK), matcher, report)
+    cicflowmeter.read(path, matcher, report, mapping.load("aci_iot_2023"), Clock(NEW_YORK))
     assert matcher.flows == 500
     path.write_bytes(packed[:-12])
     with pytest.raises(ConfigError, match=r"l.csv.gz cannot be read .*; copy it again"):
-        cicflowmeter.read(path, mapping.load("aci_iot_2023"), Clock(NEW_YORK), matcher, report)
+        cicflowmeter.read(path, matcher, report, mapping.load("aci_iot_2023"), Clock(NEW_YORK))
 
 
 def test_a_table_made_of_a_recorded_capture_labels_it_as_the_lab_did(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_table_made_of_a_recorded_capture_labels_it_as_the_lab_did(tmp_path: P
     capture = Capture("c", source, (source,))
     connections = scan(capture)
     matcher, report = Matcher(connections), Report("test")
-    cicflowmeter.read(path, mapping.load("aci_iot_2023"), Clock(NEW_YORK), matcher, report)
+    cicflowmeter.read(path, matcher, report, mapping.load("aci_iot_2023"), Clock(NEW_YORK))
     assert capture.packets == 1095
     assert report.named == {"Dictionary Attack": 12, "Benign": len(connections) - 12}
     assert matcher.summary()["connections labelled"] == len(connections)
@@ -323,7 +323,7 @@ def test_no_connection_gets_a_label_that_not_all_its_flows_have(
     path = tmp_path_factory.mktemp("p") / "l.csv"
     path.write_text(HEADER + "".join(row(name, str(int(T0) + s), sport=4000 + port, us="500000") for name, port, s in flows))
     matcher, report = Matcher(connections), Report("test")
-    cicflowmeter.read(path, mapping.load("aci_iot_2023"), Clock(), matcher, report)
+    cicflowmeter.read(path, matcher, report, mapping.load("aci_iot_2023"), Clock())
     for i, c in enumerate(connections):
         names = {name for name, port, s in flows if port == i and 0 <= s <= 5}
         label = next(iter(names)) if len(names) == 1 else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +14,14 @@ from torch import Tensor, nn
 from packetclip_sensor.windows.tokens import MASK, PAD, ROW_BYTES
 from training.data.windows import Examples
 from training.evaluate.baselines import REGISTRY, Fit, on_embeddings
-from training.evaluate.baselines.__main__ import auc, main
+from training.evaluate.baselines.__main__ import main
 from training.evaluate.baselines.bytegraph import Sizes, byte_graphs, header_and_payload
-from training.evaluate.baselines.etbert import PacketBert
 from training.evaluate.baselines.features import Scaler, WindowStatistics, balance, flow_statistics, packet_mean, reduced, spread
 from training.evaluate.baselines.flows import byte_graph_flows, supervised_contrast
 from training.evaluate.baselines.image import encoder, images
-from training.evaluate.baselines.packets import per_packet
+from training.evaluate.baselines.packets import PacketBert, per_packet
 from training.evaluate.baselines.statistics import dnn
-from training.fit.experiment import EtBert
+from training.model.config import EtBert
 
 FAST = [name for name in REGISTRY if not name.endswith("-reduced") and "image" not in name and "DNN" not in name]
 A = 6
@@ -58,15 +56,6 @@ def windows(n: int = 160, seed: int = 0, labels: tuple[int, ...] = (0, 1, 4, 9))
         np.array([f"c{i // len(labels) % 2}-{k}" for i, k in enumerate(label)], dtype=object), np.array([""] * n, dtype=object),
         facts, np.array(["pair"] * n, dtype=object),
     )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads on these sizes wait for each other longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_majority_gives_each_window_the_shares_of_training() -> None:
@@ -248,11 +237,6 @@ def test_codes_of_packet_images_come_from_all_packets_but_padding() -> None:
     codes = encoder(windows(), 1, steps=2, batch=4)(windows().tokens)
     assert codes.shape == (30, 32)
     assert np.ptp(codes, axis=0).max() > 0
-
-
-def test_auc_is_none_for_a_group_that_no_window_belongs_to() -> None:
-    p = np.array([[0.9, 0.1, 0, 0], [0.2, 0.8, 0, 0], [0.6, 0.4, 0, 0]], np.float32)
-    assert auc(p, np.array([0, 1, 1])) == [1.0, 1.0, None, None]
 
 
 def test_command_names_a_file_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,12 +23,14 @@ from packetclip_sensor.windows.packet_features import RELATIONS  # noqa: E402
 from packetclip_sensor.windows.windows import Window  # noqa: E402
 from training.data.windows import load  # noqa: E402
 from training.evaluate import __main__ as command  # noqa: E402
-from training.evaluate import execute, judged, occlusion, schedule, selection, zero_shot  # noqa: E402
+from training.evaluate import occlusion, predictions  # noqa: E402
 from training.evaluate import plan as plans  # noqa: E402
 from training.evaluate.metrics import Spread  # noqa: E402
-from training.evaluate.results import Results, cell  # noqa: E402
-from training.evaluate.sharing import shared_fit  # noqa: E402
-from training.evaluate.store import Store  # noqa: E402
+from training.evaluate.report import zero_shot  # noqa: E402
+from training.evaluate.report.results import Results, cell  # noqa: E402
+from training.evaluate.runs import execute, schedule, selection  # noqa: E402
+from training.evaluate.runs.sharing import shared_fit  # noqa: E402
+from training.evaluate.runs.store import Store  # noqa: E402
 from training.fit import experiment  # noqa: E402
 from training.fit.fit import fit  # noqa: E402
 
@@ -36,15 +38,12 @@ SYN = bytes.fromhex("4500003c12344000400600000a0000050a000009 c35000500000000100
 """IPv4, hop limit 64, TCP with flags SYN, window 0xfaf0 and an MSS option of 4 bytes."""
 
 
-class FakeTower:
+class FakeEncoder:
     """Text features that differ by sentence, without an encoder."""
 
     def __call__(self, sentences: Sequence[str]) -> torch.Tensor:
         rows = [np.random.default_rng(list(hashlib.sha256(s.encode()).digest()[:8])).normal(size=384) for s in sentences]
         return torch.nn.functional.normalize(torch.tensor(np.array(rows), dtype=torch.float32), dim=1)
-
-    def save(self) -> None:
-        """Nothing to keep."""
 
 
 def write_windows(path: Path, captures: dict[str, str], windows: int = 6) -> None:
@@ -115,7 +114,7 @@ def ran(folder: Path) -> tuple[plans.Plan, Store]:
     """The plan's runs of the first seed, done in this process with fake texts."""
     plan, store = plans.read(folder / "plan.yaml"), Store(folder / "store")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execute.towers, "shared", lambda *_: FakeTower())
+        patch.setattr(execute.sharing, "text_encoder", lambda *_: FakeEncoder())
         for task in plans.tasks(plan):
             if task.seed == 1:
                 execute.execute(plan, task, store, execute.command(task, folder / "plan.yaml", store.folder))
@@ -238,8 +237,10 @@ def test_a_shared_contrastive_stage_gives_the_model_that_training_it_again_gives
     task = plans.tasks(plan)[0]
     parts = selection.select(plan, task)
     chosen = experiment.read(Path(task.experiment), ["seed=1"])
-    alone = fit(chosen, parts.train, FakeTower(), validation=parts.validation).predict(parts.validation)
-    shared = shared_fit(chosen, parts.train, FakeTower(), parts.validation, folder / "store" / "stages").predict(parts.validation)
+    alone = fit(chosen, parts.train, FakeEncoder(), validation=parts.validation).predict(parts.validation)
+    shared = shared_fit(chosen, parts.train, FakeEncoder(), parts.validation, folder / "store" / "stages").predict(
+        parts.validation
+    )
     assert alone[0].equal(shared[0])
     assert alone[1].equal(shared[1])
 
@@ -260,7 +261,7 @@ def test_a_class_left_out_is_lifted_by_a_margin() -> None:
     cosines = np.full((4, 10), 0.1)
     cosines[0, 0], cosines[1, 2], cosines[2, 2], cosines[3, 3] = 0.9, 0.5, 0.6, 0.7  # Benign, twice beside Port Scan, Port Scan
     cosines[:, 3] = [0.1, 0.45, 0.3, 0.7]
-    made = judged.Predictions(
+    made = predictions.Predictions(
         np.array([0, 3, 2, 3]), np.full(4, 10), np.array(["pair"] * 4), np.array(["a", "b", "c", "d"]), np.full((4, 4), 0.25), {},
         cosines,
     )  # fmt: skip
@@ -270,7 +271,7 @@ def test_a_class_left_out_is_lifted_by_a_margin() -> None:
 
 
 def test_alarms_go_to_the_most_probable_mission_above_its_own_threshold() -> None:
-    made = judged.Predictions(
+    made = predictions.Predictions(
         np.array([4, 4, 0]), np.array([20, 20, 20]), np.array(["pair"] * 3), np.array(["a", "b", "c"]),
         np.array([[0.1, 0.5, 0.4, 0.0], [0.1, 0.3, 0.6, 0.0], [0.9, 0.1, 0.0, 0.0]]),
         {"DoS": 0.4, "Reconnaissance": 0.7, "Brute Force": 0.5}, None,

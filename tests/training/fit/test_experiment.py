@@ -10,7 +10,8 @@ import yaml
 
 from packetclip_sensor.errors import ConfigError
 from training.fit import experiment
-from training.fit.experiment import FOLDER, Experiment, changed, read, settings, table
+from training.fit.experiment import FOLDER, changed, read, settings, table
+from training.fit.settings import Augment, Experiment
 
 
 def test_the_default_experiment_is_the_default_of_every_setting() -> None:
@@ -24,7 +25,7 @@ def test_the_shipped_recipe_is_what_made_the_shipped_model() -> None:
     assert [stage.batch for stage in stages] == [256, 384, 256, 256]
     assert (shipped.contrast.train_encoder, shipped.contrast.packet_weight) == (False, 0.3)
     assert (shipped.model.byte_dropout, shipped.model.packet_dropout) == (0.5, 0.2)
-    assert shipped.augment == experiment.Augment(time=0.5, size=0.36, drop=0.1, noise=0.02)
+    assert shipped.augment == Augment(time=0.5, size=0.36, drop=0.1, noise=0.02)
     assert (shipped.model.width, shipped.model.layers, shipped.model.embedding, shipped.model.graph_width) == (64, 2, 64, 8)
     assert (shipped.contrast.learning_rate, shipped.reason.learning_rate) == (0.001, 0.002)
 

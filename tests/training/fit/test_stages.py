@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,29 +15,21 @@ from torch.nn import functional as F  # noqa: E402
 from packetclip_sensor.windows import payload  # noqa: E402
 from packetclip_sensor.windows.packet_features import RELATIONS  # noqa: E402
 from packetclip_sensor.windows.tokens import MASK, PAD, ROW_BYTES  # noqa: E402
-from training.data.sampling import augmented, heard_bytes  # noqa: E402
-from training.data.training_set import Material, gathered, phrased  # noqa: E402
-from training.fit.experiment import Augment, Model  # noqa: E402
+from training.data.sampling import augmented, kept_bytes  # noqa: E402
+from training.data.training_set import gather, phrased  # noqa: E402
 from training.fit.fit import contrast_stage, fresh  # noqa: E402
-from training.fit.stages import Stage, WordsStage  # noqa: E402
+from training.fit.stages import Stage, TrainingRun, WordsStage  # noqa: E402
 from training.model.packetclip import moments  # noqa: E402
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def material(*overrides: str) -> Material:
+def training_run(*overrides: str) -> TrainingRun:
     """What stages learn from, with a model of fresh weights."""
-    experiment, train, tower = tiny(*overrides), windows(), Words()
-    model, _ = fresh(experiment, tower, WINDOW)
-    return gathered(model, experiment, train, tower, CPU)
+    experiment, encode = tiny(*overrides), Words()
+    model, _ = fresh(experiment, encode, WINDOW)
+    data = gather(windows(), encode, packets=None, each=2, seed=experiment.seed, with_bytes=True, device=CPU)
+    return TrainingRun(model, experiment, data)
 
 
 def learned(stage: Stage, steps: int) -> list[float]:
@@ -79,25 +70,22 @@ def test_rows_that_say_the_same_share_a_phrase() -> None:
 
 
 def test_the_words_stage_learns_which_packet_says_what() -> None:
-    few = material("words.schedule=constant", "words.learning_rate=0.01", "words.batch=32", "model.width=16", "model.patch=8")
+    few = training_run("words.schedule=constant", "words.learning_rate=0.01", "words.batch=32", "model.width=16", "model.patch=8")
     rows = np.stack([SYN, SSH, HTTP])
     phrases, number = phrased(rows)
-    few = replace(
-        few,
-        tokens=torch.from_numpy(rows.astype(np.int16)),
-        phrases=Words()(phrases),
-        phrase_of=torch.from_numpy(number),
-    )
-    losses = learned(WordsStage(few), 60)
+    tokens = torch.from_numpy(rows.astype(np.int16))
+    data = replace(few.data, tokens=tokens, phrases=Words()(phrases), phrase_of=torch.from_numpy(number))
+    losses = learned(WordsStage(replace(few, data=data)), 60)
     assert losses[0] > 1
     assert np.mean(losses[-5:]) < 0.2
     with torch.no_grad():
-        nearest = (few.model.encode(few.tokens.long()) @ few.model.encode_text(few.phrases).T).argmax(1)
+        nearest = (few.model.encode(tokens.long()) @ few.model.encode_text(data.phrases).T).argmax(1)
     assert nearest.tolist() == number.tolist()
 
 
 def test_a_phrase_is_drawn_by_the_root_of_how_often_it_is_said() -> None:
-    few = replace(material(), phrase_of=torch.tensor([0, 0, 0, 0, 1]))
+    few = training_run()
+    few = replace(few, data=replace(few.data, phrase_of=torch.tensor([0, 0, 0, 0, 1])))
     assert WordsStage(few).upto.tolist() == [0.5, 1.0, 1.5, 2.0, 3.0]
 
 
@@ -115,8 +103,7 @@ def test_chance_shifts_times_by_one_pace_and_sizes_by_one_scale_and_nothing_else
     for name, value in values.items():
         relations[0, 1, column(name)] = value
     padding = torch.tensor([[True, False, False]])
-    chosen = Augment(time=1.0, size=1.0, drop=0.0, noise=0.0)
-    found = augmented(relations, padding, chosen, torch.Generator().manual_seed(5))
+    found = augmented(relations, padding, torch.Generator().manual_seed(5), time=1.0, size=1.0, drop=0.0, noise=0.0)
     moved = {RELATIONS[i]: float(found[0, 1, i] - relations[0, 1, i]) for i in range(len(RELATIONS)) if found[0, 1, i]}
     assert set(moved) == set(values)
     pace, scale = 8 * moved["log_gap"], 8 * moved["log_size"]
@@ -134,32 +121,31 @@ def test_chance_shifts_times_by_one_pace_and_sizes_by_one_scale_and_nothing_else
 def test_without_chance_changes_relations_stay() -> None:
     relations = torch.randn(4, WINDOW, len(RELATIONS))
     padding = torch.zeros(4, WINDOW, dtype=torch.bool)
-    none = Augment(time=0.0, size=0.0, drop=0.0, noise=0.0)
-    assert torch.equal(augmented(relations, padding, none, torch.Generator()), relations)
+    found = augmented(relations, padding, torch.Generator(), time=0.0, size=0.0, drop=0.0, noise=0.0)
+    assert torch.equal(found, relations)
 
 
 def test_a_relation_is_missing_in_the_whole_window_and_noise_spares_padding() -> None:
     ones = torch.ones(500, 3, len(RELATIONS))
     padding = torch.zeros(500, 3, dtype=torch.bool)
     padding[:, 0] = True
-    found = augmented(ones, padding, Augment(time=0, size=0, drop=0.25, noise=0), torch.Generator().manual_seed(1))
+    found = augmented(ones, padding, torch.Generator().manual_seed(1), time=0, size=0, drop=0.25, noise=0)
     assert set(found[:, 1:].unique().tolist()) == {0.0, 1.0}
     assert torch.equal(found[:, 1], found[:, 2])
     assert float(found[:, 1].mean()) == pytest.approx(0.75, abs=0.02)
-    noisy = augmented(0 * ones, padding, Augment(time=0, size=0, drop=0, noise=0.1), torch.Generator().manual_seed(1))
+    noisy = augmented(0 * ones, padding, torch.Generator().manual_seed(1), time=0, size=0, drop=0, noise=0.1)
     assert float(noisy[:, 1:].std()) == pytest.approx(0.1, abs=0.002)
     assert not noisy[:, 0].any()
 
 
 def test_bytes_are_unseen_in_whole_windows_or_in_single_packets() -> None:
-    def heard(windows: float, packets: float) -> torch.Tensor:
-        chosen = Model(byte_dropout=windows, packet_dropout=packets)
-        return heard_bytes(torch.Size((2000, 5)), chosen, torch.Generator().manual_seed(1))
+    def kept(windows: float, packets: float) -> torch.Tensor:
+        return kept_bytes(torch.Size((2000, 5)), windows, packets, torch.Generator().manual_seed(1))
 
-    assert heard(0, 0).shape == (2000, 5, 1)
-    assert heard(0, 0).all()
-    assert not heard(1, 0).any()
-    whole, single = heard(0.5, 0)[:, :, 0], heard(0, 0.25)[:, :, 0]
+    assert kept(0, 0).shape == (2000, 5, 1)
+    assert kept(0, 0).all()
+    assert not kept(1, 0).any()
+    whole, single = kept(0.5, 0)[:, :, 0], kept(0, 0.25)[:, :, 0]
     assert set(whole.sum(1).tolist()) == {0.0, 5.0}
     assert float(whole.mean()) == pytest.approx(0.5, abs=0.05)
     assert float(single.mean()) == pytest.approx(0.75, abs=0.02)
@@ -174,7 +160,7 @@ def test_moments_are_mean_and_standard_deviation_of_packets_that_are_there() -> 
 
 
 def test_a_window_is_its_mean_its_spread_and_its_last_packet() -> None:
-    model = material().model
+    model = training_run().model
     x = torch.tensor([[[1.0, 4, 0, 0, 0, 0, 0, 0], [3.0, 4, 0, 0, 2, 0, 0, 0]]])
     padding = torch.zeros(1, 2, dtype=torch.bool)
     means = torch.tensor([2.0, 4, 0, 0, 1, 0, 0, 0])
@@ -187,8 +173,8 @@ def test_a_window_is_its_mean_its_spread_and_its_last_packet() -> None:
 
 
 def test_a_packet_has_unit_norm() -> None:
-    few = material()
-    assert torch.allclose(few.model.encode(few.tokens.long()).norm(dim=1), torch.ones(len(few.tokens)))
+    few = training_run()
+    assert torch.allclose(few.model.encode(few.data.tokens.long()).norm(dim=1), torch.ones(len(few.data.tokens)))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +188,7 @@ def test_a_packet_has_unit_norm() -> None:
 def test_windows_do_not_move_packets_where_the_encoder_is_frozen(
     settings: tuple[str, ...], packet_head: bool, encoder: bool
 ) -> None:
-    few = material("contrast.learning_rate=0.01", *settings)
+    few = training_run("contrast.learning_rate=0.01", *settings)
     before = {name: value.clone() for name, value in few.model.state_dict().items()}
     learned(contrast_stage(few, None), 2)
     after = few.model.state_dict()
@@ -213,7 +199,7 @@ def test_windows_do_not_move_packets_where_the_encoder_is_frozen(
 
 @pytest.mark.parametrize(("setting", "packets"), [("contrast.train_encoder=false", WINDOW), ("contrast.train_encoder=true", 3)])
 def test_a_frozen_encoder_sees_all_packets_of_a_window(setting: str, packets: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    few, seen = material(setting), []
+    few, seen = training_run(setting), []
     real = few.model.pooled
     monkeypatch.setattr(few.model, "pooled", lambda sensor, padding: (seen.append(padding.shape[1]), real(sensor, padding))[1])
     contrast_stage(few, None).loss()

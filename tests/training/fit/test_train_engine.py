@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,14 @@ torch = pytest.importorskip("torch", reason="torch is only installed for trainin
 from tiny import TINY, Words, tiny, windows  # noqa: E402
 
 from packetclip_sensor.errors import ConfigError  # noqa: E402
+from training.common import DataError  # noqa: E402
 from training.data.sampling import Sampler  # noqa: E402
-from training.data.windows import CLASSES, DataError, Examples  # noqa: E402
+from training.data.windows import CLASSES, Examples  # noqa: E402
 from training.fit import checkpoints, distributed, train  # noqa: E402
 from training.fit.engine import Engine, TrainingError  # noqa: E402
 from training.fit.fit import check, fit  # noqa: E402
 from training.fit.losses import suppressed  # noqa: E402
-from training.fit.predictor import Fitted, ZeroShot  # noqa: E402
+from training.fit.predictor import Predictor, ZeroShot  # noqa: E402
 from training.fit.stages import ContrastStage  # noqa: E402
 from training.model.config import ModelConfig  # noqa: E402
 from training.model.encoders import Whitening  # noqa: E402
@@ -33,22 +33,14 @@ from training.text import knowledge  # noqa: E402
 TINY_ETBERT = [f"model.etbert.{size}" for size in ("layers=1", "width=16", "heads=2", "inner=16", "tokens=16", "positions=20")]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def whole() -> Fitted:
+def whole() -> Predictor:
     """A run that nothing disturbed."""
     torch.set_num_threads(1)
     return fit(tiny(), windows(), Words(), validation=windows(1))
 
 
-def equal(one: Fitted, two: Fitted) -> bool:
+def equal(one: Predictor, two: Predictor) -> bool:
     a, b = one.model.state_dict(), two.model.state_dict()
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
@@ -73,7 +65,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, stage: str, step: int, work: Path
     [("bytes", 6, "0-00000004"), ("words", 5, "1-00000004"), ("contrast", 7, "2-00000004"), ("reason", 4, "3-00000004")],
 )
 def test_a_run_that_was_killed_resumes_to_equal_weights(
-    stage: str, step: int, left: str, whole: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, step: int, left: str, whole: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed_at(monkeypatch, stage, step, tmp_path)
     assert checkpoints.found(tmp_path)[-1].name == f"checkpoint-{left}.pt"
@@ -83,7 +75,7 @@ def test_a_run_that_was_killed_resumes_to_equal_weights(
     assert resumed.history == whole.history
 
 
-def test_training_is_the_same_with_and_without_watching(whole: Fitted, tmp_path: Path) -> None:
+def test_training_is_the_same_with_and_without_watching(whole: Predictor, tmp_path: Path) -> None:
     unseen = fit(tiny("run.validate_steps=0", "run.log_steps=3"), windows(), Words(), work=tmp_path)
     assert equal(unseen, whole)
     assert {e["stage"] for e in whole.history} == {"bytes", "words", "contrast", "reason"}
@@ -91,12 +83,12 @@ def test_training_is_the_same_with_and_without_watching(whole: Fitted, tmp_path:
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-def test_another_seed_gives_another_model(whole: Fitted) -> None:
+def test_another_seed_gives_another_model(whole: Predictor) -> None:
     assert not equal(fit(tiny("seed=2"), windows(), Words()), whole)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on(
-    whole: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     killed_at(monkeypatch, "contrast", 5, tmp_path)
     before = {p.name: p.read_bytes() for p in checkpoints.found(tmp_path)}
@@ -115,7 +107,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_training_goes_on(
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    whole: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     killed_at(monkeypatch, "contrast", 5, tmp_path)
     newest = checkpoints.found(tmp_path)[-1]
@@ -203,7 +195,6 @@ def with_other(examples: Examples, *, tokens: bool = False, relations: bool = Fa
     [
         ("model.relations=false", {"relations": True}, {"tokens": True}),
         ("model.bytes=false", {"tokens": True}, {"relations": True}),
-        ("model.encoder=none", {"tokens": True}, {"relations": True}),
         ("model.window_packets=2", {"older": 4}, {"older": 5}),
         ("model.graph=none", {}, {"relations": True}),
     ],
@@ -264,7 +255,7 @@ def test_a_frozen_etbert_is_read_once_and_its_features_are_kept(tmp_path: Path, 
     made = fit(setting, windows(), Words(), work=tmp_path)
     kept = torch.load(checkpoints.found(tmp_path)[-1], weights_only=True)["model"]
     assert not any(name.startswith("packet_encoder.") for name in kept)
-    assert len(list(tmp_path.glob("features-*.npy"))) == 1
+    assert len(list(tmp_path.glob("features-*.npz"))) == 1
     monkeypatch.setattr("training.model.etbert.EtBertEncoder.forward", lambda *_: pytest.fail("encoded again"))
     again = fit(setting, windows(), Words(), work=tmp_path)
     assert equal(made, again)
@@ -292,7 +283,7 @@ def test_whitened_features_are_decorrelated() -> None:
 def test_a_class_left_out_is_never_drawn_for_contrast() -> None:
     examples = windows()
     looks = np.array(["alike"] * len(examples), dtype=object)
-    drawn = examples.label[Sampler(examples, 1, looks, ["SYN Flood"])(200)]
+    drawn = examples.label[Sampler(examples, 1, looks, ["SYN Flood"])(200, 0.4)]
     assert set(drawn.tolist()) == {CLASSES.index("Benign"), CLASSES.index("Port Scan")}
     made = fit(tiny("contrast.without=[SYN Flood]", "reason.steps=2"), examples, Words(), validation=windows(1))
     assert all("zero_shot_top1_left_out" in e for e in made.history if "zero_shot_top1" in e)
@@ -338,7 +329,7 @@ def test_the_command_trains_resumes_and_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(train, "load", lambda _: windows())
-    monkeypatch.setattr(train, "TextTower", lambda *_: Words())
+    monkeypatch.setattr(train, "TextEncoder", lambda *_: Words())
     given = ["--pairs", "any.parquet", *(word for setting in TINY for word in ("--set", setting))]
     work = ["--work", str(tmp_path / "work")]
     assert train.main([*given, *work]) == 0

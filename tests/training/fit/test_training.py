@@ -17,15 +17,16 @@ from packetclip_sensor.cli import app as cli  # noqa: E402
 from packetclip_sensor.model.bundle import Bundle  # noqa: E402
 from packetclip_sensor.windows.packet_features import RELATIONS  # noqa: E402
 from packetclip_sensor.windows.tokens import MASK, PAD  # noqa: E402
+from training.common import DataError  # noqa: E402
 from training.data.sampling import masked  # noqa: E402
-from training.data.windows import CLASSES, GROUP_OF_CLASS, DataError, Examples, load, split  # noqa: E402
-from training.evaluate.altered import EVENTLESS, MUTE, SHUFFLED, SILENT, WAYS, altered  # noqa: E402
+from training.data.windows import CLASSES, GROUP_OF_CLASS, Examples, load, split  # noqa: E402
+from training.evaluate.altered_graphs import EVENTLESS, MUTE, SHUFFLED, SILENT, WAYS, altered  # noqa: E402
 from training.fit import train  # noqa: E402
 from training.fit.losses import contrastive_loss, paper_contrastive_loss, reasoner_loss  # noqa: E402
 from training.model.config import TEXT_DIM, ModelConfig  # noqa: E402
 from training.model.graphs import EventNodes, without_concepts  # noqa: E402
+from training.model.inference import Reasoner  # noqa: E402
 from training.model.packetclip import PacketClip  # noqa: E402
-from training.ship.export import ReasonerGraph  # noqa: E402
 from training.text import knowledge  # noqa: E402
 
 DATA = Path(__file__).parents[2] / "data"
@@ -140,7 +141,7 @@ def test_the_exported_reasoner_hears_the_events(model: PacketClip) -> None:
     whole = model.reason(sensor, padding, last=True)[0][:, 0]
     evidence = model.evidence(sensor, padding)[:, 0]
     assert evidence.std(1).min() > 1e-3
-    assert torch.allclose(ReasonerGraph(model).eval()(embedding, relations, padding), whole, atol=1e-5)
+    assert torch.allclose(Reasoner(model).eval()(embedding, relations, padding), whole, atol=1e-5)
     assert torch.allclose(model.logits(sensor, padding)[:, -1], whole, atol=1e-5)
 
 
@@ -237,8 +238,9 @@ def test_a_short_training_run_makes_a_bundle_that_opens(pairs: Path, tmp_path: P
             rows = [np.random.default_rng(abs(hash(s)) % 2**32).normal(size=TEXT_DIM) for s in sentences]
             return F.normalize(torch.tensor(np.array(rows), dtype=torch.float32), dim=1)
 
-    monkeypatch.setattr(train, "TextTower", Words)
-    steps = ["--byte-steps", "2", "--set", "words.steps=2", "--contrast-steps", "3", "--reason-steps", "3"]
+    monkeypatch.setattr(train, "TextEncoder", Words)
+    settings = ("bytes.steps=2", "words.steps=2", "contrast.steps=3", "reason.steps=3")
+    steps = [word for setting in settings for word in ("--set", setting)]
     assert train.main(["--pairs", str(pairs), "--out", str(tmp_path / "model"), *steps]) == 0
     bundle = Bundle.open(tmp_path / "model")
     manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())

@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: E402
 
 from packetclip_sensor.errors import ConfigError  # noqa: E402
 from packetclip_sensor.windows.tokens import MASK, PAD, ROW_BYTES  # noqa: E402
-from training.fit.experiment import EtBert  # noqa: E402
+from training.model.config import EtBert  # noqa: E402
 from training.model.etbert import EtBertEncoder, read_vocabulary, word_ids  # noqa: E402
 
 SMALL = {"layers": 2, "width": 8, "heads": 2, "inner": 16, "positions": 20, "tokens": 12}

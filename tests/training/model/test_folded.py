@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch", reason="torch is only installed for trainin
 
 from training.evaluate.baselines.cost import flops  # noqa: E402
 from training.model.config import ModelConfig  # noqa: E402
-from training.model.graph_inference import FoldedGraph, elu  # noqa: E402
 from training.model.graphs import MissionGraph  # noqa: E402
+from training.model.inference import InferenceGraph, elu  # noqa: E402
 from training.text import knowledge  # noqa: E402
 from training.text.knowledge import Graph  # noqa: E402
 
@@ -42,7 +42,7 @@ def trained(mission: str, message: str) -> tuple[MissionGraph, list[torch.Tensor
 @torch.no_grad()
 def test_the_folded_graph_is_the_graph(mission: str, message: str) -> None:
     graph, concepts = trained(mission, message)
-    folded = FoldedGraph(graph, concepts)
+    folded = InferenceGraph(graph, concepts)
     for packets in (1, 7, 300):
         sensor = torch.randn(packets, 64)
         whole = graph(sensor[None], concepts)[0][0]
@@ -63,7 +63,7 @@ def test_a_packet_costs_what_its_nodes_and_edges_of_levels_say(mission: str) -> 
     n, width = [len(level) for level in graph.levels], graph.width
     steps = 64 * n[0] * width + sum(here * before * width + here * width * width for before, here in pairwise(n))
     ends = sum(nodes * width + width * width for nodes, leaves in zip(n, graph.has_leaves, strict=True) if leaves)
-    folded = FoldedGraph(graph, concepts)
+    folded = InferenceGraph(graph, concepts)
     assert flops(lambda: folded(torch.zeros(10, 64))) == 10 * 2 * (steps + ends)
 
 

@@ -12,7 +12,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is only installed for training")
 
 import onnx  # noqa: E402
+from tiny import Words  # noqa: E402
 
+from packetclip_sensor.hunt.text_encoder import FILE  # noqa: E402
 from packetclip_sensor.model.bundle import MANIFEST, Bundle  # noqa: E402
 from packetclip_sensor.windows.packet_features import RELATIONS  # noqa: E402
 from packetclip_sensor.windows.tokens import ROW_BYTES  # noqa: E402
@@ -115,3 +117,32 @@ def test_an_export_that_differs_from_the_model_is_refused(
     with pytest.raises(RuntimeError, match=r"the exported model differs .* the bundle is not usable"):
         exported(model, tmp_path / "model")
     assert not (tmp_path / "model" / MANIFEST).exists()
+
+
+class Worded(Words):
+    """An encoder that the sensor can run."""
+
+    def wordpieces(self) -> list[str]:
+        return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "packet", "##s"]
+
+
+def test_the_file_holds_head_vocabulary_probes_and_taught_sentences(tmp_path: Path) -> None:
+    head = np.random.default_rng(1).normal(size=(Words.width, 8)).astype(np.float32)
+    tower = Worded()
+    assert export.write_text_encoder(head, tower, tmp_path)
+    with np.load(tmp_path / FILE, allow_pickle=False) as arrays:
+        made = {name: arrays[name] for name in arrays}
+    assert np.array_equal(made["head"], head)
+    assert made["vocabulary"].tobytes().decode().split("\n")[4:] == ["packet", "##s"]
+    assert made["known"].shape == (10 * export.KNOWN_EACH,)
+    kept = made["known_features"].astype(np.float32)
+    wanted = tower(made["known"].tolist()).numpy()
+    assert ((kept / np.linalg.norm(kept, axis=1, keepdims=True)) * wanted).sum(1).min() > 0.999
+    assert np.allclose(tower(made["probes"].tolist()).numpy(), made["probe_features"])
+    assert -1 < float(made["familiar"]) < 1
+
+
+def test_a_model_of_another_text_encoder_has_no_file_and_leaves_no_older_one(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"of the model before")
+    assert not export.write_text_encoder(np.zeros((12, 8), np.float32), Words(), tmp_path)
+    assert not (tmp_path / FILE).exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.records import MISSIONS
+from training.missions import MISSIONS
 from training.ship import operating_point
 
 DATA = Path(__file__).parents[2] / "data"
@@ -27,11 +27,13 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_fewer_are_told_as_thresholds_rise_and_more_with_a_margin(logs: Path) -> None:
     bundle = Bundle.open(MODEL)
-    heard = operating_point.listen(operating_point.held_out(MODEL, [], [logs]), bundle, reach=3.0)
+    heard = operating_point.judge(operating_point.held_out(MODEL, [], [logs]), bundle, reach=3.0)
     assert sorted(len(one.truth.intervals) for one in heard) == [0, 1]
 
     def told(shift: float, margin: float) -> int:
-        return sum(operating_point.point(heard, bundle.manifest.thresholds, dict.fromkeys(MISSIONS, shift), margin).told.values())
+        return sum(
+            operating_point.point(heard, bundle.manifest.thresholds, dict.fromkeys(MISSIONS, shift), margin).detected.values()
+        )
 
     assert told(0, 0) == 1
     assert told(12, 0) == 0
@@ -40,13 +42,13 @@ def test_fewer_are_told_as_thresholds_rise_and_more_with_a_margin(logs: Path) ->
 
 def test_a_benign_capture_has_false_alerts_and_no_attack_told(logs: Path) -> None:
     bundle = Bundle.open(MODEL)
-    (heard,) = operating_point.listen(
+    (heard,) = operating_point.judge(
         [truth for truth in operating_point.held_out(MODEL, [], [logs]) if not truth.intervals], bundle, reach=12.0
     )
     at = operating_point.point([heard], bundle.manifest.thresholds, dict.fromkeys(MISSIONS, -12.0))
     assert at.false > 0
-    assert not any(at.told.values())
-    assert not at.beside
+    assert not any(at.detected.values())
+    assert not at.other
 
 
 def test_of_what_was_trained_on_nothing_is_taken(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,12 +105,12 @@ def test_of_several_the_highest_and_the_next_where_the_whole_has_more_false_aler
 
 def test_a_second_run_starts_from_what_training_fitted(tmp_path: Path) -> None:
     bundle = shutil.copytree(MODEL, tmp_path / "model")
-    own, _ = operating_point.fitted(bundle)
+    own, _ = operating_point.fitted_thresholds(bundle)
     for shift in (1.0, -0.5):
         shifts = dict.fromkeys(MISSIONS, 0.25) | {"DoS": shift}
         thresholds = {m: operating_point.moved(own[m], shifts[m]) for m in MISSIONS}
         operating_point.write(bundle, operating_point.Point(shifts, thresholds, 0.0, {"DoS": 3}, 1, 0), 5000)
-        again, moved = operating_point.fitted(bundle)
+        again, moved = operating_point.fitted_thresholds(bundle)
         assert again == pytest.approx(own)
         assert moved == shifts
 

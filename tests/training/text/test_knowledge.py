@@ -9,7 +9,7 @@ import networkx as nx
 import pytest
 import yaml
 
-from packetclip_sensor.records import MISSIONS
+from training.missions import MISSIONS
 from training.text import knowledge
 from training.text.knowledge import EMBEDDING, SENSOR, Graph, KnowledgeError, draw, load_all, load_mission, validate
 from training.text.knowledge.__main__ import main

@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from packetclip_sensor.alerts.sentences import window_text
+from training.missions import MissionError
 from training.text import paraphrase, texts
-from training.text.bank import BankError
 from training.text.llm import Answer
 from training.text.paraphrase import candidates, main
 from training.text.paraphrase_check import fault
@@ -236,7 +236,7 @@ def test_a_file_that_is_no_paraphrases_is_refused(at: Callable[[Path], None], tm
     path = tmp_path / "p.yaml"
     path.write_text("model: m\nsentences: none\n")
     at(path)
-    with pytest.raises(BankError, match=r"p.yaml: .*mend the file"):
+    with pytest.raises(MissionError, match=r"p.yaml: .*mend the file"):
         texts.paraphrases()
 
 

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import yaml
 
-from packetclip_sensor.records import CLASS_MISSION
+from training.missions import CLASS_MISSION
 from training.text.bank import CORES, SERVICES, WORD_NEEDS, WORDS
+from training.text.knowledge import load_mission
 from training.text.texts import (
     TEXTS,
     bank,
     class_prompts,
     concept_prompt,
     expand,
-    fitting,
-    graph_words,
     held_out,
     normalised,
     pair_text,
+    supported,
     tags,
     text_id,
 )
@@ -117,7 +117,7 @@ def test_no_text_belongs_to_two_classes() -> None:
 
 @pytest.mark.parametrize("klass", [k for k in CLASS_MISSION if k != "Benign"])
 def test_enriching_words_come_from_the_missions_graph_and_enrich_half_of_the_texts(klass: str) -> None:
-    assert set(WORDS[klass]) <= graph_words(klass)
+    assert set(WORDS[klass]) <= set(load_mission(CLASS_MISSION[klass]).words)
     assert not set(WORDS[klass][:2]) & set(WORD_NEEDS)
     enriched = [t for t in TEXTS[klass] if re.search(r"Associated words|involves|Signs of it|Concepts:|Concerning|relates to", t)]
     assert 0.4 < len(enriched) / len(TEXTS[klass]) < 0.6
@@ -166,29 +166,31 @@ def claims(text: str) -> set[str]:
     ("Benign", SSH_GUESSING, {"udp", "icmp", "ftp", "telnet"}),
 ])  # fmt: skip
 def test_a_text_claims_no_protocol_or_service_that_the_facts_do_not_show(klass: str, facts: Facts, foreign: set[str]) -> None:
-    held = fitting(klass, facts)
+    held = supported(klass, facts)
     assert len(held) >= 3
     assert not [s.text for s in held if claims(s.text) & foreign]
 
 
 def test_one_source_is_never_called_many() -> None:
-    assert not [s.text for s in fitting("UDP Flood", UDP_FLOOD) if re.search(r"many senders|distributed|spoofed senders", s.text)]
-    many = fitting("UDP Flood", UDP_FLOOD | {"distinct_orig_h": 9})
+    assert not [
+        s.text for s in supported("UDP Flood", UDP_FLOOD) if re.search(r"many senders|distributed|spoofed senders", s.text)
+    ]
+    many = supported("UDP Flood", UDP_FLOOD | {"distinct_orig_h": 9})
     assert [s.text for s in many if "many senders" in s.text]
     assert not [s.text for s in many if "single sender" in s.text]
 
 
 def test_every_class_has_something_to_say_about_a_window_of_which_nothing_is_known() -> None:
     for klass in CLASS_MISSION:
-        assert len(fitting(klass, NOTHING)) >= 8, klass
+        assert len(supported(klass, NOTHING)) >= 8, klass
 
 
 def test_a_benign_text_is_of_the_kind_that_the_facts_show() -> None:
-    ssh = {s.text for s in fitting("Benign", SSH_GUESSING)}
+    ssh = {s.text for s in supported("Benign", SSH_GUESSING)}
     assert "An administrator works in an SSH session after a successful login." in ssh
     dns: Facts = {"packets": 2, "proto": "udp", "top_resp_p": 53, "reply_share": 0.5, "distinct_resp_p": 1}
-    assert [s.text for s in fitting("Benign", dns) if "DNS" in s.text]
-    assert not [s.text for s in fitting("Benign", dns) if "SSH" in s.text or "TCP" in s.text]
+    assert [s.text for s in supported("Benign", dns) if "DNS" in s.text]
+    assert not [s.text for s in supported("Benign", dns) if "SSH" in s.text or "TCP" in s.text]
 
 
 def test_pair_text_joins_a_class_sentence_with_the_facts_in_words() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from packetclip_sensor.records import CLASS_MISSION
+from training.common import DataError
+from training.missions import CLASS_MISSION
 from training.text import report
 from training.text.report import draw, nearest, similarity
+from training.text.text_encoder import TextEncoder
 from training.text.texts import TEXTS, held_out
 
 
@@ -27,15 +29,13 @@ def test_a_text_is_found_where_its_class_mean_is_nearest() -> None:
 def test_the_text_tower_finds_the_class_of_most_held_out_sentences() -> None:
     """Sixteen training sentences a class make its mean; 0.80 were right with all of them, and chance is 0.10."""
     pytest.importorskip("torch", reason="training extra is not installed")
-    from training.data.windows import DataError, TextTower
-
-    try:
-        tower = TextTower()
-    except DataError:
-        pytest.skip("no text encoder installed")
+    encode = TextEncoder()
     trained = [t for name in CLASS_MISSION for t in TEXTS[name][:: len(TEXTS[name]) // 16][:16]]
     asked = [s.text for name in CLASS_MISSION for s in held_out(name).sentences]
-    features = tower(trained + asked).numpy()
+    try:
+        features = encode(trained + asked).numpy()
+    except DataError:
+        pytest.skip("no text encoder installed")
     names = list(CLASS_MISSION)
     means = {name: features[16 * i : 16 * i + 16] for i, name in enumerate(names)}
     found = nearest(means, {name: features[160 + 8 * i : 168 + 8 * i] for i, name in enumerate(names)})
@@ -47,8 +47,6 @@ def test_the_report_names_each_class_and_draws_the_similarities(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("torch", reason="training extra is not installed")
-    from training.data import windows
-
     rng = np.random.default_rng(1)
 
     class Tower:
@@ -59,7 +57,7 @@ def test_the_report_names_each_class_and_draws_the_similarities(
             rows = rng.normal(size=(len(texts), 8))
             return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
-    monkeypatch.setattr(windows, "TextTower", Tower)
+    monkeypatch.setattr(report, "TextEncoder", Tower)
     assert report.main(["--figure", str(tmp_path / "f.png"), "--every", "9"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line[:19].strip() for line in said[1:11]] == list(CLASS_MISSION)

@@ -1,4 +1,5 @@
-# @TEST-DOC: Verdicts become notices once each: three missions, an episode that grew more severe, hostile text inert, columns unset.
+# @TEST-DOC: Verdicts become notices once each: three missions and one of another model, an episode that grew more severe, hostile text
+# @TEST-DOC: inert, columns unset.
 # @TEST-DOC: Bad lines, old lines and lines that a hook refuses do not; bad ones are reported, and policy hooks see the new fields.
 # @TEST-EXEC: zeek -D $PACKAGE/verdicts.zeek %INPUT PacketCLIP::verdicts_path=$VERDICTS/mixed.tsv > out 2> err
 # @TEST-EXEC: zeek-cut ts note msg sub src dst p proto n uid suppress_for actions packetclip_probability packetclip_severity packetclip_episode < notice.log > notices

@@ -1,5 +1,5 @@
-"""Labels that others give to captures, brought to what `packetclip_sensor.pairs` takes: intervals, flow tables, conn.logs.
+"""Captures with others' labels come in; what `packetclip_sensor.pairs` takes goes out: intervals, flow tables, conn.logs.
 
-One rule holds for all sources: a label that is wrong, unknown or told twice differently is reported with its place, and the
-packets it is about stay without a label.
+One rule holds for all sources: a label that is wrong, unknown or given twice differently is reported with its place, and its
+packets stay without a label.
 """

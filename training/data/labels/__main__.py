@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,89 +29,77 @@ from packetclip_sensor.errors import ConfigError, SensorError
 from packetclip_sensor.pairs.labels import NOT_KNOWN, Truth
 from packetclip_sensor.pairs.parquet import write_pairs
 from packetclip_sensor.windows.windows import Window
-from training.data.labels import cicflowmeter, connlog, intervals, mapping, options
+from training.common import exit_code
+from training.data.labels import cicflowmeter, connlog, intervals, mapping
 from training.data.labels.captures import Capture, Connection, collect, scan
 from training.data.labels.match import ByConnection, Matcher
+from training.data.labels.options import options
 from training.data.labels.report import Report
 from training.data.labels.times import zone
 
-DONE, NOTHING_LABELLED, BAD_START = 0, 1, 2
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
-    """Gives a function that adds a bar and returns what moves it: (done, of how many, None where nobody knows)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
-
-        def bar(name: str) -> Callable[[int, int | None], None]:
-            task = shown.add_task(name, total=None)
-            return lambda done, total=None: shown.update(task, completed=done, total=total)
-
-        yield bar
+Connections = dict[str, list[Connection]]
+"""Of each capture by its name."""
+Truths = dict[str, Truth]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 written, whatever was wrong with some labels; 1 stopped, or not one window got a label; 2 bad start."""
-    args = options.parser(__doc__ or "").parse_args(argv)
-    console = Console(width=None if sys.stdout.isatty() else 130)
+    args = options(__doc__).parse_args(argv)
     report = Report(" ".join(["python -m training.data.labels", *(argv if argv is not None else sys.argv[1:])]))
     report.settings = {k: str(v) for k, v in vars(args).items()}
     try:
-        labelled = run(args, report)
-        report.write(args.out.with_suffix(".report.json"))
-    except SensorError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return BAD_START
-    except OSError as err:
-        place = f" (at {err.filename})" if err.filename else ""
-        print(f"error: {args.out}: {err.strerror or err}{place}; free some space or name another --out", file=sys.stderr)
-        return BAD_START
+        return exit_code(lambda: _run(args, report))
     except KeyboardInterrupt:
         print(f"stopped; {args.out} is as it was, and Zeek's logs so far are kept for the next run", file=sys.stderr)
-        return NOTHING_LABELLED
+        return 1
+
+
+def _run(args: argparse.Namespace, report: Report) -> int:
+    kept = args.out.with_suffix(".report.json")
+    try:
+        make_pairs(args, report)
+        report.write(kept)
+    except OSError as err:
+        raise ConfigError(f"{args.out}: {err.strerror or err}; free some space or name another --out") from err
+    console = Console(width=None if sys.stdout.isatty() else 130)
     report.print(console)
     total = sum(report.windows.values())
+    labelled = total - report.windows[""]
     console.print(
         f"{total:,} windows, {labelled:,} of them with a label, of {len(report.captures)} captures -> {args.out}\n"
-        f"the whole report -> {args.out.with_suffix('.report.json')}",
+        f"the whole report -> {kept}",
         highlight=False,
         soft_wrap=True,
     )
     if not labelled:
         print("error: not one window has a label; look at what is wrong above", file=sys.stderr)
-        return NOTHING_LABELLED
-    return DONE
+    return 0 if labelled else 1
 
 
-def run(args: argparse.Namespace, report: Report) -> int:
-    """Replay, label, write; returns how many windows have a label."""
+def make_pairs(args: argparse.Namespace, report: Report) -> None:
+    """Replay, label, write."""
     if not args.folder.exists():
         raise ConfigError(f"{args.folder} does not exist; name the folder of the captures")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     prepare, label = SOURCES[args.source]
     prepared = prepare(args)
-    with _progress() as bar:
-        logs = args.logs or args.out.parent / f"{args.out.stem}-logs"
-        captures = collect(args.folder, logs, report, args.jobs, bar("zeek"))
-        scanned = bar("connections")
-        connections: dict[str, list[Connection]] = {}
-        kept: list[Capture] = []
-        for i, capture in enumerate(captures):
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        captures = collect(args.folder, args.logs or args.out.parent / f"{args.out.stem}-logs", report, args.jobs, progress)
+        connections: Connections = {}
+        for capture in progress.track(captures, description="connections"):
             try:
                 connections[capture.name] = scan(capture)
             except SensorError as err:
                 report.add("capture", str(capture.path), f"{err}; left out")
-            else:
-                kept.append(capture)
-                if capture.bad_lines:
-                    report.add("capture", str(capture.path), f"{capture.bad_lines:,} lines of its logs cannot be read")
-            scanned(i + 1, len(captures))
-        truths = label(args, prepared, kept, connections, report, bar)
-        windows = bar("windows")
+                continue
+            if capture.bad_lines:
+                report.add("capture", str(capture.path), f"{capture.bad_lines:,} lines of its logs cannot be read")
+        kept = [capture for capture in captures if capture.name in connections]
+        truths = label(args, prepared, kept, connections, report, progress)
+        task = progress.add_task("windows", total=len(kept))
         part = args.out.with_name(f".{args.out.name}.part")
-        done = iter(range(1, len(kept) + 1))
         try:
             write_pairs(
                 ((c.name, c.batches(), truths[c.name]) for c in kept),
@@ -117,35 +107,29 @@ def run(args: argparse.Namespace, report: Report) -> int:
                 Window(),
                 most_per_unit=args.most,
                 period_s=args.period,
-                progress=lambda *_: windows(next(done), len(kept)),
+                progress=lambda *_: progress.advance(task),
             )
             part.replace(args.out)
         finally:
             part.unlink(missing_ok=True)
-    _without_packets(kept, truths, report)
+    for capture in kept:
+        truth = truths[capture.name]
+        if isinstance(truth, intervals.ByInterval):
+            intervals.without_packets(truth, capture, report)
     _count(args.out, kept, report)
     report.judge_windows(args.few)
-    return sum(n for name, n in report.windows.items() if name)
 
 
 def _count(out: Path, captures: list[Capture], report: Report) -> None:
-    by_capture: dict[str, dict[str, int]] = {c.name: {} for c in captures}
+    by_capture: dict[str, Counter[str]] = {c.name: Counter() for c in captures}
     table = pq.read_table(out, columns=["capture", "label"])
     for name, label in zip(table["capture"].to_pylist(), table["label"].to_pylist(), strict=True):
         report.windows[label or ""] += 1
         report.windows_in.setdefault(label or "", set()).add(name)
-        by_capture[name][label or ""] = by_capture[name].get(label or "", 0) + 1
+        by_capture[name][label or ""] += 1
     for c in captures:
-        report.captures.append(
-            {"name": c.name, "path": str(c.path), "packets": c.packets, "first": c.first, "last": c.last, "note": c.note}
-            | {"windows": by_capture[c.name]}
-        )
-
-
-Bar = Callable[[str], Callable[[int, int | None], None]]
-Connections = dict[str, list[Connection]]
-"""Of each capture by its name."""
-Truths = dict[str, Truth]
+        entry = {"name": c.name, "path": str(c.path), "packets": c.packets, "first": c.first, "last": c.last, "note": c.note}
+        report.captures.append(entry | {"windows": dict(by_capture[c.name])})
 
 
 def _table(args: argparse.Namespace) -> Path | None:
@@ -156,7 +140,7 @@ def _table(args: argparse.Namespace) -> Path | None:
 
 
 def _by_interval(
-    args: argparse.Namespace, table: Path | None, captures: list[Capture], _connections: Connections, report: Report, _bar: Bar
+    args: argparse.Namespace, table: Path | None, captures: list[Capture], _: Connections, report: Report, __: Progress
 ) -> Truths:
     names = mapping.load(args.mapping) if args.mapping else mapping.ten_classes()
     rest = None if args.rest == "Benign" else NOT_KNOWN
@@ -172,12 +156,8 @@ def _by_interval(
         elif beside:
             found, file = intervals.of_json(beside, capture, names, report)
         else:
-            found = []
-            report.add(
-                "capture",
-                capture.name,
-                "no labels of its own beside it; write NAME.labels.json, or one table for all with --labels",
-            )
+            found, text = [], "no labels of its own beside it; write NAME.labels.json, or one table for all with --labels"
+            report.add("capture", capture.name, text)
         found = intervals.check(found, capture, report)
         # In a labels.json what is not an attack is benign, by its definition; a table says so by --rest.
         silent = rest if table else None if file else NOT_KNOWN
@@ -197,81 +177,51 @@ def _labels_beside(capture: Capture, captures: list[Capture]) -> Path | None:
     return next((p for p in places if p.is_file()), None)
 
 
-def _without_packets(captures: list[Capture], truths: Truths, report: Report) -> None:
-    for capture in captures:
-        truth = truths[capture.name]
-        if isinstance(truth, intervals.ByInterval):
-            intervals.without_packets(truth, capture, report)
+@dataclass(frozen=True)
+class _Flows:
+    """Files of labelled flows and what reads one of them: (path, matcher, report)."""
+
+    paths: list[Path]
+    read: Callable[..., None]
+    clock: cicflowmeter.Clock | None = None
 
 
-def _flow_tables(args: argparse.Namespace) -> tuple[list[Path], mapping.Mapping, cicflowmeter.Clock]:
+def _flow_tables(args: argparse.Namespace) -> _Flows:
     if args.clock == 12 and not args.afternoon_before:
         raise ConfigError("--clock 12 needs --afternoon-before HOUR: the first hour of the morning that the captures have, say 8")
     if args.clock != 12 and args.afternoon_before:
         raise ConfigError("--afternoon-before goes with --clock 12 alone")
-    clock = cicflowmeter.Clock(
-        zone(args.timezone),
-        args.date_order == "mdy",
-        args.clock,
-        args.afternoon_before,
-        {"us": 1e-6, "ms": 1e-3, "s": 1.0}[args.duration_unit],
-    )
-    return cicflowmeter.tables(args.csv), mapping.load(args.mapping), clock
+    unit_s = {"us": 1e-6, "ms": 1e-3, "s": 1.0}[args.duration_unit]
+    clock = cicflowmeter.Clock(zone(args.timezone), args.date_order == "mdy", args.clock, args.afternoon_before, unit_s)
+    paths, names = cicflowmeter.tables(args.csv), mapping.load(args.mapping)
+    return _Flows(paths, partial(cicflowmeter.read, mapping=names, clock=clock, label_column=args.label_column), clock)
+
+
+def _conn_logs(args: argparse.Namespace) -> _Flows:
+    paths = [p for path in args.log or [args.folder] for p in connlog.logs(path, args.pattern)]
+    names = mapping.ten_classes() if args.mapping == "classes" else mapping.load(args.mapping)
+    return _Flows(paths, partial(connlog.read, mapping=names))
 
 
 def _by_flow(
-    args: argparse.Namespace,
-    prepared: tuple[list[Path], mapping.Mapping, cicflowmeter.Clock],
-    captures: list[Capture],
-    connections: Connections,
-    report: Report,
-    bar: Bar,
+    args: argparse.Namespace, flows: _Flows, captures: list[Capture], connections: Connections, report: Report, progress: Progress
 ) -> Truths:
-    paths, names, clock = prepared
-    matcher = Matcher((c for its in connections.values() for c in its), args.slack)
-    for path in paths:
-        rows = bar(path.name)
-        cicflowmeter.read(path, names, clock, matcher, report, args.label_column, lambda n, rows=rows: rows(n, None))
-    cicflowmeter.report_offset(matcher, clock, report, ", ".join(map(str, paths[:3])))
-    return _finish(matcher, captures, connections, report, str(paths[0]))
-
-
-def _conn_logs(args: argparse.Namespace) -> tuple[list[Path], mapping.Mapping]:
-    found = [p for path in args.log or [args.folder] for p in connlog.logs(path, args.pattern)]
-    return found, mapping.ten_classes() if args.mapping == "classes" else mapping.load(args.mapping)
-
-
-def _by_conn_log(
-    args: argparse.Namespace,
-    prepared: tuple[list[Path], mapping.Mapping],
-    captures: list[Capture],
-    connections: Connections,
-    report: Report,
-    bar: Bar,
-) -> Truths:
-    paths, names = prepared
-    matcher = Matcher((c for its in connections.values() for c in its), args.slack)
-    for path in paths:
-        rows = bar(path.name)
-        connlog.read(path, names, matcher, report, lambda n, rows=rows: rows(n, None))
-    cicflowmeter.report_offset(matcher, None, report, ", ".join(map(str, paths[:3])))
-    return _finish(matcher, captures, connections, report, str(paths[0]))
-
-
-def _finish(matcher: Matcher, captures: list[Capture], connections: Connections, report: Report, where: str) -> Truths:
+    matcher = Matcher((c for those in connections.values() for c in those), args.slack)
+    for path in progress.track(flows.paths, description="flows"):
+        flows.read(path, matcher, report)
+    cicflowmeter.report_offset(matcher, flows.clock, report, ", ".join(map(str, flows.paths[:3])))
     matcher.settle(report)
     report.matching = matcher.summary()
     if not matcher.matched:
-        report.add(
-            "nothing matched", where, "no flow of it meets a connection of the captures; are they of the same network and day?"
-        )
+        text = "no flow of it meets a connection of the captures; are they of the same network and day?"
+        report.add("nothing matched", str(flows.paths[0]), text)
     return {c.name: ByConnection(connections[c.name]) for c in captures}
 
 
 SOURCES: dict[str, tuple[Callable[..., Any], Callable[..., Truths]]] = {
     "pcaps": (_table, _by_interval),
     "cicflowmeter": (_flow_tables, _by_flow),
-    "zeek": (_conn_logs, _by_conn_log),
+    "zeek": (_conn_logs, _by_flow),
 }
 """Source: what looks at its arguments before the long work begins, and what labels the captures then."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import struct
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,13 +17,14 @@ from ipaddress import ip_address
 from math import inf
 from pathlib import Path
 
+from rich.progress import Progress
+
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.records import Batch
-from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.discovery import Unit, discover
 from packetclip_sensor.sources.pcap import logs_of
+from training.data.ground_truth import records
 from training.data.labels.report import Report
 
 SUFFIXES = (".pcap", ".pcapng", ".cap", ".dmp", ".trace")
@@ -44,7 +46,7 @@ class Connection:
     first: float
     last: float
     claim: str | None = None
-    """Class, or the source's own name for something else; None as long as nothing was said."""
+    """Class, or the source's own name for something else; None as long as nothing was cut."""
     label: str = ""
     where: str = ""
     conflict: bool = False
@@ -66,8 +68,7 @@ class Capture:
 
     def batches(self, counters: Counters | None = None) -> Iterator[Batch]:
         """The records of its logs."""
-        rejects = Rejects(None)
-        return zeek.batches(tail.finite(self.logs, rejects=rejects), rejects, counters or Counters())
+        return records(self.logs, counters)
 
 
 @lru_cache(maxsize=100_000)
@@ -106,13 +107,9 @@ def scan(capture: Capture) -> list[Connection]:
     return sorted(found.values(), key=lambda c: c.first)
 
 
-def collect(
-    folder: Path, logs: Path, report: Report, jobs: int = 2, progress: Callable[[int, int], None] = lambda _done, _all: None
-) -> list[Capture]:
+def collect(folder: Path, logs: Path, report: Report, jobs: int, progress: Progress) -> list[Capture]:
     """Every capture below `folder`, replayed by Zeek into `logs` unless its logs there are newer, or as logs where it has some.
 
-    Args:
-        progress: called with (captures done, captures in all).
     Raises:
         LogFormatError: there is no capture and no log of ours.
         ConfigError: there are pcaps and no zeek.
@@ -130,7 +127,7 @@ def collect(
     out: list[Capture] = []
     with ThreadPoolExecutor(jobs) as pool:
         runs = [pool.submit(_logs, unit, logs / unit.name) for unit in units]
-        for i, (unit, run) in enumerate(zip(units, runs, strict=True)):
+        for unit, run in progress.track(list(zip(units, runs, strict=True)), description="zeek"):
             try:
                 found = run.result()
             except LogFormatError as err:
@@ -139,7 +136,6 @@ def collect(
                 if found.note:
                     report.add("capture", str(unit.paths[0]), found.note)
                 out.append(found)
-            progress(i + 1, len(units))
     return out
 
 
@@ -152,10 +148,10 @@ def _logs(unit: Unit, target: Path) -> Capture:
     note = target / "cut.txt"
     if not done.exists() or done.stat().st_mtime < pcap.stat().st_mtime:
         with tempfile.TemporaryDirectory(prefix="labels-") as work:
-            plain, said = whole(pcap, Path(work))
+            plain, cut = whole(pcap, Path(work))
             made = logs_of(plain, Path(work) / "logs")
             target.mkdir(parents=True, exist_ok=True)
-            note.write_text(said, encoding="utf-8")
+            note.write_text(cut, encoding="utf-8")
             for name in ("packetclip_flow.log", "packetclip_packet.log"):  # the packet log last: it says that all is there
                 if (made / name).exists():
                     shutil.copyfile(made / name, target / f".{name}")
@@ -173,7 +169,7 @@ def whole(pcap: Path, work: Path) -> tuple[Path, str]:
     Raises:
         LogFormatError: not one packet in it is whole.
     """
-    plain, said = pcap, ""
+    plain, cut = pcap, ""
     with pcap.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     if packed:
@@ -183,62 +179,39 @@ def whole(pcap: Path, work: Path) -> tuple[Path, str]:
                 while block := source.read1(1 << 20):
                     target.write(block)
             except (EOFError, zlib.error, gzip.BadGzipFile) as err:
-                said = f"the packed file is damaged ({err}); "
+                cut = f"the packed file is damaged ({err}); "
     size = plain.stat().st_size
     packets, end = _extent(plain, size)
     if not packets:
         raise LogFormatError(f"{pcap} holds no packet")
     if end < size:
-        said += f"cut in the middle of packet {packets + 1:,} at byte {size:,}; "
-        copy = work / "whole.pcap"
-        with plain.open("rb") as source, copy.open("wb") as target:
-            _copy(source.read, target.write, end)
-        plain = copy
-    return plain, f"{said}its {packets:,} whole packets are read" if said else ""
-
-
-def _copy(read: Callable[[int], bytes], write: Callable[[bytes], object], size: int) -> None:
-    while size and (block := read(min(size, 1 << 20))):
-        write(block)
-        size -= len(block)
+        cut += f"cut in the middle of packet {packets + 1:,} at byte {size:,}; "
+        plain = plain if packed else Path(shutil.copyfile(pcap, work / "whole.pcap"))
+        os.truncate(plain, end)
+    return plain, f"{cut}its {packets:,} whole packets are read" if cut else ""
 
 
 def _extent(path: Path, size: int) -> tuple[int, int]:
-    """(whole packets, byte at which the last whole packet or block ends)."""
+    """(whole packets, byte at which the last whole packet or block ends), (0, 0) where it is neither pcap nor pcapng.
+
+    Source: blocks of a pcapng are type, total length, body, total length again (draft-ietf-opsawg-pcapng, section 3.1).
+    """
     with path.open("rb") as file:
         magic = file.read(4)
-        if magic == _PCAPNG:
-            return _extent_ng(path, size)
-        if magic not in (*_LITTLE, *_BIG) or size < 24:
+        blocks, order = magic == _PCAPNG, "<" if magic in _LITTLE else ">"
+        if not blocks and (magic not in (*_LITTLE, *_BIG) or size < 24):
             return 0, 0
-        order = "<" if magic in _LITTLE else ">"
-        packets, end = 0, 24
-        while end < size:
-            file.seek(end + 8)
-            head = file.read(4)
-            if len(head) < 4:
-                break
-            after = end + 16 + struct.unpack(f"{order}I", head)[0]
-            if after > size:
-                break
-            packets, end = packets + 1, after
-        return packets, end
-
-
-def _extent_ng(path: Path, size: int) -> tuple[int, int]:
-    """Blocks of a pcapng: type, total length, body, total length again (draft-ietf-opsawg-pcapng, section 3.1)."""
-    packets = end = 0
-    order = "<"
-    with path.open("rb") as file:
+        packets, end = 0, 0 if blocks else 24
         while end < size:
             file.seek(end)
             head = file.read(12)
             if len(head) < 12:
                 break
-            if head[:4] == _PCAPNG:
-                order = "<" if head[8:12] == b"\x4d\x3c\x2b\x1a" else ">"
-            kind, length = struct.unpack(f"{order}II", head[:8])
+            if head[:4] == _PCAPNG and blocks:
+                order = "<" if head[8:] == b"\x4d\x3c\x2b\x1a" else ">"
+            kind, length, captured = struct.unpack(f"{order}III", head)
+            length = length if blocks else 16 + captured
             if length < 12 or end + length > size:
                 break
-            packets, end = packets + (kind in (2, 3, 6)), end + length
+            packets, end = packets + (not blocks or kind in (2, 3, 6)), end + length
     return packets, end

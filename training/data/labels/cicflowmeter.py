@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import IO
 
 from packetclip_sensor.errors import ConfigError
-from training.data.labels.captures import address, key
-from training.data.labels.mapping import Mapping, folded
-from training.data.labels.match import Flow, Matcher
-from training.data.labels.report import Report
+from training.data.labels.captures import Key, address, key
+from training.data.labels.mapping import Mapping
+from training.data.labels.match import Flow, Matcher, read_flow
+from training.data.labels.report import Report, csv_rows
 from training.data.labels.times import Local, TimeError, epoch, local
 
 HEADERS = {
@@ -91,14 +91,7 @@ def _rows(path: Path, wanted: dict[str, tuple[str, ...]], report: Report) -> Ite
                     )
                 at[name] = found
             most = max(at.values())
-            while True:
-                try:
-                    cells = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as err:
-                    report.add("row", f"{path}:{reader.line_num}", f"{err}; the row is left out")
-                    continue
+            for cells in csv_rows(reader, path, report):
                 if not cells or cells[at["time"] if len(cells) > at["time"] else 0].strip().casefold() == "timestamp":
                     continue  # joined tables repeat their header
                 if len(cells) <= most:
@@ -126,12 +119,11 @@ def halves_are_lost(path: Path, clock: Clock) -> bool:
 
 def read(
     path: Path,
-    mapping: Mapping,
-    clock: Clock,
     matcher: Matcher,
     report: Report,
+    mapping: Mapping,
+    clock: Clock,
     label_column: str | None = None,
-    progress: Callable[[int], None] = lambda _rows: None,
 ) -> None:
     """Give the flows of one table to the matcher.
 
@@ -142,9 +134,7 @@ def read(
     lost = clock.hours is None and halves_are_lost(path, clock)
     before = matcher.flows
     left_out = 0
-    for n, (where, cells) in enumerate(_rows(path, {**HEADERS, "label": (column,)}, report)):
-        if n % 10_000 == 0:
-            progress(n)
+    for where, cells in _rows(path, {**HEADERS, "label": (column,)}, report):
         flow = _flow(cells, where, mapping, clock, matcher, report)
         if flow is None:
             continue
@@ -166,29 +156,18 @@ def read(
 
 
 def _flow(cells: dict[str, str], where: str, mapping: Mapping, clock: Clock, matcher: Matcher, report: Report) -> Flow | None:
-    try:
+    def ends() -> Key:
         proto = _PROTOCOLS.get(cells["proto"].casefold().removesuffix(".0"), "other")
-        source, destination = ((address(cells[a]), _port(cells[p])) for a, p in (("src", "sport"), ("dst", "dport")))
-    except ValueError as err:
-        report.add("address", where, f"{err}; the flow is left out")
-        return None
-    ends = key(proto, source, destination)
-    label = mapping.of(cells["label"], where, report)
-    claim = label or folded(cells["label"])
-    try:
+        return key(proto, *((address(cells[a]), _port(cells[p])) for a, p in (("src", "sport"), ("dst", "dport"))))
+
+    def times() -> tuple[float, float, float]:
         start, resolution = _start(cells["time"], clock)
         duration = float(cells["duration"] or 0) * clock.duration_unit_s
         if not isfinite(duration):
             raise ValueError(f"flow duration {cells['duration']!r} is not a number")
-    except ValueError as err:
-        report.add("time", where, f"{err}; the flow is left out")
-        matcher.doubt(ends, claim, where)
-        return None
-    if duration < 0:
-        report.add("backwards", where, f"the flow ends {-duration:g} s before it starts; it is left out")
-        matcher.doubt(ends, claim, where)
-        return None
-    return Flow(ends, start, start + duration + resolution, label, claim, where)
+        return start, duration, resolution
+
+    return read_flow("flow", ends, cells["label"], times, where, mapping, matcher, report)
 
 
 def _port(text: str) -> int:

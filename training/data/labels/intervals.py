@@ -23,7 +23,7 @@ from packetclip_sensor.pairs.labels import NOT_KNOWN, Interval, LabelFile, Label
 from packetclip_sensor.records import Packet
 from training.data.labels.captures import Capture
 from training.data.labels.mapping import Mapping
-from training.data.labels.report import Report
+from training.data.labels.report import Report, csv_rows
 from training.data.labels.times import TimeError, instant
 
 COLUMNS = ("file", "label", "start", "end", "attacker", "victim")
@@ -78,14 +78,7 @@ def read(path: Path, report: Report) -> list[Row]:
 def _csv_rows(path: Path, text: str, report: Report) -> Iterator[tuple[str, dict[str, str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     names: list[str] = []
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as err:
-            report.add("row", f"{path}:{reader.line_num}", f"{err}; the row is left out")
-            continue
+    for cells in csv_rows(reader, path, report):
         if not any(cells) or cells[0].startswith("#"):
             continue
         if not names:
@@ -94,10 +87,10 @@ def _csv_rows(path: Path, text: str, report: Report) -> Iterator[tuple[str, dict
                 raise ConfigError(f"{path}: no column {', '.join(missing)}; the first line must be {','.join(COLUMNS)}[,tool]")
             continue
         where = f"{path}:{reader.line_num}"
-        if len(cells) > len(names):
+        if many := len(cells) > len(names):
             report.add("row", where, f"{len(cells)} cells under {len(names)} columns; several addresses are parted by spaces")
-            cells = [*cells[:2], *[""] * (len(names) - 2)]
-        yield where, dict(zip(names, (c.strip() for c in cells), strict=False))
+        kept = [*cells[:2], *[""] * (len(names) - 2)] if many else cells
+        yield where, dict(zip(names, (c.strip() for c in kept), strict=False))
 
 
 def _yaml_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, str]]]:

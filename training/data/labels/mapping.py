@@ -1,4 +1,4 @@
-"""Label names of a source to the ten classes, by the YAML files in mappings/labels; a name that is not there is never guessed."""
+"""Label names of a source to the classes, by the YAML files in mappings/labels; a name that is not there is never guessed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import yaml
 
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.records import CLASS_MISSION
 from training.data.labels.report import Report
+from training.missions import CLASS_MISSION
 
 
 def folded(name: str) -> str:
@@ -28,7 +28,7 @@ class Mapping:
     classes: dict[str, str]
     """Folded label: class."""
     unused: dict[str, str]
-    """Folded label: the label, of those that are none of the ten classes."""
+    """Folded label: the label, of those that are none of the classes."""
 
     def of(self, label: str, where: str, report: Report) -> str:
         """The class of a label; "" where there is none, which is reported or, for a label left out on purpose, counted."""
@@ -75,4 +75,4 @@ def load(name: str) -> Mapping:
 
 def ten_classes() -> Mapping:
     """The classes by their own names, for labels that a user writes by hand."""
-    return Mapping("the ten classes", "label", {folded(name): name for name in CLASS_MISSION}, {})
+    return Mapping("the classes", "label", {folded(name): name for name in CLASS_MISSION}, {})

@@ -9,13 +9,14 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil, floor
 
 from packetclip_sensor.pairs.labels import NOT_KNOWN, Interval
 from packetclip_sensor.records import Packet
 from training.data.labels.captures import Connection, Key
+from training.data.labels.mapping import Mapping, folded
 from training.data.labels.report import Report
 
 STEP_S = 900
@@ -154,16 +155,53 @@ class Matcher:
         }
 
 
+def read_flow(
+    kind: str,
+    ends: Callable[[], Key],
+    name: str,
+    times: Callable[[], tuple[float, float, float]],
+    where: str,
+    mapping: Mapping,
+    matcher: Matcher,
+    report: Report,
+    uid: str = "",
+) -> Flow | None:
+    """One flow of a source; None where its ends or its time cannot be read, which is reported.
+
+    Args:
+        kind: what the source calls it. ends, times: read its key, and start, duration and resolution in seconds; both raise
+            ValueError or KeyError. name: its label.
+    """
+    try:
+        found = ends()
+    except (KeyError, ValueError) as err:
+        report.add("address", where, f"{err}; the {kind} is left out")
+        return None
+    label = mapping.of(name, where, report)
+    claim = label or folded(name)
+    try:
+        start, duration, resolution = times()
+    except (KeyError, ValueError) as err:
+        report.add("time", where, f"{err}; the {kind} is left out")
+        matcher.doubt(found, claim, where)
+        return None
+    if duration < 0:
+        report.add("backwards", where, f"the {kind} ends {-duration:g} s before it starts; it is left out")
+        matcher.doubt(found, claim, where)
+        return None
+    return Flow(found, start, start + duration + resolution, label, claim, where, uid)
+
+
 class ByConnection:
     """The labels of one capture's packets by their connections (`packetclip_sensor.pairs.labels.Truth`)."""
 
-    def __init__(self, connections: Iterable[Connection], tool: str = "") -> None:
+    def __init__(self, connections: Iterable[Connection]) -> None:
         self._of: dict[str, Interval | None] = {}
         attacks: dict[str, Interval] = {}
         for c in connections:
             if c.claim is None or c.conflict or not c.label:
                 continue
-            attack = attacks.setdefault(c.label, Interval(c.label, [], [], 0.0, 0.0, tool))
+            attack = attacks.setdefault(c.label, Interval(c.label, [], [], 0.0, 0.0))
             self._of[c.uid] = None if c.label == "Benign" else attack
 
     def of(self, packet: Packet) -> Interval | None:

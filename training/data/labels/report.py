@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from packetclip_sensor.records import CLASS_MISSION
-from packetclip_sensor.sinks.documents import printable
+from packetclip_sensor.common.text import printable
+from training.common import write_whole
+from training.missions import CLASS_MISSION
 
 KEPT = 200
 """Problems of one kind that are kept with their text; the others are counted."""
@@ -59,7 +62,7 @@ class Report:
     unknown: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Unknown label: how often, and where first."""
     unused: Counter[str] = field(default_factory=Counter)
-    """Labels that the mapping names as none of the ten classes."""
+    """Labels that the mapping names as none of the classes."""
     named: Counter[str] = field(default_factory=Counter)
     """Class: intervals or flows of the source with it."""
     matching: dict[str, int] = field(default_factory=dict)
@@ -125,9 +128,7 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Keep the report as JSON, whole or not at all."""
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
+        write_whole(path, json.dumps(self.as_dict(), indent=1) + "\n")
 
     def print(self, console: Console, shown: int = 3) -> None:
         """The summary: what was labelled, then what is wrong with the first `shown` of each kind."""
@@ -159,3 +160,25 @@ class Report:
                 what = (meaning, f"{self.counts[kind]:,}") if i == 0 else ("", "")
                 problems.add_row(*what, escape(p.where), escape(text))
         console.print(problems)
+
+
+class Reader(Protocol):
+    """What `csv.reader` returns."""
+
+    line_num: int
+
+    def __next__(self) -> list[str]:
+        """The cells of the next row."""
+
+
+def csv_rows(reader: Reader, path: Path, report: Report) -> Iterator[list[str]]:
+    """The rows that can be read; the others are reported with their line."""
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as err:
+            report.add("row", f"{path}:{reader.line_num}", f"{err}; the row is left out")
+        else:
+            yield cells

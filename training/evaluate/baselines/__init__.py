@@ -1,4 +1,4 @@
-"""Baselines on the same windows and the same split as the model, each of the same form: `fit(train, seed)` gives a predictor.
+"""Training windows come in; for each baseline a function of windows to probabilities goes out, on the model's own split.
 
     for name, fit in {**REGISTRY, **on_embeddings(encode)}.items():
         probabilities = fit(train, seed)(test)  # (N, M+1), Benign first
@@ -8,7 +8,72 @@ All learn with the balance that the model's batches have (`features.balance`): n
 
 from __future__ import annotations
 
-from training.evaluate.baselines.registry import REGISTRY, on_embeddings
-from training.evaluate.baselines.types import Encode, Fit, Predictor
+import numpy as np
 
-__all__ = ["REGISTRY", "Encode", "Fit", "Predictor", "on_embeddings"]
+from training.data.windows import Examples
+from training.evaluate.baselines.features import Encode, Fit, Floats, Predict, WindowStatistics, flow_statistics
+from training.evaluate.baselines.flows import CLE_TFE_REDUCED, TFE_GNN_REDUCED
+from training.evaluate.baselines.image import image_trees
+from training.evaluate.baselines.packets import ETBERT_REDUCED
+from training.evaluate.baselines.statistics import dnn, lightgbm, majority, nearest, xgboost
+
+__all__ = ["REGISTRY", "Encode", "Fit", "Predict", "on_embeddings"]
+
+
+def window(train: Examples) -> Encode:
+    """Statistics of the window: the numbers among its facts."""
+    return WindowStatistics(train)
+
+
+def window_and_port(train: Examples) -> Encode:
+    """The same and the port, which the model never sees."""
+    return WindowStatistics(train, with_ports=True)
+
+
+def flow(_: Examples) -> Encode:
+    """Statistics of the packets' relations."""
+    return flow_statistics
+
+
+def window_and_flow(train: Examples) -> Encode:
+    """Both: all that the model sees beside bytes, as one vector."""
+    statistics = WindowStatistics(train)
+
+    def encode(examples: Examples) -> Floats:
+        return np.concatenate([statistics(examples), flow_statistics(examples)], axis=1)
+
+    return encode
+
+
+REGISTRY: dict[str, Fit] = {
+    "majority": majority,
+    "1-NN, window": nearest(window),
+    "1-NN, flow": nearest(flow),
+    "XGBoost, window": xgboost(window),
+    "XGBoost, window and port": xgboost(window_and_port),
+    "XGBoost, flow": xgboost(flow),
+    "XGBoost, window and flow": xgboost(window_and_flow),
+    "LightGBM, window": lightgbm(window),
+    "LightGBM, flow": lightgbm(flow),
+    "LightGBM, window and flow": lightgbm(window_and_flow),
+    "DNN, window": dnn(window),
+    "DNN, window and flow": dnn(window_and_flow),
+    "image and XGBoost (AIS-NIDS)": image_trees,
+    "etbert-reduced": ETBERT_REDUCED,
+    "tfe-gnn-reduced": TFE_GNN_REDUCED,
+    "cle-tfe-reduced": CLE_TFE_REDUCED,
+}
+
+
+def on_embeddings(encode: Encode) -> dict[str, Fit]:
+    """The baselines on an encoder's packet embeddings: the paper's rows "PacketCLIP + XGBoost / LightGBM / DNN", and 1-NN.
+
+    Args:
+        encode: windows to the mean of their packets' embeddings, for example `features.packet_mean(encode_rows)`.
+    """
+    return {
+        "1-NN, embeddings": nearest(lambda _: encode),
+        "XGBoost, embeddings": xgboost(lambda _: encode),
+        "LightGBM, embeddings": lightgbm(lambda _: encode),
+        "DNN, embeddings": dnn(lambda _: encode),
+    }

@@ -1,11 +1,10 @@
-"""Parameters and FLOPs of whole models, counted in one way, and how many packets one core takes in a second.
+"""Parameters and FLOPs of whole models, counted in one way.
 
     python -m training.evaluate.baselines.cost --figure runs/figures/cost.png
-    python -m training.evaluate.baselines.cost --rate --pairs runs/pairs/lab.parquet
 
 FLOPs are those of matrix products, convolutions and recurrent layers as torch.utils.flop_counter sees them; a multiply-add counts
 as two. Element-wise work, sums over neighbours and table look-ups count nothing, for any model. A packet is a row of 128 bytes
-without padding. Parameters are all that are trained; the frozen text tower is not among them, since nothing needs it to judge.
+without padding. Parameters are all that are trained; the frozen text encoder is not among them, since no verdict needs it.
 
 "Amortised": a window of A packets is judged once for each A packets that arrive. A busy stream costs less: it is judged once a
 second however many packets it saw, and equal rows are encoded once. "Not amortised": a window is judged anew for every packet; in
@@ -14,9 +13,7 @@ second however many packets it saw, and equal rows are encoded once. "Not amorti
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,23 +21,20 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from packetclip_sensor.common.resources import resource
-from packetclip_sensor.errors import SensorError
-from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.windows.packet_features import RELATIONS
-from packetclip_sensor.windows.tokens import PAD, ROW_BYTES
+from packetclip_sensor.windows.tokens import ROW_BYTES
 from packetclip_sensor.windows.windows import VIEWS
-from training.data.windows import CLASSES, GROUP_OF_CLASS, GROUPS, DataError, load
+from training.common import exit_code, parser
+from training.data.windows import CLASSES, GROUP_OF_CLASS, GROUPS
 from training.evaluate.baselines.bytegraph import ByteGraphNetwork, Sizes, byte_graphs, random_packets
 from training.model.config import TEXT_DIM, ModelConfig
 from training.model.graphs import EventNodes, MissionGraph
+from training.model.inference import Encoder, Reasoner
 from training.model.packetclip import PacketClip
-from training.ship.export import EncoderGraph, ReasonerGraph
 from training.text import knowledge
 
 REFERENCE = "ET-BERT, 128 tokens"
@@ -87,7 +81,7 @@ def our_model() -> PacketClip:
 def ours(model: PacketClip) -> dict[str, Cost]:
     """Encoder and heads, relations, folded graphs and temporal layer, as the sensor runs them."""
     packets, width = model.config.window, model.config.embedding
-    encoder, reasoner = EncoderGraph(model).eval(), ReasonerGraph(model).eval()
+    encoder, reasoner = Encoder(model).eval(), Reasoner(model).eval()
     encode = flops(lambda: encoder(torch.zeros(1, ROW_BYTES, dtype=torch.int32)))
     window = (torch.zeros(1, packets, width), torch.zeros(1, packets, len(RELATIONS)), torch.zeros(1, packets, dtype=torch.bool))
     reason = flops(lambda: reasoner(*window))
@@ -169,9 +163,8 @@ class PaperHead(nn.Module):
 
 def paper(packets: int, encoder: Cost) -> dict[str, Cost]:
     """The head alone, which the paper compares, and with the encoder that it needs to judge."""
-    head = (
-        PaperHead(packets).train().requires_grad_(requires_grad=False)
-    )  # the fast path of evaluation is one call that the counter does not know
+    # In training mode: the fast path of evaluation is one call that the counter does not know.
+    head = PaperHead(packets).train().requires_grad_(requires_grad=False)
     for module in head.modules():
         if isinstance(module, nn.BatchNorm1d | nn.Dropout):
             module.eval()
@@ -208,7 +201,7 @@ def measure() -> dict[str, Cost]:
 
 
 def verdict(costs: dict[str, Cost]) -> list[str]:
-    """The comparison that issue B asks for, a line for each way of counting, whatever comes out."""
+    """The comparison with ET-BERT, a line for each way of counting, whatever comes out."""
     lines = []
     for theirs in (REFERENCE, "ET-BERT, 64 tokens"):
         for name in (n for n in costs if n.startswith("ours")):
@@ -222,72 +215,22 @@ def verdict(costs: dict[str, Cost]) -> list[str]:
     return lines
 
 
-def rates(pairs: list[Path], seconds: float = 5.0) -> dict[str, float]:
-    """Packets a second of one core's time, each model on the same distinct rows, as many of them as fit into `seconds`."""
-    torch.set_num_threads(1)
-    examples = load(pairs)
-    rows = torch.from_numpy(examples.tokens[: 256 * 40].astype("int32"))
-    model, bundle = our_model(), Bundle.open(resource("model/shipped"))
-    encoder = EncoderGraph(model).eval()
-    bert = Classifier(12, BERT_WIDTH, 12).eval()
-
-    def words(tokens: Tensor) -> Tensor:
-        t = torch.where(tokens < PAD, tokens, 0).long()
-        return torch.nn.functional.pad(t[:, :-1] * 256 + t[:, 1:], (1, 0)) % RELEASED_WORDS
-
-    def windows(batch: int) -> float:
-        padding = torch.zeros(batch, model.config.window, dtype=torch.bool).numpy()
-        inputs = {
-            "embedding": torch.randn(batch, model.config.window, bundle.manifest.embedding).numpy(),
-            "relations": torch.randn(batch, model.config.window, len(bundle.manifest.relations)).numpy(),
-            "padding": padding,
-        }
-        return batch * _per_second(lambda i: bundle.reasoner.run(["logits"], inputs), seconds / 2)
-
-    def each(batch: int, call: Callable[[Tensor], object]) -> float:
-        parts = rows[torch.arange(-(-len(rows) // batch) * batch) % len(rows)].split(batch)
-        return batch * _per_second(lambda i: call(parts[i % len(parts)]), seconds)
-
-    with torch.inference_mode():
-        return {
-            "ours, encoder, onnxruntime": each(256, lambda t: bundle.encoder.run(["embedding"], {"tokens": t.numpy()})),
-            "ours, encoder, torch": each(256, encoder),
-            "ours, windows judged, onnxruntime": windows(256),
-            "ET-BERT, 128 tokens, torch": each(4, lambda t: bert(words(t))),
-            "ET-BERT, 64 tokens, torch": each(4, lambda t: bert(words(t)[:, :64])),
-        }
-
-
-def _per_second(call: Callable[[int], object], seconds: float) -> float:
-    """Calls in a second of processor time, after one that is not counted; other work on the machine does not change it much."""
-    call(0)
-    started, began, done = time.process_time(), time.monotonic(), 0
-    while not done or (time.process_time() - started < seconds and time.monotonic() - began < 2 * seconds):
-        call(done)
-        done += 1
-    return done / (time.process_time() - started)
-
-
-def draw(costs: dict[str, Cost], path: Path) -> None:
+def draw(path: Path, costs: dict[str, Cost]) -> None:
     """Parameters and FLOPs a packet of each model, both on logarithmic scales."""
-    import matplotlib as mpl  # noqa: PLC0415
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 0.42 * len(costs) + 1.2), sharey=True, layout="constrained")
+    figure = Figure(figsize=(10, 0.42 * len(costs) + 1.2), layout="constrained")
     names = list(costs)[::-1]
     colours = ["#1f6f8b" if name.startswith("ours") else "#b0b0b0" for name in names]
-    for axis, values, title in (
-        (axes[0], [costs[n].parameters for n in names], "parameters"),
-        (axes[1], [costs[n].packet for n in names], "FLOPs a packet"),
+    for axis, values, title in zip(
+        figure.subplots(1, 2, sharey=True),
+        ([costs[n].parameters for n in names], [costs[n].packet for n in names]),
+        ("parameters", "FLOPs a packet"),
+        strict=True,
     ):
         bars = axis.barh(names, values, color=colours)
         axis.bar_label(bars, labels=[_short(v) for v in values], padding=3, fontsize=8)
         axis.set(xscale="log", title=title, xlim=(min(values) / 3, max(values) * 12))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def _short(value: float) -> str:
@@ -298,37 +241,22 @@ def _short(value: float) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print and draw. Exit codes: 0 done, 2 the pairs or the bundle cannot be read."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figure", type=Path, default=Path("runs/figures/cost.png"), help="file to draw to")
-    parser.add_argument("--rate", action="store_true", help="also measure packets a second on one core, half a minute")
-    parser.add_argument("--pairs", type=Path, nargs="+", help="Parquet files whose packets --rate uses")
-    args = parser.parse_args(argv)
-    console = Console(width=150)
-    try:
-        if args.rate and not args.pairs:
-            raise DataError("--rate needs packets: name files of `packetclip pairs` by --pairs")
-        with console.status("counting"):
-            costs = measure()
-        table = Table(
-            "model", "parameters", "FLOPs a packet", "FLOPs a window", "what", title="whole models, multiply-add = 2 FLOPs"
-        )
-        for name, cost in costs.items():
-            table.add_row(name, f"{cost.parameters:,}", f"{cost.packet:,.0f}", f"{cost.window:,.0f}", cost.note)
-        console.print(table)
-        for line in verdict(costs):
-            console.print(line, highlight=False)
-        draw(costs, args.figure)
-        console.print(f"drawn to {args.figure}")
-        if args.rate:
-            with console.status("packets a second"):
-                measured = rates(args.pairs)
-            for name, rate in measured.items():
-                console.print(f"{name:36} {rate:12,.1f} a second of one core", highlight=False)
-    except (DataError, SensorError, OSError) as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
-    return 0
+    """Print and draw. Exit codes: 0 done, 2 the figure cannot be written."""
+    arguments = parser("training.evaluate.baselines.cost", __doc__)
+    arguments.add_argument("--figure", type=Path, default=Path("runs/figures/cost.png"), help="file to draw to")
+    args = arguments.parse_args(argv)
+    return exit_code(lambda: _run(args.figure))
+
+
+def _run(figure: Path) -> None:
+    costs = measure()
+    print("whole models, multiply-add = 2 FLOPs")
+    print(f"{'model':28}{'parameters':>14}{'FLOPs a packet':>18}{'FLOPs a window':>18}  what")
+    for name, cost in costs.items():
+        print(f"{name:28}{cost.parameters:14,}{cost.packet:18,.0f}{cost.window:18,.0f}  {cost.note}")
+    print(*verdict(costs), sep="\n")
+    draw(figure, costs)
+    print(f"drawn to {figure}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Features of windows for the baselines, and the balance with which all of them learn."""
+"""What a baseline is, features of windows for baselines, and the balance with which all of them learn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -10,7 +11,31 @@ import numpy.typing as npt
 import torch
 
 from training.data.windows import Examples
-from training.evaluate.baselines.types import Encode, Floats, Indices
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+
+class Predict(Protocol):
+    """A trained baseline."""
+
+    def __call__(self, test: Examples, /) -> Floats:
+        """N windows to (N, M+1) probabilities in the order of `training.data.windows.GROUPS`; rows sum to 1."""
+
+
+class Fit(Protocol):
+    """A baseline before training; the same examples and seed give the same predictions on one machine."""
+
+    def __call__(self, train: Examples, seed: int, /) -> Predict:
+        """Train on all groups that `train` holds; a group that is missing gets probability 0."""
+
+
+class Encode(Protocol):
+    """Windows to features, for example the mean of a window's packet embeddings."""
+
+    def __call__(self, examples: Examples, /) -> Floats:
+        """N windows to (N, F); NaN is "cannot be measured"."""
+
 
 PLACES = frozenset({"top_resp_p"})
 """Facts that name a place. The model never sees a port in the sensor, so a fair baseline has none; `with_ports` adds them."""
@@ -58,7 +83,7 @@ def packet_mean(encode_rows: Callable[[npt.NDArray[np.uint16]], Floats]) -> Enco
     """Features of packets to features of windows, by the mean over a window's packets.
 
     Args:
-        encode_rows: (n, ROW_BYTES) tokens to (n, F). It is asked once for each distinct row of the windows.
+        encode_rows: (n, ROW_BYTES) tokens to (n, F). It is called once, with the distinct rows of the windows.
     """
 
     def encode(examples: Examples) -> Floats:
@@ -95,7 +120,7 @@ def balance(train: Examples) -> npt.NDArray[np.float64]:
 
 
 def reduced(train: Examples, most: int, seed: int) -> Examples:
-    """At most `most` windows, drawn with the balance; says so where it draws."""
+    """At most `most` windows, drawn with the balance; prints so where it draws."""
     if len(train) <= most:
         return train
     chosen = np.random.default_rng(seed).choice(len(train), most, replace=False, p=balance(train))

@@ -9,9 +9,8 @@ from torch.nn import functional as F
 
 from training.data.windows import GROUPS, Examples
 from training.evaluate.baselines.bytegraph import ByteGraphNetwork, Sizes, byte_graphs, header_and_payload
-from training.evaluate.baselines.features import balance, draw, spread
+from training.evaluate.baselines.features import Fit, Floats, Predict, balance, draw, spread
 from training.evaluate.baselines.packets import by_distinct_row, descend
-from training.evaluate.baselines.types import Fit, Floats, Predictor
 
 LOST = 0.1
 """Share of nodes and of edges that CLE-TFE's augmented graphs lose."""
@@ -38,7 +37,7 @@ def supervised_contrast(a: Tensor, b: Tensor, label: Tensor) -> Tensor:
 def byte_graph_flows(name: str, *, contrast: bool, steps: int = 150, batch: int = 40, learning_rate: float = 3e-3) -> Fit:
     """TFE-GNN, or with `contrast` CLE-TFE: cross-entropy of both heads and the contrasts of flows and of graphs, summed."""
 
-    def fit(train: Examples, seed: int) -> Predictor:
+    def fit(train: Examples, seed: int) -> Predict:
         sizes = Sizes.reduced()
         rows, group, share = spread(train.rows, sizes.packets), train.group, balance(train)
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)

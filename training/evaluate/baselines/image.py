@@ -17,10 +17,9 @@ from torch.nn import functional as F
 
 from packetclip_sensor.windows.tokens import PAD
 from training.data.windows import Examples
-from training.evaluate.baselines.features import balance, draw, packet_mean
+from training.evaluate.baselines.features import Floats, Predict, balance, draw, packet_mean
 from training.evaluate.baselines.packets import ROWS_AT_ONCE, descend
 from training.evaluate.baselines.statistics import xgboost
-from training.evaluate.baselines.types import Floats, Predictor
 
 WIDTH = 16
 CODE = 32
@@ -76,7 +75,7 @@ def encoder(train: Examples, seed: int, steps: int = 600, batch: int = 256) -> C
     return encode
 
 
-def image_trees(train: Examples, seed: int) -> Predictor:
+def image_trees(train: Examples, seed: int) -> Predict:
     """XGBoost on the window's mean code."""
     encode = packet_mean(encoder(train, seed))
     return xgboost(lambda _: encode)(train, seed)

@@ -1,4 +1,11 @@
-"""What the networks on packet bytes share: training on windows drawn with the balance, one judgement per distinct row."""
+"""Networks on packet bytes: training on windows drawn with the balance, one verdict per distinct row; ET-BERT among them.
+
+ET-BERT's architecture (Lin et al. 2022, arXiv:2202.06335) is trained from scratch on our masked bytes, a packet a sequence of
+overlapping pairs of bytes. Encoder and words are those of `training.model.etbert`; its own classifier is on top, [CLS] -> linear
+-> tanh -> linear. Nothing is pre-trained, because traffic of that amount is not at hand: these rows measure what the architecture
+learns from this data, not what the published weights know. `etbert-reduced` is the same at 2 layers and 128 wide, which one core
+trains in a minute.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.data.windows import GROUPS, Examples
-from training.evaluate.baselines.features import balance, draw, spread
-from training.evaluate.baselines.types import Fit, Floats, Predictor
+from training.evaluate.baselines.features import Fit, Floats, Predict, balance, draw, spread
+from training.model.config import EtBert
+from training.model.etbert import EtBertEncoder
 
 ROWS_AT_ONCE = 512
 
@@ -67,7 +75,7 @@ def per_packet(
         inputs: (n, ROW_BYTES) tokens to what the network takes.
     """
 
-    def fit(train: Examples, seed: int) -> Predictor:
+    def fit(train: Examples, seed: int) -> Predict:
         share, group = balance(train), train.group
         rng = np.random.default_rng(seed)
         last = train.rows.shape[1] - 1
@@ -96,3 +104,28 @@ def per_packet(
         return predict
 
     return fit
+
+
+class PacketBert(nn.Module):
+    """(n, ROW_BYTES) tokens to (n, M+1) logits."""
+
+    def __init__(self, settings: EtBert, outputs: int = len(GROUPS)) -> None:
+        super().__init__()
+        self.encoder = EtBertEncoder(settings)
+        self.head = nn.Sequential(nn.Linear(settings.width, settings.width), nn.Tanh(), nn.Linear(settings.width, outputs))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.encoder(tokens))
+
+
+def _tensor(tokens: npt.NDArray[np.uint16]) -> Tensor:
+    return torch.from_numpy(tokens.astype(np.int64))
+
+
+REDUCED = EtBert(layers=2, width=128, heads=4, inner=512, tokens=64)
+ETBERT_REDUCED: Fit = per_packet("etbert-reduced", lambda: PacketBert(REDUCED), _tensor, steps=250, batch=48, learning_rate=1e-3)
+
+
+def etbert_full(device: str, steps: int = 4000) -> Fit:
+    """The full size; on a CPU core a step takes minutes, so it is for a GPU."""
+    return per_packet("etbert", lambda: PacketBert(EtBert()), _tensor, steps=steps, batch=128, learning_rate=5e-5, device=device)

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from training.data.windows import GROUPS, Examples
-from training.evaluate.baselines.features import Scaler, balance, draw, reduced
-from training.evaluate.baselines.types import Encode, Fit, Floats, Predictor
+from training.evaluate.baselines.features import Encode, Fit, Floats, Predict, Scaler, balance, draw, reduced
 
 MOST_WINDOWS = 60_000
 ROUNDS = 200
@@ -23,7 +22,7 @@ Features = Callable[[Examples], Encode]
 """Made from the training windows, so that what is learned about features (their names) comes from them alone."""
 
 
-def majority(train: Examples, seed: int) -> Predictor:
+def majority(train: Examples, seed: int) -> Predict:
     """The share of each group in the training windows, whatever the window."""
     share = np.bincount(train.group.numpy(), minlength=len(GROUPS)) / len(train)
     return lambda test: np.tile(share.astype(np.float32), (len(test), 1))
@@ -35,7 +34,7 @@ def nearest(features: Features, most: int = 20_000) -> Fit:
     The most probable group is the nearest neighbour's, and the others are ranked, which one-hot answers cannot be.
     """
 
-    def fit(train: Examples, seed: int) -> Predictor:
+    def fit(train: Examples, seed: int) -> Predict:
         train = reduced(train, most, seed)
         encode = features(train)
         x = encode(train)
@@ -94,7 +93,7 @@ def _trees(
 ) -> Fit:
     """What both kinds of trees share: the draw, the weights, and groups that are missing from training."""
 
-    def fit(train: Examples, seed: int) -> Predictor:
+    def fit(train: Examples, seed: int) -> Predict:
         train = reduced(train, MOST_WINDOWS, seed)
         encode = features(train)
         present, y = np.unique(train.group.numpy(), return_inverse=True)
@@ -115,7 +114,7 @@ def _trees(
 def dnn(features: Features, steps: int = 1500, batch: int = 512, width: int = 128) -> Fit:
     """Multi-layer perceptron, two hidden layers with dropout, Adam 1e-3, batches drawn with the balance."""
 
-    def fit(train: Examples, seed: int) -> Predictor:
+    def fit(train: Examples, seed: int) -> Predict:
         encode = features(train)
         x = encode(train)
         share = balance(train)

@@ -1,4 +1,4 @@
-"""Mission graphs: the concepts that the reasoner walks through, one YAML file per mission, with the prompts that made them.
+"""Mission graphs: the concepts that the reasoner walks through, in each mission's file with the prompts that made them.
 
 Source: PacketCLIP section III-A. Key concepts K come from the first prompt, associated words from the second, over N rounds.
 A graph is layered: an edge goes from a word to a word of the next level only, so it cannot have a cycle.
@@ -18,9 +18,8 @@ from typing import Any
 import networkx as nx
 import yaml
 
-FOLDER = Path(__file__).parent
-MISSION_FILES = {"DoS": "dos.yaml", "Reconnaissance": "reconnaissance.yaml", "Brute Force": "brute_force.yaml"}
-"""Graph file of each mission, in the order of the reasoner's logits."""
+from packetclip_sensor.errors import SensorError
+from training.missions import FILES
 
 SENSOR = "(sensor)"
 EMBEDDING = "(embedding)"
@@ -33,7 +32,7 @@ ASSOCIATED_PROMPT = "What are associated words with vocabularies in set K?"
 _WORD = re.compile(r"[a-z]{2,24}\Z")
 
 
-class KnowledgeError(ValueError):
+class KnowledgeError(SensorError):
     """A graph file cannot be read as a graph."""
 
 
@@ -89,7 +88,7 @@ class Graph:
 
 
 def load(path: str | Path) -> Graph:
-    """Read a graph from YAML.
+    """Read a graph from YAML: from a mission's file, or from a file of the graph alone, as `generate` writes it.
 
     Raises:
         KnowledgeError: the file is missing, is not YAML, or has not the shape of a graph. Faults of content are `validate`'s.
@@ -101,19 +100,21 @@ def load(path: str | Path) -> Graph:
         raise KnowledgeError(f"{path}: cannot be read ({err.strerror}); name a graph file") from err
     except (yaml.YAMLError, UnicodeDecodeError) as err:
         raise KnowledgeError(f"{path}: not YAML ({err}); mend the file or generate it anew") from err
+    if isinstance(raw, dict) and isinstance(raw.get("graph"), dict):
+        raw = raw["graph"] | {"mission": raw.get("name")}
     return from_dict(raw, str(path))
 
 
 def from_dict(raw: Any, name: str) -> Graph:
     """A graph from the mapping that a YAML file holds; `name` stands in error messages. Raises KnowledgeError."""
     if not isinstance(raw, dict):
-        raise KnowledgeError(f"{name}: holds {type(raw).__name__}, not a mapping; see training/knowledge/dos.yaml")
+        raise KnowledgeError(f"{name}: holds {type(raw).__name__}, not a mapping; see training/missions/dos.yaml")
     missing = [k for k in ("mission", "key", "associated") if k not in raw]
     if missing:
-        raise KnowledgeError(f"{name}: key {missing[0]!r} is missing; see training/knowledge/dos.yaml")
+        raise KnowledgeError(f"{name}: key {missing[0]!r} is missing; see training/missions/dos.yaml")
     key, associated = raw["key"], raw["associated"]
     if not isinstance(key, list) or not isinstance(associated, list):
-        raise KnowledgeError(f"{name}: 'key' and 'associated' must be lists; see training/knowledge/dos.yaml")
+        raise KnowledgeError(f"{name}: 'key' and 'associated' must be lists; see training/missions/dos.yaml")
     levels = [[str(word) for word in key]]
     edges: list[tuple[str, str]] = []
     for number, level in enumerate(associated, start=1):
@@ -149,15 +150,16 @@ def to_dict(graph: Graph) -> dict[str, Any]:
 
 
 def load_mission(mission: str) -> Graph:
-    """The checked-in graph of a mission ("DoS", "Reconnaissance", "Brute Force")."""
-    if mission not in MISSION_FILES:
-        raise KnowledgeError(f"no graph for mission {mission!r}; there are {', '.join(MISSION_FILES)}")
-    return load(FOLDER / MISSION_FILES[mission])
+    """The graph of a mission ("DoS")."""
+    if mission not in FILES:
+        raise KnowledgeError(f"no graph for mission {mission!r}; there are {', '.join(FILES)}")
+    path, file = FILES[mission]
+    return from_dict(file.graph | {"mission": mission}, str(path))
 
 
 def load_all() -> list[Graph]:
-    """The checked-in graphs, in the order of the reasoner's logits."""
-    return [load_mission(mission) for mission in MISSION_FILES]
+    """The graphs of all missions, in the order of the reasoner's logits."""
+    return [load_mission(mission) for mission in FILES]
 
 
 def _levels(graph: Graph) -> tuple[dict[str, int], list[str]]:

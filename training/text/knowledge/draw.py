@@ -6,10 +6,10 @@ The figures are SVG with paths for letters, so that they look the same everywher
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,9 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
+from matplotlib.transforms import Bbox
 
-from packetclip_sensor.records import CLASS_MISSION
+from training.missions import CLASS_MISSION
 from training.text.knowledge import EMBEDDING, SENSOR, Graph
+from training.text.texts import TEXTS
 
 COLOURS = ("#1f4e79", "#2e7d5b", "#b5651d", "#7b4173", "#5f6b6d")
 """Of the levels from the key concepts on; they stand out against white, also in grey."""
@@ -48,10 +50,8 @@ def ways(graph: Graph) -> dict[str, int]:
     return {word: down[word] * up[word] for word in graph.words}
 
 
-def said(graph: Graph) -> dict[str, int]:
+def sentences_with(graph: Graph) -> dict[str, int]:
     """Number of training sentences of the mission's classes that hold each word of the graph."""
-    from training.text.texts import TEXTS  # noqa: PLC0415  (texts read the graphs)
-
     texts = [text for name, mission in CLASS_MISSION.items() if mission == graph.mission for text in TEXTS[name]]
     found = Counter(word for text in texts for word in set(re.findall("[a-z]+", text.lower())))
     return {word: found[word] for word in graph.words}
@@ -154,7 +154,7 @@ def draw_top(graph: Graph, path: Path, most: int = 10) -> Path:
     figure = Figure(figsize=(10, 3.6), layout=ConstrainedLayoutEngine(w_pad=0.12))
     panels = (
         (ways(graph), "ways from sensor to embedding", COLOURS[0]),
-        (said(graph), "training sentences with the word", COLOURS[1]),
+        (sentences_with(graph), "training sentences with the word", COLOURS[1]),
     )
     for axes, (counts, title, colour) in zip(figure.subplots(1, 2), panels, strict=True):
         top = sorted(counts, key=lambda w: (-counts[w], w))[:most]
@@ -177,37 +177,30 @@ def draw_cloud(graph: Graph, path: Path) -> Path:
     counts = ways(graph)
     most = max(counts.values())
     level_of = {word: h for h, level in enumerate(graph.levels) for word in level}
-    taken: list[tuple[float, float, float, float]] = []
+    page, taken = Bbox.from_bounds(0, 0, width * dpi, height * dpi), list[Bbox]()
     for word in sorted(counts, key=lambda w: (-counts[w], w)):
         size = 10 + 26 * math.sqrt(counts[word] / most)
         text = figure.text(0.5, 0.5, word, ha="center", va="center", fontsize=size, color=COLOURS[level_of[word] % len(COLOURS)])
         box = text.get_window_extent(renderer)
         w, h = box.width + 9, box.height * 0.8 + 5
-        for x, y in _spiral(width * dpi, height * dpi):
-            mine = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-            inside = mine[0] >= 0 and mine[1] >= 0 and mine[2] <= width * dpi and mine[3] <= height * dpi
-            if inside and not any(_overlap(mine, other) for other in taken):
+        for x, y in _spiral(page.width, page.height):
+            mine = Bbox.from_bounds(x - w / 2, y - h / 2, w, h)
+            inside = page.contains(*mine.min) and page.contains(*mine.max)
+            if inside and not mine.count_overlaps(taken):
                 taken.append(mine)
-                text.set_position((x / (width * dpi), y / (height * dpi)))
+                text.set_position((x / page.width, y / page.height))
                 break
         else:
             text.remove()  # a word that finds no room is in the graph's own figure
     return _save(figure, path)
 
 
-def _spiral(width: float, height: float) -> itertools.chain[tuple[float, float]]:
+def _spiral(width: float, height: float) -> Iterator[tuple[float, float]]:
     """Points from the middle outwards, wider than high as the figure is."""
-    return itertools.chain(
-        (
-            width / 2 + 0.55 * t * math.cos(0.35 * t) * width / height / 2,
-            height / 2 + 0.55 * t * math.sin(0.35 * t),
-        )
-        for t in (i * 0.5 for i in range(2400))
-    )
-
-
-def _overlap(one: tuple[float, float, float, float], two: tuple[float, float, float, float]) -> bool:
-    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
+    for i in range(2400):
+        t = i * 0.5
+        x, y = math.cos(0.35 * t) * width / height / 2, math.sin(0.35 * t)
+        yield width / 2 + 0.55 * t * x, height / 2 + 0.55 * t * y
 
 
 def draw(graph: Graph, stem: str, folder: Path) -> list[Path]:

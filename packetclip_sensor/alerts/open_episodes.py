@@ -1,0 +1,306 @@
+"""The open episodes, found by their hosts: which one a verdict belongs to, and which one takes in what finds no room.
+
+A busy minute has thousands of alarmed pairs, so nothing here walks over all episodes for one verdict, packet or flow row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence, ValuesView
+
+import numpy as np
+import numpy.typing as npt
+
+from packetclip_sensor.common.hyperloglog import Tally
+from packetclip_sensor.records import Episode, Flow, Packet, Verdict
+
+FOLD_PAIRS = 10
+"""Pairs of one host reported at a time; the next ones are folded into the first. Where half of the room is taken, one pair."""
+LISTED_HOSTS = 100
+"""Hosts of a side kept by name; the counts go on where the list ends."""
+
+
+def hosts(verdict: Verdict) -> tuple[str | None, str | None]:
+    """The one source and the one destination of a verdict; None where they are many."""
+    sources, destinations = verdict.sources, verdict.destinations
+    if verdict.view == "pair":
+        return sources[0], next((d for d in destinations if d != sources[0]), sources[0])
+    return sources[0] if len(sources) == 1 else None, destinations[0] if len(destinations) == 1 else None
+
+
+def scope(verdict: Verdict) -> str:
+    """What an episode that begins with this verdict is about."""
+    source, destination = hosts(verdict)
+    if source is None:
+        return "destination"
+    return "source" if destination is None else "pair"
+
+
+class Index(dict[tuple[str, ...], dict[int, Episode]]):
+    """Episodes by names, under each key in the order in which they came."""
+
+    def at(self, *key: str) -> ValuesView[Episode]:
+        """All under a key."""
+        return self.get(key, {}).values()
+
+    def of(self, mission: str, *key: str) -> Episode | None:
+        """The first of a mission under a key."""
+        return next((e for e in self.at(*key) if e.mission == mission), None)
+
+
+class OpenEpisodes:
+    """Open episodes in the order of their start; the reported ones are those of which a document was written."""
+
+    def __init__(self, restored: Iterable[Episode], room: int, missions: Sequence[str]) -> None:
+        """`room`: how many may be reported at a time; a place is kept for each mission, for what shares no host with another."""
+        self._room, self._missions = room, missions
+        self._all: dict[int, Episode] = {}
+        self._reported = 0
+        # By hosts: an episode of a pair, of one source and of one destination; what found no room of its own has no key.
+        self.by_pair, self.by_source, self.by_destination, self.by_none = Index(), Index(), Index(), Index()
+        # By mission and host: its pairs, all of them and those that were reported.
+        self.pairs_from, self.pairs_to, self.reported_from, self.reported_to = Index(), Index(), Index(), Index()
+        for episode in restored:
+            episode.last_verdict = episode.last_verdict or int(episode.last)  # a state saved before there was `last_verdict`
+            self.add(episode)
+
+    def all(self) -> tuple[Episode, ...]:
+        """All that are open, reported or not."""
+        return tuple(self._all.values())
+
+    @property
+    def unreported(self) -> int:
+        """How many wait for more packets or more evidence."""
+        return len(self._all) - self._reported
+
+    @property
+    def _full(self) -> bool:
+        """Whether only the places are left that are kept for the missions."""
+        return self._reported >= self._room - len(self._missions)
+
+    def add(self, episode: Episode) -> None:
+        """Take in an episode that was restored, or that begins."""
+        self._all[id(episode)] = episode
+        self._index(episode)
+
+    def remove(self, episode: Episode) -> None:
+        """Forget an episode."""
+        self._unindex(episode)
+        del self._all[id(episode)]
+
+    def _keys(self, episode: Episode) -> list[tuple[Index, tuple[str, ...]]]:
+        mission, source, destination = episode.mission, episode.sources[0], episode.destinations[0]
+        match episode.scope:
+            case "source":
+                return [(self.by_source, (source,))]
+            case "destination":
+                return [(self.by_destination, (destination,))]
+            case "many":
+                return [(self.by_none, ())]
+        keys = [(self.pairs_from, (mission, source)), (self.pairs_to, (mission, destination))]
+        if episode.opened:
+            keys += [(self.reported_from, (mission, source)), (self.reported_to, (mission, destination))]
+        return [(self.by_pair, (source, destination)), *keys]
+
+    def _index(self, episode: Episode) -> None:
+        for index, key in self._keys(episode):
+            index.setdefault(key, {})[id(episode)] = episode
+        self._reported += episode.opened > 0
+
+    def _unindex(self, episode: Episode) -> None:
+        for index, key in self._keys(episode):
+            del index[key][id(episode)]
+            if not index[key]:
+                del index[key]
+        self._reported -= episode.opened > 0
+
+    def find(self, verdict: Verdict) -> Episode | None:
+        """The episode that a verdict belongs to: same mission, and the host that either of them is about."""
+        m, (source, destination) = verdict.mission, hosts(verdict)
+        if source is None:
+            d = destination or ""
+            pair = self.by_pair.of(m, verdict.sources[0], d)
+            return self.by_destination.of(m, d) or pair or self.pairs_to.of(m, m, d)
+        if destination is None:
+            pair = self.by_pair.of(m, source, verdict.destinations[0])
+            return self.by_source.of(m, source) or pair or self.pairs_from.of(m, m, source)
+        pair = self.by_pair.of(m, source, destination) or self.by_pair.of(m, destination, source)
+        return pair or self.by_source.of(m, source) or self.by_destination.of(m, destination)
+
+    def find_supported(self, verdict: Verdict) -> Episode | None:
+        """The episode of the verdict's host that has had a verdict in this second."""
+        found = self.find(verdict)
+        if found is not None and found.last_verdict != verdict.second:
+            m, (source, destination) = verdict.mission, hosts(verdict)
+            pairs = self.pairs_to.at(m, destination or "") or self.pairs_from.at(m, source or "")
+            found = next((e for e in pairs if e.last_verdict == verdict.second), None)
+        return found
+
+    def extend(self, episode: Episode, verdict: Verdict, *, supports: bool) -> int:
+        """Take a verdict in; returns how many episodes more are folded into this one by it.
+
+        A verdict on many hosts turns a pair's episode into one of that host, unless it only `supports` what pairs say, or the
+        pair has most of its packets.
+        """
+        packets: Sequence[Packet] = verdict.packets
+        source, destination = hosts(verdict)
+        if episode.scope == "pair" and (source is None or destination is None):
+            of_pair = {episode.sources[0], episode.destinations[0]}
+            own = [p for p in packets if p.orig_h in of_pair and p.resp_h in of_pair]
+            if supports or 2 * len(own) > len(packets):
+                packets = own
+            else:
+                self._widen(episode, scope(verdict))
+        if episode.scope != "pair":
+            sources = verdict.sources if source is None else (source,)
+            take_hosts(episode, sources, verdict.destinations if destination is None else (destination,))
+        if packets:
+            # Counting each packet once without remembering it: only those behind the last one seen are new.
+            episode.packets += sum(p.ts > episode.last for p in packets)
+            episode.first = min(episode.first, packets[0].ts)
+            episode.last = max(episode.last, packets[-1].ts)
+        if episode.last_verdict != verdict.second:
+            episode.evidence, episode.weight = episode.evidence + episode.weight, 0.0
+        episode.weight = max(episode.weight, verdict.weight)
+        episode.verdicts += 1
+        episode.last_verdict = verdict.second
+        episode.peak = max(episode.peak, verdict.probability)
+        return 0 if episode.folded_tally is None else count_folded(episode, source, destination)
+
+    def _widen(self, episode: Episode, scope_: str) -> None:
+        self._unindex(episode)
+        episode.scope = scope_
+        begin_counts(episode)
+        self._index(episode)
+
+    def open(self, episode: Episode, second: int) -> None:
+        """Report an episode for the first time; the last places are for those that take in what finds no other."""
+        self._unindex(episode)
+        episode.opened = episode.reported = second
+        if self._full:
+            episode.scope = "many"
+            begin_counts(episode)
+            begin_folding(episode)
+        self._index(episode)
+
+    def merge_target(self, episode: Episode) -> Episode | None:
+        """The reported episode that has to take in one that is to be reported; None where it is reported by itself."""
+        m = episode.mission
+        if episode.scope == "pair":
+            same = self.reported_from.at(m, episode.sources[0]), self.reported_to.at(m, episode.destinations[0])
+            crowd = max(same, key=len)
+            if len(crowd) >= (FOLD_PAIRS if 2 * self._reported < self._room else 1):
+                return min(crowd, key=lambda e: (e.opened, e.id))
+        return self.by_none.of(m) if self._full else None
+
+    def fold(self, episode: Episode, target: Episode) -> int:
+        """Take an episode that was not reported into one that is; returns how many more are folded into that one by it."""
+        self.remove(episode)
+        if target.folded_tally is None:
+            begin_folding(target)
+        if target.scope == "pair":
+            self._widen(target, "source" if target.sources[0] == episode.sources[0] else "destination")
+        take_hosts(target, episode.sources, episode.destinations)
+        target.first, target.last = min(target.first, episode.first), max(target.last, episode.last)
+        target.last_verdict = max(target.last_verdict, episode.last_verdict)
+        target.peak = max(target.peak, episode.peak)
+        for name in ("verdicts", "packets", "flows", "flow_packets", "flow_bytes"):
+            setattr(target, name, getattr(target, name) + getattr(episode, name))
+        one_source, one_destination = episode.scope in ("pair", "source"), episode.scope in ("pair", "destination")
+        return count_folded(
+            target, episode.sources[0] if one_source else None, episode.destinations[0] if one_destination else None
+        )
+
+    def quiet(self, now: int | None, quiet_s: int) -> list[Episode]:
+        """Those that had no verdict for more than `quiet_s` seconds; all where `now` is None."""
+        return [e for e in self._all.values() if now is None or now - e.last_verdict > quiet_s]
+
+    def count_hosts(self, packets: npt.NDArray[np.object_], seconds: npt.NDArray[np.int64], quiet_s: int) -> None:
+        """Count the hosts of packets that go to a flooded host, or come from a sweeping one, while their episodes last.
+
+        A window shows at most 30 packets a second of what may be thousands.
+        """
+        if not len(packets) or not (self.by_source or self.by_destination):
+            return
+        starts = [0, *(np.nonzero(np.diff(seconds))[0] + 1).tolist()]
+        for start, end in zip(starts, [*starts[1:], len(seconds)], strict=True):
+            self._count_hosts(packets[start:end].tolist(), int(seconds[start]) - quiet_s)
+
+    def _count_hosts(self, packets: list[Packet], since: int) -> None:
+        """Count the hosts of one second's packets for the episodes that had a verdict at the second `since` or later."""
+        flooded, sweeping = (
+            [e for found in index.values() for e in found.values() if e.last_verdict >= since]
+            for index in (self.by_destination, self.by_source)
+        )
+        to: dict[str, set[str]] = {e.destinations[0]: set() for e in flooded}
+        by: dict[str, set[str]] = {e.sources[0]: set() for e in sweeping}
+        for packet in packets:
+            if packet.resp_h in to:
+                to[packet.resp_h].add(packet.orig_h)
+            if packet.orig_h in by:
+                by[packet.orig_h].add(packet.resp_h)
+        for e in flooded:
+            if e.source_tally is not None:
+                e.source_tally.add(to[e.destinations[0]])
+        for e in sweeping:
+            if e.destination_tally is not None:
+                e.destination_tally.add(by[e.sources[0]])
+
+    def take_flow(self, flow: Flow) -> None:
+        """Take a flow row into the open episodes of its hosts. Rows of other times belong to other episodes."""
+        if not self._all:
+            return
+        source, destination = flow.orig_h, flow.resp_h
+        rest = (e for e in self.by_none.at() if source in e.sources and destination in e.destinations)
+        one = (*self.by_pair.at(source, destination), *self.by_source.at(source), *self.by_destination.at(destination))
+        for episode in (*one, *rest):
+            if episode.first - 1 <= flow.written and flow.ts <= episode.last + 1:
+                take_flow(episode, flow)
+
+
+def begin_counts(episode: Episode) -> None:
+    """Count the hosts of the side, or sides, that the scope says to be many, from those that are listed."""
+    if episode.scope in ("destination", "many") and episode.source_tally is None:
+        episode.source_tally = Tally()
+    if episode.scope in ("source", "many") and episode.destination_tally is None:
+        episode.destination_tally = Tally()
+    take_hosts(episode, episode.sources, episode.destinations)
+
+
+def take_hosts(episode: Episode, sources: Sequence[str], destinations: Sequence[str]) -> None:
+    """Take hosts into the sides that have many."""
+    for listed, tally, more in (
+        (episode.sources, episode.source_tally, sources),
+        (episode.destinations, episode.destination_tally, destinations),
+    ):
+        if tally is not None:
+            tally.add(more)
+            if len(listed) < LISTED_HOSTS:
+                listed.extend([host for host in dict.fromkeys(more) if host not in listed][: LISTED_HOSTS - len(listed)])
+
+
+def begin_folding(episode: Episode) -> None:
+    """Let an episode stand for more than its own."""
+    episode.folded_tally = Tally()
+    count_folded(episode, episode.sources[0], episode.destinations[0])
+
+
+def count_folded(episode: Episode, source: str | None, destination: str | None) -> int:
+    """Count an episode that stands in this one; None for a side of many hosts. Returns 1 where it was not counted before, by an
+    estimate where there are many."""
+    assert episode.folded_tally is not None
+    before = episode.folded
+    episode.folded_tally.add([f"{source or '*'}>{destination or '*'}"])
+    episode.folded = episode.folded_tally.count
+    return episode.folded - before
+
+
+def take_flow(episode: Episode, flow: Flow) -> None:
+    """Add a flow row to the totals, and keep the largest."""
+    packets = (flow.orig_pkts or 0) + (flow.resp_pkts or 0)
+    if flow.final:
+        episode.flows += 1
+        episode.flow_packets += packets
+        episode.flow_bytes += (flow.orig_ip_bytes or 0) + (flow.resp_ip_bytes or 0)
+    best = episode.flow
+    if best is None or packets >= (best.orig_pkts or 0) + (best.resp_pkts or 0):
+        episode.flow = flow

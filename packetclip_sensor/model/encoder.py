@@ -1,0 +1,55 @@
+"""Token rows to byte embeddings, each distinct row once.
+
+The encoder's cost is the sensor's cost, so its results are kept: a row of tokens that was seen lately comes from a table.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.records import FloatArray
+
+ENCODE_ROWS = 256
+CACHED_ROWS = 50_000
+
+
+class Encoder:
+    """Byte embeddings of packet rows, each distinct row once; the least recently used rows leave first."""
+
+    def __init__(self, bundle: Bundle, counters: Counters | None = None, cached_rows: int = CACHED_ROWS) -> None:
+        self._counters = counters or Counters()
+        self._session = bundle.encoder
+        self._dim = bundle.manifest.embedding
+        self._table: FloatArray = np.zeros((cached_rows, self._dim), np.float32)
+        self._slots: OrderedDict[bytes, int] = OrderedDict()
+
+    def __call__(self, tokens: npt.NDArray[np.uint16]) -> FloatArray:
+        """(n, ROW_BYTES) tokens to (n, D)."""
+        width = tokens.shape[1] * tokens.itemsize
+        raw = tokens.tobytes()
+        keys = [raw[i : i + width] for i in range(0, len(raw), width)]
+        out = np.empty((len(tokens), self._dim), np.float32)
+        missing: dict[bytes, list[int]] = {}
+        for i, key in enumerate(keys):
+            if (slot := self._slots.get(key)) is None:
+                missing.setdefault(key, []).append(i)
+            else:
+                self._slots.move_to_end(key)
+                out[i] = self._table[slot]
+                self._counters.cached_rows += 1
+        new = tokens[[places[0] for places in missing.values()]].astype(np.int32)
+        self._counters.encoded_rows += len(new)
+        parts = [
+            self._session.run(["embedding"], {"tokens": new[i : i + ENCODE_ROWS]})[0] for i in range(0, len(new), ENCODE_ROWS)
+        ]
+        for (key, places), embedding in zip(missing.items(), (row for part in parts for row in part), strict=True):
+            out[places] = embedding
+            slot = len(self._slots) if len(self._slots) < len(self._table) else self._slots.popitem(last=False)[1]
+            self._slots[key] = slot
+            self._table[slot] = embedding
+        return out

@@ -1,0 +1,132 @@
+"""The model as the sensor runs it: three modules to export, and graphs in which what no packet changes is folded.
+
+A sum over nodes and a map of H numbers stay two products. One matrix for both, from level to level, is what training is fastest
+with (`MissionGraph.dense`), but a whole window then takes twice the FLOPs. The N packets stand last, so that products are long.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from training.model.graphs import Affine, MissionGraph
+from training.model.packetclip import PacketClip
+
+
+class Encoder(nn.Module):
+    """tokens (N, W) int32 to embedding (N, D)."""
+
+    def __init__(self, model: PacketClip) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.model.encode(tokens.long())
+
+
+class Reasoner(nn.Module):
+    """embedding (B, A, D), relations (B, A, R), padding (B, A) to logits (B, M+1): what every window goes through."""
+
+    def __init__(self, model: PacketClip) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("nodes", _event_nodes(model))
+        with torch.no_grad():
+            concepts = model.encode_text(model.concepts).split(model.sizes)
+        self.graphs = nn.ModuleList(InferenceGraph(graph, list(concepts[levels])) for graph, levels in model.by_mission())
+
+    def forward(self, embedding: Tensor, relations: Tensor, padding: Tensor) -> Tensor:
+        sensor = self.model.sensor(embedding, relations)
+        packets = sensor.flatten(0, 1)
+        frames = torch.cat([graph(packets) for graph in self.graphs], dim=1)
+        logits = self.model.temporal(frames.unflatten(0, (-1, padding.shape[1])), padding, last=True)
+        return (logits + self.model.evidence(sensor, padding, nodes=self.nodes))[:, 0]
+
+
+class Explainer(nn.Module):
+    """The same with keep (B or 1, C), to logits, window embedding, node states and leaves: what an alert's explanation needs."""
+
+    def __init__(self, model: PacketClip) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("nodes", _event_nodes(model))
+
+    def forward(self, embedding: Tensor, relations: Tensor, padding: Tensor, keep: Tensor) -> tuple[Tensor, ...]:
+        sensor = self.model.sensor(embedding, relations)
+        logits, states, ends = self.model.reason(sensor, padding, keep, last=True, nodes=self.nodes)
+        return logits[:, 0], self.model.window_embedding(sensor, padding), torch.cat(states, dim=2), torch.cat(ends, dim=2)
+
+
+@torch.no_grad()
+def _event_nodes(model: PacketClip) -> Tensor | None:
+    """The nodes, so that no file holds the hundreds of sentences that they are made of."""
+    return None if model.events is None else model.event_nodes()
+
+
+class InferenceMessage(nn.Module):
+    """What nodes receive from the level before: each a weighted sum of its nodes, then H numbers of H, with a bias."""
+
+    def __init__(self, shares: Tensor, pair: Affine) -> None:
+        """Take the (v, u) weight of each node before for each node here, and (v, H, H) and (v, H)."""
+        super().__init__()
+        self.register_buffer("shares", shares)
+        self.register_buffer("weight", pair[0])
+        self.register_buffer("bias", pair[1][:, :, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(u, H, N) to (v, H, N)."""
+        nodes, before = self.shares.shape
+        received = self.shares @ x.reshape(before, -1)
+        return self.weight @ received.reshape(nodes, self.weight.shape[2], -1) + self.bias
+
+
+class InferenceGraph(nn.Module):
+    """A trained MissionGraph in evaluation mode without occlusion: equal to it, and several times as fast."""
+
+    @torch.no_grad()
+    def __init__(self, graph: MissionGraph, concepts: list[Tensor]) -> None:
+        super().__init__()
+        graph.eval()
+        own = graph.constants(concepts)
+        self.width, self.norm = graph.width, graph.norm[graph.depth]
+        # All key concepts receive the same sensor node, so there is no sum over nodes to take out.
+        weight, bias = (x.unflatten(0, (-1, self.width)) for x in graph.dense(concepts)[0][0])
+        weight, bias = _normalised((weight, bias), graph.norm[0])
+        self.register_buffer("weight", weight.flatten(0, 1)[None])
+        self.register_buffer("bias", bias.flatten()[None, :, None])
+        self.levels, self.ends = nn.ModuleList(), nn.ModuleList()
+        for i in range(1, graph.depth):
+            to = graph.transform[i]
+            pair = _normalised((own[i][:, :, None] * to.weight, own[i] * to.bias), graph.norm[i])
+            self.levels.append(InferenceMessage(getattr(graph, f"adjacency_{i}"), pair))
+        count = sum(len(leaves) for leaves in graph.leaves)
+        self.has_leaves = graph.has_leaves
+        for i, leaves in enumerate(graph.leaves):
+            if self.has_leaves[i]:
+                weight, bias = graph.way(i)
+                shares = weight.new_zeros(1, len(graph.levels[i])).index_fill(1, leaves.to(weight.device), 1 / count)
+                pair = (own[-1][:, :, None] * weight, own[-1] * bias * (len(leaves) / count))
+                self.ends.append(InferenceMessage(shares, pair))
+
+    def forward(self, sensor: Tensor) -> Tensor:
+        """(N, D) sensor nodes to (N, H) embedding nodes."""
+        x = (self.weight @ sensor.T[None] + self.bias).reshape(self.bias.shape[1] // self.width, self.width, -1)
+        total, sending = None, iter(self.ends)
+        for level, leaves in enumerate(self.has_leaves):
+            x = elu(self.levels[level - 1](x) if level else x)
+            if leaves:
+                sent = next(sending)(x)
+                total = sent if total is None else total + sent
+        return elu(self.norm(total.reshape(self.width, -1).T))
+
+
+def _normalised(pair: Affine, norm: nn.BatchNorm1d) -> Affine:
+    """Maps to H dimensions, (n, H, K) and (n, H), with the batch normalisation, in evaluation mode, behind them."""
+    weight, bias = pair
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return weight * scale[:, None], bias * scale + (norm.bias - norm.running_mean * scale)
+
+
+def elu(x: Tensor) -> Tensor:
+    """ELU of operators that onnxruntime has vectorised; its own ELU takes longer than all matrix products together."""
+    return torch.maximum(x, x.clamp(max=0).exp() - 1)
