@@ -68,8 +68,7 @@ def main() -> None:
             ready.append(float(chromium.run("document.documentElement.dataset.readyMs")) / 1000)
         filtered = []
         for words in SEARCHES * 3:
-            typed = f"box.value = {words!r}; box.dispatchEvent(new Event('input', {{bubbles: true}}))"
-            chromium.run(f"(() => {{ const box = document.getElementById('find'); {typed} }})()")
+            chromium.type("#find", words)
             filtered.append(float(chromium.run("document.documentElement.dataset.filterMs")))
         opened = []
         for n in range(5):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from elasticsearch import Elasticsearch
-from factories import SENSOR, T0, alert, episode, safe
+from factories import MISSIONS, SENSOR, T0, alert, episode, safe
 
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
@@ -19,7 +19,6 @@ from packetclip_sensor.view import alert_reader
 from packetclip_sensor.view.document_access import Document, text
 
 pytestmark = pytest.mark.elasticsearch
-MISSIONS = ("DoS", "Reconnaissance", "Brute Force")
 
 
 @pytest.fixture
@@ -27,7 +26,9 @@ def stored(elasticsearch_url: str, namespace: str, tmp_path: Path) -> Elasticsea
     """Forty episodes of three documents each, ten seconds apart."""
     config = ElasticsearchConfig(hosts=[elasticsearch_url], namespace=namespace, dead_letter_path=tmp_path / "dead.ndjson")
     made = [
-        alert(id=f"a{n:02}{state}", ts=T0 + 10 * n + at, state=state, mission=MISSIONS[n % 3], episode=episode(id=f"e{n:02}x"))
+        alert(
+            id=f"a{n:02}{state}", ts=T0 + 10 * n + at, state=state, mission=MISSIONS.names[n % 3], episode=episode(id=f"e{n:02}x")
+        )
         for n in range(40)
         for at, state in enumerate(("open", "update", "close"))
     ]

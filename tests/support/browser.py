@@ -92,6 +92,11 @@ class Browser:
             time.sleep(0.02)
         return value
 
+    def type(self, field: str, text: str) -> None:
+        """Put words into a field."""
+        event = "box.dispatchEvent(new Event('input', {bubbles: true}))"
+        self.run(f"(() => {{ const box = document.querySelector({field!r}); box.value = {text!r}; {event} }})()")
+
     def picture(self, path: Path) -> None:
         """Write a PNG of what is seen."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))

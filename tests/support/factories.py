@@ -170,3 +170,15 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
                 yield from leaves(part, prefix)
         case _:
             yield prefix[:-1], value
+
+
+def every_text(value: Any, text: str) -> Any:
+    """A document with `text` in place of every string in it."""
+    match value:
+        case dict():
+            return {name: every_text(part, text) for name, part in value.items()}
+        case list():
+            return [every_text(part, text) for part in value]
+        case str():
+            return text
+    return value
