@@ -193,7 +193,7 @@ class Verdict:
 
 
 class HuntWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """One judged window, alarming or not, kept for hunting: what `flow_documents.py` turns into one document."""
+    """One judged window, alarming or not, kept for hunting: what `hunt_documents.py` turns into one document."""
 
     id: str
     """Document id: of the stream and its span of time, so that a span has one document however often it is read."""

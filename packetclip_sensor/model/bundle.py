@@ -31,7 +31,7 @@ FORMAT = 2
 """1 had the missions by name alone."""
 FILES = ("encoder.onnx", "reasoner.onnx", "explainer.onnx", "graphs.json", "texts.npz")
 OPTIONAL = ("text_tower.npz",)
-"""Files that only `packetclip hunt` reads (see `tower.py`)."""
+"""Files that only `packetclip hunt` reads (see `hunt/text_encoder.py`)."""
 MANIFEST = "manifest.json"
 REMEDY = "install the wheel again, or point `model:` at a folder made by `make model`"
 OLD = "give it its missions: python -m training.ship.missions --bundle"

@@ -7,6 +7,7 @@ classes count on through all files. What the sensor needs goes into the bundle's
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -129,9 +130,13 @@ def _id(name: str) -> str:
     return name.lower().replace(" ", "_").replace("-", "_")
 
 
-FILES = {file.name: (path, file) for path, file in files(FOLDER)}
-"""Path and content of each mission's file, in the order of the model's outputs."""
-ALL = missions(FOLDER)
+try:
+    FILES = {file.name: (path, file) for path, file in files(FOLDER)}
+    """Path and content of each mission's file, in the order of the model's outputs."""
+    ALL = missions(FOLDER)
+except SensorError as err:  # read where it is imported, before a command can catch its errors
+    print(f"error: {err}", file=sys.stderr)
+    raise SystemExit(2) from None
 MISSIONS = ALL.names
 CLASS_MISSION = ALL.of_class
 """Mission of each class, in the order of their labels; Benign's is Benign."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,3 +120,13 @@ def test_a_folder_without_files_and_a_technique_without_a_name_are_told(folder: 
     (folder / TOY.name).write_text(TOY.read_text().replace("T1046", "T1048"))
     with pytest.raises(MissionError, match=r"Exfiltration: technique T1048 has no name in mappings/attack\.yaml; add it there"):
         described(missions(folder))
+
+
+def test_a_command_ends_with_one_line_where_a_file_cannot_be_used(folder: Path) -> None:
+    (folder / "dos.yaml").write_text("order: first\n")
+    command = [sys.executable, "-m", "training.ship.missions", "--bundle", str(folder)]
+    ended = subprocess.run(
+        command, env=os.environ | {"PACKETCLIP_MISSIONS": str(folder)}, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.fullmatch(r"error: .*dos\.yaml: .*\n", ended.stderr)
