@@ -39,7 +39,7 @@ class Counters:
     evicted: int = _metric("Packets dropped because more were held than `limits.packets_held` allows.")
     evicted_streams: int = _metric("Host pairs that lost packets in this way, the least recently used first.")
     verdicts: int = _metric("Windows whose probability reached the threshold.")
-    suppressed: int = _metric("Of them, those that a rule of `policy.suppress` suppressed.")
+    suppressed: int = _metric("Of them, those that a rule of `policy.suppress` silenced.")
     episodes: int = _metric("Episodes opened.")
     folded_episodes: int = _metric(
         "Episodes that were not reported by themselves but folded into another, because there were too many."

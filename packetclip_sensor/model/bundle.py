@@ -57,7 +57,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     margins: dict[str, float] = {}
     """How far below its threshold, in logits, a window counts towards an alert together with others; none by default."""
     ceilings: dict[str, float] = {}
-    """How far a site may raise each threshold: above it more than a fifth of the held-out attacks would no longer be detected."""
+    """How far a site may raise each threshold: above it more than a fifth of the held-out attacks would no longer be told."""
 
 
 class Graph(msgspec.Struct, frozen=True):

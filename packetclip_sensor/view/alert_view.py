@@ -74,10 +74,10 @@ def _parts(document: Document, missions: Missions) -> Iterable[RenderableType]:
     ]
     unit = "log-odds" if any(text(c, "graph") for c in objects(document, "packetclip.concepts")) else OLD_UNIT
     yield from _titled(
-        f"Concepts: {unit} lost when one is removed", _bars(concepts, "{:+.2f}" if unit != OLD_UNIT else "{:+.3f}")
+        f"Concepts: {unit} lost when one is silenced", _bars(concepts, "{:+.2f}" if unit != OLD_UNIT else "{:+.3f}")
     )
     graphs = [(Text(name), weight) for name, weight in _numbers(get(document, "packetclip.graphs"), missions)]
-    yield from _titled("Graphs: log-odds lost when all concepts of one are removed", _bars(graphs, "{:+.2f}"))
+    yield from _titled("Graphs: log-odds lost when all concepts of one are silenced", _bars(graphs, "{:+.2f}"))
     yield from _titled("Heaviest paths: shares of the message that reaches a graph's embedding node", _paths(document))
     yield from _titled(f"Packets: {unit} lost when one is left out", _evidence(document))
     nearest = [

@@ -116,7 +116,7 @@ def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO)
     told = f"{_count(len(episodes), 'episode')}, {_count(episodes.documents, 'document')}"
     say(f"{read} in {_count(len(episodes.captures), 'capture')}: {told}{' -> ' + where if where else ''}")
     if counters.suppressed:
-        say(f"{_count(counters.suppressed, 'window')} were suppressed by the rules of policy.suppress")
+        say(f"{_count(counters.suppressed, 'window')} were silenced by the rules of policy.suppress")
     if counters.alerts_duplicate:
         say(f"{_count(counters.alerts_duplicate, 'document')} had been written before")
     if counters.rejects:
@@ -197,7 +197,7 @@ def _extent(alert: Alert, capture: str) -> Text:
 
 
 def _concepts(alert: Alert) -> list[str]:
-    """The concepts that weigh for the mission, with what the log-odds lose without each."""
+    """The concepts that spoke for the mission, with what their silence takes from its log-odds."""
     found = sorted((c for c in alert.why.concepts if c.weight >= SHOWN_WEIGHT), key=lambda c: -c.weight)[:TOP_CONCEPTS]
     return [f"{printable(c.name, 24)} {c.weight:+.2f}" for c in found] or ["none alone"]
 

@@ -76,12 +76,3 @@ def test_every_page_says_first_whom_it_is_for_and_is_in_the_index(page: Path) ->
 @pytest.mark.parametrize("page", [*PAGES, DOCS / "decisions.md", *TRAINING], ids=lambda page: page.name)
 def test_no_page_names_a_place_of_the_machine_it_was_written_on(page: Path) -> None:
     assert re.findall(r"(?:/tmp/|/home/|/root/|/work/)\w+/\S+", page.read_text(encoding="utf-8")) == []
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_module_that_the_page_starts_can_be_started(page: Path) -> None:
-    for name in re.findall(r"python -m ((?:training|benchmarks|mappings)\.[\w.]*\w)", page.read_text(encoding="utf-8")):
-        path = DOCS.parent / name.replace(".", "/")
-        module = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
-        assert module.is_file(), name
-        assert path.is_dir() or 'if __name__ == "__main__"' in module.read_text(encoding="utf-8"), name

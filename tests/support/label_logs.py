@@ -10,6 +10,8 @@ from pathlib import Path
 
 from packetclip_sensor.pairs.labels import Interval, Truth
 from packetclip_sensor.records import Packet
+from training.data.labels.captures import Capture, Connection, scan
+from training.data.labels.report import Report
 
 T0 = 1_700_000_000.0
 """2023-11-14T22:13:20Z, 17:13:20 in New York."""
@@ -35,6 +37,25 @@ def write(folder: Path, packets: list[Packet]) -> Path:
             row |= {"id.resp_p": p.resp_p, "proto": p.proto, "is_orig": p.is_orig, "n": p.n, "len": p.size_bytes}
             file.write(json.dumps(row | {"data": base64.b64encode(p.data).decode()}) + "\n")
     return folder
+
+
+def kinds(report: Report) -> list[tuple[str, str]]:
+    """Kind and place of each problem of a report."""
+    return [(p.kind, p.where) for p in report.problems]
+
+
+def below(report: Report, folder: Path) -> Report:
+    """The report with its places in a folder named from there."""
+    for problem in report.problems:
+        problem.where = problem.where.replace(f"{folder}/", "")
+    return report
+
+
+def recorded(folder: Path, packets: list[Packet]) -> list[Connection]:
+    """The connections of a capture of the packets, whose log is written unless it is there."""
+    if not folder.exists():
+        write(folder, packets)
+    return scan(Capture("capture", folder, (folder,)))
 
 
 def said(truth: Truth, packets: list[Packet]) -> list[str | None]:

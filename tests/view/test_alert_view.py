@@ -115,6 +115,6 @@ def test_sentences_and_paths_are_no_wider_than_the_terminal(columns: int, monkey
 
 def test_weights_of_an_older_sensor_are_told_as_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
     old = printed(whole(concepts=(Concept("flood", 0.0123, 1),)), monkeypatch)
-    assert "Concepts: probability lost when one is removed\nflood  +0.012" in old
+    assert "Concepts: probability lost when one is silenced\nflood  +0.012" in old
     assert "Packets: probability lost" in old
     assert "Concepts: log-odds lost" in printed(whole(), monkeypatch)

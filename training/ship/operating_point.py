@@ -132,7 +132,7 @@ def point(captures: Iterable[Judged], fitted: Mapping[str, float], shifts: Mappi
     thresholds = {m: moved(fitted[m], shifts[m]) if m in shifts else NEVER for m in MISSIONS}
     detected, other, false = dict.fromkeys(MISSIONS, 0), 0, 0
     for one in captures:
-        episodes = threshold_fit.opened(one.candidates, thresholds, Policy(), margins=dict.fromkeys(MISSIONS, margin))
+        episodes = threshold_fit.opened(one.candidates, thresholds, POLICY, margins=dict.fromkeys(MISSIONS, margin))
         if not one.truth.intervals:
             false += len(episodes)
             continue

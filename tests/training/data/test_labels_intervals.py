@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_logs import T0, connection, packet, said
+from label_logs import T0, below, kinds, packet, said
 
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.pairs.labels import NOT_KNOWN, Interval
 from training.data.labels import intervals
 from training.data.labels.captures import Capture
+from training.data.labels.intervals import ByInterval
 from training.data.labels.mapping import ten_classes
 from training.data.labels.report import Report
 
@@ -24,20 +25,13 @@ def capture(name: str = "day/monday", seconds: float = 100.0) -> Capture:
     return Capture(name, Path(f"{name}.pcap"), (), first=T0, last=T0 + seconds)
 
 
-def labelled(tmp_path: Path, table: str, suffix: str = ".csv") -> tuple[intervals.ByInterval, Report]:
-    """The truth of capture day/monday, T0 to T0 + 100 s, all else benign; the table's file is called l.csv in messages."""
-    path = tmp_path / f"l{suffix}"
+def labelled(tmp_path: Path, table: str, suffix: str = ".csv", rest: Interval | None = None) -> tuple[ByInterval, Report]:
+    """The truth of capture day/monday, T0 to T0 + 100 s; the table's file is called l.csv in messages."""
+    path, report, monday = tmp_path / f"l{suffix}", Report("test"), capture()
     path.write_text(HEADER + table if suffix == ".csv" else table)
-    report = Report("test")
-    rows = intervals.owners(intervals.read(path, report), [capture()], report)["day/monday"]
-    rules = intervals.check(intervals.rules(rows, capture(), ten_classes(), report), capture(), report)
-    for p in report.problems:
-        p.where = p.where.replace(f"{tmp_path}/", "")
-    return intervals.ByInterval(rules, None), report
-
-
-def kinds(report: Report) -> list[tuple[str, str]]:
-    return [(p.kind, p.where) for p in report.problems]
+    rows = intervals.owners(intervals.read(path, report), [monday], report)["day/monday"]
+    rules = intervals.check(intervals.rules(rows, monday, ten_classes(), report), monday, report)
+    return ByInterval(rules, rest), below(report, tmp_path)
 
 
 def at(second: float, src: str = A, dst: str = B) -> list:
@@ -79,22 +73,25 @@ def test_intervals_of_different_labels_that_overlap_are_reported_with_both_place
     assert report.problems[0].text == "UDP Flood and DNS Flood for 10.0 s; packets in both get no label"
 
 
-def test_overlapping_intervals_of_one_label_are_no_contradiction(tmp_path: Path) -> None:
-    truth, report = labelled(tmp_path, f"monday,UDP Flood,+10,+30,{A},{B},x\nmonday,UDP Flood,+20,+40,{A},{B},y\n")
-    assert said(truth, at(25)) == ["UDP Flood"]
-    assert kinds(report) == []
-
-
-def test_an_end_before_its_start_takes_the_label_from_all_between_its_hosts(tmp_path: Path) -> None:
-    truth, report = labelled(tmp_path, f"monday,UDP Flood,+20,+10,{A},{B},x\n")
-    assert said(truth, [*at(5), *at(15), *at(15, C, B)]) == ["", "", None]
-    assert kinds(report) == [("backwards", "l.csv:2")]
-
-
-def test_an_attacker_that_is_its_victim_is_reported_but_a_scan_of_its_own_network_is_not(tmp_path: Path) -> None:
-    truth, report = labelled(tmp_path, f"monday,UDP Flood,+10,+20,{A},{A},x\nmonday,Port Scan,+30,+40,{A},10.0.0.0/24,x\n")
-    assert said(truth, [*at(15, A, A), *at(35)]) == ["", "Port Scan"]
-    assert kinds(report) == [("attacker is victim", "l.csv:2")]
+@pytest.mark.parametrize(
+    ("table", "packets", "labels", "problems"),
+    [
+        (f"monday,UDP Flood,+10,+30,{A},{B},x\nmonday,UDP Flood,+20,+40,{A},{B},y\n", at(25), ["UDP Flood"], []),
+        (f"monday,UDP Flood,+20,+10,{A},{B},x\n", [*at(5), *at(15), *at(15, C, B)], ["", "", None], ["backwards"]),
+        (
+            f"monday,UDP Flood,+10,+20,{A},{A},x\nmonday,Port Scan,+30,+40,{A},10.0.0.0/24,x\n",
+            [*at(15, A, A), *at(35)],
+            ["", "Port Scan"],  # a scan of its own network is none of itself
+            ["attacker is victim"],
+        ),
+    ],
+)
+def test_intervals_that_contradict_themselves_label_nothing(
+    tmp_path: Path, table: str, packets: list, labels: list[str | None], problems: list[str]
+) -> None:
+    truth, report = labelled(tmp_path, table)
+    assert said(truth, packets) == labels
+    assert kinds(report) == [(kind, "l.csv:2") for kind in problems]
 
 
 def test_times_outside_the_capture_are_reported_with_their_distance(tmp_path: Path) -> None:
@@ -185,13 +182,8 @@ def test_no_packet_gets_a_label_that_no_row_gives_it(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]], packets: list[tuple[float, str, str]]
 ) -> None:
     """Slow reference: a label needs a row with that label whose times can be read and hold the packet's."""
-    folder = tmp_path_factory.mktemp("p")
-    path = folder / "l.csv"
-    path.write_text(HEADER + "".join(f"monday,{','.join(row)},t\n" for row in rows))
-    report = Report("test")
-    mine = intervals.owners(intervals.read(path, report), [capture()], report)["day/monday"]
-    rules = intervals.check(intervals.rules(mine, capture(), ten_classes(), report), capture(), report)
-    truth = intervals.ByInterval(rules, NOT_KNOWN)
+    table = "".join(f"monday,{','.join(row)},t\n" for row in rows)
+    truth, _ = labelled(tmp_path_factory.mktemp("p"), table, rest=NOT_KNOWN)
     seconds = {"+0": 0.0, "+3": 3.0, "+7": 7.0, "1700000004": 4.0}
     for second, src, dst in packets:
         (label,) = said(truth, [packet(T0 + second, "C", src, 1, dst, 2)])
@@ -202,7 +194,3 @@ def test_no_packet_gets_a_label_that_no_row_gives_it(
             or (r[0] == "Benign" and not r[1] and not r[2])
         }
         assert label == "" or (label or "Benign") in holding
-
-
-def test_connections_of_the_helper_are_what_the_tests_take_them_for() -> None:
-    assert [p.ts - T0 for p in connection(T0, "C", A, 1, B, 2)] == [0, 1, 2, 3, 4, 5]

@@ -2,74 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from tiny import SYN, Words, write_windows
 
-torch = pytest.importorskip("torch", reason="torch is only installed for training")
-
-from packetclip_sensor.errors import ConfigError  # noqa: E402
-from packetclip_sensor.pairs.parquet import schema  # noqa: E402
-from packetclip_sensor.windows import tokens  # noqa: E402
-from packetclip_sensor.windows.packet_features import RELATIONS  # noqa: E402
-from packetclip_sensor.windows.windows import Window  # noqa: E402
-from training.data.windows import load  # noqa: E402
-from training.evaluate import __main__ as command  # noqa: E402
-from training.evaluate import occlusion, predictions  # noqa: E402
-from training.evaluate import plan as plans  # noqa: E402
-from training.evaluate.metrics import Spread  # noqa: E402
-from training.evaluate.report import zero_shot  # noqa: E402
-from training.evaluate.report.results import Results, cell  # noqa: E402
-from training.evaluate.runs import execute, schedule, selection  # noqa: E402
-from training.evaluate.runs.sharing import shared_fit  # noqa: E402
-from training.evaluate.runs.store import Store  # noqa: E402
-from training.fit import experiment  # noqa: E402
-from training.fit.fit import fit  # noqa: E402
-
-SYN = bytes.fromhex("4500003c12344000400600000a0000050a000009 c350005000000001000000005002faf000000000020405b4".replace(" ", ""))
-"""IPv4, hop limit 64, TCP with flags SYN, window 0xfaf0 and an MSS option of 4 bytes."""
-
-
-class FakeEncoder:
-    """Text features that differ by sentence, without an encoder."""
-
-    def __call__(self, sentences: Sequence[str]) -> torch.Tensor:
-        rows = [np.random.default_rng(list(hashlib.sha256(s.encode()).digest()[:8])).normal(size=384) for s in sentences]
-        return torch.nn.functional.normalize(torch.tensor(np.array(rows), dtype=torch.float32), dim=1)
-
-
-def write_windows(path: Path, captures: dict[str, str], windows: int = 6) -> None:
-    """Windows of 15 to 22 packets; a class has a flags relation and a byte of its own, so that it can be learned."""
-    form, window, rng = schema(Window()), Window(), np.random.default_rng(1)
-    names = sorted(set(captures.values()))
-    out = []
-    for capture, label in captures.items():
-        for i in range(windows):
-            n = 15 + (i * 3) % 8
-            relations = np.zeros((window.packets, len(RELATIONS)), np.float32)
-            relations[-n:, names.index(label)] = 1.0
-            toks = np.full((window.packets, tokens.ROW_BYTES), tokens.PAD, np.uint16)
-            toks[-n:, : len(SYN)] = np.frombuffer(SYN, np.uint8)
-            toks[-n:, 40] = rng.integers(0, 200, n) // 50 + 10 * names.index(label)
-            out.append(
-                {
-                    "capture": capture, "second": i, "view": ("pair", "source", "destination")[i % 3], "sources": [],
-                    "destinations": [], "first": 0.0, "last": 1.0, "packets": n, "uids": [], "label": label, "tool": "t",
-                    "attack_share": 1.0, "text": "",
-                    "facts": json.dumps({"proto": "tcp", "packets": n, "view": "pair"}),
-                    "relations": relations.ravel(), "tokens": toks.ravel(),
-                }
-            )  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(out, schema=form), path)
-
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.windows import tokens
+from packetclip_sensor.windows.packet_features import RELATIONS
+from training.data.windows import Examples, load
+from training.evaluate import __main__ as command
+from training.evaluate import occlusion, predictions
+from training.evaluate import plan as plans
+from training.evaluate.metrics import Spread
+from training.evaluate.report import zero_shot
+from training.evaluate.report.results import Results, cell
+from training.evaluate.runs import execute, schedule, selection
+from training.evaluate.runs.sharing import shared_fit
+from training.evaluate.runs.store import Store
+from training.fit import experiment
+from training.fit.fit import fit
 
 CAPTURES = {
     f"{label.lower().replace(' ', '-')}-{i}": label
@@ -114,7 +69,7 @@ def ran(folder: Path) -> tuple[plans.Plan, Store]:
     """The plan's runs of the first seed, done in this process with fake texts."""
     plan, store = plans.read(folder / "plan.yaml"), Store(folder / "store")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execute.sharing, "text_encoder", lambda *_: FakeEncoder())
+        patch.setattr(execute.sharing, "text_encoder", lambda *_: Words())
         for task in plans.tasks(plan):
             if task.seed == 1:
                 execute.execute(plan, task, store, execute.command(task, folder / "plan.yaml", store.folder))
@@ -141,49 +96,43 @@ def test_a_smaller_share_is_part_of_a_larger_and_leaves_no_class_out() -> None:
     assert {classes[c] for c in selection.scarce(classes, 0.01, 1)} == {"a", "b"}
 
 
-def test_compact_keeps_the_windows_as_they_are(folder: Path) -> None:
-    whole = load([folder / "lab.parquet"])
-    few = whole.take(np.array([3, 100]))
-    found = selection.compact(few)
-    assert len(found.tokens) < len(whole.tokens)
-    assert (found.rows >= 0).equal(few.rows >= 0)
-    held = few.rows >= 0
-    assert (found.tokens[found.rows[held].numpy()] == few.tokens[few.rows[held].numpy()]).all()
+def packets_of(examples: Examples) -> np.ndarray:
+    held = examples.rows >= 0
+    return examples.tokens[examples.rows[held].numpy()]
 
 
-def test_joined_windows_keep_their_packets(folder: Path) -> None:
+def test_compacted_and_joined_windows_keep_their_packets(folder: Path) -> None:
     one, two = load([folder / "lab.parquet"]), load([folder / "evade.parquet"])
+    few = one.take(np.array([3, 100]))
+    found = selection.compact(few)
+    assert len(found.tokens) < len(one.tokens)
+    assert (found.rows >= 0).equal(few.rows >= 0)
+    assert (packets_of(found) == packets_of(few)).all()
     both = selection.join([one, two])
-    held = two.rows[-1] >= 0
-    assert (both.tokens[both.rows[-1][held].numpy()] == two.tokens[two.rows[-1][held].numpy()]).all()
+    assert (packets_of(both) == np.concatenate([packets_of(one), packets_of(two)])).all()
     assert both.capture[-1] == "evade-b00-video"
 
 
 @pytest.mark.parametrize(
-    ("group", "hidden"),
+    ("group", "words", "hidden"),
     [
-        ("bytes: hop limit", [8]),
-        ("bytes: lengths", [2, 3]),
-        ("bytes: TCP flags", [33]),
-        ("bytes: TCP window", [34, 35]),
-        ("bytes: TCP options", []),
-        ("bytes: payload", [40, 41, 42, 43]),
+        ("bytes: hop limit", 5, [8]),
+        ("bytes: lengths", 5, [2, 3]),
+        ("bytes: TCP flags", 5, [33]),
+        ("bytes: TCP window", 5, [34, 35]),
+        ("bytes: TCP options", 5, []),
+        ("bytes: TCP options", 6, [40, 41, 42, 43]),
+        ("bytes: payload", 5, [40, 41, 42, 43]),
     ],
 )
-def test_a_group_of_fields_is_hidden_and_nothing_else(group: str, hidden: list[int]) -> None:
-    # The data offset says 20 bytes of TCP header, so what follows is payload.
+def test_a_group_of_fields_is_hidden_and_nothing_else(group: str, words: int, hidden: list[int]) -> None:
+    """What follows a TCP header of five words is payload; a sixth word holds options."""
     row = np.full((1, tokens.ROW_BYTES), tokens.PAD, np.uint16)
     row[0, : len(SYN)] = np.frombuffer(SYN, np.uint8)
+    row[0, 32] = words << 4
     found = occlusion.hide_bytes(row, group)
     assert np.nonzero(found[0] != row[0])[0].tolist() == hidden
     assert (found[0][hidden] == tokens.MASK).all()
-
-
-def test_options_are_hidden_up_to_the_header_s_end() -> None:
-    row = np.full((1, tokens.ROW_BYTES), tokens.PAD, np.uint16)
-    row[0, : len(SYN)] = np.frombuffer(SYN, np.uint8)
-    row[0, 32] = 0x60  # data offset 24
-    assert np.nonzero(occlusion.hide_bytes(row, "bytes: TCP options")[0] != row[0])[0].tolist() == [40, 41, 42, 43]
 
 
 def test_hidden_relations_are_zero(folder: Path) -> None:
@@ -203,6 +152,8 @@ def test_results_say_what_they_were_made_of(ran: tuple[plans.Plan, Store]) -> No
     assert not set(result.split["train"]) & (set(result.split["validation"]) | set(result.split["lab"]))
     assert list(result.data) == [str(plans.files(plan, plans.tasks(plan)[0])["train lab"][0]), *list(result.data)[1:]]
     assert result.command.startswith("python -m training.evaluate one ours --seed 1 --plan ")
+    shipped = execute.command(plans.tasks(plan)[0], plans.PLAN, Path("runs/evaluation"))
+    assert shipped == "python -m training.evaluate one ours --seed 1 --store runs/evaluation"  # no place on this machine
     assert result.config["reason"]["steps"] == 4
     assert [e["stage"] for e in result.history if "zero_shot_top1" in e][-1] == "reason"
 
@@ -219,28 +170,16 @@ def test_a_setting_that_says_nothing_changes_no_key_and_one_that_asks_for_someth
     assert len({changed(), changed("reason.without=[SYN Flood]"), changed("reason.steps=999"), changed("model.bytes=false")}) == 4
 
 
-def test_the_command_of_a_figure_names_no_place_on_this_machine(ran: tuple[plans.Plan, Store]) -> None:
-    task = plans.tasks(ran[0])[0]
-    said = execute.command(task, plans.PLAN, Path("runs/evaluation"))
-    assert said == "python -m training.evaluate one ours --seed 1 --store runs/evaluation"
-
-
-def test_runs_that_differ_in_the_reasoner_share_the_contrastive_stage(ran: tuple[plans.Plan, Store]) -> None:
-    _, store = ran
-    assert len(list((store.folder / "stages").glob("*.lock"))) == 1
-
-
 def test_a_shared_contrastive_stage_gives_the_model_that_training_it_again_gives(
     ran: tuple[plans.Plan, Store], folder: Path
 ) -> None:
-    plan, _ = ran
+    plan, store = ran
+    assert len(list((store.folder / "stages").glob("*.lock"))) == 1  # of all runs, which differ in the reasoner
     task = plans.tasks(plan)[0]
     parts = selection.select(plan, task)
     chosen = experiment.read(Path(task.experiment), ["seed=1"])
-    alone = fit(chosen, parts.train, FakeEncoder(), validation=parts.validation).predict(parts.validation)
-    shared = shared_fit(chosen, parts.train, FakeEncoder(), parts.validation, folder / "store" / "stages").predict(
-        parts.validation
-    )
+    alone = fit(chosen, parts.train, Words(), validation=parts.validation).predict(parts.validation)
+    shared = shared_fit(chosen, parts.train, Words(), parts.validation, folder / "store" / "stages").predict(parts.validation)
     assert alone[0].equal(shared[0])
     assert alone[1].equal(shared[1])
 

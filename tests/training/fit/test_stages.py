@@ -6,20 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from tiny import WINDOW, Words, tiny, windows
+from torch.nn import functional as F
 
-torch = pytest.importorskip("torch", reason="torch is only installed for training")
-
-from tiny import WINDOW, Words, tiny, windows  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
-
-from packetclip_sensor.windows import payload  # noqa: E402
-from packetclip_sensor.windows.packet_features import RELATIONS  # noqa: E402
-from packetclip_sensor.windows.tokens import MASK, PAD, ROW_BYTES  # noqa: E402
-from training.data.sampling import augmented, kept_bytes  # noqa: E402
-from training.data.training_set import gather, phrased  # noqa: E402
-from training.fit.fit import contrast_stage, fresh  # noqa: E402
-from training.fit.stages import Stage, TrainingRun, WordsStage  # noqa: E402
-from training.model.packetclip import moments  # noqa: E402
+from packetclip_sensor.windows import payload
+from packetclip_sensor.windows.packet_features import RELATIONS
+from packetclip_sensor.windows.tokens import MASK, PAD, ROW_BYTES
+from training.data.sampling import augmented, kept_bytes
+from training.data.training_set import gather, phrased
+from training.fit.fit import contrast_stage, fresh
+from training.fit.stages import Stage, TrainingRun, WordsStage
+from training.model.packetclip import moments
 
 CPU = torch.device("cpu")
 

@@ -10,25 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from tiny import TINY, Words, tiny, windows
 
-torch = pytest.importorskip("torch", reason="torch is only installed for training")
-
-from tiny import TINY, Words, tiny, windows  # noqa: E402
-
-from packetclip_sensor.errors import ConfigError  # noqa: E402
-from training.common import DataError  # noqa: E402
-from training.data.sampling import Sampler  # noqa: E402
-from training.data.windows import CLASSES, Examples  # noqa: E402
-from training.fit import checkpoints, distributed, train  # noqa: E402
-from training.fit.engine import Engine, TrainingError  # noqa: E402
-from training.fit.fit import check, fit  # noqa: E402
-from training.fit.losses import suppressed  # noqa: E402
-from training.fit.predictor import Predictor, ZeroShot  # noqa: E402
-from training.fit.stages import ContrastStage  # noqa: E402
-from training.model.config import ModelConfig  # noqa: E402
-from training.model.encoders import Whitening  # noqa: E402
-from training.model.graphs import MissionGraph, PlainMission, shuffled  # noqa: E402
-from training.text import knowledge  # noqa: E402
+from packetclip_sensor.errors import ConfigError
+from training.common import DataError
+from training.data.sampling import Sampler
+from training.data.windows import CLASSES, Examples
+from training.fit import checkpoints, distributed, train
+from training.fit.engine import Engine, TrainingError
+from training.fit.fit import check, fit
+from training.fit.losses import suppressed
+from training.fit.predictor import Predictor, ZeroShot
+from training.fit.stages import ContrastStage
+from training.model.config import ModelConfig
+from training.model.encoders import Whitening
+from training.model.graphs import MissionGraph, PlainMission, shuffled
+from training.text import knowledge
 
 TINY_ETBERT = [f"model.etbert.{size}" for size in ("layers=1", "width=16", "heads=2", "inner=16", "tokens=16", "positions=20")]
 

@@ -7,16 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn import functional as F
 
-torch = pytest.importorskip("torch", reason="torch is only installed for training")
-pytest.importorskip("transformers", reason="transformers is only installed for training")
-
-from torch.nn import functional as F  # noqa: E402
-
-from packetclip_sensor.errors import ConfigError  # noqa: E402
-from packetclip_sensor.windows.tokens import MASK, PAD, ROW_BYTES  # noqa: E402
-from training.model.config import EtBert  # noqa: E402
-from training.model.etbert import EtBertEncoder, read_vocabulary, word_ids  # noqa: E402
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.windows.tokens import MASK, PAD, ROW_BYTES
+from training.model.config import EtBert
+from training.model.etbert import EtBertEncoder, read_vocabulary, word_ids
 
 SMALL = {"layers": 2, "width": 8, "heads": 2, "inner": 16, "positions": 20, "tokens": 12}
 VOCABULARY = ["[PAD]", "[SEP]", "[CLS]", "[UNK]", "[MASK]", "4500", "0001", "01", "##02", "0102", "0203"]

@@ -5,15 +5,14 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="torch is only installed for training")
-
-from training.evaluate.baselines.cost import flops  # noqa: E402
-from training.model.config import ModelConfig  # noqa: E402
-from training.model.graphs import MissionGraph  # noqa: E402
-from training.model.inference import InferenceGraph, elu  # noqa: E402
-from training.text import knowledge  # noqa: E402
-from training.text.knowledge import Graph  # noqa: E402
+from training.evaluate.baselines.cost import flops
+from training.model.config import ModelConfig
+from training.model.graphs import MissionGraph
+from training.model.inference import InferenceGraph, elu
+from training.text import knowledge
+from training.text.knowledge import Graph
 
 DEEP = Graph(
     mission="leaves on three levels",

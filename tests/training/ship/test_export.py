@@ -7,23 +7,21 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from tiny import Words
 
-torch = pytest.importorskip("torch", reason="torch is only installed for training")
-
-import onnx  # noqa: E402
-from tiny import Words  # noqa: E402
-
-from packetclip_sensor.hunt.text_encoder import FILE  # noqa: E402
-from packetclip_sensor.model.bundle import MANIFEST, Bundle  # noqa: E402
-from packetclip_sensor.windows.packet_features import RELATIONS  # noqa: E402
-from packetclip_sensor.windows.tokens import ROW_BYTES  # noqa: E402
-from training.data.windows import CLASSES, GROUP_OF_CLASS, Examples  # noqa: E402
-from training.model.config import TEXT_DIM, ModelConfig  # noqa: E402
-from training.model.graphs import EventNodes  # noqa: E402
-from training.model.packetclip import PacketClip  # noqa: E402
-from training.ship import export  # noqa: E402
-from training.text import knowledge, texts  # noqa: E402
+from packetclip_sensor.hunt.text_encoder import FILE
+from packetclip_sensor.model.bundle import MANIFEST, Bundle
+from packetclip_sensor.windows.packet_features import RELATIONS
+from packetclip_sensor.windows.tokens import ROW_BYTES
+from training.data.windows import CLASSES, GROUP_OF_CLASS, Examples
+from training.model.config import TEXT_DIM, ModelConfig
+from training.model.graphs import EventNodes
+from training.model.packetclip import PacketClip
+from training.ship import export
+from training.text import knowledge, texts
 
 WINDOWS, LENGTH = 48, 30
 

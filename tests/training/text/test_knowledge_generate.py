@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from chat_server import ChatServer, Reply, completion
 
 from training.text import knowledge, llm
 from training.text.knowledge import validate
@@ -19,46 +18,12 @@ from training.text.knowledge.__main__ import main
 from training.text.knowledge.generate import generate, rubbish, words
 from training.text.llm import Answer, Endpoint, EndpointError, Work
 
-Reply = tuple[int, bytes] | tuple[int, bytes, dict[str, str]]
-Start = Callable[[Callable[[str], Reply]], tuple[Endpoint, list[str]]]
+Start = Callable[[Callable[[str], Reply]], ChatServer]
 
 
-@pytest.fixture
-def endpoint() -> Iterator[Start]:
-    """Starts an OpenAI-shaped server: the given function turns a prompt into (status, body, headers). Nobody really waits."""
-    servers: list[ThreadingHTTPServer] = []
-
-    def start(answer: Callable[[str], Reply]) -> tuple[Endpoint, list[str]]:
-        asked: list[str] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                asked.append(f"{self.path} {body['model']} {body['messages'][-1]['content']}")
-                status, raw, *more = answer(body["messages"][-1]["content"])
-                headers = {"Content-Length": str(len(raw))} | (more[0] if more else {})
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(raw)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        return Endpoint(f"http://127.0.0.1:{server.server_port}/v1/", "tiny", timeout_s=5, sleep=lambda _: None), asked
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def chat(text: object, finish: str = "stop") -> tuple[int, bytes]:
-    return 200, json.dumps({"choices": [{"message": {"content": text}, "finish_reason": finish}]}).encode()
+def at(server: ChatServer) -> Endpoint:
+    """The server as an endpoint for which nobody really waits."""
+    return Endpoint(server.url, "tiny", timeout_s=5, sleep=lambda _: None)
 
 
 def concept(prompt: str) -> str:
@@ -75,44 +40,39 @@ ANSWERS = {
 }
 
 
-def good(prompt: str) -> tuple[int, bytes]:
-    if prompt.startswith("List"):
-        return chat("1. Flooding\n2. Spoofing\n3. Denial of service")
-    return chat(ANSWERS[concept(prompt)])
+def good(prompt: str) -> str:
+    return "1. Flooding\n2. Spoofing\n3. Denial of service" if prompt.startswith("List") else ANSWERS[concept(prompt)]
 
 
-def arguments(where: Endpoint, out: Path, *more: str) -> list[str]:
-    return ["generate", "--mission", "DoS", "--event-name", "Denial of Service (DoS) attack", "--endpoint", where.url,
-            "--model", "tiny", "--vocabularies", "2", "--out", str(out), *more]  # fmt: skip
+def arguments(server: ChatServer, out: Path) -> list[str]:
+    return ["generate", "--mission", "DoS", "--event-name", "Denial of Service (DoS) attack", "--endpoint", server.url,
+            "--model", "tiny", "--vocabularies", "2", "--out", str(out)]  # fmt: skip
 
 
-def test_two_rounds_of_the_papers_prompts_make_a_valid_graph(endpoint: Start, tmp_path: Path) -> None:
-    where, asked = endpoint(good)
-    out = tmp_path / "made.yaml"
-    assert main(arguments(where, out)) == 0
+def test_two_rounds_of_the_papers_prompts_make_a_valid_graph(chat: Start, tmp_path: Path) -> None:
+    server, out = chat(good), tmp_path / "made.yaml"
+    assert main(arguments(server, out)) == 0
     graph = knowledge.load(out)
     assert graph.levels == [["flooding", "spoofing"], ["burst", "volume", "forged"], ["rate", "bandwidth", "random"]]
     assert ("spoofing", "burst") in graph.edges
     assert ("forged", "rate") in graph.edges
     assert validate(graph) == []
     assert graph.author_model == "tiny"
-    assert asked[0] == (
+    assert server.asked[0] == (
         "/v1/chat/completions tiny List 2 typical vocabularies to represent Denial of Service (DoS) attack? "
         "Note: Everything should be a single word."
     )
-    assert asked[1].startswith("/v1/chat/completions tiny What are associated words with vocabularies in set K?\nK = {flooding}")
-    assert len(asked) == 1 + 2 + 3
+    assert server.asked[1].startswith(
+        "/v1/chat/completions tiny What are associated words with vocabularies in set K?\nK = {flooding}"
+    )
+    assert len(server.asked) == 1 + 2 + 3
     assert [p.name for p in tmp_path.iterdir()] == ["made.yaml"]
 
 
-def test_a_key_concept_without_new_words_is_dropped(endpoint: Start) -> None:
-    def answer(prompt: str) -> tuple[int, bytes]:
-        if prompt.startswith("List"):
-            return chat("flooding, mute, spoofing")
-        return chat({"flooding": "burst", "mute": "flooding", "spoofing": "forged"}[concept(prompt)])
-
-    where, _ = endpoint(answer)
-    graph = generate("DoS", "DoS", where, vocabularies=3, rounds=1)
+def test_a_key_concept_without_new_words_is_dropped(chat: Start) -> None:
+    answers = {"flooding": "burst", "mute": "flooding", "spoofing": "forged", "": "flooding, mute, spoofing"}
+    server = chat(lambda prompt: answers[concept(prompt)])
+    graph = generate("DoS", "DoS", at(server), vocabularies=3, rounds=1)
     assert graph.key == ["flooding", "spoofing"]
     assert validate(graph) == []
 
@@ -123,58 +83,54 @@ def test_a_key_concept_without_new_words_is_dropped(endpoint: Start) -> None:
         ((200, b"<html>hello</html>"), "not a chat completion: '<html>hello</html>'; is the endpoint OpenAI-compatible"),
         ((200, b'{"choices": []}'), "not a chat completion"),
         ((200, b'{"choices": [{"message": {"content": nu'), "not a chat completion"),
-        (chat(None), "content is NoneType, not text"),
-        (chat("I cannot help with this."), "named 0 single words"),
-        (chat("the, and, word, vocabularies, hmmm, xkcdqz"), "named 0 single words"),
-        ((401, b"{}"), "answered 401.*check the key"),
-        ((404, b"{}"), "answered 404.*check the address and the model's name"),
+        (completion(None), "content is NoneType, not text"),
+        ("I cannot help with this.", "named 0 single words"),
+        ("the, and, word, vocabularies, hmmm, xkcdqz", "named 0 single words"),
+        (401, "answered 401.*check the key"),
+        (404, "answered 404.*check the address and the model's name"),
         ((302, b"", {"Location": "http://192.0.2.1/"}), "answered 302.*give the address that it points to, http://192.0.2.1/"),
         ((200, b"x" * 1_000_001), "over 1000000 bytes"),
     ],
 )
-def test_an_endpoint_that_answers_rubbish_is_refused_with_a_remedy(endpoint: Start, reply: Reply, said: str) -> None:
-    where, asked = endpoint(lambda _: reply)
+def test_an_endpoint_that_answers_rubbish_is_refused_with_a_remedy(chat: Start, reply: Reply, said: str) -> None:
+    server = chat(lambda _: reply)
     with pytest.raises(EndpointError, match=said):
-        generate("DoS", "DoS", where)
-    assert len(asked) == (3 if "named" in said else 1)  # only an answer without words is worth another temperature
+        generate("DoS", "DoS", at(server))
+    assert len(server.asked) == (3 if "named" in said else 1)  # only an answer without words is worth another temperature
 
 
-@pytest.mark.parametrize("failure", [
-    (429, b"slow down"), (503, b"loading"), (500, b""), (200, chat("flooding")[1][:-20], {"Content-Length": "900"}),
-])  # fmt: skip
-def test_a_failure_that_passes_is_tried_again(endpoint: Start, failure: Reply) -> None:
+@pytest.mark.parametrize("failure", [429, 503, 500, (200, completion("flooding")[1][:-20], {"Content-Length": "900"})])
+def test_a_failure_that_passes_is_tried_again(chat: Start, failure: Reply) -> None:
     replies: list[Reply] = [failure, failure]
-    where, asked = endpoint(lambda prompt: replies.pop() if replies else good(prompt))
-    assert generate("DoS", "DoS", where, vocabularies=2).key == ["flooding", "spoofing"]
-    assert len(asked) == 2 + 6
+    server = chat(lambda prompt: replies.pop() if replies else good(prompt))
+    assert generate("DoS", "DoS", at(server), vocabularies=2).key == ["flooding", "spoofing"]
+    assert len(server.asked) == 2 + 6
 
 
-def test_pauses_double_and_a_servers_own_wish_comes_first(endpoint: Start) -> None:
-    replies: list[Reply] = [(503, b""), (503, b""), (429, b"", {"Retry-After": "7"}), (429, b"", {"Retry-After": "9999"})]
+def test_pauses_double_and_a_servers_own_wish_comes_first(chat: Start) -> None:
+    replies: list[Reply] = [503, 503, (429, b"", {"Retry-After": "7"}), (429, b"", {"Retry-After": "9999"})]
     pauses: list[float] = []
-    where, _ = endpoint(lambda _: replies.pop(0) if replies else chat("fine"))
-    assert replace(where, sleep=pauses.append).ask("x").text == "fine"
+    server = chat(lambda _: replies.pop(0) if replies else "fine")
+    assert replace(at(server), sleep=pauses.append).ask("x").text == "fine"
     assert pauses == [1.0, 2.0, 7.0, 60.0]
 
 
-def test_a_refusal_that_does_not_end_is_told_once_with_what_was_kept(endpoint: Start) -> None:
-    where, asked = endpoint(lambda _: (429, b""))
-    with pytest.raises(EndpointError, match=r"answered 429 Too Many Requests \(5 tries\); what was answered so far is kept"):
+def test_a_refusal_that_does_not_end_is_told_once_with_what_was_kept_and_without_the_key(chat: Start) -> None:
+    server = chat(lambda _: 429)
+    where = replace(at(server), api_key="secret")
+    with pytest.raises(EndpointError, match=r"answered 429 Too Many Requests \(5 tries\); what was answered .* kept") as caught:
         where.ask("x")
-    assert len(asked) == 5
+    assert len(server.asked) == 5
+    assert "secret" not in f"{where!r} {caught.value}"
 
 
-def test_a_slow_endpoint_and_one_that_drips_are_given_up_after_the_time_limit(endpoint: Start) -> None:
+def test_a_slow_endpoint_and_one_that_drips_are_given_up_after_the_time_limit(chat: Start) -> None:
     released = threading.Event()
 
-    def slow(_: str) -> Reply:
-        released.wait(60)
-        return chat("late")
-
-    where, _ = endpoint(slow)
+    server = chat(lambda _: "late" if released.wait(60) else "never")
     started = time.monotonic()
     with pytest.raises(EndpointError, match=r"no answer in 0.2 s.*\(2 tries\)"):
-        replace(where, timeout_s=0.2, tries=2).ask("x")
+        replace(at(server), timeout_s=0.2, tries=2).ask("x")
     released.set()
     assert time.monotonic() - started < 20
 
@@ -211,22 +167,22 @@ def test_an_endpoint_that_is_down_is_reported_on_one_line(capsys: pytest.Capture
     assert "--model is missing" in capsys.readouterr().err
 
 
-def test_a_stopped_run_goes_on_where_it_was_and_overwrites_nothing_before_it_is_done(endpoint: Start, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_where_it_was_and_overwrites_nothing_before_it_is_done(chat: Start, tmp_path: Path) -> None:
     broken = threading.Event()
     broken.set()
-    where, asked = endpoint(lambda prompt: (401, b"") if broken.is_set() and "volume" in prompt else good(prompt))
+    server = chat(lambda prompt: 401 if broken.is_set() and "volume" in prompt else good(prompt))
     out = tmp_path / "dos.yaml"
     out.write_text("the graph from before\n")
-    assert main(arguments(where, out)) == 2
+    assert main(arguments(server, out)) == 2
     assert out.read_text() == "the graph from before\n"
-    assert len(asked) == 1 + 2 + 2
+    assert len(server.asked) == 1 + 2 + 2
     work = tmp_path / "dos.yaml.work"
     work.write_text(work.read_text() + '{"model": "tiny", "prompt": "half a li')  # a machine that went down while writing
 
     broken.clear()
-    asked.clear()
-    assert main(arguments(where, out)) == 0
-    assert [concept(prompt) for prompt in asked] == ["volume", "forged"]
+    server.asked.clear()
+    assert main(arguments(server, out)) == 0
+    assert [concept(prompt) for prompt in server.asked] == ["volume", "forged"]
     assert knowledge.load(out).levels[2] == ["rate", "bandwidth", "random"]
     assert not work.exists()
 
@@ -239,11 +195,11 @@ def test_answers_of_another_model_are_not_taken(tmp_path: Path) -> None:
     assert Work(tmp_path / "w", "two").get("question") is None
 
 
-def test_the_last_entry_of_a_list_that_was_cut_is_left_out(endpoint: Start) -> None:
+def test_the_last_entry_of_a_list_that_was_cut_is_left_out(chat: Start) -> None:
     assert words(Answer("1. scanning\n2. probing\n3. enumer", cut=True)) == ["scanning", "probing"]
     assert words(Answer("1. scanning\n2. probing\n3. enumer", cut=False)) == ["scanning", "probing", "enumer"]
-    where, _ = endpoint(lambda _: chat("flooding, spoo", finish="length"))
-    assert where.ask("x") == Answer("flooding, spoo", cut=True)
+    server = chat(lambda _: completion("flooding, spoo", finish="length"))
+    assert at(server).ask("x") == Answer("flooding, spoo", cut=True)
 
 
 def test_words_are_read_from_lists_of_all_kinds() -> None:
@@ -251,14 +207,6 @@ def test_words_are_read_from_lists_of_all_kinds() -> None:
     assert [w for w in ("ddos", "syn", "ssh", "https", "aaah", "bbbb", "bcdfgh", "the", "word") if rubbish(w)] == [
         "aaah", "bbbb", "bcdfgh", "the", "word",
     ]  # fmt: skip
-
-
-def test_a_key_is_sent_and_not_shown(endpoint: Start) -> None:
-    where, _ = endpoint(lambda _: (401, b""))
-    assert "secret" not in repr(replace(where, api_key="secret"))
-    with pytest.raises(EndpointError) as caught:
-        replace(where, api_key="secret").ask("x")
-    assert "secret" not in str(caught.value)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import random
 import re
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from chat_server import ChatServer, Reply
 
 from packetclip_sensor.alerts.sentences import window_text
 from training.missions import MissionError
 from training.text import paraphrase, texts
-from training.text.llm import Answer
+from training.text.llm import Answer, Endpoint, Work
 from training.text.paraphrase import candidates, main
 from training.text.paraphrase_check import fault
 from training.text.texts import bank, held_out, normalised, pair_text
 
+Start = Callable[[Callable[[str], Reply]], ChatServer]
 SYN = "SYN segments from many spoofed sources flood one server. Associated words: handshake and backlog."
 WINDOW = (
     "Many TCP packets, sent fast, hundreds a second, from one host to many ports of one host, in many connections; "
@@ -41,8 +41,7 @@ THEY = "SYN segments from many spoofed sources flood one server"
         (SYN, "One server is flooded with SYN segments that come from many spoofed sources, with handshake and backlog.", None),
         (WINDOW, "From one host come many TCP packets, hundreds a second and fast, to many ports of one host, "
          "in many connections; most carry SYN alone, no connection is completed, no payload and few answers.", None),
-        (SYN, "500 SYN segments from many spoofed sources flood one server with handshake and backlog.",
-         NUMBER),
+        (SYN, "500 SYN segments from many spoofed sources flood one server with handshake and backlog.", NUMBER),
         (SYN, "Dozens of SYN segments from many spoofed sources flood one server with its backlog.", NUMBER),
         (WINDOW, WINDOW.replace("hundreds a second", "at a high pace"), "a number left out"),
         (SYN, "UDP datagrams from many spoofed sources flood one server with handshake and backlog.", NAME),
@@ -50,19 +49,15 @@ THEY = "SYN segments from many spoofed sources flood one server"
         (SYN, "SYN segments of nmap from many spoofed sources flood one server and its backlog.", NAME),
         (SYN, THEY + " of Contoso and its backlog.", NAME),
         (SYN, "SYN segments from many spoofed sources flood the ssh service of one server.", NAME),
-        (SYN, "SYN segments from a botnet of many spoofed sources flood one server and its backlog.",
-         HOSTS),
-        ("TCP connection requests flood the target", "TCP connection requests of many clients flood the target.",
-         HOSTS),
+        (SYN, "SYN segments from a botnet of many spoofed sources flood one server and its backlog.", HOSTS),
+        ("TCP connection requests flood the target", "TCP connection requests of many clients flood the target.", HOSTS),
         (SYN, "SYN segments from many spoofed sources do not flood one server and its backlog.", "a negation turned round"),
         ("No answer comes to the ICMP packets of the flood.", "An answer comes to the ICMP packets of the flood.",
          "a negation turned round"),
         (WINDOW, WINDOW.replace("few answers", "many answers"), AMOUNT),
         (WINDOW, WINDOW.replace("from one host to many ports", "from many hosts to many ports"), AMOUNT),
-        (SYN, THEY + " to scan its handshake and backlog.",
-         "a word of scan that the source has not"),
-        (SYN, THEY + " in normal use with its backlog.",
-         "a word of benign that the source has not"),
+        (SYN, THEY + " to scan its handshake and backlog.", "a word of scan that the source has not"),
+        (SYN, THEY + " in normal use with its backlog.", "a word of benign that the source has not"),
         (SYN, "Slow SYN segments from many spoofed sources flood one server with handshake and backlog.",
          "a word of slow that the source has not"),
         (SYN, "The SYN segments of one server tell who sends the most of all.", "something else than the source"),
@@ -92,42 +87,6 @@ def test_candidates_are_lines_without_marks_and_without_a_half_one() -> None:
     assert candidates(Answer("", cut=False)) == []
 
 
-# --- the command ---
-
-
-@pytest.fixture
-def server() -> Iterator[Callable[[Callable[[str], str | int]], tuple[str, list[str]]]]:
-    """Starts a chat server: the function turns the prompt into an answer or a status."""
-    servers: list[ThreadingHTTPServer] = []
-
-    def start(answer: Callable[[str], str | int]) -> tuple[str, list[str]]:
-        asked: list[str] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                raw = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                asked.append(raw)
-                said = answer(json.loads(raw)["messages"][-1]["content"])
-                body = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
-                self.send_response(said if isinstance(said, int) else 200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(httpd)
-        threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
-        return f"http://127.0.0.1:{httpd.server_port}/v1", asked
-
-    yield start
-    for httpd in servers:
-        httpd.shutdown()
-        httpd.server_close()
-
-
 def reworded(prompt: str) -> str:
     """Two good paraphrases of any source, one of them twice, and two bad ones."""
     source = prompt.rsplit("\n", 1)[1].rstrip(".")
@@ -151,26 +110,22 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
     bank.cache_clear()
 
 
-def test_accepted_paraphrases_are_written_and_used_by_pair_text(server, at, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
-    url, asked = server(reworded)
+def test_accepted_paraphrases_are_written_and_used_by_pair_text(chat: Start, at, tmp_path: Path, capsys) -> None:
+    server = chat(reworded)
     facts = {"packets": 30, "proto": "udp", "rate_pps": 900.0, "reply_share": 0.0, "top_resp_p": 4444, "payload_mean_bytes": 20.0}
     pq.write_table(pa.table({"facts": [json.dumps(facts)] * 3, "tokens": [[0xDEAD, 0xBEEF]] * 3}), tmp_path / "p.parquet")
     out = tmp_path / "paraphrases.yaml"
-    arguments = ["--endpoint", url, "--model", "tiny", "--out", str(out), "--classes", "UDP Flood", "--every", "20",
+    arguments = ["--endpoint", server.url, "--model", "tiny", "--out", str(out), "--classes", "UDP Flood", "--every", "20",
                  "--pairs", str(tmp_path / "p.parquet")]  # fmt: skip
     assert main(arguments) == 0
     made = yaml.safe_load(out.read_text())
     assert made["model"] == "tiny"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", made["date"])
-    assert len(asked) == 9 + 1
-    assert made["rejected"]["a number that is not the source's"] == 10
-    assert made["rejected"]["a name that is not the source's"] == 10
-    assert made["rejected"]["said twice"] == 10
-    assert len(made["sentences"]) == 18
-    assert len(made["windows"]) == 2
+    assert len(server.asked) == 9 + 1
+    assert made["rejected"] == {NUMBER: 10, NAME: 10, "said twice": 10}
+    assert (len(made["sentences"]), len(made["windows"])) == (18, 2)
     assert made["windows"][0]["source"] == window_text(facts)
-    assert "4444" not in "".join(asked)
-    assert "dead" not in "".join(asked).lower()
+    assert not re.search("4444|dead", "".join(server.asked).lower())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p.parquet", "paraphrases.yaml"]
 
     capsys.readouterr()
@@ -187,30 +142,20 @@ def test_accepted_paraphrases_are_written_and_used_by_pair_text(server, at, tmp_
     assert all(own[normalised(p["text"])] == own[normalised(p["source"])] for p in made["sentences"])
 
 
-def test_a_stopped_run_goes_on_and_writes_nothing_before_it_is_done(server, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
-    stop = [False]
-    seen: list[str] = []
-
-    def answer(prompt: str) -> str | int:
-        seen.append(prompt)
-        return 401 if stop[0] and len(seen) > 2 else reworded(prompt)
-
-    url, _ = server(answer)
+def test_a_stopped_run_goes_on_and_writes_nothing_before_it_is_done(chat: Start, tmp_path: Path, capsys) -> None:
+    server = chat(lambda prompt: 401 if len(server.asked) == 3 else reworded(prompt))
     out = tmp_path / "new" / "out.yaml"
-    arguments = ["--endpoint", url, "--model", "tiny", "--out", str(out), "--classes", "ICMP Flood", "--every", "40"]
-    stop[0] = True
+    arguments = ["--endpoint", server.url, "--model", "tiny", "--out", str(out), "--classes", "ICMP Flood", "--every", "40"]
     assert main(arguments) == 2
     assert "answered 401 Unauthorized; check the key" in capsys.readouterr().err
     assert not out.exists()
-    stop[0] = False
-    before = len(seen)
     assert main(arguments) == 0
-    assert len(seen) - before == 4 - 2
+    assert len(server.asked) == 3 + 4 - 2
     assert len(yaml.safe_load(out.read_text())["sentences"]) == 8
 
 
-def test_a_model_that_repeats_the_prompt_leaves_the_file_as_it_was(server, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
-    url, _ = server(lambda prompt: prompt)
+def test_a_model_that_repeats_the_prompt_leaves_the_file_as_it_was(chat: Start, tmp_path: Path, capsys) -> None:
+    url = chat(lambda prompt: prompt).url
     out = tmp_path / "out.yaml"
     out.write_text("from before\n")
     assert main(["--endpoint", url, "--model", "parrot", "--out", str(out), "--classes", "Benign", "--every", "200"]) == 1
@@ -224,10 +169,7 @@ def test_a_held_out_sentence_is_never_accepted(monkeypatch: pytest.MonkeyPatch) 
     wanted = held_out("UDP Flood").sentences[0].text
     monkeypatch.setattr(paraphrase, "ask", lambda *_: {"accepted": [wanted, "a new sentence"], "rejected": {}})
 
-    class Local:
-        model = "m"
-
-    made = paraphrase.paraphrase(Local(), ["A source."], [], 2, paraphrase.llm.Work(None, "m"))  # type: ignore[arg-type]
+    made = paraphrase.paraphrase(Endpoint("", "m"), ["A source."], [], 2, Work(None, "m"))
     assert [p.text for p in made.sentences] == ["a new sentence"]
     assert made.rejected == {"in the bank or held out": 1}
 
