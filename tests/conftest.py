@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import structlog
 from elasticsearch_node import Node, NodeUnavailableError
-from machine import GIB, disk, free_port, unavailable  # noqa: F401
+from machine import GIB, disk, unavailable
 from scripted_server import ScriptedServer
 from sink_run import Run
 from tailing import Blocks

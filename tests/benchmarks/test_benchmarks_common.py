@@ -3,31 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from scripted_server import ScriptedServer
 
 from benchmarks.common import ask_for_cluster
-
-
-@pytest.fixture
-def refusing() -> Iterator[str]:
-    """URL of a server that answers, if only with 405."""
-
-    class Refuses(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(405)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Refuses)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 def parsed(*argv: str) -> str:
@@ -37,10 +17,12 @@ def parsed(*argv: str) -> str:
     return url
 
 
-def test_a_cluster_that_answers_is_taken(refusing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert parsed("--elasticsearch", refusing) == refusing
-    monkeypatch.setenv("PACKETCLIP_TEST_ELASTICSEARCH", refusing)
-    assert parsed() == refusing
+@pytest.mark.parametrize("status", [200, 405])
+def test_a_cluster_that_answers_is_taken(status: int, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.health = (status, {})
+    assert parsed("--elasticsearch", server.url) == server.url
+    monkeypatch.setenv("PACKETCLIP_TEST_ELASTICSEARCH", server.url)
+    assert parsed() == server.url
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nowhere"])

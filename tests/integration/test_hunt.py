@@ -177,7 +177,7 @@ def test_alerts_and_windows_have_no_field_of_two_types(client: Elasticsearch) ->
     assert list(caps[FIELD]) == ["dense_vector"]
 
 
-def test_the_command_prints_a_table_that_says_how_far_to_trust_it(
+def test_the_command_prints_a_table_that_says_how_far_to_trust_it_or_json(
     client: Elasticsearch, elasticsearch_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert packetclip(elasticsearch_url, "hunt", "a storm of pings against one machine", "--limit", "3") == 0
@@ -188,19 +188,14 @@ def test_the_command_prints_a_table_that_says_how_far_to_trust_it(
     assert "guess" not in out
     assert packetclip(elasticsearch_url, "hunt", "whisk the eggs and fold in the flour") == 0
     assert "Unlike every sentence of training" in capsys.readouterr().out
-
-
-def test_the_command_gives_json(
-    client: Elasticsearch, elasticsearch_url: str, capsysbinary: pytest.CaptureFixture[bytes]
-) -> None:
     assert packetclip(elasticsearch_url, "hunt", "stack fingerprinting of a host", "--json", "--limit", "2") == 0
-    made = json.loads(capsysbinary.readouterr().out)
+    made = json.loads(capsys.readouterr().out)
     assert made["doubts"] == []
     assert made["sentence"]["familiar"] is True
     assert [set(hit) for hit in made["hits"]] == [{"id", "cosine", "above_share_of_sample", "more_of_the_same", "document"}] * 2
     identifier = made["hits"][0]["id"]
     assert packetclip(elasticsearch_url, "similar", identifier, "--flows", "--json") == 0
-    again = json.loads(capsysbinary.readouterr().out)
+    again = json.loads(capsys.readouterr().out)
     assert identifier not in [hit["id"] for hit in again["hits"]]
     assert again["hits"][0]["cosine"] > 0.5
 

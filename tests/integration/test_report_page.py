@@ -60,7 +60,6 @@ def test_a_browser_runs_nothing_of_what_stands_in_alerts(chromium: browser.Brows
     whole = document(alert(flow=flow(), flow_text="x", evidence=(Evidence(packet(data=SYN), 0.1, "x"),)), SENSOR)
     spoiled = every_text(whole, HOSTILE)
     spoiled["packetclip"]["evidence"][0]["data"] = HOSTILE.encode().hex()
-    spoiled["packetclip"]["facts"][HOSTILE] = HOSTILE
     spoiled["packetclip"]["missions"][HOSTILE] = 0.5
     opened(chromium, tmp_path, [spoiled])
     chromium.wait("!!document.querySelector('.detail .hex')")

@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from factories import MISSIONS, alert, episode, safe
+from machine import until
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
@@ -45,14 +46,19 @@ class Running:
             stdout=self.errors,
             stderr=self.errors,
         )
-        self.until((folder / "ready").exists, 60)
+        self.until((folder / "ready").exists)
 
-    def until(self, done: Callable[[], bool], limit_s: float = 120) -> None:
-        end = time.monotonic() + limit_s
-        while not done():
-            assert self.process.poll() is None, (self.folder / "stderr").read_text()
-            assert time.monotonic() < end, (self.told(), (self.folder / "stderr").read_text())
-            time.sleep(0.1)
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        self.errors.close()
+
+    def until(self, done: Callable[[], bool]) -> None:
+        until(lambda: done() or self.process.poll() is not None)
+        assert self.process.poll() is None, (self.folder / "stderr").read_text()
 
     def told(self) -> list[str]:
         """The episode of each notice in notice.log, in order."""
@@ -70,19 +76,20 @@ class Running:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    zeek_process = Running(tmp_path)
-    yield zeek_process
-    zeek_process.process.terminate()
-    zeek_process.process.wait(30)
-    zeek_process.errors.close()
+    with Running(tmp_path) as zeek_process:
+        yield zeek_process
 
 
 def of(name: str) -> AlertBatch:
     return safe(alert(id=name, episode=episode(id=name)))
 
 
+def write(batches: Iterable[AlertBatch], path: Path, max_bytes: int = 1 << 20) -> Iterator[AlertBatch]:
+    return zeek_notices.write(batches, path, Counters(), MISSIONS, max_bytes=max_bytes)
+
+
 def append(path: Path, *names: str, max_bytes: int = 1 << 20) -> None:
-    assert len(list(zeek_notices.write(map(of, names), path, Counters(), MISSIONS, max_bytes=max_bytes))) == len(names)
+    assert len(list(write(map(of, names), path, max_bytes))) == len(names)
 
 
 def test_a_running_zeek_raises_each_verdict_once_whatever_happens_to_the_file(running: Running) -> None:
@@ -97,7 +104,7 @@ def test_a_running_zeek_raises_each_verdict_once_whatever_happens_to_the_file(ru
     running.until_told("a", "b", "c", "d", "e")
     assert path.with_name("verdicts.tsv.1").exists()
 
-    sensor = zeek_notices.write(map(of, ["f", "g", "h", "i"]), path, Counters(), MISSIONS, max_bytes=1 << 20)
+    sensor = write(map(of, ["f", "g", "h", "i"]), path)
     next(sensor)
     path.rename(running.folder / "elsewhere")  # another hand moves it
     next(sensor)
@@ -123,8 +130,8 @@ def test_lines_that_come_page_by_page_reach_a_reading_zeek_whole(running: Runnin
     append(running.folder / "verdicts.tsv", *names[:1])
     running.until_told("e0")
     batches = [safe(*(alert(id=name, episode=episode(id=name)) for name in names[at : at + 50])) for at in range(1, 3000, 50)]
-    assert len(list(zeek_notices.write(batches, running.folder / "verdicts.tsv", Counters(), MISSIONS, max_bytes=1 << 20))) == 60
-    running.until(lambda: len(running.told()) >= 3000, 120)
+    assert len(list(write(batches, running.folder / "verdicts.tsv"))) == 60
+    running.until(lambda: len(running.told()) >= 3000)
     assert running.told() == names
     assert "Not enough fields" not in (running.folder / "stderr").read_text()
 
@@ -136,15 +143,10 @@ def test_replayed_attacks_become_notices_in_zeek(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "packetclip_sensor", "replay", *(str(DATA / name) for name in captures), "-c", str(config)]
     for _ in range(2):  # the second run finds everything written
         subprocess.run(command, check=True, capture_output=True)
-    running = Running(tmp_path)
-    try:
-        opened = [
-            line.split(b"\t")[1].decode() for line in (tmp_path / "verdicts.tsv").read_bytes().splitlines() if b"\topen\t" in line
-        ]
+    lines = (tmp_path / "verdicts.tsv").read_text(encoding="utf-8").splitlines()
+    opened = [line.split("\t")[1] for line in lines if "\topen\t" in line]
+    with Running(tmp_path) as running:
         running.until(lambda: set(opened) <= set(running.told()))
-    finally:
-        running.process.terminate()
-        running.process.wait(30)
     log = (tmp_path / "notice.log").read_text(encoding="utf-8")
     assert {note for note in captures.values() if f"\tPacketCLIP::{note}\t" in log} == set(captures.values())
     assert len(opened) == len(set(opened))

@@ -172,11 +172,15 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix[:-1], value
 
 
+WRONG = (None, 3, "x", [], {}, [None], {"a": None}, float("nan"), 1e300, True, "9" * 400)
+"""What may stand in a document where another type is expected."""
+
+
 def every_text(value: Any, text: str) -> Any:
-    """A document with `text` in place of every string in it."""
+    """A document with `text` in place of every string in it, and as the name of one more field in every object."""
     match value:
         case dict():
-            return {name: every_text(part, text) for name, part in value.items()}
+            return {name: every_text(part, text) for name, part in value.items()} | {text: text}
         case list():
             return [every_text(part, text) for part in value]
         case str():

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import itertools
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from factories import SENSOR, alert, episode, every_text, flow, packet
+from factories import SENSOR, WRONG, alert, episode, every_text, flow, packet
+from snapshot import compare
 
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ConfigError
@@ -20,6 +23,7 @@ from packetclip_sensor.sinks.documents import document
 from packetclip_sensor.view import drawing, packet_fields, report
 
 MODEL = resource("model/shipped")
+REPORT = Path(__file__).with_name("report.txt")
 
 HOSTILE = "\"'></script><script>document.title='owned'</script><img src=x onerror=alert(1)>{{ 7*7 }}</style><svg onload=alert(1)>"
 
@@ -45,47 +49,12 @@ def panel(page: str, at: int = 0) -> dict[str, Any]:
     return found
 
 
-def test_the_page_holds_all_of_an_explanation() -> None:
+def test_the_page_holds_all_of_an_explanation_and_words_to_find_it_by() -> None:
     evidence = (Evidence(packet(data=b"E" * 40), 0.12, "a SYN"),)
-    page = made(alert(flow=flow(), flow_text="A connection of one packet.", evidence=evidence))
+    page = made(alert(flow=flow(community_id="1:AbC="), flow_text="A connection of one packet.", evidence=evidence))
     assert "model 2026.1, sensor sensor-1" in page
-    (row,) = rows(page)
-    assert {
-        key: row[key] for key in ("when", "mission", "class", "level", "probability", "source", "destination", "packets")
-    } == {
-        "when": "2025-10-09 08:53:20",
-        "mission": "DoS",
-        "class": "SYN Flood",
-        "level": "high",
-        "probability": 0.97,
-        "source": "10.0.0.5",
-        "destination": "10.0.0.9",
-        "packets": 45,
-    }
-    why = panel(page)
-    assert why["concepts"] == [
-        ["flood", "+0.41", 1.0, False, "DoS", 0.41],
-        ["handshake", "-0.02", 0.0488, True, "DoS", -0.02],
-    ]
-    assert why["graphs"][0] == ["DoS", "+3.50", 1.0, False, "", 3.5]
-    assert why["paths"] == [["DoS", ["sensor", "flood", "exhaustion", "embedding"], "+0.620", 0.62]]
-    assert why["technique"] == ["T1499.001", "OS Exhaustion Flood", "https://attack.mitre.org/techniques/T1499/001/"]
-    assert why["texts"] == [["A host sends many SYN packets and never completes the handshake.", "0.71"]]
-    assert why["flow"] == "A connection of one packet."
-    assert ["conn_state", "S0"] in why["columns"]
-    assert ["rate_pps", "19.33"] in why["facts"]
-    assert why["missions"][0] == ["DoS", "0.970", 0.97]
-    (one,) = why["evidence"]
-    assert one["headline"] == "tcp 10.0.0.5:40000 → 10.0.0.9:80, packet 1 of CAb1c23, 60 bytes"
-    assert one["cut"] == "first 40 of 60 bytes"
-    assert one["data"] == "45" * 40
-    assert one["fields"][0] == [0, 1, "ip", "version, header length", "4, 20 bytes"]
-
-
-def test_the_search_box_finds_addresses_uids_ids_and_concepts() -> None:
-    (row,) = rows(made(alert(flow=flow(community_id="1:AbC="))))
-    for part in ("10.0.0.5", "10.0.0.9", "cab1c23", "1:abc=", "flood", "t1499.001", "high", "e1"):
-        assert part in row["find"]
+    for name, shown in (("a row of the table", rows(page)[0]), ("its panel", panel(page))):
+        compare(REPORT, name, [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in shown.items()])
 
 
 def test_of_an_episode_the_newest_document_counts_whatever_the_order() -> None:
@@ -101,7 +70,6 @@ def test_hostile_strings_in_every_field_and_name_stay_text() -> None:
     """What a browser makes of them: tests/integration/test_report_page.py."""
     whole = document(alert(flow=flow(), flow_text="x", evidence=(Evidence(packet(), 0.1, "x"),)), SENSOR)
     spoiled = every_text(whole, HOSTILE)
-    spoiled["packetclip"]["facts"] = {HOSTILE: HOSTILE}
     spoiled["packetclip"]["missions"] = {HOSTILE: 0.5}
     page = report.page([spoiled], title=HOSTILE, model=MODEL)
     assert page.count("<script") == page.count("</script>") == 3  # index, one part, ours
@@ -109,7 +77,7 @@ def test_hostile_strings_in_every_field_and_name_stay_text() -> None:
     assert page.count("</style>") == 1
     assert panel(page)["technique"][2] == ""
     assert panel(page)["uids"] == [[HOSTILE, ""]]
-    assert panel(page)["facts"] == [[HOSTILE, HOSTILE]]
+    assert [HOSTILE, HOSTILE] in panel(page)["facts"]
 
 
 def test_the_policy_allows_the_one_script_and_the_one_style_sheet_and_nothing_else() -> None:
@@ -135,11 +103,11 @@ def test_equal_alerts_make_equal_pages() -> None:
     assert made(alert()) == made(alert())
 
 
-@pytest.mark.parametrize("wrong", [None, 3, "x", [], {}, [None], {"a": None}, float("nan"), 1e300, True, "9" * 400])
-def test_a_field_of_any_type_makes_no_error(wrong: Any) -> None:
+def test_a_field_of_any_type_makes_no_error() -> None:
     whole = document(alert(), SENSOR)
+    places = [("packetclip", name) for name in whole["packetclip"]] + [("", name) for name in whole]
     spoilt = []
-    for n, (section, name) in enumerate([("packetclip", name) for name in whole["packetclip"]] + [("", name) for name in whole]):
+    for n, (wrong, (section, name)) in enumerate(itertools.product(WRONG, places)):
         one = document(alert(id=f"a{n}", episode=episode(id=f"e{n}")), SENSOR)
         (one[section] if section else one)[name] = wrong
         spoilt.append(one)
