@@ -20,39 +20,47 @@ from training.model.packetclip import PacketClip
 from training.ship import export
 from training.text import knowledge, texts
 
-EACH, LENGTH = 4, 30
+LENGTH = 30
 
 
-def tower(sentences: list[str]) -> torch.Tensor:
+def features(sentences: list[str]) -> torch.Tensor:
+    """In place of the text encoder."""
     return torch.randn(len(sentences), TEXT_DIM, generator=torch.Generator().manual_seed(7))
 
 
-def examples() -> Examples:
-    """A few windows of every class, each class a capture."""
+def examples(labels: list[int], each: int) -> Examples:
+    """So many windows of each class given, each of them a capture; one window in five is padded."""
     rng = np.random.default_rng(1)
-    count = EACH * len(CLASSES)
-    label = np.repeat(np.arange(len(CLASSES)), EACH)
+    label = np.repeat(labels, each)
+    rows = torch.from_numpy(rng.integers(0, 100, (len(label), LENGTH)))
+    rows[::5, :20] = -1
+    relations = torch.from_numpy(rng.standard_normal((len(label), LENGTH, len(RELATIONS))).astype(np.float32))
     return Examples(
         rng.integers(0, 256, (100, ROW_BYTES)).astype(np.uint16),
-        torch.from_numpy(rng.integers(0, 100, (count, LENGTH))),
-        torch.from_numpy(rng.standard_normal((count, LENGTH, len(RELATIONS))).astype(np.float32)),
+        rows,
+        relations * (rows >= 0)[:, :, None],
         torch.from_numpy(label),
-        np.array([f"c{k}" for k in label], dtype=object),
-        np.full(count, "tool", dtype=object),
-        ["{}"] * count,
-        np.full(count, "pair", dtype=object),
+        np.array([f"c{i // each}" for i in range(len(label))], dtype=object),
+        np.full(len(label), "tool", dtype=object),
+        ["{}"] * len(label),
+        np.full(len(label), "pair", dtype=object),
     )
 
 
-def main(out: Path) -> None:
+def untrained(config: ModelConfig) -> PacketClip:
+    """A model of fresh weights for the missions that there are."""
     torch.manual_seed(3)
     graphs = knowledge.load_all()
-    concepts = tower([c for g in graphs for level in g.levels for c in level])
-    events = EventNodes([tower(texts.event_sentences(name)[:2]) for name in CLASSES], GROUP_OF_CLASS, 1.0)
-    model = PacketClip(graphs, concepts, ModelConfig(window=LENGTH, width=16, layers=1, heads=2, patch=32), events=events).eval()
+    concepts = features([c for g in graphs for level in g.levels for c in level])
+    events = EventNodes([features(texts.event_sentences(name)[:2]) for name in CLASSES], GROUP_OF_CLASS, 1.0)
+    return PacketClip(graphs, concepts, config, events=events).eval()
+
+
+def main(out: Path) -> None:
     export.export(
-        model, graphs, tower, out, version="toy", temperature=1.0, thresholds=dict.fromkeys(GROUPS[1:], 0.5), metrics={},
-        examples=examples(), data={},
+        untrained(ModelConfig(window=LENGTH, width=16, layers=1, heads=2, patch=32)), knowledge.load_all(), features, out,
+        version="toy", temperature=1.0, thresholds=dict.fromkeys(GROUPS[1:], 0.5), metrics={},
+        examples=examples(list(range(len(CLASSES))), 4), data={},
     )  # fmt: skip
 
 

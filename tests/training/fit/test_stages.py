@@ -79,6 +79,7 @@ def test_the_words_stage_learns_which_packet_says_what() -> None:
     with torch.no_grad():
         nearest = (few.model.encode(tokens.long()) @ few.model.encode_text(data.phrases).T).argmax(1)
     assert nearest.tolist() == number.tolist()
+    assert torch.allclose(few.model.encode(tokens.long()).norm(dim=1), torch.ones(len(tokens)))
 
 
 def test_a_phrase_is_drawn_by_the_root_of_how_often_it_is_said() -> None:
@@ -116,23 +117,17 @@ def test_chance_shifts_times_by_one_pace_and_sizes_by_one_scale_and_nothing_else
     assert (found[0, [0, 2]] == 0).all()  # padding, and a packet all of whose relations are zero
 
 
-def test_without_chance_changes_relations_stay() -> None:
-    relations = torch.randn(4, WINDOW, len(RELATIONS))
-    padding = torch.zeros(4, WINDOW, dtype=torch.bool)
-    found = augmented(relations, padding, torch.Generator(), time=0.0, size=0.0, drop=0.0, noise=0.0)
-    assert torch.equal(found, relations)
-
-
 def test_a_relation_is_missing_in_the_whole_window_and_noise_spares_padding() -> None:
-    ones = torch.ones(500, 3, len(RELATIONS))
+    ones, none = torch.ones(500, 3, len(RELATIONS)), {"time": 0, "size": 0, "drop": 0, "noise": 0}
     padding = torch.zeros(500, 3, dtype=torch.bool)
     padding[:, 0] = True
-    found = augmented(ones, padding, torch.Generator().manual_seed(1), time=0, size=0, drop=0.25, noise=0)
+    found = augmented(ones, padding, torch.Generator().manual_seed(1), **(none | {"drop": 0.25}))
     assert set(found[:, 1:].unique().tolist()) == {0.0, 1.0}
     assert torch.equal(found[:, 1], found[:, 2])
     assert float(found[:, 1].mean()) == pytest.approx(0.75, abs=0.02)
-    noisy = augmented(0 * ones, padding, torch.Generator().manual_seed(1), time=0, size=0, drop=0, noise=0.1)
+    noisy = augmented(0 * ones, padding, torch.Generator().manual_seed(1), **(none | {"noise": 0.1}))
     assert float(noisy[:, 1:].std()) == pytest.approx(0.1, abs=0.002)
+    assert torch.equal(augmented(ones * ~padding[:, :, None], padding, torch.Generator(), **none), ones * ~padding[:, :, None])
     assert not noisy[:, 0].any()
 
 
@@ -168,11 +163,6 @@ def test_a_window_is_its_mean_its_spread_and_its_last_packet() -> None:
         with torch.no_grad():
             model.window_head.weight.zero_()[:, 8 * at : 8 * at + 8] = torch.eye(8)
         assert torch.allclose(model.window_embedding(x, padding)[0], F.normalize(part, dim=0), atol=0.01)
-
-
-def test_a_packet_has_unit_norm() -> None:
-    few = training_run()
-    assert torch.allclose(few.model.encode(few.data.tokens.long()).norm(dim=1), torch.ones(len(few.data.tokens)))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import re
 from pathlib import Path
 
@@ -19,44 +20,34 @@ SMALL = {"layers": 2, "width": 8, "heads": 2, "inner": 16, "positions": 20, "tok
 VOCABULARY = ["[PAD]", "[SEP]", "[CLS]", "[UNK]", "[MASK]", "4500", "0001", "01", "##02", "0102", "0203"]
 
 
-def published(words: int) -> dict[str, torch.Tensor]:
+def published(words: int, width: int = 8, inner: int = 16) -> dict[str, torch.Tensor]:
     """Weights in the layout of UER-py with BertTarget, as ET-BERT's pre-trained file has them."""
     g = torch.Generator().manual_seed(0)
+    out: dict[str, torch.Tensor] = {}
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=g) * 0.3
 
-    width, inner = 8, 16
-    out = {
-        "embedding.word_embedding.weight": normal(words, width),
-        "embedding.position_embedding.weight": normal(20, width),
-        "embedding.segment_embedding.weight": normal(3, width),
-        "embedding.layer_norm.gamma": 1 + normal(width),
-        "embedding.layer_norm.beta": normal(width),
-        "target.mlm_linear_1.weight": normal(width, width),
-        "target.mlm_linear_1.bias": normal(width),
-        "target.layer_norm.gamma": normal(width),
-        "target.layer_norm.beta": normal(width),
-        "target.mlm_linear_2.weight": normal(words, width),
-        "target.mlm_linear_2.bias": normal(words),
-        "target.nsp_linear_1.weight": normal(width, width),
-        "target.nsp_linear_1.bias": normal(width),
-        "target.nsp_linear_2.weight": normal(2, width),
-        "target.nsp_linear_2.bias": normal(2),
-    }
+    def linear(name: str, rows: int, columns: int) -> None:
+        out[f"{name}.weight"], out[f"{name}.bias"] = normal(rows, columns), normal(rows)
+
+    def norm(name: str) -> None:
+        out[f"{name}.gamma"], out[f"{name}.beta"] = 1 + normal(width), normal(width)
+
+    for name, rows in (("word", words), ("position", 20), ("segment", 3)):
+        out[f"embedding.{name}_embedding.weight"] = normal(rows, width)
+    norm("embedding.layer_norm")
+    norm("target.layer_norm")
+    for name, rows in (("mlm_linear_1", width), ("mlm_linear_2", words), ("nsp_linear_1", width), ("nsp_linear_2", 2)):
+        linear(f"target.{name}", rows, width)
     for i in range(2):
         at = f"encoder.transformer.{i}."
-        for name in (
-            "self_attn.linear_layers.0",
-            "self_attn.linear_layers.1",
-            "self_attn.linear_layers.2",
-            "self_attn.final_linear",
-        ):
-            out[f"{at}{name}.weight"], out[f"{at}{name}.bias"] = normal(width, width), normal(width)
-        out[f"{at}feed_forward.linear_1.weight"], out[f"{at}feed_forward.linear_1.bias"] = normal(inner, width), normal(inner)
-        out[f"{at}feed_forward.linear_2.weight"], out[f"{at}feed_forward.linear_2.bias"] = normal(width, inner), normal(width)
-        for norm in ("layer_norm_1", "layer_norm_2"):
-            out[f"{at}{norm}.gamma"], out[f"{at}{norm}.beta"] = 1 + normal(width), normal(width)
+        for name in ("linear_layers.0", "linear_layers.1", "linear_layers.2", "final_linear"):
+            linear(f"{at}self_attn.{name}", width, width)
+        linear(f"{at}feed_forward.linear_1", inner, width)
+        linear(f"{at}feed_forward.linear_2", width, inner)
+        norm(f"{at}layer_norm_1")
+        norm(f"{at}layer_norm_2")
     return out
 
 
@@ -93,10 +84,11 @@ def vocabulary(tmp_path: Path) -> Path:
     return path
 
 
-def checkpoint(tmp_path: Path, weights: dict[str, torch.Tensor]) -> str:
+def encoder(tmp_path: Path, vocabulary: Path, weights: dict[str, torch.Tensor]) -> EtBertEncoder:
+    """The encoder of a checkpoint with these weights."""
     path = tmp_path / "pretrained_model.bin"
     torch.save(weights, path)
-    return str(path)
+    return EtBertEncoder(EtBert(**SMALL, checkpoint=str(path), vocabulary=str(vocabulary))).eval()
 
 
 def row(*tokens: int) -> torch.Tensor:
@@ -105,7 +97,7 @@ def row(*tokens: int) -> torch.Tensor:
 
 def test_a_published_checkpoint_computes_what_uer_computes(tmp_path: Path, vocabulary: Path) -> None:
     weights = published(len(VOCABULARY))
-    made = EtBertEncoder(EtBert(**SMALL, checkpoint=checkpoint(tmp_path, weights), vocabulary=str(vocabulary))).eval()
+    made = encoder(tmp_path, vocabulary, weights)
     rows = torch.cat([row(0x45, 0x00, 0x01, 0x02, 0x03), row(0x01, 0x02)])
     found = made(rows)
     # The first row: [CLS] 4500 0001 0102 0203; the second: [CLS] 0102 and three of padding.
@@ -115,10 +107,7 @@ def test_a_published_checkpoint_computes_what_uer_computes(tmp_path: Path, vocab
 
 def test_every_weight_of_the_encoder_comes_from_the_checkpoint(tmp_path: Path, vocabulary: Path) -> None:
     weights = published(len(VOCABULARY))
-    torch.manual_seed(1)
-    one = EtBertEncoder(EtBert(**SMALL, checkpoint=checkpoint(tmp_path, weights), vocabulary=str(vocabulary)))
-    torch.manual_seed(2)
-    two = EtBertEncoder(EtBert(**SMALL, checkpoint=checkpoint(tmp_path, weights), vocabulary=str(vocabulary)))
+    one, two = (encoder(tmp_path, vocabulary, weights) for _ in range(2))  # what is not read would differ by chance
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     held = sum(value.numel() for name, value in weights.items() if not name.startswith("target."))
     assert sum(p.numel() for p in one.parameters()) == held
@@ -128,7 +117,7 @@ def test_names_of_later_versions_and_of_data_parallel_are_known(tmp_path: Path, 
     later = {"word_embedding": "word.embedding", "position_embedding": "pos.embedding", "segment_embedding": "seg.embedding"}
     weights = published(len(VOCABULARY))
     renamed = {f"module.{re.sub('|'.join(later), lambda m: later[m[0]], k)}": v for k, v in weights.items()}
-    made = EtBertEncoder(EtBert(**SMALL, checkpoint=checkpoint(tmp_path, renamed), vocabulary=str(vocabulary)))
+    made = encoder(tmp_path, vocabulary, renamed)
     assert torch.equal(made.bert.embeddings.word_embeddings.weight, weights["embedding.word_embedding.weight"])
 
 
@@ -188,25 +177,19 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_the_key(change, said: str,
     weights = published(len(VOCABULARY))
     change(weights)
     with pytest.raises(ConfigError, match=said):
-        EtBertEncoder(EtBert(**SMALL, checkpoint=checkpoint(tmp_path, weights), vocabulary=str(vocabulary)))
+        encoder(tmp_path, vocabulary, weights)
 
 
-def test_files_that_are_no_checkpoint_or_no_vocab_file_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.bin").write_text("not weights")
-    with pytest.raises(ConfigError, match=r"text.bin: cannot be read"):
-        EtBertEncoder(EtBert(**SMALL, checkpoint=str(tmp_path / "text.bin")))
-    (tmp_path / "vocab.txt").write_text("[PAD]\n4500\n")
-    with pytest.raises(ConfigError, match=r"lacks \[SEP\], \[CLS\], \[UNK\], \[MASK\]"):
-        read_vocabulary(tmp_path / "vocab.txt")
-
-
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    import pickle
-
+def test_files_that_are_no_checkpoint_or_would_run_code_or_are_no_vocab_file_are_refused(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple:
             return (print, ("run",))
 
-    (tmp_path / "evil.bin").write_bytes(pickle.dumps({"embedding.word_embedding.weight": Evil()}, protocol=2))
-    with pytest.raises(ConfigError, match=r"evil.bin: cannot be read"):
-        EtBertEncoder(EtBert(**SMALL, checkpoint=str(tmp_path / "evil.bin")))
+    evil = pickle.dumps({"embedding.word_embedding.weight": Evil()}, protocol=2)
+    for name, content in (("text.bin", b"not weights"), ("evil.bin", evil)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ConfigError, match=f"{name}: cannot be read"):
+            EtBertEncoder(EtBert(**SMALL, checkpoint=str(tmp_path / name)))
+    (tmp_path / "vocab.txt").write_text("[PAD]\n4500\n")
+    with pytest.raises(ConfigError, match=r"lacks \[SEP\], \[CLS\], \[UNK\], \[MASK\]"):
+        read_vocabulary(tmp_path / "vocab.txt")

@@ -9,60 +9,29 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 from tiny import Words
+from untrained import LENGTH, examples, features, untrained
 
 from packetclip_sensor.hunt.text_encoder import FILE
 from packetclip_sensor.model.bundle import MANIFEST, Bundle
-from packetclip_sensor.windows.packet_features import RELATIONS
-from packetclip_sensor.windows.tokens import ROW_BYTES
-from training.data.windows import CLASSES, GROUP_OF_CLASS, Examples
-from training.model.config import TEXT_DIM, ModelConfig
-from training.model.graphs import EventNodes
+from training.data.windows import CLASSES
+from training.model.config import ModelConfig
 from training.model.packetclip import PacketClip
 from training.ship import export
-from training.text import knowledge, texts
-
-WINDOWS, LENGTH = 48, 30
-
-
-def tower(sentences: list[str]) -> torch.Tensor:
-    return torch.randn(len(sentences), TEXT_DIM, generator=torch.Generator().manual_seed(7))
-
-
-def examples() -> Examples:
-    """48 windows of 6 captures: benign, a flood, a port scan."""
-    rng = np.random.default_rng(1)
-    rows = torch.from_numpy(rng.integers(0, 100, (WINDOWS, LENGTH)))
-    rows[::5, :20] = -1
-    capture = np.array([f"c{i // 8}" for i in range(WINDOWS)], dtype=object)
-    return Examples(
-        rng.integers(0, 256, (100, ROW_BYTES)).astype(np.uint16),
-        rows,
-        torch.from_numpy(rng.standard_normal((WINDOWS, LENGTH, len(RELATIONS))).astype(np.float32)) * (rows >= 0)[:, :, None],
-        torch.tensor([(0, 6, 3)[i // 8 % 3] for i in range(WINDOWS)]),
-        capture,
-        np.full(WINDOWS, "tool", dtype=object),
-        ["{}"] * WINDOWS,
-        np.full(WINDOWS, "pair", dtype=object),
-    )
+from training.text import knowledge
 
 
 @pytest.fixture(scope="module")
 def model() -> PacketClip:
-    torch.manual_seed(3)
-    graphs = knowledge.load_all()
-    concepts = tower([c for g in graphs for level in g.levels for c in level])
-    events = EventNodes([tower(texts.event_sentences(name)[:2]) for name in CLASSES], GROUP_OF_CLASS, 1.0)
-    return PacketClip(graphs, concepts, ModelConfig(window=LENGTH), events=events).eval()
+    return untrained(ModelConfig(window=LENGTH))
 
 
-def exported(model: PacketClip, out: Path, **more: object) -> dict[str, object]:
-    data = examples()
+def exported(model: PacketClip, out: Path) -> dict[str, object]:
+    """Export with 48 windows of 6 captures: benign, a flood, a port scan."""
+    thresholds = {"DoS": 0.0, "Reconnaissance": 0.0, "Brute Force": 0.9}
     export.export(
-        model, knowledge.load_all(), tower, out, version="9", temperature=2.0,
-        thresholds={"DoS": 0.0, "Reconnaissance": 0.0, "Brute Force": 0.9}, metrics={}, examples=data,
-        data={}, **more,
+        model, knowledge.load_all(), features, out, version="9", temperature=2.0, thresholds=thresholds, metrics={},
+        examples=examples([0, 6, 3] * 2, 8), data={},
     )  # fmt: skip
     return json.loads((out / MANIFEST).read_text())
 

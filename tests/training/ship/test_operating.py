@@ -1,9 +1,10 @@
-"""The table of operating points: what is told falls as thresholds rise, and only held-out captures are looked at."""
+"""The table of operating points: fewer attacks are detected as thresholds rise, and only held-out captures are looked at."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,30 +26,24 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_fewer_are_told_as_thresholds_rise_and_more_with_a_margin(logs: Path) -> None:
+def test_fewer_are_detected_as_thresholds_rise_and_more_with_a_margin(logs: Path) -> None:
     bundle = Bundle.open(MODEL)
-    heard = operating_point.judge(operating_point.held_out(MODEL, [], [logs]), bundle, reach=3.0)
-    assert sorted(len(one.truth.intervals) for one in heard) == [0, 1]
+    judged = operating_point.judge(operating_point.held_out(MODEL, [], [logs]), bundle, reach=12.0)
+    assert sorted(len(one.truth.intervals) for one in judged) == [0, 1]
 
-    def told(shift: float, margin: float) -> int:
-        return sum(
-            operating_point.point(heard, bundle.manifest.thresholds, dict.fromkeys(MISSIONS, shift), margin).detected.values()
-        )
+    def at(shift: float, margin: float = 0.0, captures: Sequence[operating_point.Judged] = judged) -> operating_point.Point:
+        return operating_point.point(captures, bundle.manifest.thresholds, dict.fromkeys(MISSIONS, shift), margin)
 
-    assert told(0, 0) == 1
-    assert told(12, 0) == 0
-    assert told(12, 14) >= told(12, 0)
+    def detected(shift: float, margin: float) -> int:
+        return sum(at(shift, margin).detected.values())
 
-
-def test_a_benign_capture_has_false_alerts_and_no_attack_told(logs: Path) -> None:
-    bundle = Bundle.open(MODEL)
-    (heard,) = operating_point.judge(
-        [truth for truth in operating_point.held_out(MODEL, [], [logs]) if not truth.intervals], bundle, reach=12.0
-    )
-    at = operating_point.point([heard], bundle.manifest.thresholds, dict.fromkeys(MISSIONS, -12.0))
-    assert at.false > 0
-    assert not any(at.detected.values())
-    assert not at.other
+    assert detected(0, 0) == 1
+    assert detected(12, 0) == 0
+    assert detected(12, 14) >= detected(12, 0)
+    benign = at(-12, captures=[one for one in judged if not one.truth.intervals])
+    assert benign.false > 0
+    assert not any(benign.detected.values())
+    assert not benign.other
 
 
 def test_of_what_was_trained_on_nothing_is_taken(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +66,7 @@ Counts = dict[str, list[tuple[float, int, int]]]
 
 
 def chosen(counts: Counts, allowed: float, monkeypatch: pytest.MonkeyPatch, extra: int = 0) -> dict[str, float]:
-    """The shifts chosen where each mission has these (shift, told, false); `extra` false alerts where all stay."""
+    """The shifts chosen where each mission has these (shift, detected, false); `extra` false alerts where all stay."""
 
     def point(heard: object, own: object, shifts: dict[str, float], margin: float = 0.0) -> operating_point.Point:
         rows = [next(row for row in counts[m] if row[0] == shift) for m, shift in shifts.items()]
@@ -103,25 +98,21 @@ def test_of_several_the_highest_and_the_next_where_the_whole_has_more_false_aler
     assert sorted(chosen(counts, 1, monkeypatch, extra=9).values()) == [-1, 0, 0]
 
 
-def test_a_second_run_starts_from_what_training_fitted(tmp_path: Path) -> None:
+def test_what_is_written_opens_and_a_second_run_starts_from_what_training_fitted(tmp_path: Path) -> None:
     bundle = shutil.copytree(MODEL, tmp_path / "model")
-    own, _ = operating_point.fitted_thresholds(bundle)
+    fitted, _ = operating_point.fitted_thresholds(bundle)
     for shift in (1.0, -0.5):
         shifts = dict.fromkeys(MISSIONS, 0.25) | {"DoS": shift}
-        thresholds = {m: operating_point.moved(own[m], shifts[m]) for m in MISSIONS}
+        thresholds = {m: operating_point.moved(fitted[m], shifts[m]) for m in MISSIONS}
         operating_point.write(bundle, operating_point.Point(shifts, thresholds, 0.0, {"DoS": 3}, 1, 0), 5000)
         again, moved = operating_point.fitted_thresholds(bundle)
-        assert again == pytest.approx(own)
+        assert again == pytest.approx(fitted)
         assert moved == shifts
-
-
-def test_what_is_written_opens_and_keeps_its_ceilings_above(tmp_path: Path) -> None:
-    bundle = shutil.copytree(MODEL, tmp_path / "model")
     before = Bundle.open(bundle).manifest
     raised = {m: before.ceilings[m] + 1e-5 for m in MISSIONS}
     operating_point.write(bundle, operating_point.Point(dict.fromkeys(MISSIONS, 2.0), raised, 0.0, {"DoS": 3}, 1, 0), 5000)
     after = Bundle.open(bundle).manifest
-    assert after.thresholds == after.ceilings == raised
+    assert after.thresholds == after.ceilings == raised  # no ceiling is below its threshold
     assert after.sha256 == before.sha256
     assert json.loads((bundle / "manifest.json").read_bytes())["operating"]["told"] == {"DoS": 3}
 
