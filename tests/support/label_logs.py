@@ -58,7 +58,7 @@ def recorded(folder: Path, packets: list[Packet]) -> list[Connection]:
     return scan(Capture("capture", folder, (folder,)))
 
 
-def said(truth: Truth, packets: list[Packet]) -> list[str | None]:
+def labels_of(truth: Truth, packets: list[Packet]) -> list[str | None]:
     """The label of each packet: None is benign, "" unknown."""
     found: list[Interval | None] = [truth.of(p) for p in packets]
     return [None if f is None else f.label for f in found]

@@ -1,4 +1,4 @@
-"""What the sensor says of each labelled capture: alerts of the right mission on the right hosts, and all others.
+"""The alerts of each labelled capture: of the right mission on the right hosts, and all others.
 
     python -m training.evaluate.captures --logs tests/data
     python -m training.evaluate.captures --logs runs/captures --manifest CAPTURES/MANIFEST.csv --use "test only"
@@ -27,9 +27,6 @@ from training.common import DataError, exit_code, parser
 from training.data.ground_truth import ANY, Truth, from_labels, from_manifest, matches, read_manifest
 from training.missions import MISSIONS
 
-Judged = tuple[list[Alert], list[Alert], int]
-"""Alerts of the right mission on the right hosts, all others, packets."""
-
 
 def truths_of(logs: Path, manifest: Path | None, use: str) -> list[Truth]:
     """The labelled captures of a folder. Raises DataError where there is none."""
@@ -39,8 +36,8 @@ def truths_of(logs: Path, manifest: Path | None, use: str) -> list[Truth]:
     return found
 
 
-def judge(truth: Truth, config: Config) -> Judged:
-    """The alerts of one capture; only documents that open an episode count."""
+def evaluate(truth: Truth, config: Config, source: str = "lab") -> tuple[dict[str, Any], list[Alert]]:
+    """One capture as plain values for a report, and its alerts that are none of an attack; those that open an episode count."""
     alerts: list[Alert] = []
     with tempfile.TemporaryDirectory() as work:
         sink = SinkConfig(ndjson=NdjsonConfig(path=Path(work, "alerts.ndjson")))
@@ -49,31 +46,26 @@ def judge(truth: Truth, config: Config) -> Judged:
         )
     opened = [a for a in alerts if a.state == "open"]
     right = [a for a in opened if any(matches(a.episode.mission, a.ts, a.ts, _hosts(a), i) for i in truth.intervals)]
-    return right, [a for a in opened if a not in right], counters.packets
+    other = [a for a in opened if a not in right]
+    return {
+        "capture": truth.folder.name,
+        "label": truth.label,
+        "source": source,
+        "packets": counters.packets,
+        "right": len(right),
+        "probability": max((a.probability for a in right), default=0.0),
+        "classes": ", ".join(sorted({a.klass for a in right})),
+        "other": len(other),
+        "titles": "; ".join(f"{a.mission} {a.probability:.2f}" for a in other[:3]),
+    }, other
 
 
 def _hosts(alert: Alert) -> set[str]:
     return {*alert.episode.sources, *alert.episode.destinations}
 
 
-def row(truth: Truth, judged: Judged, source: str = "lab") -> dict[str, Any]:
-    """One capture as plain values for a report."""
-    right, other, packets = judged
-    return {
-        "capture": truth.folder.name,
-        "label": truth.label,
-        "source": source,
-        "packets": packets,
-        "right": len(right),
-        "probability": max((a.probability for a in right), default=0.0),
-        "classes": ", ".join(sorted({a.klass for a in right})),
-        "other": len(other),
-        "titles": "; ".join(f"{a.mission} {a.probability:.2f}" for a in other[:3]),
-    }
-
-
 def rows(bundle: Path, logs: Path, manifest: Path | None = None, use: str = "test only") -> list[dict[str, Any]]:
-    """What the sensor says of each capture with this bundle.
+    """The sensor's alerts on each capture with this bundle, as `evaluate` counts them.
 
     Raises:
         SensorError: the bundle is not usable, there is no capture to judge, or one of a source that the bundle was trained on.
@@ -88,7 +80,7 @@ def rows(bundle: Path, logs: Path, manifest: Path | None = None, use: str = "tes
     for truth in truths:
         name = truth.folder.name
         if name not in known and sources.get(name) not in seen:
-            out.append(row(truth, judge(truth, config), sources.get(name, "lab")))
+            out.append(evaluate(truth, config, sources.get(name, "lab"))[0])
         elif use != ANY:
             raise DataError(f"{name}: the bundle {bundle} was trained on it or its source; test on other captures")
     return out
@@ -116,8 +108,7 @@ def _print(args: argparse.Namespace) -> None:
     config = Config(model=args.model, sensor_name="evaluation", policy=policy)
     found = attacks = false = benign_packets = 0
     for truth in truths_of(args.logs, args.manifest, args.use):
-        judged = judge(truth, config)
-        r, others = row(truth, judged), judged[1]
+        r, others = evaluate(truth, config)
         if truth.intervals:
             attacks += 1
             found += bool(r["right"])

@@ -35,7 +35,7 @@ def average_precision(score: Floats, positive: Bools) -> float:
 
 
 @dataclass(frozen=True)
-class Operating:
+class OperatingPoint:
     """A threshold on scores and what passes it."""
 
     recall: float
@@ -47,7 +47,7 @@ class Operating:
     """Whether the rate asked for is at least one negative; otherwise the recall is that without any false positive."""
 
 
-def recall_at_fpr(score: Floats, positive: Bools, negative: Bools, rate: float) -> Operating:
+def recall_at_fpr(score: Floats, positive: Bools, negative: Bools, rate: float) -> OperatingPoint:
     """The recall at the lowest threshold which at most `rate` of the negatives exceed.
 
     Args:
@@ -57,7 +57,7 @@ def recall_at_fpr(score: Floats, positive: Bools, negative: Bools, rate: float) 
     allowed = int(np.floor(rate * len(against) + 1e-9))
     limit = float(against[allowed]) if len(against) > allowed else -np.inf
     hits = np.asarray(score, np.float64)[positive] > limit
-    return Operating(
+    return OperatingPoint(
         float(hits.mean()) if len(hits) else NAN, limit, int((against > limit).sum()), len(against), rate * len(against) >= 1
     )
 

@@ -97,7 +97,7 @@ class Predictions:
         """One-against-rest average precision of each group."""
         return [metrics.average_precision(self.probabilities[:, i], self.group == i) for i in range(len(GROUPS))]
 
-    def at_rate(self, rate: float = RATE) -> list[metrics.Operating]:
+    def at_rate(self, rate: float = RATE) -> list[metrics.OperatingPoint]:
         """Recall at `rate` of this set's own benign windows: of any attack in place of Benign, then of each mission."""
         scores = [1 - self.probabilities[:, 0], *self.probabilities[:, 1:].T]
         benign = self.group == 0
@@ -126,7 +126,7 @@ class Predictions:
 
 
 def of(arrays: Mapping[str, npt.NDArray[Any]], test: str, predictor: str = OURS) -> Predictions | None:
-    """A test set as a predictor judged it; None where it did not."""
+    """A test set of one predictor; None where it has none."""
     name = f"{test}/{predictor}"
     if name not in arrays:
         return None

@@ -86,7 +86,7 @@ class Model(Section):
 
 
 class Text(Section):
-    """The text tower, frozen."""
+    """The text encoder, frozen."""
 
     encoder: Annotated[str | None, Meta(description="folder of a Hugging Face encoder; null is MiniLM of the package")] = None
 

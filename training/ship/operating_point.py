@@ -3,10 +3,10 @@
     python -m training.ship.operating_point --logs lab/logs lab-harden/logs --whole lab-evade/logs
     python -m training.ship.operating_point --model runs/new --logs lab/logs --captures runs/captures --manifest MANIFEST.csv
 
-Each capture is judged once as the sensor judges it, and its episodes are opened anew at each point: the thresholds that training
-fitted moved by so many logits, all with the same margin. Of --logs and --captures only those are taken that the bundle's training
-held out; nothing here is a test set. With --write the bundle gets the thresholds, each mission's moved by itself and without a
-margin, that detect most attacks with at most --false-alerts in 100,000 benign packets; the highest where several do.
+Each capture is judged once as the sensor judges it, and its episodes are opened anew at each point: the thresholds of training
+moved by so many logits, all with the same margin. Of --logs and --captures only those are taken that the bundle's training held
+out; nothing here is a test set. With --write the bundle gets the thresholds, each mission's moved by itself and without a margin,
+that detect most attacks with at most --false-alerts in 100,000 benign packets; the highest where several do.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ ALLOWED = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A capture and its windows that could be detected at any of the points."""
+class HeldOut:
+    """A held-out capture and its windows that could be detected at any of the points."""
 
     truth: Truth
     candidates: list[Candidate]
@@ -66,7 +66,7 @@ class Point:
     """What is detected at one operating point."""
 
     shifts: Mapping[str, float]
-    """In logits from the thresholds that training fitted, by mission."""
+    """In logits from the thresholds of training, by mission."""
     thresholds: dict[str, float]
     margin: float
     detected: dict[str, int]
@@ -80,7 +80,7 @@ class Point:
 def held_out(
     bundle: Path, logs: Sequence[Path], whole: Sequence[Path], captures: Path | None = None, manifest: Path | None = None
 ) -> list[Truth]:
-    """Labelled captures that the bundle's thresholds were fitted beside, not trained on; of `whole` all.
+    """Labelled captures that the bundle's thresholds come from, not trained on; of `whole` all.
 
     Raises:
         DataError: there is none.
@@ -98,14 +98,14 @@ def held_out(
     return found
 
 
-def judge(truths: Iterable[Truth], bundle: Bundle, reach: float) -> list[Judged]:
+def judge(truths: Iterable[Truth], bundle: Bundle, reach: float) -> list[HeldOut]:
     """Judge each capture once and keep its windows up to `reach` logits below the thresholds; empty captures are left out."""
     out = []
     for truth in truths:
         unit = (truth.folder.name, [truth.folder], None)
         with suppress(LogFormatError):
             found = gather([unit], bundle, margins=dict.fromkeys(MISSIONS, reach))
-            out.append(Judged(truth, found.candidates.kept, found.coverage.packets))
+            out.append(HeldOut(truth, found.candidates.kept, found.coverage.packets))
     return out
 
 
@@ -119,17 +119,17 @@ def _manifest(bundle: Path) -> dict[str, Any]:
     return manifest
 
 
-def fitted_thresholds(bundle: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """The thresholds that training fitted, and by how many logits those of the bundle have been moved since, by mission."""
+def trained_thresholds(bundle: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """The thresholds of training, and by how many logits those of the bundle have been moved since, by mission."""
     manifest = _manifest(bundle)
     shifts = dict.fromkeys(MISSIONS, 0.0) | manifest.get("operating", {}).get("shifts", {})
     return {m: moved(manifest["thresholds"][m], -shifts[m]) for m in MISSIONS}, shifts
 
 
-def point(captures: Iterable[Judged], fitted: Mapping[str, float], shifts: Mapping[str, float], margin: float = 0.0) -> Point:
-    """Open every capture's episodes at the thresholds `fitted` moved by `shifts` logits, and at this margin; a mission without a
+def point(captures: Iterable[HeldOut], trained: Mapping[str, float], shifts: Mapping[str, float], margin: float = 0.0) -> Point:
+    """Open every capture's episodes at the thresholds `trained` moved by `shifts` logits, and at this margin; a mission without a
     shift opens none."""
-    thresholds = {m: moved(fitted[m], shifts[m]) if m in shifts else NEVER for m in MISSIONS}
+    thresholds = {m: moved(trained[m], shifts[m]) if m in shifts else NEVER for m in MISSIONS}
     detected, other, false = dict.fromkeys(MISSIONS, 0), 0, 0
     for one in captures:
         episodes = threshold_fit.opened(one.candidates, thresholds, POLICY, margins=dict.fromkeys(MISSIONS, margin))
@@ -148,20 +148,20 @@ def _right(episode: Episode, truth: Truth) -> bool:
     return any(matches(episode.mission, episode.first, episode.last, hosts, interval) for interval in truth.intervals)
 
 
-def choose(captures: Sequence[Judged], fitted: Mapping[str, float], shifts: Sequence[float], allowed: float) -> Point:
+def choose(captures: Sequence[HeldOut], trained: Mapping[str, float], shifts: Sequence[float], allowed: float) -> Point:
     """The thresholds that detect most attacks with at most `allowed` false alerts, or with the fewest where none has so few; the
     highest of several, since lower ones only risk false alerts where benign traffic is of another kind.
 
     Each mission is counted alone, and the best of all combinations is then tried whole: what one mission detects may have been
     another's, so the next one is taken where it has more false alerts than its parts.
     """
-    alone = [[point(captures, fitted, {mission: shift}) for shift in shifts] for mission in MISSIONS]
+    alone = [[point(captures, trained, {mission: shift}) for shift in shifts] for mission in MISSIONS]
     least = max(allowed, sum(min(at.false for at in points) for points in alone))
     combined = [parts for parts in product(*alone) if sum(at.false for at in parts) <= least]
     combined.sort(key=lambda parts: (-sum(sum(p.detected.values()) for p in parts), -sum(sum(p.shifts.values()) for p in parts)))
     tried = []
     for parts in combined[:TRIED]:
-        tried.append(point(captures, fitted, {m: at.shifts[m] for m, at in zip(MISSIONS, parts, strict=True)}))
+        tried.append(point(captures, trained, {m: at.shifts[m] for m, at in zip(MISSIONS, parts, strict=True)}))
         if tried[-1].false <= least:
             break
     return min(tried, key=lambda at: at.false)
@@ -201,21 +201,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     bundle = Bundle.open(args.model)
     truths = held_out(args.model, args.logs, args.whole, args.captures, args.manifest)
-    fitted, moved_by = fitted_thresholds(args.model)
+    trained, moved_by = trained_thresholds(args.model)
     reach = max(args.margins) + max(0.0, *(shift - min(args.shifts) for shift in moved_by.values()))
-    judged = judge(track(truths, description="judging", transient=True), bundle, reach)
-    if not judged:
+    captures = judge(track(truths, description="judging", transient=True), bundle, reach)
+    if not captures:
         raise DataError("none of the captures has a packet")
-    attacks = [one.truth for one in judged if one.truth.intervals]
-    benign = sum(one.packets for one in judged if not one.truth.intervals)
+    attacks = [one.truth for one in captures if one.truth.intervals]
+    benign = sum(one.packets for one in captures if not one.truth.intervals)
     missions = [{CLASS_MISSION[interval.label] for interval in truth.intervals} for truth in attacks]
     of_each = ", ".join(f"{m} {sum(m in found for found in missions)}" for m in MISSIONS)
     print(f"model version {bundle.manifest.version}: {len(attacks)} held-out captures with attacks ({of_each}), ", end="")
-    print(f"{len(judged) - len(attacks)} benign ones with {benign:,} packets\n")
+    print(f"{len(captures) - len(attacks)} benign ones with {benign:,} packets\n")
     print(f"| thresholds | margin | detected: {', '.join(MISSIONS)} | other | false alerts | in 100,000 packets |")
     print("| --- | --- | --- | --- | --- | --- |")
     for shift, margin in product(args.shifts, args.margins):
-        at = point(judged, fitted, dict.fromkeys(MISSIONS, shift), margin)
+        at = point(captures, trained, dict.fromkeys(MISSIONS, shift), margin)
         shown = ", ".join(f"{at.thresholds[m]:.3f}" for m in MISSIONS)
         detected = f"{sum(at.detected.values())}: {', '.join(str(at.detected[m]) for m in MISSIONS)}"
         share = f"{1e5 * at.false / benign:.2f}" if benign else "–"
@@ -223,10 +223,10 @@ def _run(args: argparse.Namespace) -> None:
     if not args.write:
         return
     allowed = args.false_alerts * benign / 1e5
-    best = choose(judged, fitted, args.shifts, allowed)
+    best = choose(captures, trained, args.shifts, allowed)
     write(args.model, best, benign)
     by = ", ".join(f"{m} {best.shifts[m]:+g} to {best.thresholds[m]:.3f}" for m in MISSIONS)
-    print(f"\n{args.model}: thresholds moved by logits from those that training fitted: {by}")
+    print(f"\n{args.model}: thresholds moved by logits from those of training: {by}")
     of_each = ", ".join(f"{m} {best.detected[m]}" for m in MISSIONS)
     print(f"{sum(best.detected.values())} attacks detected: {of_each}; {best.false} false alerts")
     if best.false > allowed:

@@ -135,17 +135,17 @@ class Endpoint:
 
 
 def _refusal(address: str, err: urllib.error.HTTPError) -> EndpointError:
-    said = f"{address}: answered {err.code} {err.reason}"
+    message = f"{address}: answered {err.code} {err.reason}"
     if err.code in _PASSING:
         after = err.headers.get("Retry-After", "")
-        return _PassingError(said, float(after) if after.isdigit() else None)
+        return _PassingError(message, float(after) if after.isdigit() else None)
     if err.code in (401, 403):
-        return EndpointError(f"{said}; check the key (--api-key-file)")
+        return EndpointError(f"{message}; check the key (--api-key-file)")
     if 300 <= err.code < 400:
         return EndpointError(
-            f"{said}; give the address that it points to, {err.headers.get('Location', 'which it does not name')}"
+            f"{message}; give the address that it points to, {err.headers.get('Location', 'which it does not name')}"
         )
-    return EndpointError(f"{said}; check the address and the model's name")
+    return EndpointError(f"{message}; check the address and the model's name")
 
 
 class Work:

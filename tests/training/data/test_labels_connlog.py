@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from label_logs import T0, below, connection, kinds, recorded, said
+from label_logs import T0, below, connection, kinds, labels_of, recorded
 
 from packetclip_sensor.errors import ConfigError
 from training.data.labels import connlog, mapping
@@ -52,7 +52,7 @@ def test_iot_23s_labels_are_read_whether_glued_or_parted(tmp_path: Path, glue: s
     rows = line(glue.join(["-", "Malicious", "PartOfAHorizontalPortScan"]))
     rows += line(glue.join(["(empty)", "benign", "-"]), ts=T0 + 2, duration="-", **VISIT)
     truth, matcher, report = labelled(tmp_path, log(rows, header))
-    assert said(truth, [SCAN[0], TALK[5]]) == ["Port Scan", None]
+    assert labels_of(truth, [SCAN[0], TALK[5]]) == ["Port Scan", None]
     assert (matcher.matched, kinds(report), report.named) == (2, [], {"Port Scan": 1, "Benign": 1})
 
 
@@ -67,19 +67,19 @@ def test_iot_23s_labels_are_read_whether_glued_or_parted(tmp_path: Path, glue: s
 def test_a_connection_is_known_by_its_uid_and_ends_or_by_ends_and_time(
     tmp_path: Path, uid: str, ts: float, labels: list[str]
 ) -> None:
-    assert said(labelled(tmp_path, log(line(SCANS, uid=uid, ts=ts)))[0], [SCAN[0], TALK[0]]) == labels
+    assert labels_of(labelled(tmp_path, log(line(SCANS, uid=uid, ts=ts)))[0], [SCAN[0], TALK[0]]) == labels
 
 
 def test_labels_of_no_class_and_contradictory_ones_label_nothing(tmp_path: Path) -> None:
     rows = line("-   Malicious   C&C-HeartBeat") + line("-   Benign   DDoS", **VISIT)
     truth, _, report = labelled(tmp_path, log(rows))
-    assert said(truth, [SCAN[0], TALK[0]]) == ["", ""]
+    assert labels_of(truth, [SCAN[0], TALK[0]]) == ["", ""]
     assert report.unused == {"C&C-HeartBeat": 1}
     assert [(p.where, p.text) for p in report.problems] == [
         ("conn.log.labeled:10", "label 'Benign, but DDoS' is none that the mapping has")
     ]
     truth, _, report = labelled(tmp_path, log(line(SCANS) + line("-   Benign   -", ts=T0 + 3)))
-    assert said(truth, SCAN[:1]) == [""]
+    assert labels_of(truth, SCAN[:1]) == [""]
     assert kinds(report) == [("ambiguous", "conn.log.labeled:10")]
 
 
@@ -98,7 +98,7 @@ def test_json_lines_are_read_with_their_own_classes(tmp_path: Path) -> None:
     rows = (row | {"label": "port_scan"}, iso | {"label": "benign", "detailed-label": None})
     text = "".join(json.dumps(r) + "\n" for r in rows) + '[1]\n{"half\n'
     truth, _, report = labelled(tmp_path, text, "classes")
-    assert said(truth, [SCAN[0], TALK[0]]) == ["Port Scan", None]
+    assert labels_of(truth, [SCAN[0], TALK[0]]) == ["Port Scan", None]
     assert kinds(report) == [("row", "conn.log.labeled:3"), ("row", "conn.log.labeled:4")]
 
 
@@ -116,7 +116,7 @@ def test_json_lines_are_read_with_their_own_classes(tmp_path: Path) -> None:
 def test_a_row_that_cannot_be_used_is_reported_with_its_line(tmp_path: Path, row: str, kind: str, reason: str) -> None:
     text = log(row + line("-   Benign   -", ts=T0 + 2, **VISIT)).encode(errors="surrogateescape")
     truth, _, report = labelled(tmp_path, text)
-    assert said(truth, [SCAN[0], TALK[0]]) == ["", None]
+    assert labels_of(truth, [SCAN[0], TALK[0]]) == ["", None]
     assert kinds(report) == [(kind, "conn.log.labeled:9")]
     assert reason in report.problems[0].text
     assert report.problems[0].text.isprintable()

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_logs import T0, below, connection, kinds, recorded, said
+from label_logs import T0, below, connection, kinds, labels_of, recorded
 
 from packetclip_sensor.errors import ConfigError
 from training.data.labels import cicflowmeter, mapping
@@ -54,7 +54,7 @@ def labelled(
 
 def test_a_flow_labels_the_connection_with_its_ends_and_time_and_silence_is_not_benign(tmp_path: Path) -> None:
     truth, matcher, report = labelled(tmp_path, row("UDP Flood"))
-    assert said(truth, [FLOOD[0], FLOOD[5], VISIT[0], PINGS[0]]) == ["UDP Flood", "UDP Flood", "", ""]
+    assert labels_of(truth, [FLOOD[0], FLOOD[5], VISIT[0], PINGS[0]]) == ["UDP Flood", "UDP Flood", "", ""]
     assert kinds(report) == []
     assert matcher.summary() == {
         "flows of the source": 1,
@@ -80,7 +80,7 @@ def test_a_flow_labels_the_connection_with_its_ends_and_time_and_silence_is_not_
 )
 def test_flows_meet_their_connection(tmp_path: Path, flow: str, labels: list[str]) -> None:
     truth, _, report = labelled(tmp_path, flow)
-    assert said(truth, [FLOOD[0], PINGS[0]]) == labels
+    assert labels_of(truth, [FLOOD[0], PINGS[0]]) == labels
     assert kinds(report) == []
 
 
@@ -93,7 +93,7 @@ def test_flows_meet_their_connection(tmp_path: Path, flow: str, labels: list[str
     ],
 )
 def test_the_headers_of_all_versions_are_known(tmp_path: Path, header: str) -> None:
-    assert said(labelled(tmp_path, row("UDP Flood"), header=header)[0], FLOOD[:1]) == ["UDP Flood"]
+    assert labels_of(labelled(tmp_path, row("UDP Flood"), header=header)[0], FLOOD[:1]) == ["UDP Flood"]
 
 
 @pytest.mark.parametrize(
@@ -107,16 +107,16 @@ def test_the_headers_of_all_versions_are_known(tmp_path: Path, header: str) -> N
 )
 def test_a_flow_of_another_time_labels_nothing_unless_clocks_may_differ_by_as_much(tmp_path: Path, time: str, us: str) -> None:
     truth, matcher, _ = labelled(tmp_path, row("UDP Flood", time, us=us))
-    assert said(truth, FLOOD[:1]) == [""]
+    assert labels_of(truth, FLOOD[:1]) == [""]
     assert (matcher.flows, matcher.matched, matcher.strangers) == (1, 0, 0)
     near = time.endswith(("15 PM", "28 PM"))
-    assert said(labelled(tmp_path, row("UDP Flood", time, us=us), slack=3.0)[0], FLOOD[:1]) == ["UDP Flood" if near else ""]
+    assert labels_of(labelled(tmp_path, row("UDP Flood", time, us=us), slack=3.0)[0], FLOOD[:1]) == ["UDP Flood" if near else ""]
 
 
 def test_a_connection_with_flows_of_two_labels_is_reported_with_both_places_and_gets_none(tmp_path: Path) -> None:
     table = row("UDP Flood") + row("Benign", "14/11/2023 05:13:24 PM") + row("UDP Flood", "14/11/2023 05:13:25 PM")
     truth, matcher, report = labelled(tmp_path, table)
-    assert said(truth, FLOOD) == [""] * 6
+    assert labels_of(truth, FLOOD) == [""] * 6
     assert kinds(report) == [("ambiguous", "l.csv:3")]
     assert report.problems[0].text == (
         f"says Benign, {tmp_path}/l.csv:2 says UDP Flood, of connection C1 in capture; it gets no label"
@@ -127,7 +127,7 @@ def test_a_connection_with_flows_of_two_labels_is_reported_with_both_places_and_
 def test_labels_left_out_on_purpose_and_unknown_ones_label_nothing_and_are_counted(tmp_path: Path) -> None:
     table = row("Ping Sweep") + row("Heartbleed", src="10.0.0.7", sport=4001) * 2
     truth, matcher, report = labelled(tmp_path, table)
-    assert said(truth, [FLOOD[0], VISIT[0]]) == ["", ""]
+    assert labels_of(truth, [FLOOD[0], VISIT[0]]) == ["", ""]
     assert report.unused == {"Ping Sweep": 1}
     assert report.unknown == {"Heartbleed": (2, f"{tmp_path}/l.csv:3")}
     assert matcher.summary()["connections with a label of no class"] == 2
@@ -135,7 +135,7 @@ def test_labels_left_out_on_purpose_and_unknown_ones_label_nothing_and_are_count
 
 def test_an_unused_label_beside_benign_is_ambiguous_and_not_benign(tmp_path: Path) -> None:
     truth, _, report = labelled(tmp_path, row("Ping Sweep") + row("Benign"))
-    assert said(truth, FLOOD[:1]) == [""]
+    assert labels_of(truth, FLOOD[:1]) == [""]
     assert kinds(report) == [("ambiguous", "l.csv:3")]
 
 
@@ -144,14 +144,14 @@ def test_the_offset_that_would_match_is_said_and_not_applied(tmp_path: Path) -> 
         row("UDP Flood") + row("Benign", src="10.0.0.7", sport=4001) + f"x,{A},0,{B},0,1,14/11/2023 05:13:40 PM,1,1,ICMP Flood\n"
     )
     truth, _, report = labelled(tmp_path, table, Clock())
-    assert said(truth, [FLOOD[0], VISIT[0], PINGS[0]]) == ["", "", ""]
+    assert labels_of(truth, [FLOOD[0], VISIT[0], PINGS[0]]) == ["", "", ""]
     assert kinds(report) == [("offset", "l.csv")]
     assert report.problems[0].text == (
         "as the times are read now, 0 of 3 flows between known ends meet a connection; 5 h later 3 would: "
         "is it --timezone=-05:00 (or the zone's name)?"
     )
     truth, *_ = labelled(tmp_path, table, Clock(zone("-05:00")))
-    assert said(truth, [FLOOD[0], PINGS[0]]) == ["UDP Flood", "ICMP Flood"]
+    assert labels_of(truth, [FLOOD[0], PINGS[0]]) == ["UDP Flood", "ICMP Flood"]
 
 
 MORNINGLESS = row("UDP Flood", "14/11/2023 05:13:20") + row("Benign", "14/11/2023 10:13:20", src="10.0.0.7", sport=4001)
@@ -159,16 +159,16 @@ MORNINGLESS = row("UDP Flood", "14/11/2023 05:13:20") + row("Benign", "14/11/202
 
 def test_a_clock_of_twelve_hours_without_am_and_pm_is_ambiguous_and_its_flows_are_left_out(tmp_path: Path) -> None:
     truth, matcher, report = labelled(tmp_path, MORNINGLESS)
-    assert said(truth, FLOOD[:1]) == [""]
+    assert labels_of(truth, FLOOD[:1]) == [""]
     assert (matcher.flows, [k for k, _ in kinds(report)]) == (0, ["time"])
     assert "so 2 flows are left out; give --clock 24 if the hours are right" in report.problems[0].text
 
 
 def test_the_user_may_say_what_a_clock_of_twelve_hours_means(tmp_path: Path) -> None:
     truth, matcher, report = labelled(tmp_path, MORNINGLESS, Clock(NEW_YORK, hours=12, afternoon_before=8))
-    assert said(truth, FLOOD[:1]) == ["UDP Flood"]
+    assert labels_of(truth, FLOOD[:1]) == ["UDP Flood"]
     assert (matcher.flows, matcher.matched, kinds(report)) == (2, 1, [])
-    assert said(labelled(tmp_path, MORNINGLESS, Clock(NEW_YORK, hours=24))[0], FLOOD[:1]) == [""]
+    assert labels_of(labelled(tmp_path, MORNINGLESS, Clock(NEW_YORK, hours=24))[0], FLOOD[:1]) == [""]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_flow_that_cannot_be_used_is_reported_with_its_line_and_the_others_cou
     tmp_path: Path, bad: str, kind: str, reason: str
 ) -> None:
     truth, _, report = labelled(tmp_path, bad + HEADER + row("UDP Flood"))
-    assert said(truth, FLOOD[:1]) == ["UDP Flood"]
+    assert labels_of(truth, FLOOD[:1]) == ["UDP Flood"]
     assert kinds(report) == [(kind, "l.csv:2")]
     assert reason in report.problems[0].text
 
@@ -195,7 +195,7 @@ def test_a_flow_that_cannot_be_used_is_reported_with_its_line_and_the_others_cou
 @pytest.mark.parametrize("bad", [row("Benign", "noon"), row("Benign", us="-7"), row("Ping Sweep", "")])
 def test_a_flow_whose_time_cannot_be_told_puts_other_labels_of_its_ends_in_doubt(tmp_path: Path, bad: str) -> None:
     truth, _, report = labelled(tmp_path, row("UDP Flood") + bad + row("Benign", src="10.0.0.7", sport=4001))
-    assert said(truth, [FLOOD[0], VISIT[0]]) == ["", None]
+    assert labels_of(truth, [FLOOD[0], VISIT[0]]) == ["", None]
     assert kinds(report)[1] == ("ambiguous", "l.csv:3")
     assert f"at a time that cannot be told, {tmp_path}/l.csv:2 says UDP Flood, of connection C1" in report.problems[1].text
 
@@ -203,7 +203,7 @@ def test_a_flow_whose_time_cannot_be_told_puts_other_labels_of_its_ends_in_doubt
 def test_hostile_cells_are_escaped_and_cannot_break_the_table(tmp_path: Path) -> None:
     evil = row('"\x1b[2J\x00=cmd|calc\u202e\nBenign"') + row("UDP Flood", "\x1b]0;x\x07") + b"\xff\xfe,\x80\n".decode("latin-1")
     truth, _, report = labelled(tmp_path, evil + row("UDP Flood", src="10.0.0.7", sport=4001))
-    assert said(truth, [FLOOD[0], VISIT[0]]) == ["", "UDP Flood"]
+    assert labels_of(truth, [FLOOD[0], VISIT[0]]) == ["", "UDP Flood"]
     assert len(report.problems) == 4
     assert all(p.text.isprintable() and p.where.isprintable() for p in report.problems)
     counts = {"unknown label": 1, "time": 1, "row": 1, "ambiguous": 1}
@@ -294,4 +294,4 @@ def test_no_connection_gets_a_label_that_not_all_its_flows_have(
         names = {name for name, port, s in flows if port == i and 0 <= s <= 5}
         label = next(iter(names)) if len(names) == 1 else ""
         packets = connection(T0, f"C{i}", A, 4000 + i, B, 53)[:1]
-        assert said(ByConnection(connections), packets) == [NAMES.get(label, "")], c
+        assert labels_of(ByConnection(connections), packets) == [NAMES.get(label, "")], c

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_logs import T0, below, kinds, packet, said
+from label_logs import T0, below, kinds, labels_of, packet
 
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.pairs.labels import NOT_KNOWN, Interval
@@ -41,7 +41,7 @@ def at(second: float, src: str = A, dst: str = B) -> list:
 def test_a_row_labels_the_packets_between_its_hosts_in_its_time_whoever_sends(tmp_path: Path) -> None:
     truth, report = labelled(tmp_path, f"monday.pcap,udp flood,+10,+20,{A},{B},hping3\n")
     packets = [*at(9.9), *at(10.0), *at(20.0, B, A), *at(20.1), *at(15, A, C)]
-    assert said(truth, packets) == [None, "UDP Flood", "UDP Flood", None, None]
+    assert labels_of(truth, packets) == [None, "UDP Flood", "UDP Flood", None, None]
     assert truth.of(packets[1]) == Interval("UDP Flood", [A], [B], T0 + 10, T0 + 20, "hping3")
     assert kinds(report) == []
     assert report.named["UDP Flood"] == 1
@@ -52,14 +52,14 @@ def test_a_yaml_table_says_the_same_with_lists_and_keeps_plus_signs(tmp_path: Pa
     text += f"- {{file: day/monday.pcap, label: Port Scan, start: +10, end: +20, attacker: [{A}, {C}], victim: 10.0.0.0/24}}\n"
     text += f"- {{file: monday, label: Port Skan, start: +30, end: +40, attacker: {A}, victim: {B}}}\n"
     truth, report = labelled(tmp_path, text, ".yaml")
-    assert said(truth, [*at(15, C, "10.0.0.200"), *at(15, "10.0.1.1", C), *at(35), *at(45)]) == ["Port Scan", None, "", None]
+    assert labels_of(truth, [*at(15, C, "10.0.0.200"), *at(15, "10.0.1.1", C), *at(35), *at(45)]) == ["Port Scan", None, "", None]
     assert kinds(report) == [("unknown label", "l.yaml:3")]
 
 
 def test_an_unknown_label_is_named_with_its_place_and_count_and_its_packets_are_not_benign(tmp_path: Path) -> None:
     table = "".join(f"monday,SYN Flod,+{s},+{s + 5},{A},{B},x\n" for s in (10, 20, 30))
     truth, report = labelled(tmp_path, table)
-    assert said(truth, [*at(12), *at(17), *at(32)]) == ["", None, ""]
+    assert labels_of(truth, [*at(12), *at(17), *at(32)]) == ["", None, ""]
     assert report.unknown == {"SYN Flod": (3, f"{tmp_path}/l.csv:2")}
     assert kinds(report) == [("unknown label", "l.csv:2")]
     assert report.counts["unknown label"] == 3
@@ -68,7 +68,7 @@ def test_an_unknown_label_is_named_with_its_place_and_count_and_its_packets_are_
 def test_intervals_of_different_labels_that_overlap_are_reported_with_both_places_and_label_nothing(tmp_path: Path) -> None:
     table = f"monday,UDP Flood,+10,+30,{A},{B},x\nmonday,DNS Flood,+20,+40,*,{B},y\nmonday,Port Scan,+10,+40,{C},10.9.0.0/16,z\n"
     truth, report = labelled(tmp_path, table)
-    assert said(truth, [*at(15), *at(25), *at(35), *at(25, B, A)]) == ["UDP Flood", "", "DNS Flood", ""]
+    assert labels_of(truth, [*at(15), *at(25), *at(35), *at(25, B, A)]) == ["UDP Flood", "", "DNS Flood", ""]
     assert kinds(report) == [("overlap", "l.csv:2 and l.csv:3")]
     assert report.problems[0].text == "UDP Flood and DNS Flood for 10.0 s; packets in both get no label"
 
@@ -90,7 +90,7 @@ def test_intervals_that_contradict_themselves_label_nothing(
     tmp_path: Path, table: str, packets: list, labels: list[str | None], problems: list[str]
 ) -> None:
     truth, report = labelled(tmp_path, table)
-    assert said(truth, packets) == labels
+    assert labels_of(truth, packets) == labels
     assert kinds(report) == [(kind, "l.csv:2") for kind in problems]
 
 
@@ -125,12 +125,12 @@ def test_a_row_that_cannot_be_used_is_reported_and_what_it_may_have_meant_is_not
     truth, report = labelled(tmp_path, row + "\n")
     assert kinds(report)[0] == (kind, "l.csv:2")
     assert reason in report.problems[0].text
-    assert said(truth, [*at(15), *at(15, C, "10.0.0.8")]) == labels
+    assert labels_of(truth, [*at(15), *at(15, C, "10.0.0.8")]) == labels
 
 
 def test_an_interval_without_any_packet_is_reported(tmp_path: Path) -> None:
     truth, report = labelled(tmp_path, f"monday,UDP Flood,+10,+20,{A},{B},x\nmonday,DNS Flood,+10,+20,{C},{B},x\n")
-    said(truth, at(15))
+    labels_of(truth, at(15))
     intervals.without_packets(truth, capture(), report)
     assert [(p.kind, p.text) for p in report.problems] == [
         ("no packet", "DNS Flood: no packet in day/monday between its hosts in its time")
@@ -186,7 +186,7 @@ def test_no_packet_gets_a_label_that_no_row_gives_it(
     truth, _ = labelled(tmp_path_factory.mktemp("p"), table, rest=NOT_KNOWN)
     seconds = {"+0": 0.0, "+3": 3.0, "+7": 7.0, "1700000004": 4.0}
     for second, src, dst in packets:
-        (label,) = said(truth, [packet(T0 + second, "C", src, 1, dst, 2)])
+        (label,) = labels_of(truth, [packet(T0 + second, "C", src, 1, dst, 2)])
         holding = {
             r[0]
             for r in rows

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_logs import T0, packet, said
+from label_logs import T0, labels_of, packet
 
 from packetclip_sensor.pairs.labels import NOT_KNOWN, Interval, LabelFile, Labels
 from packetclip_sensor.pairs.parquet import write_pairs
@@ -92,4 +92,4 @@ def test_a_labels_file_that_tells_two_attacks_of_one_packet_labels_it_with_neith
     intervals.append(Interval("DNS Flood", *hosts, T0 + 4, T0 + 9))
     labels = Labels(LabelFile("c", intervals))
     packets = [packet(T0 + s, "C1", "10.0.0.66", 1, "10.0.0.9", 53) for s in (1, 2.5, 4.5, 6, 10)]
-    assert said(labels, packets) == ["UDP Flood", "UDP Flood", "", "DNS Flood", None]
+    assert labels_of(labels, packets) == ["UDP Flood", "UDP Flood", "", "DNS Flood", None]

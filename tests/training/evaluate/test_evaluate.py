@@ -187,7 +187,7 @@ def test_a_shared_contrastive_stage_gives_the_model_that_training_it_again_gives
 def test_predictions_are_judged_with_the_validation_s_calibration(ran: tuple[plans.Plan, Store]) -> None:
     plan, store = ran
     results = Results(plan, store)
-    found = results.judged(results.of("ours")[0], "lab")
+    found = results.predictions(results.of("ours")[0], "lab")
     assert found is not None
     assert found.probabilities.sum(1) == pytest.approx(np.ones(24))
     assert set(found.thresholds) == {"DoS", "Reconnaissance", "Brute Force"}

@@ -95,17 +95,17 @@ class Worded(Words):
 
 def test_the_file_holds_head_vocabulary_probes_and_taught_sentences(tmp_path: Path) -> None:
     head = np.random.default_rng(1).normal(size=(Words.width, 8)).astype(np.float32)
-    tower = Worded()
-    assert export.write_text_encoder(head, tower, tmp_path)
+    encode = Worded()
+    assert export.write_text_encoder(head, encode, tmp_path)
     with np.load(tmp_path / FILE, allow_pickle=False) as arrays:
         made = {name: arrays[name] for name in arrays}
     assert np.array_equal(made["head"], head)
     assert made["vocabulary"].tobytes().decode().split("\n")[4:] == ["packet", "##s"]
     assert made["known"].shape == (10 * export.KNOWN_EACH,)
     kept = made["known_features"].astype(np.float32)
-    wanted = tower(made["known"].tolist()).numpy()
+    wanted = encode(made["known"].tolist()).numpy()
     assert ((kept / np.linalg.norm(kept, axis=1, keepdims=True)) * wanted).sum(1).min() > 0.999
-    assert np.allclose(tower(made["probes"].tolist()).numpy(), made["probe_features"])
+    assert np.allclose(encode(made["probes"].tolist()).numpy(), made["probe_features"])
     assert -1 < float(made["familiar"]) < 1
 
 

@@ -28,10 +28,10 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_fewer_are_detected_as_thresholds_rise_and_more_with_a_margin(logs: Path) -> None:
     bundle = Bundle.open(MODEL)
-    judged = operating_point.judge(operating_point.held_out(MODEL, [], [logs]), bundle, reach=12.0)
-    assert sorted(len(one.truth.intervals) for one in judged) == [0, 1]
+    captures = operating_point.judge(operating_point.held_out(MODEL, [], [logs]), bundle, reach=12.0)
+    assert sorted(len(one.truth.intervals) for one in captures) == [0, 1]
 
-    def at(shift: float, margin: float = 0.0, captures: Sequence[operating_point.Judged] = judged) -> operating_point.Point:
+    def at(shift: float, margin: float = 0.0, captures: Sequence[operating_point.HeldOut] = captures) -> operating_point.Point:
         return operating_point.point(captures, bundle.manifest.thresholds, dict.fromkeys(MISSIONS, shift), margin)
 
     def detected(shift: float, margin: float) -> int:
@@ -40,7 +40,7 @@ def test_fewer_are_detected_as_thresholds_rise_and_more_with_a_margin(logs: Path
     assert detected(0, 0) == 1
     assert detected(12, 0) == 0
     assert detected(12, 14) >= detected(12, 0)
-    benign = at(-12, captures=[one for one in judged if not one.truth.intervals])
+    benign = at(-12, captures=[one for one in captures if not one.truth.intervals])
     assert benign.false > 0
     assert not any(benign.detected.values())
     assert not benign.other
@@ -100,13 +100,13 @@ def test_of_several_the_highest_and_the_next_where_the_whole_has_more_false_aler
 
 def test_what_is_written_opens_and_a_second_run_starts_from_what_training_fitted(tmp_path: Path) -> None:
     bundle = shutil.copytree(MODEL, tmp_path / "model")
-    fitted, _ = operating_point.fitted_thresholds(bundle)
+    trained, _ = operating_point.trained_thresholds(bundle)
     for shift in (1.0, -0.5):
         shifts = dict.fromkeys(MISSIONS, 0.25) | {"DoS": shift}
-        thresholds = {m: operating_point.moved(fitted[m], shifts[m]) for m in MISSIONS}
+        thresholds = {m: operating_point.moved(trained[m], shifts[m]) for m in MISSIONS}
         operating_point.write(bundle, operating_point.Point(shifts, thresholds, 0.0, {"DoS": 3}, 1, 0), 5000)
-        again, moved = operating_point.fitted_thresholds(bundle)
-        assert again == pytest.approx(fitted)
+        again, moved = operating_point.trained_thresholds(bundle)
+        assert again == pytest.approx(trained)
         assert moved == shifts
     before = Bundle.open(bundle).manifest
     raised = {m: before.ceilings[m] + 1e-5 for m in MISSIONS}

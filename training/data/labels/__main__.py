@@ -117,7 +117,7 @@ def make_pairs(args: argparse.Namespace, report: Report) -> None:
         if isinstance(truth, intervals.ByInterval):
             intervals.without_packets(truth, capture, report)
     _count(args.out, kept, report)
-    report.judge_windows(args.few)
+    report.check_windows(args.few)
 
 
 def _count(out: Path, captures: list[Capture], report: Report) -> None:

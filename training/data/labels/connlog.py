@@ -16,7 +16,7 @@ from pathlib import Path
 
 from packetclip_sensor.errors import ConfigError
 from training.data.labels.captures import Key, address, key
-from training.data.labels.mapping import Mapping, folded
+from training.data.labels.mapping import Mapping, normalised
 from training.data.labels.match import Flow, Matcher, read_flow
 from training.data.labels.report import Report
 from training.data.labels.times import TimeError, instant
@@ -117,6 +117,6 @@ def _name(row: dict[str, str]) -> str:
     """The label's name: the detail where there is one. Benign with an attack's detail is two labels, which no mapping has."""
     label = row.get("label", "")
     detail = next((row[name] for name in DETAILS if row.get(name, "-") not in UNSET), "")
-    if not detail or folded(detail) == folded(label):
+    if not detail or normalised(detail) == normalised(label):
         return label
-    return f"{label}, but {detail}" if folded(label) == "benign" else detail
+    return f"{label}, but {detail}" if normalised(label) == "benign" else detail

@@ -14,7 +14,7 @@ from training.data.labels.report import Report
 from training.missions import CLASS_MISSION
 
 
-def folded(name: str) -> str:
+def normalised(name: str) -> str:
     """A label name as it is compared: without case, spaces, underscores and hyphens."""
     return re.sub(r"[\s_\-]+", "", name).casefold()
 
@@ -26,13 +26,13 @@ class Mapping:
     name: str
     label_column: str
     classes: dict[str, str]
-    """Folded label: class."""
+    """Normalised label: class."""
     unused: dict[str, str]
-    """Folded label: the label, of those that are none of the classes."""
+    """Normalised label: the label, of those that are none of the classes."""
 
     def of(self, label: str, where: str, report: Report) -> str:
         """The class of a label; "" where there is none, which is reported or, for a label left out on purpose, counted."""
-        key = folded(label)
+        key = normalised(label)
         if found := self.classes.get(key):
             report.named[found] += 1
             return found
@@ -60,9 +60,9 @@ def load(name: str) -> Mapping:
             if entry["mission"] != CLASS_MISSION[klass]:
                 raise ConfigError(f"{path}: {klass} has mission {entry['mission']!r}, it is {CLASS_MISSION[klass]}")
             for spelling in (klass, *entry["aliases"]):
-                if classes.setdefault(folded(spelling), klass) != klass:
+                if classes.setdefault(normalised(spelling), klass) != klass:
                     raise ConfigError(f"{path}: {spelling!r} stands for two classes; leave it in one")
-        unused = {folded(spelling): spelling for spelling in raw.get("unused", {})}
+        unused = {normalised(spelling): spelling for spelling in raw.get("unused", {})}
         if both := unused.keys() & classes.keys():
             raise ConfigError(f"{path}: {unused[min(both)]!r} is both a class and unused; leave it in one")
         return Mapping(path.stem, str(raw.get("label_column", "Label")), classes, unused)
@@ -75,4 +75,4 @@ def load(name: str) -> Mapping:
 
 def ten_classes() -> Mapping:
     """The classes by their own names, for labels that a user writes by hand."""
-    return Mapping("the classes", "label", {folded(name): name for name in CLASS_MISSION}, {})
+    return Mapping("the classes", "label", {normalised(name): name for name in CLASS_MISSION}, {})

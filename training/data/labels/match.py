@@ -16,7 +16,7 @@ from math import ceil, floor
 from packetclip_sensor.pairs.labels import NOT_KNOWN, Interval
 from packetclip_sensor.records import Packet
 from training.data.labels.captures import Connection, Key
-from training.data.labels.mapping import Mapping, folded
+from training.data.labels.mapping import Mapping, normalised
 from training.data.labels.report import Report
 
 STEP_S = 900
@@ -178,7 +178,7 @@ def read_flow(
         report.add("address", where, f"{err}; the {kind} is left out")
         return None
     label = mapping.of(name, where, report)
-    claim = label or folded(name)
+    claim = label or normalised(name)
     try:
         start, duration, resolution = times()
     except (KeyError, ValueError) as err:

@@ -53,7 +53,7 @@ class Problem:
 
 @dataclass
 class Report:
-    """Everything that a run says at its end."""
+    """What a run prints at its end."""
 
     command: str
     problems: list[Problem] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Report:
         times, first = self.unknown.get(shown, (0, printable(where, 300)))
         self.unknown[shown] = (times + 1, first)
 
-    def judge_windows(self, few: int) -> None:
+    def check_windows(self, few: int) -> None:
         """Note the classes of which there is too little."""
         for name in CLASS_MISSION:
             count, captures = self.windows[name], len(self.windows_in.get(name, ()))

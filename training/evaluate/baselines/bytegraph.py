@@ -126,7 +126,7 @@ class GraphEncoder(nn.Module):
 
 
 class ByteGraphNetwork(nn.Module):
-    """Packets by `encode`, flows by `judge`."""
+    """Packets by `encode`, flows by `classify`."""
 
     def __init__(self, sizes: Sizes, *, packet_head: bool = False, outputs: int = len(GROUPS)) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class ByteGraphNetwork(nn.Module):
         _, (state, _) = self.recurrent(packets)
         return torch.cat([state[-1], state[-2]], dim=1)
 
-    def judge(self, packets: Tensor) -> Tensor:
+    def classify(self, packets: Tensor) -> Tensor:
         """(B, P, 8 hidden) to (B, M+1) logits."""
         return self.flow_head(self.flow(packets))
 

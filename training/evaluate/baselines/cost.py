@@ -125,7 +125,7 @@ def byte_graph(packets: int, sizes: Sizes, *, packet_head: bool) -> Cost:
     generator = torch.Generator().manual_seed(1)
     model = ByteGraphNetwork(sizes, packet_head=packet_head).eval()
     header, payload = (byte_graphs(x) for x in random_packets(packets, sizes, generator))
-    whole = flops(lambda: model.judge(model.encode(header, payload)[None]))
+    whole = flops(lambda: model.classify(model.encode(header, payload)[None]))
     return Cost(
         size(model), whole / packets, whole, f"a flow of {packets} packets, {len(payload.value) / packets:.0f} nodes a payload"
     )
@@ -156,7 +156,7 @@ class PaperHead(nn.Module):
         for graph in self.graphs:
             graph.constants([torch.zeros(len(level), BERT_WIDTH) for level in graph.levels])
 
-    def judge(self, frames: Tensor) -> Tensor:
+    def classify(self, frames: Tensor) -> Tensor:
         """(B, A, M*H) to (B, M+1)."""
         return self.head(self.temporal(frames)[:, -1])
 
@@ -169,7 +169,7 @@ def paper(packets: int, encoder: Cost) -> dict[str, Cost]:
         if isinstance(module, nn.BatchNorm1d | nn.Dropout):
             module.eval()
     frame = flops(lambda: head.frames(torch.zeros(1, 1, BERT_WIDTH))) - flops(head.constants)
-    time_s = flops(lambda: head.judge(torch.zeros(1, packets, sum(g.norm[0].num_features for g in head.graphs))))
+    time_s = flops(lambda: head.classify(torch.zeros(1, packets, sum(g.norm[0].num_features for g in head.graphs))))
     window = packets * frame + time_s
     note = f"{frame:,} a packet, {time_s:,} a window"
     return {

@@ -80,7 +80,7 @@ def byte_graph_flows(name: str, *, contrast: bool, steps: int = 150, batch: int 
                 test, spread(test.rows, sizes.packets),
                 lambda t: model.encode(*(byte_graphs(x) for x in header_and_payload(t, sizes))),
             )  # fmt: skip
-            logits = torch.cat([model.judge(part) for part in packets.split(1024)])
+            logits = torch.cat([model.classify(part) for part in packets.split(1024)])
             return logits.masked_fill(~present, -torch.inf).softmax(1).numpy()
 
         return predict

@@ -31,13 +31,13 @@ def difference(
 ) -> metrics.Spread | str:
     """A figure of a run, by default mean AUC, less that of another with the same seed, over the seeds that both have.
 
-    `predictor`: what judged in the run, its own model or what was measured beside it; in the other it is always its own model.
+    `predictor` of the run: its own model or one that was measured beside it; in the other it is always its own model.
     """
     whole = {o.task.seed: o for o in results.done(base)}
     found = []
     for o in results.done(name):
         if o.task.seed in whole:
-            one, other = results.judged(o, test, predictor), results.judged(whole[o.task.seed], test)
+            one, other = results.predictions(o, test, predictor), results.predictions(whole[o.task.seed], test)
             if one is not None and other is not None:
                 found.append(figure(one) - figure(other))
     return metrics.spread(found) if found else "–" if results.done(name) else results.why(name)

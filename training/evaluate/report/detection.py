@@ -73,8 +73,8 @@ def at_rate(results: Results, test: str, opening: bool) -> tuple[int, bool, str]
         [name, *results.cells(run, test, lambda j: [o.recall for o in _part(j, opening).at_rate()], len(GROUPS), predictor)]
         for name, run, predictor in predictors(results)
     ]
-    judged = [j for outcome in results.done("ours") if (j := results.judged(outcome, test)) is not None]
-    at = [_part(j, opening).at_rate()[0] for j in judged]
+    made = [j for outcome in results.done("ours") if (j := results.predictions(outcome, test)) is not None]
+    at = [_part(j, opening).at_rate()[0] for j in made]
     return at[-1].negatives if at else 0, all(a.enough for a in at), table(["", "any attack", *GROUPS[1:]], rows)
 
 
@@ -120,7 +120,9 @@ def evasions(results: Results) -> str:
         "recall after hardening", "captures detected after hardening",
     ]  # fmt: skip
     runs = ("ours", "hardened")
-    kinds = sorted({k for name in runs for o in results.done(name) if (j := results.judged(o, "evade")) for k in kinds_of(j)})
+    kinds = sorted(
+        {k for name in runs for o in results.done(name) if (j := results.predictions(o, "evade")) for k in kinds_of(j)}
+    )
     if not kinds:
         return table(head, [[results.why("ours"), *[""] * 7]])
     rows = []
@@ -132,7 +134,7 @@ def evasions(results: Results) -> str:
         usual = metrics.spread([
             _unevaded(plain, evaded, kind)
             for o in results.done("ours")
-            if (plain := results.judged(o, "lab")) and (evaded := results.judged(o, "evade"))
+            if (plain := results.predictions(o, "lab")) and (evaded := results.predictions(o, "evade"))
         ])  # fmt: skip
         loss = metrics.Spread(usual.mean - ours[1].mean, math.nan, math.nan, 1)
         unevaded = [f"{ours[0].mean:,.0f}", cell(usual), cell(ours[1]), cell(loss)]
@@ -158,13 +160,13 @@ def _hardened(found: list[metrics.Spread] | str, digits: int) -> list[str]:
     return [found] * 2 if isinstance(found, str) else [cell(found[1]), _detected(found, digits)]
 
 
-def kinds_of(judged: Predictions) -> set[str]:
+def kinds_of(made: Predictions) -> set[str]:
     """Kinds of evasion among the captures' names."""
-    return {m[1] for name in set(judged.capture.tolist()) if (m := EVASION.match(name))}
+    return {m[1] for name in set(made.capture.tolist()) if (m := EVASION.match(name))}
 
 
-def _of_kind(judged: Predictions, kind: str) -> Predictions:
-    return judged.where(np.array([bool((m := EVASION.match(name)) and m[1] == kind) for name in judged.capture.tolist()], bool))
+def _of_kind(made: Predictions, kind: str) -> Predictions:
+    return made.where(np.array([bool((m := EVASION.match(name)) and m[1] == kind) for name in made.capture.tolist()], bool))
 
 
 def _unevaded(plain: Predictions, evaded: Predictions, kind: str) -> float:

@@ -56,15 +56,15 @@ class Results:
         """Only those that went well."""
         return [o for o in self.of(name) if o.state == "done"]
 
-    def judged(self, outcome: Outcome, test: str, predictor: str = OURS) -> Predictions | None:
-        """A test set as a task's predictor judged it; None where it was not asked to."""
+    def predictions(self, outcome: Outcome, test: str, predictor: str = OURS) -> Predictions | None:
+        """A test set of one of a task's predictors; None where it was not asked for."""
         return self._predictions(outcome.task.name, test, predictor)
 
     def _read(self, name: str, test: str, predictor: str) -> Predictions | None:
         return predictions.of(self._arrays(name), test, predictor)
 
     def predictors(self, name: str, test: str) -> list[str]:
-        """Everything that judged a test set in a run, the run's own model first."""
+        """Every predictor of a test set in a run, the run's own model first."""
         found = {key for o in self.done(name) for key in self._arrays(o.task.name) if key.startswith(f"{test}/")}
         beside = {key.removeprefix(f"{test}/") for key in found} - {OURS, *predictions.CIRCUMSTANCES}
         return [OURS, *sorted(beside)]
@@ -73,7 +73,7 @@ class Results:
         self, name: str, test: str, measure: Callable[[Predictions], Sequence[float]], predictor: str = OURS
     ) -> list[metrics.Spread] | str:
         """Each figure's spread over the seeds that are there, or why there is none."""
-        found = [j for o in self.done(name) if (j := self.judged(o, test, predictor)) is not None]
+        found = [j for o in self.done(name) if (j := self.predictions(o, test, predictor)) is not None]
         if not found:
             return self.why(name)
         return [metrics.spread(values) for values in zip(*(measure(j) for j in found), strict=True)]

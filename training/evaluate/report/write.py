@@ -110,15 +110,15 @@ def _curves(results: Results, figure: Figure) -> str:
 def _confusion(results: Results, figure: Figure) -> tuple[int, str, str] | str:
     """The seed shown and two figures, or why there are none."""
     done = results.done("ours")
-    judged = results.judged(done[0], "lab") if done else None
-    if judged is None:
+    predictions = results.predictions(done[0], "lab") if done else None
+    if predictions is None:
         return results.why("ours")
     counts = np.zeros((len(CLASSES), len(GROUPS)), np.int64)
-    np.add.at(counts, (judged.label, judged.probabilities.argmax(1)), 1)
+    np.add.at(counts, (predictions.label, predictions.probabilities.argmax(1)), 1)
     held = {
         label: metrics.reliability(j.probabilities, j.group)
         for test, label in ablations.TESTS.items()
-        if test != "evade" and (j := results.judged(done[0], test)) is not None
+        if test != "evade" and (j := results.predictions(done[0], test)) is not None
     }
     one = figure("confusion", "Classes and the group judged most probable", partial(figures.confusion, counts=counts))
     two = figure("calibration", "Probability against accuracy", partial(figures.calibration, lines=held))

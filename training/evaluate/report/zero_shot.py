@@ -23,21 +23,21 @@ TABLE_I = {
 MARGINS = np.arange(0, 41) / 100
 
 
-def zero_shot(judged: Predictions) -> dict[str, float]:
+def zero_shot(predictions: Predictions) -> dict[str, float]:
     """Top-1, top-5 and macro recalls over all classes by cosine with their prompts, and the recall of each class."""
-    if judged.classes is None:
+    if predictions.classes is None:
         return {}
-    nearest = judged.classes.argmax(1)
-    further = nearest if judged.sentences is None else judged.sentences.argmax(1)
+    nearest = predictions.classes.argmax(1)
+    further = nearest if predictions.sentences is None else predictions.sentences.argmax(1)
     out = {
-        "top-1": metrics.top_k(judged.classes, judged.label, 1),
-        "top-5": metrics.top_k(judged.classes, judged.label, 5),
-        "macro recall": metrics.macro_recall(judged.label, nearest),
-        "macro recall, other words": metrics.macro_recall(judged.label, further),
+        "top-1": metrics.top_k(predictions.classes, predictions.label, 1),
+        "top-5": metrics.top_k(predictions.classes, predictions.label, 5),
+        "macro recall": metrics.macro_recall(predictions.label, nearest),
+        "macro recall, other words": metrics.macro_recall(predictions.label, further),
     }
     for i, name in enumerate(CLASSES):
-        if (judged.label == i).any():
-            out[name] = float((nearest[judged.label == i] == i).mean())
+        if (predictions.label == i).any():
+            out[name] = float((nearest[predictions.label == i] == i).mean())
     return out
 
 
@@ -54,16 +54,16 @@ def table_one(results: Results) -> str:
     return table(["contrastive stage", *measures], rows)
 
 
-def with_margin(judged: Predictions, name: str, margin: float) -> tuple[float, float]:
+def with_margin(predictions: Predictions, name: str, margin: float) -> tuple[float, float]:
     """Recall of class `name` and mean recall of the others, when `margin` is added to the cosine with its prompts.
 
     A class that was never trained lies further from all prompts than those that were, so the nearest is rarely its own. Who adds
     a class by its words knows which one is new and may lift it: calibrated stacking, Chao et al. 2016, arXiv:1605.04253.
     """
-    assert judged.classes is not None
+    assert predictions.classes is not None
     own = CLASSES.index(name)
-    nearest = (judged.classes + margin * (np.arange(len(CLASSES)) == own)).argmax(1)
-    of_class = [judged.label == i for i in range(len(CLASSES))]
+    nearest = (predictions.classes + margin * (np.arange(len(CLASSES)) == own)).argmax(1)
+    of_class = [predictions.label == i for i in range(len(CLASSES))]
     recall = [float((nearest[held] == i).mean()) if held.any() else math.nan for i, held in enumerate(of_class)]
     return recall[own], mean([r for i, r in enumerate(recall) if i != own])
 
@@ -75,10 +75,10 @@ def margin_of_others(results: Results, name: str) -> float:
     for run in results.named("without/"):
         other = run.name.removeprefix("without/")
         for outcome in results.done(run.name) if other != name else []:
-            judged = results.judged(outcome, VALIDATION)
-            if judged is None or judged.classes is None:
+            predictions = results.predictions(outcome, VALIDATION)
+            if predictions is None or predictions.classes is None:
                 continue
-            pairs = [with_margin(judged, other, float(m)) for m in MARGINS]
+            pairs = [with_margin(predictions, other, float(m)) for m in MARGINS]
             if not math.isnan(pairs[0][0]):
                 curves.append([2 * a * b / (a + b) if a + b else 0.0 for a, b in pairs])
     return float(MARGINS[int(np.mean(curves, axis=0).argmax())]) if curves else math.nan
@@ -115,9 +115,9 @@ def left_out_table(results: Results) -> str:
     return table(head, rows) if rows else ""
 
 
-def _right_group(judged: Predictions, name: str) -> float:
-    if judged.classes is None:
+def _right_group(predictions: Predictions, name: str) -> float:
+    if predictions.classes is None:
         return math.nan
-    of_class = judged.label == CLASSES.index(name)
-    nearest = np.array(GROUP_OF_CLASS)[judged.classes[of_class].argmax(1)]
-    return float((nearest == judged.group[of_class]).mean()) if of_class.any() else math.nan
+    of_class = predictions.label == CLASSES.index(name)
+    nearest = np.array(GROUP_OF_CLASS)[predictions.classes[of_class].argmax(1)]
+    return float((nearest == predictions.group[of_class]).mean()) if of_class.any() else math.nan

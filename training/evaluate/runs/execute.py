@@ -57,7 +57,7 @@ def execute(plan: Plan, task: Task, store: Store, again: str) -> Result:
     arrays: Arrays = {}
     try:
         result.data = hashes(plan, task)
-        arrays = _judge(plan, task, store, result)
+        arrays = _arrays(plan, task, store, result)
     except Exception as err:  # whatever went wrong belongs into the report
         known = isinstance(err, SensorError | OSError)
         at = traceback.extract_tb(err.__traceback__)[-1]
@@ -72,29 +72,29 @@ def execute(plan: Plan, task: Task, store: Store, again: str) -> Result:
     return result
 
 
-def _judge(plan: Plan, task: Task, store: Store, result: Result) -> Arrays:
+def _arrays(plan: Plan, task: Task, store: Store, result: Result) -> Arrays:
     run = task.run
     if run.bundle:
         manifest = Path(run.manifest) if run.manifest else None
         result.facts = {"captures": captures.rows(Path(run.bundle), Path(run.logs), manifest, run.use)}
         return {}
     selection = select(plan, task)
-    judged = {VALIDATION: selection.validation, **selection.test}
-    parts = {"train": selection.train, **judged}
+    evaluated = {VALIDATION: selection.validation, **selection.test}
+    parts = {"train": selection.train, **evaluated}
     result.counts = {name: counts(part) for name, part in parts.items()}
     result.split = {name: sorted(set(part.capture)) for name, part in parts.items()}
     arrays: Arrays = {}
-    for name, part in judged.items():
+    for name, part in evaluated.items():
         arrays |= to_arrays(name, part)
     if not run.baseline:
-        return arrays | _model(plan, task, store, selection, judged, result)
+        return arrays | _model(plan, task, store, selection, evaluated, result)
     if run.baseline not in REGISTRY:
         raise DataError(f"{run.baseline!r} is no baseline; known are {', '.join(REGISTRY)}")
     predict = REGISTRY[run.baseline](selection.train, task.seed)
-    return arrays | {f"{name}/{OURS}": _log(predict(part)) for name, part in judged.items()}
+    return arrays | {f"{name}/{OURS}": _log(predict(part)) for name, part in evaluated.items()}
 
 
-def _model(plan: Plan, task: Task, store: Store, selection: Selection, judged: dict[str, Examples], result: Result) -> Arrays:
+def _model(plan: Plan, task: Task, store: Store, selection: Selection, evaluated: dict[str, Examples], result: Result) -> Arrays:
     chosen = experiments.read(Path(task.experiment), [*task.run.overrides, f"seed={task.seed}"])
     result.config = msgspec.to_builtins(chosen)
     known = Path(plan.text_cache) if plan.text_cache else None
@@ -106,7 +106,7 @@ def _model(plan: Plan, task: Task, store: Store, selection: Selection, judged: d
     result.history = list(predictor.history)
     prompts, words = class_embeddings(predictor.model, encode).numpy(), other_words(predictor, encode)
     arrays: Arrays = {}
-    for name, part in judged.items():
+    for name, part in evaluated.items():
         logits, embeddings = (np.asarray(x, np.float32) for x in predictor.predict(part))
         arrays[f"{name}/{OURS}"] = logits
         arrays[f"{name}/classes"] = (embeddings @ prompts.T).astype(np.float16)
@@ -118,12 +118,12 @@ def _model(plan: Plan, task: Task, store: Store, selection: Selection, judged: d
 
         for baseline, fit_one in on_embeddings(packet_mean(encode_rows)).items():
             predict = fit_one(selection.train, task.seed)
-            arrays |= {f"{name}/{baseline}": _log(predict(part)) for name, part in judged.items()}
+            arrays |= {f"{name}/{baseline}": _log(predict(part)) for name, part in evaluated.items()}
     if "altered" in task.run.extras:
         for way in altered_graphs.WAYS:  # embeddings of packets do not pass through the graphs, so they are kept
             model = altered_graphs.altered(predictor.model, predictor.graphs, way, task.seed)
             other = replace(predictor, model=model)
-            arrays |= {f"{name}/{way}": np.asarray(other.predict(part)[0], np.float32) for name, part in judged.items()}
+            arrays |= {f"{name}/{way}": np.asarray(other.predict(part)[0], np.float32) for name, part in evaluated.items()}
     if "occlusion" in task.run.extras:
         arrays |= _occlusion(predictor, selection, task.seed)
     return arrays

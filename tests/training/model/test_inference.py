@@ -1,4 +1,4 @@
-"""The folded graph against the graph that it is made of, and its products against arithmetic."""
+"""The inference graph against the graph that it is made of, and its products against arithmetic."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def trained(mission: str, message: str) -> tuple[MissionGraph, list[torch.Tensor
 @pytest.mark.parametrize("message", ["similarity", "product"])
 @pytest.mark.parametrize("mission", GRAPHS)
 @torch.no_grad()
-def test_the_folded_graph_is_the_graph(mission: str, message: str) -> None:
+def test_the_inference_graph_is_the_graph(mission: str, message: str) -> None:
     graph, concepts = trained(mission, message)
-    folded = InferenceGraph(graph, concepts)
+    inference = InferenceGraph(graph, concepts)
     for packets in (1, 7, 300):
         sensor = torch.randn(packets, 64)
         whole = graph(sensor[None], concepts)[0][0]
         assert whole.std() > 0.1
-        assert torch.allclose(folded(sensor), whole, rtol=0, atol=1e-5)
-        assert torch.allclose(folded(sensor), graph.frames(sensor, concepts), rtol=0, atol=1e-5)
+        assert torch.allclose(inference(sensor), whole, rtol=0, atol=1e-5)
+        assert torch.allclose(inference(sensor), graph.frames(sensor, concepts), rtol=0, atol=1e-5)
 
 
 def test_leaves_stand_on_several_levels() -> None:
@@ -62,8 +62,8 @@ def test_a_packet_costs_what_its_nodes_and_edges_of_levels_say(mission: str) -> 
     n, width = [len(level) for level in graph.levels], graph.width
     steps = 64 * n[0] * width + sum(here * before * width + here * width * width for before, here in pairwise(n))
     ends = sum(nodes * width + width * width for nodes, leaves in zip(n, graph.has_leaves, strict=True) if leaves)
-    folded = InferenceGraph(graph, concepts)
-    assert flops(lambda: folded(torch.zeros(10, 64))) == 10 * 2 * (steps + ends)
+    inference = InferenceGraph(graph, concepts)
+    assert flops(lambda: inference(torch.zeros(10, 64))) == 10 * 2 * (steps + ends)
 
 
 def test_elu_is_elu() -> None:
