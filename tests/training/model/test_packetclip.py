@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from packetclip_sensor.windows.packet_features import RELATIONS
+from packetclip_sensor.windows.tokens import ROW_BYTES, VOCABULARY
 from training.data.windows import CLASSES, GROUP_OF_CLASS
 from training.evaluate.altered_graphs import EVENTLESS, MUTE, SHUFFLED, SILENT, WAYS, altered
 from training.model.config import TEXT_DIM, ModelConfig
@@ -108,3 +109,8 @@ def test_only_the_last_position_is_the_last_of_all(model: PacketClip) -> None:
     whole, _, _ = model.reason(sensor, padding)
     last, _, _ = model.reason(sensor, padding, last=True)
     assert torch.allclose(whole[:, -1:], last, atol=1e-5)
+
+
+def test_a_packet_has_unit_norm(model: PacketClip) -> None:
+    rows = torch.randint(0, VOCABULARY, (8, ROW_BYTES))
+    assert torch.allclose(model.encode(rows).norm(dim=1), torch.ones(8))
