@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 from elasticsearch import Elasticsearch
 
-from benchmarks.common import DATA, ask_for_cluster, banner, verdict
+from benchmarks.common import CAPTURES, ask_for_cluster, banner, verdict
 from packetclip_sensor import __version__
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Config, ElasticsearchConfig, NdjsonConfig, SinkConfig
@@ -36,10 +36,9 @@ BOUND = 2.0
 def alerts(count: int) -> list[Alert]:
     """The alerts of tests/data again and again, each with an id of its own."""
     found: list[Alert] = []
-    folders = sorted(p.parent for p in DATA.glob("*/packetclip_packet.log.gz"))
     with tempfile.TemporaryDirectory() as work:
         config = Config(sink=SinkConfig(ndjson=NdjsonConfig(path=Path(work, "alerts.ndjson"))))
-        replay([[folder] for folder in folders if "-b0" not in folder.name], config, on_alert=found.append)
+        replay([[folder] for folder in CAPTURES if "-b0" not in folder.name], config, on_alert=found.append)
     return [msgspec.structs.replace(found[i % len(found)], id=uuid.uuid4().hex) for i in range(count)]
 
 

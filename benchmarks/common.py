@@ -9,13 +9,29 @@ import os
 import platform
 import re
 import struct
+import subprocess
 import sys
+import tempfile
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-DATA = Path(__file__).parents[1] / "tests" / "data"
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "tests" / "data"
+CAPTURES = sorted(log.parent for log in DATA.glob("*/packetclip_packet.log.gz"))
+"""Folders of the recorded traffic."""
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+"""Of a sensor in a process of its own."""
 MAGICS = {b"\xd4\xc3\xb2\xa1": ("<", 10**6), b"\xa1\xb2\xc3\xd4": (">", 10**6), b"\x4d\x3c\xb2\xa1": ("<", 10**9)}
 """Classic pcap: byte order and parts of a second, by the first four bytes."""
 ETHERNET = 1
@@ -64,7 +80,76 @@ def ask_for_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--elasticsearch", type=answering, default=default, help=f"URL of a real one; default {default}")
 
 
-def processor_s(command: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> float:
+def zeek_program() -> str:
+    """Zeek's path; ends the benchmark where there is none."""
+    from packetclip_sensor.sources.pcap import find_zeek
+
+    zeek = find_zeek()
+    if zeek is None:
+        sys.exit("error: zeek is neither on PATH nor in /opt/zeek/bin; this benchmark needs it")
+    return str(zeek)
+
+
+@dataclass(frozen=True)
+class Following:
+    """A sensor that follows the logs in a folder and writes into a data stream of its own."""
+
+    logs: Path
+    client: Elasticsearch
+    index: str
+    said: Path
+    """What it logs."""
+
+
+@contextmanager
+def following(url: str) -> Iterator[Following]:
+    """Start one, and end it with its data stream."""
+    from elasticsearch import Elasticsearch  # not above: benchmarks that measure memory need none
+
+    namespace = "bench" + uuid.uuid4().hex[:8]
+    index = f"logs-packetclip.alert-{namespace}"
+    with tempfile.TemporaryDirectory() as work, Elasticsearch(url) as client:
+        place = Following(Path(work, "logs"), client, index, Path(work, "sensor.log"))
+        place.logs.mkdir()
+        sink = f"{{elasticsearch: {{hosts: ['{url}']}}}}"
+        Path(work, "sensor.yaml").write_text(f"logs: [logs]\nnamespace: {namespace}\nsink: {sink}\n")
+        command = [sys.executable, "-m", "packetclip_sensor", "run", "--config", f"{work}/sensor.yaml"]
+        with place.said.open("wb") as said:
+            sensor = subprocess.Popen(command, stderr=said, env=ENVIRONMENT)
+        try:
+            time.sleep(3)  # the sensor is there before the traffic, as in real life
+            yield place
+        finally:
+            sensor.terminate()
+            sensor.wait()
+            client.options(ignore_status=[400, 404]).indices.delete_data_stream(name=index)  # 400: the test node cannot
+
+
+def tcp_line(
+    ts: float,
+    uid: str,
+    source: int,
+    target: int,
+    port: int,
+    *,
+    flags: int = 2,
+    size: int = 40,
+    n: int = 1,
+    ident: int = 1,
+    seq: int = 7,
+    checksums: tuple[int, int] = (0, 0),
+) -> bytes:
+    """A line of the packet log: a TCP packet from `port` of one address to port 443 of another, of one connection."""
+    data = struct.pack("!BBHHHBBHII", 0x45, 0, size, ident, 0, 64, 6, checksums[0], source, target)
+    data += struct.pack("!HHIIBBHHH", port, 443, seq, 0, 0x50, flags, 1024, checksums[1], 0)
+    return (
+        b'{"ts":%.6f,"uid":"%s","id.orig_h":"%d.%d.%d.%d","id.orig_p":%d,"id.resp_h":"%d.%d.%d.%d","id.resp_p":443,'
+        b'"proto":"tcp","is_orig":true,"n":%d,"len":%d,"data":"%s"}\n'
+        % (ts, uid.encode(), *source.to_bytes(4), port, *target.to_bytes(4), n, size, b64encode(data))
+    )
+
+
+def processor_s(command: Sequence[str], folder: Path) -> float:
     """User and system seconds of a command with all its threads, run in `folder`; its output is thrown away.
 
     Ends the benchmark where the command fails.
@@ -74,7 +159,7 @@ def processor_s(command: Sequence[str], folder: Path, env: Mapping[str, str] | N
         os.chdir(folder)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
-        os.execvpe(command[0], list(command), dict(env or os.environ))
+        os.execvpe(command[0], list(command), ENVIRONMENT)
     _, status, usage = os.wait4(pid, 0)
     if status:
         sys.exit(f"error: {' '.join(command)} ended with status {os.waitstatus_to_exitcode(status)}")

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks.common import DATA, banner, verdict
+from benchmarks.common import CAPTURES, banner, verdict
 from packetclip_sensor.config.settings import Config, NdjsonConfig, SinkConfig
 from packetclip_sensor.pipeline import replay
 from packetclip_sensor.records import Packet
@@ -46,7 +46,7 @@ def etbert_rate(packets: int) -> float:
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             return self.bert(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, 0]
 
-    log = sorted(DATA.glob("*/packetclip_packet.log.gz"))[0]
+    log = CAPTURES[0] / "packetclip_packet.log.gz"
     rows = msgspec.json.Decoder(Packet).decode_lines(gzip.decompress(log.read_bytes()))[:packets]
     ids = np.zeros((len(rows), TOKENS), np.int64)
     for row, packet in zip(ids, rows, strict=True):
@@ -76,10 +76,9 @@ def sensor_rate() -> float:
     """Packets a second of processor time over all of tests/data, opening the model not counted."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as work:
         config = Config(sink=SinkConfig(ndjson=NdjsonConfig(path=Path(work, "alerts.ndjson"))))
-        folders = sorted(p.parent for p in DATA.glob("*/packetclip_packet.log.gz"))
-        replay([[folders[0]]], config)
+        replay([CAPTURES[:1]], config)
         began = time.process_time()
-        counters = replay([[folder] for folder in folders], config)
+        counters = replay([[folder] for folder in CAPTURES], config)
         return counters.packets / (time.process_time() - began)
 
 

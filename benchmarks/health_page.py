@@ -17,10 +17,10 @@ import sys
 import threading
 import time
 from multiprocessing.synchronize import Event
-from pathlib import Path
 
 import structlog
 
+from benchmarks.common import CAPTURES
 from packetclip_sensor import pipeline
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
@@ -30,8 +30,6 @@ from packetclip_sensor.service import checkpoint
 from packetclip_sensor.service.health import Health
 from packetclip_sensor.service.health_page import HealthPage
 from packetclip_sensor.sources import tail, zeek
-
-CAPTURES = sorted(path.parent for path in (Path(__file__).parents[1] / "tests" / "data").glob("*/packetclip_packet.log.gz"))
 
 
 def hammer(port: int, callers: int, end: Event, answers: multiprocessing.Queue[int]) -> None:

@@ -25,7 +25,8 @@ import msgspec
 import numpy as np
 import yaml
 
-DATA = Path(__file__).parents[1] / "tests" / "data"
+from benchmarks.common import CAPTURES
+
 SENTENCES = Path(__file__).with_name("hunt_sentences.yaml")
 AT = 10
 HALF = 0.5
@@ -99,7 +100,7 @@ def main() -> None:
     from packetclip_sensor.common.resources import resource
     from packetclip_sensor.hunt.text_encoder import TextEncoder
 
-    folders = args.logs or sorted(p.parent for p in DATA.glob("*/labels.json"))
+    folders = args.logs or CAPTURES
     began = time.perf_counter()
     off = collect(folders, enabled=False)
     store = collect(folders)

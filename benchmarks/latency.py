@@ -12,25 +12,19 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-import uuid
 from pathlib import Path
 
 import msgspec
-from elasticsearch import Elasticsearch
 
-from benchmarks.common import ask_for_cluster
+from benchmarks.common import DATA, ask_for_cluster, following, zeek_program
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.pairs.labels import Labels
 from packetclip_sensor.records import Packet
-from packetclip_sensor.sources.pcap import find_zeek
 
-DATA = Path(__file__).parents[1] / "tests" / "data"
 FLOODS = ("SYN Flood", "UDP Flood", "ICMP Flood", "DNS Flood")
 TIMES = """
 global told = F;
@@ -61,34 +55,21 @@ def flood_begins(folder: Path) -> float:
     return min(p.ts for p in packets if labels.of(p)) - min(p.ts for p in packets)
 
 
-def measure(folder: Path, url: str, zeek: Path) -> float | None:
+def measure(folder: Path, url: str, zeek: str) -> float | None:
     """Seconds from the flood's first packet to the first alert that a search finds; None if none came in 30 s after Zeek's
     end."""
-    namespace = "latency" + uuid.uuid4().hex[:8]
-    index = f"logs-packetclip.alert-{namespace}"
-    with tempfile.TemporaryDirectory() as work, Elasticsearch(url) as client:
-        logs = Path(work, "logs")
-        logs.mkdir()
+    with following(url) as sensor, tempfile.TemporaryDirectory() as work:
         pcap = Path(work, "capture.pcap")
         pcap.write_bytes(gzip.decompress((folder / "capture.pcap.gz").read_bytes()))
-        config = Path(work, "sensor.yaml")
-        config.write_text(
-            f"logs: ['{logs}']\nstate_dir: '{work}/state'\nnamespace: {namespace}\n"
-            f"sink: {{elasticsearch: {{hosts: ['{url}']}}}}\n"
-        )
-        sensor = subprocess.Popen(
-            [sys.executable, "-m", "packetclip_sensor", "run", "--config", str(config)], stderr=subprocess.DEVNULL
-        )
-        time.sleep(3)  # the sensor is there before the flood, as in real life
-        command = [str(zeek), "-C", "--pseudo-realtime=1", "-r", str(pcap), str(resource("zeek_scripts")), "-e", TIMES]
-        reader = subprocess.Popen(command, cwd=logs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        command = [zeek, "-C", "--pseudo-realtime=1", "-r", str(pcap), str(resource("zeek_scripts")), "-e", TIMES]
+        reader = subprocess.Popen(command, cwd=sensor.logs, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:
             assert reader.stdout is not None
             flood_at = float(reader.stdout.readline()) + flood_begins(folder)
             ended = None
             while ended is None or time.time() - ended < 30:
                 # A data stream that is just being made answers 503 for a moment.
-                answer = client.options(ignore_status=[404, 503]).search(index=index, size=1)
+                answer = sensor.client.options(ignore_status=[404, 503]).search(index=sensor.index, size=1)
                 if answer.get("hits", {}).get("hits") and time.time() >= flood_at:
                     return time.time() - flood_at
                 if ended is None and reader.poll() is not None:
@@ -96,10 +77,7 @@ def measure(folder: Path, url: str, zeek: Path) -> float | None:
                 time.sleep(0.05)
         finally:
             reader.kill()
-            sensor.send_signal(signal.SIGTERM)
-            sensor.wait()
             reader.wait()
-            client.options(ignore_status=[400, 404]).indices.delete_data_stream(name=index)  # 400: the test node cannot
     return None
 
 
@@ -110,9 +88,7 @@ def main() -> None:
     ask_for_cluster(parser)
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
-    zeek = find_zeek()
-    if zeek is None:
-        sys.exit("error: zeek is neither on PATH nor in /opt/zeek/bin; this benchmark needs it")
+    zeek = zeek_program()
     found: list[float] = []
     for folder in args.captures or floods():
         times = [measure(folder, args.elasticsearch, zeek) for _ in range(args.runs)]

@@ -11,39 +11,19 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import random
-import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-import uuid
-from base64 import b64encode
 from pathlib import Path
-from struct import pack
 
 import numpy as np
-from elasticsearch import Elasticsearch
 
-from benchmarks.common import ask_for_cluster, banner, verdict
+from benchmarks.common import Following, ask_for_cluster, banner, following, tcp_line, verdict
 
 P50_S, P99_S = 1.5, 3.0
 FLUSH_S = 1.0
 FLOOD_EVERY_S, FLOOD_PACKETS, FLOOD_S = 2, 200, 0.5
-
-
-def line(ts: float, source: int, target: int, port: int, flags: int, size: int, n: int, uid: str) -> bytes:
-    """A line of the packet log: a TCP packet of one connection."""
-    data = pack("!BBHHHBBHII", 0x45, 0, size, 1, 0, 64, 6, 0, source, target) + pack(
-        "!HHIIBBHHH", port, 443, 7, 0, 0x50, flags, 1024, 0, 0
-    )
-    a, b = (".".join(map(str, x.to_bytes(4))) for x in (source, target))
-    return (
-        f'{{"ts":{ts:.6f},"uid":"{uid}","id.orig_h":"{a}","id.orig_p":{port},"id.resp_h":"{b}","id.resp_p":443,"proto":"tcp",'
-        f'"is_orig":true,"n":{n},"len":{size},"data":"{b64encode(data).decode()}"}}\n'
-    ).encode()
 
 
 class Writer(threading.Thread):
@@ -62,20 +42,16 @@ class Writer(threading.Thread):
         with self.log.open("ab", buffering=0) as file:
             for k in range(self.seconds):
                 start = begun + k * FLUSH_S
-                rows = []
+                rows = []  # time, uid, source, target, source port, flags, size, number in its connection
                 flood = k % FLOOD_EVERY_S == 0
                 for i in range(self.rate - FLOOD_PACKETS * flood):
-                    host, n = rng.randrange(400), 1 + i // 400 % 12
-                    size = rng.choice((52, 60, 300, 1400))
-                    rows.append(
-                        (start + i / self.rate, 0x0A000000 + host, 0xAC100000 + host % 37, 40000 + k, 24, size, n, f"B{k}-{host}")
-                    )
-                if flood:
-                    rows += [
-                        (start + j * FLOOD_S / FLOOD_PACKETS, 0xC6120000 + k, 0xC6130000 + k, 1024 + j, 2, 40, 1, f"F{k}-{j}")
-                        for j in range(FLOOD_PACKETS)
-                    ]
-                data = b"".join(line(*row) for row in sorted(rows))
+                    host, n, size = rng.randrange(400), 1 + i // 400 % 12, rng.choice((52, 60, 300, 1400))
+                    ends = (0x0A000000 + host, 0xAC100000 + host % 37, 40000 + k)
+                    rows.append((start + i / self.rate, f"B{k}-{host}", *ends, 24, size, n))
+                for j in range(FLOOD_PACKETS * flood):
+                    at = start + j * FLOOD_S / FLOOD_PACKETS
+                    rows.append((at, f"F{k}-{j}", 0xC6120000 + k, 0xC6130000 + k, 1024 + j, 2, 40, 1))
+                data = b"".join(tcp_line(*row[:5], flags=row[5], size=row[6], n=row[7]) for row in sorted(rows))
                 self.late_s = max(self.late_s, time.time() - start - FLUSH_S)
                 time.sleep(max(start + FLUSH_S - time.time(), 0.0))
                 file.write(data)
@@ -86,10 +62,11 @@ class Writer(threading.Thread):
         return next((at for until, at in self.flushed if ts < until), self.flushed[-1][1])
 
 
-def found(client: Elasticsearch, index: str, seen: dict[str, tuple[float, float]]) -> None:
+def found(sensor: Following, seen: dict[str, tuple[float, float]]) -> None:
     """Note every opening alert that a search finds now: its event time and this moment."""
     query = {"bool": {"filter": [{"term": {"packetclip.episode.state": "open"}}], "must_not": [{"ids": {"values": list(seen)}}]}}
-    answer = client.options(ignore_status=[404, 503]).search(index=index, size=100, query=query, source=["@timestamp"])
+    asked = sensor.client.options(ignore_status=[404, 503])
+    answer = asked.search(index=sensor.index, size=100, query=query, source=["@timestamp"])
     now = time.time()
     for hit in answer.get("hits", {}).get("hits", []):
         seen[hit["_id"]] = datetime.datetime.fromisoformat(hit["_source"]["@timestamp"]).timestamp(), now
@@ -103,35 +80,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=300)
     args = parser.parse_args()
     banner(f"log line written to alert searchable, {args.rate:,} packets/s for {args.seconds} s")
-    namespace = "live" + uuid.uuid4().hex[:8]
-    index = f"logs-packetclip.alert-{namespace}"
     seen: dict[str, tuple[float, float]] = {}
-    with tempfile.TemporaryDirectory() as work, Elasticsearch(args.elasticsearch) as client:
-        logs = Path(work, "logs")
-        logs.mkdir()
-        (logs / "packetclip_packet.log").touch()
-        Path(work, "sensor.yaml").write_text(
-            f"logs: ['{logs}']\nstate_dir: '{work}/state'\nnamespace: {namespace}\n"
-            f"sink: {{elasticsearch: {{hosts: ['{args.elasticsearch}']}}}}\n"
-        )
-        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        with Path(work, "sensor.log").open("wb") as said:
-            sensor = subprocess.Popen(
-                [sys.executable, "-m", "packetclip_sensor", "run", "--config", f"{work}/sensor.yaml"], stderr=said, env=env
-            )
-            try:
-                time.sleep(3)
-                writer = Writer(logs / "packetclip_packet.log", args.rate, args.seconds)
-                writer.start()
-                while writer.is_alive() or time.time() - writer.flushed[-1][1] < 10:
-                    found(client, index, seen)
-                    time.sleep(0.05)
-            finally:
-                sensor.send_signal(signal.SIGTERM)
-                sensor.wait()
-                client.options(ignore_status=[400, 404]).indices.delete_data_stream(name=index)
+    with following(args.elasticsearch) as sensor:
+        writer = Writer(sensor.logs / "packetclip_packet.log", args.rate, args.seconds)
+        writer.start()
+        while writer.is_alive() or time.time() - writer.flushed[-1][1] < 10:
+            found(sensor, seen)
+            time.sleep(0.05)
         if not seen:
-            sys.exit("error: no alert; the sensor said: " + Path(work, "sensor.log").read_text()[-500:])
+            sys.exit("error: no alert; the sensor said: " + sensor.said.read_text()[-500:])
     waits = np.array([at - writer.written(ts) for ts, at in seen.values()])
     p50, p99 = np.quantile(waits, (0.5, 0.99))
     floods = len(range(0, args.seconds, FLOOD_EVERY_S))

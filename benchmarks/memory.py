@@ -14,14 +14,12 @@ import json
 import random
 import resource
 import time
-from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
-from struct import pack
 
 import numpy as np
 
-from benchmarks.common import banner, verdict
+from benchmarks.common import banner, tcp_line, verdict
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import Config
@@ -47,16 +45,10 @@ def lines(packets: int, streams: int, seed: int = 1) -> Iterator[Lines | Idle]:
         for i in range(start, min(start + BLOCK, packets)):
             flood = i % 50 == 0
             pair = 0 if flood else (i * streams // packets + rng.randrange(SPEAKING)) % streams
-            src = f"10.{pair >> 16}.{pair >> 8 & 255}.{pair & 255}"
-            dst = "192.0.2.1" if flood else f"172.16.{pair % 199}.{pair % 251}"
+            target = 0xC0000201 if flood else 0xAC100000 + (pair % 199 << 8) + pair % 251
             port = rng.randrange(1024, 65536)
-            data = pack("!BBHHHBBHII", 0x45, 0, 40, i & 65535, 0, 64, 6, 0, 1, 2)
-            data += pack("!HHIIBBHHH", port, 443, i, 0, 0x50, 2, 1024, 0, 0)
-            rows.append(
-                f'{{"ts":{1.7e9 + i / RATE:.6f},"uid":"C{i}","id.orig_h":"{src}","id.orig_p":{port},"id.resp_h":"{dst}",'
-                f'"id.resp_p":443,"proto":"tcp","is_orig":true,"n":1,"len":40,"data":"{b64encode(data).decode()}"}}\n'
-            )
-        block = "".join(rows).encode()
+            rows.append(tcp_line(1.7e9 + i / RATE, f"C{i}", 0x0A000000 + pair, target, port, ident=i & 65535, seq=i))
+        block = b"".join(rows)
         end = Position(position.path, 1, 1, 0, "", position.offset + len(block))
         yield Lines("packet", block, position, end)
         position = end

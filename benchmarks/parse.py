@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.common import DATA, banner, verdict
+from benchmarks.common import CAPTURES, banner, verdict
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.records import Packet
@@ -37,7 +37,7 @@ def main() -> None:
     ratios = []
     with tempfile.TemporaryDirectory() as work:
         log = Path(work, "packetclip_packet.log")
-        log.write_bytes(b"".join(gzip.decompress(p.read_bytes()) for p in sorted(DATA.glob("*/packetclip_packet.log.gz"))))
+        log.write_bytes(b"".join(gzip.decompress((p / "packetclip_packet.log.gz").read_bytes()) for p in CAPTURES))
         for _ in range(args.repeat):
             began = time.process_time()
             lines = len(decoder.decode_lines(log.read_bytes()))

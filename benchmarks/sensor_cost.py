@@ -8,16 +8,14 @@ CAPTURES is a pcap or a folder, several joined by commas; default all of tests/d
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.common import DATA, banner, join, processor_s, verdict
+from benchmarks.common import DATA, banner, join, processor_s, verdict, zeek_program
 from benchmarks.zeek_cost import captures
 from packetclip_sensor.common.resources import resource
-from packetclip_sensor.sources.pcap import find_zeek
 
 BOUND = 1.0
 
@@ -28,9 +26,7 @@ def main() -> None:
     parser.add_argument("captures", nargs="?")
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
-    zeek = find_zeek()
-    if zeek is None:
-        sys.exit("error: zeek is neither on PATH nor in /opt/zeek/bin; this benchmark needs it")
+    zeek = zeek_program()
     banner("sensor processor seconds over Zeek's")
     ratios = []
     with tempfile.TemporaryDirectory() as work:
@@ -38,13 +34,12 @@ def main() -> None:
         logs.mkdir()
         paths = captures(args.captures) if args.captures else sorted(DATA.glob("*/capture.pcap.gz"))
         packets = join(paths, pcap, repeat=1 if args.captures else 3)
-        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         for _ in range(args.runs):
             for log in logs.iterdir():
                 log.unlink()
-            of_zeek = processor_s([str(zeek), "-C", "-r", str(pcap), str(resource("zeek_scripts"))], logs)
+            of_zeek = processor_s([zeek, "-C", "-r", str(pcap), str(resource("zeek_scripts"))], logs)
             sensor = [sys.executable, "-m", "packetclip_sensor", "replay", str(logs), "--out", f"{work}/alerts.ndjson"]
-            of_sensor = processor_s(sensor, Path(work), env)
+            of_sensor = processor_s(sensor, Path(work))
             Path(work, "alerts.ndjson").unlink()
             ratios.append(of_sensor / of_zeek)
             print(f"{packets:,} packets: Zeek {of_zeek:.2f} s, sensor {of_sensor:.2f} s, ratio {ratios[-1]:.2f}", flush=True)

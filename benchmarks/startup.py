@@ -8,14 +8,13 @@ The second is taken from inside: a fresh Python runs a replay and notes when the
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from benchmarks.common import DATA, banner, processor_s, verdict
+from benchmarks.common import DATA, ENVIRONMENT, banner, processor_s, verdict
 
 HELP_S, FIRST_S = 0.3, 1.0
 FIRST = """
@@ -44,15 +43,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
     banner("start-up")
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     helps, help_processor, firsts, processor = [], [], [], []
     for _ in range(args.runs):
         began = time.perf_counter()
-        help_processor.append(processor_s([sys.executable, "-m", "packetclip_sensor", "--help"], Path.cwd(), env))
+        help_processor.append(processor_s([sys.executable, "-m", "packetclip_sensor", "--help"], Path.cwd()))
         helps.append(time.perf_counter() - began)
         said = subprocess.run(
             [sys.executable, "-c", FIRST, str(DATA / "demo-port-zmap"), str(time.time())],
-            env=env,
+            env=ENVIRONMENT,
             check=True,
             capture_output=True,
             text=True,

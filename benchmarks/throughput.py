@@ -17,13 +17,11 @@ import random
 import resource
 import shutil
 import time
-from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from struct import pack
 from typing import Any, TypeVar
 
-from benchmarks.common import DATA, banner, verdict
+from benchmarks.common import CAPTURES, banner, tcp_line, verdict
 
 T = TypeVar("T")
 BOUND, FLOOD_BOUND = 25_000, 100_000
@@ -55,14 +53,9 @@ def write_flood(log: Path, packets: int) -> None:
     rng = random.Random(1)
     with log.open("wb") as file:
         for i in range(packets):
-            source, port = rng.getrandbits(32), rng.randrange(1024, 65536)
-            data = pack("!BBHHHBBHII", 0x45, 0, 40, i & 65535, 0, 64, 6, rng.getrandbits(16), source, 0xC0000201)
-            data += pack("!HHIIBBHHH", port, 443, rng.getrandbits(32), 0, 0x50, 2, 1024, rng.getrandbits(16), 0)
-            file.write(
-                b'{"ts":%.6f,"uid":"C%d","id.orig_h":"%d.%d.%d.%d","id.orig_p":%d,"id.resp_h":"192.0.2.1","id.resp_p":443,'
-                b'"proto":"tcp","is_orig":true,"n":1,"len":40,"data":"%s"}\n'
-                % (1.7e9 + i / 20_000, i, *source.to_bytes(4), port, b64encode(data))
-            )
+            source, port, first = rng.getrandbits(32), rng.randrange(1024, 65536), rng.getrandbits(16)
+            varied = {"ident": i & 65535, "seq": rng.getrandbits(32), "checksums": (first, rng.getrandbits(16))}
+            file.write(tcp_line(1.7e9 + i / 20_000, f"C{i}", source, 0xC0000201, port, **varied))
 
 
 def main() -> None:
@@ -94,7 +87,7 @@ def main() -> None:
         flood.mkdir()
         write_flood(flood / "packetclip_packet.log", args.flood)
         args.logs, args.repeat = [flood], 1
-    folders = args.logs or sorted(p.parent for p in DATA.glob("*/packetclip_packet.log.gz"))
+    folders = args.logs or CAPTURES
     bundle = Bundle.open(Config().model_path)
     missions = bundle.manifest.missions
     policy, sensor = for_missions(Config().policy, missions), SensorInfo("benchmark", "0", missions=missions)

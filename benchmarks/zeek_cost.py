@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.common import DATA, banner, join, processor_s, verdict
+from benchmarks.common import DATA, banner, join, processor_s, verdict, zeek_program
 from packetclip_sensor.common.resources import resource
-from packetclip_sensor.sources.pcap import find_zeek
 
 BOUND = 1.15
 KINDS = {
@@ -55,9 +53,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS)[1:], default=["defaults", "packet log"])
     args = parser.parse_args()
-    zeek = find_zeek()
-    if zeek is None:
-        sys.exit("error: zeek is neither on PATH nor in /opt/zeek/bin; this benchmark needs it")
+    zeek = zeek_program()
     banner("Zeek with the package over Zeek without")
     scripts = str(resource("zeek_scripts"))
     kinds = ["plain", *args.kinds]
@@ -69,7 +65,7 @@ def main() -> None:
             for _ in range(args.runs):
                 for kind in kinds:
                     arguments = [scripts if a == "@" else a for a in KINDS[kind]]
-                    seconds[kind].append(processor_s([str(zeek), "-C", "-r", str(pcap), *arguments], Path(work)))
+                    seconds[kind].append(processor_s([zeek, "-C", "-r", str(pcap), *arguments], Path(work)))
             logged = Path(work, "packetclip_packet.log").read_bytes().count(b"\n")
             print(f"{group}: {packets:,} packets of {len(paths)} captures, {logged:,} logged in the last run, {args.runs} runs")
             for kind, found in seconds.items():
