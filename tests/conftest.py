@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
 import os
-import shutil
-import signal
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
-from elasticsearch_node import Node, NodeUnavailableError
+from elasticsearch_node import NodeUnavailableError, locked, shared_node
 from machine import GIB, disk, unavailable
 from scripted_server import ScriptedServer
 from sink_run import Run
@@ -61,7 +54,7 @@ def _a_terminal_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def elasticsearch_url(elasticsearch_node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of the real node, for one test at a time: templates are the cluster's, and a test may spoil them for a while."""
-    with _locked(_shared(tmp_path_factory) / "elasticsearch-test.lock"):
+    with locked(_shared(tmp_path_factory) / "elasticsearch-test.lock"):
         yield elasticsearch_node
 
 
@@ -76,20 +69,11 @@ def elasticsearch_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     if running:
         yield running
         return
-    shared = _shared(tmp_path_factory)
-    state = shared / "elasticsearch.json"
-    with _locked(shared / "elasticsearch.lock"):
-        started = json.loads(state.read_text()) if state.exists() else _start(shared)
-        state.write_text(json.dumps(started | {"users": started["users"] + 1}))
-    yield started["url"]
-    with _locked(shared / "elasticsearch.lock"):
-        started = json.loads(state.read_text())
-        state.write_text(json.dumps(started | {"users": started["users"] - 1}))
-        if started["users"] == 1:
-            state.unlink()
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(started["pid"], signal.SIGKILL)  # another worker's child perhaps; nobody wants its data
-            shutil.rmtree(started["data"], ignore_errors=True)
+    try:
+        with shared_node(_shared(tmp_path_factory)) as url:
+            yield url
+    except NodeUnavailableError as err:
+        unavailable(str(err))
 
 
 @pytest.fixture(scope="session")
@@ -138,21 +122,3 @@ def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all workers of this run have in common."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-
-def _start(shared: Path) -> dict[str, Any]:
-    """A node, its data in memory where the system has such a folder: each change of a template waits for the disk otherwise."""
-    data = tempfile.mkdtemp(prefix="packetclip-elasticsearch-", dir="/dev/shm" if Path("/dev/shm").is_dir() else shared)
-    try:
-        node = Node(shared, Path(data))
-    except NodeUnavailableError as err:
-        shutil.rmtree(data)
-        unavailable(str(err))
-    return {"url": node.url, "pid": node.process.pid, "data": data, "users": 0}
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
 import subprocess
@@ -13,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 import yaml
-from factories import SENSOR, T0, alert
+from factories import SENSOR, T0, alert, packet
+from label_logs import write
 from scripted_server import ScriptedServer
 from snapshot import compare, kept
 
@@ -28,16 +28,7 @@ MESSAGES = Path(__file__).with_name("messages.txt")
 
 def packet_log(folder: Path, packets: int = 200, *, start: float = T0) -> Path:
     """A log of SYN packets, each from a connection of its own, 1 ms apart."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "packetclip_packet.log").open("w") as file:
-        for i in range(packets):
-            row = {
-                "ts": start + i / 1000, "uid": f"C{i}", "id.orig_h": "10.0.0.5", "id.orig_p": 40000 + i % 20000,
-                "id.resp_h": "10.0.0.9", "id.resp_p": 80, "proto": "tcp", "is_orig": True, "n": 1, "len": 60,
-                "data": base64.b64encode(SYN).decode(),
-            }  # fmt: skip
-            file.write(json.dumps(row) + "\n")
-    return folder
+    return write(folder, [packet(ts=start + i / 1000, uid=f"C{i}", orig_p=40000 + i, data=SYN) for i in range(packets)])
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> tuple[list[str], list[str]]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from machine import free_port
+from machine import free_port, until
 
 START = Path(__file__).parents[1] / "servers" / "elasticsearch" / "start.sh"
 HOME = Path(__file__).parents[1] / ".servers" / "elasticsearch"
@@ -59,9 +64,9 @@ class Node:
         self.await_healthy()
 
     def await_healthy(self) -> None:
-        until = time.monotonic() + START_TIMEOUT_S
+        end = time.monotonic() + START_TIMEOUT_S
         while not self.healthy():
-            if self.process.poll() is not None or time.monotonic() > until:
+            if self.process.poll() is not None or time.monotonic() > end:
                 self.end(signal.SIGKILL)
                 raise NodeUnavailableError(f"Elasticsearch did not start: {self.output.read_text(errors='replace')[-2000:]}")
             time.sleep(0.2)
@@ -83,6 +88,50 @@ class Node:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+@contextlib.contextmanager
+def shared_node(folder: Path) -> Iterator[str]:
+    """URL of a node that processes share which name the same folder: the first starts it, the last ends it.
+
+    Its data are in memory where the system has such a folder: each change of a template waits for the disk otherwise.
+
+    Raises:
+        NodeUnavailableError: see `Node`.
+    """
+    state, lock = folder / "elasticsearch.json", folder / "elasticsearch.lock"
+
+    def users(more: int) -> dict[str, Any]:
+        shared: dict[str, Any] = json.loads(state.read_text()) if state.exists() else start()
+        shared["users"] += more
+        state.write_text(json.dumps(shared))
+        return shared
+
+    def start() -> dict[str, Any]:
+        data = tempfile.mkdtemp(prefix="packetclip-elasticsearch-", dir="/dev/shm" if Path("/dev/shm").is_dir() else folder)
+        try:
+            node = Node(folder, Path(data))
+        except NodeUnavailableError:
+            shutil.rmtree(data)
+            raise
+        return {"url": node.url, "pid": node.process.pid, "data": data, "users": 0}
+
+    with locked(lock):
+        node = users(1)
+    yield node["url"]
+    with locked(lock):
+        if not users(-1)["users"]:
+            state.unlink()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(node["pid"], signal.SIGKILL)  # another process's child perhaps; nobody wants its data
+            until(lambda: shutil.rmtree(node["data"], ignore_errors=True) or not Path(node["data"]).exists())
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def find_jdk() -> Path | None:
