@@ -67,12 +67,12 @@ def ask(endpoint: llm.Endpoint, source: str, k: int) -> dict[str, Any]:
     rejected: Counter[str] = Counter()
     found = candidates(endpoint.ask(PROMPT.format(k=k, source=source), system=SYSTEM, temperature=0.7))
     if not found:
-        rejected["nothing said"] += 1
+        rejected["empty"] += 1
     for text in found:
         reason = fault(source, text)
         identity = texts.normalised(text)
         if reason is None and identity in accepted:
-            reason = "said twice"
+            reason = "repeated"
         if reason is None and len(accepted) == k:
             reason = "more than asked for"
         if reason:

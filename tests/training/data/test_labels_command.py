@@ -41,7 +41,7 @@ def windows(out: Path) -> dict[tuple[str, str | None], int]:
     return found
 
 
-def test_a_table_labels_windows_and_the_rest_stays_unknown_unless_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_labels_windows_and_the_rest_stays_unknown_unless_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table, out = folder.parent / "l.csv", folder.parent / "out" / "p.parquet"
     table.write_text(NAMES + f"monday,UDP Flood,+0,+10,{A},{B},hping3\ntuesday,Benign,,,,,\nmonday,Slowloris,+0,+1,{A},{C},x\n")
     assert main(["pcaps", str(folder), "--labels", str(table), "--out", str(out)]) == 0
@@ -56,8 +56,7 @@ def test_a_table_labels_windows_and_the_rest_stays_unknown_unless_said(folder: P
         ("few windows", "UDP Flood"),
     ]
     assert report["captures"][0]["packets"] == 12
-    said = capsys.readouterr().out
-    assert "labels, but no window of it" in " ".join(said.split())
+    assert "labels, but no window of it" in " ".join(capsys.readouterr().out.split())
     assert main(["pcaps", str(folder), "--labels", str(table), "--out", str(out), "--rest", "Benign"]) == 0
     assert ("in/monday", "Benign") in windows(out)
     assert list(out.parent.glob(".*")) == []
@@ -126,7 +125,7 @@ def test_a_bad_start_is_one_line_and_exit_code_2(
     assert not Path("p.parquet").exists()
 
 
-def test_a_full_disk_is_told_and_leaves_the_older_pairs(
+def test_a_full_disk_is_reported_and_leaves_the_older_pairs(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> int:
@@ -186,18 +185,14 @@ def test_a_capture_is_read_up_to_its_last_whole_packet(tmp_path: Path, make, pac
     for size in range(len(make(2)), len(make(3)), 5):
         path = tmp_path / "a.pcap"
         path.write_bytes(gzip.compress(make(3)[:size], 1) if packed else make(3)[:size])
-        plain, said = captures.whole(path, tmp_path)
+        plain, problem = captures.whole(path, tmp_path)
         assert plain.read_bytes() == make(2)
         expected = f"cut in the middle of packet 3 at byte {size}; its 2 whole packets are read" if size > len(make(2)) else ""
-        assert said == expected
-
-
-def test_a_cut_gzip_gives_what_is_in_it(tmp_path: Path) -> None:
-    path = tmp_path / "a.pcap.gz"
-    path.write_bytes(gzip.compress(pcap(5))[:-8])
-    plain, said = captures.whole(path, tmp_path)
-    assert plain.read_bytes() == pcap(5)
-    assert said.startswith("the packed file is damaged (Compressed file ended")
+        assert problem == expected
+    path.with_suffix(".gz").write_bytes(gzip.compress(make(5))[:-8])  # a cut gzip gives what is in it
+    plain, problem = captures.whole(path.with_suffix(".gz"), tmp_path)
+    assert plain.read_bytes() == make(5)
+    assert problem.startswith("the packed file is damaged (Compressed file ended")
 
 
 @needs_zeek
@@ -227,11 +222,11 @@ def test_real_zeek_replays_whole_and_cut_captures_and_the_rest_goes_on(
     assert 0 < found["in/cut", "Dictionary Attack"] < found["in/whole", "Dictionary Attack"]
     assert {label for _, label in found} <= {"Dictionary Attack", "Benign", None}
     report = json.loads((out.parent / "mine.report.json").read_text())
-    said = {Path(p["where"]).name: p["text"] for p in report["problems"] if p["kind"] == "capture"}
-    assert f"at byte {len(raw) // 2:,}" in said["cut.pcap"]
-    assert "whole packets are read" in said["cut.pcap"]
-    assert "does not begin like a pcap" in said["text.pcap"]
-    assert said["headless.pcap"] == f"{folder / 'headless.pcap'} holds no packet; left out"
+    problems = {Path(p["where"]).name: p["text"] for p in report["problems"] if p["kind"] == "capture"}
+    assert f"at byte {len(raw) // 2:,}" in problems["cut.pcap"]
+    assert "whole packets are read" in problems["cut.pcap"]
+    assert "does not begin like a pcap" in problems["text.pcap"]
+    assert problems["headless.pcap"] == f"{folder / 'headless.pcap'} holds no packet; left out"
     assert "what is wrong" in capsys.readouterr().out
     kept = out.parent / "mine-logs" / "in" / "whole" / "packetclip_packet.log"
     before = kept.stat().st_mtime_ns

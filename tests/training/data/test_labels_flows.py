@@ -1,4 +1,4 @@
-"""Flow tables of CICFlowMeter: which connections get which label, and what is said of flows that cannot be used."""
+"""Flow tables of CICFlowMeter: which connections get which label, and what is reported of flows that cannot be used."""
 
 from __future__ import annotations
 
@@ -131,18 +131,14 @@ def test_labels_left_out_on_purpose_and_unknown_ones_label_nothing_and_are_count
     assert report.unused == {"Ping Sweep": 1}
     assert report.unknown == {"Heartbleed": (2, f"{tmp_path}/l.csv:3")}
     assert matcher.summary()["connections with a label of no class"] == 2
-
-
-def test_an_unused_label_beside_benign_is_ambiguous_and_not_benign(tmp_path: Path) -> None:
-    truth, _, report = labelled(tmp_path, row("Ping Sweep") + row("Benign"))
+    truth, _, report = labelled(tmp_path, row("Ping Sweep") + row("Benign"))  # ambiguous, and not benign
     assert labels_of(truth, FLOOD[:1]) == [""]
     assert kinds(report) == [("ambiguous", "l.csv:3")]
 
 
-def test_the_offset_that_would_match_is_said_and_not_applied(tmp_path: Path) -> None:
-    table = (
-        row("UDP Flood") + row("Benign", src="10.0.0.7", sport=4001) + f"x,{A},0,{B},0,1,14/11/2023 05:13:40 PM,1,1,ICMP Flood\n"
-    )
+def test_the_offset_that_would_match_is_reported_and_not_applied(tmp_path: Path) -> None:
+    table = row("UDP Flood") + row("Benign", src="10.0.0.7", sport=4001)
+    table += f"x,{A},0,{B},0,1,14/11/2023 05:13:40 PM,1,1,ICMP Flood\n"
     truth, _, report = labelled(tmp_path, table, Clock())
     assert labels_of(truth, [FLOOD[0], VISIT[0], PINGS[0]]) == ["", "", ""]
     assert kinds(report) == [("offset", "l.csv")]
@@ -157,14 +153,11 @@ def test_the_offset_that_would_match_is_said_and_not_applied(tmp_path: Path) -> 
 MORNINGLESS = row("UDP Flood", "14/11/2023 05:13:20") + row("Benign", "14/11/2023 10:13:20", src="10.0.0.7", sport=4001)
 
 
-def test_a_clock_of_twelve_hours_without_am_and_pm_is_ambiguous_and_its_flows_are_left_out(tmp_path: Path) -> None:
+def test_a_clock_of_twelve_hours_without_am_and_pm_is_ambiguous_until_the_user_gives_its_meaning(tmp_path: Path) -> None:
     truth, matcher, report = labelled(tmp_path, MORNINGLESS)
     assert labels_of(truth, FLOOD[:1]) == [""]
     assert (matcher.flows, [k for k, _ in kinds(report)]) == (0, ["time"])
     assert "so 2 flows are left out; give --clock 24 if the hours are right" in report.problems[0].text
-
-
-def test_the_user_may_say_what_a_clock_of_twelve_hours_means(tmp_path: Path) -> None:
     truth, matcher, report = labelled(tmp_path, MORNINGLESS, Clock(NEW_YORK, hours=12, afternoon_before=8))
     assert labels_of(truth, FLOOD[:1]) == ["UDP Flood"]
     assert (matcher.flows, matcher.matched, kinds(report)) == (2, 1, [])
@@ -193,11 +186,11 @@ def test_a_flow_that_cannot_be_used_is_reported_with_its_line_and_the_others_cou
 
 
 @pytest.mark.parametrize("bad", [row("Benign", "noon"), row("Benign", us="-7"), row("Ping Sweep", "")])
-def test_a_flow_whose_time_cannot_be_told_puts_other_labels_of_its_ends_in_doubt(tmp_path: Path, bad: str) -> None:
+def test_a_flow_whose_time_cannot_be_read_puts_other_labels_of_its_ends_in_doubt(tmp_path: Path, bad: str) -> None:
     truth, _, report = labelled(tmp_path, row("UDP Flood") + bad + row("Benign", src="10.0.0.7", sport=4001))
     assert labels_of(truth, [FLOOD[0], VISIT[0]]) == ["", None]
     assert kinds(report)[1] == ("ambiguous", "l.csv:3")
-    assert f"at a time that cannot be told, {tmp_path}/l.csv:2 says UDP Flood, of connection C1" in report.problems[1].text
+    assert f"at a time that cannot be read, {tmp_path}/l.csv:2 says UDP Flood, of connection C1" in report.problems[1].text
 
 
 def test_hostile_cells_are_escaped_and_cannot_break_the_table(tmp_path: Path) -> None:
@@ -274,12 +267,7 @@ def test_offsets_agree_with_trying_each_one() -> None:
 NAMES = {"UDP Flood": "UDP Flood", "Benign": None, "Ping Sweep": "", "Nonsense": "", "Slowloris": "Slowloris"}
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(sorted(NAMES)), st.integers(0, 2), st.integers(-8, 12)),
-        max_size=10,
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from(sorted(NAMES)), st.integers(0, 2), st.integers(-8, 12)), max_size=10))
 @settings(max_examples=60, deadline=None)
 def test_no_connection_gets_a_label_that_not_all_its_flows_have(
     tmp_path_factory: pytest.TempPathFactory, flows: list[tuple[str, int, int]]

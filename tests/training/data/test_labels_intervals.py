@@ -1,4 +1,4 @@
-"""Labels by time interval and address: which packets get which, and what is said of rows that cannot be right."""
+"""Labels by time interval and address: which packets get which, and what is reported of rows that cannot be right."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_table_without_its_columns_stops_the_start(tmp_path: Path) -> None:
         intervals.read(yaml, Report("test"))
 
 
-def test_control_characters_of_a_table_are_escaped_in_what_is_said(tmp_path: Path) -> None:
+def test_control_characters_of_a_table_are_escaped_in_problems(tmp_path: Path) -> None:
     row = f'monday,"SYN\x1b[31m\nFlood",+10,+20,{A},{B},x\n"\x07evil",UDP Flood,+10,+20,{A},\x1b]0;{B},x\n'
     _, report = labelled(tmp_path, row)
     texts = [p.text for p in report.problems]

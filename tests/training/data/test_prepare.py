@@ -104,7 +104,7 @@ def test_zeek_reads_the_captures_of_the_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (["--also", "more"], "--also more: write NAME=LOGS with a folder of logs, for example unseen=lab-unseen/logs"),
         (["--test", "=lab"], "--test =lab: write NAME=LOGS"),
@@ -117,12 +117,12 @@ def test_zeek_reads_the_captures_of_the_manifest(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_prepared_is_refused(
-    given: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    given: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("lab").mkdir()
     assert prepare.main(["--lab", "lab", "--out", "out", *given]) == 2
-    assert f"error: {said}" in capsys.readouterr().err
+    assert f"error: {message}" in capsys.readouterr().err
 
 
 def test_captures_without_a_manifest_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,18 +18,30 @@ def array(*values: float) -> np.ndarray:
 YES, NO = True, False
 
 
-def test_auc_counts_pairs_in_the_right_order() -> None:
-    # positives 0.9, 0.4 against negatives 0.5, 0.1: three of four pairs
-    assert metrics.auc(array(0.9, 0.5, 0.4, 0.1), array(YES, NO, YES, NO)) == 0.75
-
-
-def test_a_tie_counts_half_in_auc() -> None:
-    assert metrics.auc(array(0.5, 0.5, 0.5), array(YES, NO, NO)) == 0.5
-    assert metrics.auc(array(0.7, 0.7, 0.2), array(YES, NO, NO)) == 0.75
-
-
-def test_auc_of_one_class_is_no_number() -> None:
-    assert math.isnan(metrics.auc(array(0.1, 0.2), array(YES, YES)))
+@pytest.mark.parametrize(
+    ("measure", "score", "truth", "expected"),
+    [
+        (metrics.auc, (0.9, 0.5, 0.4, 0.1), (YES, NO, YES, NO), 0.75),  # three of four pairs in the right order
+        (metrics.auc, (0.5, 0.5, 0.5), (YES, NO, NO), 0.5),  # a tie counts half
+        (metrics.auc, (0.7, 0.7, 0.2), (YES, NO, NO), 0.75),
+        (metrics.auc, (0.1, 0.2), (YES, YES), math.nan),
+        (
+            metrics.average_precision,
+            (0.9, 0.8, 0.7, 0.1),
+            (YES, NO, YES, NO),
+            5 / 6,
+        ),  # 1/1 and 2/3 at the positives
+        (metrics.average_precision, (1, 1, 1, 1), (YES, NO, NO, NO), 0.25),  # all tied: the share of positives
+        (metrics.average_precision, (1, 2), (NO, NO), math.nan),
+        # class 0: 2*2/(2+3) = 0.8; class 1: 0, never predicted; class 2 does not occur
+        (lambda predicted, truth: metrics.macro_f1(truth, predicted), (0, 0, 0), (0, 0, 1), 0.4),
+        (lambda predicted, truth: metrics.macro_recall(truth, predicted), (0, 0, 0, 1, 0), (0, 0, 0, 0, 1), 0.375),
+    ],
+)
+def test_a_measure_is_what_counting_by_hand_gives(
+    measure: Callable[[np.ndarray, np.ndarray], float], score: tuple[float, ...], truth: tuple[float, ...], expected: float
+) -> None:
+    assert measure(np.array(score), np.array(truth)) == pytest.approx(expected, nan_ok=True)
 
 
 def test_auc_by_weights_lets_a_capture_count_once() -> None:
@@ -40,16 +53,6 @@ def test_auc_by_weights_lets_a_capture_count_once() -> None:
     assert metrics.auc(score, truth, weight) == pytest.approx(0.5)
 
 
-def test_average_precision_is_the_mean_precision_at_each_positive() -> None:
-    # 1/1 at the first positive, 2/3 at the second
-    assert metrics.average_precision(array(0.9, 0.8, 0.7, 0.1), array(YES, NO, YES, NO)) == pytest.approx(5 / 6)
-
-
-def test_average_precision_of_all_tied_scores_is_the_share_of_positives() -> None:
-    assert metrics.average_precision(array(1, 1, 1, 1), array(YES, NO, NO, NO)) == 0.25
-    assert math.isnan(metrics.average_precision(array(1, 2), array(NO, NO)))
-
-
 def test_recall_at_a_rate_lets_that_many_negatives_pass() -> None:
     score = np.concatenate([np.arange(1000) / 1000, array(0.9985, 0.9995, 0.2)])
     positive = np.arange(1003) >= 1000
@@ -58,30 +61,17 @@ def test_recall_at_a_rate_lets_that_many_negatives_pass() -> None:
     assert found.threshold == pytest.approx(0.998)
 
 
-def test_few_negatives_are_said_to_be_few() -> None:
-    score, positive = array(0.1, 0.9, 0.5, 0.95), array(NO, NO, YES, YES)
-    found = metrics.recall_at_fpr(score, positive, ~positive, 0.001)
-    assert (found.recall, found.false, found.enough) == (0.5, 0, False)
-
-
-def test_an_alarm_as_probable_as_the_limit_does_not_pass() -> None:
-    score, positive = array(0.9, 0.9), array(NO, YES)
-    assert metrics.recall_at_fpr(score, positive, ~positive, 0.001).recall == 0.0
-
-
-def test_rows_that_are_neither_count_nowhere() -> None:
-    score = array(0.9, 0.5, 0.1)
-    found = metrics.recall_at_fpr(score, array(NO, YES, NO), array(NO, NO, YES), 0.001)
-    assert (found.recall, found.negatives) == (1.0, 1)
-
-
-def test_macro_f1_counts_a_class_never_said_as_zero() -> None:
-    # class 0: 2*2/(2+3) = 0.8; class 1: 0; class 2 does not occur
-    assert metrics.macro_f1(np.array([0, 0, 1]), np.array([0, 0, 0])) == pytest.approx(0.4)
-
-
-def test_macro_recall_counts_classes_alike() -> None:
-    assert metrics.macro_recall(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 0])) == pytest.approx(0.375)
+@pytest.mark.parametrize(
+    ("score", "positive", "negative", "expected"),
+    [
+        ((0.1, 0.9, 0.5, 0.95), (NO, NO, YES, YES), (YES, YES, NO, NO), (0.5, 0, 2, False)),  # few negatives are called few
+        ((0.9, 0.9), (NO, YES), (YES, NO), (0.0, 0, 1, False)),  # as probable as the limit does not pass
+        ((0.9, 0.5, 0.1), (NO, YES, NO), (NO, NO, YES), (1.0, 0, 1, False)),  # rows that are neither count nowhere
+    ],
+)
+def test_recall_at_a_rate_of_few_rows(score: tuple, positive: tuple, negative: tuple, expected: tuple) -> None:
+    found = metrics.recall_at_fpr(np.array(score), np.array(positive), np.array(negative), 0.001)
+    assert (found.recall, found.false, found.negatives, found.enough) == expected
 
 
 def test_top_k_is_not_fooled_by_ties() -> None:

@@ -60,7 +60,7 @@ def test_a_number_with_an_exponent_and_no_point_is_a_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("reason.stepz=3", "unknown field `stepz` - at `\\$.reason`"),
         ("reason.steps=-1", ">= 0 - at `\\$.reason.steps`"),
@@ -75,16 +75,16 @@ def test_a_number_with_an_exponent_and_no_point_is_a_number() -> None:
         ("seed.x=1", "seed holds no settings"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_its_key(override: str, said: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused_by_its_key(override: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("seed: 3\n")
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         read(file, [override])
 
 
 def test_a_file_that_is_missing_or_no_mapping_is_refused(tmp_path: Path) -> None:
-    said = r"nothing.yaml: No such file or directory; name a file, or one of default, etbert, small"
-    with pytest.raises(ConfigError, match=said):
+    message = r"nothing.yaml: No such file or directory; name a file, or one of default, etbert, small"
+    with pytest.raises(ConfigError, match=message):
         read(tmp_path / "nothing.yaml")
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ConfigError, match="holds list, not settings"):

@@ -62,8 +62,8 @@ def test_rows_that_say_the_same_share_a_phrase() -> None:
     phrases, number = phrased(np.stack([SYN, SSH, HTTP, SYN, SSH]))
     assert len(phrases) == 3
     assert [phrases[i] for i in number] == [phrases[i] for i in (number[0], number[1], number[2], number[0], number[1])]
-    said = bytes((0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6)) + bytes(10) + tcp(2)  # masked bytes read as zero, padding is not there
-    assert phrases[number[0]] == payload.words(said)
+    readable = bytes((0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6)) + bytes(10) + tcp(2)  # masked bytes read as zero, padding is not there
+    assert phrases[number[0]] == payload.words(readable)
     assert "SSH" in phrases[number[1]]
 
 

@@ -134,7 +134,7 @@ def test_pairs_that_are_missing_or_of_single_captures_are_refused(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, path = pq.read_table(pairs), tmp_path / "one.parquet"
-    for said in ("one.parquet", "give the pairs of more captures"):
+    for message in ("one.parquet", "give the pairs of more captures"):
         assert train.main(["--pairs", str(path), "--out", str(tmp_path / "model")]) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
         pq.write_table(table.filter([c == "demo-syn-hping" for c in table["capture"].to_pylist()]), path)

@@ -154,7 +154,7 @@ def test_long_rows_are_cut_and_bytes_can_be_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda w: w.pop("encoder.transformer.1.layer_norm_2.gamma"), r"lacks encoder.layer.1.output.LayerNorm.weight"),
         (lambda w: w.pop("embedding.word_embedding.weight"), r"lacks embedding.word_embedding.weight"),
@@ -173,10 +173,10 @@ def test_long_rows_are_cut_and_bytes_can_be_skipped() -> None:
         ),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_is_refused_by_the_key(change, said: str, tmp_path: Path, vocabulary: Path) -> None:
+def test_a_checkpoint_that_does_not_fit_is_refused_by_the_key(change, message: str, tmp_path: Path, vocabulary: Path) -> None:
     weights = published(len(VOCABULARY))
     change(weights)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         encoder(tmp_path, vocabulary, weights)
 
 

@@ -68,11 +68,11 @@ Counts = dict[str, list[tuple[float, int, int]]]
 def chosen(counts: Counts, allowed: float, monkeypatch: pytest.MonkeyPatch, extra: int = 0) -> dict[str, float]:
     """The shifts chosen where each mission has these (shift, detected, false); `extra` false alerts where all stay."""
 
-    def point(heard: object, own: object, shifts: dict[str, float], margin: float = 0.0) -> operating_point.Point:
+    def point(captures: object, own: object, shifts: dict[str, float], margin: float = 0.0) -> operating_point.Point:
         rows = [next(row for row in counts[m] if row[0] == shift) for m, shift in shifts.items()]
         stay = len(rows) == len(MISSIONS) and not any(shifts.values())
-        told = {m: row[1] for m, row in zip(shifts, rows, strict=True)}
-        return operating_point.Point(shifts, {}, margin, told, 0, sum(row[2] for row in rows) + extra * stay)
+        detected = {m: row[1] for m, row in zip(shifts, rows, strict=True)}
+        return operating_point.Point(shifts, {}, margin, detected, 0, sum(row[2] for row in rows) + extra * stay)
 
     monkeypatch.setattr(operating_point, "point", point)
     return dict(operating_point.choose([], {}, (-1, 0, 1), allowed).shifts)

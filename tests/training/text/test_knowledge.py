@@ -26,7 +26,7 @@ def small(**changes: object) -> Graph:
     return Graph(**(fields | changes))  # type: ignore[arg-type]
 
 
-def test_the_checked_in_graphs_have_no_problem_and_stand_in_the_order_of_the_logits() -> None:
+def test_the_checked_in_graphs_have_no_problem_and_are_in_the_order_of_the_logits() -> None:
     graphs = load_all()
     assert tuple(g.mission for g in graphs) == MISSIONS
     assert [validate(g) for g in graphs] == [[], [], []]
@@ -48,25 +48,10 @@ def test_a_checked_in_graph_has_two_rounds_its_author_and_the_papers_prompts(mis
     assert graph.prompts["associated"] == "What are associated words with vocabularies in set K?"
 
 
-@pytest.mark.parametrize("mission", MISSIONS)
-def test_every_word_lies_on_a_way_from_the_sensor_to_the_embedding_node(mission: str) -> None:
-    graph = load_mission(mission)
-    whole = graph.digraph()
-    on_a_way = nx.descendants(whole, SENSOR) & nx.ancestors(whole, EMBEDDING)
-    assert on_a_way == set(graph.words)
-
-
-def test_the_embedding_node_hears_the_last_level_and_associated_words_without_a_child() -> None:
+def test_the_last_level_and_words_without_a_child_lead_to_the_embedding_node() -> None:
     assert small().to_embedding() == ["probe", "drop"]
-    assert small().full_edges() == [
-        ("(sensor)", "flood"),
-        ("(sensor)", "scan"),
-        ("flood", "burst"),
-        ("scan", "probe"),
-        ("burst", "drop"),
-        ("probe", "(embedding)"),
-        ("drop", "(embedding)"),
-    ]
+    first, last = [(SENSOR, "flood"), (SENSOR, "scan")], [("probe", EMBEDDING), ("drop", EMBEDDING)]
+    assert small().full_edges() == [*first, *small().edges, *last]
     assert validate(small()) == []
 
 
@@ -105,7 +90,7 @@ def test_a_graph_survives_yaml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("- a\n- b\n", "holds list, not a mapping"),
         ("mission: DoS\nkey: [a]\n", "key 'associated' is missing"),
@@ -114,10 +99,10 @@ def test_a_graph_survives_yaml(tmp_path: Path) -> None:
         ("mission: [\n", "not YAML"),
     ],
 )
-def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "g.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(KnowledgeError, match=said):
+    with pytest.raises(KnowledgeError, match=message):
         knowledge.load(path)
 
 
@@ -130,8 +115,9 @@ def test_validate_prints_problems_and_fails(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("mission", MISSIONS)
-def test_ways_count_every_way_through_a_word_once(mission: str) -> None:
+def test_every_word_lies_on_a_way_from_sensor_to_embedding_node_and_ways_count_each_once(mission: str) -> None:
     graph = load_mission(mission)
+    assert nx.descendants(graph.digraph(), SENSOR) & nx.ancestors(graph.digraph(), EMBEDDING) == set(graph.words)
     whole = list(nx.all_simple_paths(graph.digraph(), SENSOR, EMBEDDING))
     assert draw.ways(graph) == {word: sum(word in way for way in whole) for word in graph.words}
     assert draw.ways(small()) == {"flood": 1, "scan": 1, "burst": 1, "probe": 1, "drop": 1}

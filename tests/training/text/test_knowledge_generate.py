@@ -78,7 +78,7 @@ def test_a_key_concept_without_new_words_is_dropped(chat: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "message"),
     [
         ((200, b"<html>hello</html>"), "not a chat completion: '<html>hello</html>'; is the endpoint OpenAI-compatible"),
         ((200, b'{"choices": []}'), "not a chat completion"),
@@ -92,11 +92,11 @@ def test_a_key_concept_without_new_words_is_dropped(chat: Start) -> None:
         ((200, b"x" * 1_000_001), "over 1000000 bytes"),
     ],
 )
-def test_an_endpoint_that_answers_rubbish_is_refused_with_a_remedy(chat: Start, reply: Reply, said: str) -> None:
+def test_an_endpoint_that_answers_rubbish_is_refused_with_a_remedy(chat: Start, reply: Reply, message: str) -> None:
     server = chat(lambda _: reply)
-    with pytest.raises(EndpointError, match=said):
+    with pytest.raises(EndpointError, match=message):
         generate("DoS", "DoS", at(server))
-    assert len(server.asked) == (3 if "named" in said else 1)  # only an answer without words is worth another temperature
+    assert len(server.asked) == (3 if "named" in message else 1)  # only an answer without words is worth another temperature
 
 
 @pytest.mark.parametrize("failure", [429, 503, 500, (200, completion("flooding")[1][:-20], {"Content-Length": "900"})])
@@ -107,15 +107,12 @@ def test_a_failure_that_passes_is_tried_again(chat: Start, failure: Reply) -> No
     assert len(server.asked) == 2 + 6
 
 
-def test_pauses_double_and_a_servers_own_wish_comes_first(chat: Start) -> None:
+def test_pauses_double_a_servers_own_wish_comes_first_and_an_endless_refusal_is_reported_without_the_key(chat: Start) -> None:
     replies: list[Reply] = [503, 503, (429, b"", {"Retry-After": "7"}), (429, b"", {"Retry-After": "9999"})]
     pauses: list[float] = []
     server = chat(lambda _: replies.pop(0) if replies else "fine")
     assert replace(at(server), sleep=pauses.append).ask("x").text == "fine"
     assert pauses == [1.0, 2.0, 7.0, 60.0]
-
-
-def test_a_refusal_that_does_not_end_is_told_once_with_what_was_kept_and_without_the_key(chat: Start) -> None:
     server = chat(lambda _: 429)
     where = replace(at(server), api_key="secret")
     with pytest.raises(EndpointError, match=r"answered 429 Too Many Requests \(5 tries\); what was answered .* kept") as caught:
@@ -158,9 +155,9 @@ def test_a_slow_endpoint_and_one_that_drips_are_given_up_after_the_time_limit(ch
 
 def test_an_endpoint_that_is_down_is_reported_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "--mission", "DoS", "--endpoint", "http://127.0.0.1:9/v1", "--model", "m", "--tries", "1"]) == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert len(said) == 1
-    assert "is the endpoint running?" in said[0]
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert "is the endpoint running?" in errors[0]
     with pytest.raises(EndpointError, match="not an http address"):
         Endpoint("file:///etc", "m").ask("x")
     assert main(["generate", "--mission", "DoS", "--endpoint", "http://127.0.0.1:9/v1"]) == 2
@@ -195,15 +192,12 @@ def test_answers_of_another_model_are_not_taken(tmp_path: Path) -> None:
     assert Work(tmp_path / "w", "two").get("question") is None
 
 
-def test_the_last_entry_of_a_list_that_was_cut_is_left_out(chat: Start) -> None:
+def test_words_are_read_from_lists_of_all_kinds_and_without_a_last_entry_that_was_cut(chat: Start) -> None:
+    assert words("1. Port-Scan\n2) **Banner** - what it does\n* echo.\nTwo words\n42\nbanner") == ["portscan", "banner", "echo"]
     assert words(Answer("1. scanning\n2. probing\n3. enumer", cut=True)) == ["scanning", "probing"]
     assert words(Answer("1. scanning\n2. probing\n3. enumer", cut=False)) == ["scanning", "probing", "enumer"]
     server = chat(lambda _: completion("flooding, spoo", finish="length"))
     assert at(server).ask("x") == Answer("flooding, spoo", cut=True)
-
-
-def test_words_are_read_from_lists_of_all_kinds() -> None:
-    assert words("1. Port-Scan\n2) **Banner** - what it says\n* echo.\nTwo words\n42\nbanner") == ["portscan", "banner", "echo"]
     assert [w for w in ("ddos", "syn", "ssh", "https", "aaah", "bbbb", "bcdfgh", "the", "word") if rubbish(w)] == [
         "aaah", "bbbb", "bcdfgh", "the", "word",
     ]  # fmt: skip

@@ -122,7 +122,7 @@ def test_accepted_paraphrases_are_written_and_used_by_pair_text(chat: Start, at,
     assert made["model"] == "tiny"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", made["date"])
     assert len(server.asked) == 9 + 1
-    assert made["rejected"] == {NUMBER: 10, NAME: 10, "said twice": 10}
+    assert made["rejected"] == {NUMBER: 10, NAME: 10, "repeated": 10}
     assert (len(made["sentences"]), len(made["windows"])) == (18, 2)
     assert made["windows"][0]["source"] == window_text(facts)
     assert not re.search("4444|dead", "".join(server.asked).lower())
@@ -130,9 +130,9 @@ def test_accepted_paraphrases_are_written_and_used_by_pair_text(chat: Start, at,
 
     capsys.readouterr()
     at(out)
-    told = {pair_text("UDP Flood", facts, random.Random(i))[1] for i in range(400)}
-    assert [t for t in told if t.startswith("It is seen that")]
-    assert [t for t in told if "It is seen that many UDP packets" in t]
+    drawn = {pair_text("UDP Flood", facts, random.Random(i))[1] for i in range(400)}
+    assert [t for t in drawn if t.startswith("It is seen that")]
+    assert [t for t in drawn if "It is seen that many UDP packets" in t]
     assert capsys.readouterr().err == (
         f"texts: 18 sentences and 2 window texts paraphrased by tiny ({made['date']}) are used too; paraphrases.yaml\n"
     )
@@ -159,10 +159,10 @@ def test_a_model_that_repeats_the_prompt_leaves_the_file_as_it_was(chat: Start, 
     out = tmp_path / "out.yaml"
     out.write_text("from before\n")
     assert main(["--endpoint", url, "--model", "parrot", "--out", str(out), "--classes", "Benign", "--every", "200"]) == 1
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     assert out.read_text() == "from before\n"
-    assert "0 sentences and 0 window texts accepted, 6 refused" in said.out
-    assert "error: nothing of parrot was accepted" in said.err
+    assert "0 sentences and 0 window texts accepted, 6 refused" in printed.out
+    assert "error: nothing of parrot was accepted" in printed.err
 
 
 def test_a_held_out_sentence_is_never_accepted(monkeypatch: pytest.MonkeyPatch) -> None:

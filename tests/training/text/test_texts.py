@@ -113,12 +113,13 @@ def test_every_need_is_a_tag_that_facts_can_give() -> None:
     assert needed - given == set()
 
 
-def test_the_tags_of_a_spoofed_syn_flood_are_what_its_facts_show() -> None:
+def test_the_tags_of_a_spoofed_syn_flood_are_what_its_facts_show_and_every_class_has_texts_without_facts() -> None:
     assert tags(SYN_FLOOD) == {
         "tcp", "http", "many_sources", "one_target", "one_port", "many_connections", "single_packets", "fast", "unanswered",
         "incomplete", "syn", "empty",
     }  # fmt: skip
     assert tags(NOTHING) == {"None"}
+    assert all(len(supported(klass, NOTHING)) >= 8 for klass in CLASS_MISSION)
 
 
 CLAIMS = {
@@ -159,11 +160,6 @@ def test_one_source_is_never_called_many() -> None:
     assert not [s.text for s in many if "single sender" in s.text]
 
 
-def test_every_class_has_something_to_say_about_a_window_of_which_nothing_is_known() -> None:
-    for klass in CLASS_MISSION:
-        assert len(supported(klass, NOTHING)) >= 8, klass
-
-
 def test_a_benign_text_is_of_the_kind_that_the_facts_show() -> None:
     ssh = {s.text for s in supported("Benign", SSH_GUESSING)}
     assert "An administrator works in an SSH session after a successful login." in ssh
@@ -183,21 +179,15 @@ def test_pair_text_joins_a_class_sentence_with_the_facts_in_words() -> None:
     assert re.fullmatch("[0-9a-f]{16}", identity)
 
 
-def test_equal_draws_give_equal_texts_with_either_kind_of_generator() -> None:
-    assert pair_text("Port Scan", SYN_FLOOD, random.Random(5)) == pair_text("Port Scan", SYN_FLOOD, random.Random(5))
-    one, two = np.random.default_rng(5), np.random.default_rng(5)
-    assert pair_text("Port Scan", SYN_FLOOD, one) == pair_text("Port Scan", SYN_FLOOD, two)
+def test_equal_draws_give_equal_texts_with_either_kind_of_generator_and_many_draws_many_sentences() -> None:
+    for make in (random.Random, np.random.default_rng):
+        assert pair_text("Port Scan", SYN_FLOOD, make(5)) == pair_text("Port Scan", SYN_FLOOD, make(5))
+    rng = random.Random(0)
+    assert len({pair_text("SYN Flood", SYN_FLOOD, rng)[0] for _ in range(300)}) >= 40
 
 
 def test_text_ids_are_equal_for_equal_normalised_sentences_only() -> None:
-    assert text_id("A SYN  flood, fast.") == text_id("a syn flood fast")
-    assert text_id("a syn flood fast") != text_id("a syn flood slow")
-
-
-def test_many_draws_use_many_sentences() -> None:
-    rng = random.Random(0)
-    drawn = {pair_text("SYN Flood", SYN_FLOOD, rng)[0] for _ in range(300)}
-    assert len(drawn) >= 40
+    assert text_id("A SYN  flood, fast.") == text_id("a syn flood fast") != text_id("a syn flood slow")
 
 
 def test_alternatives_are_expanded_in_order() -> None:
@@ -206,10 +196,10 @@ def test_alternatives_are_expanded_in_order() -> None:
 
 def test_the_bank_is_the_same_in_every_process() -> None:
     code = "from training.text.texts import *; print(text_id(' '.join(t for texts in TEXTS.values() for t in texts)))"
-    told = [
+    printed = [
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, cwd=ROOT, capture_output=True, text=True, check=True
         )
         for seed in ("1", "2")
     ]
-    assert told[0].stdout == told[1].stdout == text_id(" ".join(t for texts in TEXTS.values() for t in texts)) + "\n"
+    assert printed[0].stdout == printed[1].stdout == text_id(" ".join(t for texts in TEXTS.values() for t in texts)) + "\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import Words
 
 from training.common import DataError
@@ -48,12 +50,27 @@ def test_the_report_names_each_class_and_draws_the_similarities(
 ) -> None:
     monkeypatch.setattr(report, "TextEncoder", lambda _: Words())
     assert report.main(["--figure", str(tmp_path / "f.png"), "--every", "9"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert [line[:19].strip() for line in said[1:11]] == list(CLASS_MISSION)
-    assert f"{sum(len(t) for t in TEXTS.values())} distinct sentences" in said[11]
+    printed = capsys.readouterr().out.splitlines()
+    assert [line[:19].strip() for line in printed[1:11]] == list(CLASS_MISSION)
+    assert f"{sum(len(t) for t in TEXTS.values())} distinct sentences" in printed[11]
     assert (tmp_path / "f.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_a_missing_encoder_is_told_on_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["cache.npz", "folder"])
+def test_features_are_kept_between_runs_in_a_file_or_a_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def features(_: TextEncoder, sentences: Sequence[str]) -> torch.Tensor:
+        asked.extend(sentences)
+        return torch.tensor([[float(len(s)), 1.0] for s in sentences])
+
+    monkeypatch.setattr(TextEncoder, "_features", features)
+    TextEncoder(cache=tmp_path / name)(["a", "bb", "a"])
+    TextEncoder(cache=tmp_path / name)(["ccc", "a"])
+    assert TextEncoder(cache=tmp_path / name)(["ccc", "a", "bb", "ccc"]).tolist() == [[3, 1], [1, 1], [2, 1], [3, 1]]
+    assert asked == ["a", "bb", "ccc"]
+
+
+def test_a_missing_encoder_is_reported_on_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert report.main(["--text-encoder", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.startswith("error: ")

@@ -85,7 +85,7 @@ class Matcher:
                 )
 
     def doubt(self, ends: Key, claim: str, where: str) -> None:
-        """A flow whose time cannot be told: what else is said between its ends may be about another time than it seems."""
+        """A flow whose time is not known: another label of its ends may be of another time than it seems."""
         if ends in self._by_key:
             self._doubts[ends].setdefault(claim, where)
 
@@ -96,7 +96,7 @@ class Matcher:
                 others = [claim for claim in claims if claim != c.claim]
                 if c.claim is not None and not c.conflict and others:
                     c.conflict = True
-                    text = f"says {others[0]} at a time that cannot be told, {c.where} says {c.claim}, of connection {c.uid} in "
+                    text = f"says {others[0]} at a time that cannot be read, {c.where} says {c.claim}, of connection {c.uid} in "
                     report.add("ambiguous", claims[others[0]], f"{text}{c.capture}; it gets no label")
 
     def try_later(self, flow: Flow) -> None:
