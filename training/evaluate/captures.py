@@ -53,10 +53,10 @@ def evaluate(truth: Truth, config: Config, source: str = "lab") -> tuple[dict[st
         "source": source,
         "packets": counters.packets,
         "right": len(right),
-        "probability": max((a.probability for a in right), default=0.0),
-        "classes": ", ".join(sorted({a.klass for a in right})),
+        "probability": max((a.why.probability for a in right), default=0.0),
+        "classes": ", ".join(sorted({a.why.klass for a in right})),
         "other": len(other),
-        "titles": "; ".join(f"{a.mission} {a.probability:.2f}" for a in other[:3]),
+        "titles": "; ".join(f"{a.episode.mission} {a.why.probability:.2f}" for a in other[:3]),
     }, other
 
 

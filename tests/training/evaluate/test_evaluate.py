@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from tiny import SYN, Words, write_windows
 
+from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.windows import tokens
 from packetclip_sensor.windows.packet_features import RELATIONS
 from training.data.windows import Examples, load
 from training.evaluate import __main__ as command
-from training.evaluate import occlusion, predictions
+from training.evaluate import captures, occlusion, predictions
 from training.evaluate import plan as plans
 from training.evaluate.metrics import Spread
 from training.evaluate.report import zero_shot
@@ -281,6 +282,20 @@ def test_a_killed_plan_goes_on_with_what_is_missing(folder: Path, capsys: pytest
     assert command.main(["run", *where, "--only", "baseline/majority", "--jobs", "1"]) == 0
     assert "0 of 1 runs to do" in capsys.readouterr().out
     assert (folder / "fresh" / "baseline-majority-1.json").read_bytes() == first
+
+
+def test_alerts_of_labelled_captures_are_counted_by_the_shipped_pipeline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("demo-icmp-fping", "demo-b00-startup-discovery"):
+        (tmp_path / name).symlink_to(Path(__file__).parents[2] / "data" / name)
+    rows = {row["capture"]: row for row in captures.rows(resource("model/shipped"), tmp_path, use=captures.ANY)}
+    assert (rows["demo-icmp-fping"]["label"], rows["demo-icmp-fping"]["classes"]) == ("ICMP Flood", "ICMP Flood")
+    assert rows["demo-icmp-fping"]["right"] >= 1
+    assert rows["demo-icmp-fping"]["probability"] > 0.5
+    assert (rows["demo-b00-startup-discovery"]["label"], rows["demo-b00-startup-discovery"]["right"]) == ("Benign", 0)
+    assert captures.main(["--logs", str(tmp_path), "--threshold", "0.000001", "--margin", "0"]) == 0
+    assert "1 of 1 attack captures named right" in capsys.readouterr().out
 
 
 def test_a_plan_that_names_unknown_data_says_so(folder: Path) -> None:
