@@ -31,12 +31,12 @@ def moment(option: str, text: str) -> float:
 
 
 def span(since: str | None, until: str | None) -> tuple[float, float]:
-    """Epoch seconds of the options --since and --until, 0 and infinity where they are not given.
+    """Epoch seconds of the options --since and --until, minus and plus infinity where they are not given.
 
     Raises:
         ConfigError: one of them is no time, or nothing is left between them.
     """
-    first = moment("--since", since) if since is not None else 0.0
+    first = moment("--since", since) if since is not None else -inf
     last = moment("--until", until) if until is not None else inf
     if first >= last:
         raise ConfigError(f"--since {since} is not before --until {until}; turn them round")

@@ -19,7 +19,7 @@ from packetclip_sensor.common.text import printable
 from packetclip_sensor.config.schema import suggestion
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.client import unreadable
-from packetclip_sensor.elastic.streams import ALERTS, FLOWS, stream_name
+from packetclip_sensor.elastic.streams import ALERTS, FLOWS, between, stream_name
 from packetclip_sensor.errors import ConfigError, SinkError
 from packetclip_sensor.records import FloatArray
 
@@ -73,16 +73,12 @@ def filters(*, since: float, until: float, host: str | None, mission: str | None
     """Elasticsearch queries that a document must all match.
 
     Args:
-        since, until: event time, epoch seconds, 0 and infinity for open ends. host: address or network.
+        since, until: event time, epoch seconds, infinite for open ends. host: address or network.
         mission: one of `missions`, or Benign. model: version of the model.
     Raises:
         ConfigError: the host is no address or network, or the mission is none.
     """
-    out: list[Query] = [{"term": {"packetclip.model.version": model}}]
-    span = {"gte": int(since * 1000)} if since else {}
-    span |= {"lt": int(until * 1000)} if until != float("inf") else {}
-    if span:
-        out.append({"range": {"@timestamp": {**span, "format": "epoch_millis"}}})
+    out: list[Query] = [{"term": {"packetclip.model.version": model}}, *between(since, until)]
     if host is not None:
         try:
             out.append(

@@ -12,10 +12,10 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError, Elasticsearch
 
 from packetclip_sensor.common.text import printable
-from packetclip_sensor.common.time_parsing import moment
+from packetclip_sensor.common.time_parsing import span
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.client import connect, unreadable
-from packetclip_sensor.elastic.streams import stream_name
+from packetclip_sensor.elastic.streams import between, stream_name
 from packetclip_sensor.errors import ConfigError, LogFormatError, SinkError
 from packetclip_sensor.view.document_access import Document, text, when
 
@@ -96,10 +96,8 @@ def stored(
         ConfigError: a time that is none, or nothing between them.
         SinkError: the cluster is not there, refuses, or has no such data stream.
     """
-    begin, end = _span(since, until)
-    within: Document = {} if begin is None else {"gte": int(begin * 1000)}
-    within |= {} if end is None else {"lt": int(end * 1000)}
-    filters: list[Document] = [{"range": {"@timestamp": within | {"format": "epoch_millis"}}}] if within else []
+    begin, end = span(since, until)
+    filters: list[Document] = between(begin, end)
     filters += [{"term": {"packetclip.mission": mission}}] if mission else []
     newest: dict[str, Document] = {}
     after: list[Any] | None = None
@@ -130,15 +128,11 @@ def newest(
     Raises:
         ConfigError: a time that is none, or nothing between them. LogFormatError: nothing is left.
     """
-    begin, end = _span(since, until)
+    begin, end = span(since, until)
     last: dict[str, tuple[float, Document]] = {}
     for one in documents:
         ts = when(one, "@timestamp")
-        if (
-            (begin is not None and ts < begin)
-            or (end is not None and ts >= end)
-            or mission not in (None, text(one, "packetclip.mission"))
-        ):
+        if not begin <= ts < end or mission not in (None, text(one, "packetclip.mission")):
             continue
         name = text(one, "packetclip.episode.id") or text(one, "event.id")
         if name not in last or ts >= last[name][0]:
@@ -146,14 +140,6 @@ def newest(
     if not last:
         raise LogFormatError(f"{where}: holds no alert of this time and mission; widen --since and --until")
     return [one for _, one in sorted(last.values(), key=lambda item: -item[0])[:limit]]
-
-
-def _span(since: str | None, until: str | None) -> tuple[float | None, float | None]:
-    begin = None if since is None else moment("--since", since)
-    end = None if until is None else moment("--until", until)
-    if begin is not None and end is not None and begin >= end:
-        raise ConfigError(f"--since {since} is not before --until {until}; turn them round")
-    return begin, end
 
 
 def by_id(documents: Sequence[Document], name: str, where: str) -> Document:
