@@ -27,6 +27,7 @@ from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.model.thresholds import in_force
+from packetclip_sensor.normalize.direction import Direction
 from packetclip_sensor.records import Alert, AlertBatch, Batch
 from packetclip_sensor.service import checkpoint, systemd
 from packetclip_sensor.service.health import Health
@@ -146,7 +147,9 @@ def alerts(
         check_embedding(bundle)
         sampler = Sampler(bundle, config.hunt, thresholds, counters, sensor=sensor)
     check_clock = ClockCheck(manifest.window.seconds)
-    cut = WindowCutter(manifest.window, counters, judged=state.judged, max_rows=config.limits.packets_held)
+    seconds = manifest.window.seconds
+    right = Direction(seconds)
+    cut = WindowCutter(manifest.window, counters, judged=state.judged, max_rows=config.limits.packets_held, before_s=seconds)
     judge = Judge(bundle, thresholds, counters, margins, tap=sampler)
     suppress = None
     if policy.suppress is not None:
@@ -161,7 +164,7 @@ def alerts(
         try:
             for read in batches:
                 for batch in check_clock(read):
-                    windows = cut(batch)
+                    windows = cut(right(batch))
                     verdicts = judge(model_input(windows))
                     if suppress is not None:
                         verdicts = suppress(verdicts)

@@ -86,6 +86,8 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     """The first bytes of the packet, from the IP header on."""
     skipped: Count = 0
     """Connections to this responder that the script left out of the log since the last one it let in (`max_new_connections`)."""
+    unasked: bool = False
+    """No line says it, the sensor finds it out: the sender, here the originator, only answers, and nobody was seen to ask."""
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):

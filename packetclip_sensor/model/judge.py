@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from packetclip_sensor.windows.model_input import ModelInput, model_input
 from packetclip_sensor.windows.windows import VIEWS, Windows
 
 REASON_WINDOWS = 128
+REFLECTORS = 4
+"""Hosts that send answers nobody asked for, from which on they may be a flood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,11 @@ class Judge:
         rows = rows[rows >= 0]
         packets = w.table.packets(np.concatenate([w.fresh, rows]))  # in one call: of the batch, and of its verdicts
         records = dict(zip(rows.tolist(), packets[len(w.fresh) :].tolist(), strict=True))
-        verdicts = [
+        found_ = (
             _verdict(w, i, probabilities[i], *alarming[int(given.distinct[i])], self._bounds, self._missions, records)
             for i in reaching.tolist()
-        ]
+        )
+        verdicts = [verdict for verdict in found_ if verdict.sources]
         self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
         kept = self._tap(given, probabilities, self._encoder) if self._tap else []
         return VerdictBatch(verdicts, w.batch, w.judged, w.resume, packets[: len(w.fresh)], w.table.second[w.fresh], kept)
@@ -122,6 +125,16 @@ def reaches(probabilities: FloatArray, limit: FloatArray) -> npt.NDArray[np.bool
     return reached
 
 
+def accused(packets: Sequence[Packet]) -> tuple[str, ...]:
+    """The hosts that a window can accuse, most packets first: those that sent something in a connection which they began. None where
+    most packets are of connections whose originator was not seen, or where few hosts send answers that nobody asked for."""
+    began = {p.orig_h for p in packets if p.is_orig}
+    if packets[-1].unasked and len(began) < REFLECTORS:
+        return ()
+    count = Counter(p.orig_h for p in packets)
+    return tuple(h for h, _ in count.most_common() if h in began) if 2 * sum(count[h] for h in began) > len(packets) else ()
+
+
 def _verdict(
     w: Windows,
     i: int,
@@ -141,7 +154,7 @@ def _verdict(
     return Verdict(
         second=int(w.second[i]),
         view=VIEWS[int(w.view[i])],
-        sources=tuple(h for h, _ in Counter(x.orig_h for x in packets).most_common()),
+        sources=accused(packets),
         destinations=tuple(h for h, _ in Counter(x.resp_h for x in packets).most_common()),
         mission=missions.names[mission],
         probability=float(p[1 + mission]),

@@ -39,6 +39,7 @@ class PacketColumns(Headers):
     is_orig: Bools
     n: Ints
     size_bytes: Ints
+    unasked: Bools
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -64,6 +65,7 @@ class PacketColumns(Headers):
             is_orig=np.array([p.is_orig for p in packets], np.bool_),
             n=np.array([p.n for p in packets], np.int64),
             size_bytes=size,
+            unasked=np.array([p.unasked for p in packets], np.bool_),
         )
 
     def take(self, chosen: Ints | slice) -> PacketColumns:
@@ -93,6 +95,7 @@ class PacketColumns(Headers):
             size_bytes=int(self.size_bytes[row]),
             data=self.data[row, : self.captured[row]].tobytes() + data,
             skipped=skipped,
+            unasked=bool(self.unasked[row]),
         )
 
 

@@ -109,8 +109,9 @@ class Windows:
 
 
 def view_keys(table: PacketColumns) -> tuple[Ints, Ints, Ints]:
-    """A key for each packet in each of VIEWS, (n,) each. The pair's key is the same in both directions."""
-    return table.orig_h + table.resp_h, table.orig_h, table.resp_h
+    """A key for each packet in each of VIEWS, (n,) each. The pair's key is the same in both directions; what comes to a destination
+    unasked is a stream of its own there, and stands in no other view."""
+    return table.orig_h + table.resp_h, table.orig_h, np.where(table.unasked, ~table.resp_h, table.resp_h)
 
 
 def cut(table: PacketColumns, keys: Ints, held: Ints, new: Ints, window: Window) -> tuple[Ints, Ints, Ints, Ints]:
@@ -124,6 +125,8 @@ def cut(table: PacketColumns, keys: Ints, held: Ints, new: Ints, window: Window)
         need, ascending.
     """
     rows = np.concatenate([held, new])
+    if not len(rows):
+        return np.empty((0, window.packets), np.int64), np.empty((0, 2, window.connections), np.int64), rows, rows
     order = np.argsort(keys[rows], kind="stable")
     rows = rows[order]
     key, second, ts = keys[rows], table.second[rows], table.ts[rows]
@@ -197,9 +200,11 @@ class WindowCutter:
         quiet_s: float = 1.5,
         clock: Callable[[], float] = time.monotonic,
         period_s: float = 1.0,
+        before_s: float = 0.0,
     ) -> None:
         """Args:
         judged: seconds up to this one were judged before a restart; they rebuild windows but are not given out again.
+        before_s: how far before a window's packets, in seconds, a restart must begin to read for what earlier stages remember.
         max_rows: packets held at most; beyond it those of the host pairs longest without a packet are let go
             and counted in `counters.evicted`.
         period_s: judge at the end of each period of this length. The sensor's second is the default; training cuts finer to
@@ -207,6 +212,7 @@ class WindowCutter:
         """
         self._window, self._counters, self._clock = window, counters, clock
         self._max_rows, self._quiet_s, self._period_s = max_rows, quiet_s, period_s
+        self._resume_s = window.seconds + before_s
         self._quiet_for, self._before = 0.0, clock()
         self._begin(judged)
 
@@ -229,7 +235,7 @@ class WindowCutter:
         self._unjudged -= len(ready)
         chosen = second > self._judged
         judged_to = max(self._over, self._judged)
-        while len(self._marks) > 1 and self._marks[1][0] < judged_to - self._window.seconds:
+        while len(self._marks) > 1 and self._marks[1][0] < judged_to - self._resume_s:
             self._marks.pop(0)
         self._counters.windows += int(chosen.sum())
         resume = _resume(self._marks[0][1], batch.end) if self._marks else batch.end
@@ -271,7 +277,11 @@ def _cut_views(table: PacketColumns, held: list[Ints], ready: Ints, window: Wind
     packet."""
     if not ready.size:
         return np.empty((0, window.packets), np.int64), np.empty((0, 2, window.connections), np.int64), ready, ready
-    cuts = [cut(table, keys, held[view], ready, window) for view, keys in enumerate(view_keys(table))]
+    asked = ready[~table.unasked[ready]]
+    cuts = [
+        cut(table, keys, kept, ready if view == "destination" else asked, window)
+        for view, keys, kept in zip(VIEWS, view_keys(table), held, strict=True)
+    ]
     *parts, held[:] = zip(*cuts, strict=True)
     rows, past, ends = map(np.concatenate, parts)
     view_of = np.repeat(np.arange(len(cuts)), [len(view_ends) for view_ends in parts[2]])
