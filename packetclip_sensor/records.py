@@ -50,6 +50,8 @@ class Position(msgspec.Struct, frozen=True):
     prefix_bytes: int
     prefix_sha256: str
     offset: int
+    source: str = ""
+    """The Zeek that wrote the file: the log folder that the site names. All files of a source have one clock."""
 
 
 class Lines(msgspec.Struct, frozen=True):
@@ -65,6 +67,8 @@ class Idle(msgspec.Struct, frozen=True):
     """Nothing to read now. `final` is set once, when finite input has ended: every stage then gives out what it holds."""
 
     final: bool = False
+    quiet: tuple[str, ...] = ()
+    """Sources whose packet logs have stood at their end for a while."""
 
 
 class Packet(msgspec.Struct, frozen=True, gc=False):
@@ -141,10 +145,11 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of a few blocks of lines, in log order.
+    """Records of a few blocks of lines of one source, in log order until `normalize` puts them in the order of time.
 
-    `start` and `end` hold, per file read, the position before the batch's first and after its last line. A batch may be empty:
-    then it says that input is quiet (`idle`) or has ended (`final`).
+    `start` and `end` hold, per file of the source, the position before the batch's first and after its last line; where records
+    are held back, `end` is before the oldest of these. A batch may be empty: then it says that there is nothing to read (`idle`)
+    or that input has ended (`final`).
     """
 
     packets: list[Packet]
@@ -153,6 +158,10 @@ class Batch:
     end: tuple[Position, ...] = ()
     idle: bool = False
     final: bool = False
+    quiet: bool = False
+    """The logs have stood at their end for a while: no packet of the last second is to come."""
+    source: str = ""
+    """As in `Position`."""
 
 
 @dataclass(frozen=True, slots=True)
