@@ -233,6 +233,8 @@ class VerdictBatch:
     """(n,) all packets of the seconds judged here, each once, and the (n,) second of each, never falling."""
     seconds: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     hunt_windows: list[HuntWindow] = field(default_factory=list)
+    judged_by: dict[str, int] = field(default_factory=dict)
+    """As in `Windows`."""
 
 
 class Concept(msgspec.Struct, frozen=True):
@@ -333,6 +335,8 @@ class Episode(msgspec.Struct):
     last_verdict: int = msgspec.field(default=0, name="heard")
     """Second of the last verdict: what shows that it is quiet, since packets' own times may run backwards. States keep the name
     that it had first."""
+    source: str = ""
+    """The source that had the last verdict: by its clock the episode closes. Empty in states saved before there were sources."""
     evidence: float = 0.0
     """Of verdicts before `last_verdict` that only came near their threshold: the sum of the highest weight of each second."""
     weight: float = 0.0
@@ -383,6 +387,7 @@ class EpisodeBatch:
     judged: int
     resume: tuple[Position, ...]
     hunt_windows: list[HuntWindow] = field(default_factory=list)
+    judged_by: dict[str, int] = field(default_factory=dict)
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -414,7 +419,9 @@ class AlertBatch:
     alerts: list[Alert] = field(default_factory=list)
     positions: tuple[Position, ...] = ()
     judged: int = 0
-    """Every second of event time up to this one is judged."""
+    """Every second of event time up to this one is judged, of the source that was read."""
+    judged_by: dict[str, int] = field(default_factory=dict)
+    """The same of every source."""
     episodes: tuple[Episode, ...] = ()
     hunt_windows: list[HuntWindow] = field(default_factory=list)
     """Windows for hunting, where that is switched on."""

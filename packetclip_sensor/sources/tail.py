@@ -39,8 +39,8 @@ OVERLAP_S = 0.1
 QUIET_S = 1.5
 """A packet log that stands at its end for so long, beside the lateness of its lines, has none to come for the last second."""
 QUIET_STEP_S = 0.5
-"""Most that the time between two looks counts towards quiet: in a longer one the machine or its sink stood still, and Zeek perhaps
-with it. Files are looked at more often."""
+"""Most that the time between two looks counts towards quiet: in a longer one the machine or its sink stood still, and Zeek
+perhaps with it. Files are looked at more often."""
 TURN = 16
 """Blocks of one source before the others come, and before all files are looked at again."""
 
@@ -220,7 +220,8 @@ def _in_turns(logs: FileRegistry, *, finished: bool = False) -> Iterator[Lines]:
 
 
 def _merged(logs: FileRegistry, source: str, *, finished: bool = False) -> Iterator[Lines]:
-    """All of a source that can be read now, in event-time order at block granularity: flows up to the next packet, then packets."""
+    """All of a source that can be read now, in event-time order at block granularity: flows up to the next packet, then
+    packets."""
     packets = [file for file in logs.files() if file.log == "packet" and file.source == source]
     flows = [file for file in logs.files() if file.log == "flow" and file.source == source]
     while finished or not logs.replaced:
