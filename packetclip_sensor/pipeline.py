@@ -27,7 +27,7 @@ from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.model.thresholds import in_force
-from packetclip_sensor.normalize.direction import Direction
+from packetclip_sensor.normalize.normalizer import Normalizer
 from packetclip_sensor.records import Alert, AlertBatch, Batch
 from packetclip_sensor.service import checkpoint, systemd
 from packetclip_sensor.service.health import Health
@@ -41,7 +41,7 @@ from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.windows.model_input import model_input
-from packetclip_sensor.windows.windows import ClockCheck, WindowCutter
+from packetclip_sensor.windows.windows import WindowCutters
 
 log = structlog.get_logger()
 
@@ -69,7 +69,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
 
             enter(HealthPage(health))
         enter(Monitor(health, send=enter(contextlib.closing(health_documents(config, health))).send))
-        health.judged = state.judged
+        health.judged, health.read_since = state.judged, state.read_since
         lines = tail.follow(
             config.logs,
             since=state.positions,
@@ -80,11 +80,12 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             rejects=rejects,
             backlog=health.backlog,
             archives=archives_of(config.logs, config.archives),
-            archived_since=lambda: min(float(health.judged or state.began), time.time()),
+            archived_since=lambda: health.read_since or state.began,
+            quiet_s=tail.QUIET_S + config.lateness_s,
         )
         shedding = health.shedding = Shedding(limits, counters)
         batches = shedding.packets(zeek.batches(shedding.lines(lines), rejects, counters))
-        explained = alerts(batches, bundle, config, counters, state, health)
+        explained = alerts(batches, bundle, config, counters, state, health, rejects)
         systemd.notify("READY=1")
         with contextlib.suppress(StoppedError):
             for batch in sink(explained, config, counters, bundle.manifest.missions, stop=stop, health=health):
@@ -111,7 +112,7 @@ def replay(
     def explained() -> Iterator[AlertBatch]:
         for paths in units:
             batches = zeek.together(zeek.batches(tail.finite(paths, rejects=rejects), rejects, counters))
-            yield from alerts(batches, bundle, config, counters, checkpoint.State())
+            yield from alerts(batches, bundle, config, counters, checkpoint.State(), rejects=rejects)
 
     with rejects:
         read = 0
@@ -132,12 +133,14 @@ def alerts(
     counters: Counters,
     state: checkpoint.State,
     health: Health | None = None,
+    rejects: Rejects | None = None,
 ) -> Iterator[AlertBatch]:
-    """Records to explained alerts: each batch goes through windows, judge, suppression, episodes and explanation in turn.
+    """Records to explained alerts: each batch is put in order and goes through windows, judge, suppression, episodes and
+    explanation in turn.
 
     Args:
         state: where a restart goes on. health: of the running sensor; None for a replay, which looks at something and counts
-            nothing for `packetclip suppressions`.
+            nothing for `packetclip suppressions`. rejects: where packets with a wrong time go.
     """
     manifest, sensor = bundle.manifest, config.sensor_name
     policy = for_missions(config.policy, manifest.missions)
@@ -146,10 +149,11 @@ def alerts(
     if config.hunt.enabled:
         check_embedding(bundle)
         sampler = Sampler(bundle, config.hunt, thresholds, counters, sensor=sensor)
-    check_clock = ClockCheck(manifest.window.seconds)
-    seconds = manifest.window.seconds
-    right = Direction(seconds)
-    cut = WindowCutter(manifest.window, counters, judged=state.judged, max_rows=config.limits.packets_held, before_s=seconds)
+    most, seconds = config.limits.packets_held, manifest.window.seconds
+    normalize = Normalizer(counters, rejects or Rejects(None), lateness_s=config.lateness_s, far_s=seconds, most=most)
+    cut = WindowCutters(
+        manifest.window, counters, judged=state.judged, judged_by=state.judged_by, max_rows=most, before_s=seconds
+    )
     judge = Judge(bundle, thresholds, counters, margins, tap=sampler)
     suppress = None
     if policy.suppress is not None:
@@ -158,19 +162,23 @@ def alerts(
     restored = [episode for episode in state.episodes if episode.mission in manifest.missions]
     if lost := len(state.episodes) - len(restored):
         log.warning("episodes_of_unknown_missions", episodes=lost, state_of_model=state.model_version, model=manifest.version)
+    sources = {tail.source_of(path) for path in config.logs}
+    for episode in restored:
+        if episode.source not in sources:
+            episode.source = ""  # its folder is no longer read: any clock may close it
     track = EpisodeTracker(policy, counters, sensor=sensor, model_version=manifest.version, restored=restored)
 
     def stages() -> Iterator[AlertBatch]:
         try:
             for read in batches:
-                for batch in check_clock(read):
-                    windows = cut(right(batch))
+                for batch in normalize(read):
+                    windows = cut(batch)
                     verdicts = judge(model_input(windows))
                     if suppress is not None:
                         verdicts = suppress(verdicts)
                     explained = explain(track(verdicts), bundle, sensor=sensor)
                     if health is not None:
-                        health.read(batch, held=len(windows.table))
+                        health.read(batch, held=cut.held)
                     yield explained
         finally:
             if suppress is not None:

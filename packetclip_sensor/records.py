@@ -50,6 +50,8 @@ class Position(msgspec.Struct, frozen=True):
     prefix_bytes: int
     prefix_sha256: str
     offset: int
+    source: str = ""
+    """The Zeek that wrote the file: the log folder that the site names. All files of a source have one clock."""
 
 
 class Lines(msgspec.Struct, frozen=True):
@@ -65,6 +67,8 @@ class Idle(msgspec.Struct, frozen=True):
     """Nothing to read now. `final` is set once, when finite input has ended: every stage then gives out what it holds."""
 
     final: bool = False
+    quiet: tuple[str, ...] = ()
+    """Sources whose packet logs have stood at their end for a while."""
 
 
 class Packet(msgspec.Struct, frozen=True, gc=False):
@@ -143,10 +147,11 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of a few blocks of lines, in log order.
+    """Records of a few blocks of lines of one source, in log order until `normalize` puts them in the order of time.
 
-    `start` and `end` hold, per file read, the position before the batch's first and after its last line. A batch may be empty:
-    then it says that input is quiet (`idle`) or has ended (`final`).
+    `start` and `end` hold, per file of the source, the position before the batch's first and after its last line; where records
+    are held back, `end` is before the oldest of these. A batch may be empty: then it says that there is nothing to read (`idle`)
+    or that input has ended (`final`).
     """
 
     packets: list[Packet]
@@ -155,6 +160,10 @@ class Batch:
     end: tuple[Position, ...] = ()
     idle: bool = False
     final: bool = False
+    quiet: bool = False
+    """The logs have stood at their end for a while: no packet of the last second is to come."""
+    source: str = ""
+    """As in `Position`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +235,8 @@ class VerdictBatch:
     """(n,) all packets of the seconds judged here, each once, and the (n,) second of each, never falling."""
     seconds: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     hunt_windows: list[HuntWindow] = field(default_factory=list)
+    judged_by: dict[str, int] = field(default_factory=dict)
+    """As in `Windows`."""
 
 
 class Concept(msgspec.Struct, frozen=True):
@@ -326,6 +337,8 @@ class Episode(msgspec.Struct):
     last_verdict: int = msgspec.field(default=0, name="heard")
     """Second of the last verdict: what shows that it is quiet, since packets' own times may run backwards. States keep the name
     that it had first."""
+    source: str = ""
+    """The source that had the last verdict: by its clock the episode closes. Empty in states saved before there were sources."""
     evidence: float = 0.0
     """Of verdicts before `last_verdict` that only came near their threshold: the sum of the highest weight of each second."""
     weight: float = 0.0
@@ -376,6 +389,7 @@ class EpisodeBatch:
     judged: int
     resume: tuple[Position, ...]
     hunt_windows: list[HuntWindow] = field(default_factory=list)
+    judged_by: dict[str, int] = field(default_factory=dict)
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -407,7 +421,9 @@ class AlertBatch:
     alerts: list[Alert] = field(default_factory=list)
     positions: tuple[Position, ...] = ()
     judged: int = 0
-    """Every second of event time up to this one is judged."""
+    """Every second of event time up to this one is judged, of the source that was read."""
+    judged_by: dict[str, int] = field(default_factory=dict)
+    """The same of every source."""
     episodes: tuple[Episode, ...] = ()
     hunt_windows: list[HuntWindow] = field(default_factory=list)
     """Windows for hunting, where that is switched on."""

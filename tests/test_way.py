@@ -23,7 +23,7 @@ from packetclip_sensor.sources import tail, zeek
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(packetclip_sensor.__file__).parent
-WAY = ("sources", "windows", "model", "alerts")
+WAY = ("sources", "normalize", "windows", "model", "alerts")
 BELOW_ALL = ("errors", "records", "common", "config")
 AGAIN = 4
 """Three without rules of suppression: `model` asks for packets of its verdicts, and `alerts` asks `model` and `windows` once for

@@ -2,7 +2,8 @@
 
 Verdicts of several views on the same hosts and mission become one episode: one event when it opens, at most one update a minute
 while it lasts, one when it closes. Everything follows event time and the verdicts' own order, a second at a time, so a replay
-reports the same however the log was read.
+reports the same however the log was read. Several sources (log folders) have several clocks: an episode closes by that of the
+source that fed it last, and verdicts of two sources meet in one only where their times are near each other.
 
 Never more than MAX_DOCUMENTS in any minute, by construction and without a counter: the documents of one episode stand at least a
 minute apart, so in a minute there are at most two for each that is reported at a time, and half of MAX_DOCUMENTS are. What finds
@@ -72,27 +73,28 @@ class EpisodeTracker:
         restored: episodes that were open when the state was saved.
         """
         self._policy, self._counters, self._origin = policy, counters, (sensor, model_version)
-        self._open = OpenEpisodes(restored, reported_at_a_time(policy), tuple(policy.least))
+        self._open = OpenEpisodes(restored, reported_at_a_time(policy), tuple(policy.least), quiet_s(policy))
         self._folded_logged, self._logged_at = 0, -FOLD_LOG_S
 
     def __call__(self, batch: VerdictBatch) -> EpisodeBatch:
         """What the batch's verdicts open, update and close, a second at a time."""
         events: list[Event] = []
+        source = batch.batch.source
         counted, flows = 0, deque(batch.batch.flows)
         for second, group in groupby(sorted(batch.verdicts, key=lambda v: v.second), key=lambda v: v.second):
             counted = self._count_hosts(batch, counted, second)
-            self._close(second, events, flows)
-            due = self._take_second(list(group))
+            self._close(source, second, events, flows)
+            due = self._take_second(source, list(group))
             counted = self._count_hosts(batch, counted, second + 1)
             events += [Event(state, second, living.snapshot(), living, verdict) for state, living, verdict in due]
         self._count_hosts(batch, counted, None)
         for flow in flows:
             self._open.take_flow(flow)
-        self._close(batch.judged, events)
+        self._close(source, batch.judged, events)
         if batch.batch.final:
-            self._close(None, events)
+            self._close(source, None, events)
         self._log_folded()
-        return EpisodeBatch(events, self._open.all(), batch.judged, batch.resume, batch.hunt_windows)
+        return EpisodeBatch(events, self._open.all(), batch.judged, batch.resume, batch.hunt_windows, batch.judged_by)
 
     def _log_folded(self) -> None:
         """Say, at most once a minute, that episodes were folded because there were too many to report each."""
@@ -101,7 +103,7 @@ class EpisodeTracker:
             log.warning("episodes_folded", folded=folded, open=len(self._open.all()))
             self._folded_logged, self._logged_at = self._counters.folded_episodes, time.monotonic()
 
-    def _take_second(self, verdicts: list[Verdict]) -> list[tuple[str, Episode, Verdict]]:
+    def _take_second(self, source: str, verdicts: list[Verdict]) -> list[tuple[str, Episode, Verdict]]:
         """Take in all verdicts of a second; returns what is to be reported of them at its end.
 
         Where a host is in more than CROWD pairs of the second, its own view comes first: a flood from a hundred reflectors is
@@ -116,18 +118,20 @@ class EpisodeTracker:
             return 0 if v.view == "pair" else pairs[v.mission, destination if v.view == "destination" else source]
 
         ordered = sorted(verdicts, key=lambda v: pairs_of(v) <= CROWD)
-        due = (self._take(v, supports=0 < pairs_of(v) <= CROWD) for v in ordered)
+        due = (self._take(source, v, supports=0 < pairs_of(v) <= CROWD) for v in ordered)
         return [report for report in due if report is not None]
 
-    def _take(self, verdict: Verdict, *, supports: bool) -> tuple[str, Episode, Verdict] | None:
+    def _take(self, source: str, verdict: Verdict, *, supports: bool) -> tuple[str, Episode, Verdict] | None:
         """Take a verdict into its episode; returns what is to be reported of that."""
-        episode = self._open.find_supported(verdict) if supports else self._open.find(verdict)
+        find = self._open.find_supported if supports else self._open.find
+        episode = find(verdict, source)
         if episode is None:
             if supports or (verdict.weight < 1 and self._open.unreported >= MAX_UNREPORTED):
                 return None  # its pairs were folded, or it is too little to be kept in mind
-            episode = _start(verdict, *self._origin)
+            episode = _start(verdict, source, *self._origin)
             self._open.add(episode)
         else:
+            episode.source = source
             self._counters.folded_episodes += self._open.extend(episode, verdict, supports=supports)
         if not episode.opened:
             few = not enough(verdict, self._policy) and self._open.unreported <= MAX_UNREPORTED
@@ -151,12 +155,12 @@ class EpisodeTracker:
         self._open.count_hosts(batch.packets[start:end], batch.seconds[start:end], quiet_s(self._policy))
         return max(start, end)
 
-    def _close(self, now: int | None, events: list[Event], flows: deque[Flow] | None = None) -> None:
-        """Close what has been quiet; `now` None closes all, since input has ended.
+    def _close(self, source: str, now: int | None, events: list[Event], flows: deque[Flow] | None = None) -> None:
+        """Close what has been quiet by the clock of a source; `now` None closes all of it, since its input has ended.
 
         Rows of `flows` that were written until then still belong to what closes, however long a time a batch covers.
         """
-        closing = self._open.quiet(now, quiet_s(self._policy))
+        closing = self._open.quiet(source, now, quiet_s(self._policy))
         while closing and now is not None and flows and flows[0].written < now:
             self._open.take_flow(flows.popleft())
         for episode in closing:
@@ -166,7 +170,7 @@ class EpisodeTracker:
                 events.append(Event("close", second, episode.snapshot(), episode, None))
 
 
-def _start(verdict: Verdict, sensor: str, model_version: str) -> Episode:
+def _start(verdict: Verdict, read_from: str, sensor: str, model_version: str) -> Episode:
     source, destination = hosts(verdict)
     kind = scope(verdict)
     about = (source, destination) if kind == "pair" else (source,) if kind == "source" else (destination,)
@@ -188,6 +192,7 @@ def _start(verdict: Verdict, sensor: str, model_version: str) -> Episode:
         peak=verdict.probability,
         scope=kind,
         last_verdict=verdict.second,
+        source=read_from,
         weight=verdict.weight,
     )
     begin_counts(episode)

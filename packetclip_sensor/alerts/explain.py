@@ -27,7 +27,12 @@ def explain(batch: EpisodeBatch, bundle: Bundle, *, sensor: str) -> AlertBatch:
             event.living.explanation = next(explained)
         alerts.append(_alert(event, bundle, sensor))
     return AlertBatch(
-        alerts, batch.resume, batch.judged, tuple(episode.copy() for episode in batch.open), hunt_windows=batch.hunt_windows
+        alerts,
+        batch.resume,
+        batch.judged,
+        batch.judged_by,
+        tuple(episode.copy() for episode in batch.open),
+        hunt_windows=batch.hunt_windows,
     )
 
 

@@ -6,6 +6,7 @@ A busy minute has thousands of alarmed pairs, so nothing here walks over all epi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, ValuesView
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,20 @@ def scope(verdict: Verdict) -> str:
     return "source" if destination is None else "pair"
 
 
+class Like(NamedTuple):
+    """What a verdict and its episode have in common beside the hosts: the mission, and the source or else the time."""
+
+    mission: str
+    source: str
+    second: int
+    near_s: int
+
+    def fits(self, episode: Episode) -> bool:
+        """Whether the episode is of this mission, and of this source or a time near this one."""
+        near = episode.source == self.source or abs(episode.last_verdict - self.second) <= self.near_s
+        return near and episode.mission == self.mission
+
+
 class Index(dict[tuple[str, ...], dict[int, Episode]]):
     """Episodes by names, under each key in the order in which they came."""
 
@@ -42,17 +57,20 @@ class Index(dict[tuple[str, ...], dict[int, Episode]]):
         """All under a key."""
         return self.get(key, {}).values()
 
-    def of(self, mission: str, *key: str) -> Episode | None:
-        """The first of a mission under a key."""
-        return next((e for e in self.at(*key) if e.mission == mission), None)
+    def of(self, like: Like, *key: str) -> Episode | None:
+        """The first under a key that a verdict may belong to."""
+        return next((e for e in self.at(*key) if like.fits(e)), None)
 
 
 class OpenEpisodes:
     """Open episodes in the order of their start; the reported ones are those of which a document was written."""
 
-    def __init__(self, restored: Iterable[Episode], room: int, missions: Sequence[str]) -> None:
-        """`room`: how many may be reported at a time; a place is kept for each mission, for what shares no host with another."""
-        self._room, self._missions = room, missions
+    def __init__(self, restored: Iterable[Episode], room: int, missions: Sequence[str], quiet_s: int) -> None:
+        """Args:
+        room: how many may be reported at a time; a place is kept for each mission, for what shares no host with another.
+        quiet_s: seconds without a verdict after which an episode closes.
+        """
+        self._room, self._missions, self._quiet_s = room, missions, quiet_s
         self._all: dict[int, Episode] = {}
         self._reported = 0
         # By hosts: an episode of a pair, of one source and of one destination; what found no room of its own has no key.
@@ -113,26 +131,32 @@ class OpenEpisodes:
                 del index[key]
         self._reported -= episode.opened > 0
 
-    def find(self, verdict: Verdict) -> Episode | None:
-        """The episode that a verdict belongs to: same mission, and the host that either of them is about."""
+    def find(self, verdict: Verdict, read_from: str) -> Episode | None:
+        """The episode that a verdict belongs to: same mission, and the host that either of them is about.
+
+        Args:
+            read_from: the source whose packets were judged.
+        """
         m, (source, destination) = verdict.mission, hosts(verdict)
+        like = Like(m, read_from, verdict.second, self._quiet_s)
         if source is None:
             d = destination or ""
-            pair = self.by_pair.of(m, verdict.sources[0], d)
-            return self.by_destination.of(m, d) or pair or self.pairs_to.of(m, m, d)
+            pair = self.by_pair.of(like, verdict.sources[0], d)
+            return self.by_destination.of(like, d) or pair or self.pairs_to.of(like, m, d)
         if destination is None:
-            pair = self.by_pair.of(m, source, verdict.destinations[0])
-            return self.by_source.of(m, source) or pair or self.pairs_from.of(m, m, source)
-        pair = self.by_pair.of(m, source, destination) or self.by_pair.of(m, destination, source)
-        return pair or self.by_source.of(m, source) or self.by_destination.of(m, destination)
+            pair = self.by_pair.of(like, source, verdict.destinations[0])
+            return self.by_source.of(like, source) or pair or self.pairs_from.of(like, m, source)
+        pair = self.by_pair.of(like, source, destination) or self.by_pair.of(like, destination, source)
+        return pair or self.by_source.of(like, source) or self.by_destination.of(like, destination)
 
-    def find_supported(self, verdict: Verdict) -> Episode | None:
-        """The episode of the verdict's host that has had a verdict in this second."""
-        found = self.find(verdict)
-        if found is not None and found.last_verdict != verdict.second:
+    def find_supported(self, verdict: Verdict, read_from: str) -> Episode | None:
+        """The episode of the verdict's host that has had a verdict in this second; of another source in a later one, too."""
+        found = self.find(verdict, read_from)
+        if found is not None and found.last_verdict < verdict.second:
             m, (source, destination) = verdict.mission, hosts(verdict)
+            like = Like(m, read_from, verdict.second, self._quiet_s)
             pairs = self.pairs_to.at(m, destination or "") or self.pairs_from.at(m, source or "")
-            found = next((e for e in pairs if e.last_verdict == verdict.second), None)
+            found = next((e for e in pairs if e.last_verdict >= verdict.second and like.fits(e)), None)
         return found
 
     def extend(self, episode: Episode, verdict: Verdict, *, supports: bool) -> int:
@@ -158,11 +182,11 @@ class OpenEpisodes:
             episode.packets += sum(p.ts > episode.last for p in packets)
             episode.first = min(episode.first, packets[0].ts)
             episode.last = max(episode.last, packets[-1].ts)
-        if episode.last_verdict != verdict.second:
+        if episode.last_verdict < verdict.second:
             episode.evidence, episode.weight = episode.evidence + episode.weight, 0.0
         episode.weight = max(episode.weight, verdict.weight)
         episode.verdicts += 1
-        episode.last_verdict = verdict.second
+        episode.last_verdict = max(episode.last_verdict, verdict.second)
         episode.peak = max(episode.peak, verdict.probability)
         return 0 if episode.folded_tally is None else count_folded(episode, source, destination)
 
@@ -185,12 +209,13 @@ class OpenEpisodes:
     def merge_target(self, episode: Episode) -> Episode | None:
         """The reported episode that has to take in one that is to be reported; None where it is reported by itself."""
         m = episode.mission
+        like = Like(m, episode.source, episode.last_verdict, self._quiet_s)
         if episode.scope == "pair":
             same = self.reported_from.at(m, episode.sources[0]), self.reported_to.at(m, episode.destinations[0])
             crowd = max(same, key=len)
             if len(crowd) >= (FOLD_PAIRS if 2 * self._reported < self._room else 1):
                 return min(crowd, key=lambda e: (e.opened, e.id))
-        return self.by_none.of(m) if self._full else None
+        return self.by_none.of(like) if self._full else None
 
     def fold(self, episode: Episode, target: Episode) -> int:
         """Take an episode that was not reported into one that is; returns how many more are folded into that one by it."""
@@ -210,9 +235,10 @@ class OpenEpisodes:
             target, episode.sources[0] if one_source else None, episode.destinations[0] if one_destination else None
         )
 
-    def quiet(self, now: int | None, quiet_s: int) -> list[Episode]:
-        """Those that had no verdict for more than `quiet_s` seconds; all where `now` is None."""
-        return [e for e in self._all.values() if now is None or now - e.last_verdict > quiet_s]
+    def quiet(self, source: str, now: int | None, quiet_s: int) -> list[Episode]:
+        """Those of a source that had no verdict for more than `quiet_s` seconds; all of it where `now` is None."""
+        mine = (e for e in self._all.values() if e.source in (source, ""))
+        return [e for e in mine if now is None or now - e.last_verdict > quiet_s]
 
     def count_hosts(self, packets: npt.NDArray[np.object_], seconds: npt.NDArray[np.int64], quiet_s: int) -> None:
         """Count the hosts of packets that go to a flooded host, or come from a sweeping one, while their episodes last.
@@ -223,12 +249,12 @@ class OpenEpisodes:
             return
         starts = [0, *(np.nonzero(np.diff(seconds))[0] + 1).tolist()]
         for start, end in zip(starts, [*starts[1:], len(seconds)], strict=True):
-            self._count_hosts(packets[start:end].tolist(), int(seconds[start]) - quiet_s)
+            self._count_hosts(packets[start:end].tolist(), int(seconds[start]), quiet_s)
 
-    def _count_hosts(self, packets: list[Packet], since: int) -> None:
-        """Count the hosts of one second's packets for the episodes that had a verdict at the second `since` or later."""
+    def _count_hosts(self, packets: list[Packet], second: int, quiet_s: int) -> None:
+        """Count the hosts of one second's packets for the episodes that had a verdict at most `quiet_s` seconds from it."""
         flooded, sweeping = (
-            [e for found in index.values() for e in found.values() if e.last_verdict >= since]
+            [e for found in index.values() for e in found.values() if abs(e.last_verdict - second) <= quiet_s]
             for index in (self.by_destination, self.by_source)
         )
         to: dict[str, set[str]] = {e.destinations[0]: set() for e in flooded}

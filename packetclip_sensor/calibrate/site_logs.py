@@ -30,7 +30,7 @@ from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.model.bundle import Bundle, fingerprint
 from packetclip_sensor.model.calibration_file import Calibration, Covered
 from packetclip_sensor.model.judge import judge
-from packetclip_sensor.normalize.direction import Direction
+from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.pairs.labels import MIXED_BELOW, Labels
 from packetclip_sensor.records import Batch, Episode, Packet, Verdict
 from packetclip_sensor.sources import tail, zeek
@@ -218,8 +218,8 @@ def gather(
         found.coverage.begin()
         with Rejects(None) as rejects:
             batches = packets(zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters))
-            right = Direction(bundle.manifest.window.seconds)
-            streams = windows(map(right, batches), bundle.manifest.window, found.counters)
+            ordered = normalized(batches, found.counters, rejects)
+            streams = windows(ordered, bundle.manifest.window, found.counters)
             for judged in judge(streams, bundle, every if labels else floor, found.counters, margins=margins):
                 found.coverage.add(judged.batch.packets)
                 on_packets(len(judged.batch.packets))

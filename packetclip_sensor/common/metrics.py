@@ -32,7 +32,15 @@ class Counters:
     )
     rejects: int = _metric("Bad lines: not whole, not JSON, a field missing or wrong, too long.")
     rejects_unwritten: int = _metric("Bad lines that the rejects file could not take (disk full); counted in `rejects` as well.")
-    late_packets: int = _metric("Packets of a second that was already judged; they are judged in the next one.")
+    wrong_times: int = _metric("Packets put aside since their time was far from their neighbours'; in `rejects` as well.")
+    copies: int = _metric("Packets left out as copies of one before, which a mirror of both directions or of two VLANs makes.")
+    late_packets: int = _metric(
+        "Packets of a second that was already judged, so later than `lateness_s`; they are judged in the next one."
+    )
+    released_early: int = _metric("Times that packets were not held for all of `lateness_s` since there were too many of them.")
+    seconds_split: int = _metric(
+        "Seconds judged in parts since more packets waited for their end than `limits.packets_held` allows."
+    )
     windows: int = _metric("Windows judged.")
     encoded_rows: int = _metric("Distinct token rows that went through the encoder.")
     cached_rows: int = _metric("Token rows whose embedding came from the cache.")

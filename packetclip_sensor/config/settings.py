@@ -195,6 +195,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "Folders into which rotated logs are moved; searched, with their subfolders named by date, for what was written while "
         "the sensor was stopped or waiting. By default the folder above a log folder called `current`, as zeekctl has it.",
     ] = ()
+    lateness_s: Annotated[
+        float,
+        Meta(ge=0, le=30),
+        "How far the time of a log line may be behind the newest before it, in seconds: 0 where one Zeek writes the log, 2 "
+        "for a cluster, whose workers reach it by turns. Packets are held back so long and put in order; `packetclip check` "
+        "measures it.",
+    ] = 0.0
     state_dir: Annotated[Path, "Folder for what the sensor must remember over a restart; one sensor each."] = Path("state")
     model: Annotated[Path | None, "Folder of a model bundle; null for the one that comes with the sensor."] = None
     namespace: Annotated[str, "Last part of the data stream's name, logs-packetclip.alert-NAMESPACE; lower case."] = "default"

@@ -105,7 +105,8 @@ class Judge:
         verdicts = [verdict for verdict in found_ if verdict.sources]
         self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
         kept = self._tap(given, probabilities, self._encoder) if self._tap else []
-        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, packets[: len(w.fresh)], w.table.second[w.fresh], kept)
+        fresh, seconds = packets[: len(w.fresh)], w.table.second[w.fresh]
+        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, fresh, seconds, kept, w.judged_by)
 
 
 def judge(

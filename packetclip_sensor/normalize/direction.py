@@ -44,6 +44,8 @@ FLAGS_OF = {"S": SYN, "H": SYN | ACK, "R": RST}
 """TCP flags by the letter of Zeek's history; all others come with ACK."""
 OTHER_STATE = {"S2": "S3", "S3": "S2", "RSTO": "RSTR", "RSTR": "RSTO", "SH": "SHR", "SHR": "SH", "S0": "SHR"}
 """Zeek's `conn_state` with the sides changed, where it says something of sides."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """A connection of which Zeek's sides cannot be taken as they are."""

@@ -41,12 +41,22 @@ class State(msgspec.Struct, frozen=True):
     version: int = VERSION
     positions: tuple[Position, ...] = ()
     judged: int = 0
-    """Last judged second of event time, epoch; 0 before the first."""
+    """Last judged second of event time, epoch, of the source that was read last; 0 before the first."""
+    judged_by: dict[str, int] = {}
+    """The same of every source; empty in states saved before there were sources, then `judged` is that of all."""
     episodes: tuple[Episode, ...] = ()
     model_version: str = ""
     """Bundle that made the episodes; empty before the first save."""
     began: float = 0.0
     """First start, epoch seconds: what was archived later is read, also after a kill before anything was judged."""
+    saved: float = 0.0
+    """When this state was saved, epoch seconds of this machine's clock; 0 in older states."""
+
+    @property
+    def read_since(self) -> float:
+        """When something not yet read may have been archived, epoch seconds: neither clock alone says so. 0 before the first."""
+        judged = [second for second in (self.judged, *self.judged_by.values()) if second]
+        return float(min([*judged, self.saved or time.time()])) if judged else 0.0
 
 
 _decoder = msgspec.json.Decoder(State)
@@ -176,10 +186,13 @@ class Saver:
         self._left = State(
             positions=batch.positions,
             judged=batch.judged,
+            judged_by=batch.judged_by,
             episodes=batch.episodes,
             model_version=model_version,
             began=self._began,
+            saved=time.time(),
         )
+        self._health.read_since = self._left.read_since
         if batch.alerts or time.monotonic() - self._saved_at >= SAVE_S:
             self.flush()
 

@@ -62,6 +62,8 @@ class Health:
     packets_held: int = 0
     episodes_open: int = 0
     judged: int = 0
+    read_since: float = 0.0
+    """Archived logs that were written since then may hold what was not read, epoch seconds; 0 before anything was judged."""
     last_packet: float = 0.0
     shedding: Shedding | None = None
     unsaved: str | None = None

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError
@@ -29,8 +30,18 @@ ORPHANS = 256
 
 Key = tuple[int, int]
 """Device and inode."""
-Found = tuple[Path, str, bool]
-"""Path, log ("" where its name does not say), and whether it was asked for or only looked at to find a known log again."""
+
+
+class Found(NamedTuple):
+    """A file of a folder."""
+
+    path: Path
+    log: str
+    """"" where its name does not say."""
+    asked: bool
+    """False where it is only looked at to find a known log again."""
+    source: str
+    """As in `Position`."""
 
 
 class FileRegistry:
@@ -98,7 +109,7 @@ class FileRegistry:
                     file.release()
         # Plain before .gz and long before short: of two copies the one that can be read on comes first.
         opened.sort(key=lambda f: (f.gzipped, -self._signs[f.key][0]))
-        wanted = {path for path, _, asked in found if asked}
+        wanted = {item.path for item in found if item.asked}
         rest = [file for file in opened if not self._placed(file, self._resume_same_inode)]
         for file in rest:
             self._placed(file, lambda f: self._place(f, f.path in wanted))
@@ -111,7 +122,8 @@ class FileRegistry:
     def _fresh(self, found: Sequence[Found], strict: bool, finished: bool) -> list[Found]:
         fresh: dict[Key, Found] = {}
         self._present = set()
-        for path, log, asked in found:
+        for item in found:
+            path, asked = item.path, item.asked
             try:
                 stat = path.stat()
             except OSError as err:
@@ -127,7 +139,7 @@ class FileRegistry:
             elif stat.st_size == 0:
                 self.incomplete |= asked
             elif self._ignored.get(key) != sign:
-                fresh.setdefault(key, (path, log, asked))
+                fresh.setdefault(key, item)
             self._signs[key] = sign
         for table in (self._ignored, self._signs):
             for key in table.keys() - self._present:
@@ -135,9 +147,10 @@ class FileRegistry:
         return list(fresh.values())
 
     def _open(self, item: Found, strict: bool, finished: bool) -> LogFile | None:
-        path, log, asked = item
+        path, log, asked, source = item
+        sizes = {"block_bytes": self._block_bytes, "max_line_bytes": self._max_line_bytes}
         try:
-            file = LogFile(path, log, self._rejects, block_bytes=self._block_bytes, max_line_bytes=self._max_line_bytes)
+            file = LogFile(path, log, self._rejects, **sizes, source=source)
         except FileNotFoundError:
             return None
         except OSError as err:
@@ -190,6 +203,7 @@ class FileRegistry:
         elif live and not restored:
             self._place_copy(file, live)
         elif orphan and not restored and file.resume(orphan.last):
+            file.source = orphan.source
             self._orphans.remove(orphan)
             self._take_up(file)
         elif asked and not restored and (not orphan or orphan.key == file.key):
@@ -205,11 +219,13 @@ class FileRegistry:
                 self.rescan = True
                 file.release()
             elif file.resume(live.last):
+                file.source = live.source
                 self._drop(live)
                 self._take_up(file)
             else:
                 self._ignore(file)
         elif not file.gzipped and not live.gzipped and file.stat().st_size > live.stat().st_size:
+            file.source = live.source
             file.resume(file.position(live.offset))
             self._take_up(file)
         else:

@@ -23,6 +23,11 @@ from packetclip_sensor.sources.plaintext import GZIP_MAGIC, HEAD_BYTES, Gzip, Pl
 SPAN_S = 5.0
 """Event time that one block may cover, so that packets and flows of finished logs stay close together."""
 
+LOOKED_AT = 5
+"""Lines from which the time of a block is taken: one of them may have a wrong time."""
+LAST_LINES = 3
+"""Lines at a block's end that have to be of its time, for the same reason."""
+
 _TS = re.compile(rb'"ts":\s*([0-9.eE+-]+)')
 _DURATION = re.compile(rb'"duration":\s*([0-9.eE+-]+)')
 
@@ -30,14 +35,19 @@ _DURATION = re.compile(rb'"duration":\s*([0-9.eE+-]+)')
 class LogFile:
     """A log file and how far it has been read. Opened when needed; `release` gives the descriptor back and keeps the place."""
 
-    def __init__(self, path: Path, log: str, rejects: Rejects, *, block_bytes: int, max_line_bytes: int) -> None:
+    def __init__(
+        self, path: Path, log: str, rejects: Rejects, *, block_bytes: int, max_line_bytes: int, source: str = ""
+    ) -> None:
         """Open the file and look at its first bytes.
 
+        Args:
+            source: as in `Position`.
         Raises:
             OSError: it cannot be opened or read.
         """
         self.path = path
         self.log = log
+        self.source = source
         self.more = True
         """False once everything now there has been read."""
         self.active_at = 0.0
@@ -101,7 +111,8 @@ class LogFile:
 
     def position(self, offset: int) -> Position:
         prefix = self.head[: min(offset, HEAD_BYTES)]
-        return Position(str(self.path), self.device, self.inode, len(prefix), hashlib.sha256(prefix).hexdigest(), offset)
+        known_by = hashlib.sha256(prefix).hexdigest()
+        return Position(str(self.path), self.device, self.inode, len(prefix), known_by, offset, self.source)
 
     def resume(self, last: Position) -> bool:
         """Go on after `last`. False, and at the start, where the text does not reach it or no line ends there."""
@@ -243,24 +254,34 @@ def _line_ts(data: bytes, start: int, end: int, log: str) -> float | None:
     return ts
 
 
-def first_ts(data: bytes, at: int, log: str) -> float:
-    """Event time of the first readable line from `at` on; -inf where none of the first few is."""
-    for _ in range(5):
+def times(data: bytes, at: int, log: str) -> list[float]:
+    """Event times of the first few lines from `at` on, of those that are readable."""
+    found: list[float] = []
+    for _ in range(LOOKED_AT):
         end = data.find(b"\n", at)
+        if end < 0 and found:
+            break  # half a line may have half a time
         ts = _line_ts(data, at, len(data) if end < 0 else end, log)
         if ts is not None:
-            return ts
+            found.append(ts)
         if end < 0:
             break
         at = end + 1
-    return -inf
+    return found
+
+
+def first_ts(data: bytes, at: int, log: str) -> float:
+    """Event time from `at` on: the earliest of the first few lines, so that one line with a time far ahead holds nothing up; -inf
+    where none of them is readable."""
+    return min(times(data, at, log), default=-inf)
 
 
 def _cut(data: bytes, at: int, until: float, log: str) -> int:
     """Index after the last line not later than `until`, at least one line on. Binary search: lines are nearly in order."""
-    size = len(data)
-    last = _line_ts(data, data.rfind(b"\n", at, size - 1) + 1 or at, size, log)
-    if last is not None and last <= until:
+    size = low = len(data)
+    for _ in range(LAST_LINES):
+        low = data.rfind(b"\n", at, max(low - 1, at)) + 1 or at
+    if max(times(data, low, log), default=inf) <= until:
         return size
     low, high = data.find(b"\n", at) + 1, size
     while low < high:

@@ -2,16 +2,21 @@
 
 Zeek's log files are the sensor's queue, so nothing in them may be lost or read twice, whatever rotates them: a rename keeps the
 inode, a .gz or a copy keeps the first bytes, a truncation changes them. Two files with equal first bytes are one log; the copy is
-read only where its original is gone, from the place at which reading of the original ended. Blocks come in event-time order.
+read only where its original is gone, from the place at which reading of the original ended.
+
+Blocks of one source come in event-time order; sources take turns, since each has a clock of its own. A source is a log folder of
+the site, with what was moved from it into the archives: the logs of one Zeek.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
+from itertools import islice
 from math import inf
 from pathlib import Path
 
@@ -31,6 +36,13 @@ GATHER_S = 0.02
 """Wait after a change, so that a writer that flushes line by line does not make a block of each line."""
 OVERLAP_S = 0.1
 """Files that overlap in time are interleaved in steps of at least this much event time."""
+QUIET_S = 1.5
+"""A packet log that stands at its end for so long, beside the lateness of its lines, has none to come for the last second."""
+QUIET_STEP_S = 0.5
+"""Most that the time between two looks counts towards quiet: in a longer one the machine or its sink stood still, and Zeek
+perhaps with it. Files are looked at more often."""
+TURN = 16
+"""Blocks of one source before the others come, and before all files are looked at again."""
 
 
 def follow(
@@ -46,6 +58,8 @@ def follow(
     backlog: Backlog | None = None,
     archives: Sequence[Path] = (),
     archived_since: Callable[[], float] = lambda: inf,
+    quiet_s: float = QUIET_S,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Lines | Idle]:
     """Follow the packet and flow logs of folders, or single files, for ever.
 
@@ -63,6 +77,7 @@ def follow(
         backlog: is told where this reader stands.
         archives: folders into which rotated logs are moved; their dated subfolders are searched as well.
         archived_since: time (epoch seconds) since which a file there must have been written to be looked at.
+        quiet_s: how long a source has stood at its end when `Idle` names it as quiet.
     Raises:
         LogFormatError: at the start, a log is TSV or cannot be read. Later such a file is rejected and counted.
     """
@@ -72,10 +87,13 @@ def follow(
     )
 
     def listing() -> list[Found]:
-        return [*_listing(paths), *((path, log, True) for path, log in archived(archives, archived_since()))]
+        since_s = archived_since()
+        moved = (Found(*found, True, nearest(place, paths)) for place in archives for found in archived([place], since_s))
+        return [*_listing(paths), *moved]
 
     if backlog is not None:
-        backlog.attach(logs, lambda: [(path, log) for path, log, asked in listing() if asked])
+        backlog.attach(logs, lambda: [(found.path, found.log) for found in listing() if found.asked])
+    quiet = Quiet(quiet_s, clock)
     with closing(logs), closing(Wake(paths)) as wake:
         first, scanned_at = True, -inf
         while not stop.is_set():
@@ -85,14 +103,18 @@ def follow(
                 logs.scan(listing())
                 first, scanned_at = False, time.monotonic()
                 yield from logs.restored()
+            quiet.look()
             logs.look()
-            for block in _merged(logs):
+            for block in _in_turns(logs):
+                quiet.read(block)
                 yield block
                 if stop.is_set():
                     return
-            if logs.rescan:
+            unread = logs.files()
+            quiet.looked({file.source for file in unread})
+            if logs.rescan or unread:
                 continue
-            yield Idle()
+            yield Idle(quiet=quiet.sources())
             logs.tidy()
             wake.wait(poll_s, stop)
 
@@ -112,11 +134,12 @@ def finite(
     Raises:
         LogFormatError: at once, where a path is missing, unreadable, TSV, holds none of our logs, or all of them are empty.
     """
-    found: list[tuple[Path, str]] = []
+    found: list[Found] = []
     for path in paths:
-        found += check_folder(path) if path.is_dir() else [(path, "")]
+        files = check_folder(path) if path.is_dir() else [(path, "")]
+        found += [Found(file, log, True, source_of(path)) for file, log in files]
     logs = FileRegistry(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
-    logs.scan([(path, log, True) for path, log in found], strict=True, finished=True)
+    logs.scan(found, strict=True, finished=True)
     if not logs.files():
         raise all_empty(paths)
     return _finite(logs)
@@ -125,28 +148,82 @@ def finite(
 def _finite(logs: FileRegistry) -> Iterator[Lines | Idle]:
     with closing(logs):
         yield from logs.restored()
-        yield from _merged(logs, finished=True)
+        while logs.files():
+            yield from _in_turns(logs, finished=True)
     yield Idle(final=True)
 
 
+class Quiet:
+    """For how long each source has stood at the end of its packet logs: from the end of a look that found nothing more to the
+    beginning of a later one that found nothing either. So a reader that is held up ends no second: what was written meanwhile is
+    found by its next look."""
+
+    def __init__(self, quiet_s: float, clock: Callable[[], float]) -> None:
+        self._quiet_s, self._clock = quiet_s, clock
+        self._stood: dict[str, tuple[float, float]] = {}  # for how long, up to when; inf while there is more to read
+
+    def look(self) -> None:
+        """The files are looked at now."""
+        now = self._clock()
+        for source, (for_s, at) in self._stood.items():
+            if at < inf:
+                self._stood[source] = for_s + min(now - at, QUIET_STEP_S), now
+
+    def read(self, block: Lines) -> None:
+        """A block was found."""
+        if block.data and block.log == "packet":
+            self._stood[block.end.source] = 0.0, inf
+
+    def looked(self, unread: set[str]) -> None:
+        """The look is over; these sources have more to read."""
+        now = self._clock()
+        for source, (_, at) in self._stood.items():
+            if at == inf and source not in unread:
+                self._stood[source] = 0.0, now
+
+    def sources(self) -> tuple[str, ...]:
+        """Those that have stood so long enough."""
+        return tuple(source for source, (for_s, _) in self._stood.items() if for_s >= self._quiet_s)
+
+
+def source_of(path: Path) -> str:
+    """The source that a log folder, or a single log file, belongs to."""
+    return str(path.parent if log_of(path.name) or path.is_file() else path)
+
+
+def nearest(archive: Path, paths: Sequence[Path]) -> str:
+    """The source whose rotated logs are moved into `archive`: that of the log folder with which it shares most of its path."""
+    shared = [len(Path(os.path.commonpath([archive.absolute(), path.absolute()])).parts) for path in paths]
+    return source_of(paths[shared.index(max(shared))]) if paths else str(archive)
+
+
 def _listing(paths: Sequence[Path]) -> list[Found]:
-    """Path, log, and whether it was asked for: a single file's rotated siblings are only looked at to find one again."""
+    """A single file's rotated siblings are only looked at to find one again."""
     found: list[Found] = []
     for path in paths:
+        source = source_of(path)
         if path.is_dir():
-            found += [(file, log, True) for file, log in logs_in(path)]
+            found += [Found(file, log, True, source) for file, log in logs_in(path)]
             continue
         if path.exists():
-            found.append((path, log_of(path.name) or "", True))
+            found.append(Found(path, log_of(path.name) or "", True, source))
         if path.parent.is_dir() and (log := log_of(path.name)):
-            found += [(file, kind, False) for file, kind in logs_in(path.parent) if kind == log and file != path]
+            others = (file for file, kind in logs_in(path.parent) if kind == log and file != path)
+            found += [Found(file, log, False, source) for file in others]
     return found
 
 
-def _merged(logs: FileRegistry, *, finished: bool = False) -> Iterator[Lines]:
-    """All that can be read now, in event-time order at block granularity: flows up to the next packet, then packets."""
-    packets = [file for file in logs.files() if file.log == "packet"]
-    flows = [file for file in logs.files() if file.log == "flow"]
+def _in_turns(logs: FileRegistry, *, finished: bool = False) -> Iterator[Lines]:
+    """At most TURN blocks of each source that has some now."""
+    for source in dict.fromkeys(file.source for file in logs.files()):
+        yield from islice(_merged(logs, source, finished=finished), None if finished else TURN)
+
+
+def _merged(logs: FileRegistry, source: str, *, finished: bool = False) -> Iterator[Lines]:
+    """All of a source that can be read now, in event-time order at block granularity: flows up to the next packet, then
+    packets."""
+    packets = [file for file in logs.files() if file.log == "packet" and file.source == source]
+    flows = [file for file in logs.files() if file.log == "flow" and file.source == source]
     while finished or not logs.replaced:
         packet, packet_until = _earliest(packets, logs, finished)
         flow, flow_until = _earliest(flows, logs, finished)

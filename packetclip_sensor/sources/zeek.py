@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import msgspec
@@ -31,7 +32,13 @@ def together(batches: Iterable[Batch], *, packets: int = 2048, seconds: float = 
     parts: list[Batch] = []
 
     def held() -> Batch:
-        return Batch([p for b in parts for p in b.packets], [f for b in parts for f in b.flows], parts[0].start, parts[-1].end)
+        packets, flows = [p for b in parts for p in b.packets], [f for b in parts for f in b.flows]
+        return replace(parts[-1], packets=packets, flows=flows, start=parts[0].start)
+
+    def ends(batch: Batch) -> bool:
+        """Whether what is held goes out before this batch."""
+        apart = batch.idle or batch.final or batch.source != parts[0].source
+        return apart or count > packets or abs(begin(batch) - begin(parts[0])) > seconds
 
     def begin(batch: Batch) -> float:
         return batch.packets[0].ts if batch.packets else batch.flows[0].written if batch.flows else 0.0
@@ -39,7 +46,7 @@ def together(batches: Iterable[Batch], *, packets: int = 2048, seconds: float = 
     count = 0
     for batch in batches:
         count += len(batch.packets)
-        if parts and (count > packets or batch.idle or batch.final or abs(begin(batch) - begin(parts[0])) > seconds):
+        if parts and ends(batch):
             yield held()
             parts, count = [], len(batch.packets)
         if batch.idle or batch.final:
@@ -51,27 +58,35 @@ def together(batches: Iterable[Batch], *, packets: int = 2048, seconds: float = 
 
 
 def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters) -> Iterator[Batch]:
-    """One batch per block, in the blocks' order; an empty one for each `Idle`.
+    """One batch per block, in the blocks' order; for each `Idle` an empty one of each source.
 
-    `start` and `end` hold the latest position of every file read so far, so that either is a complete resume point. A block
-    whose `data` is empty moves a position and gives no batch of its own.
+    `start` and `end` hold the latest position of every file of the source read so far, so that either is a complete resume
+    point. A block whose `data` is empty moves a position and gives no batch of its own; before anything is read, each other
+    source whose position was moved so is told by an empty batch, so that later stages know its place.
     """
-    positions: dict[Position, None] = {}
-    before: tuple[Position, ...] = ()
+    sources: dict[str, _Positions] = {}
+    told = True
     for block in blocks:
+        counters.rejects, counters.rejects_unwritten = rejects.count, rejects.unwritten
         if isinstance(block, Idle):
-            counters.rejects, counters.rejects_unwritten = rejects.count, rejects.unwritten
-            yield Batch([], [], before, before, idle=True, final=block.final)
+            for source, known in (sources or {"": _Positions()}).items():
+                quiet = block.final or source in block.quiet
+                yield Batch([], [], known.before, known.before, idle=True, final=block.final, quiet=quiet, source=source)
+            told = True
             continue
-        # A block starts at the very position at which the file's last block ended, also after a rename: that is the file's key.
-        positions.pop(block.start, None)
-        positions[block.end] = None
-        if len(positions) > MAX_POSITIONS:
-            del positions[next(iter(positions))]
-        after = tuple(positions)
+        source = block.end.source
+        if block.start.source != source and (other := sources.get(block.start.source)):
+            other.forget(block.start)  # the site has given its folder another name
+        known = sources.setdefault(source, _Positions())
+        before, after = known.move(block)
         if not block.data:
-            before = after
+            told = False
             continue
+        if not told:
+            told = True
+            for name, each in sources.items():
+                if each is not known:
+                    yield Batch([], [], each.before, each.before, source=name)
         packets = _decode(_packets, block, rejects) if block.log == "packet" else []
         flows = _decode(_flows, block, rejects) if block.log == "flow" else []
         counters.lines += block.data.count(b"\n")
@@ -79,8 +94,35 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
         counters.connections_skipped += sum(p.skipped for p in packets)
         counters.flows += len(flows)
         counters.rejects, counters.rejects_unwritten = rejects.count, rejects.unwritten
-        yield Batch(packets, flows, before, after)
-        before = after
+        yield Batch(packets, flows, before, after, source=source)
+
+
+class _Positions:
+    """The latest position of every file of one source."""
+
+    def __init__(self) -> None:
+        self._latest: dict[Position, None] = {}
+        self.before: tuple[Position, ...] = ()
+        """Those up to the last block."""
+
+    def move(self, block: Lines) -> tuple[tuple[Position, ...], tuple[Position, ...]]:
+        """The positions before a block and after it.
+
+        A block starts at the very position at which the file's last block ended, also after a rename: that is the file's key.
+        """
+        if block.start.offset and block.start.source != block.end.source:
+            self.before = (*self.before, block.start)
+        before = self.before
+        self._latest.pop(block.start, None)
+        self._latest[block.end] = None
+        if len(self._latest) > MAX_POSITIONS:
+            del self._latest[next(iter(self._latest))]
+        self.before = tuple(self._latest)
+        return before, self.before
+
+    def forget(self, position: Position) -> None:
+        self._latest.pop(position, None)
+        self.before = tuple(self._latest)
 
 
 def _decode(decoder: msgspec.json.Decoder[Record], block: Lines, rejects: Rejects) -> list[Record]:

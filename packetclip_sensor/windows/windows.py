@@ -1,4 +1,4 @@
-"""Packets to streams and windows, judged at whole seconds of event time; the input ends where the clock was set back.
+"""Packets to streams and windows, judged at whole seconds of event time.
 
 A stream is one view of the traffic (a host pair, all that a source starts, all that a destination receives); its window is its
 last A packets not older than T seconds, and is judged at the end of each whole second in which the stream saw a packet. The state
@@ -9,15 +9,14 @@ exactly.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import structlog
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Position, log_of
@@ -25,50 +24,8 @@ from packetclip_sensor.windows.headers import Bools, Ints
 from packetclip_sensor.windows.packet_table import PacketColumns, PacketTable
 
 VIEWS = ("pair", "source", "destination")
-QUIET_STEP_S = 0.5
-"""Most that the time between two batches counts towards quiet; a tail without new lines gives an empty batch more often."""
 DENSE = 0.9
 """Part of the rows that a later window needs, above which those that none needs may stay among them for a while."""
-SETTLED_S = 5.0
-"""The clock counts as set back once nothing but packets of the earlier time has come over so many seconds of it: lines of a
-second Zeek whose clock is slow come between others."""
-
-log = structlog.get_logger()
-
-
-class ClockCheck:
-    """Passes batches on, and ends the input where the packets' clock was set back by more than `behind_s` (seconds).
-
-    Seconds of event time never fall within what windows and episodes see: a packet that comes late is judged in the second that
-    is open. A clock set back by an hour would keep that second open for an hour. So the input ends there, as at a replay's end:
-    what is held is judged, open episodes close, and the next packets are the first ones of a new time.
-    """
-
-    def __init__(self, behind_s: float) -> None:
-        self._behind_s = behind_s
-        self._newest, self._back_since = -inf, inf
-        self._end: tuple[Position, ...] = ()
-
-    def __call__(self, batch: Batch) -> tuple[Batch, ...]:
-        """The batch; before it one without packets and with `final` where the clock was set back."""
-        end, self._end = self._end, batch.end
-        if not batch.packets:
-            return (batch,)
-        top = max(packet.ts for packet in batch.packets)
-        if top >= self._newest - self._behind_s:
-            self._newest, self._back_since = max(self._newest, top), inf
-            return (batch,)
-        self._back_since = min(self._back_since, top)
-        if top - self._back_since < SETTLED_S:
-            return (batch,)
-        log.warning(
-            "clock_turned_back",
-            by_s=round(self._newest - top),
-            remedy="open episodes were closed, and what follows is judged by the new time; set the clock of Zeek's "
-            "machine by NTP",
-        )
-        self._newest, self._back_since = top, inf
-        return Batch([], [], end, end, final=True), batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +60,9 @@ class Windows:
     judged: int
     """Every second up to this one is judged once these windows are."""
     resume: tuple[Position, ...]
-    """Where a restart must begin to read to rebuild every later window."""
+    """Where a restart must begin to read to rebuild every later window, of every source."""
+    judged_by: dict[str, int]
+    """`judged` of every source."""
     fresh: Ints
     """Rows of the packets whose second is judged now, in log order: each packet once, over restarts too."""
 
@@ -183,11 +142,11 @@ class Latest:
 
 
 class WindowCutter:
-    """Groups packets into windows and gives out those of every second that is over, a batch at a time.
+    """Groups packets of one source into windows and gives out those of every second that is over, a batch at a time.
 
-    A second is over when a packet of a later one is read, when input has ended, or when no packet has come for `quiet_s` by
-    `clock`; a packet that comes later still is judged in the next second, never lost. What comes behind a final batch begins
-    anew, at whatever time.
+    A second is over when a packet of a later one is read, when input is quiet or has ended, or when more packets wait for its
+    end than may be held; a packet that comes later still is judged in the next second, never lost. What comes behind a final
+    batch begins anew, at whatever time.
     """
 
     def __init__(
@@ -197,8 +156,6 @@ class WindowCutter:
         *,
         judged: int = 0,
         max_rows: int = 150_000,
-        quiet_s: float = 1.5,
-        clock: Callable[[], float] = time.monotonic,
         period_s: float = 1.0,
         before_s: float = 0.0,
     ) -> None:
@@ -210,10 +167,8 @@ class WindowCutter:
         period_s: judge at the end of each period of this length. The sensor's second is the default; training cuts finer to
             see an attack at more of its moments, and `Windows.second` then counts periods.
         """
-        self._window, self._counters, self._clock = window, counters, clock
-        self._max_rows, self._quiet_s, self._period_s = max_rows, quiet_s, period_s
-        self._resume_s = window.seconds + before_s
-        self._quiet_for, self._before = 0.0, clock()
+        self._window, self._counters, self._period_s = window, counters, period_s
+        self.max_rows, self._resume_s = max_rows, window.seconds + before_s
         self._begin(judged)
 
     def _begin(self, judged: int) -> None:
@@ -226,8 +181,10 @@ class WindowCutter:
     def __call__(self, batch: Batch) -> Windows:
         """The windows of the seconds that this batch ends."""
         self._take(batch)
-        quiet = batch.final or (batch.idle and self._quiet_for >= self._quiet_s)
-        self._over = max(self._over, self._latest if quiet else self._latest - 1)
+        crowded = self._unjudged > self.max_rows
+        self._counters.seconds_split += crowded
+        over = batch.final or batch.quiet or crowded
+        self._over = max(self._over, self._latest if over else self._latest - 1)
         table = self._packets.table
         ready = np.arange(len(table) - self._unjudged, len(table))
         ready = ready[table.second[ready] <= self._over]
@@ -240,25 +197,65 @@ class WindowCutter:
         self._counters.windows += int(chosen.sum())
         resume = _resume(self._marks[0][1], batch.end) if self._marks else batch.end
         fresh = ready[table.second[ready] > self._judged]
-        out = Windows(table, rows[chosen], past[chosen], view[chosen], second[chosen], batch, judged_to, resume, fresh)
+        judged_by = {batch.source: judged_to}
+        out = Windows(table, rows[chosen], past[chosen], view[chosen], second[chosen], batch, judged_to, resume, judged_by, fresh)
         if len(ready):
-            self._held = _compact(self._packets, self._held, ready, self._max_rows, self._counters)
+            self._held = _compact(self._packets, self._held, ready, self.max_rows, self._counters)
         if batch.final:
             self._begin(0)
         return out
 
     def _take(self, batch: Batch) -> None:
-        now = self._clock()
-        # A longer step is no quiet of the log's: the sensor was stopped, or waited for its sink, while lines were written.
-        self._quiet_for, self._before = self._quiet_for + min(now - self._before, QUIET_STEP_S), now
         if not batch.packets:
             return
         fresh = PacketColumns.of(batch.packets, max(self._latest, self._over + 1), self._period_s)
         self._marks.append((self._latest, batch.start))
         self._counters.late_packets += int((np.floor(fresh.ts / self._period_s) < fresh.second).sum())
-        self._latest, self._quiet_for = int(fresh.second[-1]), 0.0
+        self._latest = int(fresh.second[-1])
         self._packets.append(fresh)
         self._unjudged += len(fresh)
+
+
+class WindowCutters:
+    """A `WindowCutter` for each source: what they hold together is bounded, and each window says where all of them stand."""
+
+    def __init__(
+        self,
+        window: Window,
+        counters: Counters,
+        *,
+        judged: int = 0,
+        judged_by: Mapping[str, int] = MappingProxyType({}),
+        max_rows: int = 150_000,
+        before_s: float = 0.0,
+    ) -> None:
+        """Args:
+        judged, judged_by: see `checkpoint.State`. max_rows: packets held at most, of all sources. before_s: as `WindowCutter`.
+        """
+        self._window, self._counters, self._max_rows = window, counters, max_rows
+        self._before, self._before_by, self._before_s = judged, judged_by, before_s
+        self._cutters: dict[str, WindowCutter] = {}
+        self._rows: dict[str, int] = {}
+        self._resume: dict[str, tuple[Position, ...]] = {}
+        self._judged = dict(judged_by)
+
+    @property
+    def held(self) -> int:
+        """Packets held now."""
+        return sum(self._rows.values())
+
+    def __call__(self, batch: Batch) -> Windows:
+        """The windows of the seconds of its source that this batch ends."""
+        source = batch.source
+        if (cut := self._cutters.get(source)) is None:
+            known = bool(batch.start) or not self._before_by  # by another name, or a state saved before there were sources
+            judged = self._before_by.get(source, self._before if known else 0)
+            cut = self._cutters[source] = WindowCutter(self._window, self._counters, judged=judged, before_s=self._before_s)
+        others = sum(rows for name, rows in self._rows.items() if name != source)
+        cut.max_rows = max(self._max_rows - others, self._max_rows // len(self._cutters))
+        found = cut(batch)
+        self._rows[source], self._resume[source], self._judged[source] = len(found.table), found.resume, found.judged
+        return replace(found, resume=tuple(chain.from_iterable(self._resume.values())), judged_by=dict(self._judged))
 
 
 def windows(batches: Iterable[Batch], window: Window, counters: Counters, **options: Any) -> Iterator[Windows]:
