@@ -124,7 +124,8 @@ def main() -> None:
                 rejects = Rejects(None)
                 lines = clock("read lines", tail.finite([folder], rejects=rejects))
                 records = clock("records", zeek.batches(lines, rejects, counters))
-                cut = clock("windows", windows(records, bundle.manifest.window, counters, judged=state.judged))
+                most = Config().limits.windows_per_second
+                cut = clock("windows", windows(records, bundle.manifest.window, counters, windows_per_second=most))
                 judged = clock("judge", judge(cut, bundle, bundle.manifest.thresholds, counters))
                 track = EpisodeTracker(policy, counters, sensor="benchmark", model_version="0")
                 tracked = clock("episodes", map(track, judged))

@@ -146,7 +146,13 @@ def alerts(
         check_embedding(bundle)
         sampler = Sampler(bundle, config.hunt, thresholds, counters, sensor=sensor)
     check_clock = ClockCheck(manifest.window.seconds)
-    cut = WindowCutter(manifest.window, counters, judged=state.judged, max_rows=config.limits.packets_held)
+    cut = WindowCutter(
+        manifest.window,
+        counters,
+        judged=state.judged,
+        max_rows=config.limits.packets_held,
+        windows_per_second=config.limits.windows_per_second,
+    )
     judge = Judge(bundle, thresholds, counters, margins, tap=sampler)
     suppress = None
     if policy.suppress is not None:

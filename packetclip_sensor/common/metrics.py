@@ -34,6 +34,9 @@ class Counters:
     rejects_unwritten: int = _metric("Bad lines that the rejects file could not take (disk full); counted in `rejects` as well.")
     late_packets: int = _metric("Packets of a second that was already judged; they are judged in the next one.")
     windows: int = _metric("Windows judged.")
+    windows_skipped: int = _metric(
+        "Windows not judged, since more were due in a second than `limits.windows_per_second` allows and others had more news."
+    )
     encoded_rows: int = _metric("Distinct token rows that went through the encoder.")
     cached_rows: int = _metric("Token rows whose embedding came from the cache.")
     evicted: int = _metric("Packets dropped because more were held than `limits.packets_held` allows.")
