@@ -72,8 +72,20 @@ def write_pairs(log: Path, pairs: int, *, varied: bool = False) -> None:
                 seq, window = rng.getrandbits(32), rng.getrandbits(16) if varied else 1024
                 ts = 1.7e9 + second + (i + rng.random()) / (pairs + 1)
                 flags = 2 if n == 1 else 16
-                line = tcp_line(ts, f"C{i}.{second // 100}", 0x0A000000 + i, 0xC0000000 + i, 40_000, n=n, seq=seq, flags=flags, window=window)
+                line = tcp_line(
+                    ts, f"C{i}.{second // 100}", 0x0A000000 + i, 0xC0000000 + i, 40_000, n=n, seq=seq, flags=flags, window=window
+                )
                 file.write(line)
+
+
+def make_up(folder: Path, args: argparse.Namespace) -> None:
+    """Write the packet log that is asked for into a new folder, to be read once."""
+    folder.mkdir()
+    if args.pairs:
+        write_pairs(folder / "packetclip_packet.log", args.pairs, varied=args.varied)
+    else:
+        write_flood(folder / "packetclip_packet.log", args.flood)
+    args.logs, args.repeat = [folder], 1
 
 
 def main() -> None:
@@ -96,7 +108,6 @@ def main() -> None:
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model.bundle import Bundle
     from packetclip_sensor.model.judge import judge
-    from packetclip_sensor.service import checkpoint
     from packetclip_sensor.sinks import ndjson
     from packetclip_sensor.sinks.documents import SensorInfo
     from packetclip_sensor.sources import tail, zeek
@@ -104,17 +115,12 @@ def main() -> None:
 
     made = Path("/dev/shm") / f"packetclip-load-{os.getpid()}"
     if args.flood or args.pairs:
-        made.mkdir()
-        args.logs, args.repeat = [made], 1
-        if args.pairs:
-            write_pairs(made / "packetclip_packet.log", args.pairs, varied=args.varied)
-        else:
-            write_flood(made / "packetclip_packet.log", args.flood)
+        make_up(made, args)
     folders = args.logs or CAPTURES
     bundle = Bundle.open(Config().model_path)
     missions = bundle.manifest.missions
     policy, sensor = for_missions(Config().policy, missions), SensorInfo("benchmark", "0", missions=missions)
-    counters, clock, state = Counters(), Clock(), checkpoint.State()
+    counters, clock = Counters(), Clock()
     out = Path("/dev/shm") / f"packetclip-benchmark-{os.getpid()}.ndjson"  # the disk is not what is measured
     started = time.process_time()
     try:

@@ -23,7 +23,7 @@ import structlog
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Position, log_of
 from packetclip_sensor.windows.headers import Bools, Ints
-from packetclip_sensor.windows.packet_table import PacketColumns, PacketTable
+from packetclip_sensor.windows.packet_table import Latest, PacketColumns, PacketTable
 
 VIEWS = ("pair", "source", "destination")
 QUIET_STEP_S = 0.5
@@ -139,14 +139,15 @@ class View:
         self._second, self._ts = second, ts
         m = len(rows)
         self._place = np.arange(m)
-        starts_key = np.r_[True, key[1:] != key[:-1]]
-        ends_key = np.r_[starts_key[1:], True]
-        starts_second = starts_key | np.r_[True, second[1:] != second[:-1]]
+        starts_key, starts_second = np.ones((2, m), np.bool_)
+        starts_key[1:] = key[1:] != key[:-1]
+        starts_second[1:] = starts_key[1:] | (second[1:] != second[:-1])
+        ends_key, ends_second = np.roll(starts_key, -1), np.roll(starts_second, -1)
         self._first = np.maximum.accumulate(np.where(starts_key, self._place, 0))
         self._first_of_second = np.maximum.accumulate(np.where(starts_second, self._place, 0))
         self._last = np.minimum.accumulate(np.where(ends_key, self._place, m)[::-1])[::-1]
         self._opens, self._latest = table.n[self._rows] == 1, Latest(table.uid[self._rows])
-        (ends,) = np.nonzero(np.r_[starts_second[1:], True] & (order >= len(held)))
+        (ends,) = np.nonzero(ends_second & (order >= len(held)))
         enough = self._packets(ends)[1].sum(1) >= window.min_packets
         self.ends = ends[enough]
         """(W,) places at which windows end."""
@@ -161,11 +162,13 @@ class View:
     @property
     def end_rows(self) -> Ints:
         """(W,) rows at which the windows end."""
-        return self._rows[self.ends]
+        rows: Ints = self._rows[self.ends]
+        return rows
 
     def urgency(self, chosen: Bools, phase: Ints) -> Ints:
         """How much is new in the `chosen` windows: (n,) the longest span of PATIENCE_S in which a packet count of STEPS is
-        passed in the window's second, 1 where none is. `phase` (n,) says when a stream's spans begin, seconds.
+        passed in the window's second, 1 where none is; above them all where the second alone has PACKETS_EACH. `phase` (n,) says
+        when a stream's spans begin, seconds.
 
         It follows from the last A packets before the second alone, so neither batches nor a restart change it.
         """
@@ -173,11 +176,9 @@ class View:
         starts = self._first_of_second[ends]
         now = ends - starts + 1
         at = starts[:, None] - np.arange(1, self._window.packets + 1)
-        near = (at >= self._first[ends][:, None]) & (
-            self._ts[np.maximum(at, 0)] > self._ts[ends][:, None] - self._window.seconds
-        )
+        near = (at >= self._first[ends][:, None]) & (self._ts[np.maximum(at, 0)] > self._ts[ends][:, None] - self._window.seconds)
         seconds, second = self._second[np.maximum(at, 0)], self._second[ends]
-        out = np.where(now >= STEPS[2], PATIENCE_S[0], 1)
+        out = np.where(now >= PACKETS_EACH, 2 * PATIENCE_S[0], 1)
         for span in PATIENCE_S[::-1]:
             span_of = (second + phase) // span
             before = (near & ((seconds + phase[:, None]) // span == span_of[:, None])).sum(1)
@@ -200,33 +201,10 @@ class View:
     def hold(self) -> Ints:
         """(H,) rows that a later window may need, ascending."""
         count = np.cumsum(self._opens)
-        recent = self._ts > float(self._ts.max()) - self._window.seconds
+        recent = self._ts > float(self._ts.max(initial=-inf)) - self._window.seconds
         remembered = self._opens & recent & (count[self._last] - count < self._window.connections)
         hold = ((self._last - self._place < self._window.packets) & recent) | remembered | self._latest.of(remembered)
         return np.sort(self._rows[hold])
-
-
-class Latest:
-    """Finds the latest packet of a connection up to a place, for m packets in the order of time within each connection."""
-
-    def __init__(self, uid: Ints) -> None:
-        self._m = len(uid)
-        _, self._uid = np.unique(uid, return_inverse=True)
-        self._sorted = np.sort(self._uid * self._m + np.arange(self._m))
-
-    def __call__(self, packet: Ints, upto: Ints) -> Ints:
-        """Places of the latest packet at or before `upto` of the connections that the packets at `packet` belong to."""
-        found = np.searchsorted(self._sorted, self._uid[packet] * self._m + upto, side="right") - 1
-        return self._sorted[np.maximum(found, 0)] % self._m
-
-    def of(self, chosen: Bools) -> Bools:
-        """(m,) True at the very last packet of each connection that has a packet in `chosen`, (m,)."""
-        wanted = np.zeros(int(self._uid.max()) + 1, np.bool_)
-        wanted[self._uid[chosen]] = True
-        owner = self._sorted // self._m
-        out = np.zeros(self._m, np.bool_)
-        out[self._sorted[np.r_[owner[1:] != owner[:-1], True]] % self._m] = True
-        return out & wanted[self._uid]
 
 
 class WindowCutter:
