@@ -138,10 +138,11 @@ def tcp_line(
     ident: int = 1,
     seq: int = 7,
     checksums: tuple[int, int] = (0, 0),
+    window: int = 1024,
 ) -> bytes:
     """A line of the packet log: a TCP packet from `port` of one address to port 443 of another, of one connection."""
     data = struct.pack("!BBHHHBBHII", 0x45, 0, size, ident, 0, 64, 6, checksums[0], source, target)
-    data += struct.pack("!HHIIBBHHH", port, 443, seq, 0, 0x50, flags, 1024, checksums[1], 0)
+    data += struct.pack("!HHIIBBHHH", port, 443, seq, 0, 0x50, flags, window, checksums[1], 0)
     return (
         b'{"ts":%.6f,"uid":"%s","id.orig_h":"%d.%d.%d.%d","id.orig_p":%d,"id.resp_h":"%d.%d.%d.%d","id.resp_p":443,'
         b'"proto":"tcp","is_orig":true,"n":%d,"len":%d,"data":"%s"}\n'

@@ -152,7 +152,13 @@ def alerts(
     most, seconds = config.limits.packets_held, manifest.window.seconds
     normalize = Normalizer(counters, rejects or Rejects(None), lateness_s=config.lateness_s, far_s=seconds, most=most)
     cut = WindowCutters(
-        manifest.window, counters, judged=state.judged, judged_by=state.judged_by, max_rows=most, before_s=seconds
+        manifest.window,
+        counters,
+        judged=state.judged,
+        judged_by=state.judged_by,
+        max_rows=most,
+        before_s=seconds,
+        windows_per_second=config.limits.windows_per_second,
     )
     judge = Judge(bundle, thresholds, counters, margins, tap=sampler)
     suppress = None

@@ -343,6 +343,8 @@ class Episode(msgspec.Struct):
     """Of verdicts before `last_verdict` that only came near their threshold: the sum of the highest weight of each second."""
     weight: float = 0.0
     """The highest weight of a verdict in the second `last_verdict`."""
+    connections_skipped: int = 0
+    """Connections to its destination that Zeek's script left out of the packet log while it lasted (`max_new_connections`)."""
     folded: int = 0
     """Episodes that stand in this one because there were too many to report each; 0 where none does."""
     source_tally: Tally | None = None

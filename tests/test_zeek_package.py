@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import ipaddress
 import itertools
 import json
 import os
+import random
 import shutil
 import statistics
 import struct
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from packetclip_sensor.records import Flow, Packet
+from benchmarks.common import DATA
+from benchmarks.common import packets as recorded_packets
+from packetclip_sensor.config.settings import Config, NdjsonConfig, SinkConfig
+from packetclip_sensor.pipeline import replay
+from packetclip_sensor.records import Alert, Flow, Packet
 
 ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "tests" / "zeek" / "pcaps"))
+import make_pcaps  # noqa: E402
+
 PACKAGE = ROOT / "zeek_scripts"
 ZEEK_TESTS = ROOT / "tests" / "zeek"
 PCAPS = ZEEK_TESTS / "pcaps"
@@ -41,6 +50,26 @@ def run_zeek(folder: Path, capture: str, *arguments: str) -> None:
     """Replay one of our captures through Zeek with the package; logs come to `folder`."""
     command = [ZEEK, "-C", "-D", "-r", str(PCAPS / capture), str(PACKAGE), *arguments]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
+
+
+def smokescreen(recorded: Path, out: Path, *, rate: int, pool: int) -> tuple[str, str]:
+    """Write a recorded attack with a flood to its victim in the first half of each second, `rate` forged SYNs from `pool` sources
+    or (0) ever new ones. Returns attacker and victim."""
+    lines = msgspec.json.Decoder(Packet).decode_lines(gzip.decompress((recorded / "packetclip_packet.log.gz").read_bytes()))
+    ((attacker, victim), _), *_ = Counter((p.orig_h, p.resp_h) for p in lines).most_common(1)
+    frames = [(ts - make_pcaps.START, frame) for ts, _, frame in recorded_packets(recorded / "capture.pcap.gz")]
+    rng, start = random.Random(15), frames[0][0]
+
+    def forged() -> str:
+        return str(ipaddress.ip_address(rng.randrange(1 << 24, 223 << 24)))
+
+    few = [forged() for _ in range(pool)]
+    for i in range(rate * int(frames[-1][0] - start + 1)):
+        ends, ports = (rng.choice(few) if few else forged(), victim), (rng.randrange(1024, 65536), 80)
+        syn = make_pcaps.tcp(ends, ports, make_pcaps.SYN, (rng.getrandbits(32), 0))
+        frames.append((start + i // rate + i % rate / rate / 2, make_pcaps.ethernet(syn)))
+    make_pcaps.write(out, make_pcaps.ETHERNET, sorted(frames))
+    return attacker, victim
 
 
 def packets(folder: Path) -> list[Packet]:
@@ -76,6 +105,26 @@ class TestWithZeek:
         command = [btest, "-c", "btest.cfg", "-d", "-j", "2"]
         result = subprocess.run(command, cwd=ZEEK_TESTS, env=env, capture_output=True, text=True, timeout=600, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
+
+    @pytest.mark.parametrize(("capture", "rate", "pool", "seen"), [("patator-ftp", 505, 0, 11), ("nmap-ssh", 1500, 200, 60)])
+    def test_a_flood_of_forged_sources_hides_no_guesser_beside_it(
+        self, tmp_path: Path, capture: str, rate: int, pool: int, seen: int
+    ) -> None:
+        """More forged SYNs at the beginning of each second than are logged, from ever new addresses or over and over from few."""
+        guesser, victim = smokescreen(DATA / f"demo-dict-{capture}", tmp_path / "smoke.pcap", rate=rate, pool=pool)
+        run_zeek(tmp_path, str(tmp_path / "smoke.pcap"))
+        logged = packets(tmp_path)
+        assert len({p.uid for p in logged if p.orig_h == guesser}) >= seen
+        began = Counter(p.uid for p in logged)
+        assert sum(p.skipped for p in logged) > 50
+        assert len(began) <= 500 * 7 // 5 * (logged[-1].ts - logged[0].ts + 1)  # the limit, and two shares of a fifth
+        found: list[Alert] = []
+        config = Config(sink=SinkConfig(ndjson=NdjsonConfig(path=tmp_path / "alerts.ndjson")), state_dir=tmp_path)
+        replay([[tmp_path]], config, on_alert=found.append)
+        assert f"Dictionary attack by {guesser} against {victim}" in {alert.title for alert in found}
+        flood = found[-1] if found[-1].episode.scope == "destination" else found[-2]
+        assert flood.episode.mission == "DoS"
+        assert flood.episode.connections_skipped > 50
 
     @pytest.mark.parametrize("capture", sorted(path.name for path in PCAPS.glob("*.pcap")))
     def test_every_line_is_a_record(self, tmp_path: Path, capture: str) -> None:

@@ -18,7 +18,9 @@ export {
 	option max_bytes: count = 128;
 
 	## Connections to one host that are logged of those that begin in a second; 0 for no limit. Windows hold the last packets
-	## of each second, so a flood or a scan needs no more. What is left out is counted in the next connection's `skipped` and in
+	## of each second, so a flood or a scan needs no more. Above it a fifth as many are logged of sources that came to the host in
+	## the last 10 to 20 sec, as a flood's forged sources do not, and a fifth more of those that completed a handshake; a single
+	## source gets a quarter of that. What is left out is counted in the next connection's `skipped` and in
 	## PacketCLIP::connections_skipped.
 	option max_new_connections: count = 500;
 

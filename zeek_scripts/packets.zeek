@@ -98,8 +98,20 @@ export {
 		second: time;
 		## Connections in it.
 		n: count &default=0;
+		## Connections let in above the limit, of sources that came before; and of those that completed a handshake before.
+		spared: count &default=0;
+		spared_answered: count &default=0;
 		## Connections not logged since the last one that was.
 		skipped: count &default=0;
+	};
+
+	## A source that came to a host beside a flood.
+	type Source: record {
+		## When the second began in which `n` connections above the limit were let in.
+		second: time;
+		n: count &default=0;
+		## Whether it completed a handshake, which no forged source does.
+		answered: bool &default=F;
 	};
 
 	redef record connection += {
@@ -117,7 +129,8 @@ export {
 	## Packets that were not logged because their IP header was not found in the captured frame.
 	global packets_without_header: count = 0;
 
-	## Connections that were not logged because more than max_new_connections to one host began in a second.
+	## Connections that were not logged because more than max_new_connections to one host began in a second. Sources that came
+	## before the flood's, or again beside it, have a share of their own.
 	global connections_skipped: count = 0;
 
 	## True while packets are looked at.
@@ -138,6 +151,23 @@ global stop_at_packet: count = 0;
 
 # Connections that began in the second at hand, by responding host.
 global rates: table[addr] of Rate &read_expire=1min;
+
+# Hosts in `rates` at most, but for those of which something was skipped.
+const most_rates = 100000;
+
+# Sources of the hosts that get nearly as many connections as are logged, by source and host: of the period at hand and of the
+# one before it. Changing the tables costs less than an expiry of each entry, and bounds them.
+global sources: table[addr, addr] of Source;
+global sources_before: table[addr, addr] of Source;
+global sources_since: time = double_to_time(0.0);
+
+# How long a source is remembered at least, and how many are in a period.
+const sources_period = 10sec;
+const most_sources = 10000;
+
+# Connections of a second from which on sources are remembered, and how many of those that came before are let in above the limit.
+global watch_from: count = 0;
+global spare: count = 0;
 
 # Data link type of Ethernet; Zeek passes the number on under whatever name its enum has for it.
 const ethernet = 1;
@@ -375,6 +405,8 @@ event PacketCLIP::options_changed() &priority=5
 	interim_at_packet = interim_packets > 0 ? interim_packets : never;
 	interim_at_age = interim_age > 0sec ? interim_age : 36500day;
 	stop_at_packet = max_packets;
+	watch_from = max_new_connections / 2;
+	spare = max_new_connections / 5;
 
 	packets_on = log_packets && max_packets > 0;
 	local counted = F;
@@ -452,27 +484,99 @@ function add_to_statistics(s: State, from_a: bool, len: count, frame: string,
 		}
 	}
 
+## Forget the hosts of which nothing was skipped.
+function forget_rates()
+	{
+	local kept: table[addr] of Rate &read_expire=1min;
+	for ( host, rate in rates )
+		if ( rate$skipped > 0 )
+			kept[host] = rate;
+	rates = kept;
+	}
+
+## Whether a source came to a host in this period or in the one before. If not, it is remembered from now on, unless that many
+## others were that the table would be full before its time: a flood's forged sources come in at an even rate, and never twice.
+function came_before(orig: addr, resp: addr, now: time): bool
+	{
+	if ( now - sources_since >= sources_period )
+		{
+		sources_before = now - sources_since < 2 * sources_period ? sources : table();
+		sources = table();
+		sources_since = now;
+		}
+	if ( [orig, resp] in sources )
+		return T;
+	if ( [orig, resp] in sources_before )
+		{
+		sources[orig, resp] = sources_before[orig, resp];
+		return T;
+		}
+	if ( |sources| <= most_sources * ( ( now - sources_since ) / sources_period ) )
+		sources[orig, resp] = Source($second=now);
+	return F;
+	}
+
+## Whether a connection above the limit is let in, since its source came before: so a flood of forged sources hides no other one,
+## and one loud source leaves room for others.
+function is_spared(rate: Rate, source: Source, now: time): bool
+	{
+	if ( now - source$second >= 1sec )
+		{
+		source$second = now;
+		source$n = 0;
+		}
+	if ( source$n >= spare / 4 )
+		return F;
+	if ( source$answered && rate$spared_answered < spare )
+		++rate$spared_answered;
+	else if ( rate$spared < spare )
+		++rate$spared;
+	else
+		return F;
+	++source$n;
+	return T;
+	}
+
+## Remember that a source completed a handshake, where sources are watched.
+function note_handshake(c: connection)
+	{
+	local id = c$id;
+	if ( c$orig$state != TCP_ESTABLISHED || c$resp$state != TCP_ESTABLISHED )
+		return;
+	if ( [id$orig_h, id$resp_h] in sources )
+		sources[id$orig_h, id$resp_h]$answered = T;
+	else if ( [id$orig_h, id$resp_h] in sources_before )
+		sources_before[id$orig_h, id$resp_h]$answered = T;
+	}
+
 ## Whether a connection that begins is one too many for its responding host in this second.
 function too_many(c: connection): bool
 	{
 	local host = c$id$resp_h;
 	local now = network_time();
 	if ( host !in rates )
+		{
+		if ( |rates| >= most_rates )
+			forget_rates();
 		rates[host] = Rate($second=now);
+		}
 	local rate = rates[host];
 	if ( now - rate$second >= 1sec )
 		{
 		rate$second = now;
-		rate$n = 0;
+		rate$n = rate$spared = rate$spared_answered = 0;
 		}
-	if ( ++rate$n > max_new_connections )
-		{
-		++rate$skipped;
-		++connections_skipped;
-		c$packetclip_skipped = T;
-		return T;
-		}
-	return F;
+	if ( ++rate$n <= watch_from )
+		return F;
+	local orig = c$id$orig_h;
+	local known = came_before(orig, host, now);
+	if ( rate$n <= max_new_connections
+	    || ( known && is_spared(rate, sources[orig, host], now) ) )
+		return F;
+	++rate$skipped;
+	++connections_skipped;
+	c$packetclip_skipped = T;
+	return T;
 	}
 
 ## Connections to a host that were kept out of the log since the last one that was let in; the count starts anew.
@@ -498,6 +602,10 @@ function look(c: connection, n: count)
 			interim_watch(c);
 		return;
 		}
+
+	# The packet behind a handshake.
+	if ( n == 4 && |sources| > 0 )
+		note_handshake(c);
 
 	local id = c$id;
 	if ( ! c?$packetclip )

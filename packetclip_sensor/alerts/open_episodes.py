@@ -228,7 +228,7 @@ class OpenEpisodes:
         target.first, target.last = min(target.first, episode.first), max(target.last, episode.last)
         target.last_verdict = max(target.last_verdict, episode.last_verdict)
         target.peak = max(target.peak, episode.peak)
-        for name in ("verdicts", "packets", "flows", "flow_packets", "flow_bytes"):
+        for name in ("verdicts", "packets", "flows", "flow_packets", "flow_bytes", "connections_skipped"):
             setattr(target, name, getattr(target, name) + getattr(episode, name))
         one_source, one_destination = episode.scope in ("pair", "source"), episode.scope in ("pair", "destination")
         return count_folded(
@@ -245,11 +245,23 @@ class OpenEpisodes:
 
         A window shows at most 30 packets a second of what may be thousands.
         """
-        if not len(packets) or not (self.by_source or self.by_destination):
+        if not len(packets) or not self._all:
+            return
+        for packet, second in zip(packets.tolist(), seconds.tolist(), strict=True):
+            if packet.skipped:
+                self._count_skipped(packet, second, quiet_s)
+        if not (self.by_source or self.by_destination):
             return
         starts = [0, *(np.nonzero(np.diff(seconds))[0] + 1).tolist()]
         for start, end in zip(starts, [*starts[1:], len(seconds)], strict=True):
             self._count_hosts(packets[start:end].tolist(), int(seconds[start]), quiet_s)
+
+    def _count_skipped(self, packet: Packet, second: int, quiet_s: int) -> None:
+        """Count what was left out before a packet for the episodes of its destination that had a verdict near a second."""
+        pairs = (e for m in self._missions for e in self.pairs_to.at(m, packet.resp_h))
+        for episode in (*self.by_destination.at(packet.resp_h), *pairs):
+            if abs(episode.last_verdict - second) <= quiet_s:
+                episode.connections_skipped += packet.skipped
 
     def _count_hosts(self, packets: list[Packet], second: int, quiet_s: int) -> None:
         """Count the hosts of one second's packets for the episodes that had a verdict at most `quiet_s` seconds from it."""

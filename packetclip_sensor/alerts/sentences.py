@@ -13,7 +13,7 @@ from typing import Any
 
 from packetclip_sensor.common.hyperloglog import EXACT
 from packetclip_sensor.common.missions import Mission
-from packetclip_sensor.records import Episode, Flow, Packet
+from packetclip_sensor.records import Alert, Episode, Flow, Packet
 from packetclip_sensor.windows.window_statistics import PROTOCOL_NAMES, Description, Fact
 
 
@@ -245,6 +245,13 @@ def title(episode: Episode, mission: Mission, klass: str) -> str:
 
 def _many(hosts: int) -> str:
     return f"about {hosts:,}" if hosts > EXACT else str(hosts)  # above it an estimate
+
+
+def reason(alert: Alert) -> str:
+    """Why, in facts of the window, and how much the log lacks of it."""
+    skipped, host = alert.episode.connections_skipped, address(alert.episode.destinations[0])
+    more = f" Zeek left {skipped:,} more {'connection' if skipped == 1 else 'connections'} to {host} out of the log."
+    return alert.why.reason + more if skipped else alert.why.reason
 
 
 def packet_reason(packets: Sequence[Packet], window: Description, at: int) -> str:

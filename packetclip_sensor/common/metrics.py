@@ -42,6 +42,9 @@ class Counters:
         "Seconds judged in parts since more packets waited for their end than `limits.packets_held` allows."
     )
     windows: int = _metric("Windows judged.")
+    windows_skipped: int = _metric(
+        "Windows not judged, since more were due in a second than `limits.windows_per_second` allows and others had more news."
+    )
     encoded_rows: int = _metric("Distinct token rows that went through the encoder.")
     cached_rows: int = _metric("Token rows whose embedding came from the cache.")
     evicted: int = _metric("Packets dropped because more were held than `limits.packets_held` allows.")

@@ -165,6 +165,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "Packets held for later windows; of more, those of the host pairs least recently seen go first. 1,000 take about half a "
         "MB.",
     ] = 150_000
+    windows_per_second: Annotated[
+        Count,
+        "Windows of one second of traffic that are judged, beside one for each eight packets; those that end at one packet count "
+        "once. Where more are due, streams with little that is new wait, some seconds at most (docs/performance.md).",
+    ] = 64
     line_bytes: Annotated[Bytes, "Longest log line; a longer one is skipped and written to the rejects file."] = 1 << 20
     block_bytes: Annotated[Bytes, "Most log read at once."] = 1 << 20
     open_files: Annotated[

@@ -14,7 +14,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import FloatArray
 
-ENCODE_ROWS = 256
+ENCODE_ROWS = 64
 CACHED_ROWS = 50_000
 
 
@@ -33,15 +33,15 @@ class Encoder:
         width = tokens.shape[1] * tokens.itemsize
         raw = tokens.tobytes()
         keys = [raw[i : i + width] for i in range(0, len(raw), width)]
-        out = np.empty((len(tokens), self._dim), np.float32)
+        slots = [self._slots.get(key, -1) for key in keys]
+        out = self._table[slots]
         missing: dict[bytes, list[int]] = {}
-        for i, key in enumerate(keys):
-            if (slot := self._slots.get(key)) is None:
+        for i, (key, slot) in enumerate(zip(keys, slots, strict=True)):
+            if slot < 0:
                 missing.setdefault(key, []).append(i)
             else:
                 self._slots.move_to_end(key)
-                out[i] = self._table[slot]
-                self._counters.cached_rows += 1
+        self._counters.cached_rows += len(keys) - sum(map(len, missing.values()))
         new = tokens[[places[0] for places in missing.values()]].astype(np.int32)
         self._counters.encoded_rows += len(new)
         parts = [

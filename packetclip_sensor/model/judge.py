@@ -19,7 +19,7 @@ from packetclip_sensor.windows.headers import Ints
 from packetclip_sensor.windows.model_input import ModelInput, model_input
 from packetclip_sensor.windows.windows import VIEWS, Windows
 
-REASON_WINDOWS = 128
+REASON_WINDOWS = 32
 REFLECTORS = 4
 """Hosts that send answers nobody asked for, from which on they may be a flood."""
 

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.attack import attack_table
 from packetclip_sensor.alerts.severity import severity_and_risk
 from packetclip_sensor.common.missions import NO_MISSIONS, Missions
@@ -65,7 +66,7 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
     severity, risk = severity_and_risk(alert, mission)
     note = f"PacketCLIP::{mission.note}"
     title = printable(alert.title, MAX_TITLE_CHARS)
-    reason = printable(alert.why.reason, MAX_SENTENCE_CHARS)
+    reason = printable(sentences.reason(alert), MAX_SENTENCE_CHARS)
     packets = [evidence.packet for evidence in sorted(alert.why.evidence, key=lambda evidence: -evidence.weight)]
     uids = ([episode.flow.uid] if episode.flow else []) + [packet.uid for packet in packets]
     made = {
@@ -223,6 +224,7 @@ def _explanation(alert: Alert, missions: Missions) -> dict[str, Any]:
             "source_count": episode.source_count,
             "destination_count": episode.destination_count,
             "folded": episode.folded or None,
+            "connections_skipped": episode.connections_skipped or None,
             "peak": episode.peak,
         },
         # Lens cannot read nested fields: the names of the concepts that spoke for the mission stand flat as well.

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import structlog
 
+from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.severity import severity_and_risk
 from packetclip_sensor.common.durable import FULL, Sleep, Waiting, patiently, stands_at
 from packetclip_sensor.common.metrics import Counters
@@ -104,7 +105,7 @@ def line(alert: Alert, identifier: str, severity: int) -> bytes:
         escaped(heaviest.packet.uid[:64]) if heaviest else "-",
         episode.id,
         escaped(printable(alert.title, MAX_MSG_CHARS)),
-        escaped(printable(alert.why.reason, MAX_SUB_CHARS)),
+        escaped(printable(sentences.reason(alert), MAX_SUB_CHARS)),
         END,
     )
     return ("\t".join(fields) + "\n").encode("utf-8", "replace")

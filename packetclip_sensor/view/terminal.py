@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from packetclip_sensor.alerts import sentences
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.text import printable
@@ -162,7 +163,9 @@ def table(episodes: Episodes, columns: int) -> Table:
             + Text(f"\n{printable(alert.why.klass, 20)}", style="default"),
             Text(f"{min(alert.episode.peak, 0.999):.3f}"),
         ]
-        reason = Text(printable(alert.why.reason, 1000) + " ") + _extent(alert, capture if len(episodes.captures) > 1 else "")
+        reason = Text(printable(sentences.reason(alert), 1000) + " ") + _extent(
+            alert, capture if len(episodes.captures) > 1 else ""
+        )
         concepts = _concepts(alert)
         if wide:
             source, destination = _ends(alert)

@@ -140,3 +140,26 @@ class PacketTable:
             np.take(old, rows, axis=0, out=new[: len(rows)], mode="clip")  # "raise", the default, would copy once more
             moved.append(new)
         self._room = PacketColumns(*moved)
+
+
+class Latest:
+    """Finds the latest packet of a connection up to a place, for m packets in the order of time within each connection."""
+
+    def __init__(self, uid: Ints) -> None:
+        self._m = len(uid)
+        _, self._uid = np.unique(uid, return_inverse=True)
+        self._sorted = np.sort(self._uid * self._m + np.arange(self._m))
+
+    def __call__(self, packet: Ints, upto: Ints) -> Ints:
+        """Places of the latest packet at or before `upto` of the connections that the packets at `packet` belong to."""
+        found = np.searchsorted(self._sorted, self._uid[packet] * self._m + upto, side="right") - 1
+        return self._sorted[np.maximum(found, 0)] % self._m
+
+    def of(self, chosen: Bools) -> Bools:
+        """(m,) True at the very last packet of each connection that has a packet in `chosen`, (m,)."""
+        wanted = np.zeros(int(self._uid.max(initial=-1)) + 1, np.bool_)
+        wanted[self._uid[chosen]] = True
+        owner = self._sorted // self._m
+        out = np.zeros(self._m, np.bool_)
+        out[self._sorted[np.append(owner[1:] != owner[:-1], True)[: self._m]] % self._m] = True
+        return out & wanted[self._uid]

@@ -9,9 +9,11 @@ exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,11 +23,21 @@ import numpy as np
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Position, log_of
 from packetclip_sensor.windows.headers import Bools, Ints
-from packetclip_sensor.windows.packet_table import PacketColumns, PacketTable
+from packetclip_sensor.windows.packet_table import Latest, PacketColumns, PacketTable
 
 VIEWS = ("pair", "source", "destination")
 DENSE = 0.9
 """Part of the rows that a later window needs, above which those that none needs may stay among them for a while."""
+PATIENCE_S = (32, 16, 8, 4, 2)
+"""Spans of event time in which what is new in a stream is counted where not every window can be judged; below T, so that no
+packet that counts is forgotten."""
+STEPS = (1, 4, 8, 16, 24)
+"""Packets in such a span at which a stream is to be judged again: the first ones of an attack are new soon, later ones by the
+quarter of a window."""
+PACKETS_EACH = 8
+"""A second may judge one window for so many of its packets, beside a fixed number, so that a packet's cost is bounded."""
+EVERY = 1 << 62
+"""More windows than any second has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,72 +85,87 @@ def view_keys(table: PacketColumns) -> tuple[Ints, Ints, Ints]:
     return table.orig_h + table.resp_h, table.orig_h, np.where(table.unasked, ~table.resp_h, table.resp_h)
 
 
-def cut(table: PacketColumns, keys: Ints, held: Ints, new: Ints, window: Window) -> tuple[Ints, Ints, Ints, Ints]:
-    """Cut one view's windows.
+class View:
+    """One view's packets, stream after stream and each in log order, and the windows that end among them."""
 
-    Args:
+    def __init__(self, table: PacketColumns, keys: Ints, held: Ints, new: Ints, window: Window) -> None:
+        """Args:
         table: packets; keys: (n,) stream key of each.
         held: rows kept from before, ascending; new: rows to judge now, ascending and behind them.
-    Returns:
-        rows (W, A) and past (W, 2, C) as in `Windows`; (W,) the row that ends each window; (H,) rows that a later window may
-        need, ascending.
-    """
-    rows = np.concatenate([held, new])
-    if not len(rows):
-        return np.empty((0, window.packets), np.int64), np.empty((0, 2, window.connections), np.int64), rows, rows
-    order = np.argsort(keys[rows], kind="stable")
-    rows = rows[order]
-    key, second, ts = keys[rows], table.second[rows], table.ts[rows]
-    m = len(rows)
-    place = np.arange(m)
-    starts_key = np.r_[True, key[1:] != key[:-1]]
-    ends_key = np.r_[starts_key[1:], True]
-    first = np.maximum.accumulate(np.where(starts_key, place, 0))
-    last = np.minimum.accumulate(np.where(ends_key, place, m)[::-1])[::-1]
-    ends_second = ends_key | np.r_[second[1:] != second[:-1], True]
-    (ends,) = np.nonzero(ends_second & (order >= len(held)))
-    at = ends[:, None] + np.arange(1 - window.packets, 1)
-    inside = at >= first[ends][:, None]
-    inside &= ts[np.maximum(at, 0)] > ts[ends][:, None] - window.seconds
-    enough = inside.sum(1) >= window.min_packets
-    ends, at, inside = ends[enough], at[enough], inside[enough]
+        """
+        rows = np.concatenate([held, new])
+        order = np.argsort(keys[rows], kind="stable")
+        self._window, self._rows = window, rows[order]
+        key, second, ts = keys[self._rows], table.second[self._rows], table.ts[self._rows]
+        self._second, self._ts = second, ts
+        m = len(rows)
+        self._place = np.arange(m)
+        starts_key, starts_second = np.ones((2, m), np.bool_)
+        starts_key[1:] = key[1:] != key[:-1]
+        starts_second[1:] = starts_key[1:] | (second[1:] != second[:-1])
+        ends_key, ends_second = np.roll(starts_key, -1), np.roll(starts_second, -1)
+        self._first = np.maximum.accumulate(np.where(starts_key, self._place, 0))
+        self._first_of_second = np.maximum.accumulate(np.where(starts_second, self._place, 0))
+        self._last = np.minimum.accumulate(np.where(ends_key, self._place, m)[::-1])[::-1]
+        self._opens, self._latest = table.n[self._rows] == 1, Latest(table.uid[self._rows])
+        (ends,) = np.nonzero(ends_second & (order >= len(held)))
+        enough = self._packets(ends)[1].sum(1) >= window.min_packets
+        self.ends = ends[enough]
+        """(W,) places at which windows end."""
 
-    opens = table.n[rows] == 1
-    (opened,) = np.nonzero(opens)
-    count = np.cumsum(opens)
-    which = count[ends][:, None] + np.arange(-window.connections, 0)
-    begun = np.append(opened, 0)[np.maximum(which, 0)]
-    known = (which >= 0) & (begun >= first[ends][:, None]) & (ts[begun] > ts[ends][:, None] - window.seconds)
-    latest = Latest(table.uid[rows])
-    past = np.where(known[:, None, :], np.stack([rows[begun], rows[latest(begun, ends[:, None])]], axis=1), -1)
+    def _packets(self, ends: Ints) -> tuple[Ints, Bools]:
+        """(W, A) places of the packets that may stand in windows, and which of them do."""
+        at = ends[:, None] + np.arange(1 - self._window.packets, 1)
+        inside = at >= self._first[ends][:, None]
+        inside &= self._ts[np.maximum(at, 0)] > self._ts[ends][:, None] - self._window.seconds
+        return at, inside
 
-    recent = ts > float(ts.max()) - window.seconds
-    remembered = opens & recent & (count[last] - count < window.connections)
-    hold = ((last - place < window.packets) & recent) | remembered | latest.of(remembered)
-    return np.where(inside, rows[np.maximum(at, 0)], -1), past, rows[ends], np.sort(rows[hold])
+    @property
+    def end_rows(self) -> Ints:
+        """(W,) rows at which the windows end."""
+        rows: Ints = self._rows[self.ends]
+        return rows
 
+    def urgency(self, chosen: Bools, phase: Ints) -> Ints:
+        """How much is new in the `chosen` windows: (n,) the longest span of PATIENCE_S in which a packet count of STEPS is
+        passed in the window's second, 1 where none is; above them all where the second alone has PACKETS_EACH. `phase` (n,) says
+        when a stream's spans begin, seconds.
 
-class Latest:
-    """Finds the latest packet of a connection up to a place, for m packets in the order of time within each connection."""
+        It follows from the last A packets before the second alone, so neither batches nor a restart change it.
+        """
+        ends = self.ends[chosen]
+        starts = self._first_of_second[ends]
+        now = ends - starts + 1
+        at = starts[:, None] - np.arange(1, self._window.packets + 1)
+        near = (at >= self._first[ends][:, None]) & (self._ts[np.maximum(at, 0)] > self._ts[ends][:, None] - self._window.seconds)
+        seconds, second = self._second[np.maximum(at, 0)], self._second[ends]
+        out = np.where(now >= PACKETS_EACH, 2 * PATIENCE_S[0], 1)
+        for span in PATIENCE_S[::-1]:
+            span_of = (second + phase) // span
+            before = (near & ((seconds + phase[:, None]) // span == span_of[:, None])).sum(1)
+            passed = np.searchsorted(STEPS, before, side="right") != np.searchsorted(STEPS, before + now, side="right")
+            out = np.where(passed & (before < self._window.packets), np.maximum(out, span), out)
+        return out
 
-    def __init__(self, uid: Ints) -> None:
-        self._m = len(uid)
-        _, self._uid = np.unique(uid, return_inverse=True)
-        self._sorted = np.sort(self._uid * self._m + np.arange(self._m))
+    def cut(self, chosen: Bools) -> tuple[Ints, Ints]:
+        """The `chosen` windows: rows (W, A) and past (W, 2, C) as in `Windows`."""
+        ends, rows = self.ends[chosen], self._rows
+        at, inside = self._packets(ends)
+        (opened,) = np.nonzero(self._opens)
+        which = np.cumsum(self._opens)[ends][:, None] + np.arange(-self._window.connections, 0)
+        begun = np.append(opened, 0)[np.maximum(which, 0)]
+        known = (which >= 0) & (begun >= self._first[ends][:, None])
+        known &= self._ts[begun] > self._ts[ends][:, None] - self._window.seconds
+        past = np.where(known[:, None, :], np.stack([rows[begun], rows[self._latest(begun, ends[:, None])]], axis=1), -1)
+        return np.where(inside, rows[np.maximum(at, 0)], -1), past
 
-    def __call__(self, packet: Ints, upto: Ints) -> Ints:
-        """Places of the latest packet at or before `upto` of the connections that the packets at `packet` belong to."""
-        found = np.searchsorted(self._sorted, self._uid[packet] * self._m + upto, side="right") - 1
-        return self._sorted[np.maximum(found, 0)] % self._m
-
-    def of(self, chosen: Bools) -> Bools:
-        """(m,) True at the very last packet of each connection that has a packet in `chosen`, (m,)."""
-        wanted = np.zeros(int(self._uid.max()) + 1, np.bool_)
-        wanted[self._uid[chosen]] = True
-        owner = self._sorted // self._m
-        out = np.zeros(self._m, np.bool_)
-        out[self._sorted[np.r_[owner[1:] != owner[:-1], True]] % self._m] = True
-        return out & wanted[self._uid]
+    def hold(self) -> Ints:
+        """(H,) rows that a later window may need, ascending."""
+        count = np.cumsum(self._opens)
+        recent = self._ts > float(self._ts.max(initial=-inf)) - self._window.seconds
+        remembered = self._opens & recent & (count[self._last] - count < self._window.connections)
+        hold = ((self._last - self._place < self._window.packets) & recent) | remembered | self._latest.of(remembered)
+        return np.sort(self._rows[hold])
 
 
 class WindowCutter:
@@ -158,6 +185,7 @@ class WindowCutter:
         max_rows: int = 150_000,
         period_s: float = 1.0,
         before_s: float = 0.0,
+        windows_per_second: int = EVERY,
     ) -> None:
         """Args:
         judged: seconds up to this one were judged before a restart; they rebuild windows but are not given out again.
@@ -166,9 +194,11 @@ class WindowCutter:
             and counted in `counters.evicted`.
         period_s: judge at the end of each period of this length. The sensor's second is the default; training cuts finer to
             see an attack at more of its moments, and `Windows.second` then counts periods.
+        windows_per_second: packets of a second at which windows may end and be judged, beside one for PACKETS_EACH packets. In a
+            second that has more, the windows of which least is new are left out and counted in `counters.windows_skipped`.
         """
         self._window, self._counters, self._period_s = window, counters, period_s
-        self.max_rows, self._resume_s = max_rows, window.seconds + before_s
+        self.max_rows, self._most, self._resume_s = max_rows, windows_per_second, window.seconds + before_s
         self._begin(judged)
 
     def _begin(self, judged: int) -> None:
@@ -188,7 +218,7 @@ class WindowCutter:
         table = self._packets.table
         ready = np.arange(len(table) - self._unjudged, len(table))
         ready = ready[table.second[ready] <= self._over]
-        rows, past, view, second = _cut_views(table, self._held, ready, self._window)
+        rows, past, view, second = _cut_views(table, self._held, ready, self._window, self._most, self._counters)
         self._unjudged -= len(ready)
         chosen = second > self._judged
         judged_to = max(self._over, self._judged)
@@ -227,13 +257,13 @@ class WindowCutters:
         judged: int = 0,
         judged_by: Mapping[str, int] = MappingProxyType({}),
         max_rows: int = 150_000,
-        before_s: float = 0.0,
+        **options: Any,
     ) -> None:
         """Args:
-        judged, judged_by: see `checkpoint.State`. max_rows: packets held at most, of all sources. before_s: as `WindowCutter`.
+        judged, judged_by: see `checkpoint.State`. max_rows: packets held at most, of all sources. options: of each `WindowCutter`.
         """
         self._window, self._counters, self._max_rows = window, counters, max_rows
-        self._before, self._before_by, self._before_s = judged, judged_by, before_s
+        self._before, self._before_by, self._options = judged, judged_by, options
         self._cutters: dict[str, WindowCutter] = {}
         self._rows: dict[str, int] = {}
         self._resume: dict[str, tuple[Position, ...]] = {}
@@ -250,7 +280,7 @@ class WindowCutters:
         if (cut := self._cutters.get(source)) is None:
             known = bool(batch.start) or not self._before_by  # by another name, or a state saved before there were sources
             judged = self._before_by.get(source, self._before if known else 0)
-            cut = self._cutters[source] = WindowCutter(self._window, self._counters, judged=judged, before_s=self._before_s)
+            cut = self._cutters[source] = WindowCutter(self._window, self._counters, judged=judged, **self._options)
         others = sum(rows for name, rows in self._rows.items() if name != source)
         cut.max_rows = max(self._max_rows - others, self._max_rows // len(self._cutters))
         found = cut(batch)
@@ -269,22 +299,53 @@ def _resume(packets_from: tuple[Position, ...], end: tuple[Position, ...]) -> tu
     return (*(p for p in packets_from if log_of(Path(p.path).name) != "flow"), *flows)
 
 
-def _cut_views(table: PacketColumns, held: list[Ints], ready: Ints, window: Window) -> tuple[Ints, Ints, Ints, Ints]:
+def _cut_views(
+    table: PacketColumns, held: list[Ints], ready: Ints, window: Window, most: int, counters: Counters
+) -> tuple[Ints, Ints, Ints, Ints]:
     """Cut all views, renewing `held` in place: rows (W, A), past (W, 2, C), view (W,), second (W,), by second, view and last
     packet."""
     if not ready.size:
         return np.empty((0, window.packets), np.int64), np.empty((0, 2, window.connections), np.int64), ready, ready
     asked = ready[~table.unasked[ready]]
-    cuts = [
-        cut(table, keys, kept, ready if view == "destination" else asked, window)
-        for view, keys, kept in zip(VIEWS, view_keys(table), held, strict=True)
+    views = [
+        View(table, keys, kept, ready if name == "destination" else asked, window)
+        for name, keys, kept in zip(VIEWS, view_keys(table), held, strict=True)
     ]
-    *parts, held[:] = zip(*cuts, strict=True)
-    rows, past, ends = map(np.concatenate, parts)
-    view_of = np.repeat(np.arange(len(cuts)), [len(view_ends) for view_ends in parts[2]])
+    chosen = _afforded(table, views, ready, most, counters)
+    held[:] = [view.hold() for view in views]
+    rows, past = map(np.concatenate, zip(*(view.cut(mine) for view, mine in zip(views, chosen, strict=True)), strict=True))
+    ends = np.concatenate([view.end_rows[mine] for view, mine in zip(views, chosen, strict=True)])
+    view_of = np.repeat(np.arange(len(views)), [int(mine.sum()) for mine in chosen])
     second = table.second[ends]
     order = np.lexsort((ends, view_of, second))
     return rows[order], past[order], view_of[order], second[order]
+
+
+def _afforded(table: PacketColumns, views: Sequence[View], ready: Ints, most: int, counters: Counters) -> list[Bools]:
+    """Which windows of each view are judged, (W,) each: all in a second in which windows end at no more packets than `most` and
+    one for PACKETS_EACH of its packets; else those that end at the most urgent ones, as many as that."""
+    rows, where = np.unique(np.concatenate([view.end_rows for view in views]), return_inverse=True)
+    parts = np.cumsum([len(view.ends) for view in views])[:-1]
+    seconds, starts, counts = np.unique(table.second[rows], return_index=True, return_counts=True)
+    packets = np.diff(np.searchsorted(table.second[ready], np.stack([seconds, seconds + 1])), axis=0)[0]
+    allowed = most + packets // PACKETS_EACH
+    crowded = np.repeat(counts > allowed, counts)
+    if not crowded.any():
+        return [np.ones(len(view.ends), np.bool_) for view in views]
+    hosts = np.zeros((2, len(rows)), np.int64)  # of each end in a crowded second, a number that no restart changes
+    for i in np.nonzero(crowded)[0].tolist():
+        packet = table.record[rows[i]]
+        hosts[:, i] = zlib.crc32(packet.orig_h.encode()), zlib.crc32(packet.resp_h.encode())
+    urgency = np.zeros(len(rows), np.int64)
+    for view, number, at in zip(views, (hosts.sum(0), *hosts), np.split(where.ravel(), parts), strict=True):
+        mine = crowded[at]
+        np.maximum.at(urgency, at[mine], view.urgency(mine, number[at[mine]]))
+    turn = (hosts.sum(0) + table.second[rows]).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)
+    order = np.lexsort((turn, -urgency, table.second[rows]))
+    judged = np.empty(len(rows), np.bool_)
+    judged[order] = np.arange(len(rows)) - np.repeat(starts, counts) < np.repeat(allowed, counts)
+    counters.windows_skipped += int((~judged[where]).sum())
+    return [judged[at] for at in np.split(where.ravel(), parts)]
 
 
 def _let_go(table: PacketColumns, keep: Bools, judged: int, surplus: int, counters: Counters) -> None:

@@ -8,10 +8,12 @@ from collections import Counter
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 import pytest
-from factories import MISSIONS, flow, verdict
+from factories import MISSIONS, alert, flow, packet, verdict
 
 from packetclip_sensor.alerts.episodes import MAX_DOCUMENTS, EpisodeTracker, identifier
+from packetclip_sensor.alerts.sentences import reason
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Least
 from packetclip_sensor.config.policy import for_missions
@@ -161,6 +163,17 @@ def test_a_quiet_minute_ends_an_episode_and_the_next_verdict_begins_another() ->
     events, _ = tracked([[verdict(100)], [verdict(200)]])
     assert states(events) == [("open", 100), ("close", 160), ("open", 200), ("close", 260)]
     assert events[0].episode.id != events[2].episode.id
+
+
+def test_connections_that_zeek_left_out_are_counted_while_the_episode_of_their_destination_lasts() -> None:
+    records = [packet(ts=second + 0.5, orig_h="c", resp_h=host, skipped=900) for second in range(99, 103) for host in "bx"]
+    given = VerdictBatch([verdict(100)], Batch([], []), 102, (), np.array(records, np.object_), np.repeat(range(99, 103), 2))
+    track = EpisodeTracker(for_missions(Policy(), MISSIONS), Counters(), sensor="s", model_version="1")
+    (begun,) = track(given).events
+    (ended,) = track(VerdictBatch([], Batch([], [], final=True), 102, ())).events
+    assert (begun.episode.connections_skipped, ended.episode.connections_skipped) == (900, 2700)
+    assert reason(alert(episode=ended.episode)).endswith(" Zeek left 2,700 more connections to b out of the log.")
+    assert reason(alert()) == alert().why.reason
 
 
 def test_flow_rows_of_the_hosts_are_summed_and_others_left_alone() -> None:

@@ -149,7 +149,11 @@ def full_alerts() -> list[Alert]:
     window = [packet(data=syn), packet(ts=T0 + 1, n=2, is_orig=False, data=syn)]
     echo = bytes.fromhex("4500001c" + "00000000" + "40010000" + "0a000005" + "0a000009" + "0800f7ff00000000")
     ping = packet(proto="icmp", orig_p=8, resp_p=0, data=echo)
-    most = {"facts": dict(facts(window, "pair")), "embedding": (0.125,) * EMBEDDING, "episode": episode(folded=3)}
+    most = {
+        "facts": dict(facts(window, "pair")),
+        "embedding": (0.125,) * EMBEDDING,
+        "episode": episode(folded=3, connections_skipped=900),
+    }
     return [
         alert(flow=row, flow_text="A flow.", **most),
         alert(facts=dict(facts([ping, packet(proto="icmp", ts=T0 + 1)], "destination"))),

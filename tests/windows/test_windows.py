@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +16,7 @@ import pytest
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Packet
 from packetclip_sensor.windows.packet_features import relations
-from packetclip_sensor.windows.windows import VIEWS, Window, Windows, windows
+from packetclip_sensor.windows.windows import PACKETS_EACH, PATIENCE_S, VIEWS, Window, Windows, windows
 
 SMALL = Window(packets=5, seconds=4.0, min_packets=2, connections=3)
 Past = tuple[tuple[int, int], ...]
@@ -90,10 +95,9 @@ def told(w: Windows, i: int) -> Cut:
     return int(w.second[i]), VIEWS[int(w.view[i])], tuple(p.orig_p for p in rows), past
 
 
-def cut(packets: list[Packet], window: Window, batch: int, judged: int = 0) -> list[Cut]:
-    return [
-        told(w, i) for w in windows(batches_of(packets, batch), window, Counters(), judged=judged) for i in range(len(w.rows))
-    ]
+def cut(packets: list[Packet], window: Window, batch: int, judged: int = 0, **options: Any) -> list[Cut]:
+    cutting = windows(batches_of(packets, batch), window, Counters(), judged=judged, **options)
+    return [told(w, i) for w in cutting for i in range(len(w.rows))]
 
 
 @pytest.mark.parametrize("batch", [1, 3, 17, 1000])
@@ -214,3 +218,61 @@ def test_memory_is_bounded_and_what_is_let_go_is_counted() -> None:
     held = [len(w.table) for w in windows([Batch([p], []) for p in packets], Window(), counters, max_rows=50)]
     assert max(held) < 250
     assert counters.evicted > 200
+
+
+FEW = {"windows_per_second": 3}
+
+
+def crowd(seconds: int, pairs: int = 40) -> list[Packet]:
+    """Host pairs of one packet a second, beside a scan that begins in the middle with eight."""
+    out, seen = [], Counter[str]()
+    for second in range(seconds):
+        hosts = [(f"h{i}", f"g{i}") for i in range(pairs)] + [("scanner", "victim")] * (8 if 2 * second >= seconds else 0)
+        for i, (orig, resp) in enumerate(hosts):
+            seen[orig] += 1
+            out.append(packet(100 + second + i / 60, orig, resp, n=seen[orig], number=len(out)))
+    return out
+
+
+def hosts_of(packets: list[Packet], found: list[Cut]) -> Counter[tuple[int, str]]:
+    """Windows of each second and source."""
+    return Counter((second, packets[rows[-1]].orig_h) for second, _, rows, _ in found)
+
+
+def test_a_crowded_second_judges_a_bounded_number_and_leaves_out_what_has_least_new() -> None:
+    packets, counters = crowd(40), Counters()
+    found = [told(w, i) for w in windows(batches_of(packets, 50), Window(), counters, **FEW) for i in range(len(w.rows))]
+    judged = hosts_of(packets, found)
+    ends = Counter(second for second, _ in judged)
+    assert max(ends[second] for second in range(103, 140)) == 3 + 48 // PACKETS_EACH
+    assert set(judged.values()) == {3}  # the views of a packet are judged together
+    assert counters.windows_skipped == len(cut(packets, Window(), 50)) - len(found) > 0
+    assert all(judged[second, "scanner"] for second in range(120, 140))
+    waits = [np.diff([s for s, host in sorted(judged) if host == f"h{i}"]).max() for i in range(40)]
+    assert max(waits) <= max(PATIENCE_S)  # each has its turn
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_what_a_crowded_second_leaves_out_does_not_depend_on_batches(batch: int) -> None:
+    packets = crowd(40)
+    assert cut(packets, Window(), batch, **FEW) == cut(packets, Window(), 5000, **FEW)
+
+
+def test_what_a_crowded_second_leaves_out_does_not_depend_on_a_restart() -> None:
+    packets = crowd(90, pairs=20)
+    again = [p for p in packets if p.ts > 160 - Window().seconds]
+    assert cut(again, Window(), 9, 160, **FEW) == [w for w in cut(packets, Window(), 10, **FEW) if w[0] > 160]
+
+
+def test_what_a_crowded_second_leaves_out_does_not_depend_on_the_process() -> None:
+    """Hashes of strings differ from process to process; a replay repeats its verdicts all the same."""
+    code = "from test_windows import *; print(cut(crowd(20), Window(), 50, **FEW))"
+    told_by = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]  # fmt: skip
+    assert told_by[0] == told_by[1] != "[]\n"
