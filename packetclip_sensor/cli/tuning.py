@@ -97,10 +97,11 @@ def calibrate(
     missions = bundle.manifest.missions
     given = Labels.load(labels, missions.classes) if labels else None
     policy = for_missions(settings.policy, missions)
+    margins = bundle.manifest.margins | policy.margins
     suppresses = None
     if policy.suppress is not None:
         rules = Rules(policy.suppress, missions)
-        suppresses = Suppressor(rules, bundle, bundle.manifest.thresholds, Counters()).suppresses
+        suppresses = Suppressor(rules, bundle, bundle.manifest.thresholds, margins, Counters()).suppresses
     with sigterm_as_interrupt(), progress(len(units)) as shown:
         paths = zip(units, opened(units, shown.unit), strict=True)
         found = site_logs.gather(
@@ -108,7 +109,7 @@ def calibrate(
             bundle,
             packets,
             on_packets=shown.packets,
-            margins=bundle.manifest.margins | policy.margins,
+            margins=margins,
             suppresses=suppresses,
         )
     fit = site_logs.fit(found, bundle, policy, alerts_per_day, paths=logs, excluded=exclude or [])

@@ -90,7 +90,7 @@ class Sender:
     reached: bool = False
     """Whether the cluster has answered since the start."""
     proved: bool = False
-    """Whether it has taken a document: credentials, rights and templates were right then."""
+    """Whether it has taken a document, or had it already (409): credentials, rights and templates were right then."""
 
     def __post_init__(self) -> None:
         self.stream = stream_name(self.config.namespace)
@@ -149,11 +149,11 @@ class Sender:
         again: list[Item] = []
         refused: list[dead_letters.Letter] = []
         why = ""
+        self.proved = self.proved or any(classify(answer["status"]) in ("written", "duplicate") for answer in answers)
         for item, answer in zip(items, answers, strict=True):
             status, error = answer["status"], answer.get("error", {})
             item.failed_500 += status == 500
             outcome = classify(status, error.get("type", ""), item.failed_500)
-            self.proved = self.proved or outcome == "written"
             match outcome:
                 case "written" | "duplicate":
                     name = f"{'flows' if item.stream else 'alerts'}_{outcome}"
