@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,8 @@ from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedPr
 from packetclip_sensor.config.settings import ElasticsearchConfig, check_namespace
 from packetclip_sensor.errors import ConfigError, SinkError
 
+YOUNG_WAIT_S, YOUNG_TRIES = 2.0, 30
+"""A cluster that starts answers 503 for some seconds; setup asks again for a minute."""
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 JSON = {"accept": "application/json", "content-type": "application/json"}
@@ -45,14 +48,31 @@ class PackingNode(Urllib3HttpNode):
         return super().perform_request(method, target, body, headers, request_timeout)
 
 
-def connect(config: ElasticsearchConfig) -> Elasticsearch:
-    """A client that never retries by itself; nothing is sent yet.
+class PatientNode(PackingNode):
+    """Sends again what a cluster answers with 503 while it starts, elects a master or has no shard ready yet; a bounded time."""
 
+    def perform_request(self, *request: Any, **more: Any) -> Any:
+        """As the base class."""
+        for left in range(YOUNG_TRIES, -1, -1):
+            answer = super().perform_request(*request, **more)
+            if answer.meta.status != 503 or not left:
+                break
+            if left == YOUNG_TRIES:
+                log.warning("elasticsearch_starting", url=self.base_url, status=503, tried_for_s=YOUNG_TRIES * YOUNG_WAIT_S)
+            time.sleep(YOUNG_WAIT_S)
+        return answer
+
+
+def connect(config: ElasticsearchConfig, node: type[PackingNode] = PackingNode) -> Elasticsearch:
+    """A client; nothing is sent yet.
+
+    Args:
+        node: PackingNode never sends anything again, PatientNode what a young cluster refuses.
     Raises:
         ConfigError: a host is no URL, a secret is missing, or there are two ways to log in.
     """
     check_namespace(config.namespace)
-    options: dict[str, Any] = {"request_timeout": config.timeout_s, "max_retries": 0, "node_class": PackingNode}
+    options: dict[str, Any] = {"request_timeout": config.timeout_s, "max_retries": 0, "node_class": node}
     if any(host.startswith("https:") for host in config.hosts):
         options["verify_certs"] = config.verify_certs
         options["ssl_show_warn"] = False
@@ -140,6 +160,7 @@ _STATUS_REMEDY = {
     401: "check {login}, and that it has not expired or been taken back",
     403: "its right does not reach: see `packetclip setup elasticsearch --help` for who needs which",
     502: "the proxy does not reach Elasticsearch; look into the proxy's log",
+    503: "it is starting, has no master or no shard ready; wait until its health is yellow or green",
 }
 
 
