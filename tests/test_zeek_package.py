@@ -152,7 +152,9 @@ class TestWithZeek:
         for port, (number, chain) in enumerate(chains.items(), 4001):
             for flags, ends, ports in ((2, addresses, (port, 80)), (18, addresses[::-1], (80, port))):
                 segment = chain + struct.pack("!HHIIBBHHH", *ports, 7, 7, 5 << 4, flags, 8192, 0, 0)
-                frames.append(bytes(12) + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(segment), number, 64) + b"".join(ends) + segment)
+                frames.append(
+                    bytes(12) + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(segment), number, 64) + b"".join(ends) + segment
+                )
         pcap = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
         pcap += b"".join(struct.pack("<IIII", 1_700_000_000 + i, 0, len(f), len(f)) + f for i, f in enumerate(frames))
         (tmp_path / "extensions.pcap").write_bytes(pcap)

@@ -23,6 +23,7 @@ from packetclip_sensor.cli.common import (
     set_up_logs,
     sigterm_as_interrupt,
 )
+from packetclip_sensor.common.text import say
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -138,9 +139,9 @@ def pairs(
             label=label,
             counters=counters,
         )
-    print(f"{rows:,} pairs of {counters.packets:,} packets in {len(units)} captures -> {out}")
+    say(f"{rows:,} pairs of {counters.packets:,} packets in {len(units)} captures -> {out}")
     if counters.rejects:
-        print(f"{counters.rejects:,} lines could not be read", file=sys.stderr)
+        say(f"{counters.rejects:,} lines could not be read", file=sys.stderr)
 
 
 def report(
@@ -198,7 +199,7 @@ def report(
     except OSError as err:
         raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write") from err
     size = len(page.encode())
-    print(f"{out} written ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{out} written ({size / 1e3:.0f} kB)")
+    say(f"{out} written ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{out} written ({size / 1e3:.0f} kB)")
 
 
 def _documents(
@@ -231,12 +232,13 @@ def _replay_settings(out: Path | None, config: Path | None, url: str | None) -> 
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.config.settings import Config, NdjsonConfig, SinkConfig
 
+    target = None if url is None else cluster_at(url)
     if out is not None and url is not None:
         raise ConfigError(f"--out {out} and --elasticsearch {url} exclude each other; give one")
     settings = configs.load(config) if config else Config()
     here = Path.cwd()
-    if url is not None:
-        sink = SinkConfig(elasticsearch=cluster_at(url))
+    if target is not None:
+        sink = SinkConfig(elasticsearch=target)
     elif out is not None or config is None:
         file = out or Path("alerts.ndjson")
         sink = SinkConfig(ndjson=None if str(file) == "-" else NdjsonConfig(path=file))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from packetclip_sensor.cli.common import FAILED, ConfigPath, set_up_logs
+from packetclip_sensor.common.text import counted, keep_secret, say
 from packetclip_sensor.errors import ConfigError, SinkError
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def _login(target: ElasticsearchConfig, user: str | None, password_env: str | No
         raise ConfigError(
             f"--password-env {password_env}: the environment variable is not set; export it, or leave the option out"
         )
+    keep_secret(password)
     return replace(target, api_key_env=None, api_key_file=None, username=None, password_env=None), str(password)
 
 
@@ -141,7 +143,7 @@ def _put(
 
     server = setup.Server(client)
     if api_key is not None and not server.security:
-        print("packetclip: --api-key: this server has no security and makes no keys; leave the option out", file=sys.stderr)
+        say("packetclip: --api-key: this server has no security and makes no keys; leave the option out", file=sys.stderr)
         raise typer.Exit(FAILED)
     steps = setup.plan(server, target.namespace, missions, retention)
     if api_key is not None:
@@ -159,13 +161,11 @@ def _put(
         for dataset in streams.DATASETS:
             templates.check_outcome(client, dataset, target.namespace, missions)
     if api_key is not None:
-        print(f"\nIn the configuration, below sink.elasticsearch:\n  api_key_file: {api_key}\n  manage_templates: false")
-        print(f"The sensor's user must be able to read the key: chown packetclip {api_key}")
+        say(f"\nIn the configuration, below sink.elasticsearch:\n  api_key_file: {api_key}\n  manage_templates: false")
+        say(f"The sensor's user must be able to read the key: chown packetclip {api_key}")
         return
-    print(
-        f"\nRole and API key, where the server has security (--api-key FILE makes them):\n{setup.by_hand(target.hosts[0])}",
-        end="",
-    )
+    say("\nRole and API key, where the server has security (--api-key FILE makes them):")
+    say(setup.by_hand(target.hosts[0]).rstrip())
 
 
 def _own_key_id(own: ElasticsearchConfig, api_key: Path | None) -> str:
@@ -176,8 +176,6 @@ def _own_key_id(own: ElasticsearchConfig, api_key: Path | None) -> str:
 
 
 def _remove(client: Elasticsearch, steps: Sequence[Step], *, dry_run: bool, yes: bool) -> None:
-    from packetclip_sensor.common.text import counted
-
     if dry_run:
         _show(steps)
         return
@@ -186,17 +184,17 @@ def _remove(client: Elasticsearch, steps: Sequence[Step], *, dry_run: bool, yes:
         for step in going:
             count = client.count(index=step.name)["count"] if step.kind == "data stream" else None
             words = step.words if count is None else counted(count, "document")
-            print(f"{step.kind} {step.name}{': ' if words else ''}{words}", file=sys.stderr)
+            say(f"{step.kind} {step.name}{': ' if words else ''}{words}", file=sys.stderr)
         typer.confirm("Remove them for good?", abort=True, err=True)
     for step in steps:
         step.take(client)
         _say(step)
     if not going:
-        print("nothing was removed")
+        say("nothing was removed")
 
 
 def _say(step: Step) -> None:
-    print(f"{step.mark:<8} {step.kind:<19} {step.name:<42} {step.words}".rstrip(), flush=True)
+    say(f"{step.mark:<8} {step.kind:<19} {step.name:<42} {step.words}".rstrip(), flush=True)
 
 
 def _show(steps: Sequence[Step]) -> None:
@@ -204,8 +202,8 @@ def _show(steps: Sequence[Step]) -> None:
     for step in steps:
         _say(step)
         if step.method:
-            print(f"{step.method} {step.path}")
+            say(f"{step.method} {step.path}")
             if step.body is not None:
-                print(json.dumps(step.body, indent=2, ensure_ascii=False))
+                say(json.dumps(step.body, indent=2, ensure_ascii=False))
     changes = sum(bool(step.method) for step in steps)
-    print(f"\ndry run: {changes} requests would be sent, none was")
+    say(f"\ndry run: {changes} requests would be sent, none was")

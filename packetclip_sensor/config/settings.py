@@ -7,6 +7,7 @@ a text is no key of the file. Secrets are no settings: the sink reads them from 
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -238,6 +239,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def rejects(self) -> Path:
         """File for bad lines."""
         return self.rejects_path or self.state_dir / "rejects.jsonl"
+
+
+def check_hosts(hosts: Sequence[str], key: str = "sink.elasticsearch.hosts") -> None:
+    """Refuse secrets in addresses, which end up in logs and messages.
+
+    Raises:
+        ConfigError: a host holds a user, a password or a query; the message does not show it.
+    """
+    if any(mark in host for host in hosts for mark in "@?"):
+        raise ConfigError(
+            f"{key}: holds more than scheme, host, port and path (not shown, it may be a secret); name user and password by "
+            "sink.elasticsearch.username and password_env, or take an API key"
+        )
 
 
 def check_namespace(namespace: str) -> None:

@@ -63,7 +63,7 @@ def report(config: Config, path: Path, file: TextIO) -> bool:
         path: the configuration's file.
     """
     well = True
-    print(f"ok    config   {path}", file=file)
+    print(f"ok    config   {printable(str(path), 1000)}", file=file)
     for finding in findings(config, path):
         print(f"{MARKS[finding.ok]:<5} {finding.part:<8} {printable(finding.words, 1000)}", file=file, flush=True)
         well = well and finding.ok is not WRONG

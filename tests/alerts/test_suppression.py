@@ -258,7 +258,13 @@ def test_a_scanner_on_duty_hides_no_attack_that_shares_its_window(
 @pytest.mark.parametrize("mission", MISSIONS.names)
 @pytest.mark.parametrize(("odds", "suppressed"), [(-0.5, False), (-1.5, True)])
 def test_a_verdict_that_only_came_near_is_held_against_the_near_limit(
-    mission: str, odds: float, suppressed: bool, scan: list[VerdictBatch], bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mission: str,
+    odds: float,
+    suppressed: bool,
+    scan: list[VerdictBatch],
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is below its threshold whatever is taken out of it: held against that, any rule that touches it would suppress it."""
     thresholds = dict.fromkeys(MISSIONS.names, 0.9)
