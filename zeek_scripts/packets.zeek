@@ -365,11 +365,12 @@ function ipv6_transport(frame: string, off: count): count
 	local steps = 0;
 	# Hop-by-hop options, routing, fragment, authentication, destination options, mobility.
 	while ( next_header in set(0, 43, 44, 51, 60, 135)
-	    && off + at + 8 <= |frame| && ++steps <= 4 )
+	    && off + at + 8 <= |frame|
+	    && ++steps <= 4 )
 		{
 		local words = bytestring_to_count(frame[off + at + 1]);
-		local length: count = next_header == 44 ? 8 :
-		    ( next_header == 51 ? ( words + 2 ) * 4 : ( words + 1 ) * 8 );
+		local length: count = next_header == 44 ? 8 : ( next_header == 51 ? ( words + 2 ) * 4
+		    : ( words + 1 ) * 8 );
 		next_header = bytestring_to_count(frame[off + at]);
 		at += length;
 		}

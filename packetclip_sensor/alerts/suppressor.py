@@ -10,7 +10,6 @@ The file is read again when it has changed, without a restart. Rules expire by e
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ import structlog
 
 from packetclip_sensor.alerts import suppression_rules
 from packetclip_sensor.alerts.suppression_rules import Rule
+from packetclip_sensor.common import durable
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.errors import ConfigError
@@ -128,10 +128,8 @@ class Suppressor:
         self._kept_at = time.monotonic()
         if (path := self._counts_path) is None:
             return
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
         try:
-            fresh.write_bytes(msgspec.json.encode(self.counts))
-            fresh.replace(path)
+            durable.replace(path, msgspec.json.encode(self.counts))
         except OSError as err:
             log.warning("suppression_counts_unsaved", reason=str(err))
 

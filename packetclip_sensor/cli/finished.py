@@ -179,6 +179,7 @@ def report(
       packetclip report --from-elasticsearch --config sensor.yaml --since 24h
       packetclip report alerts.ndjson --mission DoS --uid-link "https://kibana.example.org/app/discover#/?_a=(query:(query:'{uid}'))"
     """
+    from packetclip_sensor.common import durable
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.config.schema import suggestion
     from packetclip_sensor.config.settings import Config
@@ -195,7 +196,8 @@ def report(
     documents = _documents(alerts, from_elasticsearch, config, settings, since=since, until=until, mission=mission, limit=limit)
     page = reports.page(documents, title=title, model=model, uid_link=uid_link)
     try:
-        out.write_text(page, encoding="utf-8")
+        with os.fdopen(durable.opened(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
+            file.write(page.encode())
     except OSError as err:
         raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write") from err
     size = len(page.encode())

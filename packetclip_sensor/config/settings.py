@@ -72,8 +72,8 @@ class ZeekFeedbackConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     path: Annotated[
         Path | None,
-        "File for Zeek to read with packetclip/verdicts, for example /var/lib/packetclip/zeek/verdicts.tsv; null for none. "
-        "Zeek's user must be able to read it and to write beside it (docs/zeek_feedback.md).",
+        "File for Zeek to read with packetclip/verdicts, for example /var/lib/packetclip/zeek/verdicts.tsv; null for none. The "
+        "sensor's user alone writes in its folder, Zeek's user reads there (docs/zeek_feedback.md).",
     ] = None
     max_bytes: Annotated[
         int, Meta(ge=65536), "Size in bytes from which a new file is begun; the one before stays beside it as .1."
