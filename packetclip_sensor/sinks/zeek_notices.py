@@ -97,9 +97,7 @@ def shared(folder: Path) -> str:
     if found.st_uid not in (0, os.geteuid()):
         return f"{folder} belongs to user {found.st_uid}; give it to the sensor's user, Zeek's own file has a folder of its own"
     if found.st_mode & 0o022:
-        return (
-            f"{folder} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}); chmod 2750, Zeek only reads there now"
-        )
+        return f"{folder} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}); chmod 2750, Zeek only reads there"
     return ""
 
 

@@ -139,8 +139,8 @@ def test_lines_that_come_page_by_page_reach_a_reading_zeek_whole(running: Runnin
 
 
 def test_neither_side_writes_where_the_other_chooses(tmp_path: Path) -> None:
-    """The verdicts' folder may be written by Zeek's user, as before there were two: links there lead neither side astray, and Zeek
-    keeps no memory in it. The sensor goes on and says what to do."""
+    """The verdicts' folder may be written by Zeek's user, as before there were two: links there lead neither side astray. Zeek
+    keeps no memory in it, the sensor goes on and says what to do."""
     victim, shared = tmp_path / "victim", tmp_path / "shared"
     victim.write_text("mine")
     shared.mkdir()
