@@ -94,8 +94,8 @@ def with_rules(left: Sequence[tuple[Capture, Episode]], captures: Sequence[Captu
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "suppress.yaml"
             path.write_text("\n".join(rules))
-            suppresses = Suppressor(Rules(path, MISSIONS), bundle, bundle.manifest.thresholds, Counters()).suppresses
             margins = out[place].candidates.margins
+            suppresses = Suppressor(Rules(path, MISSIONS), bundle, bundle.manifest.thresholds, margins, Counters()).suppresses
             found = gather([(capture, out[place].paths, None)], bundle, suppresses=suppresses, margins=margins)
         out[place] = replace(out[place], candidates=found.candidates)
     return out

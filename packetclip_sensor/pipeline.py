@@ -106,12 +106,13 @@ def replay(
     """Read finished logs, each unit (the logs of one deployment or capture) for itself, through the same stages into the same
     sink."""
     counters = counters or Counters()
-    bundle = Bundle.open(config.model_path)
-    rejects = Rejects(config.rejects_path)
+    bundle, limits = Bundle.open(config.model_path), config.limits
+    rejects = Rejects(config.rejects_path, max_bytes=limits.rejects_bytes)
 
     def explained() -> Iterator[AlertBatch]:
         for paths in units:
-            batches = zeek.together(zeek.batches(tail.finite(paths, rejects=rejects), rejects, counters))
+            lines = tail.finite(paths, block_bytes=limits.block_bytes, max_line_bytes=limits.line_bytes, rejects=rejects)
+            batches = zeek.together(zeek.batches(lines, rejects, counters))
             yield from alerts(batches, bundle, config, counters, checkpoint.State(), rejects=rejects)
 
     with rejects:
@@ -164,7 +165,7 @@ def alerts(
     suppress = None
     if policy.suppress is not None:
         kept_in = config.suppressed_path if health else None
-        suppress = Suppressor(Rules(policy.suppress, manifest.missions), bundle, thresholds, counters, kept_in)
+        suppress = Suppressor(Rules(policy.suppress, manifest.missions), bundle, thresholds, margins, counters, kept_in)
     restored = [episode for episode in state.episodes if episode.mission in manifest.missions]
     if lost := len(state.episodes) - len(restored):
         log.warning("episodes_of_unknown_missions", episodes=lost, state_of_model=state.model_version, model=manifest.version)

@@ -51,6 +51,12 @@ def _a_terminal_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     time.tzset()
 
 
+@pytest.fixture(autouse=True)
+def _secrets_of_this_test_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test logs in with is masked in its own output, not in that of the next."""
+    monkeypatch.setattr("packetclip_sensor.common.text._secrets", set())
+
+
 @pytest.fixture
 def elasticsearch_url(elasticsearch_node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of the real node, for one test at a time: templates are the cluster's, and a test may spoil them for a while."""

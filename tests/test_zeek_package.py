@@ -26,6 +26,7 @@ from benchmarks.common import packets as recorded_packets
 from packetclip_sensor.config.settings import Config, NdjsonConfig, SinkConfig
 from packetclip_sensor.pipeline import replay
 from packetclip_sensor.records import Alert, Flow, Packet
+from packetclip_sensor.windows.window_statistics import headers_of
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "tests" / "zeek" / "pcaps"))
@@ -187,6 +188,30 @@ class TestWithZeek:
             for bit, name in enumerate(("fin", "syn", "rst", "psh", "ack", "urg")):
                 count = sum(f >> bit & 1 for f in flags) if flow.proto == "tcp" else None
                 assert getattr(flow, name) == count
+
+    def test_flags_behind_extension_headers_are_counted_as_the_sensor_reads_them(self, tmp_path: Path) -> None:
+        """Hop-by-hop options, destination options and an authentication header before TCP, flags SYN and SYN/ACK."""
+        addresses = [ipaddress.ip_address(f"2001:db8::{n}").packed for n in (1, 2)]
+        chains = {
+            0: bytes([6, 0, 1, 4, 0, 0, 0, 0]),
+            60: bytes([6, 1, 1, 12, *bytes(12)]),
+            51: bytes([6, 4, *bytes(22)]),
+        }
+        frames = []
+        for port, (number, chain) in enumerate(chains.items(), 4001):
+            for flags, ends, ports in ((2, addresses, (port, 80)), (18, addresses[::-1], (80, port))):
+                segment = chain + struct.pack("!HHIIBBHHH", *ports, 7, 7, 5 << 4, flags, 8192, 0, 0)
+                frames.append(
+                    bytes(12) + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(segment), number, 64) + b"".join(ends) + segment
+                )
+        pcap = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+        pcap += b"".join(struct.pack("<IIII", 1_700_000_000 + i, 0, len(f), len(f)) + f for i, f in enumerate(frames))
+        (tmp_path / "extensions.pcap").write_bytes(pcap)
+        run_zeek(tmp_path, str(tmp_path / "extensions.pcap"), *EVERYTHING)
+        seen = packets(tmp_path)
+        assert [head.flags for head in headers_of(seen)] == [2, 18] * 3
+        assert {p.proto for p in seen} == {"tcp"}
+        assert [(flow.syn, flow.ack, flow.psh) for flow in flows(tmp_path)] == [(2, 1, 0)] * 3
 
     def test_community_id_follows_the_specification_for_icmp_too(self, tmp_path: Path) -> None:
         run_zeek(tmp_path, "protocols.pcap", *EVERYTHING)

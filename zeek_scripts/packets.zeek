@@ -387,6 +387,26 @@ function own_length(frame: string, off: count, frame_length: count): count
 	return length > 0 ? length : frame_length - off;
 	}
 
+## Where the header behind IPv6's extension headers begins, bytes from the IP header on, as the sensor counts it.
+function ipv6_transport(frame: string, off: count): count
+	{
+	local at: count = 40;
+	local next_header = bytestring_to_count(frame[off + 6]);
+	local steps = 0;
+	# Hop-by-hop options, routing, fragment, authentication, destination options, mobility.
+	while ( next_header in set(0, 43, 44, 51, 60, 135)
+	    && off + at + 8 <= |frame|
+	    && ++steps <= 4 )
+		{
+		local words = bytestring_to_count(frame[off + at + 1]);
+		local length: count = next_header == 44 ? 8 : ( next_header == 51 ? ( words + 2 ) * 4
+		    : ( words + 1 ) * 8 );
+		next_header = bytestring_to_count(frame[off + at]);
+		at += length;
+		}
+	return at;
+	}
+
 ## TCP flags of a packet, 0 where they were not captured.
 function tcp_flags(frame: string, off: count): count
 	{
@@ -394,7 +414,7 @@ function tcp_flags(frame: string, off: count): count
 	if ( first == "\x45" )
 		return bytestring_to_count(frame[off + 33]);
 	local header: count = bytestring_to_count(first) / 16 == 4 ?
-	    bytestring_to_count(first) % 16 * 4 : 40;
+	    bytestring_to_count(first) % 16 * 4 : ipv6_transport(frame, off);
 	return bytestring_to_count(frame[off + header + 13]);
 	}
 

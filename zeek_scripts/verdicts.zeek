@@ -6,11 +6,13 @@
 ##! The sensor appends to a file (``zeek_feedback`` in its configuration) and one node, the manager of a cluster, reads it
 ##! through the Input framework. Nothing here runs per packet.
 ##!
-##! What was raised is remembered in a file of our own, so that a restart of Zeek raises nothing twice.
+##! What was raised is remembered in a file of our own, so that a restart of Zeek raises nothing twice. Its folder is Zeek's alone,
+##! as the verdicts' folder is the sensor's: whoever else may write in it could let Zeek, which may run as root, write any file.
 
 @load base/frameworks/cluster
 @load base/frameworks/input
 @load base/frameworks/notice
+@load base/utils/exec
 
 module PacketCLIP;
 
@@ -37,9 +39,9 @@ export {
 	## The file that the sensor appends its verdicts to; empty for none.
 	const verdicts_path = "/var/lib/packetclip/zeek/verdicts.tsv" &redef;
 
-	## The file in which Zeek remembers what it has raised; Zeek's user must be able to write it. Empty for "raised.tsv" beside
-	## verdicts_path.
-	const raised_path = "" &redef;
+	## The file in which Zeek remembers what it has raised; empty for no memory. Its folder, made where it is missing, and all
+	## above it must be of Zeek's user or root, and nobody else may write there; that is looked at, and without it nothing is kept.
+	const raised_path = "/var/lib/packetclip-zeek/raised.tsv" &redef;
 
 	## Age (as an interval) from which a verdict is not raised any more, however late it is read.
 	option verdicts_max_age: interval = 1day;
@@ -52,6 +54,9 @@ export {
 
 	## Time (as an interval) between two looks at the file's size. A file that shrank is read anew.
 	option verdicts_check_interval: interval = 10sec;
+
+	## Size (bytes) above which the file is not read: more than the sensor's zeek_feedback.max_bytes, at which it begins anew.
+	option verdicts_max_bytes: count = 67108864;
 
 	## A line of the verdict file.
 	type Verdict: record {
@@ -113,26 +118,47 @@ type Raised: record {
 # What an identifier is made of: it also stands in our memory file, as a column.
 const known_form = /[-_A-Za-z0-9]{1,100}/;
 
+# Bytes of memory that are read: some 100,000 identifiers.
+const most_memory = 16777216.0;
+
+# Whether the memory's folder ($1) is one in which nobody else chooses what is written: its real path and all above it of this user
+# or root, and writable for no other; above it a sticky one, as /tmp, will do. The file ($2) is regular and ours, or not there.
+const ours_alone = "umask 077; no() { echo $1; exit 0; }; me=$(id -u) || no 1; "
+    + "[ -d \"$1\" ] || mkdir \"$1\" || no 2; d=$(cd -P \"$1\" && pwd -P) || no 2; "
+    + "[ -n \"$(find \"$d\" -prune -user \"$me\" ! -perm -020 ! -perm -002)\" ] || no 3; "
+    + "while [ \"$d\" != / ]; do d=$(dirname \"$d\"); [ -n \"$(find \"$d\" -prune '(' -user 0 -o -user \"$me\" ')' "
+    + "'(' ! -perm -020 ! -perm -002 -o -perm -1000 ')')\" ] || no 4; done; "
+    + "for f in \"$2\" \"$2.new\"; do [ ! -e \"$f\" ] && [ ! -L \"$f\" ] "
+    + "|| [ -n \"$(find \"$f\" -prune -type f -user \"$me\")\" ] || no 5; done; no 0";
+
+const faults: table[string] of string = {
+	["2"] = "its folder is not there and cannot be made",
+	["3"] = "its folder is another user's, or others may write there",
+	["4"] = "a folder above it is another user's, or others may write there",
+	["5"] = "it is a link, or another user's",
+} &default="its folder could not be looked at";
+
 # Malformed lines that are reported one by one; the rest only counts.
 const max_reported = 20;
 
 # Identifier to the verdict's time. Bounded by forgetting what is older than verdicts_max_age, since that is not raised again.
 global raised: table[string] of time;
 global memory: file;
+global memory_is_ours = F;
 global remembering = F;
 global lines_in_memory = 0;
 global kept_in_memory = 0;
 global started: time;
 global readers = 0;
+global reading = F;
 global reported = 0;
 global last_size = -1.0;
 global shrunk = F;
 
-function memory_path(): string
+function forgetful(why: string)
 	{
-	if ( raised_path != "" )
-		return raised_path;
-	return sub(verdicts_path, /[^\/]*$/, "raised.tsv");
+	Reporter::warning(fmt("PacketCLIP: %s cannot be written, so verdicts from before a start of Zeek are not raised: %s; give raised_path a folder that Zeek's user alone may write",
+	    raised_path, why));
 	}
 
 # Write what is still young to a new memory file, and leave it open for more.
@@ -145,7 +171,9 @@ function rewrite_memory()
 	for ( i in old )
 		delete raised[old[i]];
 
-	local path = memory_path();
+	if ( ! memory_is_ours )
+		return;
+	local path = raised_path;
 	local fresh = open(path + ".new");
 	if ( active_file(fresh) )
 		{
@@ -156,8 +184,7 @@ function rewrite_memory()
 		}
 	if ( ! active_file(fresh) || ! rename(path + ".new", path) )
 		{
-		Reporter::warning(fmt("PacketCLIP: %s cannot be written, so verdicts from before a start of Zeek are not raised; let Zeek's user write there",
-		    path));
+		forgetful("it cannot be opened");
 		return;
 		}
 	if ( remembering )
@@ -272,11 +299,18 @@ event PacketCLIP::verdict_line(description: Input::EventDescription,
 # for the old one ends in its own time.
 function open_verdicts()
 	{
-	if ( readers > 0 )
+	if ( reading )
 		Input::remove(fmt("packetclip-verdicts-%d", readers));
 	++readers;
 	last_size = -1.0;
 	shrunk = F;
+	reading = file_size(verdicts_path) <= verdicts_max_bytes;
+	if ( ! reading )
+		{
+		Reporter::warning(fmt("PacketCLIP: %s is not read, it is larger than verdicts_max_bytes",
+		    verdicts_path));
+		return;
+		}
 	Input::add_event(Input::EventDescription($source=verdicts_path,
 	    $reader=Input::READER_ASCII, $mode=Input::STREAM, $name=fmt(
 	    "packetclip-verdicts-%d", readers), $fields=Verdict,
@@ -291,7 +325,9 @@ event PacketCLIP::check_size()
 	if ( zeek_is_terminating() )
 		return;
 	local size = file_size(verdicts_path);
-	if ( size < last_size )
+	if ( reading == ( size > verdicts_max_bytes ) )
+		open_verdicts();
+	else if ( size < last_size )
 		{
 		if ( shrunk )
 			open_verdicts();
@@ -339,16 +375,42 @@ event Input::end_of_data(name: string, source: string)
 	begin_reading();
 	}
 
-event PacketCLIP::begin()
+function read_memory()
 	{
-	if ( file_size(memory_path()) <= 0.0 )
+	local size = memory_is_ours ? file_size(raised_path) : 0.0;
+	if ( size <= 0.0 || size > most_memory )
 		begin_reading();
 	else
-		Input::add_event(Input::EventDescription($source=memory_path(),
+		Input::add_event(Input::EventDescription($source=raised_path,
 		    $reader=Input::READER_ASCII, $mode=Input::MANUAL,
 		    $name="packetclip-raised", $fields=Raised,
 		    $ev=PacketCLIP::raised_line,
 		    $error_ev=PacketCLIP::raised_fault));
+	}
+
+event PacketCLIP::begin()
+	{
+	if ( raised_path == "" )
+		{
+		read_memory();
+		return;
+		}
+	local folder = sub(raised_path, /[^\/]*$/, "");
+	local command = fmt("set -- %s %s; %s", safe_shell_quote(folder == "" ? "." :
+	    folder), safe_shell_quote(raised_path), ours_alone);
+	when [command] ( local found = Exec::run(Exec::Command($cmd=command)) )
+		{
+		local said = found?$stdout && |found$stdout| > 0 ? found$stdout[0] : "";
+		memory_is_ours = said == "0";
+		if ( ! memory_is_ours )
+			forgetful(faults[said]);
+		read_memory();
+		}
+	timeout 10sec
+		{
+		forgetful(faults[""]);
+		read_memory();
+		}
 	}
 
 event zeek_init()

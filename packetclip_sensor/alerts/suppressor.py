@@ -2,14 +2,14 @@
 
 Verdicts are suppressed, not episodes: what is suppressed opens nothing, extends nothing and explains nothing, and an episode
 that is open when a rule comes closes by itself once it is quiet. A rule takes its packets out of the window, and suppresses the
-verdict if what is left would not have been one: so it never hides an attack that shares a window with a scanner on duty.
+verdict if what is left would not have been one, or where it only came near its threshold would not even have come near: so it
+never hides an attack that shares a window with a scanner on duty.
 
 The file is read again when it has changed, without a restart. Rules expire by event time, so a replay suppresses the same.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,12 +20,13 @@ import structlog
 
 from packetclip_sensor.alerts import suppression_rules
 from packetclip_sensor.alerts.suppression_rules import Rule
+from packetclip_sensor.common import durable
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.model.attribution import log_odds_without
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.model.thresholds import logit
+from packetclip_sensor.model.thresholds import Thresholds, logit
 from packetclip_sensor.records import Verdict, VerdictBatch
 
 LOOK_S = 1.0
@@ -97,14 +98,19 @@ class Suppressor:
         rules: Rules,
         bundle: Bundle,
         thresholds: Mapping[str, float],
+        margins: Mapping[str, float],
         counters: Counters,
         counts_path: Path | None = None,
     ) -> None:
         """Args:
+        thresholds, margins: by mission, as `in_force` gives them.
         counts_path: file to keep the counts in, over restarts; None for a replay.
         """
         self._rules, self._bundle, self._counters = rules, bundle, counters
-        self._least_odds = {mission: logit(threshold) for mission, threshold in thresholds.items()}
+        limits = Thresholds.of(thresholds, margins)
+        self._at, self._near = (
+            {mission: logit(float(p)) for mission, p in zip(thresholds, each, strict=True)} for each in (limits.at, limits.near)
+        )
         self._counts_path, self._kept_at = counts_path, time.monotonic()
         self.counts = read_counts(counts_path) if counts_path else {}
 
@@ -122,10 +128,8 @@ class Suppressor:
         self._kept_at = time.monotonic()
         if (path := self._counts_path) is None:
             return
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
         try:
-            fresh.write_bytes(msgspec.json.encode(self.counts))
-            fresh.replace(path)
+            durable.replace(path, msgspec.json.encode(self.counts))
         except OSError as err:
             log.warning("suppression_counts_unsaved", reason=str(err))
 
@@ -143,7 +147,8 @@ class Suppressor:
         asked = [(verdicts[i], [(rule.klass, places) for rule, places in found]) for i, found in matched.items()]
         answers = log_odds_without(asked, self._bundle) if asked else ()
         for (i, found), (klass, odds) in zip(matched.items(), answers, strict=True):
-            if odds < self._least_odds[verdicts[i].mission]:
+            limit = self._at if verdicts[i].weight >= 1 else self._near
+            if odds < limit[verdicts[i].mission]:
                 taken: dict[int, Rule] = {}
                 for rule, places in found:
                     if rule.klass in (None, klass):

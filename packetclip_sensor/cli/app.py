@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -15,6 +16,7 @@ import typer
 from packetclip_sensor import __version__
 from packetclip_sensor.cli import explain, finished, hunt, live, setup, tuning
 from packetclip_sensor.cli.common import BAD_START, DONE, FAILED
+from packetclip_sensor.common.text import printable, say
 from packetclip_sensor.errors import SensorError
 
 app = typer.Typer(
@@ -32,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED if end.code else DONE
     except SensorError as err:
-        print(f"packetclip: {err}", file=sys.stderr)
+        say(f"packetclip: {printable(str(err))}", file=sys.stderr)
         return BAD_START
     except KeyboardInterrupt:
         print("packetclip: stopped", file=sys.stderr)
@@ -40,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # What reads our output has gone, as in `packetclip replay ... | head`. Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception:  # a fault of ours: the traceback is for whoever mends it, but what it quotes may come from outside
+        say(traceback.format_exc().rstrip(), file=sys.stderr)
         return FAILED
     return DONE
 

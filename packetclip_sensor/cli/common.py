@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from packetclip_sensor.common import time_parsing
+from packetclip_sensor.common import text, time_parsing
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ConfigError
 
@@ -47,16 +47,26 @@ def set_up_logs(level: str) -> None:
 
     import structlog
 
-    terminal = sys.stderr.isatty()
+    class Clean(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return text.printable_lines(super().format(record))
+
+    def clean(_: object, __: str, event: Any) -> Any:
+        trace = event.pop("exception", None)
+        return text.clean(event) | ({} if trace is None else {"exception": text.printable_lines(trace)})
+
+    # Plain tracebacks on a terminal too: rich's would show the values of local variables, secrets among them.
+    renderer: Any = structlog.processors.JSONRenderer()
+    if sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        clean,
+        renderer,
     ]
-    if terminal:
-        shared.append(structlog.dev.ConsoleRenderer())
-    else:
-        shared += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -65,7 +75,9 @@ def set_up_logs(level: str) -> None:
         cache_logger_on_first_use=False,
     )
     # Libraries that log the ordinary way (elastic_transport) say every retry; the sinks already do.
-    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Clean("%(message)s"))
+    logging.basicConfig(level=logging.ERROR, handlers=[handler])
 
 
 def missions_of_the_sensor() -> str:
@@ -80,8 +92,9 @@ def missions_of_the_sensor() -> str:
 
 def cluster_at(url: str) -> ElasticsearchConfig:
     """Settings for a cluster named on the command line."""
-    from packetclip_sensor.config.settings import ElasticsearchConfig
+    from packetclip_sensor.config.settings import ElasticsearchConfig, check_hosts
 
+    check_hosts([url], "--elasticsearch")
     return ElasticsearchConfig(hosts=[url], api_key_env=API_KEY_ENV if os.environ.get(API_KEY_ENV) else None)
 
 

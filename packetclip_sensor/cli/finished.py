@@ -23,6 +23,7 @@ from packetclip_sensor.cli.common import (
     set_up_logs,
     sigterm_as_interrupt,
 )
+from packetclip_sensor.common.text import say
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -138,9 +139,9 @@ def pairs(
             label=label,
             counters=counters,
         )
-    print(f"{rows:,} pairs of {counters.packets:,} packets in {len(units)} captures -> {out}")
+    say(f"{rows:,} pairs of {counters.packets:,} packets in {len(units)} captures -> {out}")
     if counters.rejects:
-        print(f"{counters.rejects:,} lines could not be read", file=sys.stderr)
+        say(f"{counters.rejects:,} lines could not be read", file=sys.stderr)
 
 
 def report(
@@ -178,6 +179,7 @@ def report(
       packetclip report --from-elasticsearch --config sensor.yaml --since 24h
       packetclip report alerts.ndjson --mission DoS --uid-link "https://kibana.example.org/app/discover#/?_a=(query:(query:'{uid}'))"
     """
+    from packetclip_sensor.common import durable
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.config.schema import suggestion
     from packetclip_sensor.config.settings import Config
@@ -194,11 +196,12 @@ def report(
     documents = _documents(alerts, from_elasticsearch, config, settings, since=since, until=until, mission=mission, limit=limit)
     page = reports.page(documents, title=title, model=model, uid_link=uid_link)
     try:
-        out.write_text(page, encoding="utf-8")
+        with os.fdopen(durable.opened(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
+            file.write(page.encode())
     except OSError as err:
         raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write") from err
     size = len(page.encode())
-    print(f"{out} written ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{out} written ({size / 1e3:.0f} kB)")
+    say(f"{out} written ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{out} written ({size / 1e3:.0f} kB)")
 
 
 def _documents(
@@ -231,12 +234,13 @@ def _replay_settings(out: Path | None, config: Path | None, url: str | None) -> 
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.config.settings import Config, NdjsonConfig, SinkConfig
 
+    target = None if url is None else cluster_at(url)
     if out is not None and url is not None:
         raise ConfigError(f"--out {out} and --elasticsearch {url} exclude each other; give one")
     settings = configs.load(config) if config else Config()
     here = Path.cwd()
-    if url is not None:
-        sink = SinkConfig(elasticsearch=cluster_at(url))
+    if target is not None:
+        sink = SinkConfig(elasticsearch=target)
     elif out is not None or config is None:
         file = out or Path("alerts.ndjson")
         sink = SinkConfig(ndjson=None if str(file) == "-" else NdjsonConfig(path=file))

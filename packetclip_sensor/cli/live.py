@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from packetclip_sensor.cli.common import DONE, FAILED, ConfigPath, set_up_logs
+from packetclip_sensor.common.text import say
 from packetclip_sensor.errors import ConfigError
 
 STOP_S = 4.5
@@ -107,7 +108,7 @@ def redeliver(config: ConfigPath) -> None:
         raise ConfigError(f"{config}: sink is no Elasticsearch, so nothing was refused; name the configuration of that sensor")
     counters = Counters()
     read = sink.redeliver(settings.sink.elasticsearch, counters, manifest_of(settings.model_path).missions)
-    print(f"{read:,} documents read, {counters.dead_letters:,} refused again")
+    say(f"{read:,} documents read, {counters.dead_letters:,} refused again")
     raise typer.Exit(FAILED if counters.dead_letters else DONE)
 
 
@@ -139,7 +140,7 @@ def init(
         raise ConfigError(f"{out} exists; name another file, or replace it with --force") from err
     except OSError as err:
         raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write") from err
-    print(f"{out} written; look at `logs` and `sink` in it, then: packetclip check --config {out}")
+    say(f"{out} written; look at `logs` and `sink` in it, then: packetclip check --config {out}")
 
 
 def systemd_unit(
@@ -181,4 +182,4 @@ def zeek_scripts() -> None:
     """
     from packetclip_sensor.common.resources import resource
 
-    print(resource("zeek_scripts"))
+    say(str(resource("zeek_scripts")))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetclip_sensor.cli.common import ConfigPath, set_up_logs
+from packetclip_sensor.cli.common import FAILED, ConfigPath, set_up_logs
+from packetclip_sensor.common.text import counted, keep_secret, say
 from packetclip_sensor.errors import ConfigError, SinkError
 
 if TYPE_CHECKING:
@@ -50,9 +51,16 @@ def elasticsearch(
         Path | None, typer.Option(metavar="FILE", help="Make role and API key for the sensor, and write the key to FILE.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every request, send none that changes anything.")] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="Take away what this command made; documents stay.")] = False,
-    delete_data: Annotated[bool, typer.Option("--delete-data", help="With --remove: delete all documents too.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --delete-data: do not ask.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take away what is this sensor's alone: its API key; documents stay.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="With --remove: also what all sensors share, and the keys and data of all of them.")
+    ] = False,
+    delete_data: Annotated[
+        bool, typer.Option("--delete-data", help="With --remove: delete the documents of its namespace too, with --all of all.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --remove: do not ask.")] = False,
 ) -> None:
     """Put templates, pipeline, lifecycle, role and key into Elasticsearch.
 
@@ -64,7 +72,7 @@ def elasticsearch(
     \b
     Exit codes:
       0  all is as it should be
-      1  --delete-data was not confirmed
+      1  the removal was not confirmed; --api-key, and the server has no security and makes no keys
       2  configuration, credentials, or something in the way, with the remedy
 
     \b
@@ -72,11 +80,13 @@ def elasticsearch(
       packetclip setup elasticsearch --config sensor.yaml --user elastic --dry-run
       packetclip setup elasticsearch --config sensor.yaml --user elastic --api-key /etc/packetclip/api-key --retention 365d
       packetclip setup elasticsearch --config sensor.yaml --user elastic --remove
+      packetclip setup elasticsearch --config sensor.yaml --user elastic --remove --all --dry-run
     """
     from elasticsearch import ApiError, TransportError, UnsupportedProductError
 
     from packetclip_sensor.config import config_file as configs
-    from packetclip_sensor.elastic.client import connect, trouble
+    from packetclip_sensor.elastic.client import PatientNode, connect, trouble
+    from packetclip_sensor.elastic.setup import Server, plan_removal
     from packetclip_sensor.model.bundle import manifest_of
 
     settings = configs.load(config)
@@ -85,14 +95,17 @@ def elasticsearch(
         raise ConfigError(f"{config}: names no sink.elasticsearch; put `sink: {{elasticsearch: {{hosts: [...]}}}}` there")
     if retention is not None and not re.fullmatch(r"[1-9][0-9]*[dhms]", retention):
         raise ConfigError(f"--retention {retention}: not a time; write for example 365d")
-    if delete_data and not remove:
-        raise ConfigError("--delete-data: goes with --remove only; leave it out, or add --remove")
+    for option, given in (("--delete-data", delete_data), ("--all", everything), ("--yes", yes)):
+        if given and not remove:
+            raise ConfigError(f"{option}: goes with --remove only; leave it out, or add --remove")
     target, password = _login(settings.sink.elasticsearch, user, password_env)
-    with connect(target) as plain:
+    with connect(target, PatientNode) as plain:
         client = plain if user is None else plain.options(basic_auth=(user, password))
         try:
             if remove:
-                _remove(client, delete_data=delete_data, dry_run=dry_run, yes=yes)
+                server, key_id = Server(client), _own_key_id(settings.sink.elasticsearch, api_key)
+                steps = plan_removal(server, target.namespace, key_id, everything=everything, delete_data=delete_data)
+                _remove(client, steps, dry_run=dry_run, yes=yes)
             else:
                 missions = manifest_of(settings.model_path).missions
                 _put(client, target, missions, retention, api_key, dry_run=dry_run)
@@ -113,6 +126,7 @@ def _login(target: ElasticsearchConfig, user: str | None, password_env: str | No
         raise ConfigError(
             f"--password-env {password_env}: the environment variable is not set; export it, or leave the option out"
         )
+    keep_secret(password)
     return replace(target, api_key_env=None, api_key_file=None, username=None, password_env=None), str(password)
 
 
@@ -128,8 +142,11 @@ def _put(
     from packetclip_sensor.elastic import setup, streams, templates
 
     server = setup.Server(client)
+    if api_key is not None and not server.security:
+        say("packetclip: --api-key: this server has no security and makes no keys; leave the option out", file=sys.stderr)
+        raise typer.Exit(FAILED)
     steps = setup.plan(server, target.namespace, missions, retention)
-    if api_key is not None and server.security:
+    if api_key is not None:
         steps += setup.plan_login(client, api_key)
     if dry_run:
         _show(steps)
@@ -143,41 +160,41 @@ def _put(
                     out.write(answer["encoded"] + "\n")
         for dataset in streams.DATASETS:
             templates.check_outcome(client, dataset, target.namespace, missions)
-    if api_key is not None and server.security:
-        print(f"\nIn the configuration, below sink.elasticsearch:\n  api_key_file: {api_key}\n  manage_templates: false")
-        print(f"The sensor's user must be able to read the key: chown packetclip {api_key}")
-        return
     if api_key is not None:
-        print("\n--api-key: this server has no security, so there is no key to make.")
-    print(
-        f"\nRole and API key, where the server has security (--api-key FILE makes them):\n{setup.by_hand(target.hosts[0])}",
-        end="",
-    )
+        say(f"\nIn the configuration, below sink.elasticsearch:\n  api_key_file: {api_key}\n  manage_templates: false")
+        say(f"The sensor's user must be able to read the key: chown packetclip {api_key}")
+        return
+    say("\nRole and API key, where the server has security (--api-key FILE makes them):")
+    say(setup.by_hand(target.hosts[0]).rstrip())
 
 
-def _remove(client: Elasticsearch, *, delete_data: bool, dry_run: bool, yes: bool) -> None:
-    from packetclip_sensor.common.text import counted
-    from packetclip_sensor.elastic import setup
+def _own_key_id(own: ElasticsearchConfig, api_key: Path | None) -> str:
+    """Id of this sensor's API key: of the file that is named, or of what the configuration names."""
+    from packetclip_sensor.elastic.setup import key_id_of
 
-    steps = setup.plan_removal(setup.Server(client), delete_data=delete_data)
+    return key_id_of(api_key or own.api_key_file or os.environ.get(own.api_key_env or "", ""))
+
+
+def _remove(client: Elasticsearch, steps: Sequence[Step], *, dry_run: bool, yes: bool) -> None:
     if dry_run:
         _show(steps)
         return
-    streams = [step.name for step in steps if step.kind == "data stream" and step.method]
-    if streams and not yes:
-        counts = {stream: client.count(index=stream)["count"] for stream in streams}
-        for stream, count in counts.items():
-            print(f"{stream}: {counted(count, 'document')}", file=sys.stderr)
-        typer.confirm("Delete them for good?", abort=True, err=True)
+    going = [step for step in steps if step.method]
+    if going and not yes:
+        for step in going:
+            count = client.count(index=step.name)["count"] if step.kind == "data stream" else None
+            words = step.words if count is None else counted(count, "document")
+            say(f"{step.kind} {step.name}{': ' if words else ''}{words}", file=sys.stderr)
+        typer.confirm("Remove them for good?", abort=True, err=True)
     for step in steps:
         step.take(client)
         _say(step)
-    if not steps:
-        print("nothing of ours is there")
+    if not going:
+        say("nothing was removed")
 
 
 def _say(step: Step) -> None:
-    print(f"{step.mark:<8} {step.kind:<19} {step.name:<42} {step.words}".rstrip(), flush=True)
+    say(f"{step.mark:<8} {step.kind:<19} {step.name:<42} {step.words}".rstrip(), flush=True)
 
 
 def _show(steps: Sequence[Step]) -> None:
@@ -185,8 +202,8 @@ def _show(steps: Sequence[Step]) -> None:
     for step in steps:
         _say(step)
         if step.method:
-            print(f"{step.method} {step.path}")
+            say(f"{step.method} {step.path}")
             if step.body is not None:
-                print(json.dumps(step.body, indent=2, ensure_ascii=False))
+                say(json.dumps(step.body, indent=2, ensure_ascii=False))
     changes = sum(bool(step.method) for step in steps)
-    print(f"\ndry run: {changes} requests would be sent, none was")
+    say(f"\ndry run: {changes} requests would be sent, none was")

@@ -20,6 +20,7 @@ from packetclip_sensor.cli.common import (
     set_up_logs,
     sigterm_as_interrupt,
 )
+from packetclip_sensor.common.text import say
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,10 +98,11 @@ def calibrate(
     missions = bundle.manifest.missions
     given = Labels.load(labels, missions.classes) if labels else None
     policy = for_missions(settings.policy, missions)
+    margins = bundle.manifest.margins | policy.margins
     suppresses = None
     if policy.suppress is not None:
         rules = Rules(policy.suppress, missions)
-        suppresses = Suppressor(rules, bundle, bundle.manifest.thresholds, Counters()).suppresses
+        suppresses = Suppressor(rules, bundle, bundle.manifest.thresholds, margins, Counters()).suppresses
     with sigterm_as_interrupt(), progress(len(units)) as shown:
         paths = zip(units, opened(units, shown.unit), strict=True)
         found = site_logs.gather(
@@ -108,14 +110,14 @@ def calibrate(
             bundle,
             packets,
             on_packets=shown.packets,
-            margins=bundle.manifest.margins | policy.margins,
+            margins=margins,
             suppresses=suppresses,
         )
     fit = site_logs.fit(found, bundle, policy, alerts_per_day, paths=logs, excluded=exclude or [])
     file.save(fit.calibration, out)
     _show(fit, found, len(units), out)
     if policy.thresholds:
-        print(f"{config} sets thresholds of its own for {', '.join(policy.thresholds)}; they go before this file")
+        say(f"{config} sets thresholds of its own for {', '.join(policy.thresholds)}; they go before this file")
     raise typer.Exit(FAILED if fit.above_ceiling else DONE)
 
 
@@ -130,34 +132,32 @@ def _show(fit: Fit, found: SiteLogs, units: int, out: Path) -> None:
     where = f"{units:,} folders or captures" if units > 1 else "1 folder or capture"
     made, days = fit.calibration, max(fit.calibration.logs.hours / 24, 1 / 86400)
     console = console_for(sys.stdout)
-    print(
+    say(
         f"{made.logs.packets:,} packets and {made.logs.windows:,} windows in {where}, "
         f"{_time(days)} of traffic, {made.logs.first} to {made.logs.last}"
     )
     console.print(_table(made, found))
     before, after = sum(made.alerts_before.values()), sum(made.alerts.values())
     _, low, high = per_day(after, days)
-    print(f"Alerts a day: {_rate(before / days)} before, {_rate(after / days)} after; the budget is {made.alerts_per_day:g}.")
+    say(f"Alerts a day: {_rate(before / days)} before, {_rate(after / days)} after; the budget is {made.alerts_per_day:g}.")
     if made.margins != made.margins_before:
         kept = ", ".join(f"{mission} {value:g} of {made.margins_before[mission]:g}" for mission, value in made.margins.items())
-        print(f"Windows near a threshold that count together, in logits below it: {kept}; more would break the budget.")
+        say(f"Windows near a threshold that count together, in logits below it: {kept}; more would break the budget.")
     if days < FEW_DAYS:
-        print(
+        say(
             f"These logs cover only {_time(days)}: what was counted is compatible with {_rate(low)} to {_rate(high)} alerts "
             "a day (95 % confidence). Calibrate again when you have the logs of a week."
         )
     if made.suppressed:
-        print(f"{made.suppressed:,} windows are suppressed by the rules of policy.suppress and were left out.")
+        say(f"{made.suppressed:,} windows are suppressed by the rules of policy.suppress and were left out.")
     if fit.no_longer:
-        print(
-            "\nThese pushed a threshold up and will no longer alert. If one is an attack, leave it out by --exclude or --until:"
-        )
+        say("\nThese pushed a threshold up and will no longer alert. If one is an attack, leave it out by --exclude or --until:")
         _hosts(fit.no_longer)
     for mission, (host, limit) in fit.with_rule.items():
         words = f"a rule for {printable(host.host, 60)} would leave the threshold at {limit:.4f}"
-        print(f"{mission}: {words}; if that is a known duty, prefer the rule.")
+        say(f"{mission}: {words}; if that is a known duty, prefer the rule.")
     for mission in dict.fromkeys(host.mission for host in fit.above_ceiling):
-        print(
+        say(
             f"\n{mission}: the budget does not hold. A threshold above these would miss attacks of {mission} too, so it stays at "
             f"{made.thresholds[mission]:g}.\nLook at what they do. If it is their duty, suppress them by a rule and calibrate "
             "again with --config, so that the thresholds need not rise for them:"
@@ -165,10 +165,10 @@ def _show(fit: Fit, found: SiteLogs, units: int, out: Path) -> None:
         _hosts([host for host in fit.above_ceiling if host.mission == mission])
     duties = [*fit.above_ceiling[:LISTED], *(host for host, _ in fit.with_rule.values())]
     if duties:
-        print("\nRules for the file that policy.suppress names, where it is a duty; say in each why, and for how long:")
+        say("\nRules for the file that policy.suppress names, where it is a duty; say in each why, and for how long:")
         for host in duties:
-            print(textwrap.indent("\n".join(printable(line, 200) for line in host.rule.splitlines()), "  "))
-    print(f"\n{out} written. To use it, in the sensor's configuration:\n  policy:\n    calibration: {out.absolute()}")
+            say(textwrap.indent("\n".join(printable(line, 200) for line in host.rule.splitlines()), "  "))
+    say(f"\n{out} written. To use it, in the sensor's configuration:\n  policy:\n    calibration: {out.absolute()}")
 
 
 def _table(made: Calibration, found: SiteLogs) -> Table:
@@ -209,10 +209,10 @@ def _hosts(hosts: list[AlarmingHost]) -> None:
     for host in hosts[:LISTED]:
         when = f"{datetime.fromtimestamp(host.packets[-1].ts, UTC):%Y-%m-%d %H:%M:%S}"
         extent = f"{host.mission} {host.probability:.4f}, {host.windows:,} windows, the most certain at {when} UTC"
-        print(f"  {printable(host.host, 60)}: {extent}, in {printable(host.unit, 60)}")
-        print(f"    {printable(host.sentence, 400)}")
+        say(f"  {printable(host.host, 60)}: {extent}, in {printable(host.unit, 60)}")
+        say(f"    {printable(host.sentence, 400)}")
     if len(hosts) > LISTED:
-        print(f"  and {len(hosts) - LISTED:,} less certain ones")
+        say(f"  and {len(hosts) - LISTED:,} less certain ones")
 
 
 def _rate(alerts: float) -> str:
@@ -258,7 +258,7 @@ def suppressions(config: ConfigPath) -> None:
     settings = configs.load(config)
     path = settings.policy.suppress
     if path is None:
-        print(f"{config} names no file of rules; to have some: policy: {{suppress: suppress.yaml}}")
+        say(f"{config} names no file of rules; to have some: policy: {{suppress: suppress.yaml}}")
         raise typer.Exit(DONE)
     missions = manifest_of(settings.model_path).missions
     rules, counts, now = suppression_rules.load(path, missions), read_counts(settings.suppressed_path), time.time()
@@ -273,7 +273,7 @@ def suppressions(config: ConfigPath) -> None:
         table.add_row(str(rule.line), rule.id, _expiry(rule, now), f"{count.verdicts:,}", last, what, why)
     console_for(sys.stdout).print(table)
     ended = [rule for rule in rules if not rule.live(now)]
-    print(f"{path}: {counted(len(rules) - len(ended), 'rule')} in force, {len(ended)} expired")
+    say(f"{path}: {counted(len(rules) - len(ended), 'rule')} in force, {len(ended)} expired")
     raise typer.Exit(FAILED if ended else DONE)
 
 

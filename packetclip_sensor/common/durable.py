@@ -1,10 +1,12 @@
-"""Files that survive a power failure, content and name, and writing them with patience while a disk takes nothing."""
+"""The sensor's own files: opened so that nobody else reads them or chooses where they lie, whole after a power failure, and
+written with patience while a disk takes nothing."""
 
 from __future__ import annotations
 
 import errno
 import itertools
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +15,77 @@ import structlog
 from packetclip_sensor.errors import SinkError
 
 WAIT_S = 5.0
+MODE = 0o640
+"""The files hold bytes of packets, or names of hosts: they are not for everyone."""
+APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors after which the same may succeed once there is room."""
 Sleep = Callable[[float], None]
 Waiting = Callable[[str | None], None]
 
 log = structlog.get_logger()
+
+
+def opened(path: Path, flags: int = APPEND, mode: int = MODE, *, own: bool = False) -> int:
+    """Open a file of ours, made where it is missing; the descriptor.
+
+    A symbolic link of this name is not followed: whoever may write in the folder would choose which file is written. A file of
+    ours that more may read or write than `mode` says, from an older version, loses that.
+
+    Args:
+        own: in a folder that another user may write too: refuse a file of another user, and one that has a second name.
+    Raises:
+        OSError: as `os.open`, or what is there is a symbolic link, no regular file, or another user's.
+    """
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as err:
+        if err.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "is a symbolic link, which is not followed: name the file itself", str(path)) from err
+        raise
+    try:
+        found, user = os.fstat(fd), os.geteuid()
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+        if own and (found.st_uid != user or found.st_nlink > 1):
+            what = f"belongs to user {found.st_uid}, not {user}" if found.st_uid != user else "has a second name (a hard link)"
+            raise OSError(errno.EPERM, f"{what}: move it away", str(path))
+        if found.st_uid == user and found.st_mode & 0o777 & ~mode:
+            os.fchmod(fd, stat.S_IMODE(found.st_mode) & mode)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def create(path: Path, mode: int = MODE) -> int:
+    """Open a file that was not there; one of this name, or a link, that a crash or another hand left is taken away first.
+
+    Raises:
+        OSError: as `os.open`; FileExistsError where somebody put another there meanwhile.
+    """
+    path.unlink(missing_ok=True)
+    return opened(path, APPEND | os.O_EXCL, mode)
+
+
+def replace(path: Path, data: bytes, mode: int = MODE, *, before: Callable[[], object] = lambda: None) -> None:
+    """Make `data` the file's content, all at once and on the disk; `path` with `.new` behind is used on the way.
+
+    Args:
+        before: called when the new file is whole and the old one still has its name.
+    Raises:
+        OSError: it cannot be written, or what is there is no regular file.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OSError(errno.EINVAL, "is no regular file: name another", str(path))
+    fresh = path.with_name(path.name + ".new")
+    with os.fdopen(create(fresh, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    before()
+    fresh.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=60)]
 Id = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$", max_length=60)]
 Technique = Annotated[str, Meta(pattern=r"^T[0-9]{4}(\.[0-9]{3})?$")]
 Hex = Annotated[str, Meta(pattern="^#[0-9a-f]{6}$")]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
 class Least(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -16,6 +16,8 @@ from typing import Self
 import msgspec
 import structlog
 
+from packetclip_sensor.common import durable
+
 SHOWN_BYTES = 200
 
 log = structlog.get_logger()
@@ -79,7 +81,7 @@ class Rejects:
             self.path.replace(f"{self.path}.1")
         if self._fd is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._fd = durable.opened(self.path)
             self._size_bytes = os.fstat(self._fd).st_size
             if self._size_bytes and os.pread(self._fd, 1, self._size_bytes - 1) != b"\n":
                 self._size_bytes += os.write(self._fd, b"\n")  # a kill or a full disk left half a line

@@ -1,15 +1,61 @@
-"""Text that came from a network or a file, made fit to show, store and count."""
+"""Text that came from a network or a file, made fit to show, store and count: the one place that keeps escape sequences from
+terminals, and secrets from logs, messages and documents."""
 
 from __future__ import annotations
 
-MAX_TEXT_CHARS = 4000
+import re
+from typing import Any, TextIO
+
+MAX_TEXT_CHARS, MAX_LINE_CHARS = 4000, 100_000
+SHORTEST_SECRET_CHARS = 6
+"""A shorter one is not masked: it would hide ordinary words."""
+HIDDEN = "***"
+_LOGIN_IN_URL = re.compile(r"(?<=//)[^\s\"'<>]*@")
+
+_secrets: set[str] = set()
+
+
+def keep_secret(*secrets: str) -> None:
+    """From now on these stand masked in everything that `masked` and `printable` give."""
+    _secrets.update(secret for secret in secrets if len(secret) >= SHORTEST_SECRET_CHARS)
+
+
+def masked(text: str) -> str:
+    """`text` without the secrets that were named, and without user and password in URLs."""
+    for secret in _secrets:
+        text = text.replace(secret, HIDDEN)
+    return _LOGIN_IN_URL.sub(f"{HIDDEN}@", text) if "@" in text else text
 
 
 def printable(text: str, max_chars: int = MAX_TEXT_CHARS) -> str:
-    """`text` with each character that does not print (control, format, line end) escaped, cut to `max_chars` with an ellipsis."""
+    """`text` masked, with each character that does not print (control, format, line end) escaped, cut to `max_chars` with an
+    ellipsis."""
+    text = masked(text)
     if not text.isprintable():
         text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[: max_chars + 1])
     return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
+
+
+def printable_lines(text: str) -> str:
+    """`printable` of each line, for a text of ours that has several; tabs go."""
+    return "\n".join(printable(line.replace("\t", "    "), MAX_LINE_CHARS) for line in text.split("\n"))
+
+
+def say(text: str = "", *, file: TextIO | None = None, flush: bool = False) -> None:
+    """Print a text of ours with names of others in it: `printable_lines`."""
+    print(printable_lines(text), file=file, flush=flush)
+
+
+def clean(value: Any) -> Any:
+    """A value of a log line: `printable` of every text in it, also of keys and in lists; other things as they are."""
+    match value:
+        case str():
+            return printable(value)
+        case dict():
+            return {clean(name): clean(one) for name, one in value.items()}
+        case list() | tuple() | set():
+            return [clean(one) for one in value]
+    return value if isinstance(value, int | float | None) else printable(str(value))
 
 
 def counted(count: int, noun: str) -> str:

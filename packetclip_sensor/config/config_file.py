@@ -20,6 +20,7 @@ from packetclip_sensor.config.settings import (
     Policy,
     SinkConfig,
     ZeekFeedbackConfig,
+    check_hosts,
     check_namespace,
 )
 from packetclip_sensor.errors import ConfigError
@@ -131,6 +132,8 @@ def _check(config: Config, document: schema.Document) -> None:
         )
     if not config.sensor_name.strip() or not config.sensor_name.isprintable():
         raise ConfigError(f"{document.at('sensor_name')} is {config.sensor_name!r}; give the sensor a printable name")
+    if config.sink.elasticsearch is not None:
+        check_hosts(config.sink.elasticsearch.hosts, document.at("sink", "elasticsearch", "hosts"))
     try:
         check_namespace(config.namespace)
     except ConfigError as err:

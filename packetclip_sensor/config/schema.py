@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import yaml
 
+from packetclip_sensor.common.text import masked
 from packetclip_sensor.errors import ConfigError
 
 YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
@@ -22,6 +23,8 @@ YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError, LookupError, Attribut
 `!!int ""`, `!!timestamp soon`, a date that no calendar has."""
 RENAMED = {"policy.leeways": "margins"}
 """Keys by an older name, which is still read, and their name of today."""
+LOGIN = frozenset({"api_key_env", "api_key_file", "username", "password_env"})
+"""Keys in whose place people write the secret itself: their values stand in no message."""
 REMOVED = {
     "sink.elasticsearch.namespace": "`namespace` stands at the top of the file; move it there",
     "wording": "alerts are no longer reworded by a language model; take the key out",
@@ -66,12 +69,20 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as the user wrote it, cut to what fits a message."""
+    """A value as the user wrote it, cut to what fits a message, without a login in a URL."""
     try:
         text = json.dumps(value, default=str)
     except (ValueError, TypeError):  # YAML can make a list that holds itself, and a mapping whose keys are dates
         text = repr(value)
+    text = masked(text)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def yaml_fault(err: Exception) -> str:
+    """What PyYAML says is wrong and where, without the lines that it quotes: a secret may stand there."""
+    if isinstance(err, yaml.MarkedYAMLError) and err.problem and err.problem_mark:
+        return f"{err.problem} in line {err.problem_mark.line + 1}, column {err.problem_mark.column + 1}"
+    return masked(" ".join(str(err).split()))
 
 
 def _today(*path: str) -> tuple[str, ...]:
@@ -96,7 +107,7 @@ class Document:
             self._walk(root, ())
             values = None if root is None else loader.construct_document(root)
         except YAML_ERRORS as err:
-            raise ConfigError(f"{name}: not valid YAML: {' '.join(str(err).split())}; check indentation and quotes") from err
+            raise ConfigError(f"{name}: not valid YAML: {yaml_fault(err)}; check indentation and quotes") from None
         if not isinstance(values, dict | None):
             raise ConfigError(f"{name}: holds {shown(values)} where `key: value` lines are expected; see `packetclip init`")
         self.values: dict[Any, Any] = values or {}
@@ -104,7 +115,7 @@ class Document:
     def at(self, *path: str) -> str:
         """File, line where known, and key."""
         line = next((self._lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self._lines), None)
-        return f"{self.name}{'' if line is None else f':{line}'}: {'.'.join(path)}"
+        return masked(f"{self.name}{'' if line is None else f':{line}'}: {'.'.join(path)}")
 
     def of(self, kind: type[msgspec.Struct]) -> dict[str, Any]:
         """The values as `kind` has them: by today's names, and without those that are null, which means the default.
@@ -155,7 +166,8 @@ class Document:
         place = self.at(*(n for n in names if not n.isdigit() and n != "..."))
         if "Object missing" in what:
             return ConfigError(f"{place}: {what.replace('Object missing required field', 'lacks the key')}; add it")
-        return ConfigError(f"{place} is {shown(value)}; {expected}")
+        found = "a value that is not shown, it may be a secret" if names and names[-1] in LOGIN else shown(value)
+        return ConfigError(f"{place} is {found}; {expected}")
 
     def _walk(self, node: yaml.Node | None, path: tuple[str, ...]) -> None:
         if not isinstance(node, yaml.MappingNode) or len(path) > 8:

@@ -7,6 +7,7 @@ a text is no key of the file. Secrets are no settings: the sink reads them from 
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -71,8 +72,8 @@ class ZeekFeedbackConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     path: Annotated[
         Path | None,
-        "File for Zeek to read with packetclip/verdicts, for example /var/lib/packetclip/zeek/verdicts.tsv; null for none. "
-        "Zeek's user must be able to read it and to write beside it (docs/zeek_feedback.md).",
+        "File for Zeek to read with packetclip/verdicts, for example /var/lib/packetclip/zeek/verdicts.tsv; null for none. The "
+        "sensor's user alone writes in its folder, Zeek's user reads there (docs/zeek_feedback.md).",
     ] = None
     max_bytes: Annotated[
         int, Meta(ge=65536), "Size in bytes from which a new file is begun; the one before stays beside it as .1."
@@ -143,6 +144,11 @@ class HealthConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         "Address to listen on. The pages are read-only and ask for no password: leave them on this machine, or let only "
         "Prometheus reach them.",
     ] = "127.0.0.1"
+    names: Annotated[
+        tuple[str, ...],
+        "Further names by which Prometheus asks for the pages, for example [zeek-1.example.org]. Requests by an address, localhost "
+        "or this machine's own name are answered; others are refused, so that no web page can read them through a browser.",
+    ] = ()
     documents_s: Annotated[
         float,
         Meta(ge=0),
@@ -250,6 +256,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def rejects(self) -> Path:
         """File for bad lines."""
         return self.rejects_path or self.state_dir / "rejects.jsonl"
+
+
+def check_hosts(hosts: Sequence[str], key: str = "sink.elasticsearch.hosts") -> None:
+    """Refuse secrets in addresses, which end up in logs and messages.
+
+    Raises:
+        ConfigError: a host holds a user, a password or a query; the message does not show it.
+    """
+    if any(mark in host for host in hosts for mark in "@?"):
+        raise ConfigError(
+            f"{key}: holds more than scheme, host, port and path (not shown, it may be a secret); name user and password by "
+            "sink.elasticsearch.username and password_env, or take an API key"
+        )
 
 
 def check_namespace(namespace: str) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import gzip
 import os
-from collections.abc import Mapping
+import re
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -13,9 +19,13 @@ from elastic_transport import HttpHeaders, TlsError, Urllib3HttpNode
 from elastic_transport.client_utils import DEFAULT, DefaultType
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
-from packetclip_sensor.config.settings import ElasticsearchConfig, check_namespace
+from packetclip_sensor.common.text import HIDDEN, MAX_TEXT_CHARS, keep_secret, printable
+from packetclip_sensor.config.settings import ElasticsearchConfig, check_hosts, check_namespace
 from packetclip_sensor.errors import ConfigError, SinkError
 
+MAX_KEY_BYTES = 1024
+YOUNG_WAIT_S, YOUNG_TRIES = 2.0, 30
+"""A cluster that starts answers 503 for some seconds; setup asks again for a minute."""
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 JSON = {"accept": "application/json", "content-type": "application/json"}
@@ -45,14 +55,32 @@ class PackingNode(Urllib3HttpNode):
         return super().perform_request(method, target, body, headers, request_timeout)
 
 
-def connect(config: ElasticsearchConfig) -> Elasticsearch:
-    """A client that never retries by itself; nothing is sent yet.
+class PatientNode(PackingNode):
+    """Sends again what a cluster answers with 503 while it starts, elects a master or has no shard ready yet; a bounded time."""
 
+    def perform_request(self, *request: Any, **more: Any) -> Any:
+        """As the base class."""
+        for left in range(YOUNG_TRIES, -1, -1):
+            answer = super().perform_request(*request, **more)
+            if answer.meta.status != 503 or not left:
+                break
+            if left == YOUNG_TRIES:
+                log.warning("elasticsearch_starting", url=self.base_url, status=503, tried_for_s=YOUNG_TRIES * YOUNG_WAIT_S)
+            time.sleep(YOUNG_WAIT_S)
+        return answer
+
+
+def connect(config: ElasticsearchConfig, node: type[PackingNode] = PackingNode) -> Elasticsearch:
+    """A client; nothing is sent yet.
+
+    Args:
+        node: PackingNode never sends anything again, PatientNode what a young cluster refuses.
     Raises:
         ConfigError: a host is no URL, a secret is missing, or there are two ways to log in.
     """
     check_namespace(config.namespace)
-    options: dict[str, Any] = {"request_timeout": config.timeout_s, "max_retries": 0, "node_class": PackingNode}
+    check_hosts(config.hosts, "elasticsearch.hosts")
+    options: dict[str, Any] = {"request_timeout": config.timeout_s, "max_retries": 0, "node_class": node}
     if any(host.startswith("https:") for host in config.hosts):
         options["verify_certs"] = config.verify_certs
         options["ssl_show_warn"] = False
@@ -62,27 +90,42 @@ def connect(config: ElasticsearchConfig) -> Elasticsearch:
                     f"elasticsearch.ca_certs {authority}: no such file; name the PEM file of the cluster's authority"
                 )
             options["ca_certs"] = str(authority)
-        if not config.verify_certs:
-            log.warning("certificates_not_verified", hosts=config.hosts, remedy="set ca_certs and verify_certs: true")
     if [config.api_key_env, config.api_key_file, config.username].count(None) < 2:
         raise ConfigError("elasticsearch: api_key_env, api_key_file and username exclude each other; keep one")
+    for event, reason_ in exposed(config):
+        log.warning(event, hosts=config.hosts, reason=reason_)
     if config.api_key_env is not None:
-        options["api_key"] = _from_environment(config.api_key_env, "api_key_env")
+        options["api_key"] = _key(_from_environment(config.api_key_env, "api_key_env"), "api_key_env: its variable")
     elif config.api_key_file is not None:
-        try:
-            options["api_key"] = config.api_key_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as err:
-            raise ConfigError(f"elasticsearch.api_key_file {config.api_key_file}: {err}; put the encoded key there") from err
+        options["api_key"] = _key_in(config.api_key_file)
     elif config.username is not None:
         if config.password_env is None:
             raise ConfigError(
                 f"elasticsearch.username {config.username} has no password_env; name the variable with the password"
             )
-        options["basic_auth"] = (config.username, _from_environment(config.password_env, "password_env"))
+        password = _from_environment(config.password_env, "password_env")
+        keep_secret(password, base64.b64encode(f"{config.username}:{password}".encode()).decode())
+        options["basic_auth"] = (config.username, password)
     try:
         return Elasticsearch(config.hosts, **options)
     except ValueError as err:
         raise ConfigError(f"elasticsearch.hosts {config.hosts}: {err}; write them like https://elastic.example.org:9200") from err
+
+
+def exposed(config: ElasticsearchConfig) -> Iterator[tuple[str, str]]:
+    """What lets others on the way read or change what is sent: a name, and the words with the remedy."""
+    plain = [host for host in config.hosts if host.startswith("http:")]
+    if plain and (config.api_key_env or config.api_key_file or config.username):
+        yield (
+            "login_unencrypted",
+            f"{', '.join(plain)}: the key or password travels unencrypted, and whoever is on the way reads it; write https://",
+        )
+    if not config.verify_certs:
+        yield (
+            "certificates_not_verified",
+            "verify_certs: false: whoever is on the way may be the cluster, and gets the key and all alerts; set ca_certs and "
+            "verify_certs: true",
+        )
 
 
 def get(client: Elasticsearch, path: str) -> Any:
@@ -99,7 +142,7 @@ def reason(err: ApiError) -> str:
     """What Elasticsearch says is wrong, in its own words."""
     body: Any = err.body
     error = body.get("error", body) if isinstance(body, Mapping) else body
-    return str(error.get("reason", error) if isinstance(error, Mapping) else error)
+    return _said(str(error.get("reason", error) if isinstance(error, Mapping) else error), MAX_TEXT_CHARS)
 
 
 def trouble(err: ClusterError, config: ElasticsearchConfig, remedies: Mapping[int, str] = MappingProxyType({})) -> str:
@@ -116,7 +159,7 @@ def trouble(err: ClusterError, config: ElasticsearchConfig, remedies: Mapping[in
             return refusal(config, err.status_code, reason(err), remedies)
         case TlsError():
             return f"{at}: TLS: {_tls_remedy(err.message, config)}"
-    return f"{at}: {' '.join(str(err.message).split())[:300]}; check address, port and firewall, and that it runs"
+    return f"{at}: {_said(str(err.message))}; check address, port and firewall, and that it runs"
 
 
 def refusal(config: ElasticsearchConfig, status: int, why: str, remedies: Mapping[int, str] = MappingProxyType({})) -> str:
@@ -124,8 +167,7 @@ def refusal(config: ElasticsearchConfig, status: int, why: str, remedies: Mappin
     usual = _STATUS_REMEDY.get(status, "look into the server's log").format(login=_login(config))
     if "plain HTTP request was sent to HTTPS port" in why and status not in _STATUS_REMEDY:  # nginx's words
         usual = "this port speaks TLS: write https:// in sink.elasticsearch.hosts"
-    said = " ".join(why.split())[:300]
-    return f"Elasticsearch {', '.join(config.hosts)}: answers {status}: {said}; {remedies.get(status, usual)}"
+    return f"Elasticsearch {', '.join(config.hosts)}: answers {status}: {_said(why)}; {remedies.get(status, usual)}"
 
 
 def unreadable(
@@ -140,6 +182,7 @@ _STATUS_REMEDY = {
     401: "check {login}, and that it has not expired or been taken back",
     403: "its right does not reach: see `packetclip setup elasticsearch --help` for who needs which",
     502: "the proxy does not reach Elasticsearch; look into the proxy's log",
+    503: "it is starting, has no master or no shard ready; wait until its health is yellow or green",
 }
 
 
@@ -168,11 +211,53 @@ def _tls_remedy(said: str, config: ElasticsearchConfig) -> str:
         return (
             f"the certificate is not signed by the authority in ca_certs {config.ca_certs}; name the PEM file of the one that did"
         )
-    return f"{' '.join(said.split())[:300]}; check ca_certs and the server's certificate"
+    return f"{_said(said)}; check ca_certs and the server's certificate"
+
+
+def _said(words: str, max_chars: int = 300) -> str:
+    """The words of a server or library, in a line of ours."""
+    return printable(" ".join(words.split()), max_chars)
 
 
 def _from_environment(name: str, option: str) -> str:
     value = os.environ.get(name)
     if not value:
-        raise ConfigError(f"elasticsearch.{option}: the environment variable {name} is not set; export it before the start")
+        variable = f"the environment variable {name}"
+        if not re.fullmatch("[A-Z_][A-Z0-9_]*", name):
+            variable = "the environment variable that it names (not shown, it may be the secret itself)"
+        raise ConfigError(f"elasticsearch.{option}: {variable} is not set; export it before the start")
     return value
+
+
+def _key_in(file: Path) -> str:
+    """The encoded key in a file that is regular, holds nothing else, and that none but its owner may read.
+
+    A file of root's may be readable by its group, for that is how root gives a secret to a service: `root:packetclip` 0640, and
+    systemd's credentials.
+    """
+    name = HIDDEN if re.fullmatch("[A-Za-z0-9+]{16,}={1,2}|[A-Za-z0-9+=]{40,}", file.name) else str(file)
+    option = f"api_key_file {name}"
+    try:
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened:
+            found = os.fstat(opened.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ConfigError(f"elasticsearch.{option}: is no regular file; put the encoded key into a file and name that")
+            content = opened.read(MAX_KEY_BYTES + 1)
+    except OSError as err:
+        raise ConfigError(f"elasticsearch.{option}: cannot be read: {err.strerror}; put the encoded key there") from err
+    by_group = stat.S_IRGRP * (found.st_uid == 0 and (os.geteuid() != 0 or found.st_gid != 0))
+    if found.st_mode & 0o077 & ~by_group:
+        raise ConfigError(
+            f"elasticsearch.{option}: mode {stat.S_IMODE(found.st_mode):04o} lets others read or change it; chmod 600"
+        )
+    return _key(content.decode("latin-1").strip(), option)
+
+
+def _key(key: str, option: str) -> str:
+    """An encoded API key, kept out of logs from now on. What is no such key is not repeated: it may be another secret."""
+    if not re.fullmatch(f"[!-~]{{1,{MAX_KEY_BYTES}}}", key):
+        raise ConfigError(f"elasticsearch.{option} holds not one line with one encoded key; put the `encoded` one there, alone")
+    keep_secret(key)
+    with contextlib.suppress(ValueError):
+        keep_secret(base64.b64decode(key, validate=True).decode().partition(":")[2])
+    return key

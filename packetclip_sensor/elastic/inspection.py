@@ -13,7 +13,7 @@ from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedPr
 from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic import templates
-from packetclip_sensor.elastic.client import JSON, connect, get, trouble
+from packetclip_sensor.elastic.client import JSON, connect, exposed, get, trouble
 from packetclip_sensor.elastic.plan import Step
 from packetclip_sensor.elastic.setup import Server
 from packetclip_sensor.elastic.streams import stream_name
@@ -33,6 +33,8 @@ def findings(config: ElasticsearchConfig, missions: Missions, datasets: Sequence
         missions: those of its model. datasets: the data streams that this sensor writes.
     """
     names = {dataset: stream_name(config.namespace, dataset) for dataset in datasets}
+    for _, words in exposed(config):
+        yield None, words
     with connect(config) as client:
         try:
             yield _reached(client, config, ", ".join(names.values()))

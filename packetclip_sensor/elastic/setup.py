@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -154,11 +155,17 @@ def _streams(client: Elasticsearch, dataset: str) -> dict[str, str]:
     return {each["name"]: each["backing_indices"][-1] for each in found}
 
 
-def plan_removal(server: Server, *, delete_data: bool) -> list[Step]:
-    """Take away what setup put, in the order that Elasticsearch needs, and never a document that was not asked for.
+def plan_removal(server: Server, namespace: str, key_id: str, *, everything: bool, delete_data: bool) -> list[Step]:
+    """Take away what is this sensor's alone, or with `everything` all that setup ever put, in the order that Elasticsearch needs;
+    never a document that was not asked for.
 
     What a data stream uses cannot go before it: without `delete_data` its templates and the pipeline stay. What is not ours, and
     every `@custom`, stays.
+
+    Args:
+        namespace: of this sensor, whose data streams are its own. key_id: of its API key, empty where none is known.
+        everything: also keys and data streams of other sensors, and what all sensors share.
+        delete_data: the data streams with their documents too.
     """
     steps: list[Step] = []
     used: dict[str, str] = {}
@@ -166,30 +173,46 @@ def plan_removal(server: Server, *, delete_data: bool) -> list[Step]:
     for dataset in streams.DATASETS:
         names = list(_streams(server.client, dataset))
         for stream in names:
+            if not everything and stream != streams.stream_name(namespace, dataset):
+                continue
             if delete_data:
                 path, instead = f"/_data_stream/{stream}", "this server deletes no data streams: delete its backing indices"
                 steps.append(Step("remove", "data stream", stream, "with all its documents", "DELETE", path, instead=instead))
             else:
                 steps.append(Step("left", "data stream", stream, "its documents stay"))
+        if not everything:
+            continue
         why = f"data stream {names[0]} uses it; --delete-data removes both" if names and not delete_data else ""
         index = templates.templates(dataset)[-1]
         steps += index.remove(server.client, why)
         for name in index.body["composed_of"]:
             if name.startswith("logs-packetclip") and not name.endswith("@custom"):
                 used[name] = used.get(name) or why
+    if server.security:
+        steps += _plan_key_removal(server.client, f"name={ROLE}" if everything else f"id={key_id}" if key_id else "")
+    if not everything:
+        return [*steps, Step("left", "templates, role", ROLE, "other sensors may use what is shared; --all removes it")]
     why = next(filter(None, used.values()), "")
     things = [(Thing("component template", name, {}), user) for name, user in used.items()]
     things.append((Thing("pipeline", PIPELINE, {}), why))
     if server.ilm:
         things.append((Thing("ILM policy", POLICY, {}), why))
     if server.security:
-        keys = get(server.client, f"/_security/api_key?name={ROLE}").get("api_keys", [])
-        ids = [key["id"] for key in keys if not key["invalidated"] and key.get("metadata", {}).get("managed_by") == OURS]
-        if ids:
-            words = f"{len(ids)} invalidated"
-            steps.append(Step("remove", "API key", ROLE, words, "DELETE", "/_security/api_key", {"ids": ids}))
         things.append((Thing("role", ROLE, {}), ""))
     return steps + [step for thing, user in things for step in thing.remove(server.client, user)]
+
+
+def _plan_key_removal(client: Elasticsearch, which: str) -> list[Step]:
+    """Invalidate the API keys of ours that a query finds; empty for a sensor of which no key is known."""
+    if not which:
+        words = "the configuration names none (api_key_file, api_key_env); name its file by --api-key"
+        return [Step("left", "API key", ROLE, words)]
+    keys = [key for key in get(client, f"/_security/api_key?{which}").get("api_keys", []) if not key["invalidated"]]
+    ids = [key["id"] for key in keys if key.get("metadata", {}).get("managed_by") == OURS]
+    if ids:
+        words = f"{', '.join(ids)} invalidated"
+        return [Step("remove", "API key", ROLE, words, "DELETE", "/_security/api_key", {"ids": ids})]
+    return [Step("left", "API key", key["name"], f"{key['id']} is not ours") for key in keys]
 
 
 def plan_login(client: Elasticsearch, file: Path) -> list[Step]:
@@ -202,7 +225,7 @@ def plan_login(client: Elasticsearch, file: Path) -> list[Step]:
     role = templates.read("role", ROLE)
     put = Thing("role", ROLE, role).put(client)
     if file.exists():
-        key_id = _key_id(file)
+        key_id = key_id_of(file)
         found = get(client, f"/_security/api_key?id={key_id}").get("api_keys", []) if key_id else []
         if not any(not key["invalidated"] for key in found):
             raise ConfigError(f"--api-key {file}: holds no key that this cluster knows; name a new file, or delete this one")
@@ -235,12 +258,14 @@ def key_file(file: Path) -> Iterator[TextIO]:
             raise
 
 
-def _key_id(file: Path) -> str:
-    """The id in an encoded API key; empty where the file holds none."""
+def key_id_of(source: Path | str) -> str:
+    """The id, which is no secret, in an encoded API key, or in that of a file; empty where there is none."""
     try:
-        return base64.b64decode(file.read_text(encoding="utf-8").strip(), validate=True).decode().partition(":")[0]
+        encoded = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
+        found = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[0]
     except (OSError, ValueError):
         return ""
+    return found if re.fullmatch(r"[\w-]+", found) else ""
 
 
 def _key(role: dict[str, Any]) -> dict[str, Any]:

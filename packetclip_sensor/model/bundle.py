@@ -6,19 +6,24 @@ trained on and how it measured. A wrong hash, a missing file or an unknown forma
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from packetclip_sensor.common.missions import Mission, Missions
+from packetclip_sensor.config.settings import Margin, Probability
 from packetclip_sensor.errors import ModelBundleError
+from packetclip_sensor.model.onnx_file import names_other_files
 from packetclip_sensor.records import FloatArray
 from packetclip_sensor.windows import tokens
 from packetclip_sensor.windows.packet_features import RELATIONS
@@ -34,6 +39,7 @@ OPTIONAL = ("text_tower.npz",)
 """Files that only `packetclip hunt` reads (see `hunt/text_encoder.py`)."""
 MANIFEST = "manifest.json"
 REMEDY = "install the wheel again, or point `model:` at a folder made by `make model`"
+MOST_SCALE = 1e4
 OLD = "give it its missions: python -m training.ship.missions --bundle"
 
 
@@ -50,13 +56,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     classes: list[str]
     """By label, as `texts.npz` has them."""
     missions: Missions
-    temperature: float
-    thresholds: dict[str, float]
+    temperature: Annotated[float, Meta(gt=0.0, le=1000.0)]
+    thresholds: dict[str, Probability]
     """Probability from which each mission's verdict counts, fitted for a stated false-alert budget; in the missions' order."""
-    embedding: int
-    margins: dict[str, float] = {}
+    embedding: Annotated[int, Meta(ge=1, le=4096)]
+    margins: dict[str, Margin] = {}
     """How far below its threshold, in logits, a window counts towards an alert together with others; none by default."""
-    ceilings: dict[str, float] = {}
+    ceilings: dict[str, Probability] = {}
     """How far a site may raise each threshold: above it more than a fifth of the held-out attacks would no longer be told."""
 
 
@@ -122,20 +128,64 @@ class Bundle:
         options.log_severity_level = 3
         graphs = graphs_of(path, content["graphs.json"])
         _agree(path, "graphs", [graph.mission for graph in graphs], manifest.missions.names)
-        try:
-            with np.load(io.BytesIO(content["texts.npz"]), allow_pickle=False) as arrays:
-                texts = tuple(str(t) for t in arrays["texts"])
-                text_embeddings, class_embeddings = arrays["text_embeddings"], arrays["class_embeddings"]
-                logit_scale = float(arrays["logit_scale"])
-            sessions = [
-                onnxruntime.InferenceSession(content[name], options, providers=["CPUExecutionProvider"])
-                for name in ("encoder.onnx", "reasoner.onnx", "explainer.onnx")
-            ]
-        except Exception as err:  # onnxruntime raises classes of its own, numpy ValueError, KeyError or BadZipFile
-            raise ModelBundleError(f"model bundle {path}: {err}; {REMEDY}") from err
-        return Bundle(
-            path, manifest, sessions[0], sessions[1], sessions[2], graphs, texts, text_embeddings, class_embeddings, logit_scale
-        )
+        sessions = []
+        for name in ("encoder.onnx", "reasoner.onnx", "explainer.onnx"):
+            with _understood(path, name):
+                if names_other_files(content[name]):
+                    raise ValueError("names data in another file, which no hash vouches for")
+                session = onnxruntime.InferenceSession(content[name], options, providers=["CPUExecutionProvider"])
+                _fits(session, manifest, sum(len(level) for graph in graphs for level in graph.levels))
+                sessions.append(session)
+        with _understood(path, "texts.npz"):
+            texts = _texts(content["texts.npz"], manifest)
+        encoder, reasoner, explainer = sessions
+        return Bundle(path, manifest, encoder, reasoner, explainer, graphs, *texts)
+
+
+@contextlib.contextmanager
+def _understood(path: Path, name: str) -> Iterator[None]:
+    """Whatever goes wrong with a file of the bundle is told with its name."""
+    try:
+        yield
+    except Exception as err:  # onnxruntime raises classes of its own, numpy ValueError, KeyError or BadZipFile
+        words = err.args[0] if isinstance(err, KeyError) and err.args else err
+        raise ModelBundleError(f"model bundle {path}: {name}: {words}; {REMEDY}") from err
+
+
+def _fits(session: onnxruntime.InferenceSession, manifest: Manifest, concepts: int) -> None:
+    """Raises ValueError where a model takes or gives arrays of other sizes than the manifest says."""
+    window = [manifest.window.packets]
+    sizes = {
+        "tokens": [manifest.row_bytes],
+        "embedding": [manifest.embedding],
+        "relations": [*window, len(manifest.relations)],
+        "padding": window,
+        "keep": [concepts],
+        "logits": [1 + len(manifest.missions)],
+        "window_embedding": [manifest.embedding],
+    }
+    for given in (*session.get_inputs(), *session.get_outputs()):
+        found = given.shape[1:]
+        wanted = window + sizes["embedding"] if given.name == "embedding" and len(found) > 1 else sizes.get(given.name)
+        # A size that the model leaves open has a name.
+        if (
+            wanted is not None
+            and [size if isinstance(size, int) else of for size, of in zip(found, wanted, strict=False)] != wanted
+        ):
+            raise ValueError(f"has {given.name} of {found}, by {MANIFEST} they are {wanted}")
+
+
+def _texts(content: bytes, manifest: Manifest) -> tuple[tuple[str, ...], FloatArray, FloatArray, float]:
+    """Texts, their embeddings, the classes' embeddings and the scale of logits; KeyError or ValueError where one does not fit."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        texts = tuple(str(text) for text in arrays["texts"])
+        of_texts, of_classes, scale = arrays["text_embeddings"], arrays["class_embeddings"], float(arrays["logit_scale"])
+    for name, found, count in (("texts", of_texts, len(texts)), ("classes", of_classes, len(manifest.classes))):
+        if found.shape != (count, manifest.embedding) or not np.isfinite(found).all():
+            raise ValueError(f"embeddings of {name} are not {count} times {manifest.embedding} finite numbers")
+    if not 0 < scale <= MOST_SCALE:
+        raise ValueError(f"logit_scale is {scale}, not above 0 and at most {MOST_SCALE:g}")
+    return texts, of_texts, of_classes, scale
 
 
 def renamed(content: Any) -> Any:
@@ -230,8 +280,14 @@ def _manifest(path: Path) -> Manifest:
     try:
         manifest = msgspec.convert(_raw(path), Manifest, dec_hook=_missions)
     except msgspec.ValidationError as err:
-        raise ModelBundleError(f"model bundle {path}: {MANIFEST} is not valid: {err}; {REMEDY}") from err
+        words, missing = re.subn("Object missing required field (`[^`]*`)", r"lacks the key \1", str(err))
+        raise ModelBundleError(f"model bundle {path}: {MANIFEST} {'' if missing else 'is not valid: '}{words}; {REMEDY}") from err
     missions = manifest.missions
+    if manifest.window.min_packets > manifest.window.packets:
+        raise ModelBundleError(f"model bundle {path}: {MANIFEST}: window.min_packets is above window.packets; {REMEDY}")
+    for key, named in (("margins", manifest.margins), ("ceilings", manifest.ceilings)):
+        if unknown := sorted(set(named) - set(missions.names)):
+            raise ModelBundleError(f"model bundle {path}: {MANIFEST}: {key} names {unknown[0]!r}, which is no mission; {REMEDY}")
     expected = {
         "row_bytes": (manifest.row_bytes, tokens.ROW_BYTES),
         "relations": (manifest.relations, list(RELATIONS)),
@@ -258,11 +314,13 @@ def _checked(path: Path, name: str, manifest: Manifest) -> bytes:
         content = (path / name).read_bytes()
     except OSError as err:
         raise ModelBundleError(f"model bundle {path}: cannot read {name}: {err.strerror}; {REMEDY}") from err
+    if name not in manifest.sha256:
+        raise ModelBundleError(f"model bundle {path}: {MANIFEST} lacks the key `sha256.{name}`; {REMEDY}")
     found = hashlib.sha256(content).hexdigest()
-    if found != manifest.sha256.get(name):
+    if found != manifest.sha256[name]:
         raise ModelBundleError(
             f"model bundle {path}: {name} has SHA-256 {found[:12]}..., the manifest says "
-            f"{str(manifest.sha256.get(name))[:12]}...; "
+            f"{manifest.sha256[name][:12]}...; "
             f"the file was changed or cut, {REMEDY}"
         )
     return content

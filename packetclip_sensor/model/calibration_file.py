@@ -6,7 +6,6 @@ another, so the file carries the hash of the bundle's manifest, which holds the 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from packetclip_sensor.common import durable
 from packetclip_sensor.config.schema import YAML_ERRORS
 from packetclip_sensor.config.settings import Margin, Probability
 from packetclip_sensor.errors import ConfigError
@@ -110,10 +110,7 @@ def save(calibration: Calibration, path: Path) -> None:
     text = HEAD.format(name=path.name) + yaml.safe_dump(
         msgspec.to_builtins(calibration), sort_keys=False, allow_unicode=True, width=1000
     )
-    new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
+        durable.replace(path, text.encode(), 0o644)  # no packets in it, and the sensor's user must read what root made
     except OSError as err:
-        new.unlink(missing_ok=True)
         raise ConfigError(f"{path}: cannot be written: {err.strerror}; name a file that you may write by --out") from err

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from packetclip_sensor.common import durable
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.pairs.labels import Truth
@@ -66,10 +68,16 @@ def write_pairs(
         most_per_unit: keep at most so many windows of each label in a unit, spread evenly over its time.
         period_s: cut windows at the end of each such period instead of each second, see `windows`.
         counters: of what was read. progress: is given the name and number of pairs of each unit that is done.
+    Raises:
+        ConfigError: the file cannot be written.
     """
     total = 0
     form = schema(window)
-    with pq.ParquetWriter(out, form, compression="zstd") as writer:
+    try:
+        fd = durable.opened(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    except OSError as err:
+        raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write by --out") from err
+    with os.fdopen(fd, "wb") as file, pq.ParquetWriter(file, form, compression="zstd") as writer:
         for name, batches, labels in units:
             streams = windows(batches, window, counters or Counters(), period_s=period_s)
             found = thinned(list(labelled(streams, labels, label)), most_per_unit)

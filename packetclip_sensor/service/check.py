@@ -28,6 +28,7 @@ from packetclip_sensor.model import calibration_file
 from packetclip_sensor.model.bundle import Bundle, manifest_of
 from packetclip_sensor.records import Packet
 from packetclip_sensor.service import checkpoint
+from packetclip_sensor.sinks import zeek_notices
 from packetclip_sensor.sources import discovery
 from packetclip_sensor.sources.discovery import archives_of
 
@@ -63,7 +64,7 @@ def report(config: Config, path: Path, file: TextIO) -> bool:
         path: the configuration's file.
     """
     well = True
-    print(f"ok    config   {path}", file=file)
+    print(f"ok    config   {printable(str(path), 1000)}", file=file)
     for finding in findings(config, path):
         print(f"{MARKS[finding.ok]:<5} {finding.part:<8} {printable(finding.words, 1000)}", file=file, flush=True)
         well = well and finding.ok is not WRONG
@@ -96,7 +97,7 @@ def _checks(config: Config, path: Path) -> Iterator[tuple[str, Callable[[], Foun
     elif (ndjson := config.sink.ndjson) is not None:
         yield "sink", partial(_writable, ndjson.path.parent, f"alerts go to {ndjson.path}")
     if (verdicts := config.zeek_feedback.path) is not None:
-        yield "feedback", partial(_writable, verdicts.parent, f"verdicts for Zeek go to {verdicts}")
+        yield "feedback", partial(_feedback, verdicts)
 
 
 def _logs(path: Path | None) -> Found:
@@ -250,6 +251,12 @@ def _elasticsearch(config: Config) -> Found:
     except SensorError:  # _model tells what is wrong with it; without missions nothing is said of their fields
         missions = NO_MISSIONS
     yield from inspection.findings(cluster, missions, datasets)
+
+
+def _feedback(verdicts: Path) -> Found:
+    yield from _writable(verdicts.parent, f"verdicts for Zeek go to {verdicts}")
+    if words := zeek_notices.shared(verdicts.parent):
+        yield LOOK, words
 
 
 def _writable(folder: Path, words: str) -> Found:

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from packetclip_sensor.common.durable import sync_folder
+from packetclip_sensor.common import durable
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import AlertBatch, Episode, Position
 from packetclip_sensor.service.health import Health
@@ -100,18 +100,10 @@ def save(path: Path, state: State) -> None:
     Raises:
         ConfigError: the folder cannot be written, or the disk is full.
     """
-    fresh = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # It holds bytes of packets (evidence of open episodes), so it is not for everyone.
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640), "wb") as file:
-            text = msgspec.json.encode(state)
-            file.write(text + b"\n" + _checksum(text))
-            file.flush()
-            os.fsync(file.fileno())
-        _keep(path)
-        fresh.replace(path)
-        sync_folder(path.parent)
+        text = msgspec.json.encode(state)
+        durable.replace(path, text + b"\n" + _checksum(text), before=lambda: _keep(path))
     except OSError as err:
         raise ConfigError(
             f"state file {path} cannot be written ({err.strerror}); make room or let the sensor's user write to {path.parent}"
@@ -222,7 +214,7 @@ def lock(state_dir: Path) -> Iterator[None]:
     path = state_dir / "lock"
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = durable.opened(path, os.O_RDWR | os.O_CREAT, 0o644)  # `holder` reads it as any user
     except OSError as err:
         raise ConfigError(
             f"state folder {state_dir} cannot be used ({err.strerror}); make it writable for the sensor's user or set another one"

@@ -21,6 +21,7 @@ import structlog
 from elasticsearch import ApiError, TransportError
 
 from packetclip_sensor import __version__
+from packetclip_sensor.common import durable
 from packetclip_sensor.common.missions import NO_MISSIONS
 from packetclip_sensor.config.settings import Config, ElasticsearchConfig
 from packetclip_sensor.elastic.client import connect
@@ -130,9 +131,7 @@ class HealthFile(_Teller):
         self._path = path
 
     def _put(self, body: dict[str, Any]) -> None:
-        fresh = self._path.with_name(self._path.name + ".new")
-        fresh.write_bytes(msgspec.json.encode(body) + b"\n")
-        fresh.replace(self._path)
+        durable.replace(self._path, msgspec.json.encode(body) + b"\n")
 
 
 def _time(ts: float) -> str:

@@ -1,16 +1,22 @@
 """The pages `/metrics` (Prometheus' text format) and `/health` (JSON, 200 or 503), for reading only.
 
-Whoever can reach the port must not be able to harm the sensor: few connections, small requests, a deadline for the whole
-exchange, one request for each connection, ten answers a second, and a page is made at most once a second, however often it is
-asked for. The server is the standard library's, in threads of its own; what it does not bound is bound here.
+Whoever can reach the port must not be able to harm the sensor: few connections, of which an idle one makes room for the next,
+small requests, a deadline for the whole exchange, one request for each connection, ten answers a second, and a page is made at
+most once a second, however often it is asked for. No web page elsewhere can read them through a visitor's browser, by a name of
+its own that leads here (DNS rebinding): requests by an address, by this machine's name or by a name that is set are answered.
+The server is the standard library's, in threads of its own; what it does not bound is bound here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
+import re
 import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from socketserver import BaseRequestHandler, ThreadingTCPServer
@@ -34,6 +40,8 @@ PACE_S = 0.1
 LOOK_S = 0.2
 """How often the server looks whether it is to end."""
 FRESH_S = 1.0
+ROOM_S = 0.5
+"""So long a new connection waits for the place of an idle one."""
 TEXT, JSON = "text/plain; version=0.0.4; charset=utf-8", "application/json"
 INDEX = b"PacketCLIP sensor\n/metrics  for Prometheus\n/health   200 where all is well, else 503 with the reasons\n"
 
@@ -85,6 +93,10 @@ class HealthPage(ThreadingTCPServer):
         """
         config = health.config
         self.health, self.clock = health, clock
+        self.unread: deque[socket.socket] = deque()
+        """Connections whose request is not whole, oldest first."""
+        own = ("localhost", socket.gethostname(), config.address, *config.names)
+        self.names = frozenset(name.lower().removesuffix(".") for name in own)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(Metrics(health))
         ProcessCollector(registry=self._registry)
@@ -115,7 +127,21 @@ class HealthPage(ThreadingTCPServer):
     def verify_request(self, *_: Any) -> bool:
         """Take a connection each PACE_S; those that come faster wait in the kernel, and cost nothing there."""
         time.sleep(PACE_S)
-        return self.free.acquire(blocking=False)
+        return self.free.acquire(blocking=False) or (self._end_oldest() and self.free.acquire(timeout=ROOM_S))
+
+    def _end_oldest(self) -> bool:
+        """End the connection that has been silent longest, of those whose request is not whole."""
+        with contextlib.suppress(IndexError, OSError):
+            self.unread.popleft().shutdown(socket.SHUT_RDWR)
+            return True
+        return False
+
+    def answers_to(self, host: str) -> bool:
+        """Whether a request's Host (RFC 9110, 7.2) is one of ours: an address, which no name server can turn, or a known name."""
+        name = re.sub(r":\d*$", "", host.strip().lower())
+        with contextlib.suppress(ValueError):
+            return bool(ipaddress.ip_address(name.removeprefix("[").removesuffix("]")))
+        return name.removesuffix(".") in self.names
 
     def process_request_thread(self, *connection: Any) -> None:
         """As the base class."""
@@ -157,14 +183,26 @@ class _Exchange(BaseRequestHandler):
     def handle(self) -> None:
         """Read and answer before the deadline, or give up."""
         until, head = time.monotonic() + DEADLINE_S, b""
+        self.server.unread.append(self.request)
+        try:
+            head = self._read(until)
+        finally:
+            with contextlib.suppress(ValueError):
+                self.server.unread.remove(self.request)
+        if head:
+            self.request.settimeout(max(0.001, until - time.monotonic()))  # of `sendall` as a whole
+            self.request.sendall(self._answer(head))
+
+    def _read(self, until: float) -> bytes:
+        """The request up to its empty line, or more than there may be; nothing where the other side ends before."""
+        head = b""
         while b"\r\n\r\n" not in head and len(head) <= MAX_HEAD_BYTES:
             self.request.settimeout(max(0.001, until - time.monotonic()))
             part = self.request.recv(65536)
             if not part:
-                return
+                return b""
             head += part
-        self.request.settimeout(max(0.001, until - time.monotonic()))  # of `sendall` as a whole
-        self.request.sendall(self._answer(head))
+        return head
 
     def _answer(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b"\r\n")[0].partition(b" ")
@@ -173,6 +211,10 @@ class _Exchange(BaseRequestHandler):
             return _response((431, TEXT, b"the request is too long\n"))
         if not version.startswith(b"HTTP/1.") or b" " in version:
             return _response((400, TEXT, b"this is no HTTP/1 request\n"))
+        lines = [line.partition(b":") for line in head.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]]
+        hosts = [value.decode("latin-1") for name, _, value in lines if name.strip().lower() == b"host"]
+        if not all(map(self.server.answers_to, hosts)):
+            return _response((403, TEXT, b"not by this name: ask by address, or set health.names\n"))
         if method not in (b"GET", b"HEAD"):
             return _response((405, TEXT, b"these pages are for reading only: GET or HEAD\n"), "Allow: GET, HEAD\r\n")
         return _response(self.server.page(path.partition(b"?")[0].decode("latin-1")), body=method == b"GET")

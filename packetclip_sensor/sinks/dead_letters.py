@@ -81,7 +81,7 @@ class DeadLetters:
     def _open(self) -> int:
         """The file of this name, locked; opened anew where somebody took it away meanwhile."""
         while True:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            fd = durable.opened(self._path)
             fcntl.flock(fd, fcntl.LOCK_EX)
             if durable.stands_at(fd, self._path):
                 return fd

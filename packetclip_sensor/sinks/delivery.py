@@ -21,6 +21,7 @@ from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedPr
 from packetclip_sensor.common.durable import Sleep, Waiting
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.client import BUSY, reason, refusal, trouble
 from packetclip_sensor.elastic.streams import ALERTS, stream_name
@@ -90,7 +91,7 @@ class Sender:
     reached: bool = False
     """Whether the cluster has answered since the start."""
     proved: bool = False
-    """Whether it has taken a document: credentials, rights and templates were right then."""
+    """Whether it has taken a document, or had it already (409): credentials, rights and templates were right then."""
 
     def __post_init__(self) -> None:
         self.stream = stream_name(self.config.namespace)
@@ -149,18 +150,18 @@ class Sender:
         again: list[Item] = []
         refused: list[dead_letters.Letter] = []
         why = ""
+        self.proved = self.proved or any(classify(answer["status"]) in ("written", "duplicate") for answer in answers)
         for item, answer in zip(items, answers, strict=True):
             status, error = answer["status"], answer.get("error", {})
             item.failed_500 += status == 500
             outcome = classify(status, error.get("type", ""), item.failed_500)
-            self.proved = self.proved or outcome == "written"
             match outcome:
                 case "written" | "duplicate":
                     name = f"{'flows' if item.stream else 'alerts'}_{outcome}"
                     setattr(self.counters, name, getattr(self.counters, name) + 1)
                 case "retry":
                     again.append(item)
-                    why = f"{status} {error.get('type')}: {error.get('reason')}"
+                    why = printable(f"{status} {error.get('type')}: {error.get('reason')}", 300)
                 case "person" if not (self.proved and item.stream):  # what is not an alert must never hold alerts back
                     why = refusal(self.config, status, error.get("reason", ""), _remedies(item.stream or self.stream))
                     if not self.proved:
@@ -168,7 +169,7 @@ class Sender:
                     again.append(item)
                 case _:
                     cause = error.get("caused_by", {}).get("reason")
-                    words = str(error.get("reason")) + (f": {cause}" if cause else "")
+                    words = printable(str(error.get("reason")) + (f": {cause}" if cause else ""))
                     letter = (item.id, status, str(error.get("type")), words, msgspec.Raw(item.body), item.stream)
                     refused.append(dead_letters.Letter(*letter))
         if refused:  # on the disk before the position moves
@@ -207,7 +208,7 @@ class Sender:
             case TlsError():
                 patient = self.reached
             case TransportError():
-                patient, why, another_node = True, f"{type(err).__name__}: {err.message}", True
+                patient, why, another_node = True, printable(f"{type(err).__name__}: {err.message}", 300), True
         if not patient:
             raise SinkError(why) from err
         self._wait(why, at_least_s, another_node=another_node)

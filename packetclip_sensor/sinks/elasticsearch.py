@@ -4,7 +4,7 @@ A document's `_id` is the alert's own and every write is a `create`, so sending 
 restart) ends in a 409, which means done. While the cluster is busy or away the sink keeps its batch and tries again, for as long
 as it takes: nothing is read ahead meanwhile, Zeek's log files are the queue. What Elasticsearch refuses for good goes to a
 dead-letter file with the reason; what only a person can correct (credentials, rights, templates) ends the start with the remedy,
-and is waited for once documents have been taken, so that a sensor outlives the renewal of its key.
+and is waited for once a document was taken or was there already, so that a sensor outlives the renewal of its key.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -108,12 +107,12 @@ class _File:
     def _open(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
+            self.fd = durable.opened(self.path)
         except OSError as err:
-            raise SinkError(f"{self.path}: {err.strerror}; name a file that this user may write") from err
+            raise SinkError(
+                f"{self.path}: {err.strerror}; name a file that this user may write, or - for standard output"
+            ) from err
         try:
-            if not stat.S_ISREG(os.fstat(self.fd).st_mode):
-                raise SinkError(f"{self.path}: not a regular file; leave the path out to write to standard output")
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._repair()
             self._read_ids()

@@ -1,6 +1,8 @@
 """Verdicts back into Zeek: a file that `zeek_scripts/verdicts.zeek` reads through the Input framework and raises notices from.
 
-One line when an episode opens, one more each time its severity rises. The form is Zeek's ASCII log format, read in mode STREAM,
+One line when an episode opens, one more each time its severity rises. The sensor alone writes in the file's folder, Zeek reads
+there and remembers what it raised in a folder of its own; files are opened so that even in a folder that others may write no link
+of theirs is followed and no file of theirs is taken for ours. The form is Zeek's ASCII log format, read in mode STREAM,
 whose reader (Zeek 8.0.6, src/input/readers/ascii, measured in tests/integration/test_zeek_feedback.py) asks for three things:
 
 - It takes the start of a line for a line if it looks while the line is written. A file grows page by page, so no line here
@@ -16,6 +18,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
@@ -27,6 +30,7 @@ import structlog
 
 from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.severity import severity_and_risk
+from packetclip_sensor.common import durable
 from packetclip_sensor.common.durable import FULL, Sleep, Waiting, patiently, stands_at
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
@@ -45,6 +49,8 @@ END = "."
 PAGE_BYTES = 4096
 MAX_MSG_CHARS, MAX_SUB_CHARS = 160, 600
 """A character is at most four bytes, escaped or not, so that a line of these fits a page."""
+KNOWN_BYTES = 64 << 20
+"""Of the end of each file, what is read at a start for the severity that Zeek knows."""
 MAX_EPISODES = 100_000
 """Episodes whose severity is remembered, newest first to stay."""
 _MOVED = {"ts": "0", "state": "moved", "end": END}
@@ -81,6 +87,19 @@ def write(
         for safe in batches:
             file.append(safe.alerts)
             yield safe
+
+
+def shared(folder: Path) -> str:
+    """Why others than the sensor may write in the file's folder, with the remedy; empty where none may."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return ""
+    if found.st_uid not in (0, os.geteuid()):
+        return f"{folder} belongs to user {found.st_uid}; give it to the sensor's user, Zeek's own file has a folder of its own"
+    if found.st_mode & 0o022:
+        return f"{folder} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}); chmod 2750, Zeek only reads there"
+    return ""
 
 
 def line(alert: Alert, identifier: str, severity: int) -> bytes:
@@ -174,8 +193,7 @@ class _File:
             fresh.append(line(alert, episode if alert.state == "open" else f"{episode}-{severity}", severity))
         if not fresh:
             return
-        while len(self.known) > MAX_EPISODES:
-            del self.known[next(iter(self.known))]
+        self._forget()
         self._patiently(self._follow_name)
         for one in fresh:
             self._patiently(partial(self._put, one))
@@ -198,9 +216,11 @@ class _File:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if words := shared(self.path.parent):
+            log.warning("zeek_feedback_shared_folder", reason=words)
         self._finish_before()
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            fd = durable.opened(self.path, os.O_RDWR | os.O_APPEND, own=True)
         except FileNotFoundError:
             self._begin_anew()
         else:
@@ -247,12 +267,12 @@ class _File:
         A crash at any point leaves either the old order, or what `_finish_before` completes at the next start.
         """
         new = self.path.with_name(self.path.name + ".new")
-        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        fd = durable.create(new)
         try:
             if os.write(fd, HEADER) < len(HEADER):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(fd)
-            if self.path.exists():
+            if self.path.is_file() and not self.path.is_symlink():
                 self.path.replace(self.before)
             new.replace(self.path)
         except BaseException:
@@ -266,7 +286,7 @@ class _File:
     def _finish_before(self) -> None:
         """A crash may have come between the new file and the old one's last word."""
         try:
-            fd = os.open(self.before, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+            fd = durable.opened(self.before, os.O_RDWR | os.O_APPEND, own=True)
         except FileNotFoundError:
             return
         try:
@@ -277,13 +297,21 @@ class _File:
 
     def _read_known(self, path: Path) -> None:
         try:
-            lines = path.read_bytes().split(b"\n")
+            fd = durable.opened(path, os.O_RDONLY, own=True)
         except FileNotFoundError:
             return
+        with os.fdopen(fd, "rb") as file:
+            file.seek(max(0, os.fstat(fd).st_size - KNOWN_BYTES))
+            lines = file.read(KNOWN_BYTES).split(b"\n")
         for text in lines:
             fields = dict(zip(COLUMNS, text.decode("utf-8", "replace").split("\t"), strict=False))
             if fields.get("end") == END and re.fullmatch("[0-9]{1,3}", fields["severity"]):
                 self.known[fields["episode"]] = max(int(fields["severity"]), self.known.get(fields["episode"], 0))
+        self._forget()
+
+    def _forget(self) -> None:
+        while len(self.known) > MAX_EPISODES:
+            del self.known[next(iter(self.known))]
 
     def _patiently(self, call: Callable[[], object]) -> None:
         """Call until there is room; a SinkError where waiting would not help."""
@@ -291,7 +319,8 @@ class _File:
         def why(err: OSError | SinkError) -> str:
             if isinstance(err, SinkError):
                 raise err
-            words = f"zeek_feedback.path {self.path}: {err.strerror}"
+            other = f" ({err.filename})" if err.filename not in (None, str(self.path)) else ""
+            words = f"zeek_feedback.path {self.path}: {err.strerror}{other}"
             if err.errno not in FULL and not self.opened:
                 raise SinkError(f"{words}; correct the rights or the disk and start again, nothing is lost") from err
             return words

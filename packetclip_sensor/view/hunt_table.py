@@ -30,7 +30,7 @@ def show(found: Found, file: TextIO, missions: Missions, *, asked: str, encoded:
     console = console_for(file)
 
     def say(words: str, style: str = "") -> None:
-        console.print(Text(words, style=style), soft_wrap=True)
+        console.print(Text(printable(words), style=style), soft_wrap=True)
 
     if not found.hits:
         say(f"Nothing is stored that fits the filters ({found.stored:,} documents).")

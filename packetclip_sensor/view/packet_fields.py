@@ -50,12 +50,12 @@ def fields(data: bytes) -> list[Field]:
 
 
 def _ipv4(data: bytes, end: int, found: list[Field]) -> None:
-    fragment = int.from_bytes(data[6:8])
+    fragment, header = int.from_bytes(data[6:8]), (data[0] & 15) * 4
     flags = [name for bit, name in ((0x4000, "don't fragment"), (0x2000, "more fragments")) if fragment & bit]
     offset = (fragment & 0x1FFF) * 8
     _add(
         found, data, "ip",
-        (0, 1, "version, header length", f"4, {(data[0] & 15) * 4} bytes"),
+        (0, 1, "version, header length", f"4, {header} bytes" + ", too few: read as 20" * (header < 20)),
         (1, 2, "DSCP, ECN", f"{data[1] >> 2}, {data[1] & 3}"),
         (2, 4, "total length", f"{int.from_bytes(data[2:4])} bytes"),
         (4, 6, "identification", f"0x{data[4:6].hex()}"),

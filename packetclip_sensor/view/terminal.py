@@ -106,7 +106,7 @@ def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO)
     console = console_for(file)
 
     def say(words: str) -> None:
-        console.print(Text(words), soft_wrap=True)
+        console.print(Text(printable(words)), soft_wrap=True)
 
     if len(episodes):
         console.print(table(episodes, console.width))

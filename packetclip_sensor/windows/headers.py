@@ -1,9 +1,10 @@
 """IP and transport headers of a batch of packets: the one parser, whose columns all others read.
 
-A packet that is cut, malformed or of another protocol has columns that say so; no bytes raise. What is not one of IPv6's
-extension headers below (authentication, encryption) is a transport of its own, which nobody looks into.
+A packet that is cut, malformed or of another protocol has columns that say so; no bytes raise. As in Zeek, what stands behind
+IPv6's extension headers below is the packet's transport; encryption (ESP), and authentication in IPv4, is a transport of its own,
+which nobody looks into.
 
-Source: RFC 791, RFC 8200, RFC 9293, RFC 768, RFC 792, RFC 4443.
+Source: RFC 791, RFC 8200, RFC 4302, RFC 9293, RFC 768, RFC 792, RFC 4443; Zeek 8.0.6, src/IP.cc.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
-IPV6_FRAGMENT = 44
-IPV6_EXTENSIONS = {0: "hop-by-hop options", 43: "routing header", IPV6_FRAGMENT: "fragment header", 60: "destination options",
-                   135: "mobility header"}  # fmt: skip
+IPV6_FRAGMENT, IPV6_AUTHENTICATION = 44, 51
+IPV6_EXTENSIONS = {0: "hop-by-hop options", 43: "routing header", IPV6_FRAGMENT: "fragment header",
+                   IPV6_AUTHENTICATION: "authentication header", 60: "destination options", 135: "mobility header"}  # fmt: skip
 NO_NEXT_HEADER = 59
 MOST_EXTENSIONS = 4
 """RFC 8200 asks for few extension headers; four is more than real traffic has."""
@@ -166,6 +167,7 @@ def extensions(data: Bytes, captured: Ints, v6: Bools) -> Iterator[Extensions]:
         is_fragment = here & (number == IPV6_FRAGMENT)
         later = (data[index, start + 2].astype(np.int64) << 8 | offset) >> 3 != 0
         fragment = np.where(is_fragment, np.where(later, LATER_FRAGMENT, offset & 1), WHOLE)
-        end = at + np.where(is_fragment, 8, (length + 1) * 8)
+        # An authentication header alone counts its length in words of four bytes, less two (RFC 4302, 2.2).
+        end = at + np.where(is_fragment, 8, np.where(number == IPV6_AUTHENTICATION, (length + 2) * 4, (length + 1) * 8))
         yield Extensions(here, number, at, end, following, fragment)
         number, at = np.where(here, following, number), np.where(here, end, at)

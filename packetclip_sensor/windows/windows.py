@@ -16,9 +16,10 @@ from itertools import chain
 from math import inf
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Position, log_of
@@ -44,13 +45,13 @@ EVERY = 1 << 62
 class Window:
     """How windows are cut. These are the defaults for training; a sensor takes those of its bundle's manifest."""
 
-    packets: int = 30
+    packets: Annotated[int, Meta(ge=1, le=1000)] = 30
     """A, most packets in a window."""
-    seconds: float = 60.0
+    seconds: Annotated[float, Meta(ge=1.0, le=3600.0)] = 60.0
     """T, oldest packet in a window."""
-    min_packets: int = 4
+    min_packets: Annotated[int, Meta(ge=1, le=1000)] = 4
     """Smaller windows are not judged: one to three packets are weak evidence, and other views see them too."""
-    connections: int = 64
+    connections: Annotated[int, Meta(ge=1, le=1000)] = 64
     """C, most connections of the last T seconds that a window remembers beyond its packets."""
 
 

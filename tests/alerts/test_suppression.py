@@ -25,6 +25,7 @@ from packetclip_sensor.config.config_file import load
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import judge
+from packetclip_sensor.model.thresholds import logit
 from packetclip_sensor.pipeline import alerts
 from packetclip_sensor.records import Batch, Packet, Verdict, VerdictBatch
 from packetclip_sensor.service.checkpoint import State
@@ -190,7 +191,8 @@ def suppressor(
 ) -> Suppressor:
     """One with these rules."""
     path.write_text(text)
-    return Suppressor(Rules(path, MISSIONS), bundle, bundle.manifest.thresholds, counters or Counters(), counts)
+    thresholds, margins = bundle.manifest.thresholds, bundle.manifest.margins
+    return Suppressor(Rules(path, MISSIONS), bundle, thresholds, margins, counters or Counters(), counts)
 
 
 def left(
@@ -251,6 +253,28 @@ def test_a_scanner_on_duty_hides_no_attack_that_shares_its_window(
         kept, by, _ = left(mixed, bundle, tmp_path / "s.yaml", "\n".join(both))
         assert kept == []
         assert sum(c.verdicts for c in by.counts.values()) == verdicts(mixed)
+
+
+@pytest.mark.parametrize("mission", MISSIONS.names)
+@pytest.mark.parametrize(("odds", "suppressed"), [(-0.5, False), (-1.5, True)])
+def test_a_verdict_that_only_came_near_is_held_against_the_near_limit(
+    mission: str,
+    odds: float,
+    suppressed: bool,
+    scan: list[VerdictBatch],
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is below its threshold whatever is taken out of it: held against that, any rule that touches it would suppress it."""
+    thresholds = dict.fromkeys(MISSIONS.names, 0.9)
+    (tmp_path / "s.yaml").write_text(f"- {{{GOOD}, source: {SCANNER}}}")
+    by = Suppressor(Rules(tmp_path / "s.yaml", MISSIONS), bundle, thresholds, dict.fromkeys(MISSIONS.names, 1.0), Counters())
+    left_over = logit(0.9) + odds
+    monkeypatch.setattr(suppressor_module, "log_odds_without", lambda asked, _: [("Port Scan", left_over) for _ in asked])
+    near = replace(scan[-2].verdicts[0], mission=mission, weight=0.4)
+    assert by.suppresses(near) is suppressed
+    assert by.suppresses(replace(near, weight=1.0)) is True
 
 
 def test_a_rule_that_has_expired_in_event_time_suppresses_nothing_and_is_logged(

@@ -122,14 +122,18 @@ def test_redeliver_says_how_many_it_read_and_how_many_were_refused_again(
     assert list(tmp_path.glob("dead-letters*")) == []
 
 
-def test_a_bug_gets_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_gets_its_traceback_without_escape_sequences_and_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def broken(*args: object, **kwargs: object) -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("\x1b]0;owned\x07")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pipeline, "replay", broken)
-    with pytest.raises(ZeroDivisionError):
-        main(["replay", str(packet_log(tmp_path / "logs"))])
+    assert main(["replay", str(packet_log(tmp_path / "logs"))]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1] == "ZeroDivisionError: \\x1b]0;owned\\x07"
 
 
 def test_init_writes_a_file_that_check_can_read_and_replaces_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,7 @@ def test_the_api_key_comes_from_the_environment_or_a_file(
     monkeypatch.setenv("TEST_ES_KEY", "c2VjcmV0")
     Run(server.url, tmp_path, api_key_env="TEST_ES_KEY").write(safe(alert()))
     (tmp_path / "key").write_text("ZmlsZQ==\n")
+    (tmp_path / "key").chmod(0o600)
     Run(server.url, tmp_path, api_key_file=tmp_path / "key").write(safe(alert()))
     monkeypatch.setenv("TEST_ES_PASSWORD", "p")
     Run(server.url, tmp_path, username="u", password_env="TEST_ES_PASSWORD").write(safe(alert()))

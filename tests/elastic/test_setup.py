@@ -144,7 +144,7 @@ def test_a_server_with_ilm_instead_of_lifecycle_and_without_ingest(cluster: Clus
     cluster.requests.clear()
     assert set(run().marks.values()) == {"same", "skip"}
     assert cluster.requests == []
-    run("--remove")
+    run("--remove", "--all", "--yes")
     assert cluster.things == {}
 
 
@@ -167,7 +167,7 @@ def test_what_another_put_under_our_name_is_refused_before_anything_changes(
         f"is there and not ours (no _meta.managed_by: packetclip-sensor); nothing was changed; look at it (GET {path})" in ran.err
     )
     assert cluster.things == {path: body}
-    assert run("--remove").code == 0
+    assert run("--remove", "--all", "--yes").code == 0
     assert cluster.things == {path: body}
 
 
@@ -239,7 +239,7 @@ def test_removal_keeps_documents_and_what_they_use(cluster: Cluster, run: Any, t
     run("--api-key", str(tmp_path / "key"))
     cluster.streams[STREAM] = stream()
     before = dict(cluster.things)
-    ran = run("--remove")
+    ran = run("--remove", "--all", "--yes")
     assert ran.code == 0
     assert f"data stream {STREAM} uses it; --delete-data removes both" in ran.out
     assert {path for path in before if path not in cluster.things} == {"/_security/role/packetclip-sensor"}
@@ -257,11 +257,11 @@ def test_removal_takes_all_of_ours_and_nothing_else(
     put = [path for _, path, _ in cluster.requests]
     assert len(put) == len(set(put))
     assert "/_index_template/logs-packetclip.flow" in put
-    assert run("--remove").code == 0
+    assert run("--remove", "--all", "--yes").code == 0
     assert list(cluster.things) == ["/_component_template/logs-packetclip.alert@custom"]
     removed = [path.split("/")[1] for method, path, _ in cluster.requests if method == "DELETE" and "security" not in path]
     assert removed == ["_index_template"] * 2 + ["_component_template"] * 9 + ["_ingest"]
-    assert run("--remove").out == "nothing of ours is there\n"
+    assert run("--remove", "--all", "--yes").out == "nothing was removed\n"
 
 
 def test_documents_go_only_when_asked_for_and_confirmed(cluster: Cluster, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,12 +269,69 @@ def test_documents_go_only_when_asked_for_and_confirmed(cluster: Cluster, run: A
     cluster.streams[STREAM] = stream()
     monkeypatch.setattr("sys.stdin", io.StringIO("n\ny\n"))
     cluster.requests.clear()
-    refused = run("--remove", "--delete-data")
+    refused = run("--remove", "--all", "--delete-data")
     assert (refused.code, cluster.requests) == (1, [])
     assert f"{STREAM}: 12 documents" in refused.err
-    assert run("--remove", "--delete-data").code == 0
+    assert run("--remove", "--all", "--delete-data").code == 0
     assert (cluster.streams, cluster.things) == ({}, {})
     assert cluster.requests[0] == ("DELETE", f"/_data_stream/{STREAM}", None)
+
+
+def test_removal_touches_this_sensors_key_and_namespace_alone(
+    cluster: Cluster, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two sensors with a key and a namespace each; one of them goes."""
+    run("--api-key", str(tmp_path / "other"))
+    run("--api-key", str(tmp_path / "key"))
+    other = STREAM.replace("default", "other")
+    cluster.streams |= {STREAM: stream(), other: stream()}
+    shared = dict(cluster.things)
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    cluster.requests.clear()
+    refused = run("--remove")
+    assert (refused.code, cluster.requests) == (1, [])
+    assert "API key packetclip-sensor: id1 invalidated" in refused.err
+    assert run("--remove", "--yes").code == 0
+    assert cluster.requests == [("DELETE", "/_security/api_key", {"ids": ["id1"]})]
+    assert [key["invalidated"] for key in cluster.keys] == [False, True]
+    assert list(cluster.streams) == [STREAM, other]
+    ran = run("--remove", "--delete-data", "--yes")
+    assert (ran.code, list(cluster.streams), cluster.things) == (0, [other], shared)
+    assert "other sensors may use what is shared; --all removes it" in ran.out
+    (tmp_path / "key").unlink()
+    assert "the configuration names none" in run("--remove", "--yes").out
+    assert run("--remove", "--all", "--yes").code == 0
+    assert [key["invalidated"] for key in cluster.keys] == [True, True]
+
+
+@pytest.mark.parametrize(("refusals", "code"), [(1, 0), (29, 0), (100, 2)])
+def test_a_young_cluster_is_asked_again_for_a_minute(
+    refusals: int, code: int, cluster: Cluster, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("packetclip_sensor.elastic.client.time.sleep", waits.append)
+    answer = cluster.answer
+
+    def young(*request: Any) -> tuple[int, Any]:
+        asked.append(request[1])
+        return (503, {"error": {"reason": "no master"}}) if len(asked) <= refusals else answer(*request)
+
+    asked: list[str] = []
+    cluster.answer = young  # type: ignore[method-assign]
+    ran = run()
+    assert (ran.code, waits) == (code, [2.0] * min(refusals, 30))
+    assert ran.err.count("elasticsearch_starting") == 1
+    assert ("answers 503: no master; it is starting, has no master or no shard ready; wait" in ran.err) == (code == 2)
+
+
+def test_an_api_key_of_a_server_without_security_is_refused_before_anything_changes(
+    cluster: Cluster, run: Any, tmp_path: Path
+) -> None:
+    cluster.features = {"ingest", "lifecycle"}
+    ran = run("--api-key", str(tmp_path / "new"))
+    assert (ran.code, ran.out, cluster.requests) == (1, "", [])
+    assert ran.err == "packetclip: --api-key: this server has no security and makes no keys; leave the option out\n"
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_right_that_is_missing_is_told_with_who_needs_it(cluster: Cluster, run: Any) -> None:
@@ -285,7 +342,8 @@ def test_a_right_that_is_missing_is_told_with_who_needs_it(cluster: Cluster, run
 
 
 def test_options_that_cannot_be_meant_are_refused(run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--delete-data: goes with --remove only" in run("--delete-data").err
+    for option in ("--delete-data", "--all", "--yes"):
+        assert f"{option}: goes with --remove only" in run(option).err
     assert "--retention forever: not a time; write for example 365d" in run("--retention", "forever").err
     command = ["setup", "elasticsearch", "--config", str(tmp_path / "sensor.yaml")]
     assert main([*command, "--user", "elastic", "--password-env", "NOWHERE"]) == 2

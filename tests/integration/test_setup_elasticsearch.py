@@ -111,12 +111,14 @@ def test_a_server_that_lacks_features_is_set_up_as_far_as_it_goes_and_a_second_r
     assert (dry.code, made(client, dataset)) == (0, [])
     assert sorted(re.findall(r"^PUT /\w+/(\S+)$", dry.out, re.MULTILINE)) == names
     assert "dry run: 4 requests would be sent, none was" in dry.out
-    ran = run("--api-key", str(tmp_path / "key"))
+    refused = run("--api-key", str(tmp_path / "key"))
+    assert (refused.code, made(client, dataset)) == (1, [])
+    assert "--api-key: this server has no security" in refused.err
+    ran = run()
     assert ran.code == 0, ran.err
     assert made(client, dataset) == names
     assert "no ingest processors; event.ingested stays empty" in ran.line("skip", "pipeline")
     assert "neither data stream lifecycle nor ILM" in ran.line("skip", "lifecycle")
-    assert "--api-key: this server has no security, so there is no key to make." in ran.out
     assert "/_security/role/packetclip-sensor' -d '{" in ran.out
     assert not (tmp_path / "key").exists()
 
@@ -231,7 +233,7 @@ def test_pipeline_lifecycle_and_retention_are_taken_by_the_real_server_and_can_b
     outcome = client.indices.simulate_index_template(name=stream)["template"]
     assert outcome["lifecycle"] == {"enabled": True, "data_retention": "30d"}
     assert client.ingest.get_pipeline(id=pipeline)[pipeline]["version"] == 1
-    ran = run("--remove")
+    ran = run("--remove", "--all", "--yes")
     assert ran.code == 0, ran.err
     assert made(client, dataset) == []
     assert client.options(ignore_status=404).ingest.get_pipeline(id=pipeline).body == {}
@@ -255,13 +257,13 @@ def test_removal_leaves_the_sites_own_and_a_stream_with_its_templates(client: El
     stream, custom = f"logs-{dataset}-default", f"logs-{dataset}@custom"
     client.cluster.put_component_template(name=custom, template={"settings": {}})
     run()
-    assert "dry run: 4 requests would be sent" in run("--remove", "--dry-run").out
+    assert "dry run: 4 requests would be sent" in run("--remove", "--all", "--dry-run").out
     assert len(made(client, dataset)) == 5
-    assert run("--remove").code == 0
+    assert run("--remove", "--all", "--yes").code == 0
     assert made(client, dataset) == [custom]
     run()
     one_document(client, stream)
-    ran = run("--remove")
+    ran = run("--remove", "--all", "--yes")
     assert ran.code == 0
     assert ran.line("left", "data stream", stream, "its documents stay")
     assert f"data stream {stream} uses it; --delete-data removes both" in ran.line("left", "index template")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from factories import MISSIONS, alert, episode, safe
 from machine import until
+from structlog.testing import capture_logs
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
@@ -24,6 +25,7 @@ DATA = Path(__file__).parents[1] / "data"
 SETTINGS = [
     "exit_only_after_terminate=T",
     "PacketCLIP::verdicts_path=verdicts.tsv",
+    "PacketCLIP::raised_path=zeek/raised.tsv",
     "PacketCLIP::verdicts_max_age=10000days",
     "PacketCLIP::verdicts_check_interval=1sec",
     "Log::default_rotation_interval=0secs",
@@ -36,12 +38,12 @@ pytestmark = [pytest.mark.zeek, pytest.mark.skipif(ZEEK is None, reason="no zeek
 class Running:
     """A Zeek without traffic in a folder of its own; its notices as they come."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *settings: str) -> None:
         self.folder = folder
         self.errors = (folder / "stderr").open("w+")
         script = 'event zeek_init() &priority=-10 { local f = open("ready"); close(f); }'
         self.process = subprocess.Popen(
-            [str(ZEEK), str(resource("zeek_scripts") / "verdicts.zeek"), *SETTINGS, "-e", script],
+            [str(ZEEK), str(resource("zeek_scripts") / "verdicts.zeek"), *SETTINGS, *settings, "-e", script],
             cwd=folder,
             stdout=self.errors,
             stderr=self.errors,
@@ -122,7 +124,7 @@ def test_a_running_zeek_raises_each_verdict_once_whatever_happens_to_the_file(ru
     time.sleep(2.5)
     append(path, "j")
     running.until_told(*"abcdefghij")
-    assert "half" not in (running.folder / "raised.tsv").read_text()
+    assert "half" not in (running.folder / "zeek" / "raised.tsv").read_text()
 
 
 def test_lines_that_come_page_by_page_reach_a_reading_zeek_whole(running: Running) -> None:
@@ -134,6 +136,44 @@ def test_lines_that_come_page_by_page_reach_a_reading_zeek_whole(running: Runnin
     running.until(lambda: len(running.told()) >= 3000)
     assert running.told() == names
     assert "Not enough fields" not in (running.folder / "stderr").read_text()
+
+
+def test_neither_side_writes_where_the_other_chooses(tmp_path: Path) -> None:
+    """The verdicts' folder may be written by Zeek's user, as before there were two: links there lead neither side astray. Zeek
+    keeps no memory in it, the sensor goes on and says what to do."""
+    victim, shared = tmp_path / "victim", tmp_path / "shared"
+    victim.write_text("mine")
+    shared.mkdir()
+    shared.chmod(0o2770)
+    for name in ("raised.tsv.new", "raised.tsv", "verdicts.tsv.new"):
+        (shared / name).symlink_to(victim)
+    with capture_logs() as said:
+        append(shared / "verdicts.tsv", "a")
+    assert "chmod 2750" in next(entry["reason"] for entry in said if entry["event"] == "zeek_feedback_shared_folder")
+    paths = ("PacketCLIP::verdicts_path=shared/verdicts.tsv", "PacketCLIP::raised_path=shared/raised.tsv")
+    with Running(tmp_path, *paths) as running:
+        running.until(lambda: "shared/raised.tsv cannot be written" in (tmp_path / "stderr").read_text())
+        append(shared / "verdicts.tsv", "b")
+        time.sleep(2.5)
+        assert running.told() == []  # both are from before its start
+    assert victim.read_text() == "mine"
+    with Running(tmp_path, *paths[:1]) as running:  # Zeek's own folder
+        running.until_told("a", "b")
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "zeek").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_that_is_too_large_is_left_until_it_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.tsv"
+    append(path, "a")
+    with Running(tmp_path, "PacketCLIP::verdicts_max_bytes=100000") as running:
+        running.until_told("a")
+        with path.open("ab") as file:
+            file.truncate(1 << 20)  # one line without end
+        running.until(lambda: "is not read, it is larger than verdicts_max_bytes" in (tmp_path / "stderr").read_text())
+        path.unlink()
+        append(path, "b")
+        running.until_told("a", "b")
 
 
 def test_replayed_attacks_become_notices_in_zeek(tmp_path: Path) -> None:

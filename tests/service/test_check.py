@@ -150,7 +150,14 @@ def files(name: str, text: str) -> Callable[[World], None]:
     return lambda world: world.other_logs(**{name: text})
 
 
+def shared_feedback(world: World) -> dict[str, Any]:
+    (world.folder / "shared").mkdir(mode=0o2770)
+    (world.folder / "shared").chmod(0o2770)
+    return {"zeek_feedback": {"path": "shared/verdicts.tsv"}}
+
+
 CASES: dict[str, Callable[[World], dict[str, Any] | None]] = {
+    "a folder for Zeek that others may write": shared_feedback,
     "all is well": lambda world: {},
     "rotated logs are looked for": lambda world: {"logs": [world.packet_log(folder="zeek/current").parent.as_posix()]},
     "an archive that is not there": lambda world: {"archives": ["nowhere"]},

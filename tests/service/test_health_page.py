@@ -51,7 +51,7 @@ def talk(page: HealthPage, request: bytes) -> bytes:
 
 
 def get(page: HealthPage, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
-    head, _, body = talk(page, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).partition(b"\r\n\r\n")
+    head, _, body = talk(page, f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()).partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     return int(lines[0].split()[1]), dict(line.split(": ", 1) for line in lines[1:]), body
 
@@ -112,6 +112,54 @@ def test_health_is_200_or_503_with_the_reasons(page: HealthPage, health: Health,
 )
 def test_only_small_get_and_head_requests_are_answered(page: HealthPage, request_: bytes, status: int) -> None:
     assert talk(page, request_).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:9758", 200),
+        ("[::1]:9758", 200),
+        ("192.0.2.7", 200),
+        ("LocalHost:9758", 200),
+        ("localhost.", 200),
+        ("zeek-1.example.org:9758", 200),
+        (socket.gethostname(), 200),
+        ("attacker.example", 403),
+        ("attacker.example:9758", 403),
+        ("127.0.0.1.attacker.example", 403),
+        ("localhost.attacker.example", 403),
+        ("attacker.example@127.0.0.1", 403),
+        ("", 403),
+        ("127.0.0.1\r\nHost: attacker.example", 403),
+        ("attacker.example\r\nhost : 127.0.0.1", 403),
+        ("\x1b]0;owned\x07", 403),
+    ],
+)
+def test_a_name_that_is_not_ours_is_not_answered(host: str, status: int) -> None:
+    """DNS rebinding: a browser that a name of the attacker's leads here says that name."""
+    with HealthPage(Health(HealthConfig(port=0, names=("Zeek-1.example.org",)), Counters())) as page:
+        said = talk(page, f"GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert said.startswith(f"HTTP/1.1 {status} ".encode())
+    assert (b"packetclip_lines" in said) == (status == 200)
+
+
+def test_idle_connections_make_room_for_one_that_asks(health: Health, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds all connections and says nothing keeps nobody from the pages."""
+    monkeypatch.setattr(health_page, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(health_page, "DEADLINE_S", 60.0)
+    with HealthPage(health) as page:
+        held = [connect(page) for _ in range(3)]
+        for line in held[::2]:
+            line.sendall(b"GET / HTTP/1.1\r\nHost:")
+        began = time.monotonic()
+        for _ in range(4):
+            assert get(page, "/")[0] == 200
+        assert time.monotonic() - began < 20
+        assert ended(held[0])
+        assert sum(thread.name.startswith("Thread-") for thread in threading.enumerate()) <= 4
+        for line in held:
+            line.close()
 
 
 def test_head_has_the_headers_of_get_and_no_body(page: HealthPage) -> None:

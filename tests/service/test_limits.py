@@ -94,3 +94,19 @@ def test_a_whole_sensor_that_is_years_behind_sheds_only_where_it_may(tmp_path: P
     lines = rows.count(b"\n")
     assert (found["none"].packets, found["none"].shed_lines) == (lines, 0)
     assert (found["skip_old"].packets, found["skip_old"].shed_lines) == (0, lines)
+
+
+def test_a_replay_keeps_the_limits_of_its_configuration(tmp_path: Path) -> None:
+    """A line that is longer than limits.line_bytes is rejected in a replay as in a running sensor, and the rejects file turns."""
+    log = gzip.decompress((DATA / "demo-icmp-fping" / "packetclip_packet.log.gz").read_bytes())
+    long = log.split(b"\n", 1)[0].replace(b'"proto"', b'"note":"' + b"x" * 5000 + b'","proto"')
+    (tmp_path / "packetclip_packet.log").write_bytes((long + b"\n") * 40 + log)
+    config = Config(
+        sink=SinkConfig(ndjson=NdjsonConfig(path=tmp_path / "alerts.ndjson")),
+        limits=Limits(line_bytes=4096, rejects_bytes=4096),
+        rejects_path=tmp_path / "rejects.jsonl",
+    )
+    counters = pipeline.replay([[tmp_path]], config)
+    assert (counters.rejects, counters.packets) == (40, log.count(b"\n"))
+    assert max(path.stat().st_size for path in tmp_path.glob("rejects*")) <= 4096
+    assert (tmp_path / "rejects.jsonl.1").exists()

@@ -149,6 +149,23 @@ def test_a_key_revoked_while_the_sensor_runs_is_waited_for_with_the_remedy_in_th
     assert told(run.counters) == {"alerts_written": 2, "es_retries": 3}
 
 
+def test_a_restart_that_finds_its_documents_written_proves_the_key_too(server: ScriptedServer, run: Run) -> None:
+    """A 409 says that the key may write; a key revoked later is waited for, whatever the order of a bulk answer's items."""
+    server.answers = [[409], 401, [(403, "security_exception"), 409], [201]]
+    with capture_logs() as logs:
+        run.write(safe(alert(id="a")), safe(alert(id="b"), alert(id="c")))
+    assert server.calls == [["a"], ["b", "c"], ["b", "c"], ["b"]]
+    assert [entry["event"] for entry in logs] == ["elasticsearch_waiting", "elasticsearch_back"]
+    assert "check sink.elasticsearch: it names no api_key_env" in logs[0]["reason"]
+    assert told(run.counters) == {"alerts_written": 1, "alerts_duplicate": 2, "es_retries": 2}
+
+
+def test_one_accepted_item_of_an_answer_proves_the_key_for_the_others(server: ScriptedServer, run: Run) -> None:
+    server.answers = [[(403, "security_exception"), 201], [201]]
+    run.write(safe(alert(id="a"), alert(id="b")))
+    assert server.calls == [["a", "b"], ["a"]]
+
+
 @pytest.mark.parametrize(
     ("when", "status", "error", "remedy"),
     [

@@ -86,7 +86,7 @@ def test_a_file_that_is_not_ours_is_refused_untouched(tmp_path: Path) -> None:
 def test_a_folder_and_a_device_are_refused_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="name a file that this user may write"):
         run(tmp_path, safe())
-    with pytest.raises(SinkError, match="not a regular file"):
+    with pytest.raises(SinkError, match="is no regular file; name a file that this user may write, or - for standard output"):
         run(Path("/dev/null"), safe())
 
 

@@ -24,6 +24,8 @@ class ScriptedServer(ThreadingHTTPServer):
         self.health: tuple[int, dict[str, Any]] = (200, {"status": "green"})
         self.product = "Elasticsearch"
         self.retry_after = ""
+        self.echoes = False
+        """Whether errors repeat the Authorization header, as a debugging proxy does."""
         self.calls: list[list[str]] = []
         self.streams: list[list[str]] = []
         self.sizes_bytes: list[int] = []
@@ -40,7 +42,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: ScriptedServer
 
     def do_GET(self) -> None:
-        self.reply(*self.server.health)
+        status, body = self.server.health
+        self.reply(status, {"error": {"type": "t", "reason": self.said("no")}} if self.server.echoes and status != 200 else body)
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -55,12 +58,17 @@ class _Handler(BaseHTTPRequestHandler):
             case str():
                 self.connection.shutdown(socket.SHUT_RDWR)
             case int():
-                self.reply(answer, {"error": {"type": "t", "reason": f"status {answer}"}})
+                self.reply(answer, {"error": {"type": "t", "reason": self.said(f"status {answer}")}})
             case dict():
                 self.reply(answer["status"], answer)
             case list():
                 items = [each if isinstance(each, tuple) else (each, "") for each in answer]
-                self.reply(200, {"items": [{"create": _item(status, kind)} for status, kind in items]})
+                self.reply(
+                    200, {"items": [{"create": _item(status, kind, self.said(f"{kind} says no"))} for status, kind in items]}
+                )
+
+    def said(self, reason: str) -> str:
+        return f"{reason} (sent: {self.headers['authorization']})" if self.server.echoes else reason
 
     def do_POST(self) -> None:
         self.do_PUT()
@@ -80,5 +88,5 @@ class _Handler(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-def _item(status: int, kind: str) -> dict[str, Any]:
-    return {"status": status} | ({"error": {"type": kind, "reason": f"{kind} says no"}} if status >= 300 else {})
+def _item(status: int, kind: str, reason: str) -> dict[str, Any]:
+    return {"status": status} | ({"error": {"type": kind, "reason": reason}} if status >= 300 else {})

@@ -26,6 +26,11 @@ def extension(following: int, more: int = 0) -> bytes:
     return bytes([following, more]) + bytes(6 + 8 * more)
 
 
+def authentication(following: int, words: int = 1) -> bytes:
+    """RFC 4302: the length counts words of four bytes, less two."""
+    return bytes([following, words]) + bytes(6 + 4 * words)
+
+
 def fragment(following: int, offset: int, *, last: bool = False) -> bytes:
     return bytes([following, 0]) + (offset << 3 | (not last)).to_bytes(2, "big") + bytes(4)
 
@@ -64,9 +69,9 @@ def plain(data: bytes, size: int) -> Header:
     elif version == 6 and len(data) >= 40:
         proto, at = data[6], 40
         for _ in range(4):
-            if proto not in (0, 43, 44, 60, 135) or len(data) < at + 8:
+            if proto not in (0, 43, 44, 51, 60, 135) or len(data) < at + 8:
                 break
-            length = (data[at + 1] + 1) * 8
+            length = (data[at + 1] + 2) * 4 if proto == 51 else (data[at + 1] + 1) * 8
             if proto == 44:
                 length = 8
                 kind = max(kind, LATER_FRAGMENT if data[at + 2] or data[at + 3] >> 3 else data[at + 3] & 1)
@@ -116,7 +121,12 @@ def test_a_batch_of_one_is_read_as_in_any_batch() -> None:
         (ip6(44, fragment(6, 0) + tcp_header(2)), (6, 48)),
         (ip6(44, fragment(6, 1) + tcp_header(2)), None),
         (ip6(135, extension(58) + bytes([128, *bytes(7)])), (58, 48)),
-        (ip6(51, extension(6) + tcp_header(2)), None),
+        (ip6(51, authentication(6) + tcp_header(2)), (6, 52)),
+        (ip6(0, extension(51) + authentication(17, 6) + UDP_HEADER), (17, 80)),
+        (ip6(51, authentication(6)[:4]), None),
+        (ip4(51, authentication(6) + tcp_header(2)), None),
+        (b"\x40" + tcp(b"", 2)[1:], (6, 20)),
+        (ip6(50, bytes(8) + tcp_header(2)), None),
         (ip6(0, extension(0) * 4 + extension(17) + UDP_HEADER), None),
         (ip6(1, bytes(20)), None),
         (udp(b"")[:19], None),

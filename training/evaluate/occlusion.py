@@ -67,7 +67,7 @@ def hide_bytes(rows: Tokens, group: str) -> Tokens:
     at = np.arange(rows.shape[1])[None, :]
     tcp, udp = head.has_l4 & (head.proto == headers.TCP), head.has_l4 & (head.proto == headers.UDP)
     v4, v6 = (head.version == 4)[:, None], (head.version == 6)[:, None]
-    tcp_end = head.l4 + (data[np.arange(len(data)), np.minimum(head.l4 + 12, data.shape[1] - 1)] >> 4).astype(np.int64) * 4
+    tcp_end = head.l4 + np.maximum(head.l4_bytes, 20).astype(np.int64)
     end = np.where(tcp, tcp_end, head.l4 + 8)
 
     def span(chosen: npt.NDArray[np.bool_], start: int, stop: int) -> npt.NDArray[np.bool_]:

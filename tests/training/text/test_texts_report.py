@@ -71,6 +71,28 @@ def test_features_are_kept_between_runs_in_a_file_or_a_folder(name: str, tmp_pat
     assert asked == ["a", "bb", "ccc"]
 
 
+@pytest.mark.parametrize("name", ["cache.npz", "folder"])
+def test_features_of_another_encoder_are_not_taken_from_the_cache(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two encoders of equal width, at the same path one after the other: nothing but the files' content tells them apart."""
+    encoder, asked = tmp_path / "encoder", []
+
+    def features(_: TextEncoder, sentences: Sequence[str]) -> torch.Tensor:
+        asked.append((encoder / "weights").read_text())
+        return torch.tensor([[float(asked[-1]), 1.0] for _ in sentences])
+
+    monkeypatch.setattr(TextEncoder, "_features", features)
+    encoder.mkdir()
+    for weights in ("1", "2", "2"):
+        (encoder / "weights").write_text(weights)
+        assert TextEncoder(str(encoder), tmp_path / name)(["a"]).tolist() == [[float(weights), 1]]
+    assert asked == ["1", "2"]
+    (encoder / "weights").write_text("1")
+    kept = TextEncoder(str(encoder), None, next(tmp_path.glob("**/*.npz")))(["a"]).tolist()
+    assert kept == [[1.0, 1.0]]
+
+
 def test_a_missing_encoder_is_reported_on_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert report.main(["--text-encoder", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.startswith("error: ")

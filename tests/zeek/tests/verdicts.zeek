@@ -1,11 +1,12 @@
 # @TEST-DOC: Verdicts become notices once each: three missions and one of another model, an episode that grew more severe, hostile text
 # @TEST-DOC: inert, columns unset.
 # @TEST-DOC: Bad lines, old lines and lines that a hook refuses do not; bad ones are reported, and policy hooks see the new fields.
-# @TEST-EXEC: zeek -D $PACKAGE/verdicts.zeek %INPUT PacketCLIP::verdicts_path=$VERDICTS/mixed.tsv > out 2> err
+# @TEST-EXEC: mktemp -d > folder
+# @TEST-EXEC: zeek -D $PACKAGE/verdicts.zeek %INPUT PacketCLIP::verdicts_path=$VERDICTS/mixed.tsv PacketCLIP::raised_path=$(cat folder)/my/raised.tsv > out 2> err
 # @TEST-EXEC: zeek-cut ts note msg sub src dst p proto n uid suppress_for actions packetclip_probability packetclip_severity packetclip_episode < notice.log > notices
 # @TEST-EXEC: zeek-cut level message < reporter.log | sed 's|/[^ ]*/||g' | grep PacketCLIP: > reports
 # @TEST-EXEC: grep -q 'Not enough fields in line' reporter.log && grep -q 'Bad address: 10.0.0.256' reporter.log
-# @TEST-EXEC: cut -f 1 my_raised.tsv > raised
+# @TEST-EXEC: cut -f 1 "$(cat folder)/my/raised.tsv" > raised && rm -r "$(cat folder)"
 # @TEST-EXEC: btest-diff out
 # @TEST-EXEC: btest-diff notices
 # @TEST-EXEC: btest-diff reports
@@ -14,7 +15,6 @@
 # @TEST-EXEC: btest-diff sent
 
 redef exit_only_after_terminate = T;
-redef PacketCLIP::raised_path = "my_raised.tsv";
 redef PacketCLIP::verdicts_max_age = 10000days;
 redef PacketCLIP::verdicts_suppress_for = 2hrs;
 # A program of ours, which appends what it is given to the file "mail".
