@@ -26,9 +26,8 @@ from packetclip_sensor.elastic.streams import ALERTS, FLOWS, HEALTH
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.model import calibration_file
 from packetclip_sensor.model.bundle import Bundle, manifest_of
-from packetclip_sensor.records import Packet
 from packetclip_sensor.service import checkpoint
-from packetclip_sensor.sources import discovery
+from packetclip_sensor.sources import discovery, zeek
 from packetclip_sensor.sources.discovery import archives_of
 
 QUIET_S = 900.0
@@ -114,8 +113,8 @@ def _logs(path: Path | None) -> Found:
         yield LOOK, f"{newest}: no whole line yet; is there traffic on Zeek's interface?"
         return
     try:
-        msgspec.json.decode(line, type=Packet)
-    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        zeek.packet(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         yield WRONG, f"{newest}: its first line is not of our form ({err}); take the Zeek package of the sensor's own version"
         return
     yield OK, f"{path}: {counted(len(packets), 'packet log')}, the newest {newest.name}"
@@ -148,8 +147,8 @@ def _last_packet(path: Path) -> float | None:
         file.seek(max(0, path.stat().st_size - 65536))
         lines = file.read().split(b"\n")
     try:
-        return msgspec.json.decode(lines[-2], type=Packet).ts
-    except (IndexError, msgspec.DecodeError, UnicodeDecodeError):
+        return zeek.packet(lines[-2]).ts
+    except (IndexError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -17,13 +17,14 @@ from pathlib import Path
 import msgspec
 
 from packetclip_sensor.common.rejects import SHOWN_BYTES, Rejects
+from packetclip_sensor.common.time_parsing import epoch_seconds
 from packetclip_sensor.records import Lines, Position
 from packetclip_sensor.sources.plaintext import GZIP_MAGIC, HEAD_BYTES, Gzip, Plain
 
 SPAN_S = 5.0
 """Event time that one block may cover, so that packets and flows of finished logs stay close together."""
 
-_TS = re.compile(rb'"ts":\s*([0-9.eE+-]+)')
+_TS = re.compile(rb'"ts":\s*("[^"]*"|[0-9.eE+-]+)')
 _DURATION = re.compile(rb'"duration":\s*([0-9.eE+-]+)')
 
 
@@ -235,10 +236,10 @@ def _line_ts(data: bytes, start: int, end: int, log: str) -> float | None:
     if not match:
         return None
     try:
-        ts = float(match[1])
+        ts = epoch_seconds(match[1])
         if log == "flow" and (duration := _DURATION.search(data, start, end)):
             ts += float(duration[1])  # a flow row is written when the flow is over
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return ts
 
