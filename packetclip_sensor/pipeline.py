@@ -57,7 +57,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
     with contextlib.ExitStack() as open_till_end:
         enter = open_till_end.enter_context
         enter(checkpoint.lock(config.state_dir))
-        rejects = enter(Rejects(config.rejects, max_bytes=limits.rejects_bytes))
+        rejects = health.rejects = enter(Rejects(config.rejects, max_bytes=limits.rejects_bytes))
         saver = checkpoint.Saver(config.state_dir / "state.json", health)
         state = saver.load()
         bundle = Bundle.open(config.model_path)

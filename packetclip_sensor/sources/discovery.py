@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.records import log_of
-from packetclip_sensor.sources.plaintext import GZIP_MAGIC
+from packetclip_sensor.sources.plaintext import reading
 
 _PCAP_MAGIC = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")
 
@@ -98,6 +98,19 @@ def check_folder(folder: Path) -> list[tuple[Path, str]]:
     raise LogFormatError(f"{folder} holds no packetclip_packet.log; give Zeek's log folder, and {LOAD_REMEDY}")
 
 
+def check_log(path: Path) -> list[tuple[Path, str]]:
+    """Like `check_folder`, for a folder or a log file."""
+    if path.is_dir() or not path.exists():
+        return check_folder(path)
+    with readable(path), path.open("rb"):
+        return [(path, log_of(path.name) or "packet")]
+
+
+def no_rights(err: LogFormatError) -> bool:
+    """Whether this is about a file or folder that is there and may not be read."""
+    return isinstance(err.__cause__, PermissionError)
+
+
 def content_log(path: Path, head: bytes) -> str:
     """Which of our logs a file is, by its name or else by its first line.
 
@@ -133,16 +146,16 @@ def unreadable(path: Path, err: OSError) -> LogFormatError:
     """The error for a file or folder that the operating system does not give out."""
     if isinstance(err, FileNotFoundError):
         return LogFormatError(f"{path} does not exist; give a Zeek log folder, a log file or a pcap")
+    if err.errno == errno.ENOTSUP:
+        return LogFormatError(f"{path} is {err.strerror}")
     return LogFormatError(f"{path} cannot be read ({err.strerror}); let the sensor's user read it, for example by the group zeek")
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Raises LogFormatError, with the remedy, where a file or folder cannot be read or is a damaged .gz."""
+    """Raises LogFormatError, with the remedy, where a file or folder cannot be read."""
     try:
         yield
-    except (gzip.BadGzipFile, zlib.error, EOFError) as err:
-        raise LogFormatError(f"{path} is a damaged gzip file ({err}); copy it again") from err
     except OSError as err:
         raise unreadable(path, err) from err
 
@@ -154,8 +167,17 @@ def all_empty(paths: Sequence[Path]) -> LogFormatError:
 
 
 def archives_of(logs: Sequence[Path], named: Sequence[Path]) -> list[Path]:
-    """The folders to search: those named, else the one above each log folder called `current` (zeekctl's layout)."""
-    return list(named) or [path.parent for path in logs if path.name == "current"]
+    """The folders to search: those named, else, in zeekctl's layout, the one in which `current` is or leads to the log folder."""
+    return list(named) or list(dict.fromkeys(folder for path in logs if (folder := _archive_of(path))))
+
+
+def _archive_of(path: Path) -> Path | None:
+    """zeekctl's LogDir holds `current`, a link to the spool that Zeek writes: the same place by either name."""
+    if path.name == "current":
+        return path.parent
+    spool = os.path.realpath(path)
+    logs = (above / name for above in Path(spool).parents for name in ("logs", "log/zeek"))
+    return next((folder for folder in logs if os.path.realpath(folder / "current") == spool), None)
 
 
 def archived(folders: Sequence[Path], since: float) -> Iterator[tuple[Path, str]]:
@@ -184,18 +206,16 @@ def _newer(path: Path, since: float) -> bool:
 
 
 def first_bytes(path: Path) -> bytes:
-    """The first bytes of a file, unpacked if it is a .gz.
+    """The first bytes of a file's plain text.
 
     Raises:
-        LogFormatError: it cannot be read, or begins like a .gz and is none.
+        LogFormatError: it cannot be read or unpacked, or nothing can be unpacked of it.
     """
-    with readable(path):
-        with path.open("rb") as file:
-            head = file.read(1024)
-        if not head.startswith(GZIP_MAGIC):
-            return head
-        with gzip.open(path) as unpacked:
-            return unpacked.read1(1024)
+    with readable(path), reading(path) as text:
+        head = text.head()
+        if not head and (damage := text.damage()):
+            raise LogFormatError(f"{path}: {damage}; copy it again")
+        return head
 
 
 def _is_pcap(path: Path) -> bool:

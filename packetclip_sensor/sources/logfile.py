@@ -1,4 +1,4 @@
-"""One log file, plain or gzipped, read forward as whole lines, with the position after each block.
+"""One log file, plain or packed, read forward as whole lines, with the position after each block.
 
 Zeek renames, compresses, copies and truncates its logs while they are read, so a file is known by what it contains (its first
 bytes), not by its name. Offsets count plain text, so they hold for the log and for its .gz alike.
@@ -19,7 +19,7 @@ import msgspec
 from packetclip_sensor.common.rejects import SHOWN_BYTES, Rejects
 from packetclip_sensor.common.time_parsing import epoch_seconds
 from packetclip_sensor.records import Lines, Position
-from packetclip_sensor.sources.plaintext import GZIP_MAGIC, HEAD_BYTES, Gzip, Plain
+from packetclip_sensor.sources.plaintext import HEAD_BYTES, Packed, Plain, stream
 
 SPAN_S = 5.0
 """Event time that one block may cover, so that packets and flows of finished logs stay close together."""
@@ -35,7 +35,7 @@ class LogFile:
         """Open the file and look at its first bytes.
 
         Raises:
-            OSError: it cannot be opened or read.
+            OSError: it cannot be opened, read or unpacked.
         """
         self.path = path
         self.log = log
@@ -46,7 +46,7 @@ class LogFile:
         self._rejects = rejects
         self._max_line_bytes = max_line_bytes
         self._chunk_bytes = min(block_bytes, max_line_bytes)
-        self._stream: Plain | Gzip | None = None
+        self._stream: Plain | Packed | None = None
         self.head = b""
         self.offset = 0
         self._lines, self._at = b"", 0  # whole lines, and how many of their bytes were given out
@@ -64,13 +64,13 @@ class LogFile:
         try:
             stat = os.fstat(fd)
             self.device, self.inode = stat.st_dev, stat.st_ino
-            self.gzipped = os.pread(fd, 2, 0) == GZIP_MAGIC
-            self._stream = Gzip(fd) if self.gzipped else Plain(fd)
+            self._stream = stream(fd)
+            self.packed = isinstance(self._stream, Packed)
         except OSError:
             os.close(fd)
             raise
 
-    def _opened(self) -> Plain | Gzip:
+    def _opened(self) -> Plain | Packed:
         if self._stream is None:
             key = self.key
             self._open()
@@ -118,7 +118,7 @@ class LogFile:
     def replaced(self) -> bool:
         """Whether other text now stands in this file (copytruncate, a rewrite). Notes growth in `more`."""
         stream = self._opened()
-        if isinstance(stream, Gzip):
+        if isinstance(stream, Packed):
             self.more = True
             return False
         stat = os.fstat(stream.fd)
@@ -142,7 +142,7 @@ class LogFile:
             return True
         stream = self._opened()
         while chunk := stream.read(self._chunk_bytes):
-            if not (finished or self.gzipped) and self._is_other(stream):
+            if not (finished or self.packed) and self._is_other(stream):
                 # Truncated since the last look, and perhaps written anew: then this is the middle of the new text.
                 raise FileNotFoundError(f"{self.path} is no longer the file that was to be read")
             end = chunk.rfind(b"\n") + 1
@@ -160,7 +160,7 @@ class LogFile:
         self.more = False
         return finished and self._finish(stream)
 
-    def _is_other(self, stream: Plain | Gzip) -> bool:
+    def _is_other(self, stream: Plain | Packed) -> bool:
         return os.fstat(stream.fd).st_size < stream.read_bytes or not stream.head().startswith(self.head)
 
     def _ready(self, lines: bytes) -> bool:
@@ -186,7 +186,7 @@ class LogFile:
         self.offset += size
         self._dropped_bytes = 0
 
-    def _finish(self, stream: Plain | Gzip) -> bool:
+    def _finish(self, stream: Plain | Packed) -> bool:
         last, self._partial = self._partial, b""
         if self._dropped_bytes + len(last) > self._max_line_bytes:
             self._reject_overlong(last)

@@ -75,7 +75,7 @@ def follow(
         return [*_listing(paths), *((path, log, True) for path, log in archived(archives, archived_since()))]
 
     if backlog is not None:
-        backlog.attach(logs, lambda: [(path, log) for path, log, asked in listing() if asked])
+        backlog.attach(logs, lambda: [(path, log) for path, log, asked in listing() if asked], paths)
     with closing(logs), closing(Wake(paths)) as wake:
         first, scanned_at = True, -inf
         while not stop.is_set():
@@ -83,6 +83,10 @@ def follow(
                 if first:  # what cannot be read in the log folders ends the start, in the archives it is told and passed over
                     logs.scan(_listing(paths), strict=True)
                 logs.scan(listing())
+                if first and logs.missing():  # an archive that is older than all that was judged had been read, or not
+                    logs.scan([*listing(), *((path, log, False) for path, log in archived(archives, 0.0))])
+                    for position in logs.missing():
+                        logs.give_up(position.path, position.offset)
                 first, scanned_at = False, time.monotonic()
                 yield from logs.restored()
             logs.look()
@@ -107,10 +111,11 @@ def finite(
 ) -> Iterator[Lines | Idle]:
     """Read finished logs once: folders (their own files, plain or .gz, rotated or not) or log files; then `Idle(final=True)`.
 
-    A last line without newline counts if it is whole JSON. Arguments as for `follow`.
+    A last line without newline counts if it is whole JSON. A file among others that cannot be read is rejected. Arguments as for
+    `follow`.
 
     Raises:
-        LogFormatError: at once, where a path is missing, unreadable, TSV, holds none of our logs, or all of them are empty.
+        LogFormatError: at once, where a path is missing, TSV or holds none of our logs, or all of them are unreadable or empty.
     """
     found: list[tuple[Path, str]] = []
     for path in paths:
@@ -118,7 +123,7 @@ def finite(
     logs = FileRegistry(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
     logs.scan([(path, log, True) for path, log in found], strict=True, finished=True)
     if not logs.files():
-        raise all_empty(paths)
+        raise next(iter(logs.unread.values()), all_empty(paths))
     return _finite(logs)
 
 
@@ -171,7 +176,7 @@ def _earliest(files: list[LogFile], logs: FileRegistry, finished: bool) -> tuple
             ready = file.fill(finished=finished)
         except OSError as err:
             file.more = False
-            logs.lost(file, err)
+            logs.lost(file, err, finished)
             continue
         if not file.more:
             logs.drained(file, finished)

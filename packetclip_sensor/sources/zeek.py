@@ -1,8 +1,8 @@
 """Log lines to records: the only module that knows how Zeek's JSON spells them.
 
 A whole block is decoded at once, typed, in C; only a block in which that fails is gone through line by line, so that bad lines
-cost the good ones nothing. A bad line never raises: it goes to the rejects file with its place and reason. A site's script may have
-set other times than epoch seconds for all its logs: such a block is decoded once more with them turned into seconds.
+cost the good ones nothing. A bad line never raises: it goes to the rejects file with its place and reason. A site's script may
+have set other times than epoch seconds for all its logs: such a block is decoded once more with them turned into seconds.
 """
 
 from __future__ import annotations
