@@ -23,6 +23,7 @@ from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Config
+from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Judge
@@ -99,17 +100,30 @@ def replay(
     *,
     on_alert: Callable[[Alert], None] | None = None,
     on_packets: Callable[[int], None] | None = None,
+    on_unread: Callable[[LogFormatError], None] | None = None,
     counters: Counters | None = None,
+    rejects: Rejects | None = None,
 ) -> Counters:
     """Read finished logs, each unit (the logs of one deployment or capture) for itself, through the same stages into the same
-    sink."""
+    sink.
+
+    Raises:
+        LogFormatError: a unit cannot be read, and there is no `on_unread` to be told of it.
+    """
     counters = counters or Counters()
     bundle = Bundle.open(config.model_path)
-    rejects = Rejects(config.rejects_path)
+    rejects = rejects or Rejects(config.rejects_path)
 
     def explained() -> Iterator[AlertBatch]:
         for paths in units:
-            batches = zeek.together(zeek.batches(tail.finite(paths, rejects=rejects), rejects, counters))
+            try:
+                blocks = tail.finite(paths, rejects=rejects)
+            except LogFormatError as err:
+                if on_unread is None:
+                    raise
+                on_unread(err)
+                continue
+            batches = zeek.together(zeek.batches(blocks, rejects, counters))
             yield from alerts(batches, bundle, config, counters, checkpoint.State())
 
     with rejects:

@@ -19,9 +19,9 @@ import structlog
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.records import Lines, Position, log_of
-from packetclip_sensor.sources.discovery import content_log, refuse_tsv, unreadable
+from packetclip_sensor.sources.discovery import content_log, refuse_tsv
 from packetclip_sensor.sources.logfile import LogFile
-from packetclip_sensor.sources.plaintext import HEAD_BYTES
+from packetclip_sensor.sources.plaintext import HEAD_BYTES, unreadable
 
 OPEN_FILES = 64
 """Files kept open; of more, those longest read to their end are closed and opened again when they grow."""

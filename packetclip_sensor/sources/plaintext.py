@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from packetclip_sensor.errors import LogFormatError
+
 try:
     from compression import zstd  # Python 3.14
 except ImportError:
@@ -234,3 +236,21 @@ def reading(path: Path) -> Iterator[Plain | Packed]:
         yield stream(fd)
     finally:
         os.close(fd)
+
+
+def unreadable(path: Path, err: OSError) -> LogFormatError:
+    """The error for a file or folder that the operating system does not give out."""
+    if isinstance(err, FileNotFoundError):
+        return LogFormatError(f"{path} does not exist; give a Zeek log folder, a log file or a pcap")
+    if err.errno == errno.ENOTSUP:
+        return LogFormatError(f"{path} is {err.strerror}")
+    return LogFormatError(f"{path} cannot be read ({err.strerror}); let the sensor's user read it, for example by the group zeek")
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Raises LogFormatError, with the remedy, where a file or folder cannot be read."""
+    try:
+        yield
+    except OSError as err:
+        raise unreadable(path, err) from err
