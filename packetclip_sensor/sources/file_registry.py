@@ -30,6 +30,9 @@ LINGER_S = 60.0
 ORPHANS = 256
 """Logs remembered whose file was truncated or deleted, to know their copies by."""
 
+EVERYTHING = 1 << 62
+"""More bytes than a file has."""
+
 log = structlog.get_logger()
 
 ACTIVE = {"packet": "packetclip_packet.log", "flow": "packetclip_flow.log"}
@@ -76,9 +79,13 @@ class FileRegistry:
         return [file for file in self._files.values() if file.more]
 
     def offsets(self) -> dict[Key, int | None]:
-        """Bytes of plain text given out of each file, None for one that is not to be read. May be called by any thread."""
+        """Bytes of plain text given out of each file, None for one that is not to be read. May be called by any thread.
+
+        Of a packed file that was unpacked to its end everything was given out: half a line is what a killed Zeek has left.
+        """
         ignored: dict[Key, int | None] = dict.fromkeys(self._ignored.copy())
-        return ignored | {file.key: file.offset for file in self._files.copy().values()}
+        files = self._files.copy().values()
+        return ignored | {file.key: EVERYTHING if file.packed and not file.more else file.offset for file in files}
 
     def open_files(self) -> int:
         """Descriptors held for logs. May be called by any thread."""

@@ -119,7 +119,7 @@ class LogFile:
         """Whether other text now stands in this file (copytruncate, a rewrite). Notes growth in `more`."""
         stream = self._opened()
         if isinstance(stream, Packed):
-            self.more = True
+            self.more |= stream.grown()
             return False
         stat = os.fstat(stream.fd)
         if stat.st_size < stream.read_bytes:
@@ -194,7 +194,8 @@ class LogFile:
             try:
                 msgspec.json.decode(last)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                self._rejects.add(str(self.path), self.offset, "last line is half-written: no newline, and not whole JSON", last)
+                reason = "last line is half-written, no newline and not whole JSON: its writer was killed, or is still at it"
+                self._rejects.add(str(self.path), self.offset, reason, last)
             else:
                 self._unended = 1
                 self.more = True

@@ -129,6 +129,10 @@ class Packed:
             last = data[-1:]
         return last == b"\n"
 
+    def grown(self) -> bool:
+        """Whether there is more of the file than was unpacked."""
+        return self._error is None and os.fstat(self.fd).st_size > self._raw_at
+
     def damage(self) -> str | None:
         """As `Plain.damage`."""
         if self._error is None and not self._unpack.eof and self.read_bytes and not self._jumped:

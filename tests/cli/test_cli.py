@@ -118,7 +118,7 @@ UNREAD: dict[str, tuple[dict[str, bytes], str]] = {
     ),
     "a killed Zeek's log": (
         {"a/packetclip_packet.log": b'{"ts":1'},
-        "1 line could not be read, the first in a/packetclip_packet.log, byte 0: last line is half-written: no newline, and not",
+        "1 line could not be read, the first in a/packetclip_packet.log, byte 0: last line is half-written, no newline",
     ),
     "a cut gzip": (
         {"a/packetclip_packet.log.gz": gzip.compress(b"x" * 5000 + b"\n")[:-9]},
@@ -169,7 +169,7 @@ def test_what_cannot_be_read_is_named_at_the_end_ends_nothing_else_and_is_exit_c
 
 
 def test_alerts_of_what_could_be_read_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a folder of finished logs, with a half-written line at the end as a killed Zeek leaves it, beside logs of another form."""
+    """Of logs with a half-written line at the end, as a killed Zeek leaves them, beside logs of another form."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "packetclip_packet.log").write_bytes(b"{}\n")
     (tmp_path / "b").mkdir()

@@ -431,3 +431,29 @@ def test_a_log_that_vanishes_unread_while_the_sensor_runs_is_told(tmp_path: Path
         files[11].unlink()
         assert uids([first, *read(blocks, 10)]) == [f"C{i}" for i in range(11)]
     assert [(entry["event"], entry["path"], entry["read_bytes"]) for entry in told] == [("log_gone", str(files[11]), 0)]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_the_log_of_a_killed_zeek_is_read_to_its_last_whole_line_as_zeekctl_puts_it_away(current: Path, running: bool) -> None:
+    """zeekctl moves the spool aside (post-terminate-...-crash), packs what is in it into the archive, and starts Zeek again."""
+    log, day = current / "packetclip_packet.log", current.parent / "2026-11-21"
+    log.write_bytes(packets(1, 2))
+    backlog, rejects = Backlog(), Rejects(None)
+    options = {"poll_s": 0.02, "rejects": rejects, "backlog": backlog, **searching(current)}
+    blocks = follow([current], **options)  # type: ignore[arg-type]
+    positions = last_positions(got := read(blocks, 2))
+    append(log, packets(3) + packets(4)[:-20])
+    got += read(blocks, 1) if running else []
+    crashed = current.resolve().parent / "tmp" / "post-terminate-standalone-2026-11-21-10-32-11-77-crash"
+    crashed.mkdir(parents=True)
+    log.rename(crashed / log.name)
+    got += read(blocks, 0) if running else []
+    archive(crashed / log.name, day)
+    log.write_bytes(packets(5))
+    if not running:
+        blocks = follow([current], positions, **options)  # type: ignore[arg-type]
+    got += read(blocks, 2 - running)
+    assert uids(got) == ["C1", "C2", "C3", "C5"]
+    assert rejects.count == 0
+    assert backlog.measure(2000.0) == (0, 0.0)
+    assert backlog.blind == []
