@@ -72,7 +72,7 @@ class Capture:
 def read(folders: Iterable[Path], bundle: Bundle, margins: Mapping[str, float]) -> list[Capture]:
     """Judge every capture once, at the model's own thresholds less these margins."""
     out = []
-    for unit in discover(list(folders)):
+    for unit in discover(list(folders))[0]:
         try:
             found = gather([(unit.name, unit.paths, None)], bundle, margins=margins)
         except LogFormatError:

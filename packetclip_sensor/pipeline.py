@@ -23,6 +23,7 @@ from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Config
+from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Judge
@@ -58,7 +59,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
     with contextlib.ExitStack() as open_till_end:
         enter = open_till_end.enter_context
         enter(checkpoint.lock(config.state_dir))
-        rejects = enter(Rejects(config.rejects, max_bytes=limits.rejects_bytes))
+        rejects = health.rejects = enter(Rejects(config.rejects, max_bytes=limits.rejects_bytes))
         saver = checkpoint.Saver(config.state_dir / "state.json", health)
         state = saver.load()
         bundle = Bundle.open(config.model_path)
@@ -101,17 +102,29 @@ def replay(
     *,
     on_alert: Callable[[Alert], None] | None = None,
     on_packets: Callable[[int], None] | None = None,
+    on_unread: Callable[[LogFormatError], None] | None = None,
     counters: Counters | None = None,
+    rejects: Rejects | None = None,
 ) -> Counters:
     """Read finished logs, each unit (the logs of one deployment or capture) for itself, through the same stages into the same
-    sink."""
+    sink.
+
+    Raises:
+        LogFormatError: a unit cannot be read, and there is no `on_unread` to be told of it.
+    """
     counters = counters or Counters()
     bundle, limits = Bundle.open(config.model_path), config.limits
-    rejects = Rejects(config.rejects_path, max_bytes=limits.rejects_bytes)
+    rejects = rejects or Rejects(config.rejects_path, max_bytes=limits.rejects_bytes)
 
     def explained() -> Iterator[AlertBatch]:
         for paths in units:
-            lines = tail.finite(paths, block_bytes=limits.block_bytes, max_line_bytes=limits.line_bytes, rejects=rejects)
+            try:
+                lines = tail.finite(paths, block_bytes=limits.block_bytes, max_line_bytes=limits.line_bytes, rejects=rejects)
+            except LogFormatError as err:
+                if on_unread is None:
+                    raise
+                on_unread(err)
+                continue
             batches = zeek.together(zeek.batches(lines, rejects, counters))
             yield from alerts(batches, bundle, config, counters, checkpoint.State(), rejects=rejects)
 

@@ -28,11 +28,13 @@ SURE_FROM = 0.8
 """`Alert.sure_from` of a bundle that names no ceilings."""
 
 
-_LOG_NAME = re.compile(r"packetclip_(packet|flow)(?:(?:\.|__|-).+)?\.log(?:[.-]\d[\w:-]*)?(?:\.gz)?")
+_LOG_NAME = re.compile(
+    r"packetclip_(packet|flow)(?:(?:\.|__|-).+)?\.log(?:[.-]\d[\w:-]*)?(?:\.(?:gz|xz|bz2|zst|lz4|Z|lz|lzo|zip|7z|rar))?"
+)
 
 
 def log_of(name: str) -> str | None:
-    """ "packet" or "flow" for the names Zeek and its helpers give our logs, growing or rotated; None for any other name."""
+    """ "packet" or "flow" for the names that our logs have, growing, rotated or packed; None for any other name."""
     match = _LOG_NAME.fullmatch(name)
     return match[1] if match else None
 
@@ -40,8 +42,8 @@ def log_of(name: str) -> str | None:
 class Position(msgspec.Struct, frozen=True):
     """A place in one log file from which reading can go on: everything before `offset` has been read.
 
-    `offset` counts bytes of the plain text (after gunzip) and always stands after a newline. The file is known by device,
-    inode and the SHA-256 of its first `prefix_bytes` plain bytes, so that a renamed or gzipped file is found again.
+    `offset` counts bytes of the plain text (unpacked) and always stands after a newline. The file is known by device,
+    inode and the SHA-256 of its first `prefix_bytes` plain bytes, so that a renamed or packed file is found again.
     """
 
     path: str

@@ -18,14 +18,17 @@ import typer
 
 from packetclip_sensor.common import text, time_parsing
 from packetclip_sensor.common.resources import resource
-from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.errors import ConfigError, LogFormatError
 
 if TYPE_CHECKING:
+    from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.config.settings import ElasticsearchConfig
     from packetclip_sensor.pairs.labels import Labels
-    from packetclip_sensor.sources.discovery import Unit
+    from packetclip_sensor.sources.discovery import PassedOver, Unit
 
 DONE, FAILED, BAD_START = 0, 1, 2
+LISTED = 50
+"""Things named one by one that could not be read."""
 API_KEY_ENV = "PACKETCLIP_API_KEY"
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The sensor's YAML file.")]
@@ -98,23 +101,63 @@ def cluster_at(url: str) -> ElasticsearchConfig:
     return ElasticsearchConfig(hosts=[url], api_key_env=API_KEY_ENV if os.environ.get(API_KEY_ENV) else None)
 
 
-def discover(paths: Sequence[Path]) -> list[Unit]:
+def discover(paths: Sequence[Path]) -> tuple[list[Unit], PassedOver]:
+    """What the paths hold, and what of it is left out."""
     from packetclip_sensor.sources import discovery
 
-    return [unit for path in paths for unit in discovery.discover(path)]
+    passed = discovery.PassedOver()
+    return [unit for path in paths for unit in discovery.discover(path, join=True, passed=passed)], passed
 
 
-def opened(units: Sequence[Unit], begin: Callable[[str], None]) -> Iterator[Sequence[Path]]:
-    """The log paths of each unit, one after another; a capture goes through Zeek when its turn comes."""
+def opened(units: Sequence[Unit], begin: Callable[[str], None], passed: PassedOver) -> Iterator[tuple[Unit, Sequence[Path]]]:
+    """Each unit and its log paths, one after another; a capture goes through Zeek when its turn comes.
+
+    One that cannot be read, or not to its end, ends nothing: `passed` is told.
+
+    Raises:
+        ConfigError: there are captures alone, and no zeek.
+    """
     for unit in units:
         begin(unit.name)
         if unit.kind == "logs":
-            yield unit.paths
+            yield unit, unit.paths
             continue
         from packetclip_sensor.sources import pcap
 
         with tempfile.TemporaryDirectory(prefix="packetclip-") as folder:
-            yield (pcap.logs_of(unit.paths[0], Path(folder)),)
+            try:
+                made = pcap.logs_of(unit.paths, Path(folder))
+            except LogFormatError as err:
+                passed.unread.append(err)
+                continue
+            except ConfigError as err:
+                if all(unit.kind == "pcap" for unit in units):
+                    raise
+                passed.unread.append(err)
+                continue
+            if made.problem:
+                passed.unread.append(LogFormatError(f"{made.problem}; what could be read is judged"))
+            yield unit, (made.folder,)
+
+
+def tell_unread(passed: PassedOver, rejects: Rejects) -> int:
+    """Say on standard error what was left out and what could not be read; returns the exit code."""
+    from packetclip_sensor.common.text import counted, printable
+
+    def say(words: str) -> None:
+        print(f"packetclip: {printable(words, 1000)}", file=sys.stderr)
+
+    if origins := passed.origins:
+        names = f"{origins[0]}{f' and {len(origins) - 1:,} more captures' * (len(origins) > 1)}"
+        say(f"left out since the logs beside were made from it: {names}; give a capture by its own path to judge it again")
+    for err in passed.unread[:LISTED]:
+        say(str(err))
+    if len(passed.unread) > LISTED:
+        say(f"and {len(passed.unread) - LISTED:,} more could not be read")
+    if rejects.count:
+        file = f"{rejects.path} has them" if rejects.path else "`rejects_path` in a --config names a file that gets them"
+        say(f"{counted(rejects.count, 'line')} could not be read, the first in {rejects.first}; {file}")
+    return FAILED if passed.unread or rejects.count else DONE
 
 
 def labels_beside(unit: Unit, classes: Collection[str] = ()) -> Labels | None:

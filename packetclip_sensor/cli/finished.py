@@ -22,12 +22,17 @@ from packetclip_sensor.cli.common import (
     opened,
     set_up_logs,
     sigterm_as_interrupt,
+    tell_unread,
 )
 from packetclip_sensor.common.text import say
-from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.errors import ConfigError, LogFormatError, SensorError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from packetclip_sensor.config.settings import Config
+    from packetclip_sensor.pairs.labels import Labels
+    from packetclip_sensor.records import Batch
 
 
 def replay(
@@ -41,14 +46,15 @@ def replay(
 ) -> None:
     """Judge finished logs or captures.
 
-    Writes the alerts and prints them as a table. Takes folders of logs, folders of such folders, log files (plain or
-    .gz), and captures where Zeek is installed. Each capture
-    or log folder is judged for itself. Alerts that the file or the cluster has already are not written twice.
+    Writes the alerts and prints them as a table. Takes folders of logs, folders of such folders, log files, and captures where
+    Zeek is installed, all plain or packed (.gz, .xz, .bz2, .zst). Each capture or log folder is judged for itself; captures of
+    one folder that follow each other in time and differ in name by their numbers alone (tcpdump -G and -C) are one. What
+    cannot be read is named at the end. Alerts that the file or the cluster has already are not written twice.
 
     \b
     Exit codes:
       0  all read, whether there were alerts or not
-      1  stopped or failed before the end
+      1  something could not be read, as printed; or stopped or failed before the end
       2  bad start: nothing to read, configuration, model, sink
 
     \b
@@ -59,23 +65,33 @@ def replay(
       packetclip replay logs/ --out - | jq .event.reason
     """
     from packetclip_sensor import pipeline
+    from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view.terminal import Episodes, progress, summary
 
     settings = _replay_settings(out, config, elasticsearch)
     set_up_logs("warning" if config is None else settings.log_level)
-    units = discover(paths)
+    units, passed = discover(paths)
     episodes = Episodes(manifest_of(settings.model_path).missions)
     to_stdout = settings.sink.ndjson is None and settings.sink.elasticsearch is None
+    rejects = Rejects(settings.rejects_path)
     with sigterm_as_interrupt(), progress(len(units)) as shown:
 
-        def begin(name: str) -> None:
-            shown.unit(name)
-            episodes.begin(name)
+        def logs() -> Iterator[Sequence[Path]]:
+            for unit, logs_ in opened(units, shown.unit, passed):
+                episodes.begin(unit.name)
+                yield logs_
 
-        counters = pipeline.replay(opened(units, begin), settings, on_alert=episodes.add, on_packets=shown.packets)
+        def failed(err: SensorError) -> None:
+            passed.unread.append(err)
+            episodes.unread()
+
+        counters = pipeline.replay(
+            logs(), settings, rejects=rejects, on_alert=episodes.add, on_packets=shown.packets, on_unread=failed
+        )
     where = elasticsearch or (os.path.relpath(settings.sink.ndjson.path) if settings.sink.ndjson else "")
     summary(episodes, counters, where=where, file=sys.stderr if to_stdout else sys.stdout)
+    raise typer.Exit(tell_unread(passed, rejects))
 
 
 def pairs(
@@ -101,7 +117,7 @@ def pairs(
     \b
     Exit codes:
       0  written
-      1  stopped or failed before the end
+      1  something could not be read, as printed; or stopped or failed before the end
       2  bad start: nothing to read, a labels file that is not one, pyarrow is not installed
 
     \b
@@ -111,6 +127,7 @@ def pairs(
     """
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.common.rejects import Rejects
+    from packetclip_sensor.common.text import counted
     from packetclip_sensor.config.schema import suggestion
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model.bundle import manifest_of
@@ -124,24 +141,25 @@ def pairs(
     if label is not None and label not in classes:
         raise ConfigError(f"--label {label!r}: no such class{suggestion(label, classes)}; classes: {', '.join(classes)}")
     set_up_logs("warning")
-    units = discover(paths)
+    units, passed = discover(paths)
     given = Labels.load(labels, classes) if labels else None
-    counters = Counters()
-    with sigterm_as_interrupt(), progress(len(units)) as shown, Rejects(None) as rejects:
-        logs_of = zip(units, opened(units, shown.unit), strict=True)
-        rows = write_pairs(
-            (
-                (unit.name, zeek.batches(tail.finite(logs_), rejects, counters), given or labels_beside(unit, classes))
-                for unit, logs_ in logs_of
-            ),
-            out,
-            Window(),
-            label=label,
-            counters=counters,
-        )
-    say(f"{rows:,} pairs of {counters.packets:,} packets in {len(units)} captures -> {out}")
-    if counters.rejects:
-        say(f"{counters.rejects:,} lines could not be read", file=sys.stderr)
+    counters, rejects, read = Counters(), Rejects(None), 0
+
+    def labelled() -> Iterator[tuple[str, Iterable[Batch], Labels | None]]:
+        nonlocal read
+        for unit, logs in opened(units, shown.unit, passed):
+            try:
+                blocks = tail.finite(logs, rejects=rejects)
+            except LogFormatError as err:
+                passed.unread.append(err)
+                continue
+            read += 1
+            yield unit.name, zeek.batches(blocks, rejects, counters), given or labels_beside(unit, classes)
+
+    with sigterm_as_interrupt(), progress(len(units)) as shown:
+        rows = write_pairs(labelled(), out, Window(), label=label, counters=counters)
+    say(f"{rows:,} pairs of {counters.packets:,} packets in {counted(read, 'capture')} -> {out}")
+    raise typer.Exit(tell_unread(passed, rejects))
 
 
 def report(

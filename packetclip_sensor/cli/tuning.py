@@ -19,6 +19,7 @@ from packetclip_sensor.cli.common import (
     opened,
     set_up_logs,
     sigterm_as_interrupt,
+    tell_unread,
 )
 from packetclip_sensor.common.text import say
 from packetclip_sensor.errors import ConfigError
@@ -80,6 +81,7 @@ def calibrate(
     from packetclip_sensor.alerts.suppressor import Rules, Suppressor
     from packetclip_sensor.calibrate import site_logs
     from packetclip_sensor.common.metrics import Counters
+    from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.config.policy import for_missions
     from packetclip_sensor.config.settings import Config
@@ -93,7 +95,7 @@ def calibrate(
     set_up_logs("warning")
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"{out}: its folder does not exist; make it, or name another file by --out")
-    units = discover(logs)
+    units, passed = discover(logs)
     bundle = Bundle.open(settings.model_path)
     missions = bundle.manifest.missions
     given = Labels.load(labels, missions.classes) if labels else None
@@ -104,7 +106,7 @@ def calibrate(
         rules = Rules(policy.suppress, missions)
         suppresses = Suppressor(rules, bundle, bundle.manifest.thresholds, margins, Counters()).suppresses
     with sigterm_as_interrupt(), progress(len(units)) as shown:
-        paths = zip(units, opened(units, shown.unit), strict=True)
+        paths = opened(units, shown.unit, passed)
         found = site_logs.gather(
             ((unit.name, paths_, given or labels_beside(unit, missions.classes)) for unit, paths_ in paths),
             bundle,
@@ -118,7 +120,8 @@ def calibrate(
     _show(fit, found, len(units), out)
     if policy.thresholds:
         say(f"{config} sets thresholds of its own for {', '.join(policy.thresholds)}; they go before this file")
-    raise typer.Exit(FAILED if fit.above_ceiling else DONE)
+    code = tell_unread(passed, Rejects(None))
+    raise typer.Exit(FAILED if fit.above_ceiling else code)
 
 
 def _show(fit: Fit, found: SiteLogs, units: int, out: Path) -> None:

@@ -37,6 +37,8 @@ class Rejects:
         self.path = path
         self.count = 0
         self.unwritten = 0
+        self.first = self.last = ""
+        """Place and reason of the first and of the last one."""
         self._max_bytes = max_bytes
         self._fd: int | None = None
         self._size_bytes = 0
@@ -44,6 +46,8 @@ class Rejects:
     def add(self, path: str, offset: int, reason: str, line: bytes) -> None:
         """Count one bad line and write it down; where that cannot be done it is counted in `unwritten`, and reading goes on."""
         self.count += 1
+        self.last = f"{path}, byte {offset:,}: {reason}"
+        self.first = self.first or self.last
         if self.path is None:
             return
         shown = line[:SHOWN_BYTES].decode("utf-8", "backslashreplace")

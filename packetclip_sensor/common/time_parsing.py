@@ -51,3 +51,18 @@ def in_utc(text: str) -> float:
     """
     when = datetime.fromisoformat(text)
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def epoch_seconds(text: bytes) -> float:
+    """Epoch seconds of a time as it stands in Zeek's JSON logs, whichever `LogAscii::json_timestamps` a site has chosen.
+
+    Args:
+        text: seconds (JSON::TS_EPOCH), milliseconds (TS_MILLIS; no packet is of the year 2286, so from 1e10 on it is these), or
+            ISO 8601 with its quotes (TS_ISO8601).
+    Raises:
+        ValueError, OverflowError: it is none of them.
+    """
+    if text.startswith(b'"'):
+        return in_utc(text.strip(b'"').decode())
+    value = float(text)
+    return value if value < 1e10 else value / 1000

@@ -18,6 +18,7 @@ import msgspec
 
 from packetclip_sensor.alerts import suppression_rules
 from packetclip_sensor.common.missions import NO_MISSIONS
+from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.text import counted, printable
 from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Config
@@ -26,11 +27,14 @@ from packetclip_sensor.elastic.streams import ALERTS, FLOWS, HEALTH
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.model import calibration_file
 from packetclip_sensor.model.bundle import Bundle, manifest_of
-from packetclip_sensor.records import Packet
+from packetclip_sensor.records import Packet, log_of
 from packetclip_sensor.service import checkpoint
+from packetclip_sensor.service.health import REJECTED_SHARE
 from packetclip_sensor.sinks import zeek_notices
-from packetclip_sensor.sources import discovery
+from packetclip_sensor.sources import discovery, zeek
 from packetclip_sensor.sources.discovery import archives_of
+from packetclip_sensor.sources.file_registry import FileRegistry
+from packetclip_sensor.sources.file_registry import Found as Listed
 
 QUIET_S = 900.0
 """Age of the newest packet log after which a running Zeek is doubted."""
@@ -38,6 +42,8 @@ AHEAD_S = 5.0
 """Log times so far ahead of this machine's clock mean that one of the clocks is wrong."""
 BEHIND_S, WRITTEN_S = 120.0, 60.0
 """A log written within WRITTEN_S whose last packet is BEHIND_S older than that: a clock, or a sniffer far behind."""
+ARCHIVED_S, REJECTED_S = 86400.0, 86400.0
+"""How far back rotated logs are looked at where there is no state, and rejected lines."""
 MIN_FREE_BYTES = 256 << 20
 """Less room than this and the sensor cannot go on for long."""
 LOW_FREE_BYTES, LOW_FREE_SHARE = 2 << 30, 0.05
@@ -86,6 +92,8 @@ def _checks(config: Config, path: Path) -> Iterator[tuple[str, Callable[[], Foun
     for folder in config.logs or [None]:
         yield "logs", partial(_logs, folder)
     yield "logs", partial(_archives, config)
+    yield "logs", partial(_unread, config)
+    yield "logs", partial(_rejected, config)
     yield "state", partial(_state, config, path)
     yield "model", partial(_model, config)
     if (calibration := config.policy.calibration) is not None:
@@ -105,8 +113,7 @@ def _logs(path: Path | None) -> Found:
     if path is None:
         yield WRONG, "none named; set `logs` to Zeek's log folder, for example [/opt/zeek/logs/current]"
         return
-    files = discovery.check_folder(path) if path.is_dir() or not path.exists() else [(path, "packet")]
-    packets = [file for file, log in files if log == "packet"]
+    packets = [file for file, log in discovery.check_log(path) if log == "packet"]
     newest = max(packets, key=lambda file: file.stat().st_mtime)
     head = discovery.first_bytes(newest)
     discovery.refuse_tsv(newest, head)
@@ -115,13 +122,17 @@ def _logs(path: Path | None) -> Found:
         yield LOOK, f"{newest}: no whole line yet; is there traffic on Zeek's interface?"
         return
     try:
-        msgspec.json.decode(line, type=Packet)
-    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        zeek.packet(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         yield WRONG, f"{newest}: its first line is not of our form ({err}); take the Zeek package of the sensor's own version"
         return
     yield OK, f"{path}: {counted(len(packets), 'packet log')}, the newest {newest.name}"
     now, written = time.time(), newest.stat().st_mtime
-    last = _last_packet(newest)
+    records, bad, reason = _last_lines(newest)
+    if bad >= max(1, REJECTED_SHARE * (bad + len(records))):
+        what = f"{bad} of its last {bad + len(records)} lines are not of our form ({reason})"
+        yield WRONG, f"{newest}: {what} and are rejected; see what else writes into it"
+    last = records[-1].ts if records else None
     if now - written > QUIET_S:
         yield LOOK, f"{newest}: last written {_ago(now - written)} ago; is Zeek running, and is this its current log folder?"
     if last is not None and last > now + AHEAD_S:
@@ -141,17 +152,57 @@ def _archives(config: Config) -> Found:
             yield LOOK, f"{folder} cannot be listed; mend `archives`, or let the sensor's user read it"
 
 
-def _last_packet(path: Path) -> float | None:
-    """Time of the packet of the last whole line; None for a .gz or where it is not of our form."""
-    if path.suffix == ".gz":
-        return None
+def _unread(config: Config) -> Found:
+    """What of the logs cannot be read, and what the state knows of and is nowhere."""
+    with contextlib.suppress(SensorError):  # _state tells what is wrong with it
+        state = checkpoint.load(config.state_dir / "state.json")
+        folders = archives_of(config.logs, config.archives)
+        asked = [Listed(*found, True, "") for path in config.logs if path.is_dir() for found in discovery.logs_in(path)]
+        with contextlib.closing(
+            FileRegistry(state.positions, Rejects(None), block_bytes=1 << 20, max_line_bytes=1 << 20)
+        ) as logs:
+            for since in (state.judged or time.time() - ARCHIVED_S, 0.0):
+                if since or logs.missing():
+                    logs.scan(
+                        [*asked, *(Listed(*found, False, "") for found in discovery.archived(folders, since))], finished=True
+                    )
+            for err in logs.unread.values():
+                yield WRONG if discovery.no_rights(err) else LOOK, str(err)
+            for position in logs.missing():
+                told = (
+                    f"{position.path} was read up to byte {position.offset:,}, and is neither there nor among rotated logs: what"
+                )
+                yield LOOK, f"{told} came after that is not judged; keep rotated logs, and name their folder in `archives`"
+
+
+def _rejected(config: Config) -> Found:
+    """Lines that a running sensor rejected of late."""
+    path = config.rejects
+    with contextlib.suppress(OSError, IndexError, msgspec.DecodeError):
+        ago_s = time.time() - path.stat().st_mtime
+        if ago_s < REJECTED_S:
+            last = msgspec.json.decode(_end_of(path)[-2], type=dict[str, object])
+            yield LOOK, f"{path}: lines were rejected, the last {_ago(ago_s)} ago, of {last.get('path')}: {last.get('reason')}"
+
+
+def _last_lines(path: Path) -> tuple[list[Packet], int, str]:
+    """Records of a packet log's last lines, how many of these are none, and why the last of them is; nothing of a packed log."""
+    if not log_of(path.name) or not path.name.endswith(".log"):
+        return [], 0, ""
+    records, bad, reason = [], 0, ""
+    for line in _end_of(path)[1:-1]:
+        try:
+            records.append(zeek.packet(line))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+            bad, reason = bad + 1, str(err)
+    return records, bad, reason
+
+
+def _end_of(path: Path) -> list[bytes]:
+    """The last 64 KiB of a file as lines, with whatever part of a line stands first and last."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 65536))
-        lines = file.read().split(b"\n")
-    try:
-        return msgspec.json.decode(lines[-2], type=Packet).ts
-    except (IndexError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
+        return (b"\n" * (file.tell() == 0) + file.read()).split(b"\n")
 
 
 def _state(config: Config, path: Path) -> Found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,11 @@ import msgspec
 
 from packetclip_sensor import __version__
 from packetclip_sensor.common.metrics import Counters, Gauges
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.config.settings import HealthConfig
 
 if TYPE_CHECKING:
+    from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.records import Batch
     from packetclip_sensor.service.load_limits import Shedding
     from packetclip_sensor.sources.backlog import Backlog
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 MIN_FREE_BYTES = 64 << 20
 STALLED_S = 60.0
 """A step of the pipeline takes a second at most, also under a flood."""
+REJECTED_SHARE, REJECTED_S = 0.01, 300.0
+"""Share of the lines of the last seconds from which rejected ones are a reason: one line of many is a writer's mishap."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -38,7 +43,8 @@ class Reason(NamedTuple):
 
 
 REASONS = (
-    "starting", "stalled", "sink_waiting", "behind", "shedding", "no_logs", "state_unsaved", "disk_full", "memory", "stopping",
+    "starting", "stalled", "sink_waiting", "behind", "shedding", "no_logs", "unreadable", "logs_gone", "lines_rejected",
+    "state_unsaved", "disk_full", "memory", "stopping",
 )  # fmt: skip
 """Every name that a Reason can have."""
 
@@ -66,6 +72,7 @@ class Health:
     """Archived logs that were written since then may hold what was not read, epoch seconds; 0 before anything was judged."""
     last_packet: float = 0.0
     shedding: Shedding | None = None
+    rejects: Rejects | None = None
     unsaved: str | None = None
     """Why the state file could not be written last time."""
     lag_s: float = 0.0
@@ -74,6 +81,7 @@ class Health:
     def __post_init__(self) -> None:
         self._since = self._moved = self.clock()
         self._waiting: tuple[float, str] | None = None
+        self._lines: deque[tuple[float, int, int]] = deque([(self._since, 0, 0)])  # when, lines read, lines rejected
 
     def read(self, batch: Batch, held: int) -> None:
         """A batch was read and cut into windows, of which `held` packets stay."""
@@ -102,6 +110,9 @@ class Health:
         """Look how far the reader is behind its logs; lists folders, so not for the pipeline's own thread."""
         if self.backlog is not None:
             self.lag_bytes, self.lag_s = self.backlog.measure(self.now())
+        self._lines.append((self.clock(), self.counters.lines, self.counters.rejects))
+        while len(self._lines) > 2 and self._lines[1][0] <= self.clock() - REJECTED_S:
+            self._lines.popleft()
 
     @property
     def uptime_s(self) -> float:
@@ -152,8 +163,12 @@ class Health:
         if self._sheds:
             shed = f"{self.counters.shed_lines} lines and {self.counters.shed_packets} packets so far"
             yield Reason("shedding", f"load is shed by the rule limits.shed_load, {shed}")
-        if self.started and self.backlog is not None and not self.backlog.files:
-            yield Reason("no_logs", "no packetclip_packet.log is there; does Zeek run, with the package loaded?")
+        if self.backlog is not None:
+            yield from (Reason(name, printable(message)) for name, message in self.backlog.blind)
+        lines, rejected = (now - before for now, before in zip(self._lines[-1][1:], self._lines[0][1:], strict=True))
+        if rejected and self.rejects is not None and rejected >= REJECTED_SHARE * max(lines, rejected):
+            of = f"{rejected:,} of {max(lines, rejected):,} log lines of the last minutes were rejected"
+            yield Reason("lines_rejected", f"{of}, the last: {printable(self.rejects.last)}; {self.rejects.path} has them")
         if self.unsaved:
             yield Reason("state_unsaved", f"the place to restart from cannot be saved: {self.unsaved}")
         free = _free(self.state_dir)

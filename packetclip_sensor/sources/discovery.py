@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
+import os
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from packetclip_sensor.errors import LogFormatError
+from packetclip_sensor.errors import LogFormatError, SensorError
 from packetclip_sensor.records import log_of
-from packetclip_sensor.sources.plaintext import GZIP_MAGIC
+from packetclip_sensor.sources import pcap
+from packetclip_sensor.sources.logfile import first_ts
+from packetclip_sensor.sources.plaintext import readable, reading
 
-_PCAP_MAGIC = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")
+_CAPTURE_NAME = re.compile(r"\.(?:pcapng|pcap|cap|dmp|snoop|erf)[0-9]*(?:\.[A-Za-z0-9]{1,5})?$", re.IGNORECASE)
+FOLLOWS_S, OVERLAP_S = 2.0, 0.1
+"""A capture goes on in the next one where this begins within so many seconds of its last packet, or, since packets may stand a
+little out of order, before it."""
 
 DATED = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 SLACK_S = 120.0
@@ -33,13 +37,28 @@ class Unit:
     kind: str
     """logs or pcap."""
     paths: tuple[Path, ...]
+    """Several where captures follow each other."""
 
 
-def discover(path: Path) -> list[Unit]:
+@dataclass(slots=True)
+class PassedOver:
+    """What is no unit of its own."""
+
+    unread: list[SensorError] = field(default_factory=list)
+    """What looks like ours and cannot be read."""
+    origins: list[Path] = field(default_factory=list)
+    """Captures of which the logs beside them were made."""
+
+
+def discover(path: Path, *, join: bool = False, passed: PassedOver | None = None) -> list[Unit]:
     """The units in `path`, sorted by name: a log file, a capture, a folder of logs or captures, or folders of them.
 
-    A capture beside a folder or unit of logs with the same name is taken to be their origin, and left out.
+    A capture of which the logs beside it, or in a folder of its name, were made is left out.
 
+    Args:
+        join: captures of one folder whose names differ in their numbers alone, and which follow each other in time, are one unit:
+            `tcpdump -G` and `-C`, `dumpcap -b`.
+        passed: is told what in a folder is left out.
     Raises:
         LogFormatError: the path is missing or unreadable, or there is nothing in it to read.
     """
@@ -50,26 +69,91 @@ def discover(path: Path) -> list[Unit]:
             return [Unit(_stem(path), "pcap", (path,))]
         content_log(path, first_bytes(path))
         return [Unit(_stem(path), "logs", (path,))]
-    units = _units_in(path, path.resolve().name)
-    logs = {Path(unit.name).name for unit in units if unit.kind == "logs"}
-    units = [unit for unit in units if unit.kind == "logs" or Path(unit.name).name not in logs]
-    if not units:
-        check_folder(path)
-    return sorted(units, key=lambda unit: unit.name)
+    unread: list[SensorError] = []
+    units = _units_in(path, path.resolve().name, join, unread)
+    logs = [unit for unit in units if unit.kind == "logs"]
+    origins = [unit for unit in units if unit.kind == "pcap" and any(_made_from(unit, one) for one in logs)]
+    if not units and (passed is None or not unread):
+        raise unread[0] if unread else nothing_in(path)
+    if passed is not None:
+        passed.unread += unread
+        passed.origins += [capture for unit in origins for capture in unit.paths]
+    return sorted((unit for unit in units if unit not in origins), key=lambda unit: unit.name)
 
 
-def _units_in(folder: Path, name: str) -> list[Unit]:
-    if logs_in(folder):
-        return [Unit(name, "logs", (folder,))]
-    units = []
-    with readable(folder):
-        children = sorted(folder.iterdir())
+def _units_in(folder: Path, name: str, join: bool, unread: list[SensorError]) -> list[Unit]:
+    units, captures = list[Unit](), list[Path]()
+    logs = logs_in(folder)
+    try:
+        for log, _ in logs:
+            refuse_tsv(log, first_bytes(log))
+        with readable(folder):
+            children = sorted(folder.iterdir())
+    except LogFormatError as err:
+        unread.append(err)
+        return []
+    if logs:
+        units.append(Unit(name, "logs", (folder,)))
     for child in children:
         if child.is_dir():
-            units += _units_in(child, f"{name}/{child.name}")
-        elif child.is_file() and _is_pcap(child):
-            units.append(Unit(f"{name}/{_stem(child)}", "pcap", (child,)))
+            units += _units_in(child, f"{name}/{child.name}", join, unread)
+        elif log_of(child.name) is None:
+            try:
+                if _is_pcap(child):
+                    captures.append(child)
+                elif _CAPTURE_NAME.search(child.name):
+                    raise LogFormatError(
+                        f"{child} is called a capture, but does not begin like a pcap or pcapng; convert it by editcap"
+                    )
+            except LogFormatError as err:
+                if _CAPTURE_NAME.search(child.name):
+                    unread.append(err)
+    for run in _runs(captures) if join else [(capture,) for capture in captures]:
+        more = f" +{len(run) - 1}" if len(run) > 1 else ""
+        units.append(Unit(f"{name}/{_stem(run[0])}{more}", "pcap", run))
     return units
+
+
+def _runs(captures: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
+    """Captures that follow each other, put together."""
+    alike: dict[str, list[Path]] = {}
+    for path in captures:
+        alike.setdefault(re.sub(r"[0-9]+", "", path.name), []).append(path)
+    for paths in alike.values():
+        if len(paths) == 1:
+            yield (paths[0],)
+            continue
+        files = []
+        for path in paths:
+            try:
+                files.append(pcap.CaptureFile(path).extent())
+            except LogFormatError:  # it is told when its turn comes
+                yield (path,)
+        run: list[pcap.CaptureFile] = []
+        for file in sorted(files, key=lambda file: file.first):
+            if run and not (-OVERLAP_S <= file.first - run[-1].last <= FOLLOWS_S and run[-1].joins(file)):
+                yield tuple(one.path for one in run)
+                run = []
+            run.append(file)
+        if run:
+            yield tuple(one.path for one in run)
+
+
+def _made_from(capture: Unit, logs: Unit) -> bool:
+    """Whether a packet log of `logs` begins with one of the first packets of the capture."""
+    folder, path = logs.paths[0], capture.paths[0]
+    if path.parent != folder and Path(logs.name).name != _stem(path):
+        return False
+    try:
+        starts = [first_ts(first_bytes(log), 0, kind) for log, kind in logs_in(folder) if kind == "packet"]
+        file = pcap.CaptureFile(path)
+        first = next(file.blocks(), b"")
+    except LogFormatError:
+        return False
+    # As near as the log's times are: microseconds, or milliseconds where a site has chosen these.
+    return any(
+        abs(ts - start) < (1e-3 if start == round(start, 3) else 2e-6) for ts in pcap.times(file, first) for start in starts
+    )
 
 
 def logs_in(folder: Path) -> list[tuple[Path, str]]:
@@ -86,16 +170,37 @@ def check_folder(folder: Path) -> list[tuple[Path, str]]:
     Raises:
         LogFormatError: there is none, or the folder cannot be read.
     """
-    with readable(folder):
-        names = sorted(path.name for path in folder.iterdir())
     found = logs_in(folder)
     if any(log == "packet" for _, log in found):
         return found
-    if found:
-        raise LogFormatError(f"{folder} has packetclip_flow.log but no packetclip_packet.log; is that log switched off in Zeek?")
+    raise nothing_in(folder)
+
+
+def nothing_in(folder: Path) -> LogFormatError:
+    """The error for a folder in which there is no packet log of ours."""
+    try:
+        with readable(folder):
+            names = sorted(path.name for path in folder.iterdir())
+    except LogFormatError as err:
+        return err
+    if logs_in(folder):
+        return LogFormatError(f"{folder} has packetclip_flow.log but no packetclip_packet.log; is that log switched off in Zeek?")
     if any(name.startswith("conn.") and ".log" in name for name in names):
-        raise LogFormatError(f"{folder} holds Zeek logs, but no packetclip_packet.log: the package is not loaded; {LOAD_REMEDY}")
-    raise LogFormatError(f"{folder} holds no packetclip_packet.log; give Zeek's log folder, and {LOAD_REMEDY}")
+        return LogFormatError(f"{folder} holds Zeek logs, but no packetclip_packet.log: the package is not loaded; {LOAD_REMEDY}")
+    return LogFormatError(f"{folder} holds no packetclip_packet.log; give Zeek's log folder, and {LOAD_REMEDY}")
+
+
+def check_log(path: Path) -> list[tuple[Path, str]]:
+    """Like `check_folder`, for a folder or a log file."""
+    if path.is_dir() or not path.exists():
+        return check_folder(path)
+    with readable(path), path.open("rb"):
+        return [(path, log_of(path.name) or "packet")]
+
+
+def no_rights(err: LogFormatError) -> bool:
+    """Whether this is about a file or folder that is there and may not be read."""
+    return isinstance(err.__cause__, PermissionError)
 
 
 def content_log(path: Path, head: bytes) -> str:
@@ -129,24 +234,6 @@ def refuse_tsv(path: Path, head: bytes) -> None:
     raise LogFormatError(f"{path} is a TSV log of the site's own, the sensor reads packetclip_packet.log; {LOAD_REMEDY}")
 
 
-def unreadable(path: Path, err: OSError) -> LogFormatError:
-    """The error for a file or folder that the operating system does not give out."""
-    if isinstance(err, FileNotFoundError):
-        return LogFormatError(f"{path} does not exist; give a Zeek log folder, a log file or a pcap")
-    return LogFormatError(f"{path} cannot be read ({err.strerror}); let the sensor's user read it, for example by the group zeek")
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Raises LogFormatError, with the remedy, where a file or folder cannot be read or is a damaged .gz."""
-    try:
-        yield
-    except (gzip.BadGzipFile, zlib.error, EOFError) as err:
-        raise LogFormatError(f"{path} is a damaged gzip file ({err}); copy it again") from err
-    except OSError as err:
-        raise unreadable(path, err) from err
-
-
 def all_empty(paths: Sequence[Path]) -> LogFormatError:
     """The error for finished logs in which there is nothing."""
     names = ", ".join(str(path) for path in paths)
@@ -154,8 +241,17 @@ def all_empty(paths: Sequence[Path]) -> LogFormatError:
 
 
 def archives_of(logs: Sequence[Path], named: Sequence[Path]) -> list[Path]:
-    """The folders to search: those named, else the one above each log folder called `current` (zeekctl's layout)."""
-    return list(named) or [path.parent for path in logs if path.name == "current"]
+    """The folders to search: those named, else, in zeekctl's layout, the one in which `current` is or leads to the log folder."""
+    return list(named) or list(dict.fromkeys(folder for path in logs if (folder := _archive_of(path))))
+
+
+def _archive_of(path: Path) -> Path | None:
+    """zeekctl's LogDir holds `current`, a link to the spool that Zeek writes: the same place by either name."""
+    if path.name == "current":
+        return path.parent
+    spool = os.path.realpath(path)
+    logs = (above / name for above in Path(spool).parents for name in ("logs", "log/zeek"))
+    return next((folder for folder in logs if os.path.realpath(folder / "current") == spool), None)
 
 
 def archived(folders: Sequence[Path], since: float) -> Iterator[tuple[Path, str]]:
@@ -184,29 +280,25 @@ def _newer(path: Path, since: float) -> bool:
 
 
 def first_bytes(path: Path) -> bytes:
-    """The first bytes of a file, unpacked if it is a .gz.
+    """The first bytes of a file's plain text.
 
     Raises:
-        LogFormatError: it cannot be read, or begins like a .gz and is none.
+        LogFormatError: it cannot be read or unpacked, or nothing can be unpacked of it.
     """
-    with readable(path):
-        with path.open("rb") as file:
-            head = file.read(1024)
-        if not head.startswith(GZIP_MAGIC):
-            return head
-        with gzip.open(path) as unpacked:
-            return unpacked.read1(1024)
+    with readable(path), reading(path) as text:
+        head = text.head()
+        if not head and (damage := text.damage()):
+            raise LogFormatError(f"{path}: {damage}; copy it again")
+        return head
 
 
 def _is_pcap(path: Path) -> bool:
-    try:
-        return first_bytes(path)[:4] in _PCAP_MAGIC
-    except LogFormatError:
-        return False
+    """Raises LogFormatError where the file cannot be read."""
+    return first_bytes(path)[:4] in (*pcap.PCAP_ORDERS, pcap.PCAPNG_MAGIC)
 
 
 def _stem(path: Path) -> str:
-    name = path.name.removesuffix(".gz")
+    name = path.name.removesuffix(path.suffix) if path.suffix in (".gz", ".xz", ".bz2", ".zst") else path.name
     for suffix in (".pcapng", ".pcap", ".cap", ".log"):
         name = name.removesuffix(suffix)
     return name

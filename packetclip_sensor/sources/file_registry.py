@@ -12,14 +12,16 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import structlog
 
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.records import Lines, Position, log_of
-from packetclip_sensor.sources.discovery import content_log, refuse_tsv, unreadable
+from packetclip_sensor.sources.discovery import content_log, refuse_tsv
 from packetclip_sensor.sources.logfile import LogFile
-from packetclip_sensor.sources.plaintext import HEAD_BYTES
+from packetclip_sensor.sources.plaintext import HEAD_BYTES, unreadable
 
 OPEN_FILES = 64
 """Files kept open; of more, those longest read to their end are closed and opened again when they grow."""
@@ -27,6 +29,14 @@ LINGER_S = 60.0
 """A deleted or moved file is kept open this long after its last line: its writer may still have it."""
 ORPHANS = 256
 """Logs remembered whose file was truncated or deleted, to know their copies by."""
+
+EVERYTHING = 1 << 62
+"""More bytes than a file has."""
+
+log = structlog.get_logger()
+
+ACTIVE = {"packet": "packetclip_packet.log", "flow": "packetclip_flow.log"}
+"""What Zeek calls a log that it is writing."""
 
 Key = tuple[int, int]
 """Device and inode."""
@@ -67,15 +77,25 @@ class FileRegistry:
         self._signs: dict[Key, tuple[int, int]] = {}
         self._present: set[Key] = set()
         self._kept: list[Position] = []
+        self._newest = {p.path: p for p in since}
+        self._lost: list[tuple[float, LogFile]] = []  # gone before they were read, and since when
+        self.unread: dict[Key, LogFormatError] = {}
+        """Files that are there now and cannot be read, with the remedy. May be read by any thread."""
+        self.gone: list[tuple[float, str]] = []
+        """When (monotonic) a log that was not read to its end was given up, and its path. May be read by any thread."""
 
     def files(self) -> list[LogFile]:
         """Every file that may have lines to read."""
         return [file for file in self._files.values() if file.more]
 
     def offsets(self) -> dict[Key, int | None]:
-        """Bytes of plain text given out of each file, None for one that is not to be read. May be called by any thread."""
+        """Bytes of plain text given out of each file, None for one that is not to be read. May be called by any thread.
+
+        Of a packed file that was unpacked to its end everything was given out: half a line is what a killed Zeek has left.
+        """
         ignored: dict[Key, int | None] = dict.fromkeys(self._ignored.copy())
-        return ignored | {file.key: file.offset for file in self._files.copy().values()}
+        files = self._files.copy().values()
+        return ignored | {file.key: EVERYTHING if file.packed and not file.more else file.offset for file in files}
 
     def open_files(self) -> int:
         """Descriptors held for logs. May be called by any thread."""
@@ -87,13 +107,28 @@ class FileRegistry:
             yield Lines(log_of(Path(p.path).name) or "packet", b"", p, p)
         self._kept = []
 
+    def missing(self) -> list[Position]:
+        """Logs that were being written when the state was saved, and are not among the files scanned since.
+
+        Files rotated before that had been read; of a folder that is not there nothing is known.
+        """
+        left = [(p, Path(p.path)) for p in self._newest.values() if p in self._restored]
+        return [p for p, path in left if path.name in ACTIVE.values() and path.parent.is_dir()]
+
+    def give_up(self, path: str, offset: int) -> None:
+        """Say that a log is gone before it was read to its end."""
+        remedy = "keep rotated logs until they are read, and name their folder in `archives`"
+        log.warning("log_gone", path=path, read_bytes=offset, remedy=remedy)
+        self.gone = [*self.gone[-ORPHANS:], (time.monotonic(), path)]
+
     def scan(self, found: Sequence[Found], *, strict: bool = False, finished: bool = False) -> None:
         """Look at the files that are there now and take up those not known yet.
 
         Args:
             found: what the folders hold.
-            strict: this is the start: a file that cannot be read or is TSV is an error.
-            finished: nothing more will be written, so a file need not have a whole line yet.
+            strict: this is the start: a file that cannot be read or is TSV is an error, unless nothing here unpacks it.
+            finished: nothing more will be written, so a file need not have a whole line yet; one that cannot be read is passed
+                over and stands in `unread`.
         Raises:
             LogFormatError: see strict.
         """
@@ -107,8 +142,8 @@ class FileRegistry:
                 opened.append(file)
                 if len(fresh) > self._open_files:
                     file.release()
-        # Plain before .gz and long before short: of two copies the one that can be read on comes first.
-        opened.sort(key=lambda f: (f.gzipped, -self._signs[f.key][0]))
+        # Plain before packed and long before short: of two copies the one that can be read on comes first.
+        opened.sort(key=lambda f: (f.packed, -self._signs[f.key][0]))
         wanted = {item.path for item in found if item.asked}
         rest = [file for file in opened if not self._placed(file, self._resume_same_inode)]
         for file in rest:
@@ -141,7 +176,8 @@ class FileRegistry:
             elif self._ignored.get(key) != sign:
                 fresh.setdefault(key, item)
             self._signs[key] = sign
-        for table in (self._ignored, self._signs):
+        tables: tuple[dict[Key, Any], ...] = (self._ignored, self._signs, self.unread)
+        for table in tables:
             for key in table.keys() - self._present:
                 del table[key]
         return list(fresh.values())
@@ -155,13 +191,14 @@ class FileRegistry:
             return None
         except OSError as err:
             _refuse_crowd(err)
-            if strict and asked:
+            if strict and asked and not finished and err.errno != errno.ENOTSUP:
                 raise unreadable(path, err) from err
             with contextlib.suppress(OSError):
                 key, sign = _key_and_sign(path.stat())
                 self._ignored[key] = sign
-            self._rejects.add(str(path), 0, f"file cannot be read: {err.strerror}", b"")
+                self._unread(path, 0, err, key, finished)
             return None
+        self.unread.pop(file.key, None)
         if strict and asked:
             refuse_tsv(path, file.head)
         if not finished and b"\n" not in file.head and len(file.head) < HEAD_BYTES:
@@ -224,7 +261,7 @@ class FileRegistry:
                 self._take_up(file)
             else:
                 self._ignore(file)
-        elif not file.gzipped and not live.gzipped and file.stat().st_size > live.stat().st_size:
+        elif not file.packed and not live.packed and file.stat().st_size > live.stat().st_size:
             file.source = live.source
             file.resume(file.position(live.offset))
             self._take_up(file)
@@ -232,7 +269,16 @@ class FileRegistry:
             self._ignore(file)
             self._copies.setdefault(live.key, set()).add(file.key)
 
+    def _unread(self, path: Path, offset: int, err: OSError, key: Key, finished: bool) -> None:
+        """Say that a file cannot be read; of one that may still be read later once, until it changes."""
+        reason = err.strerror or str(err)
+        if key not in self.unread and not finished:
+            log.warning("log_unreadable", path=str(path), reason=reason)
+        self.unread[key] = unreadable(path, err)
+        self._rejects.add(str(path), offset, f"file cannot be read: {reason}", b"")
+
     def _take_up(self, file: LogFile) -> None:
+        self._lost = [(since, lost) for since, lost in self._lost if lost.key != file.key and not _same_log(lost, file)]
         self._files[file.key] = file
         file.active_at = time.monotonic()
         if len(self._files) > self._open_files:
@@ -258,14 +304,15 @@ class FileRegistry:
         if file.last.offset:
             self._orphans = [*self._orphans[-ORPHANS:], file]
 
-    def lost(self, file: LogFile, err: OSError) -> None:
-        """A file turned out to be unreadable or replaced while it was read."""
+    def lost(self, file: LogFile, err: OSError, finished: bool = False) -> None:
+        """A file turned out to be unreadable or replaced while it was read; `finished` as for `scan`."""
         _refuse_crowd(err)
-        reason = (
-            "file is gone before it was read" if isinstance(err, FileNotFoundError) else f"file cannot be read: {err.strerror}"
-        )
-        if not file.path.exists() or not isinstance(err, FileNotFoundError):
-            self._rejects.add(str(file.path), file.offset, reason, b"")
+        if isinstance(err, FileNotFoundError):
+            self._lost.append((time.monotonic(), file))  # perhaps only renamed: `tidy` gives it up
+            if finished or file.path.exists():
+                self._rejects.add(str(file.path), file.offset, "file is gone before it was read", b"")
+        else:
+            self._unread(file.path, file.offset, err, file.key, finished)
         self._orphan(file)
         self.rescan = True
         self.replaced |= isinstance(err, FileNotFoundError)
@@ -295,6 +342,9 @@ class FileRegistry:
     def tidy(self) -> None:
         """Let go of files that are gone for good, and of descriptors beyond the limit."""
         now = time.monotonic()
+        while self._lost and now - self._lost[0][0] > LINGER_S:
+            file = self._lost.pop(0)[1]
+            self.give_up(str(file.path), file.offset)
         for file in list(self._files.values()):
             if file.key not in self._present and not file.more and now - file.active_at > LINGER_S:
                 self._orphan(file)
@@ -322,7 +372,7 @@ def _begins(file: LogFile, position: Position) -> bool:
 
 def _is_active(file: LogFile) -> bool:
     """Whether this is the file that Zeek is writing now."""
-    return file.path.name == f"packetclip_{file.log}.log"
+    return file.path.name == ACTIVE[file.log]
 
 
 def _refuse_crowd(err: OSError) -> None:

@@ -1,4 +1,4 @@
-"""One log file, plain or gzipped, read forward as whole lines, with the position after each block.
+"""One log file, plain or packed, read forward as whole lines, with the position after each block.
 
 Zeek renames, compresses, copies and truncates its logs while they are read, so a file is known by what it contains (its first
 bytes), not by its name. Offsets count plain text, so they hold for the log and for its .gz alike.
@@ -17,8 +17,9 @@ from pathlib import Path
 import msgspec
 
 from packetclip_sensor.common.rejects import SHOWN_BYTES, Rejects
+from packetclip_sensor.common.time_parsing import epoch_seconds
 from packetclip_sensor.records import Lines, Position
-from packetclip_sensor.sources.plaintext import GZIP_MAGIC, HEAD_BYTES, Gzip, Plain
+from packetclip_sensor.sources.plaintext import HEAD_BYTES, Packed, Plain, stream
 
 SPAN_S = 5.0
 """Event time that one block may cover, so that packets and flows of finished logs stay close together."""
@@ -28,7 +29,7 @@ LOOKED_AT = 5
 LAST_LINES = 3
 """Lines at a block's end that have to be of its time, for the same reason."""
 
-_TS = re.compile(rb'"ts":\s*([0-9.eE+-]+)')
+_TS = re.compile(rb'"ts":\s*("[^"]*"|[0-9.eE+-]+)')
 _DURATION = re.compile(rb'"duration":\s*([0-9.eE+-]+)')
 
 
@@ -43,7 +44,7 @@ class LogFile:
         Args:
             source: as in `Position`.
         Raises:
-            OSError: it cannot be opened or read.
+            OSError: it cannot be opened, read or unpacked.
         """
         self.path = path
         self.log = log
@@ -55,7 +56,7 @@ class LogFile:
         self._rejects = rejects
         self._max_line_bytes = max_line_bytes
         self._chunk_bytes = min(block_bytes, max_line_bytes)
-        self._stream: Plain | Gzip | None = None
+        self._stream: Plain | Packed | None = None
         self.head = b""
         self.offset = 0
         self._lines, self._at = b"", 0  # whole lines, and how many of their bytes were given out
@@ -73,13 +74,13 @@ class LogFile:
         try:
             stat = os.fstat(fd)
             self.device, self.inode = stat.st_dev, stat.st_ino
-            self.gzipped = os.pread(fd, 2, 0) == GZIP_MAGIC
-            self._stream = Gzip(fd) if self.gzipped else Plain(fd)
+            self._stream = stream(fd)
+            self.packed = isinstance(self._stream, Packed)
         except OSError:
             os.close(fd)
             raise
 
-    def _opened(self) -> Plain | Gzip:
+    def _opened(self) -> Plain | Packed:
         if self._stream is None:
             key = self.key
             self._open()
@@ -128,8 +129,8 @@ class LogFile:
     def replaced(self) -> bool:
         """Whether other text now stands in this file (copytruncate, a rewrite). Notes growth in `more`."""
         stream = self._opened()
-        if isinstance(stream, Gzip):
-            self.more = True
+        if isinstance(stream, Packed):
+            self.more |= stream.grown()
             return False
         stat = os.fstat(stream.fd)
         if stat.st_size < stream.read_bytes:
@@ -152,7 +153,7 @@ class LogFile:
             return True
         stream = self._opened()
         while chunk := stream.read(self._chunk_bytes):
-            if not (finished or self.gzipped) and self._is_other(stream):
+            if not (finished or self.packed) and self._is_other(stream):
                 # Truncated since the last look, and perhaps written anew: then this is the middle of the new text.
                 raise FileNotFoundError(f"{self.path} is no longer the file that was to be read")
             end = chunk.rfind(b"\n") + 1
@@ -170,7 +171,7 @@ class LogFile:
         self.more = False
         return finished and self._finish(stream)
 
-    def _is_other(self, stream: Plain | Gzip) -> bool:
+    def _is_other(self, stream: Plain | Packed) -> bool:
         return os.fstat(stream.fd).st_size < stream.read_bytes or not stream.head().startswith(self.head)
 
     def _ready(self, lines: bytes) -> bool:
@@ -196,7 +197,7 @@ class LogFile:
         self.offset += size
         self._dropped_bytes = 0
 
-    def _finish(self, stream: Plain | Gzip) -> bool:
+    def _finish(self, stream: Plain | Packed) -> bool:
         last, self._partial = self._partial, b""
         if self._dropped_bytes + len(last) > self._max_line_bytes:
             self._reject_overlong(last)
@@ -204,7 +205,8 @@ class LogFile:
             try:
                 msgspec.json.decode(last)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                self._rejects.add(str(self.path), self.offset, "last line is half-written: no newline, and not whole JSON", last)
+                reason = "last line is half-written, no newline and not whole JSON: its writer was killed, or is still at it"
+                self._rejects.add(str(self.path), self.offset, reason, last)
             else:
                 self._unended = 1
                 self.more = True
@@ -246,10 +248,10 @@ def _line_ts(data: bytes, start: int, end: int, log: str) -> float | None:
     if not match:
         return None
     try:
-        ts = float(match[1])
+        ts = epoch_seconds(match[1])
         if log == "flow" and (duration := _DURATION.search(data, start, end)):
             ts += float(duration[1])  # a flow row is written when the flow is over
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return ts
 

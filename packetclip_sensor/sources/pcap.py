@@ -1,23 +1,49 @@
-"""Captures to logs: runs Zeek with our scripts over a pcap, so that a capture takes the same way as live traffic.
+"""Captures to logs: runs Zeek with our scripts over captures, so that these take the same way as live traffic.
 
-Zeek is not needed by the sensor; where it is not installed, logs recorded elsewhere are replayed instead.
+Zeek is not needed by the sensor; where it is not installed, logs recorded elsewhere are replayed instead. Zeek gets whole packets
+on its standard input: at one that is cut it would stop and lose what it had not written yet, it unpacks nothing, reads one file,
+and of a pcapng whose interfaces differ nothing at all.
 """
 
 from __future__ import annotations
 
-import gzip
+import contextlib
 import os
 import shutil
+import signal
+import struct
 import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from packetclip_sensor.common.resources import resource
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.errors import ConfigError, LogFormatError
-from packetclip_sensor.sources.discovery import readable
-from packetclip_sensor.sources.plaintext import GZIP_MAGIC
+from packetclip_sensor.sources.plaintext import Packed, Plain, readable, reading
 
 USUAL_ZEEK = Path("/opt/zeek/bin/zeek")
 """Where Zeek's own packages install it, often outside PATH."""
+LOGS = ("packetclip_flow.log", "packetclip_packet.log")
+"""What is kept of a run; the packet log last, so that it says that all is there."""
+PCAP_ORDERS = {
+    b"\xd4\xc3\xb2\xa1": ("<", 1e6),
+    b"\x4d\x3c\xb2\xa1": ("<", 1e9),
+    b"\xa1\xb2\xc3\xd4": (">", 1e6),
+    b"\xa1\xb2\x3c\x4d": (">", 1e9),
+}
+"""Byte order of a classic pcap, and how many parts its seconds have, by how it begins."""
+PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
+_SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3, 6
+_LEAST = {_SECTION: 28, _INTERFACE: 20, _OLD_PACKET: 32, _SIMPLE_PACKET: 16, _PACKET: 32}
+"""Bytes that a block of a pcapng has at least."""
+LINK_TYPES = frozenset((0, 1, 9, 10, 12, 14, 50, 101, 105, 113, 127, 228, 229, 239, 276))
+"""Link types from which Zeek 8.0 reads IP (its base/packet-protocols; raw IP is what it takes all others for)."""
+MAX_PACKET = 262144
+"""Most captured bytes of a packet, as in libpcap; more is damage."""
+CHUNK = 1 << 20
 
 
 def find_zeek() -> Path | None:
@@ -27,54 +53,292 @@ def find_zeek() -> Path | None:
     return USUAL_ZEEK if os.access(USUAL_ZEEK, os.X_OK) else None
 
 
-def logs_of(pcap: Path, workdir: Path, zeek: Path | None = None) -> Path:
-    """Run Zeek over a capture and return the folder with its logs.
-
-    Zeek starts with fixed seeds, so that uids, and with them document ids, are the same on every replay.
-
-    Args:
-        pcap: pcap or pcapng, plain or .gz.
-        workdir: folder for the logs, made when needed; logs of ours that are in it are replaced.
-        zeek: the program, where it is not to be looked for.
-    Raises:
-        ConfigError: there is no zeek.
-        LogFormatError: the capture cannot be read, or Zeek fails on it.
-    """
-    program = zeek or find_zeek()
-    if program is None:
+def need_zeek(pcap: Path) -> Path:
+    """As `find_zeek`; ConfigError where there is none to read this capture."""
+    if (program := find_zeek()) is None:
         raise ConfigError(
             f"{pcap} is a capture, and zeek was found neither on PATH nor in {USUAL_ZEEK.parent}; install Zeek 7 or later, "
             "or give the folder of logs that Zeek wrote with the PacketCLIP package"
         )
-    scripts = resource("zeek_scripts")
+    return program
+
+
+class CaptureFile:
+    """The whole packets of a pcap or pcapng, packed or not, read forward once. What is known of them grows as they are read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header = b""
+        """Header of the classic pcap whose records `blocks` gives; known with the first of them."""
+        self.link_type = -1
+        self.packets = 0
+        self.first = self.last = 0.0
+        """Time of the first and of the last packet, epoch seconds."""
+        self.problem = ""
+        """What of it was not read, once all is."""
+
+    def blocks(self) -> Iterator[bytes]:
+        """Records of whole packets, many at once.
+
+        Raises:
+            LogFormatError: the file cannot be read, is no capture, or Zeek does not know its link type.
+        """
+        with readable(self.path), reading(self.path) as text:
+            begin = _read(text, 24)
+            if begin.startswith(PCAPNG_MAGIC):
+                yield from self._next_generation(text, begin)
+            elif begin[:4] in PCAP_ORDERS and len(begin) == 24:
+                yield from self._classic(text, begin)
+            else:
+                raise LogFormatError(f"{self.path} is no whole pcap or pcapng; copy it again")
+            if damage := text.damage():
+                self.problem = f"{damage} after packet {self.packets:,}"
+
+    def extent(self) -> CaptureFile:
+        """The same, read to its end."""
+        for _ in self.blocks():
+            pass
+        return self
+
+    def joins(self, other: CaptureFile) -> bool:
+        """Whether the records of both can stand in one pcap; both were read."""
+        return self.packets > 0 and self.header == other.header
+
+    def _classic(self, text: Plain | Packed, begin: bytes) -> Iterator[bytes]:
+        """Source: pcap-savefile(5)."""
+        order, ticks = PCAP_ORDERS[begin[:4]]
+        self.link_type = struct.unpack(f"{order}I", begin[20:24])[0] & 0xFFFF
+        self._check_link_type()
+        self.header = begin[:16] + struct.pack(f"{order}I", MAX_PACKET) + begin[20:24]
+        record = struct.Struct(f"{order}IIII")
+        rest, packets = b"", 0
+        while chunk := text.read(CHUNK):
+            data, at, before = rest + chunk, 0, packets
+            size, last = len(data), -1
+            while at + 16 <= size:
+                captured = record.unpack_from(data, at)[2]
+                if captured > MAX_PACKET or at + 16 + captured > size:
+                    break
+                last, at, packets = at, at + 16 + captured, packets + 1
+            if packets > before:
+                self._count(packets - before, *(_time(record, data, place, ticks) for place in (0, last)))
+                yield data[:at]
+            rest = data[at:]
+            if len(rest) > 16 + MAX_PACKET:
+                self.problem = f"damaged after packet {packets:,}"
+                return
+        if rest:
+            self.problem = f"cut in the middle of packet {packets + 1:,}"
+
+    def _next_generation(self, text: Plain | Packed, begin: bytes) -> Iterator[bytes]:
+        """As a classic pcap in microseconds, as which libpcap gives it to Zeek too. Packets of a second link type are left out.
+
+        Source: draft-ietf-opsawg-pcapng, section 4.
+        """
+        interfaces = list[_Interface]()
+        out, others, untimed = bytearray(), 0, 0
+        for kind, order, block in self._framed(text, begin):
+            if kind == _SECTION:
+                interfaces = []
+            elif kind == _INTERFACE:
+                interfaces.append(_Interface.of(block, order))
+            untimed += kind == _SIMPLE_PACKET
+            if kind not in (_OLD_PACKET, _PACKET):
+                continue
+            number, high, low, captured, wire = struct.unpack_from(f"{order}{'I' if kind == _PACKET else 'Hxx'}IIII", block, 8)
+            if number >= len(interfaces) or captured > len(block) - 32:
+                self.problem = f"damaged after packet {self.packets:,}"
+                break
+            interface = interfaces[number]
+            if self.link_type < 0 and interface.link_type in LINK_TYPES:
+                self.link_type = interface.link_type
+                self.header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, MAX_PACKET, self.link_type)
+            if interface.link_type != self.link_type:
+                others += 1
+                continue
+            seconds, micros = divmod(
+                (high << 32 | low) * 1_000_000 // interface.ticks + interface.offset_s * 1_000_000, 1_000_000
+            )
+            self._count(1, seconds + micros / 1e6, seconds + micros / 1e6)
+            out += struct.pack("<IIII", seconds & 0xFFFFFFFF, micros, captured, wire) + block[28 : 28 + captured]
+            if len(out) >= CHUNK:
+                yield bytes(out)
+                out.clear()
+        if out:
+            yield bytes(out)
+        if others and self.link_type < 0:
+            self.link_type = interfaces[0].link_type
+            self._check_link_type()
+        if others and not self.problem:
+            self.problem = (
+                f"{others:,} packets of another link type than {self.link_type} were left out; take each interface's into a "
+                "capture of its own: tshark -r FILE -Y 'frame.interface_id == 1' -w OTHER.pcap"
+            )
+        elif untimed and not self.problem:
+            self.problem = f"{untimed:,} packets without a time (simple packet blocks) were left out; capture them by dumpcap"
+
+    def _framed(self, text: Plain | Packed, data: bytes) -> Iterator[tuple[int, str, bytes]]:
+        """Type, byte order and bytes of each whole block of a pcapng."""
+        order, more = "<", data
+        while more:
+            at = 0
+            while at + 12 <= len(data):
+                if data.startswith(PCAPNG_MAGIC, at):
+                    order = "<" if data[at + 8 : at + 12] == b"\x4d\x3c\x2b\x1a" else ">"
+                kind, length = struct.unpack_from(f"{order}II", data, at)
+                if length % 4 or not _LEAST.get(kind, 12) <= length <= MAX_PACKET + CHUNK:
+                    self.problem = f"damaged after packet {self.packets:,}"
+                    return
+                if at + length > len(data):
+                    break
+                yield kind, order, data[at : at + length]
+                at += length
+            more = text.read(CHUNK)
+            data = data[at:] + more
+        if data:
+            self.problem = f"cut in the middle of packet {self.packets + 1:,}"
+
+    def _count(self, packets: int, first: float, last: float) -> None:
+        self.first = self.first if self.packets else first
+        self.packets, self.last = self.packets + packets, last
+
+    def _check_link_type(self) -> None:
+        if self.link_type not in LINK_TYPES:
+            raise LogFormatError(
+                f"{self.path} has link type {self.link_type}, from which Zeek reads no IP; capture on an Ethernet, raw IP or "
+                "`any` interface, or convert it"
+            )
+
+
+def _read(text: Plain | Packed, n: int) -> bytes:
+    data = b""
+    while len(data) < n and (more := text.read(n - len(data))):
+        data += more
+    return data
+
+
+def _time(record: struct.Struct, data: bytes, at: int, ticks: float) -> float:
+    seconds, part = record.unpack_from(data, at)[:2]
+    return float(seconds + part / ticks)
+
+
+class _Interface(NamedTuple):
+    """An interface description block: link type, units of time in a second, and seconds to add."""
+
+    link_type: int
+    ticks: int
+    offset_s: int
+
+    @classmethod
+    def of(cls, block: bytes, order: str) -> _Interface:
+        at, ticks, offset_s = 16, 1_000_000, 0
+        while at + 8 <= len(block):
+            code, length = struct.unpack_from(f"{order}HH", block, at)
+            value = block[at + 4 : at + 4 + length]
+            if code == 9 and value:
+                ticks = 1 << (value[0] & 0x7F) if value[0] & 0x80 else 10 ** value[0]
+            elif code == 14 and len(value) == 8:
+                offset_s = struct.unpack(f"{order}q", value)[0]
+            elif code == 0:
+                break
+            at += 4 + (length + 3) // 4 * 4
+        return cls(struct.unpack_from(f"{order}H", block, 8)[0], ticks, offset_s)
+
+
+def times(capture: CaptureFile, block: bytes) -> Iterator[float]:
+    """The time of each packet of a block, epoch seconds."""
+    order, ticks = PCAP_ORDERS[capture.header[:4]]
+    record, at = struct.Struct(f"{order}IIII"), 0
+    while at < len(block):
+        yield _time(record, block, at, ticks)
+        at += 16 + record.unpack_from(block, at)[2]
+
+
+class Replayed(NamedTuple):
+    """The folder with a capture's logs, and what of the capture is not in them ("" where all is)."""
+
+    folder: Path
+    problem: str
+
+
+def logs_of(
+    captures: Path | Sequence[Path],
+    workdir: Path,
+    zeek: Path | None = None,
+    *,
+    scripts: Path | None = None,
+    options: Sequence[str] = (),
+) -> Replayed:
+    """Run Zeek over a capture, or over several of one link type as if they were one, and keep our logs.
+
+    Zeek starts with fixed seeds, so that uids, and with them document ids, are the same on every replay. The logs come into
+    `workdir` when Zeek has ended well, the packet log last: a run that was killed leaves none.
+
+    Args:
+        captures: pcap or pcapng, plain or packed, in the order of their packets.
+        workdir: folder for the logs, made when needed; logs of ours that are in it are replaced.
+        zeek: the program, where it is not to be looked for.
+        scripts: the Zeek package, in place of the sensor's own. options: of Zeek, behind the scripts.
+    Raises:
+        ConfigError: there is no zeek.
+        LogFormatError: nothing in the captures can be read, or Zeek fails on it.
+    """
+    files = [CaptureFile(path) for path in ([captures] if isinstance(captures, Path) else captures)]
+    name = files[0].path
+    program = zeek or need_zeek(name)
     workdir.mkdir(parents=True, exist_ok=True)
-    for name in ("packetclip_packet.log", "packetclip_flow.log"):
-        (workdir / name).unlink(missing_ok=True)
-    plain = _unpacked(pcap, workdir)
+    for log in LOGS:
+        (workdir / log).unlink(missing_ok=True)
     # -C: captures made on the sending host have checksums that its network card fills in later. -D: fixed seeds.
-    command = [str(program), "-C", "-D", "-r", str(plain.resolve()), str(scripts)]
-    try:
-        done = subprocess.run(command, cwd=workdir, capture_output=True, check=False)
-    except OSError as err:
-        raise ConfigError(f"{program} cannot be started ({err.strerror}); give the path of a working zeek") from err
-    finally:
-        if plain != pcap:
-            plain.unlink()
-    if done.returncode != 0:
-        lines = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines() or [f"exit status {done.returncode}"]
-        raise LogFormatError(f"zeek could not read {pcap}: {lines[-1]}; is it a whole pcap or pcapng, and Zeek 7 or later?")
-    if not (workdir / "packetclip_packet.log").exists():
-        raise LogFormatError(f"{pcap} gave no packetclip_packet.log: Zeek saw no IP packet in it; give another capture")
-    return workdir
+    command = [str(program), "-C", "-D", "-r", "-", str((scripts or resource("zeek_scripts")).absolute()), *options]
+    with tempfile.TemporaryDirectory(prefix=".zeek-", dir=workdir) as run:
+        blocks = _joined(files)
+        if (first := next(blocks, None)) is None:
+            problem = f": {files[0].problem}" if files[0].problem else ""
+            raise LogFormatError(f"{name} holds no packet{problem}; give another capture")
+        status, said = _fed(command, Path(run), chain([first], blocks))
+        if status:
+            raise LogFormatError(f"zeek could not read {name}: {_why(status, said)}; is it Zeek 7 or later?")
+        if not Path(run, LOGS[-1]).exists():
+            raise LogFormatError(f"{name} gave no packetclip_packet.log: Zeek saw no IP packet in it; give another capture")
+        for log in LOGS:
+            if Path(run, log).exists():
+                Path(run, log).replace(workdir / log)
+    return Replayed(workdir, "; ".join(f"{file.path}: {file.problem}" for file in files if file.problem))
 
 
-def _unpacked(pcap: Path, workdir: Path) -> Path:
-    """The capture itself, or its unpacked copy in `workdir` where it is a .gz."""
-    with readable(pcap):
-        with pcap.open("rb") as file:
-            if file.read(2) != GZIP_MAGIC:
-                return pcap
-        plain = workdir / "capture.pcap"
-        with gzip.open(pcap) as packed, plain.open("wb") as file:
-            shutil.copyfileobj(packed, file, 1 << 20)
-        return plain
+def _joined(files: Iterable[CaptureFile]) -> Iterator[bytes]:
+    """One pcap of all of them."""
+    begun = False
+    for file in files:
+        for block in file.blocks():
+            yield block if begun else file.header + block
+            begun = True
+
+
+def _fed(command: Sequence[str], folder: Path, blocks: Iterable[bytes]) -> tuple[int, bytes]:
+    """Exit status and last words of a program that reads these blocks from its standard input."""
+    with (folder / "stderr").open("w+b") as said:
+        try:
+            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
+        except OSError as err:
+            raise ConfigError(f"{command[0]} cannot be started ({err.strerror}); give the path of a working zeek") from err
+        with process:
+            assert process.stdin is not None
+            try:
+                with contextlib.suppress(BrokenPipeError), process.stdin:  # it has ended: its status says why
+                    for block in blocks:
+                        process.stdin.write(block)
+            except BaseException:
+                process.kill()
+                raise
+            status = process.wait()
+        said.seek(max(0, said.tell() - 4096))
+        return status, said.read()
+
+
+def _why(status: int, said: bytes) -> str:
+    if status < 0:
+        return f"it was ended by {signal.Signals(-status).name}, perhaps for want of memory"
+    lines = said.decode("utf-8", "backslashreplace").strip().splitlines()
+    return printable(lines[-1], 500) if lines else f"exit status {status}"

@@ -86,13 +86,14 @@ def follow(
         since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes, open_files=open_files
     )
 
+    def moved(since_s: float, *, asked: bool = True) -> list[Found]:
+        return [Found(*found, asked, nearest(place, paths)) for place in archives for found in archived([place], since_s)]
+
     def listing() -> list[Found]:
-        since_s = archived_since()
-        moved = (Found(*found, True, nearest(place, paths)) for place in archives for found in archived([place], since_s))
-        return [*_listing(paths), *moved]
+        return [*_listing(paths), *moved(archived_since())]
 
     if backlog is not None:
-        backlog.attach(logs, lambda: [(found.path, found.log) for found in listing() if found.asked])
+        backlog.attach(logs, lambda: [(found.path, found.log) for found in listing() if found.asked], paths)
     quiet = Quiet(quiet_s, clock)
     with closing(logs), closing(Wake(paths)) as wake:
         first, scanned_at = True, -inf
@@ -101,6 +102,10 @@ def follow(
                 if first:  # what cannot be read in the log folders ends the start, in the archives it is told and passed over
                     logs.scan(_listing(paths), strict=True)
                 logs.scan(listing())
+                if first and logs.missing():  # an archive that is older than all that was judged had been read, or not
+                    logs.scan([*listing(), *moved(0.0, asked=False)])
+                    for position in logs.missing():
+                        logs.give_up(position.path, position.offset)
                 first, scanned_at = False, time.monotonic()
                 yield from logs.restored()
             quiet.look()
@@ -129,10 +134,11 @@ def finite(
 ) -> Iterator[Lines | Idle]:
     """Read finished logs once: folders (their own files, plain or .gz, rotated or not) or log files; then `Idle(final=True)`.
 
-    A last line without newline counts if it is whole JSON. Arguments as for `follow`.
+    A last line without newline counts if it is whole JSON. A file among others that cannot be read is rejected. Arguments as for
+    `follow`.
 
     Raises:
-        LogFormatError: at once, where a path is missing, unreadable, TSV, holds none of our logs, or all of them are empty.
+        LogFormatError: at once, where a path is missing, TSV or holds none of our logs, or all of them are unreadable or empty.
     """
     found: list[Found] = []
     for path in paths:
@@ -141,7 +147,7 @@ def finite(
     logs = FileRegistry(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
     logs.scan(found, strict=True, finished=True)
     if not logs.files():
-        raise all_empty(paths)
+        raise next(iter(logs.unread.values()), all_empty(paths))
     return _finite(logs)
 
 
@@ -248,7 +254,7 @@ def _earliest(files: list[LogFile], logs: FileRegistry, finished: bool) -> tuple
             ready = file.fill(finished=finished)
         except OSError as err:
             file.more = False
-            logs.lost(file, err)
+            logs.lost(file, err, finished)
             continue
         if not file.more:
             logs.drained(file, finished)

@@ -1,12 +1,14 @@
 """Log lines to records: the only module that knows how Zeek's JSON spells them.
 
 A whole block is decoded at once, typed, in C; only a block in which that fails is gone through line by line, so that bad lines
-cost the good ones nothing. A bad line never raises: it goes to the rejects file with its place and reason.
+cost the good ones nothing. A bad line never raises: it goes to the rejects file with its place and reason. A site's script may
+have set other times than epoch seconds for all its logs: such a block is decoded once more with them turned into seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TypeVar
@@ -15,6 +17,7 @@ import msgspec
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.common.time_parsing import epoch_seconds
 from packetclip_sensor.records import Batch, Flow, Idle, Lines, Packet, Position
 
 MAX_POSITIONS = 4096
@@ -24,6 +27,8 @@ Record = TypeVar("Record", Packet, Flow)
 _packets = msgspec.json.Decoder(Packet)
 _flows = msgspec.json.Decoder(Flow)
 _BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_OTHER_TIME = re.compile(rb'"ts":\s*("[^"]*"|[0-9]{11,16})(?=[,}\s])')
+"""ISO 8601 or milliseconds. A quote within a string is escaped, so this finds no text of a packet."""
 
 
 def together(batches: Iterable[Batch], *, packets: int = 2048, seconds: float = 30.0) -> Iterator[Batch]:
@@ -128,13 +133,37 @@ class _Positions:
 def _decode(decoder: msgspec.json.Decoder[Record], block: Lines, rejects: Rejects) -> list[Record]:
     with contextlib.suppress(*_BAD):
         return decoder.decode_lines(block.data)
+    if (data := in_seconds(block.data)) != block.data:
+        with contextlib.suppress(*_BAD):
+            return decoder.decode_lines(data)
     good = []
     for offset, line in _lines(block):
         try:
-            good.append(decoder.decode(line))
+            good.append(decoder.decode(in_seconds(line)))
         except _BAD as err:
             rejects.add(block.end.path, offset, _reason(line, err), line)
     return good
+
+
+def in_seconds(data: bytes) -> bytes:
+    """Log lines whose times are ISO 8601 or milliseconds, with epoch seconds; others as they are."""
+
+    def seconds(match: re.Match[bytes]) -> bytes:
+        try:
+            return b'"ts":%r' % epoch_seconds(match[1])
+        except (ValueError, OverflowError):
+            return match[0]
+
+    return _OTHER_TIME.sub(seconds, data)
+
+
+def packet(line: bytes) -> Packet:
+    """The record of one line of the packet log.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is not of our form.
+    """
+    return _packets.decode(in_seconds(line))
 
 
 def _lines(block: Lines) -> Iterator[tuple[int, bytes]]:

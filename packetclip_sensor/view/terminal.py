@@ -46,6 +46,10 @@ class Episodes:
         """What is added from now on comes from `capture`."""
         self._here = self.captures.setdefault(capture, {})
 
+    def unread(self) -> None:
+        """What was begun last could not be read."""
+        self.captures.popitem()
+
     def add(self, alert: Alert) -> None:
         """Take in one alert; a later one of the same episode replaces the earlier."""
         self._here[alert.episode.id] = alert
@@ -120,9 +124,6 @@ def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO)
         say(f"{_count(counters.suppressed, 'window')} were silenced by the rules of policy.suppress")
     if counters.alerts_duplicate:
         say(f"{_count(counters.alerts_duplicate, 'document')} had been written before")
-    if counters.rejects:
-        remedy = "`rejects_path` in the configuration names a file that gets them with the reason"
-        say(f"{_count(counters.rejects, 'line')} could not be read; {remedy}")
 
 
 def style_of(mission: str, missions: Missions) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 import yaml
+from captures import pcap
 from factories import SENSOR, T0, alert, packet
 from label_logs import write
 from scripted_server import ScriptedServer
@@ -23,6 +25,7 @@ from packetclip_sensor.sinks.documents import document
 
 SYN = bytes.fromhex("4500003c000040004006b1e60a0000050a0000099c4000500000000000000000a002faf0917000000204")
 COMMANDS = [name for name in typer.main.get_command(app).commands if name != "setup"] + ["setup elasticsearch"]
+DATA = Path(__file__).parents[1] / "data"
 MESSAGES = Path(__file__).with_name("messages.txt")
 
 
@@ -97,6 +100,111 @@ def test_a_users_mistake_is_answered_in_one_line_with_the_remedy(
     _, err = told(capsys)
     assert len(err) == 1
     compare(MESSAGES, command, [err[0].replace(str(place), "HERE")])
+
+
+PCAP = pcap([])
+UNREAD: dict[str, tuple[dict[str, bytes], str]] = {
+    "a TSV log": (
+        {"a/packetclip_packet.log": b"#separator \\x09\n#fields\tts\n"},
+        "a/packetclip_packet.log is a TSV log, JSON lines are needed; the PacketCLIP package writes JSON whatever",
+    ),
+    "an empty log": (
+        {"a/packetclip_packet.log": b""},
+        "a: the log is empty; did Zeek see any packets, and has it ended or flushed its logs?",
+    ),
+    "bad lines": (
+        {"a/packetclip_packet.log": b"{}\nx\n"},
+        "2 lines could not be read, the first in a/packetclip_packet.log, byte 0: Object missing required field `ts`; ",
+    ),
+    "a killed Zeek's log": (
+        {"a/packetclip_packet.log": b'{"ts":1'},
+        "1 line could not be read, the first in a/packetclip_packet.log, byte 0: last line is half-written, no newline",
+    ),
+    "a cut gzip": (
+        {"a/packetclip_packet.log.gz": gzip.compress(b"x" * 5000 + b"\n")[:-9]},
+        "2 lines could not be read, the first in a/packetclip_packet.log.gz, byte 0: last line is half-written",
+    ),
+    "a packed log": (
+        {"a/packetclip_packet.log.lz4": bytes.fromhex("04224d18") + bytes(9)},
+        "a/packetclip_packet.log.lz4 is packed by lz4; unpack it: lz4 -d",
+    ),
+    "an empty capture": ({"a/x.pcap": PCAP}, "a/x.pcap holds no packet; give another capture"),
+    "no capture": ({"a/x.pcap": b""}, "a/x.pcap is called a capture, but does not begin like a pcap or pcapng"),
+    "a name that commands a terminal": (
+        {"a/\x1b[31m.pcap": b""},
+        "a/\\x1b[31m.pcap is called a capture, but does not begin like a pcap or pcapng",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD)
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("command", ["replay", "pairs"])
+def test_what_cannot_be_read_is_named_at_the_end_ends_nothing_else_and_is_exit_code_1(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    beside: bool,
+    case: str,
+) -> None:
+    """Alone, and beside logs that are read."""
+    monkeypatch.chdir(tmp_path)
+    zeek = tmp_path / "bin" / "zeek"
+    zeek.parent.mkdir()
+    zeek.write_text("#!/bin/sh\n")
+    zeek.chmod(0o755)
+    monkeypatch.setenv("PATH", str(zeek.parent))
+    files, words = UNREAD[case]
+    for name, data in files.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(data)
+    if beside:
+        packet_log(Path("b"))
+    assert main([command, "a", *["b"] * beside, "--out", "out"]) == 1
+    out, err = told(capsys)
+    assert len(err) == 1
+    assert err[0].replace(f"{tmp_path}/", "").startswith(f"packetclip: {words}")
+    assert f"{200 * beside} packets" in out[-1]
+
+
+def test_alerts_of_what_could_be_read_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of logs with a half-written line at the end, as a killed Zeek leaves them, beside logs of another form."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "packetclip_packet.log").write_bytes(b"{}\n")
+    (tmp_path / "b").mkdir()
+    log = gzip.decompress((DATA / "demo-udp-hping" / "packetclip_packet.log.gz").read_bytes())
+    (tmp_path / "b" / "packetclip_packet.log").write_bytes(log[:-9])
+    out = tmp_path / "alerts.ndjson"
+    assert main(["replay", str(tmp_path), "--out", str(out)]) == 1
+    assert len(out.read_text().splitlines()) == 2
+    assert told(capsys)[1][0].startswith(
+        f"packetclip: 2 lines could not be read, the first in {tmp_path}/a/packetclip_packet.log"
+    )
+
+
+def test_a_capture_beside_the_logs_made_from_it_is_named_and_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    packet_log(Path("logs"))
+    (tmp_path / "logs" / "x.pcap").write_bytes(pcap([(T0, b"")]))
+    assert main(["replay", "logs"]) == 0
+    words = "left out since the logs beside were made from it: logs/x.pcap; give a capture by its own path to judge it again"
+    assert told(capsys)[1] == [f"packetclip: {words}"]
+
+
+def test_captures_without_zeek_are_a_bad_start_and_beside_logs_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("packetclip_sensor.sources.pcap.find_zeek", lambda: None)
+    Path("a.pcap").write_bytes(PCAP)
+    assert main(["replay", "a.pcap"]) == 2
+    assert main(["replay", "a.pcap", str(packet_log(Path("logs")))]) == 1
+    _, err = told(capsys)
+    assert err[0] == err[1]
+    assert err[0].startswith("packetclip: a.pcap is a capture, and zeek was found neither on PATH")
 
 
 def test_redeliver_says_how_many_it_read_and_how_many_were_refused_again(
@@ -211,7 +319,7 @@ def test_pairs_takes_labels_from_beside_the_logs(tmp_path: Path, capsys: pytest.
     assert main(["pairs", str(logs), "--out", str(out)]) == 0
     rows = pq.read_table(out).to_pylist()
     assert {(row["capture"], row["label"], row["tool"]) for row in rows} == {("flood", "SYN Flood", "hping3")}
-    assert told(capsys)[0] == [f"{len(rows)} pairs of 200 packets in 1 captures -> {out}"]
+    assert told(capsys)[0] == [f"{len(rows)} pairs of 200 packets in 1 capture -> {out}"]
 
 
 def test_zeek_scripts_prints_the_folder_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import captures
 import msgspec
 import numpy as np
 from factories import MISSIONS, alert, episode, packet
+from tailing import packers
 
 from packetclip_sensor.alerts import suppression_rules
 from packetclip_sensor.common.metrics import Counters
@@ -29,7 +31,7 @@ from packetclip_sensor.records import Batch, Evidence, Lines, Packet, Position
 from packetclip_sensor.service import checkpoint
 from packetclip_sensor.sinks import dead_letters
 from packetclip_sensor.sinks import zeek_notices as feedback
-from packetclip_sensor.sources import tail, zeek
+from packetclip_sensor.sources import pcap, tail, zeek
 from packetclip_sensor.windows import headers, payload, tokens
 from packetclip_sensor.windows.windows import Window, windows
 
@@ -161,8 +163,17 @@ def letters(data: bytes) -> None:
         list(dead_letters.read(_file("dead.ndjson", data)))
 
 
+def capture(data: bytes) -> None:
+    """A pcap or pcapng, packed or not: what goes on to Zeek are whole packets."""
+    path = MEMORY / "packetclip-fuzz.pcap"
+    path.write_bytes(data)
+    with suppress(LogFormatError):
+        file = pcap.CaptureFile(path)
+        assert sum(1 for block in file.blocks() for _ in pcap.times(file, block)) == file.packets
+
+
 def packed_log(data: bytes) -> None:
-    """A rotated and gzipped log, perhaps damaged."""
+    """A rotated and packed log, perhaps damaged."""
     path = MEMORY / "packetclip_packet.fuzz.log.gz"
     path.write_bytes(data)
     with suppress(LogFormatError):
@@ -230,6 +241,7 @@ JSON_WORDS = (
     *(b"\\ud800", b"\\u0000"),
     *(b"[" * 40, b'{"a":' * 20, b"\xff\xfe", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"0.1e-400", b"\r", b"\n\n"),
 )  # fmt: skip
+PACKED_WORDS = (b"\x1f\x8b\x08\0", b"\xfd7zXZ\0", b"BZh9", b"\x28\xb5\x2f\xfd", b"\x0a\x0d\x0d\x0a", bytes(4), b"\xff" * 4)
 PAYLOAD_WORDS = (
     *(b"GET / HTTP/1.1\r\n", b"HTTP/1.1 401 ", b"SSH-2.0-", b"220 x\r\n", b"USER a\r\n", b"\x16\x03\x01\x00\x05"),
     *(b"\xff\xfd\x18", b"\x10\x0c\0\4MQTT", b"\x30\x26\2\1\1", b"M-SEARCH", b"OPTIONS sip:", b"\0\0\0\x0aSMB", b"password: "),
@@ -264,6 +276,13 @@ def _logs(log: str) -> list[bytes]:
     return [b"".join(recorded(name, log, 3)) for name in CAPTURES]
 
 
+def _captures() -> list[bytes]:
+    rows = captures.packets(4)
+    two = captures.pcapng(((n % 2, *row) for n, row in enumerate(rows)), links=(1, 113))
+    plain = [captures.pcap(rows), captures.pcap(rows, order=">", ticks=1_000_000_000), two]
+    return plain + [pack(two) for pack in packers().values()]
+
+
 def _state_seed() -> list[bytes]:
     position = Position("/logs/packetclip_packet.log", 1, 2, 3, "ab" * 32, 4)
     path = MEMORY / "packetclip-fuzz-seed.json"
@@ -290,7 +309,10 @@ TARGETS: dict[str, Target] = {
     "graphs": Target(graphs, _graphs_seed, JSON_WORDS, 4096),
     "state": Target(state, _state_seed, JSON_WORDS, 1500),
     "dead-letters": Target(letters, lambda: [b'{"id":"a","status":400,"type":"t","reason":"r","document":{}}\n' * 2], JSON_WORDS),
-    "packed-log": Target(packed_log, lambda: [gzip.compress(lines) for lines in _logs("packet")[:2]], (b"\x1f\x8b\x08\0",), 1500),
+    "packed-log": Target(
+        packed_log, lambda: [pack(lines) for pack in packers().values() for lines in _logs("packet")[:2]], PACKED_WORDS, 1500
+    ),
+    "capture": Target(capture, _captures, PACKED_WORDS, 1500),
     "verdict-line": Target(
         verdict_line, lambda: [b"C1|10.0.0.1|fe80::1%a|tcp|title|why", b"-|-|-|-|-|-"], (b"|", b"-", b"\\x09", b"\t", b"\n"), 1500
     ),

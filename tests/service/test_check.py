@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from factories import MISSIONS
 from fake_cluster import STREAM, URL, Cluster, stream
 from machine import GIB, disk
 from snapshot import compare, kept
+from tailing import append
 
 from packetclip_sensor.cli.app import main
+from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
+from packetclip_sensor.records import Position
 from packetclip_sensor.service import check, checkpoint
 
 SYN = "4500003c000040004006b1e60a0000050a0000099c4000500000000000000000a002faf0917000000204"
@@ -111,6 +115,26 @@ def other_models_state(world: World) -> dict[str, Any]:
     return {"policy": {"thresholds": {"DoS": 1.0}, "open_packets": 65}}
 
 
+def packed_log(world: World) -> None:
+    (world.logs / "packetclip_flow.1.log.lz4").write_bytes(bytes.fromhex("04224d18"))
+
+
+def log_gone(world: World) -> None:
+    known = Position(f"{world.logs}/packetclip_packet.log", 1, 2, 3, "ab" * 32, 5000)
+    checkpoint.save(world.folder / "state" / "state.json", checkpoint.State(positions=(known,)))
+
+
+def rejected_lines(world: World) -> None:
+    with Rejects(world.folder / "state" / "rejects.jsonl") as rejects:
+        rejects.add("/logs/\x1b[31m.log", 0, "not JSON", b"x")
+    os.utime(world.folder / "state" / "rejects.jsonl", (time.time() - 7300,) * 2)
+
+
+def times_as_text(world: World) -> None:
+    now = datetime.now(UTC).isoformat()
+    world.log.write_text(re.sub('(?<="ts": )[0-9.]+', f'"{now}"', world.log.read_text()))
+
+
 def calibration(world: World) -> dict[str, Any]:
     logs = {"paths": [], "first": "", "last": "", "hours": 1.0, "packets": 1, "windows": 1}
     made = {"format": 1, "model_version": "other", "model_sha256": "0" * 64, "made": "2026-01-01", "alerts_per_day": 1.0}
@@ -166,6 +190,12 @@ CASES: dict[str, Callable[[World], dict[str, Any] | None]] = {
     "only the flow log": files("packetclip_flow", "{}\n"),
     "a TSV log": files("packetclip_packet", "#separator \\x09\n"),
     "a log of another form": files("packetclip_packet", '{"ts": "soon"}\n'),
+    "bad lines at the end of a log": lambda world: append(world.log, b"{}\n{}\n"),
+    "a half-written line": lambda world: append(world.log, b'{"ts":'),
+    "times as ISO 8601": times_as_text,
+    "a log packed in a way that nothing unpacks": packed_log,
+    "a log of the state that is gone": log_gone,
+    "rejected lines": rejected_lines,
     "an empty log": files("packetclip_packet", ""),
     "no folder named": lambda world: {"logs": []},
     "a folder that is not there": lambda world: {"logs": ["nowhere", "logs"]},

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import HealthConfig, Limits
 from packetclip_sensor.service.health import REASONS, Health
 from packetclip_sensor.service.load_limits import Shedding
@@ -76,6 +77,11 @@ def test_a_process_that_was_stopped_for_a_minute_is_not_taken_for_a_stalled_pipe
 def test_every_other_reason_is_told_by_name(health: Health, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     health.moved()
     health.backlog = Backlog()
+    health.backlog.blind = [(name, "look") for name in ("no_logs", "unreadable", "logs_gone")]
+    health.rejects = Rejects(None)
+    health.rejects.add("a\x1b.log", 0, "not JSON", b"")
+    health.counters.lines, health.counters.rejects = 100, 1
+    health.measure()
     health.lag_s, health.lag_bytes = 61.0, 5_000
     health.unsaved = "No space left on device"
     health.stopping = lambda: True
@@ -89,13 +95,43 @@ def test_every_other_reason_is_told_by_name(health: Health, tmp_path: Path, monk
         "behind",
         "shedding",
         "no_logs",
+        "unreadable",
+        "logs_gone",
+        "lines_rejected",
         "state_unsaved",
         "disk_full",
         "memory",
     ]
     assert found[1].message == "5000 bytes of log are unread, the oldest line is 61 s old"
     assert found[2].message == "load is shed by the rule limits.shed_load, 7 lines and 0 packets so far"
+    assert "1 of 100 log lines of the last minutes were rejected, the last: a\\x1b.log, byte 0: not JSON;" in found[6].message
     assert {reason.name for reason in found} | {"starting", "stalled", "sink_waiting"} == set(REASONS)
+
+
+@pytest.mark.parametrize(("rejected", "told"), [(9, []), (10, ["lines_rejected"]), (2000, ["lines_rejected"])])
+def test_lines_rejected_are_a_reason_by_their_share_of_the_last_minutes(
+    health: Health, clock: Clock, rejected: int, told: list[str]
+) -> None:
+    """Also where none was a whole line: a line too long is rejected and not counted as read."""
+    health.moved()
+    health.rejects = Rejects(None)
+    health.counters.lines, health.counters.rejects = 50_000, 0
+    health.measure()
+    clock.at += 400.0
+    health.measure()
+    health.moved()
+    health.counters.lines += 1000
+    health.counters.rejects += rejected
+    health.measure()
+    assert [reason.name for reason in health.reasons()] == told
+    clock.at += 299.0
+    health.moved()
+    health.measure()
+    assert [reason.name for reason in health.reasons()] == told
+    clock.at += 1.0
+    health.moved()
+    health.measure()
+    assert health.reasons() == []
 
 
 def test_each_minute_has_one_interval_line_with_the_lag_and_every_counter(health: Health, clock: Clock) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import os
+import time
 from pathlib import Path
 
+import pytest
+
+from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.sources.backlog import Backlog
 
 
@@ -14,6 +19,8 @@ class FixedReader:
 
     def __init__(self) -> None:
         self.known: dict[tuple[int, int], int | None] = {}
+        self.unread: dict[tuple[int, int], LogFormatError] = {}
+        self.gone: list[tuple[float, str]] = []
 
     def at(self, path: Path, offset: int | None) -> None:
         stat = path.stat()
@@ -66,3 +73,47 @@ def test_files_that_vanish_while_the_lag_is_measured_do_not_matter(tmp_path: Pat
     assert backlog.measure(1.0) == (0, 0.0)
     backlog.attach(FixedReader(), lambda: [(tmp_path / "gone.log", "packet")])
     assert backlog.measure(1.0) == (0, 0.0)
+
+
+def test_a_bz2_whose_text_has_no_known_size_counts_with_its_own_until_it_is_begun(tmp_path: Path) -> None:
+    packed = tmp_path / "packetclip_packet.1.log.bz2"
+    packed.write_bytes(bz2.compress(row(5.0) * 1000))
+    os.utime(packed, (900.0, 900.0))
+    reader, backlog = FixedReader(), Backlog()
+    backlog.attach(reader, lambda: [(packed, "packet")])
+    assert backlog.measure(1000.0) == (packed.stat().st_size, 100.0)
+    reader.at(packed, 1000 * len(row(5.0)))
+    assert backlog.measure(1000.0) == (0, 0.0)
+
+
+def test_folders_without_our_logs_unreadable_files_and_lost_logs_are_told_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, log = tmp_path / "zeek", tmp_path / "zeek" / "packetclip_packet.log"
+    reader, backlog = FixedReader(), Backlog()
+    backlog.attach(reader, list, [folder])
+
+    def blind(later_s: float = 0.0) -> list[tuple[str, str]]:
+        monkeypatch.setattr(time, "monotonic", lambda: 1000.0 + later_s)
+        backlog.measure(1000.0)
+        return backlog.blind
+
+    assert blind() == [("no_logs", f"{folder} does not exist; give a Zeek log folder, a log file or a pcap")]
+    folder.mkdir()
+    (folder / "conn.log").write_text("{}")
+    [(name, message)] = blind()
+    assert name == "no_logs"
+    assert message.startswith(f"{folder} holds Zeek logs, but no packetclip_packet.log: the package is not loaded; ")
+    log.write_bytes(row(900.0))
+    assert blind() == []
+    log.unlink()
+    assert blind(800.0) == [], "just rotated: Zeek makes the next log with the next packet"
+    assert [name for name, _ in blind(1000.0)] == ["no_logs"]
+    log.write_bytes(row(900.0))
+    reader.unread[(1, 2)] = LogFormatError("a.log cannot be read (Permission denied)")
+    reader.gone = [(1000.0, "b.log")]
+    assert [(name, message.partition(":")[2].partition(" that")[0]) for name, message in blind(3000.0)][:1] == [
+        ("unreadable", " a.log cannot be read (Permission denied)")
+    ]
+    assert "the last is b.log; keep rotated logs" in blind(3000.0)[1][1]
+    assert [name for name, _ in blind(5000.0)] == ["unreadable"]

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from tailing import (
     Blocks,
     again,
@@ -21,6 +22,7 @@ from tailing import (
     first_read,
     last_positions,
     no_right,
+    packers,
     packet,
     packets,
     read,
@@ -29,10 +31,13 @@ from tailing import (
 )  # fmt: skip
 
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.records import Lines
+from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import archived, archives_of
 from packetclip_sensor.sources.file_registry import FileRegistry
 from packetclip_sensor.sources.tail import follow
 
+PACKED = packers()
 GZ = "packetclip_packet.10:00:00-11:00:00.log.gz"
 
 
@@ -57,7 +62,8 @@ def test_rotation_by_rename_loses_and_repeats_nothing(tmp_path: Path, log: Path,
     assert [Path(p.path).name for p in last_positions(got)] == [name, "packetclip_packet.log"]
 
 
-def test_rename_then_gzip_then_move_is_one_log(tmp_path: Path, log: Path) -> None:
+@pytest.mark.parametrize("suffix", PACKED)
+def test_rename_then_gzip_then_move_is_one_log(tmp_path: Path, log: Path, suffix: str) -> None:
     archive = tmp_path / "2026-11-21"
     archive.mkdir()
     stop = threading.Event()
@@ -67,8 +73,8 @@ def test_rename_then_gzip_then_move_is_one_log(tmp_path: Path, log: Path) -> Non
     rotated = tmp_path / "packetclip_packet.10:00:00-11:00:00.log"
     log.rename(rotated)
     append(rotated, packets(3))
-    packed = tmp_path / "packetclip_packet.10:00:00-11:00:00.log.gz"
-    packed.write_bytes(gzip.compress(rotated.read_bytes()))
+    packed = tmp_path / f"packetclip_packet.10:00:00-11:00:00.log{suffix}"
+    packed.write_bytes(PACKED[suffix](rotated.read_bytes()))
     rotated.unlink()
     log.write_bytes(packets(4))
     assert uids(read(blocks, 2)) == ["C3", "C4"]
@@ -78,13 +84,14 @@ def test_rename_then_gzip_then_move_is_one_log(tmp_path: Path, log: Path) -> Non
     stop.set()
 
 
-def test_a_gz_that_is_still_being_written_is_read_as_it_grows(tmp_path: Path, following: Blocks) -> None:
-    packed = tmp_path / "packetclip_packet.10:00:00-11:00:00.log.gz"
+@pytest.mark.parametrize("suffix", PACKED)
+def test_a_gz_that_is_still_being_written_is_read_as_it_grows(tmp_path: Path, following: Blocks, suffix: str) -> None:
+    packed = tmp_path / f"packetclip_packet.10:00:00-11:00:00.log{suffix}"
     rows = b"".join(packet(i, 1000 + i * 1e-3) for i in range(3000))
-    whole = gzip.compress(rows)
+    whole = PACKED[suffix](rows)
     packed.write_bytes(whole[: len(whole) // 2])
-    first = read(following, 1)
-    assert 0 < len(uids(first)) < 3000
+    first = read(following, 1 if suffix in (".gz", ".xz") else 0)  # the others unpack blocks as a whole
+    assert len(uids(first)) < 3000
     append(packed, whole[len(whole) // 2 :])
     assert uids(first) + uids(read(following, 3000 - len(uids(first)))) == [f"C{i}" for i in range(3000)]
 
@@ -271,7 +278,7 @@ def test_a_truncation_just_before_the_stop_is_seen_after_the_start(tmp_path: Pat
     assert uids(read(follow([tmp_path], positions, poll_s=0.02), 1)) == ["C7"]
 
 
-def archive(log: Path, day: Path, *, pack: bool = True) -> Path:
+def archive(log: Path, day: Path, *, pack: str = ".gz") -> Path:
     """As zeekctl's archive-log does: rename, pack into the day's folder, remove."""
     day.mkdir(exist_ok=True)
     rotated = log.with_name("packetclip_packet-26-11-21_10.00.00.log")
@@ -280,8 +287,8 @@ def archive(log: Path, day: Path, *, pack: bool = True) -> Path:
     if not pack:
         shutil.move(rotated, goal)
         return goal
-    goal = goal.with_name(goal.name + ".gz")
-    goal.write_bytes(gzip.compress(rotated.read_bytes()))
+    goal = goal.with_name(goal.name + pack)
+    goal.write_bytes(PACKED[pack](rotated.read_bytes()))
     rotated.unlink()
     return goal
 
@@ -289,8 +296,8 @@ def archive(log: Path, day: Path, *, pack: bool = True) -> Path:
 @pytest.fixture
 def current(tmp_path: Path) -> Path:
     """zeekctl's layout: logs/current points to the spool folder, the archive is logs/YYYY-MM-DD."""
-    spool = tmp_path / "spool"
-    spool.mkdir()
+    spool = tmp_path / "spool" / "zeek"
+    spool.mkdir(parents=True)
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "current").symlink_to(spool)
     return tmp_path / "logs" / "current"
@@ -300,9 +307,12 @@ def searching(current: Path, since: float = 0.0) -> dict[str, object]:
     return {"archives": archives_of([current], []), "archived_since": lambda: since}
 
 
-@pytest.mark.parametrize("pack", [True, False])
-def test_what_was_archived_while_the_sensor_was_down_is_found_and_read_on(current: Path, pack: bool) -> None:
-    log, day = current / "packetclip_packet.log", current.parent / "2026-11-21"
+@pytest.mark.parametrize("pack", ["", *PACKED])
+@pytest.mark.parametrize("spool", [False, True])
+def test_what_was_archived_while_the_sensor_was_down_is_found_and_read_on(current: Path, pack: str, spool: bool) -> None:
+    """Also where the spool is named by its own path, and not by zeekctl's link `current` to it."""
+    current = current.resolve() if spool else current
+    log, day = current / "packetclip_packet.log", archives_of([current], [])[0] / "2026-11-21"
     log.write_bytes(packets(*range(10)))
     positions = first_read(current)
     append(log, packets(10, 11))
@@ -356,3 +366,94 @@ def test_an_archive_that_cannot_be_read_does_not_end_the_start(current: Path, mo
     rejects = Rejects(None)
     assert again(current, [], 1, rejects=rejects, **searching(current)) == ["C2"]
     assert rejects.count == 1
+
+
+def test_an_archive_packed_in_a_way_that_nothing_unpacks_is_told_with_the_remedy(current: Path) -> None:
+    """Read from the start on as soon as it is unpacked; the sensor starts nevertheless."""
+    log, day = current / "packetclip_packet.log", current.parent / "2026-11-21"
+    log.write_bytes(packets(1))
+    goal = archive(log, day)
+    odd = goal.with_name(goal.name.replace(".gz", ".lz4"))
+    odd.write_bytes(bytes.fromhex("04224d18") + gzip.decompress(goal.read_bytes()))
+    goal.unlink()
+    shutil.copy(odd, current)
+    log.write_bytes(packets(2))
+    backlog, rejects = Backlog(), Rejects(None)
+    blocks = follow([current], poll_s=0.02, backlog=backlog, rejects=rejects, **searching(current))  # type: ignore[arg-type]
+    with capture_logs() as told:
+        assert uids(read(blocks, 1)) == ["C2"]
+    assert [(entry["event"], entry["reason"]) for entry in told] == [("log_unreadable", "packed by lz4; unpack it: lz4 -d")] * 2
+    backlog.measure(2000.0)
+    [(name, message)] = backlog.blind
+    assert name == "unreadable"
+    assert message.startswith("2 log files cannot be read: ")
+    assert message.endswith("packetclip_packet.10:00:00-11:00:00.log.lz4 is packed by lz4; unpack it: lz4 -d")
+    assert rejects.count == 2
+    for path in (odd, current / odd.name):
+        path.unlink()
+    odd.with_suffix("").write_bytes(packets(1))
+    assert uids(read(blocks, 1)) == ["C1"]
+    backlog.measure(2000.0)
+    assert backlog.blind == []
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_log_that_the_state_knows_and_that_vanished_while_the_sensor_was_down_is_told(current: Path, kept: bool) -> None:
+    """Not where it lies in the archive, however old: then it had been read, or is read on."""
+    log, day = current / "packetclip_packet.log", current.parent / "2026-11-21"
+    log.write_bytes(packets(1, 2))
+    positions = first_read(current)
+    goal = archive(log, day)
+    os.utime(goal, (1000.0, 1000.0))
+    if not kept:
+        goal.unlink()
+    log.write_bytes(packets(3))
+    backlog = Backlog()
+    blocks = follow([current], positions, poll_s=0.02, backlog=backlog, **searching(current, since=2000.0))  # type: ignore[arg-type]
+    with capture_logs() as told:
+        assert uids(read(blocks, 1)) == ["C3"]
+    assert [(entry["event"], entry["path"]) for entry in told] == ([] if kept else [("log_gone", str(log))])
+    backlog.measure(2000.0)
+    assert [name for name, _ in backlog.blind] == ([] if kept else ["logs_gone"])
+
+
+def test_a_log_that_vanishes_unread_while_the_sensor_runs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files beyond the limit of open ones are closed; one renamed meanwhile is not told."""
+    monkeypatch.setattr("packetclip_sensor.sources.file_registry.LINGER_S", 0.0)
+    files = [tmp_path / f"packetclip_packet.{i}.log" for i in range(12)]
+    for i, file in enumerate(files):
+        file.write_bytes(packets(i))
+    blocks = follow([tmp_path], poll_s=0.02, open_files=8)
+    with capture_logs() as told:
+        first = next(blocks)
+        assert isinstance(first, Lines)
+        files[10].rename(tmp_path / "packetclip_packet.renamed.log")
+        files[11].unlink()
+        assert uids([first, *read(blocks, 10)]) == [f"C{i}" for i in range(11)]
+    assert [(entry["event"], entry["path"], entry["read_bytes"]) for entry in told] == [("log_gone", str(files[11]), 0)]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_the_log_of_a_killed_zeek_is_read_to_its_last_whole_line_as_zeekctl_puts_it_away(current: Path, running: bool) -> None:
+    """zeekctl moves the spool aside (post-terminate-...-crash), packs what is in it into the archive, and starts Zeek again."""
+    log, day = current / "packetclip_packet.log", current.parent / "2026-11-21"
+    log.write_bytes(packets(1, 2))
+    backlog, rejects = Backlog(), Rejects(None)
+    options = {"poll_s": 0.02, "rejects": rejects, "backlog": backlog, **searching(current)}
+    blocks = follow([current], **options)  # type: ignore[arg-type]
+    positions = last_positions(got := read(blocks, 2))
+    append(log, packets(3) + packets(4)[:-20])
+    got += read(blocks, 1) if running else []
+    crashed = current.resolve().parent / "tmp" / "post-terminate-standalone-2026-11-21-10-32-11-77-crash"
+    crashed.mkdir(parents=True)
+    log.rename(crashed / log.name)
+    got += read(blocks, 0) if running else []
+    archive(crashed / log.name, day)
+    log.write_bytes(packets(5))
+    if not running:
+        blocks = follow([current], positions, **options)  # type: ignore[arg-type]
+    got += read(blocks, 2 - running)
+    assert uids(got) == ["C1", "C2", "C3", "C5"]
+    assert rejects.count == 0
+    assert backlog.measure(2000.0) == (0, 0.0)
+    assert backlog.blind == []

@@ -12,6 +12,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.records import Batch, Flow, Idle, Lines, Packet, Position
 from packetclip_sensor.sources import zeek
+from packetclip_sensor.sources.logfile import first_ts
 from packetclip_sensor.sources.tail import finite
 
 PACKET = (
@@ -68,6 +69,34 @@ def test_columns_that_the_sensor_does_not_know_are_passed_over() -> None:
     assert len(run([block(line)])[0][0].packets) == 1
 
 
+TIMES = [(b'"2016-12-21T14:16:42.119403Z"', 1482329802.119403), (b"1482329802119", 1482329802.119)]
+"""As Zeek writes them with JSON::TS_ISO8601 and JSON::TS_MILLIS, in seconds."""
+
+
+@pytest.mark.parametrize(("ts", "seconds"), TIMES)
+def test_times_as_iso_8601_and_as_milliseconds_are_read_and_bad_lines_among_them_rejected(
+    tmp_path: Path, ts: bytes, seconds: float
+) -> None:
+    line, row = PACKET.replace(b"1482329802.119403", ts), FLOW.replace(b"1482329802.5", ts)
+    batches, counters = run([block(line + line + PACKET), block(row, "flow")])
+    assert [p.ts for p in batches[0].packets] == [seconds, seconds, 1482329802.119403]
+    assert (batches[1].flows[0].ts, batches[1].flows[0].duration, counters.rejects) == (seconds, 3.5, 0)
+    with Rejects(tmp_path / "rejects.ndjson") as rejects:
+        batches, _ = run([block(line + b"x\n" + line)], rejects)
+    assert [p.ts for p in batches[0].packets] == [seconds, seconds]
+    entry = msgspec.json.decode((tmp_path / "rejects.ndjson").read_bytes())
+    assert (entry["offset"], entry["line"]) == (len(line), "x")
+
+
+@pytest.mark.parametrize(("ts", "seconds"), TIMES)
+def test_logs_with_other_times_come_in_event_time_order(tmp_path: Path, ts: bytes, seconds: float) -> None:
+    later = FLOW.replace(b"3.5,", b"0.5,").replace(b"1482329802.5", b"1482329803.5")
+    (tmp_path / "packetclip_flow.log").write_bytes(later)
+    (tmp_path / "packetclip_packet.log").write_bytes(PACKET.replace(b"1482329802.119403", ts))
+    assert first_ts((tmp_path / "packetclip_packet.log").read_bytes(), 0, "packet") == seconds
+    assert [b.log for b in finite([tmp_path]) if isinstance(b, Lines)] == ["packet", "flow"]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -89,7 +118,8 @@ def test_columns_that_the_sensor_does_not_know_are_passed_over() -> None:
         (PACKET.replace(b'"n":1', b'"n":%d' % 2**62).strip(), "Expected `int` <= 4611686018427387903 - at `$.n`"),
         (PACKET.replace(b'"len":28', b'"len":1%s' % (b"0" * 30)).strip(), "Expected `int` <= 4611686018427387903 - at `$.len`"),
         (PACKET.replace(b"1482329802.119403", b"1e999").strip(), "Number out of range - at `$.ts`"),
-        (PACKET.replace(b"1482329802.119403", b'"2016-12-21T14:16:42Z"').strip(), "Expected `float`, got `str` - at `$.ts`"),
+        (PACKET.replace(b"1482329802.119403", b'"2016-12-21 at noon"').strip(), "Expected `float`, got `str` - at `$.ts`"),
+        (PACKET.replace(b"1482329802.119403", b"9999999999999999").strip(), "Expected `float` < 10000000000.0 - at `$.ts`"),
         (PACKET.replace(b"udp", b"\xff\xfe").strip(), "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
         (b"#fields\tts\tuid", "a TSV line where JSON was expected: has a script changed the filter of this log stream?"),
         (b"\x00" * 50, "JSON is malformed: invalid character (byte 0)"),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from packetclip_sensor.records import Idle, Lines, Position
+from packetclip_sensor.sources import plaintext
 from packetclip_sensor.sources.tail import follow
 
 Blocks = Iterator[Lines | Idle]
@@ -67,6 +71,12 @@ def last_positions(blocks: list[Lines]) -> list[Position]:
 
 def everything(blocks: Blocks) -> list[Lines]:
     return [block for block in blocks if isinstance(block, Lines)]
+
+
+def packers() -> dict[str, Callable[[bytes], bytes]]:
+    """What packs a text, by the suffix of its files; zstd where Python has it (`backports.zstd` before 3.14)."""
+    found = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+    return found | ({".zst": plaintext.zstd.compress} if plaintext.zstd else {})
 
 
 def append(path: Path, data: bytes) -> None:

@@ -43,7 +43,7 @@ def printed(*alerts: Alert, **counts: int) -> str:
         ),
         ("markup and control characters are shown and not obeyed", (alert(reason="[bold red]x[/] \x1b[31m\x07"),), {}),
         ("without alerts there are only totals", (), {"packets": 3}),
-        ("lines that could not be read are told", (), {"packets": 3, "rejects": 1, "alerts_duplicate": 2}),
+        ("documents that were written before are told", (), {"packets": 3, "alerts_duplicate": 2}),
     ],
 )
 def test_the_summary_is_one_row_for_each_episode_and_the_totals(name: str, alerts: tuple[Alert], counts: dict[str, int]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.pairs.labels import Labels, Truth
 from packetclip_sensor.pairs.parquet import write_pairs
 from packetclip_sensor.records import Batch
@@ -103,11 +103,15 @@ def _prepare(args: argparse.Namespace) -> None:
 
         def replay(row: Listed) -> Path | None:
             work = args.out.parent / "captures" / Path(row.file).name
-            if not any(work.glob(PACKET_LOG)):
-                work.mkdir(parents=True, exist_ok=True)
-                logs_of(args.captures / row.file, work)
-            progress.advance(task)
-            return work if any(work.glob(PACKET_LOG)) else None
+            try:
+                if not any(work.glob(f"{PACKET_LOG}*")):
+                    logs_of(args.captures / row.file, work)
+            except LogFormatError as err:
+                progress.console.print(f"{err}; left out", markup=False)
+                return None
+            finally:
+                progress.advance(task)
+            return work
 
         with ThreadPoolExecutor(2) as pool:
             replayed = list(zip(wanted, pool.map(replay, wanted), strict=True))

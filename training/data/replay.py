@@ -9,12 +9,9 @@ depth. Pcaps may be gzipped.
 from __future__ import annotations
 
 import argparse
-import gzip
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -22,9 +19,10 @@ from pathlib import Path
 from rich.progress import Progress
 
 from packetclip_sensor.errors import SensorError
+from packetclip_sensor.sources import pcap
+from packetclip_sensor.sources.pcap import LOGS
 from training.common import exit_code, parser
 
-LOGS = ("packetclip_packet.log", "packetclip_flow.log")
 SUFFIXES = (".pcap", ".pcapng", ".cap")
 SCRIPTS = Path(__file__).parents[2] / "zeek_scripts"
 WHOLE_FLOWS = ("PacketCLIP::flow_min_packets=1", "PacketCLIP::packet_statistics=T")
@@ -37,10 +35,9 @@ class ReplayError(SensorError):
 
 def find_zeek() -> str:
     """Path of zeek, on PATH or in /opt/zeek/bin; ReplayError where there is none."""
-    found = shutil.which("zeek") or shutil.which("zeek", path="/opt/zeek/bin")
-    if not found:
+    if (found := pcap.find_zeek()) is None:
         raise ReplayError("zeek is neither on PATH nor in /opt/zeek/bin; install Zeek 7.0 or newer")
-    return found
+    return str(found)
 
 
 def pcaps(folder: Path) -> list[Path]:
@@ -53,48 +50,35 @@ def _unpacked(path: Path) -> Path:
     return path.with_suffix("") if path.suffix == ".gz" else path
 
 
-def name_of(pcap: Path, folder: Path) -> str:
+def name_of(capture: Path, folder: Path) -> str:
     """Name of a pcap's log folder: its path below `folder` without suffix; a file called capture.pcap takes its folder's name."""
-    plain = _unpacked(pcap.relative_to(folder))
+    plain = _unpacked(capture.relative_to(folder))
     if plain.stem == "capture" and plain.parent.parts:
         return plain.parent.as_posix()
     return plain.with_suffix("").as_posix()
 
 
-def replay(pcap: Path, target: Path, scripts: Path = SCRIPTS) -> int:
+def replay(capture: Path, target: Path, scripts: Path = SCRIPTS) -> int:
     """Run Zeek over one pcap; puts the two logs into `target`, whole or not at all. Returns the number of packet lines.
 
     Raises:
         ReplayError: Zeek failed, or wrote no packet log.
     """
-    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
-        work = Path(folder)
-        source = pcap.absolute()
-        if pcap.suffix == ".gz":
-            source = work / "capture.pcap"
-            with gzip.open(pcap) as packed, source.open("wb") as plain:
-                shutil.copyfileobj(packed, plain)
-        done = subprocess.run(
-            [find_zeek(), "-C", "-r", str(source), str(scripts.absolute()), *WHOLE_FLOWS],
-            cwd=work,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode or not (work / LOGS[0]).exists():
-            raise ReplayError(f"{pcap}: zeek exit code {done.returncode}, {(done.stderr or 'no packet log').strip()[-300:]}")
-        target.mkdir(parents=True, exist_ok=True)
+    try:
+        made = pcap.logs_of(capture, target, scripts=scripts, options=WHOLE_FLOWS)
+    except SensorError as err:
+        raise ReplayError(str(err)) from err
+    if made.problem:
         for log in LOGS:
-            if (work / log).exists():
-                shutil.copyfile(work / log, target / f".{log}")
-                (target / f".{log}").rename(target / log)
-        with (target / LOGS[0]).open("rb") as lines:
-            return sum(1 for _ in lines)
+            (target / log).unlink(missing_ok=True)
+        raise ReplayError(made.problem)
+    with (target / LOGS[-1]).open("rb") as lines:
+        return sum(1 for _ in lines)
 
 
-def _one(pcap: Path, folder: Path, out: Path, scripts: Path) -> str:
-    name, plain = name_of(pcap, folder), _unpacked(pcap)
-    lines = replay(pcap, out / name, scripts)
+def _one(capture: Path, folder: Path, out: Path, scripts: Path) -> str:
+    name, plain = name_of(capture, folder), _unpacked(capture)
+    lines = replay(capture, out / name, scripts)
     for labels in (plain.with_suffix(".labels.json"), plain.parent / "labels.json"):
         if labels.exists():
             shutil.copyfile(labels, out / name / "labels.json")
@@ -102,9 +86,9 @@ def _one(pcap: Path, folder: Path, out: Path, scripts: Path) -> str:
     return f"{name}: {lines} packet lines"
 
 
-def _stale(pcap: Path, folder: Path, out: Path) -> bool:
-    log = out / name_of(pcap, folder) / LOGS[0]
-    return not log.exists() or log.stat().st_mtime < pcap.stat().st_mtime
+def _stale(capture: Path, folder: Path, out: Path) -> bool:
+    log = out / name_of(capture, folder) / LOGS[-1]
+    return not log.exists() or log.stat().st_mtime < capture.stat().st_mtime
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,10 +108,10 @@ def _run(options: argparse.Namespace) -> int:
     if not options.folder.is_dir():
         raise ReplayError(f"{options.folder} is no folder; record one with python -m training.lab")
     find_zeek()
-    found = [pcap for pcap in pcaps(options.folder) if options.again or _stale(pcap, options.folder, options.out)]
+    found = [path for path in pcaps(options.folder) if options.again or _stale(path, options.folder, options.out)]
     failed = 0
     with Progress() as progress, ThreadPoolExecutor(options.jobs) as pool:
-        runs = [pool.submit(_one, pcap, options.folder, options.out, options.scripts) for pcap in found]
+        runs = [pool.submit(_one, path, options.folder, options.out, options.scripts) for path in found]
         for run in progress.track(as_completed(runs), total=len(runs), description="zeek"):
             try:
                 progress.console.print(run.result())

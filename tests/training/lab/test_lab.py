@@ -104,6 +104,6 @@ def test_a_broken_pcap_leaves_no_logs(tmp_path: Path) -> None:
         pytest.skip(str(err))
     with gzip.open(tmp_path / "x.pcap.gz", "wb") as file:
         file.write(b"no pcap at all, but long enough to be read")
-    with pytest.raises(replay.ReplayError, match=r"x\.pcap\.gz: zeek exit code"):
+    with pytest.raises(replay.ReplayError, match=r"x\.pcap\.gz is no whole pcap or pcapng"):
         replay.replay(tmp_path / "x.pcap.gz", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / "out").iterdir()) == []

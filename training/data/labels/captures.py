@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import os
-import shutil
-import struct
-import tempfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,9 +22,6 @@ from training.data.ground_truth import records
 from training.data.labels.report import Report
 
 SUFFIXES = (".pcap", ".pcapng", ".cap", ".dmp", ".trace")
-_LITTLE = (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1")
-_BIG = (b"\xa1\xb2\xc3\xd4", b"\xa1\xb2\x3c\x4d")
-_PCAPNG = b"\x0a\x0d\x0d\x0a"
 
 Key = tuple[str, tuple[str, int], tuple[str, int]]
 """Protocol and both ends, in one order whoever began."""
@@ -147,71 +138,7 @@ def _logs(unit: Unit, target: Path) -> Capture:
     done = target / "packetclip_packet.log"
     note = target / "cut.txt"
     if not done.exists() or done.stat().st_mtime < pcap.stat().st_mtime:
-        with tempfile.TemporaryDirectory(prefix="labels-") as work:
-            plain, cut = whole(pcap, Path(work))
-            made = logs_of(plain, Path(work) / "logs")
-            target.mkdir(parents=True, exist_ok=True)
-            note.write_text(cut, encoding="utf-8")
-            for name in ("packetclip_flow.log", "packetclip_packet.log"):  # the packet log last: it says that all is there
-                if (made / name).exists():
-                    shutil.copyfile(made / name, target / f".{name}")
-                    (target / f".{name}").replace(target / name)
+        note.unlink(missing_ok=True)
+        if problem := logs_of(pcap, target).problem:
+            note.write_text(problem, encoding="utf-8")
     return Capture(unit.name, pcap, (target,), note.read_text(encoding="utf-8") if note.exists() else "")
-
-
-def whole(pcap: Path, work: Path) -> tuple[Path, str]:
-    """The capture as far as it is whole, and what was cut off ("" where nothing was).
-
-    Zeek stops at a packet that is cut and loses what it had not written yet, so the rest is taken away before.
-
-    Returns:
-        The capture itself, or a copy in `work` where it is packed or cut.
-    Raises:
-        LogFormatError: not one packet in it is whole.
-    """
-    plain, cut = pcap, ""
-    with pcap.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    if packed:
-        plain = work / "capture.pcap"
-        with gzip.open(pcap) as source, plain.open("wb") as target:
-            try:
-                while block := source.read1(1 << 20):
-                    target.write(block)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as err:
-                cut = f"the packed file is damaged ({err}); "
-    size = plain.stat().st_size
-    packets, end = _extent(plain, size)
-    if not packets:
-        raise LogFormatError(f"{pcap} holds no packet")
-    if end < size:
-        cut += f"cut in the middle of packet {packets + 1:,} at byte {size:,}; "
-        plain = plain if packed else Path(shutil.copyfile(pcap, work / "whole.pcap"))
-        os.truncate(plain, end)
-    return plain, f"{cut}its {packets:,} whole packets are read" if cut else ""
-
-
-def _extent(path: Path, size: int) -> tuple[int, int]:
-    """(whole packets, byte at which the last whole packet or block ends), (0, 0) where it is neither pcap nor pcapng.
-
-    Source: blocks of a pcapng are type, total length, body, total length again (draft-ietf-opsawg-pcapng, section 3.1).
-    """
-    with path.open("rb") as file:
-        magic = file.read(4)
-        blocks, order = magic == _PCAPNG, "<" if magic in _LITTLE else ">"
-        if not blocks and (magic not in (*_LITTLE, *_BIG) or size < 24):
-            return 0, 0
-        packets, end = 0, 0 if blocks else 24
-        while end < size:
-            file.seek(end)
-            head = file.read(12)
-            if len(head) < 12:
-                break
-            if head[:4] == _PCAPNG and blocks:
-                order = "<" if head[8:] == b"\x4d\x3c\x2b\x1a" else ">"
-            kind, length, captured = struct.unpack(f"{order}III", head)
-            length = length if blocks else 16 + captured
-            if length < 12 or end + length > size:
-                break
-            packets, end = packets + (not blocks or kind in (2, 3, 6)), end + length
-    return packets, end
