@@ -18,7 +18,8 @@ from packetclip_sensor.elastic.streams import ALERTS
 from packetclip_sensor.sinks.documents import ECS_VERSION
 
 Json = dict[str, Any]
-ECS: dict[str, Json] = json.loads((Path(__file__).parents[1] / "ecs" / f"ecs-{ECS_VERSION}.json").read_text(encoding="utf-8"))["fields"]
+_ECS_FILE = Path(__file__).parents[1] / "ecs" / f"ecs-{ECS_VERSION}.json"
+ECS: dict[str, Json] = json.loads(_ECS_FILE.read_text(encoding="utf-8"))["fields"]
 CONSTANT = ("data_stream.type", "data_stream.dataset", "data_stream.namespace")
 UNITS = {"bytes": "byte", "s": "s", "ms": "ms", "ns": "nanos"}
 ADDED = {"error.message": "why the ingest pipeline failed", "event.ingested": "when Elasticsearch took the document"}
@@ -60,8 +61,8 @@ def _tree(properties: Mapping[str, Json], described: Mapping[str, Json], prefix:
             yield {"name": name, "type": "group", "fields": totals}
         elif mapping.get("type", "object") == "object":
             if fields := list(_tree(mapping["properties"], described, f"{path}.")):
-                # A newer sensor's or another model's field is kept and not indexed; `strict`, as in our own templates, would refuse
-                # its documents until somebody uploads a newer package.
+                # A newer sensor's or another model's field is kept and not indexed. `strict`, as in our own templates, would
+                # refuse its documents until somebody uploads a newer package.
                 yield {"name": name, "type": "group", **({"dynamic": False} if path == "packetclip" else {}), "fields": fields}
         elif mapping["type"] == "nested":
             fields = list(_tree(mapping["properties"], described, f"{path}."))

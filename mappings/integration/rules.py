@@ -1,6 +1,6 @@
 """Security rules of the integration package, which Elastic Security offers beside its own: off until somebody installs them.
 
-Each is written in the language that runs it most cheaply; an attack that a sensor reports for an hour raises one alert, not sixty.
+Each is written in the language that runs it most cheaply. An attack that a sensor reports for an hour raises one alert.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ SEVERAL_KINDS = f"""FROM logs-{ALERTS}-*
 GUIDE = (
     "## What to look at\n\n"
     "1. `event.reason` says what was measured, `packetclip.concept_names` which ideas of the model spoke for it.\n"
-    "2. `packetclip.episode.id` in Timeline or in the dashboard *PacketCLIP: alert explorer* shows the episode's other documents; "
-    "the newest has its totals.\n"
+    "2. `packetclip.episode.id` in Timeline or in the dashboard *PacketCLIP: alert explorer* shows the episode's other "
+    "documents; the newest has its totals.\n"
     "3. `zeek.session_id` finds the connections in Zeek's logs, `network.community_id` in all others.\n\n"
     "A scanner or a monitor of your own: a rule of `policy.suppress` in the sensor's configuration, or an exception here."
 )
@@ -45,8 +45,8 @@ def rules(missions: Missions) -> list[Json]:
     promoted = _rule(
         "external-alerts",
         "PacketCLIP: external alerts",
-        "Raises an alert for each episode that a PacketCLIP sensor reports, with the sensor's title, severity and risk score. Where the "
-        'prebuilt rule "External Alerts" is on, give that one an exception for `event.module: packetclip`.',
+        "Raises an alert for each episode that a PacketCLIP sensor reports, with the sensor's title, severity and risk score. "
+        'Where the prebuilt rule "External Alerts" is on, give that one an exception for `event.module: packetclip`.',
         {"type": "query", "language": "kuery", "query": OPENED},
         "medium",
         interval="1m",
@@ -54,7 +54,8 @@ def rules(missions: Missions) -> list[Json]:
         max_signals=1000,
         rule_name_override="message",
         severity_mapping=[
-            {"field": "event.severity", "operator": "equals", "severity": level, "value": value} for value, level in LEVELS.items()
+            {"field": "event.severity", "operator": "equals", "severity": level, "value": value}
+            for value, level in LEVELS.items()
         ],
         risk_score_mapping=[{"field": "event.risk_score", "operator": "equals", "value": ""}],
         tags=["Promotion: External Alerts"],
@@ -93,7 +94,8 @@ def rules(missions: Missions) -> list[Json]:
     sick = _rule(
         "sensor-failing",
         "PacketCLIP: a sensor is not well",
-        "A sensor reported five times in ten minutes that it is not well; `packetclip.health.reasons` says why. Attacks may go unseen.",
+        "A sensor reported five times in ten minutes that it is not well; `packetclip.health.reasons` says why. Attacks may go "
+        "unseen.",
         {
             "type": "threshold",
             "language": "kuery",

@@ -116,7 +116,9 @@ def overview(missions: Missions) -> kibana.Json:
         ),
         (16, [(48, kibana.embedded("high", "High and critical alerts", "packetclip-high-severity"))]),
     ]
-    return kibana.dashboard(OVERVIEW, "PacketCLIP: overview", "What the sensors saw: how much, how bad, who, and why.", rows, ONLY)
+    return kibana.dashboard(
+        OVERVIEW, "PacketCLIP: overview", "What the sensors saw: how much, how bad, who, and why.", rows, ONLY
+    )
 
 
 def _bars(key: str, title: str, by: kibana.Json) -> kibana.Panel:
