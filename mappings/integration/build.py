@@ -89,7 +89,7 @@ def package(missions: Missions, kibana: Path = KIBANA, *, built: bool) -> dict[s
 
 
 def pipeline() -> Json:
-    """The pipeline of `packetclip setup elasticsearch`, with what the package specification asks besides: tags and `on_failure`.
+    """The pipeline of `packetclip setup elasticsearch`, with what the package specification adds: tags and `on_failure`.
 
     Elastic Agent moves `event.id` to `_id`, so that a line that is read twice is stored once; here it comes back.
     """
@@ -108,7 +108,7 @@ def pipeline() -> Json:
 
 
 def phases(retention: str) -> Json:
-    """Phases of an ILM policy: a new index as often as `packetclip setup elasticsearch` makes one, deleted after `retention`."""
+    """Phases of an ILM policy: a new index as often as `packetclip setup elasticsearch` makes one, gone after `retention`."""
     return {
         "hot": {"min_age": "0ms", "actions": {"rollover": setup.ROLLOVER}},
         "delete": {"min_age": retention, "actions": {"delete": {}}},
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "dist", metavar="DIR", help="where the zip goes; by default dist")
     parser.add_argument("--source", type=Path, metavar="DIR", help="write DIR/packetclip, the source tree, as well")
     parser.add_argument("--model", type=Path, metavar="DIR", help="model bundle; by default the sensor's own")
-    parser.add_argument("--kibana", type=Path, default=KIBANA, metavar="FILE", help="saved objects; by default the sensor's own")
+    parser.add_argument("--kibana", type=Path, default=KIBANA, metavar="FILE", help="saved objects; by default our own")
     args = parser.parse_args()
     missions = manifest_of(args.model or resource("model/shipped")).missions
     built = package(missions, args.kibana, built=True)

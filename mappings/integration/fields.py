@@ -1,7 +1,7 @@
-"""Field definitions of the integration package: names and types from the component templates, meanings from mappings/fields.yaml.
+"""Field definitions of the integration package: names and types from component templates, meanings from mappings/fields.yaml.
 
-ECS fields name ECS (`external: ecs`), as the public repository of integrations wants them. A package that Kibana takes has their
-types instead: `elastic-package build` fills them in there, `resolved` does it here.
+ECS fields name ECS (`external: ecs`), as the public repository of integrations wants them. A package that Kibana takes has
+their types instead: `elastic-package build` fills them in there, `resolved` does it here.
 """
 
 from __future__ import annotations

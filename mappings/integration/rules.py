@@ -13,8 +13,8 @@ from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.elastic.streams import ALERTS, HEALTH
 
 Json = dict[str, Any]
-OPENED = f'data_stream.dataset: "{ALERTS}" and event.kind: "alert" and packetclip.episode.state: "open"'
-"""An episode is told many times; its first document stands for it."""
+OPENED = f'data_stream.dataset: "{ALERTS}" and event.kind: ("alert" or "pipeline_error") and packetclip.episode.state: "open"'
+"""An episode is told many times; its first document stands for it, also where a pipeline of the site's own failed on it."""
 LEVELS = {"21": "low", "47": "medium", "73": "high", "99": "critical"}
 RISKS = {"low": 21, "medium": 47, "high": 73, "critical": 99}
 GUESSING, SCANNING = "Brute Force", "Reconnaissance"
@@ -22,7 +22,7 @@ SEQUENCE = """sequence by source.ip with maxspan=6h
   [any where data_stream.dataset == "{dataset}" and packetclip.episode.state == "open" and packetclip.mission == "{first}"]
   [any where data_stream.dataset == "{dataset}" and packetclip.episode.state == "open" and packetclip.mission == "{second}"]"""
 SEVERAL_KINDS = f"""FROM logs-{ALERTS}-*
-| WHERE event.kind == "alert" AND packetclip.episode.state == "open"
+| WHERE event.kind IN ("alert", "pipeline_error") AND packetclip.episode.state == "open"
 | STATS
     kinds = COUNT_DISTINCT(packetclip.mission),
     packetclip.mission = VALUES(packetclip.mission),

@@ -1,5 +1,5 @@
-"""The integration package on the real node, put there as Fleet would: its mapping takes real documents, its dashboards, searches
-and rules find them, and the sensor leaves its templates alone.
+"""The integration package on the real node, put there as Fleet would: its mapping takes real documents, its dashboards,
+searches and rules find them, and the sensor leaves its templates alone.
 
 Queries are asked in KQL as they stand, by Elastic's own module. EQL and ES|QL are not to be had for this node, nor are Kibana,
 Fleet, ILM and ingest processors: of those rules only fields and values are tested (tests/mappings/test_integration.py).
@@ -42,7 +42,7 @@ PANELS = {
     for panel in json.loads(made["attributes"]["panelsJSON"])
     if panel["type"] == "lens"
 }
-RULES = {made["attributes"]["name"].removeprefix("PacketCLIP: "): made["attributes"] for made in PACKAGE.objects("security_rule")}
+RULES = {rule["attributes"]["name"].removeprefix("PacketCLIP: "): rule["attributes"] for rule in PACKAGE.objects("security_rule")}
 Json = dict[str, Any]
 
 

@@ -53,9 +53,10 @@ FAILURE = (
 )
 RULE_KEYS = {
     *("author", "description", "from", "index", "interval", "language", "license", "max_signals", "name", "note", "query"),
-    *("related_integrations", "risk_score", "risk_score_mapping", "rule_id", "rule_name_override", "severity", "tags", "threat"),
-    *("severity_mapping", "threshold", "timestamp_override", "type", "version"),
+    *("related_integrations", "risk_score", "risk_score_mapping", "rule_id", "rule_name_override", "severity", "tags"),
+    *("severity_mapping", "threat", "threshold", "timestamp_override", "type", "version"),
 }
+LANGUAGES = {"query": "kuery", "threshold": "kuery", "eql": "eql", "esql": "esql"}
 BANDS = {"low": (0, 21), "medium": (22, 47), "high": (48, 73), "critical": (74, 100)}
 MINUTES = {"m": 1, "h": 60}
 
@@ -222,7 +223,7 @@ def test_pipelines_have_tags_and_say_why_they_failed(package: Package, name: str
     assert message["field"] == "error.message"
     assert all(f"{{{{{{ {value} }}}}}}" in message["value"] for value in FAILURE)
     ours = templates.read("pipeline", "logs-packetclip@ingested")["processors"]
-    untagged = [{name: {k: v for k, v in o.items() if k != "tag"}} for step in pipeline["processors"] for name, o in step.items()]
+    untagged = [{kind: {k: v for k, v in o.items() if k != "tag"}} for step in steps for kind, o in step.items()]
     assert [step for step in untagged if step in ours] == ours
 
 
@@ -302,7 +303,7 @@ def test_security_rules_have_what_elastic_security_asks_of_a_rule(package: Packa
         assert set(rule) <= RULE_KEYS
         assert {"name", "description", "severity", "risk_score", "rule_id", "version", "type", "query", "language"} <= set(rule)
         assert made["id"].startswith(rule["rule_id"])
-        assert (rule["type"], rule["language"]) in {("query", "kuery"), ("threshold", "kuery"), ("eql", "eql"), ("esql", "esql")}
+        assert rule["language"] == LANGUAGES[rule["type"]]
         assert ("index" in rule) != (rule["type"] == "esql")
         low, high = BANDS[rule["severity"]]
         assert low <= rule["risk_score"] <= high

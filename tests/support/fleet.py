@@ -1,8 +1,9 @@
 """The integration package as Kibana's Fleet would put it into Elasticsearch, which the test node has to do without.
 
-From its zip to component and index template, by the rules that Fleet's documentation and sources give: names, priority, `_meta`,
-the components of an index template, and the mapping of each kind of field definition. What only licensed modules have (constant
-keywords and the like) becomes the type that Elasticsearch searches in the same way; ILM and ingest pipelines are left out.
+From its files to component and index template, by the rules that Fleet's documentation and sources give: names, priority,
+`_meta`, the components of an index template, and the mapping of each kind of field definition. What only licensed modules have
+(constant keywords and the like) becomes the type that Elasticsearch searches in the same way; ILM and ingest pipelines are left
+out.
 """
 
 from __future__ import annotations
