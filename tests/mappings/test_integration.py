@@ -151,6 +151,10 @@ def test_the_manifest_names_what_is_there(package: Package) -> None:
         assert {each["input"] for each in package.yaml(f"data_stream/{name}/manifest.yml")["streams"]} <= inputs
 
 
+def test_the_source_names_the_release_of_ecs_that_documents_have(source: Package) -> None:
+    assert source.yaml("_dev/build/build.yml") == {"dependencies": {"ecs": {"reference": f"git@v{ECS_VERSION}"}}}
+
+
 def test_the_changelog_begins_with_this_version(package: Package) -> None:
     changes = package.yaml("changelog.yml")
     assert changes[0]["version"] == package.yaml("manifest.yml")["version"]
@@ -304,6 +308,8 @@ def test_security_rules_have_what_elastic_security_asks_of_a_rule(package: Packa
         assert {"name", "description", "severity", "risk_score", "rule_id", "version", "type", "query", "language"} <= set(rule)
         assert made["id"].startswith(rule["rule_id"])
         assert rule["language"] == LANGUAGES[rule["type"]]
+        version = package.yaml("manifest.yml")["version"]
+        assert rule["related_integrations"] == [{"package": "packetclip", "version": f"^{version}"}]
         assert ("index" in rule) != (rule["type"] == "esql")
         low, high = BANDS[rule["severity"]]
         assert low <= rule["risk_score"] <= high
