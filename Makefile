@@ -7,7 +7,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit test-deps lab pairs model folds evaluate faults fuzz constraints golden clean
+.PHONY: help demo test lint unit test-deps package lab pairs model folds evaluate faults fuzz constraints golden clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -89,6 +89,9 @@ evaluate: .venv/.installed ## Run the plan of training/evaluate/plan.yaml (about
 
 constraints: .venv/.installed ## Write requirements/ anew from .venv
 	.venv/bin/python requirements/make_constraints.py --hashes
+
+package: .venv/.installed ## Make dist/packetclip-VERSION.zip, the integration package for Kibana's upload
+	.venv/bin/python -m mappings.integration.build
 
 golden: .venv/.installed ## Write the golden documents of tests/golden anew, where alerts change on purpose
 	rm -f tests/golden/alerts.ndjson

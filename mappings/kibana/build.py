@@ -23,6 +23,7 @@ from packetclip_sensor.model.bundle import manifest_of
 
 FILE = Path(__file__).resolve().parent / "packetclip.ndjson"
 OVERVIEW, EXPLORER = "packetclip-overview", "packetclip-explorer"
+ONLY = (ALERTS, "data_stream.dataset", "packetclip.alert")
 SEVERITIES = {
     "critical": "event.severity >= 99",
     "high": "event.severity >= 73 and event.severity < 99",
@@ -115,7 +116,9 @@ def overview(missions: Missions) -> kibana.Json:
         ),
         (16, [(48, kibana.embedded("high", "High and critical alerts", "packetclip-high-severity"))]),
     ]
-    return kibana.dashboard(OVERVIEW, "PacketCLIP: overview", "What the sensors saw: how much, how bad, who, and why.", rows)
+    return kibana.dashboard(
+        OVERVIEW, "PacketCLIP: overview", "What the sensors saw: how much, how bad, who, and why.", rows, ONLY
+    )
 
 
 def _bars(key: str, title: str, by: kibana.Json) -> kibana.Panel:
@@ -194,7 +197,7 @@ def explorer() -> kibana.Json:
         (20, [(48, kibana.embedded("documents", "Documents: evidence packets and nearest texts", "packetclip-by-episode"))]),
     ]
     return kibana.dashboard(
-        EXPLORER, "PacketCLIP: alert explorer", "From an alert to its packets and its connections.", rows, controls
+        EXPLORER, "PacketCLIP: alert explorer", "From an alert to its packets and its connections.", rows, ONLY, controls
     )
 
 

@@ -33,7 +33,7 @@ def newest(label: str, source: str, data_type: str = "string") -> Json:
 
 
 def terms(label: str, source: str, size: int, data_type: str = "string") -> Json:
-    """The `size` values with the highest first metric of the panel."""
+    """The `size` values with the highest first metric of the panel that has an order, which a newest value has not."""
     params = {
         "missingBucket": False,
         "orderBy": {"columnId": "", "type": "column"},
@@ -89,7 +89,8 @@ def lens(
 ) -> Panel:
     """A Lens panel by value. `look` is the visualization's own state; "c0", "c1", ... in it name the columns."""
     ids = [f"c{index}" for index in range(len(columns))]
-    metric = next(ident for ident, column in zip(ids, columns, strict=True) if not column["isBucketed"])
+    ordered = [not column["isBucketed"] and column["operationType"] != "last_value" for column in columns]
+    metric = ids[ordered.index(True)]
     made = json.loads(json.dumps(dict(zip(ids, columns, strict=True))))
     for column in made.values():
         if column["operationType"] == "terms":

@@ -20,6 +20,8 @@ TYPE_VERSIONS = {"index-pattern": "8.0.0", "search": "8.0.0", "dashboard": "8.9.
 PANEL_VERSION = "8.9.0"
 GRID_WIDTH = 48
 """Columns of a dashboard's grid."""
+FILTER = "kibanaSavedObjectMeta.searchSourceJSON.filter[0].meta.index"
+"""Name of a reference: the data view of a dashboard's own filter."""
 
 
 def dumps(value: object) -> str:
@@ -153,10 +155,16 @@ def dashboard(
     title: str,
     description: str,
     rows: Sequence[tuple[int, Sequence[tuple[int, Panel]]]],
+    only: tuple[str, str, str],
     controls: Sequence[Json] = (),
 ) -> Json:
-    """A dashboard of rows: (height, [(width, panel), ...]), widths adding up to 48."""
-    panels, references, top = [], [], 0
+    """A dashboard of rows: (height, [(width, panel), ...]), widths adding up to 48.
+
+    Args:
+        only: data view, field and value that all panels are filtered by, as integration packages must.
+    """
+    view, name, value = only
+    panels, references, top = [], [reference(FILTER, "index-pattern", view)], 0
     for height, cells in rows:
         left = 0
         for width, panel in cells:
@@ -168,7 +176,7 @@ def dashboard(
         top += height
     attributes = {
         "description": description,
-        "kibanaSavedObjectMeta": {"searchSourceJSON": dumps({"filter": [], "query": kql()})},
+        "kibanaSavedObjectMeta": {"searchSourceJSON": dumps({"filter": [_phrase(name, value)], "query": kql()})},
         "optionsJSON": dumps(
             {"hidePanelTitles": False, "syncColors": True, "syncCursor": True, "syncTooltips": False, "useMargins": True}
         ),
@@ -183,6 +191,13 @@ def dashboard(
         attributes["controlGroupInput"], used = _controls(controls)
         references += used
     return saved("dashboard", ident, attributes, references)
+
+
+def _phrase(name: str, value: str) -> Json:
+    """A filter that analysts see above the dashboard: the field has this value."""
+    meta = {"disabled": False, "field": name, "indexRefName": FILTER, "key": name, "negate": False, "type": "phrase"}
+    query = {"match_phrase": {name: value}}
+    return {"$state": {"store": "appState"}, "meta": meta | {"alias": None, "params": {"query": value}}, "query": query}
 
 
 def _stored(panel: Panel, grid: Json) -> tuple[Json, list[Json]]:

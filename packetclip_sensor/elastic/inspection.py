@@ -5,8 +5,8 @@ Only questions: nothing is put. A key that may only write cannot read templates;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
@@ -87,6 +87,10 @@ def _templates(
 ) -> Iterator[Found]:
     """Are the templates there and ours, and does the stream's index take our documents?"""
 
+    if _allowed(lambda: templates.of_package(client, dataset)):
+        yield _packaged(stream, client.indices.simulate_index_template(name=stream)["template"]["mappings"], dataset, missions)
+        return
+
     def plan() -> list[Step]:
         steps = [thing.put(client) for thing in templates.templates(dataset, missions)]
         templates.refuse_rivals(client, dataset, config.namespace)
@@ -97,7 +101,7 @@ def _templates(
         if config.manage_templates:
             yield False, f"{stream}: manage_templates: true, but no right to read templates; {BY_AN_ADMINISTRATOR}"
         else:
-            yield _mapping(client, dataset, stream)
+            yield _mapping(client, dataset, stream, missions)
         return
     steps += templates.plan_streams(client, dataset, config.namespace, missions)
     missing = ", ".join(step.name for step in steps if step.mark == "new")
@@ -111,12 +115,24 @@ def _templates(
         yield True, f"{stream}: its templates are this version's" + (" or newer" if any(s.mark == "left" for s in steps) else "")
 
 
-def _mapping(client: Elasticsearch, dataset: str, stream: str) -> Found:
+def _packaged(stream: str, mappings: Mapping[str, Any], dataset: str, missions: Missions) -> Found:
+    """A stream whose mapping is the integration package's, in which a field that it has not is kept and not indexed."""
+    got = dict(templates.fields(mappings.get("properties", {})))
+    if lacking := [name for name in templates.mapped(dataset, missions) if name not in got]:
+        words = f"the integration package has no {', '.join(lacking[:3])}{' and others' * (len(lacking) > 3)}"
+        return None, f"{stream}: {words}: kept, but not searchable; upload the package that belongs to this sensor and model"
+    return True, f"{stream}: its templates are the integration package's"
+
+
+def _mapping(client: Elasticsearch, dataset: str, stream: str, missions: Missions) -> Found:
     """A stream's own mapping, where templates may not be read; needs view_index_metadata."""
     answer = _allowed(lambda: get(client, f"/{stream}/_mapping"))
     if not answer:
         why = "not there yet, and this key may not read templates" if answer == {} else "this key may see no templates or mapping"
         return None, f"{stream}: {why}; that `{SET_UP}` was run is taken on trust"
+    newest = answer[max(answer)]["mappings"]
+    if newest.get("_meta", {}).get("managed_by") == templates.FLEET:
+        return _packaged(stream, newest, dataset, missions)
     found = max(templates.version_of(index["mappings"]) for index in answer.values())
     ours = templates.version_of(templates.mapping(dataset))
     if not found:

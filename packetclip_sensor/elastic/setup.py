@@ -10,7 +10,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -78,12 +78,15 @@ class Server:
         return True
 
 
-def wanted(server: Server, missions: Missions, retention: str | None) -> list[Thing]:
+def wanted(server: Server, missions: Missions, retention: str | None, datasets: Sequence[str]) -> list[Thing]:
     """Everything but role and key that this server can hold, in the order that Elasticsearch needs.
 
     Args:
+        datasets: those whose templates are ours to put.
         retention: how long documents are kept, in Elasticsearch's form ("365d"); None for what is there, or for ever.
     """
+    if not datasets:
+        return []
     unless = "" if retention else "as it is; --retention changes it"
     things: list[Thing] = []
     optional: dict[str, dict[str, Any]] = {}
@@ -98,7 +101,7 @@ def wanted(server: Server, missions: Missions, retention: str | None) -> list[Th
             phases["delete"] = {"min_age": retention, "actions": {"delete": {}}}
         things.append(Thing("ILM policy", POLICY, {"_meta": _META, "phases": phases}, unless))
         optional["lifecycle"] = {"settings": {"index": {"lifecycle": {"name": POLICY}}}}
-    for dataset in streams.DATASETS:
+    for dataset in datasets:
         *parts, index = templates.templates(dataset, missions)
         things += [part for part in parts if part not in things]  # streams share components
         for name, template in optional.items():
@@ -119,10 +122,13 @@ def plan(server: Server, namespace: str, missions: Missions, retention: str | No
         SinkError: something of another's is in the way.
         elasticsearch.ApiError, elasticsearch.TransportError: see `Server`.
     """
-    for dataset in streams.DATASETS:
+    packaged = {dataset: step for dataset in streams.DATASETS if (step := templates.of_package(server.client, dataset))}
+    datasets = [dataset for dataset in streams.DATASETS if dataset not in packaged]
+    for dataset in datasets:
         templates.refuse_rivals(server.client, dataset, namespace)
-    steps = server.lacks() + [thing.put(server.client) for thing in wanted(server, missions, retention)]
-    for dataset in streams.DATASETS:
+    steps = [*packaged.values(), *(server.lacks() if datasets else [])]
+    steps += [thing.put(server.client) for thing in wanted(server, missions, retention, datasets)]
+    for dataset in datasets:
         steps += templates.plan_streams(server.client, dataset, namespace, missions, others=True)
         steps += _stream_settings(server, dataset, retention)
     return steps

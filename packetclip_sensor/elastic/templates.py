@@ -25,6 +25,8 @@ from packetclip_sensor.elastic.streams import ALERTS, stream_name
 from packetclip_sensor.errors import SinkError
 
 log = structlog.get_logger()
+FLEET = "fleet"
+"""`_meta.managed_by` of what Kibana's Fleet puts for an integration package, in templates and in the mappings made from them."""
 
 
 def folder() -> Path:
@@ -118,9 +120,22 @@ def ensure_templates(client: Elasticsearch, namespace: str, missions: Missions, 
         elasticsearch.ApiError, elasticsearch.TransportError: the cluster is not well or not there, or refuses these credentials.
     """
     for dataset in datasets or (ALERTS,):
+        if left := of_package(client, dataset):
+            log.info("elasticsearch_set_up", done=left.mark, kind=left.kind, name=left.name, words=left.words)
+            continue
         _take(client, [thing.put(client) for thing in templates(dataset, missions)])
         check_outcome(client, dataset, namespace, missions)
         _take(client, plan_streams(client, dataset, namespace, missions))
+
+
+def of_package(client: Elasticsearch, dataset: str) -> Step | None:
+    """Why there is nothing to put for a dataset: our integration package is installed, and Fleet manages its index template."""
+    index = Thing("index template", f"logs-{dataset}", {})
+    found = index.found(client) or {}
+    if found.get("_meta", {}).get("managed_by") != FLEET:
+        return None
+    words = "the integration package is installed: templates, pipeline and lifecycle are Fleet's and stay as they are"
+    return Step("left", index.kind, index.name, words)
 
 
 def _take(client: Elasticsearch, steps: Iterable[Step]) -> None:
@@ -134,13 +149,15 @@ def check_outcome(client: Elasticsearch, dataset: str, namespace: str, missions:
     """Look at the mapping that a new index of the stream would get, after all templates.
 
     Raises:
-        SinkError: it is not ours.
+        SinkError: it is neither ours nor that of our integration package.
     """
     stream, template = stream_name(namespace, dataset), f"logs-{dataset}"
     simulated = client.indices.simulate_index_template(name=stream)
     outcome = simulated["template"].get("mappings", {})
-    # What overlaps is what lost.
-    if not version_of(outcome) or template in [lost["name"] for lost in simulated["overlapping"]]:
+    lost = template in [each["name"] for each in simulated["overlapping"]]
+    if not lost and outcome.get("_meta", {}).get("managed_by") == FLEET:
+        return
+    if lost or not version_of(outcome):
         raise SinkError(
             f"{stream}: another index template of higher priority takes this name; lower its priority below that of {template}, "
             "or narrow its patterns"
@@ -212,9 +229,10 @@ def _plan_stream(client: Elasticsearch, dataset: str, stream: str, write_index: 
     missing = [name for name in wanted if name not in got]
     if changed:
         what = "; ".join(changed[:3])
-        if not found or found == version:
+        # A stream whose integration package was removed goes on in an index of ours.
+        if (not found or found == version) and there.get("_meta", {}).get("managed_by") != FLEET:
             raise SinkError(f"{stream}: its mapping conflicts with ours: {what}; {roll}")
-        words = f"mapping version {found} becomes {version} in a new index, since {what}; old documents stay searchable"
+        words = f"mapping version {found or 'unknown'} becomes {version} in a new index, since {what}; old documents stay searchable"
         return Step("roll", "data stream", stream, words, "POST", f"/{stream}/_rollover")
     if not missing and found == version:
         return Step("same", "data stream", stream, f"mapping version {version}")

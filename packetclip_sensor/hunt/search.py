@@ -211,7 +211,8 @@ def _refusal(err: ApiError | TransportError, cluster: ElasticsearchConfig, strea
         stream,
         {
             400: f"{FIELD} must be a dense_vector, and the server one that answers kNN searches (Elasticsearch 8.0 or newer); "
-            "start the sensor with manage_templates: true, so that the mapping is put",
+            "start the sensor with manage_templates: true, so that the mapping is put; with the integration package see "
+            "docs/integration.md",
             404: f"{let_it_write}name another --namespace",
         },
     )

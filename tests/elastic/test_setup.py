@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cluster import STREAM, URL, Cluster, stream
+from fake_cluster import FLEET, STREAM, URL, Cluster, packaged, stream
 
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.config.settings import ElasticsearchConfig
@@ -125,6 +125,44 @@ def test_a_dry_run_prints_the_requests_that_the_run_sends(cluster: Cluster, run:
             printed.append((method, path, body))
     run("--api-key", str(tmp_path / "key"), "--retention", "30d")
     assert printed == cluster.requests
+
+
+def test_an_installed_integration_package_is_left_alone_but_for_role_and_key(cluster: Cluster, run: Any, tmp_path: Path) -> None:
+    packaged(cluster)
+    before = dict(cluster.things)
+    ran = run("--api-key", str(tmp_path / "key"), "--retention", "30d")
+    assert ran.code == 0, ran.err
+    assert ran.marks["logs-packetclip.alert"] == "left"
+    assert "the integration package is installed: templates, pipeline and lifecycle are Fleet's and stay as they are" in ran.out
+    assert [path for _, path, _ in cluster.requests] == ["/_security/role/packetclip-sensor", "/_security/api_key"]
+    run("--remove", "--api-key", str(tmp_path / "key"))
+    assert cluster.things == before
+
+
+def test_streams_that_the_package_has_not_are_set_up_as_ever(cluster: Cluster, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older package may have fewer data streams than this sensor."""
+    monkeypatch.setattr(streams, "DATASETS", ("packetclip.alert", "packetclip.flow"))
+    packaged(cluster)
+    ran = run()
+    assert (ran.code, ran.marks["logs-packetclip.alert"], ran.marks["logs-packetclip.flow"]) == (0, "left", "new")
+    assert cluster.things[PIPELINE]["version"] == 1
+    assert not [path for _, path, _ in cluster.requests if "packetclip.alert" in path and not path.endswith("@ecs")]
+
+
+def test_a_stream_of_a_package_that_was_removed_goes_on_in_an_index_of_ours(cluster: Cluster, run: Any) -> None:
+    cluster.streams[STREAM] = stream(default_pipeline="logs-packetclip.alert-0.1.0")
+    mappings = json.loads(json.dumps(cluster.streams[STREAM]["mappings"]))
+    mappings |= {"_meta": FLEET}
+    mappings["properties"]["data_stream"]["properties"]["type"] = {"type": "constant_keyword"}
+    cluster.streams[STREAM]["mappings"] = mappings
+    cluster.refuse[f"/{STREAM}/_rollover"] = (200, {})
+    ran = run()
+    assert ran.code == 0
+    (line,) = [line for line in ran.out.splitlines() if line.startswith("roll")]
+    assert STREAM in line
+    assert "data_stream.type is constant_keyword, ours keyword" in line
+    mappings["_meta"] = {}  # a stranger's
+    assert "its mapping conflicts with ours" in run().err
 
 
 def test_a_server_with_ilm_instead_of_lifecycle_and_without_ingest(cluster: Cluster, run: Any) -> None:

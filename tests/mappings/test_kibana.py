@@ -96,6 +96,12 @@ def _references(made: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {reference["name"]: (reference["type"], reference["id"]) for reference in made["references"]}
 
 
+def _own_filters(made: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a dashboard is filtered by from the start."""
+    found: list[dict[str, Any]] = json.loads(made["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"])["filter"]
+    return found
+
+
 def _columns_named(value: object) -> Iterator[str]:
     """Every "c0", "c1", ... in a visualization's state."""
     if isinstance(value, dict):
@@ -147,7 +153,7 @@ def test_an_object_has_the_shape_that_kibana_reads_and_its_references_lead_to_ob
 
 def test_every_panel_finds_its_references_and_none_is_left_over() -> None:
     for made in DASHBOARDS:
-        expected = {}
+        expected = {part["meta"]["indexRefName"]: "index-pattern" for part in _own_filters(made)}
         for _, panel in _panels(made):
             prefix = panel["panelIndex"] + ":"
             if "panelRefName" in panel:
@@ -162,6 +168,15 @@ def test_every_panel_finds_its_references_and_none_is_left_over() -> None:
         for ident, control in json.loads(made["attributes"].get("controlGroupInput", {}).get("panelsJSON", "{}")).items():
             expected[f"controlGroup_{ident}:{SHAPES['controls'][control['type']]['reference']}"] = "index-pattern"
         assert {name: kind for name, (kind, _) in _references(made).items()} == expected
+
+
+def test_a_dashboard_shows_alerts_alone_by_a_filter_of_its_own() -> None:
+    """As integration packages must; a click that leads from one dashboard to the other keeps it."""
+    for made in DASHBOARDS:
+        (only,) = _own_filters(made)
+        assert only["query"] == {"match_phrase": {"data_stream.dataset": "packetclip.alert"}}
+        assert _references(made)[only["meta"]["indexRefName"]] == ("index-pattern", "packetclip-alerts")
+        assert TYPES[only["meta"]["key"]] == "keyword"
 
 
 def test_panels_fill_the_grid_without_overlap() -> None:
@@ -201,7 +216,9 @@ def test_a_lens_panel_aggregates_what_elasticsearch_can(name: str) -> None:
             wanted = "string" if column["operationType"] == "range" else shape["dataTypes"][TYPES[field]]
             assert column["operationType"] == "unique_count" or column["dataType"] == wanted
         if column["operationType"] == "terms":
-            assert not columns[column["params"]["orderBy"]["columnId"]]["isBucketed"]
+            by = columns[column["params"]["orderBy"]["columnId"]]
+            assert not by["isBucketed"]
+            assert by["operationType"] != "last_value"  # Elasticsearch cannot sort groups by a newest value
         check_kql(column.get("filter", {}).get("query", ""))
         for bucket in column["params"].get("filters", []):
             check_kql(bucket["input"]["query"])

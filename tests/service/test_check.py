@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from factories import MISSIONS
-from fake_cluster import STREAM, URL, Cluster, stream
+from fake_cluster import FLEET, STREAM, URL, Cluster, packaged, stream
 from machine import GIB, disk
 from snapshot import compare, kept
 from tailing import append
@@ -153,6 +153,18 @@ def write_only_key(world: World, version: int | None) -> dict[str, Any]:
     return world.elasticsearch(manage_templates=False)
 
 
+def package(world: World, *lacking: str) -> dict[str, Any]:
+    packaged(world.cluster, *lacking)
+    return world.elasticsearch()
+
+
+def packages_stream(world: World) -> dict[str, Any]:
+    """Of which a key that may only write sees the mapping alone."""
+    settings = write_only_key(world, 0)
+    world.cluster.streams[STREAM]["mappings"] = templates.mapping(missions=MISSIONS) | {"_meta": FLEET}
+    return settings
+
+
 def answer(world: World, status: int, body: Any) -> dict[str, Any]:
     world.monkeypatch.setenv("KEY", "a2V5OnNlY3JldA==")
     world.cluster.refuse["/"] = (status, body)
@@ -231,6 +243,11 @@ CASES: dict[str, Callable[[World], dict[str, Any] | None]] = {
     "the same, no stream yet": lambda world: write_only_key(world, None),
     "the same, an older stream": lambda world: write_only_key(world, templates.version_of(templates.mapping()) - 1),
     "the same, another's stream": lambda world: write_only_key(world, 0),
+    "the integration package is installed": package,
+    "an integration package that is older than the sensor": lambda world: package(
+        world, "mission", "class", "probability", "graphs"
+    ),
+    "the integration package's stream, a key that may only write": packages_stream,
     "the disk of Elasticsearch is full": lambda world: world.set_up(
         streams={STREAM: stream() | {"blocks": {"index.blocks.read_only_allow_delete": "true"}}}
     ),
