@@ -3,7 +3,7 @@
     python -m benchmarks.suricata_records [--suricata PROGRAM] [--differences N] [FOLDER ...]
 
 A folder holds capture.pcap.gz and the recorded packetclip_packet.log.gz; default: tests/data. Two records are of one packet
-if bytes and length are equal and as many such came before in the capture. The recorded logs know no limit of new connections, so
+if bytes and length are equal and as many such came before in the capture. The recorded logs know no limit of new flows, so
 Suricata's is off. Ends with status 1 where bytes, length, protocol or order differ anywhere, or the cause of another difference
 is not known.
 """
@@ -15,7 +15,8 @@ import gzip
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -140,12 +141,30 @@ def compared(folders: Sequence[Path], suricata: capture.Suricata) -> Comparison:
     """Run Suricata over the capture of each folder and compare with the log recorded there."""
     found = Comparison()
     for folder in folders:
-        with tempfile.TemporaryDirectory() as work:
-            pcap = Path(work, "capture.pcap")
-            pcap.write_bytes(gzip.decompress((folder / "capture.pcap.gz").read_bytes()))
-            capture.run(suricata, pcap, Path(work), MAX_NEW_FLOWS=0)
-            found.add(records(folder / "packetclip_packet.log.gz"), records(Path(work, "packetclip_packet.log")), late(pcap))
+        with logs_of(folder / "capture.pcap.gz", suricata, MAX_NEW_FLOWS=0) as logs:
+            pair = records(folder / "packetclip_packet.log.gz"), records(logs / "packetclip_packet.log")
+            found.add(*pair, late(folder / "capture.pcap.gz"))
     return found
+
+
+@contextmanager
+def logs_of(pcap: Path, suricata: capture.Suricata, **options: int) -> Iterator[Path]:
+    """A folder with the logs that Suricata writes of a capture, plain or .gz."""
+    with tempfile.TemporaryDirectory() as work:
+        plain = Path(work, "capture.pcap")
+        plain.write_bytes(gzip.decompress(pcap.read_bytes()) if pcap.suffix == ".gz" else pcap.read_bytes())
+        logs = Path(work, "logs")
+        logs.mkdir()
+        capture.run(suricata, plain, logs, given=pcap, **options)
+        yield logs
+
+
+def suricata_at(program: str) -> capture.Suricata:
+    """The Suricata by this name or path; ends the benchmark where there is none."""
+    suricata = capture.find_suricata(program)
+    if suricata is None:
+        sys.exit(f"error: {program}: no Suricata 7.0 or newer; install one, or name it with --suricata PROGRAM")
+    return suricata
 
 
 def main() -> int:
@@ -155,9 +174,7 @@ def main() -> int:
     parser.add_argument("--suricata", default="suricata", metavar="PROGRAM")
     parser.add_argument("--differences", type=int, default=0, metavar="N", help="also print the first N pairs that differ")
     args = parser.parse_args()
-    suricata = capture.find_suricata(args.suricata)
-    if suricata is None:
-        sys.exit(f"error: {args.suricata}: no Suricata 7.0 or newer; install one, or name it with --suricata PROGRAM")
+    suricata = suricata_at(args.suricata)
     banner(f"records of Suricata {suricata.version} beside Zeek's")
     found = compared(args.folders, suricata)
     print(f"{len(args.folders)} captures, {found.zeek:,} records of Zeek, {found.suricata:,} of Suricata")

@@ -86,13 +86,20 @@ def cluster_at(url: str) -> ElasticsearchConfig:
 
 
 def discover(paths: Sequence[Path]) -> list[Unit]:
+    """The units in `paths`. Where there are captures among them, standard error is told what reads them."""
     from packetclip_sensor.sources import discovery
 
-    return [unit for path in paths for unit in discovery.discover(path)]
+    units = [unit for path in paths for unit in discovery.discover(path)]
+    if any(unit.kind == "pcap" for unit in units):
+        from packetclip_sensor.sources import pcap
+
+        if (reader := pcap.reader()) is not None:
+            print(f"captures are read by {reader}", file=sys.stderr)
+    return units
 
 
 def opened(units: Sequence[Unit], begin: Callable[[str], None]) -> Iterator[Sequence[Path]]:
-    """The log paths of each unit, one after another; a capture goes through Zeek when its turn comes."""
+    """The log paths of each unit, one after another; a capture goes through Zeek, or else Suricata, when its turn comes."""
     for unit in units:
         begin(unit.name)
         if unit.kind == "logs":

@@ -41,8 +41,8 @@ def replay(
     """Judge finished logs or captures.
 
     Writes the alerts and prints them as a table. Takes folders of logs, folders of such folders, log files (plain or
-    .gz), and captures where Zeek is installed. Each capture
-    or log folder is judged for itself. Alerts that the file or the cluster has already are not written twice.
+    .gz), and captures where Zeek or Suricata is installed. Each
+    capture or log folder is judged for itself. Alerts that the file or the cluster has already are not written twice.
 
     \b
     Exit codes:

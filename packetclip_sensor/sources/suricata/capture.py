@@ -1,6 +1,6 @@
 """Captures to logs where there is no Zeek: runs Suricata with our script over a pcap.
 
-It runs with the small configuration that a site may also use beside its own Suricata, in one thread: so the order of the packets
+It runs with the small configuration that a site may use beside its own Suricata, in one thread: so the order of the packets
 stays, and a replay gives the same records each time but for the flow ids, which Suricata seeds anew.
 """
 
@@ -15,10 +15,13 @@ from pathlib import Path
 
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ConfigError, LogFormatError
+from packetclip_sensor.sources.suricata import eve
 
 OLDEST = 7
 _NO_PACKET = "pcap_next_ex(): -2"
 """What Suricata says of a capture that ends behind its header."""
+_WAITS = "failed to initialize"
+"""What Suricata says of a capture that it cannot read, before it waits a minute for its own thread."""
 _VERSION = re.compile(r"Suricata version ((\d+)\.\S*)")
 
 
@@ -69,21 +72,31 @@ def environment(**options: int) -> dict[str, str]:
     return {**os.environ, **{f"PACKETCLIP_{name}": str(value) for name, value in options.items()}}
 
 
-def run(suricata: Suricata, pcap: Path, workdir: Path, **options: int) -> None:
-    """Run Suricata over a plain capture; its logs come to `workdir`.
+def run(suricata: Suricata, pcap: Path, workdir: Path, *, given: Path | None = None, **options: int) -> None:
+    """Run Suricata over a plain capture; packetclip_packet.log, packetclip_flow.log and its own eve.json come to `workdir`.
 
+    Args:
+        given: the capture as the user named it. options: those of the script, such as MAX_NEW_FLOWS.
     Raises:
         ConfigError: it cannot be started.
         LogFormatError: it fails, or found no IP packet.
     """
-    arguments = command(suricata, pcap, workdir)
+    named = given or pcap
+    said = ""
     try:
-        done = subprocess.run(arguments, env=environment(**options), capture_output=True, check=False)
+        with subprocess.Popen(
+            command(suricata, pcap, workdir), env=environment(**options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as running:
+            for line in running.stdout or ():
+                said += line.decode("utf-8", "backslashreplace")
+                if _WAITS in said:
+                    running.kill()
     except OSError as err:
         raise ConfigError(f"{suricata.program} cannot be started ({err.strerror}); install Suricata again") from err
-    said = (done.stderr + done.stdout).decode("utf-8", "backslashreplace")
-    told = re.findall(r"^E(?:rror)?: (.*)|(PacketCLIP: .*)", said, re.MULTILINE) or [(f"exit status {done.returncode}", "")]
-    if (done.returncode and _NO_PACKET not in said) or "PacketCLIP: " in said:
-        raise LogFormatError(f"suricata could not read {pcap}: {''.join(told[0])}; is it a whole pcap or pcapng?")
+    told = re.findall(r"^E(?:rror)?: (.*)|(PacketCLIP: .*)", said, re.MULTILINE) or [(f"exit status {running.returncode}", "")]
+    if (running.returncode and _NO_PACKET not in said) or "PacketCLIP: " in said:
+        raise LogFormatError(f"suricata could not read {named}: {''.join(told[0])}; is it a whole pcap or pcapng?")
     if not (workdir / "packetclip_packet.log").exists():
-        raise LogFormatError(f"{pcap} gave no packetclip_packet.log: Suricata saw no IP packet in it; give another capture")
+        raise LogFormatError(f"{named} gave no packetclip_packet.log: Suricata saw no IP packet in it; give another capture")
+    with (workdir / "packetclip_flow.log").open("wb") as flows:
+        flows.writelines(eve.written(workdir / "eve.json"))
