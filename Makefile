@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
-SOURCES := pyproject.toml requirements/constraints.txt README.md $(shell find packetclip_sensor mappings zeek_scripts -type f -not -name '*.pyc')
+SOURCES := pyproject.toml requirements/constraints.txt README.md $(shell find packetclip_sensor mappings suricata_scripts zeek_scripts -type f -not -name '*.pyc')
 PIP := -m pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 

@@ -14,6 +14,26 @@ jdk_is_new_enough() {
   return 1
 }
 
+# Lua rules as suricata_scripts/ needs them came with Suricata 7.0.
+suricata_is_new_enough() {
+  command -v suricata > /dev/null && [[ $(suricata -V | sed -n 's/.*version \([0-9]*\).*/\1/p') -ge 7 ]]
+}
+
+# Debian 12 has Suricata 6, its backports have 7.0: from the mirror that this machine's sources name for bookworm.
+add_bookworm_backports() {
+  apt-cache policy | grep 'n=bookworm-backports' > /dev/null && return
+  local file out=/etc/apt/sources.list.d/packetclip-backports
+  for file in /etc/apt/sources.list.d/*.sources; do
+    [[ -e $file ]] || continue
+    awk -v RS= '/\nSuites:[^\n]* bookworm( |\n|$)/ { sub(/\nSuites:[^\n]*/, "\nSuites: bookworm-backports"); print; exit }' "$file" > "$out.sources"
+    [[ -s $out.sources ]] && return
+  done
+  rm -f "$out.sources"
+  sed -n 's/^\(deb .*\) bookworm main.*/\1 bookworm-backports main/p' /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2> /dev/null |
+    head -n 1 > "$out.list"
+  [[ -s $out.list ]] || rm -f "$out.list"
+}
+
 missing=()
 command -v mvn > /dev/null || missing+=(maven)
 command -v tcpdump > /dev/null || missing+=(tcpdump)
@@ -22,6 +42,18 @@ command -v ping > /dev/null || missing+=(iputils-ping)
 command -v nginx > /dev/null || [[ -x /usr/sbin/nginx ]] || missing+=(nginx)
 command -v openssl > /dev/null || missing+=(openssl)
 command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || missing+=(chromium)
+
+root_with_apt() { [[ $(id -u) -eq 0 ]] && command -v apt-get > /dev/null; }
+apt() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 "$@"; }
+
+if ! suricata_is_new_enough; then
+  if root_with_apt && grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then
+    add_bookworm_backports
+    missing+=(suricata/bookworm-backports libhtp2/bookworm-backports)
+  else
+    missing+=(suricata)
+  fi
+fi
 
 if ! jdk_is_new_enough && [[ $(id -u) -eq 0 ]] && command -v apt-cache > /dev/null; then
   for package in openjdk-25-jdk-headless openjdk-21-jdk-headless; do
@@ -33,10 +65,10 @@ if ! jdk_is_new_enough && [[ $(id -u) -eq 0 ]] && command -v apt-cache > /dev/nu
 fi
 
 if [[ ${#missing[@]} -gt 0 ]]; then
-  if [[ $(id -u) -eq 0 ]] && command -v apt-get > /dev/null; then
+  if root_with_apt; then
     echo "installing ${missing[*]}"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+    apt update
+    apt install -y --no-install-recommends "${missing[@]}" > /dev/null
   else
     echo "missing: ${missing[*]}; tests that need them skip (install them as root to run these tests)"
   fi

@@ -89,6 +89,7 @@ for command in (
     live.init,
     live.systemd_unit,
     live.zeek_scripts,
+    live.suricata_scripts,
     finished.report,
     explain.explain,
     hunt.hunt,

@@ -102,20 +102,26 @@ def cluster_at(url: str) -> ElasticsearchConfig:
 
 
 def discover(paths: Sequence[Path]) -> tuple[list[Unit], PassedOver]:
-    """What the paths hold, and what of it is left out."""
+    """What the paths hold, and what of it is left out. Where there are captures, standard error is told what reads them."""
     from packetclip_sensor.sources import discovery
 
     passed = discovery.PassedOver()
-    return [unit for path in paths for unit in discovery.discover(path, join=True, passed=passed)], passed
+    units = [unit for path in paths for unit in discovery.discover(path, join=True, passed=passed)]
+    if any(unit.kind == "pcap" for unit in units):
+        from packetclip_sensor.sources import pcap
+
+        if (reader := pcap.reader()) is not None:
+            text.say(f"captures are read by {reader}", file=sys.stderr)
+    return units, passed
 
 
 def opened(units: Sequence[Unit], begin: Callable[[str], None], passed: PassedOver) -> Iterator[tuple[Unit, Sequence[Path]]]:
-    """Each unit and its log paths, one after another; a capture goes through Zeek when its turn comes.
+    """Each unit and its log paths, one after another; a capture goes through Zeek, or else Suricata, when its turn comes.
 
     One that cannot be read, or not to its end, ends nothing: `passed` is told.
 
     Raises:
-        ConfigError: there are captures alone, and no zeek.
+        ConfigError: there are captures alone, and neither Zeek nor Suricata.
     """
     for unit in units:
         begin(unit.name)

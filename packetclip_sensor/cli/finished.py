@@ -47,9 +47,9 @@ def replay(
     """Judge finished logs or captures.
 
     Writes the alerts and prints them as a table. Takes folders of logs, folders of such folders, log files, and captures where
-    Zeek is installed, all plain or packed (.gz, .xz, .bz2, .zst). Each capture or log folder is judged for itself; captures of
-    one folder that follow each other in time and differ in name by their numbers alone (tcpdump -G and -C) are one. What
-    cannot be read is named at the end. Alerts that the file or the cluster has already are not written twice.
+    Zeek or Suricata is installed, all plain or packed (.gz, .xz, .bz2, .zst). Each capture or log folder is judged for itself;
+    captures of one folder that follow each other in time and differ in name by their numbers alone (tcpdump -G and -C) are one.
+    What cannot be read is named at the end. Alerts that the file or the cluster has already are not written twice.
 
     \b
     Exit codes:

@@ -1,4 +1,4 @@
-"""The commands of a running sensor: run, check, redeliver, init, systemd-unit and zeek-scripts."""
+"""The commands of a running sensor: run, check, redeliver, init, systemd-unit, zeek-scripts and suricata-scripts."""
 
 from __future__ import annotations
 
@@ -183,3 +183,23 @@ def zeek_scripts() -> None:
     from packetclip_sensor.common.resources import resource
 
     say(str(resource("zeek_scripts")))
+
+
+def suricata_scripts() -> None:
+    """Print the folder of the files for Suricata.
+
+    The README.md in it says which of them go where, for Suricata 7.0 and 8.0.
+
+    \b
+    Exit codes:
+      0  printed
+      2  the installation is incomplete
+
+    \b
+    Examples:
+      packetclip suricata-scripts
+      cp "$(packetclip suricata-scripts)"/packetclip.{lua,rules} /var/lib/suricata/rules/
+    """
+    from packetclip_sensor.common.resources import resource
+
+    say(str(resource("suricata_scripts")))

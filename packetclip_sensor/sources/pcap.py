@@ -1,8 +1,8 @@
 """Captures to logs: runs Zeek with our scripts over captures, so that these take the same way as live traffic.
 
-Zeek is not needed by the sensor; where it is not installed, logs recorded elsewhere are replayed instead. Zeek gets whole packets
-on its standard input: at one that is cut it would stop and lose what it had not written yet, it unpacks nothing, reads one file,
-and of a pcapng whose interfaces differ nothing at all.
+Zeek is not needed by the sensor; where it is not installed Suricata reads captures, and without either logs recorded elsewhere are
+replayed. Both get whole packets of a classic pcap: at one that is cut Zeek would stop and lose what it had not written yet, it
+unpacks nothing, reads one file, and of a pcapng whose interfaces differ nothing at all.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from packetclip_sensor.common.resources import resource
 from packetclip_sensor.common.text import printable
 from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.sources.plaintext import Packed, Plain, readable, reading
+from packetclip_sensor.sources.suricata.capture import find_suricata, run
 
 USUAL_ZEEK = Path("/opt/zeek/bin/zeek")
 """Where Zeek's own packages install it, often outside PATH."""
@@ -53,14 +54,12 @@ def find_zeek() -> Path | None:
     return USUAL_ZEEK if os.access(USUAL_ZEEK, os.X_OK) else None
 
 
-def need_zeek(pcap: Path) -> Path:
-    """As `find_zeek`; ConfigError where there is none to read this capture."""
-    if (program := find_zeek()) is None:
-        raise ConfigError(
-            f"{pcap} is a capture, and zeek was found neither on PATH nor in {USUAL_ZEEK.parent}; install Zeek 7 or later, "
-            "or give the folder of logs that Zeek wrote with the PacketCLIP package"
-        )
-    return program
+def reader() -> str | None:
+    """What reads captures here, in words; None where there is neither Zeek nor Suricata."""
+    if zeek := find_zeek():
+        return f"Zeek ({zeek})"
+    suricata = find_suricata()
+    return f"Suricata {suricata.version} ({suricata.program}), for there is no Zeek" if suricata else None
 
 
 class CaptureFile:
@@ -269,10 +268,10 @@ def logs_of(
     scripts: Path | None = None,
     options: Sequence[str] = (),
 ) -> Replayed:
-    """Run Zeek over a capture, or over several of one link type as if they were one, and keep our logs.
+    """Run Zeek, or Suricata where there is no Zeek, over a capture, or over several of one link type as if they were one.
 
     Zeek starts with fixed seeds, so that uids, and with them document ids, are the same on every replay. The logs come into
-    `workdir` when Zeek has ended well, the packet log last: a run that was killed leaves none.
+    `workdir` when the program has ended well, the packet log last: a run that was killed leaves none.
 
     Args:
         captures: pcap or pcapng, plain or packed, in the order of their packets.
@@ -280,30 +279,42 @@ def logs_of(
         zeek: the program, where it is not to be looked for.
         scripts: the Zeek package, in place of the sensor's own. options: of Zeek, behind the scripts.
     Raises:
-        ConfigError: there is no zeek.
+        ConfigError: there is neither.
         LogFormatError: nothing in the captures can be read, or Zeek fails on it.
     """
     files = [CaptureFile(path) for path in ([captures] if isinstance(captures, Path) else captures)]
     name = files[0].path
-    program = zeek or need_zeek(name)
+    program = zeek or find_zeek()
+    suricata = find_suricata() if program is None else None
+    if program is None and suricata is None:
+        raise ConfigError(
+            f"{name} is a capture, and there is neither Zeek (on PATH or in {USUAL_ZEEK.parent}) nor Suricata 7 or later; "
+            "install one of them, or give the folder of logs that Zeek wrote with the PacketCLIP package"
+        )
     workdir.mkdir(parents=True, exist_ok=True)
     for log in LOGS:
         (workdir / log).unlink(missing_ok=True)
     # -C: captures made on the sending host have checksums that its network card fills in later. -D: fixed seeds.
     command = [str(program), "-C", "-D", "-r", "-", str((scripts or resource("zeek_scripts")).absolute()), *options]
-    with tempfile.TemporaryDirectory(prefix=".zeek-", dir=workdir) as run:
+    with tempfile.TemporaryDirectory(prefix=".run-", dir=workdir) as folder:
         blocks = _joined(files)
         if (first := next(blocks, None)) is None:
             problem = f": {files[0].problem}" if files[0].problem else ""
             raise LogFormatError(f"{name} holds no packet{problem}; give another capture")
-        status, said = _fed(command, Path(run), chain([first], blocks))
-        if status:
-            raise LogFormatError(f"zeek could not read {name}: {_why(status, said)}; is it Zeek 7 or later?")
-        if not Path(run, LOGS[-1]).exists():
+        if suricata is not None:
+            plain = Path(folder, "capture.pcap")
+            with plain.open("wb") as file:
+                file.writelines(chain([first], blocks))
+            run(suricata, plain, Path(folder), given=name)
+        else:
+            status, said = _fed(command, Path(folder), chain([first], blocks))
+            if status:
+                raise LogFormatError(f"zeek could not read {name}: {_why(status, said)}; is it Zeek 7 or later?")
+        if not Path(folder, LOGS[-1]).exists():
             raise LogFormatError(f"{name} gave no packetclip_packet.log: Zeek saw no IP packet in it; give another capture")
         for log in LOGS:
-            if Path(run, log).exists():
-                Path(run, log).replace(workdir / log)
+            if Path(folder, log).exists():
+                Path(folder, log).replace(workdir / log)
     return Replayed(workdir, "; ".join(f"{file.path}: {file.problem}" for file in files if file.problem))
 
 

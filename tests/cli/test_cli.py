@@ -327,6 +327,11 @@ def test_zeek_scripts_prints_the_folder_of_the_package(capsys: pytest.CaptureFix
     assert (Path(told(capsys)[0][0]) / "__load__.zeek").is_file()
 
 
+def test_suricata_scripts_prints_the_folder_of_the_files(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["suricata-scripts"]) == 0
+    assert (Path(told(capsys)[0][0]) / "packetclip.lua").is_file()
+
+
 def test_report_writes_the_page(tmp_path: Path) -> None:
     alerts, page = tmp_path / "alerts.ndjson", tmp_path / "report.html"
     alerts.write_text(json.dumps(document(alert(), SENSOR)) + "\n")

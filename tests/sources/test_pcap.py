@@ -172,14 +172,29 @@ def test_the_logs_of_a_killed_zeek_are_no_finished_ones(tmp_path: Path) -> None:
     assert list(work.iterdir()) == []
 
 
-def test_without_zeek_the_error_says_to_give_the_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_zeek_and_suricata_the_error_says_to_give_the_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(source, "USUAL_ZEEK", tmp_path / "none" / "zeek")
     assert source.find_zeek() is None
     with pytest.raises(
-        ConfigError, match=r"zeek was found neither on PATH nor in .*none; install Zeek 7 or later, or give the folder of logs"
+        ConfigError,
+        match=r"neither Zeek \(on PATH or in .*none\) nor Suricata 7 or later; install one of them, or give the folder",
     ):
         source.logs_of(tmp_path / "a.pcap", tmp_path)
+
+
+def test_what_reads_captures_is_said(tmp_path: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "USUAL_ZEEK", tmp_path / "none" / "zeek")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert source.reader() is None
+    suricata = tmp_path / "suricata"
+    suricata.write_text("#!/bin/sh\necho 'This is Suricata version 6.0.10 RELEASE'\n")
+    suricata.chmod(0o755)
+    assert source.reader() is None
+    suricata.write_text("#!/bin/sh\necho 'This is Suricata version 7.0.10 RELEASE'\n")
+    assert source.reader() == f"Suricata 7.0.10 ({suricata}), for there is no Zeek"
+    monkeypatch.setattr(source, "USUAL_ZEEK", stand_in)
+    assert source.reader() == f"Zeek ({stand_in})"
 
 
 def test_zeek_is_found_on_path_first_and_then_in_its_usual_place(

@@ -1,0 +1,102 @@
+"""Captures to logs where there is no Zeek: runs Suricata with our script over a pcap.
+
+It runs with the small configuration that a site may use beside its own Suricata, in one thread: so the order of the packets
+stays, and a replay gives the same records each time but for the flow ids, which Suricata seeds anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.errors import ConfigError, LogFormatError
+from packetclip_sensor.sources.suricata import eve
+
+OLDEST = 7
+_NO_PACKET = "pcap_next_ex(): -2"
+"""What Suricata says of a capture that ends behind its header."""
+_WAITS = "failed to initialize"
+"""What Suricata says of a capture that it cannot read, before it waits a minute for its own thread."""
+_VERSION = re.compile(r"Suricata version ((\d+)\.\S*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Suricata:
+    """An installed Suricata: its program and its version, of which the first number says how our script is loaded."""
+
+    program: Path
+    version: str
+
+    @property
+    def major(self) -> int:
+        return int(self.version.partition(".")[0])
+
+
+def find_suricata(program: str = "suricata") -> Suricata | None:
+    """Suricata 7.0 or newer, from PATH or by the path given; None where there is none."""
+    found = shutil.which(program)
+    if found is None:
+        return None
+    try:
+        said = subprocess.run([found, "-V"], capture_output=True, check=False, text=True, errors="backslashreplace").stdout
+    except OSError:
+        return None
+    version = _VERSION.search(said)
+    return Suricata(Path(found), version[1]) if version and int(version[2]) >= OLDEST else None
+
+
+def loading(major: int, scripts: Path) -> list[str]:
+    """Arguments with which a Suricata of this version, started with the small configuration, writes the packet log."""
+    if major == OLDEST:
+        rule = ["-S", str(scripts / "packetclip.rules"), "--set", f"default-rule-path={scripts}"]
+        return [*rule, "--set", "security.lua.allow-rules=true"]
+    script = ("=lua", ".lua.enabled=yes", f".lua.scripts-dir={scripts}", ".lua.scripts.0=packetclip.lua")
+    return ["-S", "/dev/null", *(part for value in script for part in ("--set", f"outputs.1{value}"))]
+
+
+def command(suricata: Suricata, pcap: Path, workdir: Path, *, runmode: str = "single") -> list[str]:
+    """Program and arguments that read a plain capture and write the logs to `workdir`."""
+    scripts = resource("suricata_scripts")
+    # -k none: captures made on the sending host have checksums that its network card fills in later.
+    own = [str(suricata.program), "-c", str(scripts / "packetclip.yaml"), "-r", str(pcap), "-l", str(workdir), "-k", "none"]
+    return [*own, "--runmode", runmode, "--init-errors-fatal", *loading(suricata.major, scripts)]
+
+
+def environment(**options: int) -> dict[str, str]:
+    """Environment of a Suricata whose script has these options, such as MAX_NEW_FLOWS."""
+    return {**os.environ, **{f"PACKETCLIP_{name}": str(value) for name, value in options.items()}}
+
+
+def run(suricata: Suricata, pcap: Path, workdir: Path, *, given: Path | None = None, **options: int) -> None:
+    """Run Suricata over a plain capture; packetclip_packet.log, packetclip_flow.log and its own eve.json come to `workdir`.
+
+    Args:
+        given: the capture as the user named it. options: those of the script, such as MAX_NEW_FLOWS.
+    Raises:
+        ConfigError: it cannot be started.
+        LogFormatError: it fails, or found no IP packet.
+    """
+    named = given or pcap
+    said = ""
+    try:
+        with subprocess.Popen(
+            command(suricata, pcap, workdir), env=environment(**options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as running:
+            for line in running.stdout or ():
+                said += line.decode("utf-8", "backslashreplace")
+                if _WAITS in said:
+                    running.kill()
+    except OSError as err:
+        raise ConfigError(f"{suricata.program} cannot be started ({err.strerror}); install Suricata again") from err
+    told = re.findall(r"^E(?:rror)?: (.*)|(PacketCLIP: .*)", said, re.MULTILINE) or [(f"exit status {running.returncode}", "")]
+    if (running.returncode and _NO_PACKET not in said) or "PacketCLIP: " in said:
+        raise LogFormatError(f"suricata could not read {named}: {''.join(told[0])}; is it a whole pcap or pcapng?")
+    if not (workdir / "packetclip_packet.log").exists():
+        raise LogFormatError(f"{named} gave no packetclip_packet.log: Suricata saw no IP packet in it; give another capture")
+    with (workdir / "packetclip_flow.log").open("wb") as flows:
+        flows.writelines(eve.written(workdir / "eve.json"))
