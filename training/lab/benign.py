@@ -157,8 +157,11 @@ def lighter(habits: list[Habit]) -> list[Habit]:
     return made
 
 
-def with_login_services(capture: Capture, needs: list[str]) -> Capture:
-    """The capture with these services on the file server and with two benign clients of each, drawn from its seed and name."""
+def with_login_services(capture: Capture, needs: list[str], intensity: float = 1.0) -> Capture:
+    """The capture with these services on the file server and with two benign clients of each, drawn from its seed and name.
+
+    The clients log in every few seconds at intensity 1, less often at less.
+    """
     rng = random.Random(f"{capture.seed}/{capture.profile}/{capture.name}/logins")
     trains = table.profiles()[capture.profile].network == "first"
     files, names = capture.host("files"), _names(capture, rng)
@@ -170,7 +173,7 @@ def with_login_services(capture: Capture, needs: list[str]) -> Capture:
         services.append(Service(name, number, {"delay": rng.choice([0, 1, 2])}))
         for client in rng.sample(CLIENTS, 2):
             word = rng.choice([*[capture.password] * 3, f"{capture.password}x"])
-            every, start = rng.uniform(1.5, 6), rng.uniform(0.5, 4)
+            every, start = rng.uniform(1.5, 6) / intensity, rng.uniform(0.5, 4)
             use = {"client": client, "word": word, "every": every, "start": start, "number": number}
             habits.append(evaluate(login.use, names | use | {"where": f"{files.address}:{number}"}))
     hosts = [replace(host, services=services) if host is files else host for host in capture.hosts]

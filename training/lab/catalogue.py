@@ -69,7 +69,9 @@ def _attacked(profile: str, seed: int, mode: Mode, turn: int) -> Capture:
         )
         if not mode.six or capture.host("att").address6:
             break
-    capture = with_login_services(replace(capture, profile=profile), mode.needs)
+    # A capture of minutes has the everyday traffic of a short one, spread over its time.
+    thin = min(1.0, 45 / mode.limit)
+    capture = with_login_services(replace(capture, profile=profile), mode.needs, thin)
     if table.web_server:
         capture = with_web_server(capture, table.web_server)
     first, words = attack(mode, capture, rng, rng.uniform(2, 4) if small else rng.uniform(4, 9))
@@ -81,8 +83,8 @@ def _attacked(profile: str, seed: int, mode: Mode, turn: int) -> Capture:
             command = command.replace(f"{{work}}/{key}", f"{{work}}/b-{key}")
         runs.append(replace(after, command=command))
         words |= {f"b-{key}": lines for key, lines in more.items()}
-    habits = everyday(capture, rng, 0.3 if small else rng.uniform(0.5, 1.5))
-    if rng.random() < (0.2 if small else 0.5):
+    habits = everyday(capture, rng, thin * (0.3 if small else rng.uniform(0.5, 1.5)))
+    if thin == 1 and rng.random() < (0.2 if small else 0.5):
         habits += burst(rng.choice(life().everyday.beside_attacks), capture, rng)
     return replace(
         capture,
