@@ -194,7 +194,9 @@ class Portal(Login):
         """The answer of the page that the path names; its status line, content and header lines."""
         ways = {"/wp-login.php": self._wordpress, "/xmlrpc.php": self._calls, "/api/login": self._json}
         ways |= {"/manager/html": self._basic, "/digest/": self._digest}
-        status, content, more = await ways.get(urlsplit(asked.target).path, self._form)(asked)
+        # Some tools begin the path with two slashes.
+        path = "/" + asked.target.lstrip("/").partition("?")[0]
+        status, content, more = await ways.get(path, self._form)(asked)
         if self.most and self.refused > self.most:
             status, content = "429 Too Many Requests", b"Too many attempts, please wait"
         return status, content, f"Server: portal\r\n{more}{'Connection: close' + chr(13) + chr(10) if self.closes else ''}"
@@ -310,8 +312,10 @@ async def serve(kind: str, *given: str) -> None:
         if given[4:]:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(*given[4:])
+    # A server that closes does not wait for the client's goodbye, for which some tools wait in turn.
+    more = {"ssl": tls, "ssl_shutdown_timeout": 0.1} if tls else {}
     for port, handle in listens:
-        await asyncio.start_server(handle, "127.0.0.1" if kind == "app" else None, int(port), backlog=256, ssl=tls)
+        await asyncio.start_server(handle, "127.0.0.1" if kind == "app" else None, int(port), backlog=256, **more)
     await asyncio.Event().wait()
 
 
