@@ -30,6 +30,8 @@ from training.lab.record import LabError, finished, outdated, record, tidy
 from training.lab.table import TableError, profiles
 
 LOCK = Path("/run/packetclip-lab.lock")
+SLOW_S = 120
+"""A capture that lasts longer mostly waits: all of these are recorded side by side, beside `--jobs` others."""
 NEEDED = ("ip", "ethtool", "tcpdump", "nmap", "hping3", "nginx", "dnsmasq", "vsftpd", "mosquitto", "snmpd", "chronyd", "hydra")
 
 
@@ -94,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tidy(options.out)
     services.keys((options.out / ".work" / "shared").absolute())
     missing, console = _missing(planned, options.out, options.again), Console(stderr=True)
-    seconds = sum(max([c.duration_s, *[a.at + a.limit_s for a in c.attacks]]) + 5 for c in missing) / options.jobs
+    quick = sum(c.seconds for c in missing if c.seconds < SLOW_S) / options.jobs
+    seconds = max([quick, *[c.seconds for c in missing]])
     shaped = "netem" if network.netem() else "a process a host (the kernel has no netem)"
     there = f"{len(planned)} captures planned, {len(planned) - len(missing)} there already"
     console.print(f"{there}; about {seconds / 60:.0f} minutes, links by {shaped}")
@@ -112,11 +115,15 @@ def _missing(planned: list[Capture], out: Path, again: bool) -> list[Capture]:
 
 
 def _record_all(missing: list[Capture], out: Path, jobs: int, console: Console) -> int:
-    failed = 0
+    failed, slow = 0, [capture for capture in missing if capture.seconds >= SLOW_S]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(jobs) as pool:
+    with (
+        Progress(*columns, console=console) as progress,
+        ThreadPoolExecutor(jobs) as pool,
+        ThreadPoolExecutor(max(1, len(slow))) as patient,
+    ):
         task = progress.add_task("recording", total=len(missing))
-        running = {pool.submit(record, capture, out): capture for capture in missing}
+        running = {(patient if capture in slow else pool).submit(record, capture, out): capture for capture in missing}
         for future in as_completed(running):
             progress.advance(task)
             try:

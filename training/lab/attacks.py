@@ -67,10 +67,6 @@ class AttackScope(Scope):
         """Each value once, in a set's order."""
         return list(set(values))
 
-    def hex(self, digits: int) -> str:
-        """So many hexadecimal digits."""
-        return f"{self._rng.randrange(16**digits):0{digits}x}"
-
     def word_list(self, name: str, lines: Sequence[str] | str) -> str:
         """Write a word list (a list, or a text with a word a line); returns its path in commands."""
         name = f"{name}{len(self.words)}.txt"

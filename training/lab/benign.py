@@ -79,6 +79,15 @@ class BenignScope(Scope):
         base = f"https://{web}" if tls else f"http://{web}:{self.web_port}"
         return [f"{base}/{name}" for name in names]
 
+    def strangers(self, count: int) -> list[tuple[str, int]]:
+        """Addresses and ports far away, where nobody answers."""
+        drawn = self._rng.randint
+        return [(f"{drawn(11, 90)}.{drawn(0, 255)}.{drawn(0, 255)}.{drawn(1, 250)}", drawn(1025, 65000)) for _ in range(count)]
+
+    def ends_of(self, clients: list[str], client: str, port: int) -> list[tuple[str, int]]:
+        """Addresses of the other clients, with this port."""
+        return [(self.at(other), port) for other in clients if other != client]
+
     def pictures(self, count: int) -> list[str]:
         """Names of the web server's first pictures."""
         return [f"i{i}.jpg" for i in range(count)]
@@ -199,7 +208,7 @@ def life() -> Benign:
     expect([*found.everyday.bursts, *found.everyday.beside_attacks], found.bursts, "benign.yaml: everyday: burst")
     for profile, tables in table.profiles().items():
         expect(
-            {name for names in (*tables.benign, *tables.mixed) for name in names},
+            {name for names in (*tables.benign, *tables.mixed, *tables.long) for name in names},
             found.bursts,
             f"profiles.yaml: {profile}: burst",
         )

@@ -112,7 +112,7 @@ def commands(host: Host, capture: Capture, work: Path, shared: Path) -> dict[str
 
 def _prepared(service: Service, capture: Capture, folder: Path) -> dict[str, str]:
     """What has to be in a service's folder before it starts; returns more names for its texts."""
-    if service.name in ("http", "ftp", "ftps", "bounce", "smb"):
+    if service.name in ("http", "ftp", "ftps", "smb"):
         documents(folder / "www", random.Random(f"{capture.name}/{service.name}"), profiles()[capture.profile].small)
         (folder / "htpasswd").write_text(f"{capture.user}:{_crypt(capture.password)}\n")
         if service.name == "smb":

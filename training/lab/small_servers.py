@@ -5,7 +5,7 @@ Started as a file inside a namespace, so it imports nothing but the standard lib
     small_servers.py app PORT
     small_servers.py devices HTTP_PORTS OTHER_PORTS
     small_servers.py forms|smtp|portal PORT USER PASSWORD DELAY_S [CERTIFICATE KEY]
-    small_servers.py modbus PORT
+    small_servers.py modbus|bounce PORT
 
 `portal` is one of many kinds of login pages, drawn by its password. With a certificate the server speaks TLS alone.
 """
@@ -297,14 +297,40 @@ async def modbus(reader: Reader, writer: Writer) -> None:
     writer.close()
 
 
+async def bounce(reader: Reader, writer: Writer) -> None:
+    """An old FTP server that opens data connections to any address that it is told (RFC 2577)."""
+    writer.write(b"220 FTP server ready.\r\n")
+    with contextlib.suppress(OSError, ValueError):
+        far = ["127", "0", "0", "1", "0", "0"]
+        while line := (await reader.readline()).decode("latin-1").strip():
+            word, _, rest = line.partition(" ")
+            said = {"USER": "331 Password please.", "PASS": "230 Logged in.", "QUIT": "221 Goodbye."}.get(word, "200 Done.")
+            if word == "PORT":
+                far = rest.split(",")
+            elif word in ("LIST", "NLST", "RETR"):
+                said = "425 Can't build data connection: Connection refused."
+                with contextlib.suppress(OSError, TimeoutError):
+                    to = (".".join(far[:4]), int(far[4]) * 256 + int(far[5]))
+                    _, data = await asyncio.wait_for(asyncio.open_connection(*to), 2)
+                    writer.write(b"150 Opening data connection.\r\n")
+                    # The end of the listing is said in a segment of its own, which nmap waits for.
+                    await asyncio.sleep(0.05)
+                    data.write(b"-rw-r--r--   1 root  root  812 Jan 11 2009 readme\r\n")
+                    data.close()
+                    said = "226 Transfer complete."
+            writer.write(f"{said}\r\n".encode())
+            await writer.drain()
+    writer.close()
+
+
 async def serve(kind: str, *given: str) -> None:
     """Listen until killed, on both address families but for the application, which only the web server asks."""
     tls = None
     if kind in ("app", "devices"):
         listens = [(port, functools.partial(http, page)) for port in given[0].split(",") if port]
         listens += [(port, lines) for port in "".join(given[1:]).split(",") if port]
-    elif kind == "modbus":
-        listens = [(given[0], modbus)]
+    elif kind in ("modbus", "bounce"):
+        listens = [(given[0], modbus if kind == "modbus" else bounce)]
     else:
         login = Portal(given[1], given[2], float(given[3]), seed=given[2])
         handles = {"forms": functools.partial(http, login.form), "portal": functools.partial(http, login.answer)}

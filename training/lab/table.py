@@ -53,6 +53,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     again: list[str] = []
     benign: list[list[str]] = []
     mixed: list[list[str]] = []
+    long: list[list[str]] = []
     mixed_profile: str = ""
     web_server: dict[str, list[Any]] = {}
     busy_resolver: bool = False
