@@ -154,7 +154,14 @@ def _nt_hash(password: str) -> str:
 
 
 def _mariadb(service: Service, capture: Capture, folder: Path) -> dict[str, str]:
-    _run("mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={folder}/data", "--skip-test-db", "--auth-root-authentication-method=normal")
+    _run(
+        "mariadb-install-db",
+        "--no-defaults",
+        "--user=root",
+        f"--datadir={folder}/data",
+        "--skip-test-db",
+        "--auth-root-authentication-method=normal",
+    )
     return {}
 
 

@@ -244,7 +244,9 @@ class Portal(Login):
         """XML-RPC: each pair of strings in the body is tried, as system.multicall has many of them."""
         words = re.findall(rb"<string>([^<]*)</string>", asked.body)
         pairs = [(words[i].decode("latin-1"), words[i + 1].decode("latin-1")) for i in range(0, len(words) - 1, 2)]
-        fault = "<fault><value><struct><member><name>faultCode</name><value><int>403</int></value></member><member><name>faultString"
+        fault = (
+            "<fault><value><struct><member><name>faultCode</name><value><int>403</int></value></member><member><name>faultString"
+        )
         fault += "</name><value><string>Incorrect username or password.</string></value></member></struct></value></fault>"
         said = [("<params><value>1</value></params>" if await self.opens(*pair) else fault) for pair in pairs]
         return "200 OK", f'<?xml version="1.0"?><methodResponse>{"".join(said)}</methodResponse>'.encode(), ""

@@ -27,8 +27,10 @@ async def _paced(p: Params, once: object) -> None:
 
 @habit
 async def resolver_load(p: Params) -> None:
-    """All that a network's hosts ask a resolver, or what a resolver asks another: few names often, many seldom; a new port for each
-    question, or, with `kept`, one socket for each source."""
+    """All that a network's hosts ask a resolver, or what a resolver asks another: few names often, many seldom.
+
+    A new port for each question, or, with `kept`, one socket for each source.
+    """
     loop = asyncio.get_running_loop()
     kept = {src: datagram({"src": src}, p["host"]) for src in p["sources"]} if p["kept"] else {}
 
@@ -63,8 +65,10 @@ async def time_load(p: Params) -> None:
 
 @habit
 async def share_files(p: Params) -> None:
-    """A file-sharing client: a DHT that is asked about peers (BEP 5), connections to all of them, of whom most are gone, and pieces
-    from and to those that answer (BEP 3). Listens itself on `port`, TCP and UDP."""
+    """A file-sharing client: a DHT that is asked about peers (BEP 5), and connections to all of them, of whom most are gone.
+
+    Pieces go from and to those that answer (BEP 3). Listens itself on `port`, TCP and UDP.
+    """
     me, torrent = b"-LB2000-" + os.urandom(12), bytes.fromhex(p["torrent"])
 
     class Table(asyncio.DatagramProtocol):

@@ -1,4 +1,4 @@
-"""Programs that speak to servers of many kinds, and those that do it for hours: clients, desktops, pollers, reconnecting devices."""
+"""Programs that speak to servers of many kinds, and those that do it for hours: clients, desktops, pollers, devices."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ async def desktop(p: Params) -> None:
 
 @habit
 async def poll_controller(p: Params) -> None:
-    """A control station reads a controller's registers and coils and writes one now and then (Modbus/TCP), on one connection that
-    stays or on a new one each time."""
+    """A control station reads a controller's registers and coils and writes one now and then (Modbus/TCP).
+
+    On one connection that stays or on a new one each time.
+    """
 
     async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         function = RNG.choices([3, 4, 1, 2, 6], [8, 4, 3, 3, 1])[0]
@@ -56,8 +58,11 @@ async def poll_controller(p: Params) -> None:
 
 @habit
 async def reconnect(p: Params) -> None:
-    """A device that connects, says and hears a little, and is gone again, every few seconds all day: a sensor behind a bad line, a
-    pool of connections, a keep-alive that is shorter than the server's. `hello` is what it says, in hex; `count` turns."""
+    """A device that connects, says and hears a little, and is gone again, every few seconds all day.
+
+    A sensor behind a bad line, a pool of connections, a keep-alive that is shorter than the server's. `hello` is what it says, in
+    hex; `count` turns.
+    """
     for _ in range(p["count"]):
         with contextlib.suppress(OSError, TimeoutError):
             reader, writer = await connect(p, p["host"], p["port"])

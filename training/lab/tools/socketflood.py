@@ -1,7 +1,7 @@
 """A flooder as people write it: one UDP socket that stays open, over IPv4 or IPv6, random bytes or DNS questions.
 
-Started as a file inside a namespace of the lab, so it imports nothing but the standard library. At rate 0 packets leave as fast as
-the kernel takes them, some ten thousand in a few tenths of a second.
+Started as a file inside a namespace of the lab, so it imports nothing but the standard library. At rate 0 packets leave as fast
+as the kernel takes them, some ten thousand in a few tenths of a second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ def question(zone: str) -> bytes:
     """A DNS query for a random name below the zone (RFC 1035)."""
     labels = [f"{random.getrandbits(40):x}", *zone.split(".")]
     name = b"".join(bytes([len(part)]) + part.encode() for part in labels)
-    return struct.pack("!HHHHHH", random.getrandbits(16), 0x0100, 1, 0, 0, 0) + name + struct.pack("!BHH", 0, random.choice([1, 28, 255]), 1)
+    return (
+        struct.pack("!HHHHHH", random.getrandbits(16), 0x0100, 1, 0, 0, 0)
+        + name
+        + struct.pack("!BHH", 0, random.choice([1, 28, 255]), 1)
+    )
 
 
 def main() -> None:
