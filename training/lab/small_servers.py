@@ -208,7 +208,8 @@ class Portal(Login):
         return right
 
     def _page(self, said: str, token: str = "", names: str = "username password") -> bytes:
-        fields = "".join(f'<input name="{name}">' for name in names.split())
+        kinds = {"password": "password", "pwd": "password", "rememberme": "checkbox"}
+        fields = "".join(f'<input type="{kinds.get(name, "text")}" name="{name}">' for name in names.split())
         fields += f'<input type="hidden" name="csrf_token" value="{token}">' if token else ""
         length = random.randint(self.size // 2, self.size * 2) if self.changes else self.size
         filling = ("<div class=news>Welcome to the portal, see what is new today. </div>" * (length // 60 + 1))[:length]
