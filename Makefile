@@ -51,11 +51,10 @@ test-deps:
 # first, breadth, harden, servers and chatter are trained on; unseen (tools never seen, other networks) and evade are tests.
 lab: .venv/.installed ## Record labelled traffic in network namespaces (root, Debian; installs the tools of training/lab/packages.txt)
 	xargs -a <(grep -v '^#' training/lab/packages.txt) apt-get install -y --no-install-recommends
-	.venv/bin/python -m training.lab --profile first --out lab
-	.venv/bin/python -m training.lab --profile breadth --out lab
-	for profile in harden servers chatter unseen evade; do .venv/bin/python -m training.lab --profile $$profile --out lab-$$profile; done
-	for folder in lab lab-harden lab-servers lab-chatter lab-unseen lab-evade; do .venv/bin/python -m training.data.replay $$folder --out $$folder/logs; done
-	.venv/bin/python -m training.lab.card lab lab-harden lab-servers lab-chatter lab-unseen lab-evade --out runs
+	.venv/bin/python -m training.lab --profile first breadth --out lab
+	.venv/bin/python -m training.lab --profile world world-unseen harden servers chatter unseen evade --out 'lab-{profile}'
+	for folder in lab lab-harden lab-servers lab-chatter lab-world lab-unseen lab-evade lab-world-unseen; do .venv/bin/python -m training.data.replay $$folder --out $$folder/logs; done
+	.venv/bin/python -m training.lab.card lab lab-harden lab-servers lab-chatter lab-world lab-unseen lab-evade lab-world-unseen --out runs
 
 # CAPTURES=DIR adds captures by others whose MANIFEST.csv allows training; they go through zeek.
 pairs: .venv/.installed ## Cut the lab's logs (and CAPTURES) into windows to train on (runs/pairs) and to test on (runs/judged)

@@ -3,6 +3,7 @@
 What a killed run left behind (namespaces with all their processes, files in /etc/netns, work folders) goes at the next start.
 
     sudo python -m training.lab --out lab --only m0 --jobs 3
+    sudo python -m training.lab --profile world world-unseen --out lab-{profile}
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import chain
 from pathlib import Path
 from subprocess import SubprocessError
 
@@ -30,6 +32,8 @@ from training.lab.record import LabError, finished, outdated, record, tidy
 from training.lab.table import TableError, profiles
 
 LOCK = Path("/run/packetclip-lab.lock")
+SLOW_S, SLOW_JOBS = 120, 24
+"""A capture that lasts longer than so many seconds mostly waits: so many of these are recorded beside `--jobs` others."""
 NEEDED = ("ip", "ethtool", "tcpdump", "nmap", "hping3", "nginx", "dnsmasq", "vsftpd", "mosquitto", "snmpd", "chronyd", "hydra")
 
 
@@ -37,10 +41,11 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m training.lab", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("lab"), help="folder for NAME.pcap and NAME.labels.json")
+    help_out = "folder for NAME.pcap and NAME.labels.json; {profile} in it stands for the profile's name"
+    parser.add_argument("--out", type=Path, default=Path("lab"), help=help_out)
     parser.add_argument("--seed", type=int, default=1, help="seed of the plan")
     about = ", ".join(f"{name} {profile.about}" for name, profile in profiles().items())
-    parser.add_argument("--profile", choices=sorted(profiles()), default="first", help=about)
+    parser.add_argument("--profile", choices=sorted(profiles()), nargs="+", default=["first"], help=about)
     parser.add_argument("--only", default="", help="record only captures whose name contains this (one of these, with commas)")
     parser.add_argument("--again", action="store_true", help="also record anew the captures whose plan has changed since")
     parser.add_argument("--jobs", type=int, default=3, help="captures recorded at the same time")
@@ -67,13 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all recorded, 1 some failed, 2 cannot start."""
     try:
         options = _options(argv)
-        every = captures(options.profile, options.seed)
+        every = {profile: captures(profile, options.seed) for profile in options.profile}
     except TableError as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
-    planned = [capture for capture in every if any(part in capture.name for part in options.only.split(","))]
+    planned: dict[Path, list[Capture]] = {}
+    for profile, found in every.items():
+        here = [capture for capture in found if any(part in capture.name for part in options.only.split(","))]
+        planned.setdefault(Path(str(options.out).replace("{profile}", profile)), []).extend(here)
     if options.plan:
-        for capture in planned:
+        for capture in chain(*planned.values()):
             print(json.dumps(capture.described()))
         return 0
     if lack := _lacking():
@@ -90,15 +98,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     atexit.register(network.remove, network.PREFIX)
     for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(sign, _stop)
-    options.out.mkdir(parents=True, exist_ok=True)
-    tidy(options.out)
-    services.keys((options.out / ".work" / "shared").absolute())
-    missing, console = _missing(planned, options.out, options.again), Console(stderr=True)
-    seconds = sum(max([c.duration_s, *[a.at + a.limit_s for a in c.attacks]]) + 5 for c in missing) / options.jobs
+    missing: dict[str, tuple[Capture, Path]] = {}
+    for out, here in planned.items():
+        out.mkdir(parents=True, exist_ok=True)
+        tidy(out)
+        services.keys((out / ".work" / "shared").absolute())
+        missing |= {capture.name: (capture, out) for capture in _missing(here, out, options.again)}
+    lasts, console = [capture.seconds for capture, _ in missing.values()], Console(stderr=True)
+    quick, slow = ([seconds for seconds in lasts if (seconds > SLOW_S) is long] for long in (False, True))
+    minutes = max([sum(quick) / options.jobs, sum(slow) / SLOW_JOBS, *lasts]) / 60
     shaped = "netem" if network.netem() else "a process a host (the kernel has no netem)"
-    there = f"{len(planned)} captures planned, {len(planned) - len(missing)} there already"
-    console.print(f"{there}; about {seconds / 60:.0f} minutes, links by {shaped}")
-    return 1 if _record_all(missing, options.out, options.jobs, console) else 0
+    count = sum(map(len, planned.values()))
+    there = f"{count} captures planned, {count - len(missing)} there already"
+    console.print(f"{there}; about {minutes:.0f} minutes, links by {shaped}")
+    return 1 if _record_all([*missing.values()], options.jobs, console) else 0
 
 
 def _missing(planned: list[Capture], out: Path, again: bool) -> list[Capture]:
@@ -111,12 +124,16 @@ def _missing(planned: list[Capture], out: Path, again: bool) -> list[Capture]:
     return [capture for capture in planned if capture.name not in kept]
 
 
-def _record_all(missing: list[Capture], out: Path, jobs: int, console: Console) -> int:
+def _record_all(missing: list[tuple[Capture, Path]], jobs: int, console: Console) -> int:
     failed = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(jobs) as pool:
+    with (
+        Progress(*columns, console=console) as progress,
+        ThreadPoolExecutor(jobs) as quick,
+        ThreadPoolExecutor(SLOW_JOBS) as slow,
+    ):
         task = progress.add_task("recording", total=len(missing))
-        running = {pool.submit(record, capture, out): capture for capture in missing}
+        running = {(slow if one.seconds > SLOW_S else quick).submit(record, one, out): one for one, out in missing}
         for future in as_completed(running):
             progress.advance(task)
             try:

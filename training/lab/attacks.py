@@ -67,10 +67,6 @@ class AttackScope(Scope):
         """Each value once, in a set's order."""
         return list(set(values))
 
-    def hex(self, digits: int) -> str:
-        """So many hexadecimal digits."""
-        return f"{self._rng.randrange(16**digits):0{digits}x}"
-
     def word_list(self, name: str, lines: Sequence[str] | str) -> str:
         """Write a word list (a list, or a text with a word a line); returns its path in commands."""
         name = f"{name}{len(self.words)}.txt"
@@ -166,6 +162,6 @@ def attack(mode: Mode, capture: Capture, rng: random.Random, at: float) -> tuple
         names = assign(mode.let, names | _exported(_macros().make_module(names)))
         tool, command = render(mode.tool, names), render(mode.command, names)
     own = [a for a in capture.host("att").plain() if (":" in a) == mode.six]
-    attackers = ["spoofed", *own] if mode.spoofed else own
+    attackers = [*(["spoofed"] if mode.spoofed else []), *own, *([scope.at(mode.through)] if mode.through else [])]
     victims = names["victims"] if "victims" in mode.let else [names["victim"]]
     return Attack(mode.label, tool, command, attackers, victims, round(at, 2), mode.limit), scope.words

@@ -79,6 +79,15 @@ class BenignScope(Scope):
         base = f"https://{web}" if tls else f"http://{web}:{self.web_port}"
         return [f"{base}/{name}" for name in names]
 
+    def strangers(self, count: int) -> list[tuple[str, int]]:
+        """Addresses and ports far away, where nobody answers."""
+        drawn = self._rng.randint
+        return [(f"{drawn(11, 90)}.{drawn(0, 255)}.{drawn(0, 255)}.{drawn(1, 250)}", drawn(1025, 65000)) for _ in range(count)]
+
+    def ends_of(self, clients: list[str], client: str, port: int) -> list[tuple[str, int]]:
+        """Addresses of the other clients, with this port."""
+        return [(self.at(other), port) for other in clients if other != client]
+
     def pictures(self, count: int) -> list[str]:
         """Names of the web server's first pictures."""
         return [f"i{i}.jpg" for i in range(count)]
@@ -157,8 +166,11 @@ def lighter(habits: list[Habit]) -> list[Habit]:
     return made
 
 
-def with_login_services(capture: Capture, needs: list[str]) -> Capture:
-    """The capture with these services on the file server and with two benign clients of each, drawn from its seed and name."""
+def with_login_services(capture: Capture, needs: list[str], intensity: float = 1.0) -> Capture:
+    """The capture with these services on the file server and with two benign clients of each, drawn from its seed and name.
+
+    The clients log in every few seconds at intensity 1, less often at less.
+    """
     rng = random.Random(f"{capture.seed}/{capture.profile}/{capture.name}/logins")
     trains = table.profiles()[capture.profile].network == "first"
     files, names = capture.host("files"), _names(capture, rng)
@@ -170,7 +182,7 @@ def with_login_services(capture: Capture, needs: list[str]) -> Capture:
         services.append(Service(name, number, {"delay": rng.choice([0, 1, 2])}))
         for client in rng.sample(CLIENTS, 2):
             word = rng.choice([*[capture.password] * 3, f"{capture.password}x"])
-            every, start = rng.uniform(1.5, 6), rng.uniform(0.5, 4)
+            every, start = rng.uniform(1.5, 6) / intensity, rng.uniform(0.5, 4)
             use = {"client": client, "word": word, "every": every, "start": start, "number": number}
             habits.append(evaluate(login.use, names | use | {"where": f"{files.address}:{number}"}))
     hosts = [replace(host, services=services) if host is files else host for host in capture.hosts]
@@ -196,7 +208,7 @@ def life() -> Benign:
     expect([*found.everyday.bursts, *found.everyday.beside_attacks], found.bursts, "benign.yaml: everyday: burst")
     for profile, tables in table.profiles().items():
         expect(
-            {name for names in (*tables.benign, *tables.mixed) for name in names},
+            {name for names in (*tables.benign, *tables.mixed, *tables.long) for name in names},
             found.bursts,
             f"profiles.yaml: {profile}: burst",
         )

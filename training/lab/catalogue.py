@@ -10,6 +10,9 @@ from training.lab.benign import burst, everyday, life, lighter, with_login_servi
 from training.lab.plan import Capture, network, with_busy_resolver, with_web_server
 from training.lab.table import Mode, profiles
 
+LONG_S = 1500
+"""Seconds of a long benign capture."""
+
 
 def captures(profile: str, seed: int) -> list[Capture]:
     """Every capture of the profile, in the order in which they are recorded: classes take turns, so that few are soon of all.
@@ -26,7 +29,8 @@ def captures(profile: str, seed: int) -> list[Capture]:
         piles[mode.label].append(_attacked(profile, seed, mode, turn))
     most = max(map(len, piles.values()))
     ordered = [pile[turn] for turn in range(most) for pile in piles.values() if turn < len(pile)]
-    return ordered + [_mixed(profile, seed, index, bursts) for index, bursts in enumerate(table.mixed)]
+    long = [_mixed(profile, seed, index, bursts, long=True) for index, bursts in enumerate(table.long)]
+    return ordered + [_mixed(profile, seed, index, bursts) for index, bursts in enumerate(table.mixed)] + long
 
 
 def _named(profile: str, name: str) -> str:
@@ -43,20 +47,22 @@ def _benign(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
     return replace(capture, habits=lighter(habits) if table.small else habits, max_packets=6000 if table.small else 30000)
 
 
-def _mixed(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
-    """A benign capture with links, recorded after all others."""
-    table, name = profiles()[profile], _named(profile, f"m{index:02d}-{'-'.join(bursts[:2]) or 'everyday'}")
+def _mixed(profile: str, seed: int, index: int, bursts: list[str], long: bool = False) -> Capture:
+    """A benign capture with links, recorded after all others; a long one has the everyday traffic of a short one."""
+    table, name = profiles()[profile], _named(profile, f"{'l' if long else 'm'}{index:02d}-{'-'.join(bursts[:2]) or 'everyday'}")
     capture, rng = network(name, table.network, seed, 0, vary=True)
     if table.web_server:
         capture = with_web_server(capture, table.web_server)
     if table.busy_resolver:
         capture = with_busy_resolver(capture)
     needs = dict.fromkeys(need for which in bursts for need in life().bursts[which].needs)
-    capture = with_login_services(capture, list(needs))
-    habits = [*capture.habits, *everyday(capture, rng, rng.uniform(0.5, 1.4))]
+    thin = 45 / LONG_S if long else 1.0
+    capture = with_login_services(capture, list(needs), thin)
+    habits = [*capture.habits, *everyday(capture, rng, thin * rng.uniform(0.5, 1.4))]
     for which in bursts:
         habits += burst(which, capture, rng)
-    return replace(capture, profile=table.mixed_profile or profile, habits=habits, duration_s=rng.uniform(28, 42))
+    capture = replace(capture, profile=table.mixed_profile or profile, habits=habits)
+    return replace(capture, duration_s=LONG_S, max_packets=60000) if long else replace(capture, duration_s=rng.uniform(28, 42))
 
 
 def _attacked(profile: str, seed: int, mode: Mode, turn: int) -> Capture:
@@ -69,7 +75,9 @@ def _attacked(profile: str, seed: int, mode: Mode, turn: int) -> Capture:
         )
         if not mode.six or capture.host("att").address6:
             break
-    capture = with_login_services(replace(capture, profile=profile), mode.needs)
+    # A capture of minutes has the everyday traffic of a short one, spread over its time.
+    thin = min(1.0, 45 / mode.limit)
+    capture = with_login_services(replace(capture, profile=profile), mode.needs, thin)
     if table.web_server:
         capture = with_web_server(capture, table.web_server)
     first, words = attack(mode, capture, rng, rng.uniform(2, 4) if small else rng.uniform(4, 9))
@@ -81,8 +89,8 @@ def _attacked(profile: str, seed: int, mode: Mode, turn: int) -> Capture:
             command = command.replace(f"{{work}}/{key}", f"{{work}}/b-{key}")
         runs.append(replace(after, command=command))
         words |= {f"b-{key}": lines for key, lines in more.items()}
-    habits = everyday(capture, rng, 0.3 if small else rng.uniform(0.5, 1.5))
-    if rng.random() < (0.2 if small else 0.5):
+    habits = everyday(capture, rng, thin * (0.3 if small else rng.uniform(0.5, 1.5)))
+    if thin == 1 and rng.random() < (0.2 if small else 0.5):
         habits += burst(rng.choice(life().everyday.beside_attacks), capture, rng)
     return replace(
         capture,

@@ -191,3 +191,7 @@ class Scope:
     def random(self) -> float:
         """A number from 0 to 1."""
         return self._rng.random()
+
+    def hex(self, digits: int) -> str:
+        """So many hexadecimal digits."""
+        return f"{self._rng.randrange(16**digits):0{digits}x}"

@@ -104,6 +104,11 @@ class Capture:
     """Share of the benign habits that go over IPv6, where both ends have it."""
 
     @property
+    def seconds(self) -> float:
+        """About how long the recording takes, at most."""
+        return max([self.duration_s, *[attack.at + attack.limit_s for attack in self.attacks]]) + 5
+
+    @property
     def varied(self) -> bool:
         """True where `varied` made it: with links, more services and more habits than the first captures have."""
         return self.six_share != SIX_SHARE

@@ -112,13 +112,24 @@ def commands(host: Host, capture: Capture, work: Path, shared: Path) -> dict[str
 
 def _prepared(service: Service, capture: Capture, folder: Path) -> dict[str, str]:
     """What has to be in a service's folder before it starts; returns more names for its texts."""
-    if service.name in ("http", "ftp"):
+    if service.name in ("http", "ftp", "ftps", "smb"):
         documents(folder / "www", random.Random(f"{capture.name}/{service.name}"), profiles()[capture.profile].small)
         (folder / "htpasswd").write_text(f"{capture.user}:{_crypt(capture.password)}\n")
-    elif service.name in ("imap", "pop3"):
+        if service.name == "smb":
+            line = f"{capture.user}:4242:{'X' * 32}:{_nt_hash(capture.password)}:[U          ]:LCT-65000000:\n"
+            (folder / "smbpasswd").write_text(line)
+    elif service.name in ("imap", "imaps", "pop3"):
         (folder / "users").write_text(f"{capture.user}:{{PLAIN}}{capture.password}\n")
         (folder / "home").mkdir(exist_ok=True)
         (folder / "home").chmod(0o777)
+    elif service.name in DATABASES:
+        return DATABASES[service.name](service, capture, folder)
+    elif service.name == "broker":
+        _run("mosquitto_passwd", "-b", "-c", folder / "users", capture.user, capture.password)
+    elif service.name == "vnc":
+        (folder / "users").write_bytes(_run("tigervncpasswd", "-f", said=capture.password))
+    elif service.name == "rdp":
+        (folder / "sam").write_text(f"{capture.user}:::{_nt_hash(capture.password)}:::\n")
     elif service.name == "dropbear":
         subprocess.run(["dropbearkey", "-t", "ed25519", "-f", str(folder / "key")], check=True, capture_output=True)
     elif service.name == "devices":
@@ -129,6 +140,49 @@ def _prepared(service: Service, capture: Capture, folder: Path) -> dict[str, str
         rng = random.Random(f"{capture.name}/dns")
         return {"chains": dns_lines(capture, folder / "tftp", rng) if service.options.get("chains") else ""}
     return {}
+
+
+def _run(*argv: object, said: str = "") -> bytes:
+    return subprocess.run([str(word) for word in argv], input=said.encode(), check=True, capture_output=True).stdout
+
+
+def _nt_hash(password: str) -> str:
+    """MD4 of the password in UTF-16, as SMB and RDP keep it; Python's hashlib has no MD4 any more."""
+    asked = ["openssl", "dgst", "-md4", "-provider", "legacy", "-provider", "default", "-r"]
+    made = subprocess.run(asked, input=password.encode("utf-16-le"), check=True, capture_output=True)
+    return made.stdout.split()[0].decode().upper()
+
+
+def _mariadb(service: Service, capture: Capture, folder: Path) -> dict[str, str]:
+    _run(
+        "mariadb-install-db",
+        "--no-defaults",
+        "--user=root",
+        f"--datadir={folder}/data",
+        "--skip-test-db",
+        "--auth-root-authentication-method=normal",
+    )
+    return {}
+
+
+def _postgres(service: Service, capture: Capture, folder: Path) -> dict[str, str]:
+    (binaries,) = Path("/usr/lib/postgresql").glob("*/bin")
+    nobody = ("setpriv", "--reuid=nobody", "--clear-groups")
+    folder.chmod(0o777)
+    _run(*nobody, binaries / "initdb", "--no-sync", "-A", "trust", "-U", "postgres", "-D", folder / "data")
+    kind = "md5" if service.options.get("delay") else "scram-sha-256"
+    role = f"SET password_encryption = '{kind}'\nCREATE ROLE {capture.user} LOGIN PASSWORD '{capture.password}'\n"
+    _run(*nobody, binaries / "postgres", "--single", "-D", folder / "data", "postgres", said=role)
+    (folder / "hba").write_text(f"host all all all {kind}\n")
+    return {"postgres": str(binaries)}
+
+
+def _slapd(service: Service, capture: Capture, folder: Path) -> dict[str, str]:
+    (folder / "home").mkdir(exist_ok=True)
+    return {}
+
+
+DATABASES = {"mysql": _mariadb, "pgsql": _postgres, "ldap": _slapd}
 
 
 def dns_lines(capture: Capture, root: Path, rng: random.Random) -> str:

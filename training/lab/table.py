@@ -53,6 +53,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     again: list[str] = []
     benign: list[list[str]] = []
     mixed: list[list[str]] = []
+    long: list[list[str]] = []
     mixed_profile: str = ""
     web_server: dict[str, list[Any]] = {}
     busy_resolver: bool = False
@@ -66,6 +67,7 @@ class Mode(Struct, frozen=True, forbid_unknown_fields=True):
     `six`: over IPv6. `spoofed`: the packets' sources are not the attacker's own. `attackers`: addresses of the attacking host.
     `needs`: login services (benign.yaml) that the file server has. `then`: mode that follows in the same capture, the first time.
     `varied`: recorded with links and other TCP settings even where the profile has none. `limit`: seconds at most.
+    `through`: a host that is made to attack too.
     """
 
     tool: str
@@ -80,6 +82,7 @@ class Mode(Struct, frozen=True, forbid_unknown_fields=True):
     needs: list[str] = []
     then: str = ""
     varied: bool = False
+    through: str = ""
     label: str = ""
     name: str = ""
     file: str = ""
@@ -260,4 +263,5 @@ def _check(mode: Mode) -> None:
         raise TableError(f"{where}: needs either a target or victims among its variables")
     targets = [mode.target] if isinstance(mode.target, str) else mode.target
     expect(filter(None, targets), (*SERVERS, "any", "network"), f"{where}: target")
+    expect(filter(None, [mode.through]), SERVERS, f"{where}: through")
     expect(mode.needs, benign().login_services, f"{where}: needs")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from training.data import replay
 from training.lab import __main__ as lab
 from training.lab.catalogue import captures
+from training.lab.plan import Capture
 from training.lab.record import LabError, _stretch, finished, record, tidy
 
 DEMO = captures("demo", 1)
@@ -49,6 +53,30 @@ def test_a_capture_recorded_by_another_plan_is_named_and_recorded_anew_only_when
     said = f"recorded by an older plan and kept (--again records them anew): {DEMO[1].name}\n"
     assert capsys.readouterr().err == said
     assert lab._missing(DEMO[:3], tmp_path, again=True) == DEMO[1:3]
+
+
+def test_slow_captures_are_recorded_beside_one_another_and_beside_the_quick_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three slow ones and a quick one meet while only one quick job is allowed; each goes to its folder."""
+    met, seen = threading.Barrier(4, timeout=20), []
+    every = [replace(DEMO[at], name=f"c{at}", duration_s=lasts) for at, lasts in enumerate((500, 10, 600, 700, 12))]
+
+    def recorded(capture: Capture, out: Path) -> dict[str, object]:
+        seen.append((capture.name, out))
+        if capture.name != "c4":
+            met.wait()
+        return {"capture": capture.name, "packets": 1, "intervals": []}
+
+    monkeypatch.setattr(lab, "record", recorded)
+    assert lab._record_all([(one, tmp_path / one.name) for one in every], 1, Console(quiet=True)) == 0
+    assert sorted(seen) == [(f"c{at}", tmp_path / f"c{at}") for at in range(5)]
+
+
+def test_several_profiles_are_planned_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lab.main(["--plan", "--profile", "demo", "unseen", "--only", "dns-resperf"]) == 0
+    names = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["demo-dns-resperf", "unseen-dns-resperf-long"]
 
 
 def test_the_next_start_removes_work_and_half_pcaps_of_a_killed_run_but_neither_keys_nor_captures(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ async def curl(p: Params) -> None:
         options += ["--interface", p["src"]]
     urls = RNG.choices(p["urls"], k=p.get("count", 1))
     every = [part for url in urls for part in ("-o", "/dev/null", url)]
-    await tool("curl", "-Z", *options, *every, limit_s=25)
+    await tool("curl", "-Z", *options, *every, limit_s=p.get("limit", 25))
 
 
 @habit

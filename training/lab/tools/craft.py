@@ -29,6 +29,18 @@ def _stack(o: argparse.Namespace) -> list[IP]:
     return probes * o.rounds
 
 
+def _protocols(o: argparse.Namespace) -> list[IP]:
+    """One packet of each IP protocol: which are answered, and which with `protocol unreachable`."""
+    return [IP(dst=o.host, proto=number) / Raw(b"\0" * 16) for number in random.sample(o.ports, len(o.ports))]
+
+
+def _icmps(o: argparse.Namespace) -> list[IP]:
+    """ICMP questions in which stacks differ: echo with odd code and TOS, timestamp, information, mask; and a closed UDP port."""
+    kinds = [(8, 123, 6), (8, 0, 0), (13, 0, 0), (13, 1, 4), (15, 0, 0), (17, 0, 0)]
+    probes = [IP(dst=o.host, tos=tos, flags="DF") / ICMP(type=kind, code=code, id=21) for kind, code, tos in kinds]
+    return [*probes, IP(dst=o.host) / UDP(sport=53, dport=65534) / Raw(b"\0" * 70)] * o.rounds
+
+
 def _scan(o: argparse.Namespace) -> list[IP]:
     return [
         IP(dst=o.host) / TCP(sport=random.randint(1024, 65000), dport=port, flags=o.flags)
@@ -53,9 +65,9 @@ def _flood(o: argparse.Namespace) -> Iterator[IP]:
 
 
 def main() -> None:
-    """`stack` and `scan` wait for answers; the floods are sent at `--rate` by an open socket."""
+    """The probes wait for answers; the floods are sent at `--rate` by an open socket."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=["stack", "scan", "syn", "icmp", "udp", "dns"])
+    parser.add_argument("kind", choices=["stack", "scan", "protocols", "icmps", "syn", "icmp", "udp", "dns"])
     parser.add_argument("host")
     parser.add_argument("--mac", required=True, help="link address of the host")
     parser.add_argument("--ports", default="80")
@@ -71,8 +83,8 @@ def main() -> None:
     o = parser.parse_args()
     low, _, high = o.ports.partition("-")
     o.ports = list(range(int(low), int(high) + 1)) if high else [int(port) for port in o.ports.split(",")]
-    if o.kind in ("stack", "scan"):
-        sr(_stack(o) if o.kind == "stack" else _scan(o), timeout=2, inter=1 / o.rate, verbose=0)
+    if probes := {"stack": _stack, "scan": _scan, "protocols": _protocols, "icmps": _icmps}.get(o.kind):
+        sr(probes(o), timeout=2, inter=1 / o.rate, verbose=0)
         return
     link, due = conf.L2socket(iface="eth0"), time.monotonic()
     for packet in _flood(o):

