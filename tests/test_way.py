@@ -23,10 +23,10 @@ from packetclip_sensor.sources import tail, zeek
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(packetclip_sensor.__file__).parent
-WAY = ("sources", "windows", "model", "alerts")
+WAY = ("sources", "windows", "normalize", "model", "alerts")
 BELOW_ALL = ("errors", "records", "common", "config")
-AGAIN = 4
-"""Three without rules of suppression: `model` asks for packets of its verdicts, and `alerts` asks `model` and `windows` once for
+AGAIN = 5
+"""Four without rules of suppression: `windows` checks the clock before `normalize` and cuts behind it, `model` asks for packets of its verdicts, and `alerts` asks `model` and `windows` once for
 what is explained. Rules ask `model` once more."""
 
 
