@@ -265,7 +265,7 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True):
     """What a verdict rests on, as the model measures it."""
 
     klass: str
-    """The nearest of the model's classes, within the mission."""
+    """The nearest of the model's classes, within the mission and the transport of most packets."""
     probability: float
     missions: dict[str, float]
     classes: dict[str, float]
