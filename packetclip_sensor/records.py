@@ -177,7 +177,7 @@ class Verdict:
     view: str
     """pair, source or destination."""
     sources: tuple[str, ...]
-    """Distinct hosts that started the window's connections, most packets first."""
+    """Hosts that it accuses, most packets first: those that were seen to send in a connection of the window that they began."""
     destinations: tuple[str, ...]
     mission: str
     probability: float
@@ -195,7 +195,8 @@ class Verdict:
     weight: float = 1.0
     """1 where `probability` reached the threshold; less where it only came near it: then what it counts towards an alert."""
     stream_packets: int = 0
-    """Packets so far of the connections that the stream began within the last T seconds, of those that its window remembers."""
+    """Packets so far of the connections begun within the last T seconds that the window remembers; where one source or one
+    destination is named, of its own. The next likewise."""
     connections: int = 0
     """How many connections it rests on: those begun within the last T seconds, at least its window's."""
 
@@ -277,7 +278,7 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True):
     """What a verdict rests on, as the model measures it."""
 
     klass: str
-    """The nearest of the model's classes, within the mission."""
+    """The nearest of the model's classes, within the mission and the transport of most packets."""
     probability: float
     missions: dict[str, float]
     classes: dict[str, float]

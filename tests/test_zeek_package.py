@@ -93,7 +93,7 @@ def test_captures_are_what_their_script_writes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(tmp_path / "make_pcaps.py")], check=True)
     made = {path.name: path.read_bytes() for path in tmp_path.glob("*.pcap")}
     assert made == {path.name: path.read_bytes() for path in PCAPS.glob("*.pcap")}
-    assert len(made) == 11
+    assert len(made) == 14
 
 
 class TestWithZeek:

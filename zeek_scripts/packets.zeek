@@ -6,6 +6,7 @@
 ##! new_packet. Who sent a packet and how long it was is read from the connection's counters, so that no header is parsed; and
 ##! under a flood only so many new connections of each second are logged. The handlers stand in event groups, disabled when not needed.
 
+@load base/frameworks/tunnels
 @load base/protocols/conn
 @load ./options
 
@@ -16,7 +17,8 @@ export {
 
 	## A line of packetclip_packet.log.
 	type PacketInfo: record {
-		## Time of the packet, epoch seconds.
+		## Time of the packet as it was captured, epoch seconds. Zeek's own clock, which never runs backwards, would give one that
+		## comes late the time of the packet before it.
 		ts: time &log;
 		## Zeek's id of the connection.
 		uid: string &log;
@@ -569,6 +571,14 @@ function note_handshake(c: connection)
 		sources_before[id$orig_h, id$resp_h]$answered = T;
 	}
 
+## Whether a connection is the outside of a tunnel (VXLAN, GENEVE, Teredo, AYIYA, GTP): what is in its packets is logged under the
+## inner connections, of which Zeek has seen one. A service that Zeek confirmed says less: any datagram to port 4789 may look like
+## VXLAN. Proxies, which Zeek calls tunnels as well, are TCP, and nothing in them is logged elsewhere.
+function is_tunnel(c: connection): bool
+	{
+	return get_port_transport_proto(c$id$resp_p) == udp && c$id in Tunnel::active;
+	}
+
 ## Whether a connection that begins is one too many for its responding host in this second.
 function too_many(c: connection): bool
 	{
@@ -623,15 +633,21 @@ function look(c: connection, n: count)
 		return;
 		}
 
-	# The packet behind a handshake.
+	# The packet behind a handshake, also of a connection that is not logged.
 	if ( n == 4 && |sources| > 0 )
 		note_handshake(c);
+	if ( c?$packetclip_skipped )
+		return;
+	if ( |Tunnel::active| > 0 && is_tunnel(c) )
+		{
+		c$packetclip_skipped = T;
+		return;
+		}
 
 	local id = c$id;
 	if ( ! c?$packetclip )
 		{
-		if ( c?$packetclip_skipped
-		    || ( n == 1 && max_new_connections > 0 && too_many(c) ) )
+		if ( n == 1 && max_new_connections > 0 && too_many(c) )
 			return;
 		c$packetclip = State($proto=get_port_transport_proto(id$resp_p),
 		    $a_h=id$orig_h, $a_p=id$orig_p);
@@ -647,8 +663,9 @@ function look(c: connection, n: count)
 	local same = s$a_p == id$orig_p && s$a_h == id$orig_h;
 	local a = same ? c$orig : c$resp;
 	local b = same ? c$resp : c$orig;
-	# Where packets before this one were not looked at, the frame has to say who sent it.
-	local late = s$n + 1 != n;
+	# Where packets before this one were not looked at, or Zeek changed the sides behind the first one (the "^" of its history)
+	# and left its counters as they were, the frame has to say who sent it.
+	local late = s$n + 1 != n || ( n == 1 && |c$history| > 1 );
 	local from_a = late ? same == ( find_ip_header(frame, c, T) < none ) :
 	    a$num_pkts > s$a_pkts;
 	local len = from_a ? a$num_bytes_ip - s$a_bytes : b$num_bytes_ip - s$b_bytes;
@@ -683,9 +700,10 @@ function look(c: connection, n: count)
 			size = own_length(frame, off, pkt$len);
 		if ( size > max_bytes )
 			size = max_bytes;
-		local info = PacketInfo($ts=network_time(), $uid=c$uid, $id=id,
-		    $proto=s$proto, $is_orig=is_orig, $n=n, $len=len,
-		    $data=encode_base64(frame[off : off + size]));
+		local info = PacketInfo($ts=double_to_time(pkt$ts_sec + pkt$ts_usec /
+		    1000000.0), $uid=c$uid, $id=id, $proto=s$proto,
+		    $is_orig=is_orig, $n=n, $len=len, $data=encode_base64(frame[off : off
+		    + size]));
 		if ( n == 1 && connections_skipped > 0 )
 			{
 			local skipped = skipped_before(id$resp_h);
@@ -718,6 +736,11 @@ event conn_generic_packet_threshold_crossed(c: connection, threshold: count)
 	}
 @endif
 
+event PacketCLIP::look_behind_others(c: connection)
+	{
+	look(c, 1);
+	}
+
 event new_packet(c: connection, p: pkt_hdr) &group="packetclip-every-packet"
 	{
 	if ( c$orig$num_pkts + c$resp$num_pkts >= stop_at_packet )
@@ -726,7 +749,12 @@ event new_packet(c: connection, p: pkt_hdr) &group="packetclip-every-packet"
 	if ( ! connection_exists(c$id) )
 		return;
 	lookup_connection(c$id);
-	look(c, c$orig$num_pkts + c$resp$num_pkts);
+	local n = c$orig$num_pkts + c$resp$num_pkts;
+	# Here the outside of a tunnel comes before its inside, which has to be seen first.
+	if ( n == 1 && get_port_transport_proto(c$id$resp_p) == udp )
+		event PacketCLIP::look_behind_others(c);
+	else
+		look(c, n);
 	}
 
 event zeek_done()

@@ -21,7 +21,7 @@ from itertools import groupby
 
 import structlog
 
-from packetclip_sensor.alerts.open_episodes import LISTED_HOSTS, OpenEpisodes, begin_counts, hosts, scope
+from packetclip_sensor.alerts.open_episodes import LISTED_HOSTS, OpenEpisodes, begin_counts, hosts, of_pair, scope
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.records import Episode, EpisodeBatch, Event, Flow, Verdict, VerdictBatch
@@ -30,7 +30,7 @@ FOLD_LOG_S = 60.0
 MAX_DOCUMENTS = 1000
 """In any 60 s of event time: as many as Elastic Security's External Alerts rule takes in a minute."""
 CROWD = 3
-"""Pairs of one host in one second up to which each pair is an episode of its own."""
+"""Hosts of a view, or alarmed pairs of one host in one second, up to which each pair is an episode of its own."""
 MAX_UNREPORTED = 5000
 """Small verdicts that wait for more packets; beyond it the next ones count as backed by so many others."""
 
@@ -106,33 +106,39 @@ class EpisodeTracker:
     def _take_second(self, source: str, verdicts: list[Verdict]) -> list[tuple[str, Episode, Verdict]]:
         """Take in all verdicts of a second; returns what is to be reported of them at its end.
 
-        Where a host is in more than CROWD pairs of the second, its own view comes first: a flood from a hundred reflectors is
-        then one episode of its destination. Where it is in fewer, these pairs are the episodes, and its own view only supports
-        them: an attack by one host, or by two, stays one of these hosts and does not accuse the clients beside them.
+        A host's own view is the story of many. Where it shows few hosts, where one pair has most of its packets, or where few pairs
+        of the second alarm by themselves, the story is these pairs': each opens on a window of its own packets, with its own volume,
+        and what the wide view shows besides accuses nobody. So an attack by one host, or by two, does not accuse the clients beside
+        them, while a flood from a hundred reflectors is one episode of its destination, which comes first.
         """
-        pairs = Counter((v.mission, host) for v in verdicts if v.view == "pair" for host in hosts(v))
+        pairs = Counter((v.mission, host) for v in verdicts if v.view == "pair" and v.weight == 1 for host in hosts(v))
 
-        def pairs_of(v: Verdict) -> int:
-            """How many pairs of this second the host of a view is in; of a pair 0, as it needs no other."""
-            source, destination = hosts(v)
-            return 0 if v.view == "pair" else pairs[v.mission, destination if v.view == "destination" else source]
+        def of_pairs(v: Verdict) -> bool:
+            if len(v.sources) <= CROWD and len(v.destinations) <= CROWD:
+                return True
+            one, other = hosts(v)
+            alarmed = pairs[v.mission, other if one is None else one]
+            return 0 < alarmed <= CROWD or 2 * len(of_pair(v, v.sources[0], v.destinations[0])) > len(v.packets)
 
-        ordered = sorted(verdicts, key=lambda v: pairs_of(v) <= CROWD)
-        due = (self._take(source, v, supports=0 < pairs_of(v) <= CROWD) for v in ordered)
+        of_many, of_one, supporting = list[Verdict](), list[Verdict](), list[Verdict]()
+        for verdict in verdicts:
+            (of_one if None not in hosts(verdict) else supporting if of_pairs(verdict) else of_many).append(verdict)
+        due = [self._take(source, verdict) for verdict in (*of_many, *of_one)]
+        for verdict in supporting:
+            self._open.support(verdict, source)
         return [report for report in due if report is not None]
 
-    def _take(self, source: str, verdict: Verdict, *, supports: bool) -> tuple[str, Episode, Verdict] | None:
+    def _take(self, source: str, verdict: Verdict) -> tuple[str, Episode, Verdict] | None:
         """Take a verdict into its episode; returns what is to be reported of that."""
-        find = self._open.find_supported if supports else self._open.find
-        episode = find(verdict, source)
+        episode = self._open.find(verdict, source)
         if episode is None:
-            if supports or (verdict.weight < 1 and self._open.unreported >= MAX_UNREPORTED):
-                return None  # its pairs were folded, or it is too little to be kept in mind
+            if verdict.weight < 1 and self._open.unreported >= MAX_UNREPORTED:
+                return None  # it is too little to be kept in mind
             episode = _start(verdict, source, *self._origin)
             self._open.add(episode)
         else:
             episode.source = source
-            self._counters.folded_episodes += self._open.extend(episode, verdict, supports=supports)
+            self._counters.folded_episodes += self._open.extend(episode, verdict)
         if not episode.opened:
             few = not enough(verdict, self._policy) and self._open.unreported <= MAX_UNREPORTED
             if few or episode.evidence + episode.weight < 1:

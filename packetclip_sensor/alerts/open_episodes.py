@@ -50,6 +50,12 @@ class Like(NamedTuple):
         return near and episode.mission == self.mission
 
 
+def of_pair(verdict: Verdict, one: str, other: str) -> Sequence[Packet]:
+    """The packets of a verdict's window between two hosts."""
+    both = {one, other}
+    return [p for p in verdict.packets if p.orig_h in both and p.resp_h in both]
+
+
 class Index(dict[tuple[str, ...], dict[int, Episode]]):
     """Episodes by names, under each key in the order in which they came."""
 
@@ -149,46 +155,43 @@ class OpenEpisodes:
         pair = self.by_pair.of(like, source, destination) or self.by_pair.of(like, destination, source)
         return pair or self.by_source.of(like, source) or self.by_destination.of(like, destination)
 
-    def find_supported(self, verdict: Verdict, read_from: str) -> Episode | None:
-        """The episode of the verdict's host that has had a verdict in this second; of another source in a later one, too."""
-        found = self.find(verdict, read_from)
-        if found is not None and found.last_verdict < verdict.second:
-            m, (source, destination) = verdict.mission, hosts(verdict)
-            like = Like(m, read_from, verdict.second, self._quiet_s)
-            pairs = self.pairs_to.at(m, destination or "") or self.pairs_from.at(m, source or "")
-            found = next((e for e in pairs if e.last_verdict >= verdict.second and like.fits(e)), None)
-        return found
-
-    def extend(self, episode: Episode, verdict: Verdict, *, supports: bool) -> int:
-        """Take a verdict in; returns how many episodes more are folded into this one by it.
-
-        A verdict on many hosts turns a pair's episode into one of that host, unless it only `supports` what pairs say, or the
-        pair has most of its packets.
-        """
+    def support(self, verdict: Verdict, read_from: str) -> None:
+        """Keep an episode open that a wider view still shows, without evidence or packets of others: that of the pair which has most
+        of its packets, or one of the verdict's host alone."""
+        episode = self.find(verdict, read_from)
+        if episode is None:
+            return
         packets: Sequence[Packet] = verdict.packets
+        if episode.scope == "pair":
+            packets = of_pair(verdict, episode.sources[0], episode.destinations[0])
+            if 2 * len(packets) <= len(verdict.packets):
+                return
+        self._seen(episode, packets, verdict.second)
+
+    def extend(self, episode: Episode, verdict: Verdict) -> int:
+        """Take a verdict in; returns how many episodes more are folded into this one by it. A verdict on many hosts turns a pair's
+        episode into one of that host."""
         source, destination = hosts(verdict)
         if episode.scope == "pair" and (source is None or destination is None):
-            of_pair = {episode.sources[0], episode.destinations[0]}
-            own = [p for p in packets if p.orig_h in of_pair and p.resp_h in of_pair]
-            if supports or 2 * len(own) > len(packets):
-                packets = own
-            else:
-                self._widen(episode, scope(verdict))
+            self._widen(episode, scope(verdict))
         if episode.scope != "pair":
             sources = verdict.sources if source is None else (source,)
             take_hosts(episode, sources, verdict.destinations if destination is None else (destination,))
-        if packets:
-            # Counting each packet once without remembering it: only those behind the last one seen are new.
-            episode.packets += sum(p.ts > episode.last for p in packets)
-            episode.first = min(episode.first, packets[0].ts)
-            episode.last = max(episode.last, packets[-1].ts)
-        if episode.last_verdict < verdict.second:
-            episode.evidence, episode.weight = episode.evidence + episode.weight, 0.0
+        self._seen(episode, verdict.packets, verdict.second)
         episode.weight = max(episode.weight, verdict.weight)
-        episode.verdicts += 1
-        episode.last_verdict = max(episode.last_verdict, verdict.second)
         episode.peak = max(episode.peak, verdict.probability)
         return 0 if episode.folded_tally is None else count_folded(episode, source, destination)
+
+    def _seen(self, episode: Episode, packets: Sequence[Packet], second: int) -> None:
+        """Take in the packets of one more window."""
+        # Counting each packet once without remembering it: only those behind the last one seen are new.
+        episode.packets += sum(p.ts > episode.last for p in packets)
+        episode.first = min(episode.first, packets[0].ts)
+        episode.last = max(episode.last, packets[-1].ts)
+        if episode.last_verdict < second:
+            episode.evidence, episode.weight = episode.evidence + episode.weight, 0.0
+        episode.verdicts += 1
+        episode.last_verdict = max(episode.last_verdict, second)
 
     def _widen(self, episode: Episode, scope_: str) -> None:
         self._unindex(episode)

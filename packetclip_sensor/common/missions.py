@@ -40,7 +40,7 @@ class Colour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dark: Hex
 
 
-class AttackClass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AttackClass(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One of the attacks that serve a mission."""
 
     name: Name
@@ -52,6 +52,8 @@ class AttackClass(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What an alert's title begins with: "SYN flood"."""
     technique: Technique
     """ATT&CK technique; its name stands in mappings/attack.yaml."""
+    transport: tuple[Literal["tcp", "udp", "icmp"], ...] = ()
+    """The transports, as Zeek names them, that it may use; none where it may use any. A UDP flood of TCP packets is none."""
 
 
 class Mission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +84,10 @@ class Mission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def klass(self, name: str) -> AttackClass | None:
         """One of its classes by name."""
         return next((klass for klass in self.classes if klass.name == name), None)
+
+    def classes_over(self, transport: str) -> tuple[AttackClass, ...]:
+        """The classes that may use a transport; all where none may."""
+        return tuple(klass for klass in self.classes if not klass.transport or transport in klass.transport) or self.classes
 
 
 class Missions:

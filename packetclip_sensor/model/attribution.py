@@ -10,6 +10,7 @@ sum to 1 over all paths of the graph.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -46,7 +47,7 @@ def _attribute(verdict: Verdict, bundle: Bundle) -> tuple[Attribution, Floats]:
     classes, cosines = bundle.classes(embedding), bundle.text_embeddings @ embedding
     shown = dict.fromkeys((missions.names.index(verdict.mission), int(np.argmax(of_graph))))
     found = Attribution(
-        klass=_nearest(classes, missions[verdict.mission]),
+        klass=_nearest(classes, missions[verdict.mission], verdict),
         probability=verdict.probability,
         missions=verdict.missions,
         classes=classes,
@@ -85,7 +86,7 @@ def log_odds_without(
     for verdict, parts in asked:
         removal, klass, odds = Occlusion(verdict, bundle), None, math.inf
         if any(named for named, _ in parts):
-            klass = _nearest(bundle.classes(removal.inside()[0]), bundle.manifest.missions[verdict.mission])
+            klass = _nearest(bundle.classes(removal.inside()[0]), bundle.manifest.missions[verdict.mission], verdict)
         if gone := {i for named, places in parts if named in (None, klass) for i in places}:
             enough = removal.packets - len(gone) >= bundle.manifest.window.min_packets
             odds = float(removal.leave_out([gone])[0]) if enough else -math.inf
@@ -93,8 +94,10 @@ def log_odds_without(
     return out
 
 
-def _nearest(classes: dict[str, float], mission: Mission) -> str:
-    return max((klass.name for klass in mission.classes), key=classes.__getitem__)
+def _nearest(classes: dict[str, float], mission: Mission, verdict: Verdict) -> str:
+    """The nearest class of a mission, of those that may use the transport of most packets of the window."""
+    transport = Counter(packet.proto for packet in verdict.packets).most_common(1)[0][0]
+    return max((klass.name for klass in mission.classes_over(transport)), key=classes.__getitem__)
 
 
 def _paths(bundle: Bundle, mission: int, states: FloatArray, arrived: FloatArray) -> tuple[Path, ...]:

@@ -98,11 +98,11 @@ class Judge:
         rows = rows[rows >= 0]
         packets = w.table.packets(np.concatenate([w.fresh, rows]))  # in one call: of the batch, and of its verdicts
         records = dict(zip(rows.tolist(), packets[len(w.fresh) :].tolist(), strict=True))
-        found_ = (
+        found_in = (
             _verdict(w, i, probabilities[i], *alarming[int(given.distinct[i])], self._bounds, self._missions, records)
             for i in reaching.tolist()
         )
-        verdicts = [verdict for verdict in found_ if verdict.sources]
+        verdicts = [verdict for verdict in found_in if verdict.sources]
         self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
         kept = self._tap(given, probabilities, self._encoder) if self._tap else []
         fresh, seconds = packets[: len(w.fresh)], w.table.second[w.fresh]
@@ -151,12 +151,20 @@ def _verdict(
     packets = tuple(records[row] for row in rows.tolist())
     fresh = float((w.table.second[rows] == w.second[i]).sum() / w.rows.shape[1])
     mission, weight = bounds.decide(p[1:], fresh)
-    latest = w.past[i, 1]
+    sources, destinations = accused(packets), tuple(h for h, _ in Counter(x.resp_h for x in packets).most_common())
+    # Where one host is named, the connections of others in its stream are none of its own.
+    latest = w.past[i, 1][w.past[i, 1] >= 0]
+    uids = {x.uid for x in packets}
+    if len(sources) == 1:
+        latest = latest[w.table.orig_h[latest] == hash(sources[0])]
+        uids = {x.uid for x in packets if x.orig_h == sources[0]}
+    if len(destinations) == 1:
+        latest = latest[w.table.resp_h[latest] == hash(destinations[0])]
     return Verdict(
         second=int(w.second[i]),
         view=VIEWS[int(w.view[i])],
-        sources=accused(packets),
-        destinations=tuple(h for h, _ in Counter(x.resp_h for x in packets).most_common()),
+        sources=sources,
+        destinations=destinations,
         mission=missions.names[mission],
         probability=float(p[1 + mission]),
         missions={name: float(v) for name, v in zip(missions.groups, p, strict=True)},
@@ -165,6 +173,6 @@ def _verdict(
         relations=relations,
         fresh=fresh,
         weight=weight,
-        stream_packets=int(w.table.n[latest[latest >= 0]].sum()),
-        connections=max(int((latest >= 0).sum()), len({x.uid for x in packets})),
+        stream_packets=int(w.table.n[latest].sum()),
+        connections=max(len(latest), len(uids)),
     )

@@ -103,17 +103,18 @@ def test_views_on_the_same_hosts_are_one_episode() -> None:
 
 
 def test_a_sweep_of_many_hosts_is_one_episode_of_its_source() -> None:
-    hosts = [("b",), ("b", "c", "d"), ("e",)]
+    hosts = [("b",), ("b", "c", "d", "f"), ("e",)]
     views = ["pair", "source", "pair"]
     events, _ = tracked([[verdict(100 + i, ("a",), hosts[i], view=views[i])] for i in range(3)])
     assert states(events) == [("open", 100), ("close", 162)]
-    assert (events[-1].episode.scope, events[-1].episode.destinations) == ("source", ["b", "c", "d", "e"])
+    assert (events[-1].episode.scope, events[-1].episode.destinations) == ("source", ["b", "c", "d", "f", "e"])
 
 
 def test_a_spoofed_flood_is_one_episode_of_its_destination() -> None:
-    events, _ = tracked([[verdict(100 + i, (f"x{i}", f"y{i}", f"z{i}"), view="destination")] for i in range(5)])
+    forged = [tuple(f"{name}{i}" for name in "wxyz") for i in range(5)]
+    events, _ = tracked([[verdict(100 + i, hosts, view="destination")] for i, hosts in enumerate(forged)])
     assert states(events) == [("open", 100), ("close", 164)]
-    assert (events[-1].episode.scope, events[-1].episode.source_count) == ("destination", 15)
+    assert (events[-1].episode.scope, events[-1].episode.source_count) == ("destination", 20)
 
 
 def test_a_flood_from_many_reflectors_is_one_episode_of_its_destination() -> None:
@@ -185,7 +186,7 @@ def test_flow_rows_of_the_hosts_are_summed_and_others_left_alone() -> None:
 
 def test_a_flow_row_belongs_to_each_episode_of_its_hosts_whatever_that_is_about() -> None:
     row = flow(ts=100.0, orig_h="a", resp_h="b", orig_pkts=5)
-    swept, flooded = verdict(100, ("a",), ("b", "c"), view="source"), verdict(100, ("a", "c"), ("b",), view="destination")
+    swept, flooded = verdict(100, ("a",), tuple("bcde"), view="source"), verdict(100, tuple("acde"), ("b",), view="destination")
     events, _ = tracked([[replace(swept, mission="Reconnaissance"), flooded]], flows=(row,))
     assert [(e.episode.scope, e.episode.flows) for e in events if e.state == "close"] == [("source", 1), ("destination", 1)]
 

@@ -46,13 +46,15 @@ class Texts(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ClassFile(Texts, forbid_unknown_fields=True, kw_only=True):
-    """A class of a mission's file. Its title and technique are by default its name and the mission's technique."""
+    """A class of a mission's file. Its title and technique are by default its name and the mission's technique; without
+    `transport` it may use any."""
 
     name: str
     label: int
     id: str = ""
     title: str = ""
     technique: str = ""
+    transport: list[str] = []
 
 
 class MissionFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -118,7 +120,7 @@ def _described(file: MissionFile) -> dict[str, Any]:
     """A mission as the manifest has it."""
     classes = [
         {"name": each.name, "id": each.id or _id(each.name), "label": each.label, "title": each.title or each.name}
-        | {"technique": each.technique or file.technique}
+        | {"technique": each.technique or file.technique, "transport": each.transport}
         for each in file.classes
     ]
     shared = {name: getattr(file, name) for name in ("name", "description", "one_target", "severity", "technique")}

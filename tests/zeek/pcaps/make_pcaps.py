@@ -163,6 +163,42 @@ def tunnels() -> list[Frame]:
     return spaced(map(ethernet, packets))
 
 
+def udp_tunnels() -> list[Frame]:
+    """What carries packets in UDP: VXLAN both ways, GENEVE, GTP, Teredo, AYIYA; and a datagram to VXLAN's port that is none."""
+    a, b = "203.0.113.1", "203.0.113.2"
+
+    def vxlan(inner: bytes) -> bytes:
+        return struct.pack("!II", 0x08000000, 42 << 8) + ethernet(inner)
+
+    gtp = udp(V4A, V4B, (1, 9083), b"in gtp")
+    six = udp("2001:0:cb00:7101::1", V6B, (1, 9084), b"in teredo")
+    ayiya = struct.pack("!BBBBI", 0x41, 0x52, 0x11, 41, 1_700_000_000) + bytes(16) + bytes(20)
+    packets = [
+        udp(a, b, (50001, 4789), vxlan(udp(V4A, V4B, (40007, 9081), b"asks in vxlan"))),
+        udp(b, a, (50002, 4789), vxlan(udp(V4B, V4A, (9081, 40007), b"answers in vxlan"))),
+        udp(a, b, (50003, 4789), vxlan(udp(V4A, V4B, (40007, 9081), b"from another port"))),
+        udp(a, b, (50004, 6081), struct.pack("!BBHI", 0, 0, 0x6558, 42 << 8) + ethernet(udp(V4A, V4B, (1, 9082), b"in geneve"))),
+        udp(a, b, (2152, 2152), struct.pack("!BBHI", 0x30, 0xFF, len(gtp), 7) + gtp),
+        udp(a, b, (50005, 3544), six),
+        udp(a, b, (50006, 5072), ayiya + udp(V6A, V6B, (1, 9085), b"in ayiya")),
+        udp(a, b, (50007, 4789), b"\x0d\x37\x01\0\0\x01\0\0\0\0\0\0\x03www\x07example\x03org\0\0\x01\0\x01"),
+    ]
+    return spaced(map(ethernet, packets))
+
+
+def ntp() -> list[Frame]:
+    """Time servers on port 123 of both ends: one whose request was not seen, one that was asked."""
+    answer, request = b"\x24\x01\0\xec" + bytes(44), b"\x23\0\x06\xec" + bytes(44)
+    packets = [udp(V4B, V4A, (123, 123), answer), udp(V4B, V4A, (123, 123), answer)]
+    packets += [udp(V6A, V6B, (123, 123), request), udp(V6B, V6A, (123, 123), answer)]
+    return spaced(map(ethernet, packets))
+
+
+def out_of_order() -> list[Frame]:
+    """Two datagrams of which the second was captured 5 ms before the first."""
+    return [(0.01, ethernet(udp(V4A, V4B, (1, 9091), b"later"))), (0.005, ethernet(udp(V4A, V4B, (2, 9091), b"sooner")))]
+
+
 def fragments() -> list[Frame]:
     """A datagram in three fragments over IPv4, one in two over IPv6."""
     whole = udp_datagram(V4A, V4B, (1, 9021), bytes(range(64)))
@@ -223,6 +259,9 @@ def main() -> int:
     write(here / "truncated.pcap", ETHERNET, protocols(), snap_bytes=60)
     write(here / "vlan.pcap", ETHERNET, vlan())
     write(here / "tunnels.pcap", ETHERNET, tunnels())
+    write(here / "udp_tunnels.pcap", ETHERNET, udp_tunnels())
+    write(here / "ntp.pcap", ETHERNET, ntp())
+    write(here / "out_of_order.pcap", ETHERNET, out_of_order())
     write(here / "fragments.pcap", ETHERNET, fragments())
     write(here / "long.pcap", ETHERNET, long())
     write(here / "flipped.pcap", ETHERNET, flipped())
