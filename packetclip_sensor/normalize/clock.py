@@ -21,6 +21,8 @@ SETTLED_S = 5.0
 """A time far from the newest is believed once lines have gone on at it, and at no other, over so many seconds of it."""
 STRETCHES = 5
 """It is believed as well where lines are so few that so many stretches, far from each other, follow one another."""
+FIRST = 8
+"""So many packets of one time are believed at the beginning, where there is no time yet that they may be far from."""
 MOST_HELD = 50_000
 """Packets held back at most; then the last stretch of them is believed."""
 FEW = 10
@@ -89,6 +91,7 @@ class Clock:
         self._top = packet.ts if self._last == len(self._held) else max(self._top, packet.ts)
         self._held.append(packet)
         long = packet.ts - self._held[self._last].ts >= SETTLED_S
+        long |= self.newest == -inf and len(self._held) - self._last >= FIRST
         if long or self._stretches >= STRETCHES or len(self._held) >= MOST_HELD:
             self._believe(out)
 
