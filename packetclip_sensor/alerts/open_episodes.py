@@ -336,12 +336,18 @@ def count_folded(episode: Episode, source: str | None, destination: str | None) 
 
 
 def take_flow(episode: Episode, flow: Flow) -> None:
-    """Add a flow row to the totals, and keep the largest."""
-    packets = (flow.orig_pkts or 0) + (flow.resp_pkts or 0)
+    """Add a flow row to the totals, and keep the largest; of equal ones the last that ended, in whatever order they come."""
     if flow.final:
         episode.flows += 1
-        episode.flow_packets += packets
+        episode.flow_packets += _packets(flow)
         episode.flow_bytes += (flow.orig_ip_bytes or 0) + (flow.resp_ip_bytes or 0)
-    best = episode.flow
-    if best is None or packets >= (best.orig_pkts or 0) + (best.resp_pkts or 0):
+    if episode.flow is None or _rank(flow) >= _rank(episode.flow):
         episode.flow = flow
+
+
+def _packets(flow: Flow) -> int:
+    return (flow.orig_pkts or 0) + (flow.resp_pkts or 0)
+
+
+def _rank(flow: Flow) -> tuple[int, float, bool, str]:
+    return _packets(flow), flow.written, flow.final, flow.uid

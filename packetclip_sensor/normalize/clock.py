@@ -21,10 +21,13 @@ SETTLED_S = 5.0
 """A time far from the newest is believed once lines have gone on at it, and at no other, over so many seconds of it."""
 STRETCHES = 5
 """It is believed as well where lines are so few that so many stretches, far from each other, follow one another."""
+FIRST = 8
+"""So many packets of one time are believed at the beginning, where there is no time yet that they may be far from."""
 MOST_HELD = 50_000
 """Packets held back at most; then the last stretch of them is believed."""
 FEW = 10
-"""Packets at the end of input that are far behind and fewer than this are no clock that was set back."""
+"""Packets at the end of input that are far behind and fewer than this are no clock that was set back; neither are more, where
+some were put aside before."""
 
 
 @dataclass(slots=True)
@@ -34,6 +37,8 @@ class Stretch:
     packets: list[Packet] = field(default_factory=list)
     since: int = 0
     """Number of the input that its oldest packet came with."""
+    behind_s: float = 0.0
+    """By how much the clock was set back before it."""
 
 
 class Clock:
@@ -53,6 +58,7 @@ class Clock:
         self._held: list[Packet] = []
         self._last = self._stretches = 0  # where the last stretch of them begins, and how many there are
         self._top = -inf  # its newest time
+        self._wrong = False  # whether a packet was put aside
 
     def __call__(self, packets: Sequence[Packet], number: int, *, quiet: bool = False, final: bool = False) -> list[Stretch]:
         """What of the packets held, and of these of input `number`, is believed now.
@@ -80,7 +86,7 @@ class Clock:
             out[-1].packets.append(packet)
             return
         if self._held and abs(packet.ts - self._top) > self._far_s:
-            if self.newest < self._top < packet.ts:
+            if -inf < self.newest < self._top < packet.ts:
                 self._believe(out)  # a gap in time, and another one
             else:
                 self._last, self._stretches = len(self._held), self._stretches + 1
@@ -89,6 +95,7 @@ class Clock:
         self._top = packet.ts if self._last == len(self._held) else max(self._top, packet.ts)
         self._held.append(packet)
         long = packet.ts - self._held[self._last].ts >= SETTLED_S
+        long |= self.newest == -inf and len(self._held) - self._last >= FIRST
         if long or self._stretches >= STRETCHES or len(self._held) >= MOST_HELD:
             self._believe(out)
 
@@ -97,7 +104,7 @@ class Clock:
         stretch, since, top = self._held[self._last :], self.since or 0, self._top
         back = stretch[0].ts < self.newest
         if back:
-            out.append(Stretch(since=since))
+            out.append(Stretch(since=since, behind_s=self.newest - stretch[0].ts))
         floor = -inf if back else self.newest
         wrong = []
         for packet in self._held[: self._last]:
@@ -112,6 +119,7 @@ class Clock:
         self.newest = top
 
     def _put_aside(self, packets: list[Packet]) -> None:
+        self._wrong |= bool(packets)
         for packet in packets:
             self._reject(packet, packet.ts - self.newest)
         self._held, self.since, self._top = [], None, -inf
@@ -121,7 +129,7 @@ class Clock:
         latest = self._wall() + self._far_s
         alone = self._held[self._last].ts > latest >= self.newest > -inf
         behind = self._top < self.newest
-        if not alone and (not behind or (final and len(self._held) >= FEW)):
+        if not alone and (not behind or (final and len(self._held) >= FEW and not self._wrong)):
             self._believe(out)
         elif final:
             self._put_aside(self._held)

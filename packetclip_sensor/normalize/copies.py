@@ -23,6 +23,8 @@ REPEATS_S = 1.0
 """Packets that were seen to repeat by themselves are taken to do so until they pause for so long."""
 MIRRORED_S, MIRRORED = 10, 0.1
 """A link is mirrored where this share of the packets of the last so many whole seconds were copies."""
+IP_BYTES = 20
+"""Of less than an IP header nobody can say whose copy it is."""
 CONNECTIONS = 100_000
 """Connections whose copies are remembered, to number their packets as if there were none."""
 
@@ -86,6 +88,8 @@ class Copies:
     def _is_copy(self, packet: Packet, newest: float, *, old: bool) -> bool:
         """Whether a packet is the copy of one before it. `old`: it was passed on before, and is only to be known."""
         data = packet.data
+        if len(data) < IP_BYTES:
+            return False
         masked = data[:8] + data[9:10] + data[12:] if data[0] >> 4 == 4 else data[:7] + data[8:]
         key = packet.orig_h, packet.orig_p, packet.resp_h, packet.resp_p, packet.size_bytes, masked
         seen = self._seen.get(key)

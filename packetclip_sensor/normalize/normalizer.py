@@ -91,11 +91,10 @@ class _Source:
     def __call__(self, batch: Batch) -> list[Batch]:
         self._number += 1
         self._inputs.append((self._number, batch))
-        newest = self._clock.newest
         stretches = self._clock(batch.packets, self._number, quiet=batch.quiet, final=batch.final)
         out, last = [], stretches[-1]
         for stretch, following in pairwise(stretches):
-            self._say_turned_back(newest, following.packets)
+            self._say_turned_back(following.behind_s)
             packets = self._copies(self._order(stretch.packets, stretch.since, all_=True), final=True)
             out.append(self._out(packets, following.since, final=True))
         ends = batch.final or batch.quiet
@@ -128,11 +127,11 @@ class _Source:
         self._rejects.add(path, offset, reason, msgspec.json.encode(packet))
         self._counters.wrong_times += 1
 
-    def _say_turned_back(self, newest: float, following: Sequence[Packet]) -> None:
+    def _say_turned_back(self, by_s: float) -> None:
         log.warning(
             "clock_turned_back",
             source=self._name,
-            by_s=round(newest - max(p.ts for p in following)),
+            by_s=round(by_s),
             remedy="open episodes were closed, and what follows is judged by the new time; set the clock of Zeek's "
             "machine by NTP",
         )

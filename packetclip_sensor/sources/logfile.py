@@ -26,6 +26,8 @@ SPAN_S = 5.0
 
 LOOKED_AT = 5
 """Lines from which the time of a block is taken: one of them may have a wrong time."""
+FAR_S = 60.0
+"""So far from its neighbours a line has a wrong time."""
 LAST_LINES = 3
 """Lines at a block's end that have to be of its time, for the same reason."""
 
@@ -273,9 +275,11 @@ def times(data: bytes, at: int, log: str) -> list[float]:
 
 
 def first_ts(data: bytes, at: int, log: str) -> float:
-    """Event time from `at` on: the earliest of the first few lines, so that one line with a time far ahead holds nothing up; -inf
-    where none of them is readable."""
-    return min(times(data, at, log), default=-inf)
+    """Event time of the first readable line from `at` on, or of a later one where the first is far ahead of it: a wrong time holds
+    nothing up; -inf where none of the first few is readable."""
+    found = times(data, at, log) or [-inf]
+    earliest = min(found)
+    return earliest if found[0] > earliest + FAR_S else found[0]
 
 
 def _cut(data: bytes, at: int, until: float, log: str) -> int:
@@ -283,7 +287,8 @@ def _cut(data: bytes, at: int, until: float, log: str) -> int:
     size = low = len(data)
     for _ in range(LAST_LINES):
         low = data.rfind(b"\n", at, max(low - 1, at)) + 1 or at
-    if max(times(data, low, log), default=inf) <= until:
+    last = times(data, low, log) or [inf]
+    if (max(last) if last[-1] < max(last) - FAR_S else last[-1]) <= until:
         return size
     low, high = data.find(b"\n", at) + 1, size
     while low < high:
