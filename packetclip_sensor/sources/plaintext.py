@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -10,7 +11,18 @@ HEAD_BYTES = 1024
 """Plain bytes that identify a file. A shorter file is known by what it has, and is never waited for."""
 LARGE_BYTES = 1 << 20
 """From this size on a .gz whose last member is as long as what was read counts as read; below, equal members are likely."""
+PADDING_BYTES = 16 << 20
+"""Zeros behind a member that are passed over to find another one."""
 GZIP_MAGIC = b"\x1f\x8b"
+
+
+def data_from(fd: int, at: int) -> int:
+    """Where a file has data from the offset `at` on: behind a hole, if one is there. A sparse file's holes read as zeros, and a
+    terabyte of them takes no room."""
+    try:
+        return os.lseek(fd, at, os.SEEK_DATA)
+    except OSError as err:  # ENXIO: nothing but a hole to the end; others: the file system does not tell
+        return max(at, os.fstat(fd).st_size) if err.errno == errno.ENXIO else at
 
 
 class Plain:
@@ -29,6 +41,11 @@ class Plain:
         data = os.pread(self.fd, n, self.read_bytes)
         self.read_bytes += len(data)
         return data
+
+    def pass_hole(self) -> int:
+        """Go to where the file has data again, if there is a hole here; returns its bytes."""
+        before, self.read_bytes = self.read_bytes, data_from(self.fd, self.read_bytes)
+        return self.read_bytes - before
 
     def seek(self, offset: int) -> bool:
         """Go to `offset` if the text reaches it and a line ends there."""
@@ -69,15 +86,17 @@ class Gzip:
         return self._head
 
     def read(self, n: int) -> bytes:
-        while self._error is None:
+        padding = 0
+        while self._error is None and padding < PADDING_BYTES:
             if not self._raw:
                 self._raw = os.pread(self.fd, 1 << 16, self._raw_at)
                 self._raw_at += len(self._raw)
                 if not self._raw:
                     return b""
             if self._inflate.eof:
-                self._raw = self._raw.lstrip(b"\0")  # padding after a member, as tapes and some archivers leave it
+                read, self._raw = len(self._raw), self._raw.lstrip(b"\0")  # padding, as tapes and some archivers leave it
                 if not self._raw:
+                    padding, self._raw_at = padding + read, data_from(self.fd, self._raw_at)
                     continue
                 self._inflate = zlib.decompressobj(31)
             try:
