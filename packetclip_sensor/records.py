@@ -23,6 +23,8 @@ Time = Annotated[float, Meta(gt=0.0, lt=1e10)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=0, lt=1 << 62)]
 """Numbers are counted in 64 bits."""
+Name = Annotated[str, Meta(max_length=256)]
+"""What a log line says in words. Lines may be a megabyte long; of thousands of packets held, each must be small."""
 
 SURE_FROM = 0.8
 """`Alert.sure_from` of a bundle that names no ceilings."""
@@ -77,12 +79,12 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     """One line of packetclip_packet.log."""
 
     ts: Time
-    uid: str
-    orig_h: str = msgspec.field(name="id.orig_h")
+    uid: Name
+    orig_h: Name = msgspec.field(name="id.orig_h")
     orig_p: Port = msgspec.field(name="id.orig_p")
-    resp_h: str = msgspec.field(name="id.resp_h")
+    resp_h: Name = msgspec.field(name="id.resp_h")
     resp_p: Port = msgspec.field(name="id.resp_p")
-    proto: str
+    proto: Name
     is_orig: bool
     n: Annotated[int, Meta(ge=1, lt=1 << 62)]
     """Index in its connection, from 1."""
@@ -100,29 +102,29 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     """One line of packetclip_flow.log: conn.log's columns with Zeek's names, and what the texts need. Unset is None, never 0."""
 
     ts: Time
-    uid: str
-    orig_h: str = msgspec.field(name="id.orig_h")
+    uid: Name
+    orig_h: Name = msgspec.field(name="id.orig_h")
     orig_p: Port = msgspec.field(name="id.orig_p")
-    resp_h: str = msgspec.field(name="id.resp_h")
+    resp_h: Name = msgspec.field(name="id.resp_h")
     resp_p: Port = msgspec.field(name="id.resp_p")
-    proto: str
+    proto: Name
     final: bool
     """False for the interim row of a connection that still lives."""
-    service: str | None = None
+    service: Name | None = None
     duration: Annotated[float, Meta(ge=0.0)] | None = None
     orig_bytes: Count | None = None
     resp_bytes: Count | None = None
-    conn_state: str | None = None
+    conn_state: Name | None = None
     local_orig: bool | None = None
     local_resp: bool | None = None
     missed_bytes: Count | None = None
-    history: str | None = None
+    history: Name | None = None
     orig_pkts: Count | None = None
     orig_ip_bytes: Count | None = None
     resp_pkts: Count | None = None
     resp_ip_bytes: Count | None = None
     ip_proto: Count | None = None
-    community_id: str | None = None
+    community_id: Name | None = None
     vlan: Count | None = None
     orig_size_mean: float | None = None
     """Mean IP length of the originator's packets, bytes; the next fields likewise, `iat` in seconds."""

@@ -26,6 +26,7 @@ class Counters:
 
     lines: int = _metric("Log lines read.")
     packets: int = _metric("Packet records read.")
+    packets_cut: int = _metric("Packets of which more than 512 bytes were logged; the rest is not kept.")
     flows: int = _metric("Flow records read.")
     connections_skipped: int = _metric(
         "Connections that Zeek's script left out of the packet log, since a host got more than `max_new_connections` in a second."

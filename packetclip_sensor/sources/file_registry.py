@@ -353,7 +353,7 @@ class FileRegistry:
     def _limit_open(self) -> None:
         held = [f for f in self._files.values() if f.is_open]
         if len(held) > self._open_files:
-            held = [f for f in held if f.key in self._present and not _is_active(f)]
+            held = [f for f in held if f.key in self._present and not f.astray and not _is_active(f)]
             held.sort(key=lambda f: (f.more, f.active_at), reverse=True)
             for file in held[self._open_files :]:
                 file.release()

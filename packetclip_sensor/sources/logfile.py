@@ -15,6 +15,7 @@ from math import inf
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from packetclip_sensor.common.rejects import SHOWN_BYTES, Rejects
 from packetclip_sensor.common.time_parsing import epoch_seconds
@@ -23,6 +24,11 @@ from packetclip_sensor.sources.plaintext import HEAD_BYTES, Packed, Plain, strea
 
 SPAN_S = 5.0
 """Event time that one block may cover, so that packets and flows of finished logs stay close together."""
+ASTRAY_BYTES = 16 << 20
+"""Plain text without a line, or without a time in its lines, after which other files have their turn: a line without end, a bomb
+in a .gz."""
+
+log = structlog.get_logger()
 
 LOOKED_AT = 5
 """Lines from which the time of a block is taken: one of them may have a wrong time."""
@@ -53,6 +59,8 @@ class LogFile:
         self.source = source
         self.more = True
         """False once everything now there has been read."""
+        self.astray = False
+        """Whether ASTRAY_BYTES brought nothing, so that others come first. It may go on at the next look."""
         self.active_at = 0.0
         """Monotonic time at which lines were last found, seconds."""
         self._rejects = rejects
@@ -63,7 +71,7 @@ class LogFile:
         self.offset = 0
         self._lines, self._at = b"", 0  # whole lines, and how many of their bytes were given out
         self._partial, self._dropped_bytes = b"", 0  # the beginning of a line, and how much of it was not kept: it is too long
-        self._unended = 0
+        self._unended = self._untimed_bytes = 0
         self._next_ts: float | None = None
         self._mtime_ns = 0
         self._open()
@@ -131,6 +139,8 @@ class LogFile:
     def replaced(self) -> bool:
         """Whether other text now stands in this file (copytruncate, a rewrite). Notes growth in `more`."""
         stream = self._opened()
+        self.more |= self.astray
+        self.astray, self._untimed_bytes = False, 0
         if isinstance(stream, Packed):
             self.more |= stream.grown()
             return False
@@ -144,7 +154,7 @@ class LogFile:
         return stream.head()[: len(self.head)] != self.head
 
     def fill(self, *, finished: bool = False) -> bool:
-        """Have at least one whole line ready, if there is one.
+        """Have at least one whole line ready, if there is one among the next ASTRAY_BYTES.
 
         Args:
             finished: nothing more will be written: a last line without newline counts if it is whole JSON.
@@ -154,14 +164,21 @@ class LogFile:
         if self._at < len(self._lines):
             return True
         stream = self._opened()
+        self.astray, left = False, ASTRAY_BYTES
         while chunk := stream.read(self._chunk_bytes):
+            left -= len(chunk)
             if not (finished or self.packed) and self._is_other(stream):
                 # Truncated since the last look, and perhaps written anew: then this is the middle of the new text.
                 raise FileNotFoundError(f"{self.path} is no longer the file that was to be read")
             end = chunk.rfind(b"\n") + 1
             if not end:
                 self._hold(chunk)
-                continue
+                if self._dropped_bytes and isinstance(stream, Plain):
+                    self._dropped_bytes += stream.pass_hole()
+                if left > 0:
+                    continue
+                self.astray = True
+                return False
             lines, self._partial = self._partial + chunk[:end], b""
             first = lines.find(b"\n") + 1
             if self._dropped_bytes + first > self._max_line_bytes:  # later lines are within the chunk
@@ -170,6 +187,9 @@ class LogFile:
             self._hold(chunk[end:])
             if lines:
                 return self._ready(lines)
+            if left <= 0:
+                self.astray = True
+                return False
         self.more = False
         return finished and self._finish(stream)
 
@@ -189,6 +209,8 @@ class LogFile:
         """Keep the beginning of a line; of one that is too long only its first bytes and its length."""
         self._partial += part
         if self._dropped_bytes + len(self._partial) > self._max_line_bytes:
+            if not self._dropped_bytes:
+                log.warning("overlong_line", path=str(self.path), offset=self.offset, longer_than=self._max_line_bytes)
             self._dropped_bytes += max(0, len(self._partial) - SHOWN_BYTES)
             self._partial = self._partial[:SHOWN_BYTES]
 
@@ -237,6 +259,8 @@ class LogFile:
             self.last = here
         cut = _cut(self._lines, self._at, min(until, self.event_ts + SPAN_S), self.log)
         data = self._lines[self._at : cut]
+        self._untimed_bytes = self._untimed_bytes + len(data) if self.event_ts == -inf else 0
+        self.astray = self._untimed_bytes >= ASTRAY_BYTES
         self._at, self._next_ts = cut, None
         self.offset += len(data)
         if self._unended and cut == len(self._lines):

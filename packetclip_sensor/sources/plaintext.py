@@ -29,7 +29,18 @@ LARGE_BYTES = 1 << 20
 """From this size on a .gz whose last member is as long as what was read counts as read; below, equal members are likely."""
 LZMA_BYTES = 256 << 20
 """Most memory for unpacking xz, four times what `xz -9` needs; zstd has a bound of its own, 128 MiB of window."""
+PADDING_BYTES = 16 << 20
+"""Zeros behind a member that are passed over to find another one."""
 GZIP_MAGIC = b"\x1f\x8b"
+
+
+def data_from(fd: int, at: int) -> int:
+    """Where a file has data from the offset `at` on: behind a hole, if one is there. A sparse file's holes read as zeros, and a
+    terabyte of them takes no room."""
+    try:
+        return os.lseek(fd, at, os.SEEK_DATA)
+    except OSError as err:  # ENXIO: nothing but a hole to the end; others: the file system does not tell
+        return max(at, os.fstat(fd).st_size) if err.errno == errno.ENXIO else at
 
 
 class Plain:
@@ -48,6 +59,11 @@ class Plain:
         data = os.pread(self.fd, n, self.read_bytes)
         self.read_bytes += len(data)
         return data
+
+    def pass_hole(self) -> int:
+        """Go to where the file has data again, if there is a hole here; returns its bytes."""
+        before, self.read_bytes = self.read_bytes, data_from(self.fd, self.read_bytes)
+        return self.read_bytes - before
 
     def seek(self, offset: int) -> bool:
         """Go to `offset` if the text reaches it and a line ends there."""
@@ -91,9 +107,12 @@ class Packed:
 
     def read(self, n: int) -> bytes:
         """As `Plain.read`."""
-        while self._error is None:
-            if self._unpack.eof:
-                self._raw = self._raw.lstrip(b"\0")  # padding after a member, as tapes and some archivers leave it
+        padding = 0
+        while self._error is None and padding < PADDING_BYTES:
+            if self._unpack.eof and self._raw:
+                zeros, self._raw = len(self._raw), self._raw.lstrip(b"\0")  # padding, as tapes and some archivers leave it
+                if not self._raw:
+                    padding, self._raw_at = padding + zeros, data_from(self.fd, self._raw_at)
             if not self._raw and (self._unpack.eof or self._unpack.needs_input):
                 self._raw = os.pread(self.fd, 1 << 16, self._raw_at)
                 self._raw_at += len(self._raw)

@@ -244,12 +244,15 @@ def _merged(logs: FileRegistry, source: str, *, finished: bool = False) -> Itera
 
 
 def _earliest(files: list[LogFile], logs: FileRegistry, finished: bool) -> tuple[LogFile | None, float]:
-    """The file whose next line is the oldest, with that line read, and the time up to which no other file has any."""
+    """The file whose next line is the oldest, with that line read, and the time up to which no other file has any. Files that
+    bring nothing are left to the next look; in finished logs they come last."""
     while True:
+        for astray in (f for f in files if f.astray and not finished):
+            astray.more = False
         files[:] = [f for f in files if f.more]
         if not files:
             return None, inf
-        file = min(files, key=lambda f: f.event_ts)
+        file = min(files, key=lambda f: (f.astray, f.event_ts))
         try:
             ready = file.fill(finished=finished)
         except OSError as err:
@@ -260,7 +263,7 @@ def _earliest(files: list[LogFile], logs: FileRegistry, finished: bool) -> tuple
             logs.drained(file, finished)
         if ready:
             before = file.event_ts
-            others = min((f.event_ts for f in files if f is not file), default=inf)
+            others = min((f.event_ts for f in files if f is not file and not f.astray), default=inf)
             if before <= others:
                 return file, max(others, before + OVERLAP_S)
 

@@ -23,6 +23,9 @@ from packetclip_sensor.records import Batch, Flow, Idle, Lines, Packet, Position
 MAX_POSITIONS = 4096
 """Files remembered; the ones longest untouched are forgotten first."""
 
+DATA_BYTES = 512
+"""Most bytes kept of a packet, four times what the model reads: a site may log whole packets, and 150,000 are held."""
+
 Record = TypeVar("Record", Packet, Flow)
 _packets = msgspec.json.Decoder(Packet)
 _flows = msgspec.json.Decoder(Flow)
@@ -92,7 +95,7 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
             for name, each in sources.items():
                 if each is not known:
                     yield Batch([], [], each.before, each.before, source=name)
-        packets = _decode(_packets, block, rejects) if block.log == "packet" else []
+        packets = _cut(_decode(_packets, block, rejects), counters) if block.log == "packet" else []
         flows = _decode(_flows, block, rejects) if block.log == "flow" else []
         counters.lines += block.data.count(b"\n")
         counters.packets += len(packets)
@@ -128,6 +131,15 @@ class _Positions:
     def forget(self, position: Position) -> None:
         self._latest.pop(position, None)
         self.before = tuple(self._latest)
+
+
+def _cut(packets: list[Packet], counters: Counters) -> list[Packet]:
+    """The packets with at most DATA_BYTES each; those that had more are counted."""
+    whole = [len(p.data) <= DATA_BYTES for p in packets]
+    if all(whole):
+        return packets
+    counters.packets_cut += len(whole) - sum(whole)
+    return [p if fits else msgspec.structs.replace(p, data=p.data[:DATA_BYTES]) for p, fits in zip(packets, whole, strict=True)]
 
 
 def _decode(decoder: msgspec.json.Decoder[Record], block: Lines, rejects: Rejects) -> list[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from packetclip_sensor.records import Batch, Flow, Idle, Lines, Packet, Position
 from packetclip_sensor.sources import zeek
 from packetclip_sensor.sources.logfile import first_ts
 from packetclip_sensor.sources.tail import finite
+from packetclip_sensor.sources.zeek import DATA_BYTES
 
 PACKET = (
     b'{"ts":1482329802.119403,"uid":"CJKFoj4bpHEhTeaRoj","id.orig_h":"10.0.4.2","id.orig_p":37612,"id.resp_h":"10.0.4.4",'
@@ -97,6 +99,15 @@ def test_logs_with_other_times_come_in_event_time_order(tmp_path: Path, ts: byte
     assert [b.log for b in finite([tmp_path]) if isinstance(b, Lines)] == ["packet", "flow"]
 
 
+def test_of_a_whole_packet_only_its_first_bytes_are_kept_and_that_is_counted() -> None:
+    """A line may have a megabyte, and 150,000 packets are held."""
+    data = bytes(range(256)) * 40
+    batches, counters = run([block(PACKET + PACKET.replace(b"RQAAHA==", b64encode(data)) + PACKET)])
+    assert [len(p.data) for p in batches[0].packets] == [4, DATA_BYTES, 4]
+    assert batches[0].packets[1].data == data[:DATA_BYTES]
+    assert (counters.packets, counters.packets_cut, counters.rejects) == (3, 1, 0)
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -121,6 +132,7 @@ def test_logs_with_other_times_come_in_event_time_order(tmp_path: Path, ts: byte
         (PACKET.replace(b"1482329802.119403", b'"2016-12-21 at noon"').strip(), "Expected `float`, got `str` - at `$.ts`"),
         (PACKET.replace(b"1482329802.119403", b"9999999999999999").strip(), "Expected `float` < 10000000000.0 - at `$.ts`"),
         (PACKET.replace(b"udp", b"\xff\xfe").strip(), "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        (PACKET.replace(b"CJKFoj4bpHEhTeaRoj", b"C" * 257).strip(), "Expected `str` of length <= 256 - at `$.uid`"),
         (b"#fields\tts\tuid", "a TSV line where JSON was expected: has a script changed the filter of this log stream?"),
         (b"\x00" * 50, "JSON is malformed: invalid character (byte 0)"),
     ],
