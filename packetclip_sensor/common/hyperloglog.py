@@ -1,9 +1,9 @@
 """How many distinct things were seen, in two kilobytes whatever their number: exact while they are few, then HyperLogLog.
 
 A flood names ten thousand sources and a checkpoint is written every second, so an episode cannot carry them all. Names are hashed
-with a key, since who forges sources could else choose such as fall together, or as count for millions. The key is the episode's id,
-which nobody can tell beforehand (it holds a uid, which Zeek draws at random), and which a replay of the same logs, and a restart in
-the middle, find again: they count the same.
+under a key, since who forges sources could else choose such as fall together, or as count for millions. The key is the episode's
+id: nobody can tell it beforehand (it holds a uid, which Zeek draws at random), and a replay of the same logs, or a restart in the
+middle, finds it again and counts the same.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 import zlib
+from hashlib import blake2b
 
 import msgspec
 import pytest
