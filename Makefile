@@ -50,7 +50,7 @@ test-deps:
 
 # first, breadth, harden, servers and chatter are trained on; unseen (tools never seen, other networks) and evade are tests.
 lab: .venv/.installed ## Record labelled traffic in network namespaces (root, Debian; installs the tools of training/lab/packages.txt)
-	xargs -a <(grep -v '^#' training/lab/packages.txt) apt-get install -y --no-install-recommends
+	xargs -a <(grep -v '^#' training/lab/packages.txt) apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends
 	.venv/bin/python -m training.lab --profile first --out lab
 	.venv/bin/python -m training.lab --profile breadth --out lab
 	for profile in harden servers chatter unseen evade; do .venv/bin/python -m training.lab --profile $$profile --out lab-$$profile; done
