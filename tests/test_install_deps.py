@@ -25,7 +25,7 @@ def test_another_apt_is_waited_for(tmp_path: Path, said: str, failures: int, cod
     program(tmp_path, "id", "echo 0")
     program(tmp_path, "sleep", f"echo sleep $1 >> {tmp_path}/calls")
     program(tmp_path, "apt-cache", "true")
-    counting = f'n=0; while read -r line; do [[ $line == *update* ]] && n=$((n + 1)); done < {tmp_path}/calls'
+    counting = f"n=0; while read -r line; do [[ $line == *update* ]] && n=$((n + 1)); done < {tmp_path}/calls"
     fails = f'{counting}; [[ $* == *update* && $n -le {failures} ]] && {{ echo "{said}" >&2; exit 100; }}; exit 0'
     program(tmp_path, "apt-get", f"echo apt-get $* >> {tmp_path}/calls; {fails}")
     ran = subprocess.run([tmp_path / "bash", SCRIPT], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
