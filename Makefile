@@ -50,7 +50,7 @@ test-deps:
 
 # first, breadth, harden, servers and chatter are trained on; unseen (tools never seen, other networks) and evade are tests.
 lab: .venv/.installed ## Record labelled traffic in network namespaces (root, Debian; installs the tools of training/lab/packages.txt)
-	xargs -a <(grep -v '^#' training/lab/packages.txt) apt-get install -y --no-install-recommends
+	xargs -a <(grep -v '^#' training/lab/packages.txt) apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends
 	.venv/bin/python -m training.lab --profile first breadth --out lab
 	.venv/bin/python -m training.lab --profile world world-unseen harden servers chatter unseen evade --out 'lab-{profile}'
 	for folder in lab lab-harden lab-servers lab-chatter lab-world lab-unseen lab-evade lab-world-unseen; do .venv/bin/python -m training.data.replay $$folder --out $$folder/logs; done

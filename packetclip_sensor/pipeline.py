@@ -238,8 +238,9 @@ def sink(
         if health is not None:
             path = cluster.dead_letter_path
             health.dead_letter_paths = (path, dead_letters.rotated(path))
+        accepted = (lambda: health.accepted) if health else (lambda: False)
         acknowledged = elasticsearch.write(
-            batches, cluster, sensor, counters, hunt=config.hunt.enabled, sleep=pause, waiting=waiting
+            batches, cluster, sensor, counters, hunt=config.hunt.enabled, sleep=pause, waiting=waiting, accepted=accepted
         )
     else:
         file = config.sink.ndjson.path if config.sink.ndjson else None

@@ -3,6 +3,24 @@
 # Elsewhere it says what is missing; the tests that need it then skip with the reason, or fail where CI is set.
 set -euo pipefail
 
+# Another apt (unattended upgrades, a second `make test`) may be at work: ten minutes are waited for its locks. The option covers
+# dpkg's; that of the package lists, which `update` takes, has none, so that is tried again.
+WAIT_S=600
+apt_get() {
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout="$WAIT_S" -qq "$@" > /dev/null
+}
+update_lists() {
+  local left said
+  for ((left = WAIT_S / 5; left > 0; left--)); do
+    said=$(apt_get update 2>&1) && return 0
+    [[ $said == *"Could not get lock"* || $said == *"Unable to lock"* ]] || break
+    echo "waiting for another apt to end"
+    sleep 5
+  done
+  echo "$said" >&2
+  return 1
+}
+
 jdk_is_new_enough() {
   local release
   for release in "${JAVA_HOME:-/nonexistent}/release" /usr/lib/jvm/*/release /opt/*/release; do
@@ -44,14 +62,17 @@ command -v openssl > /dev/null || missing+=(openssl)
 command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || missing+=(chromium)
 
 root_with_apt() { [[ $(id -u) -eq 0 ]] && command -v apt-get > /dev/null; }
-apt() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 "$@"; }
 
 if ! suricata_is_new_enough; then
+  suricata=(suricata)
   if root_with_apt && grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then
     add_bookworm_backports
-    missing+=(suricata/bookworm-backports libhtp2/bookworm-backports)
+    suricata=(suricata/bookworm-backports libhtp2/bookworm-backports)
+  fi
+  if root_with_apt && update_lists && apt_get install -y --no-install-recommends "${suricata[@]}"; then
+    echo "installed ${suricata[*]}"
   else
-    missing+=(suricata)
+    echo "missing: suricata 7.0 or newer; tests that need it skip"
   fi
 fi
 
@@ -67,8 +88,8 @@ fi
 if [[ ${#missing[@]} -gt 0 ]]; then
   if root_with_apt; then
     echo "installing ${missing[*]}"
-    apt update
-    apt install -y --no-install-recommends "${missing[@]}" > /dev/null
+    update_lists
+    apt_get install -y --no-install-recommends "${missing[@]}"
   else
     echo "missing: ${missing[*]}; tests that need them skip (install them as root to run these tests)"
   fi

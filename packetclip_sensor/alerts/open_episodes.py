@@ -301,9 +301,9 @@ class OpenEpisodes:
 def begin_counts(episode: Episode) -> None:
     """Count the hosts of the side, or sides, that the scope says to be many, from those that are listed."""
     if episode.scope in ("destination", "many") and episode.source_tally is None:
-        episode.source_tally = Tally()
+        episode.source_tally = Tally(key=episode.id)
     if episode.scope in ("source", "many") and episode.destination_tally is None:
-        episode.destination_tally = Tally()
+        episode.destination_tally = Tally(key=episode.id)
     take_hosts(episode, episode.sources, episode.destinations)
 
 
@@ -321,7 +321,7 @@ def take_hosts(episode: Episode, sources: Sequence[str], destinations: Sequence[
 
 def begin_folding(episode: Episode) -> None:
     """Let an episode stand for more than its own."""
-    episode.folded_tally = Tally()
+    episode.folded_tally = Tally(key=episode.id)
     count_folded(episode, episode.sources[0], episode.destinations[0])
 
 

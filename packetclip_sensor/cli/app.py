@@ -5,6 +5,7 @@ Heavy modules are imported inside the commands, so that `packetclip --help` answ
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -30,23 +31,35 @@ app = typer.Typer(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 failed, 2 bad start."""
     try:
-        app(args=argv, prog_name="packetclip")
+        code = app(args=argv, prog_name="packetclip", standalone_mode=False)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else FAILED if end.code else DONE
-    except SensorError as err:
-        say(f"packetclip: {printable(str(err))}", file=sys.stderr)
-        return BAD_START
-    except KeyboardInterrupt:
-        print("packetclip: stopped", file=sys.stderr)
-        return FAILED
-    except BrokenPipeError:
-        # What reads our output has gone, as in `packetclip replay ... | head`. Python would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except Exception:  # a fault of ours: the traceback is for whoever mends it, but what it quotes may come from outside
-        say(traceback.format_exc().rstrip(), file=sys.stderr)
-        return FAILED
-    return DONE
+        code = end.code if isinstance(end.code, int) else FAILED if end.code else DONE
+    except (Exception, KeyboardInterrupt) as err:
+        code, words = _ended(err)
+        if words:
+            say(words, file=sys.stderr)
+    return code if isinstance(code, int) else DONE
+
+
+def _ended(err: BaseException) -> tuple[int, str]:
+    """The exit code of what ended a command, and what is said of it."""
+    match err:
+        case SensorError():
+            return BAD_START, f"packetclip: {printable(str(err))}"
+        case KeyboardInterrupt():
+            return FAILED, "packetclip: stopped"
+        case typer.Abort():
+            return FAILED, "Aborted!"
+        case BrokenPipeError():
+            # What reads our output has gone, as in `packetclip replay ... | head`. Python would complain once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED, ""
+    if callable(show := getattr(err, "show", None)):  # wrong arguments: an exception of click's, or of typer's copy of it
+        shown = io.StringIO()
+        show(file=shown)
+        return BAD_START, shown.getvalue().rstrip()
+    # A fault of ours: the traceback is for whoever mends it, but what it quotes may come from outside.
+    return FAILED, "".join(traceback.format_exception(err)).rstrip()
 
 
 def _version(asked: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -126,7 +127,7 @@ def _login(target: ElasticsearchConfig, user: str | None, password_env: str | No
         raise ConfigError(
             f"--password-env {password_env}: the environment variable is not set; export it, or leave the option out"
         )
-    keep_secret(password)
+    keep_secret(password, base64.b64encode(f"{user}:{password}".encode()).decode())
     return replace(target, api_key_env=None, api_key_file=None, username=None, password_env=None), str(password)
 
 

@@ -1,14 +1,16 @@
 """How many distinct things were seen, in two kilobytes whatever their number: exact while they are few, then HyperLogLog.
 
 A flood names ten thousand sources and a checkpoint is written every second, so an episode cannot carry them all. Names are hashed
-without a seed: a replay, and a restart in the middle, count the same.
+under a key, since who forges sources could else choose such as fall together, or as count for millions. The key is the episode's
+id: nobody can tell it beforehand (it holds a uid, which Zeek draws at random), and a replay of the same logs, or a restart in the
+middle, finds it again and counts the same.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterable
+from hashlib import blake2b
 
 import msgspec
 
@@ -18,7 +20,6 @@ INDEX_BITS = 11
 REGISTERS = 1 << INDEX_BITS
 """The standard error is 1.04 / sqrt(REGISTERS), 2.3 %."""
 RANK_BITS = 64 - INDEX_BITS
-_ALL = (1 << 64) - 1
 _REST = (1 << RANK_BITS) - 1
 
 
@@ -29,10 +30,13 @@ class Tally(msgspec.Struct):
     """Hashes, while there are at most EXACT."""
     registers: bytearray = msgspec.field(default_factory=bytearray)
     """Highest rank of each register, one byte each, once there were more; empty before."""
+    key: str = ""
+    """What the hashes are keyed by; empty only in states of before there were keys."""
 
     def add(self, names: Iterable[str]) -> None:
         """Take in names; the same ones again change nothing."""
-        hashes: Iterable[int] = map(_hash, names)
+        keyed = blake2b(digest_size=8, key=self.key.encode()[: blake2b.MAX_KEY_SIZE])
+        hashes: Iterable[int] = [_hash(keyed, name) for name in names]
         if not self.registers:
             self.few.update(hashes)
             if len(self.few) <= EXACT:
@@ -57,17 +61,14 @@ class Tally(msgspec.Struct):
 
     def copy(self) -> Tally:
         """One that goes on by itself."""
-        return Tally(set(self.few), bytearray(self.registers))
+        return Tally(set(self.few), bytearray(self.registers), self.key)
 
 
-def _hash(name: str) -> int:
-    """64 bits of a name's CRC, mixed; the 32 that go in lose one name in ten thousand when a million are counted.
-
-    Source: the constants of splitmix64, Steele et al. 2014; CRC because it is the fastest that Python has without a seed.
-    """
-    mixed = zlib.crc32(name.encode("utf-8", "surrogatepass")) * 0x9E3779B97F4A7C15 & _ALL
-    mixed = (mixed ^ (mixed >> 32)) * 0xBF58476D1CE4E5B9 & _ALL
-    return mixed ^ (mixed >> 29)
+def _hash(keyed: blake2b, name: str) -> int:
+    """64 bits of a name under a key (RFC 7693)."""
+    hashed = keyed.copy()
+    hashed.update(name.encode("utf-8", "surrogatepass"))
+    return int.from_bytes(hashed.digest())
 
 
 def _estimate(registers: bytearray) -> float:

@@ -146,8 +146,8 @@ class HealthConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = "127.0.0.1"
     names: Annotated[
         tuple[str, ...],
-        "Further names by which Prometheus asks for the pages, for example [zeek-1.example.org]. Requests by an address, localhost "
-        "or this machine's own name are answered; others are refused, so that no web page can read them through a browser.",
+        "Further names by which Prometheus asks for the pages, for example [zeek-1.example.org]. Requests by an address, "
+        "localhost or this machine's own name are answered, others are refused: no web page can read them through a browser.",
     ] = ()
     documents_s: Annotated[
         float,

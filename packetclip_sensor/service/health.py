@@ -73,6 +73,8 @@ class Health:
     last_packet: float = 0.0
     shedding: Shedding | None = None
     rejects: Rejects | None = None
+    accepted: bool = False
+    """Whether Elasticsearch has taken a health document."""
     unsaved: str | None = None
     """Why the state file could not be written last time."""
     lag_s: float = 0.0

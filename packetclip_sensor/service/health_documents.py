@@ -117,6 +117,7 @@ class HealthDocuments(_Teller):
             ensure_templates(self._client, self._config.namespace, NO_MISSIONS, HEALTH)
             self._ready = True
         self._client.index(index=self._where["stream"], document=body, op_type="create", require_data_stream=True)
+        self._health.accepted = True
 
     def close(self) -> None:
         """Close the connections."""

@@ -85,6 +85,8 @@ class Sender:
     sleep: Sleep
     rng: Callable[[], float]
     waiting: Waiting = lambda why: None
+    accepted: Callable[[], bool] = lambda: False
+    """Whether the cluster has taken a document of another kind (one of health) with the same login."""
     tries: int = 0
     """Failed tries in a row: 0 while all is well."""
     waited_s: float = 0.0
@@ -150,7 +152,7 @@ class Sender:
         again: list[Item] = []
         refused: list[dead_letters.Letter] = []
         why = ""
-        self.proved = self.proved or any(classify(answer["status"]) in ("written", "duplicate") for answer in answers)
+        self.proved |= self.accepted() or any(classify(answer["status"]) in ("written", "duplicate") for answer in answers)
         for item, answer in zip(items, answers, strict=True):
             status, error = answer["status"], answer.get("error", {})
             item.failed_500 += status == 500
@@ -196,6 +198,7 @@ class Sender:
 
     def _failed(self, err: ApiError | TransportError | UnsupportedProductError) -> None:
         """Wait, or raise as `_patiently` says."""
+        self.proved |= self.accepted()
         patient, why, at_least_s, another_node = self.proved, trouble(err, self.config, _remedies(self.stream)), 0.0, False
         match err:
             case ApiError():

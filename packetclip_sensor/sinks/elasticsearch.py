@@ -43,6 +43,7 @@ def write(
     sleep: Sleep = time.sleep,
     rng: Callable[[], float] = random.random,
     waiting: Waiting = lambda why: None,
+    accepted: Callable[[], bool] = lambda: False,
 ) -> Iterator[AlertBatch]:
     """Send each alert, then what is kept for hunting; yield the batch once Elasticsearch or the dead-letter file has them.
 
@@ -51,13 +52,14 @@ def write(
         counters: `alerts_written`, `alerts_duplicate` (409: was there already), `dead_letters`, `es_retries`.
         hunt: windows for hunting will come, so their data stream is set up too.
         rng: the jitter's source in [0, 1).
+        accepted: whether the cluster has taken another document of this sensor's, so that its login was right.
     Raises:
         ConfigError: see `connect`.
         SinkError: credentials, rights, certificate, templates or the dead-letter file need a person.
     """
     sensor = replace(sensor, namespace=config.namespace)
     with connect(config) as client:
-        sender = Sender(client, config, counters, sleep, rng, waiting)
+        sender = Sender(client, config, counters, sleep, rng, waiting, accepted)
         sender.start(sensor.missions, *(FLOWS,) * hunt)
         stream = stream_name(config.namespace, FLOWS)
         for safe in batches:

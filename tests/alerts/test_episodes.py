@@ -10,15 +10,16 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from factories import MISSIONS, alert, flow, packet, verdict
+from factories import MISSIONS, alert, episode, flow, packet, verdict
 
+from packetclip_sensor.alerts import open_episodes
 from packetclip_sensor.alerts.episodes import MAX_DOCUMENTS, EpisodeTracker, identifier
 from packetclip_sensor.alerts.sentences import reason
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Least
 from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Policy
-from packetclip_sensor.records import Batch, Episode, Event, Flow, Verdict, VerdictBatch
+from packetclip_sensor.records import TALLIES, Batch, Episode, Event, Flow, Verdict, VerdictBatch
 
 
 def tracked(
@@ -319,3 +320,12 @@ def test_whatever_comes_an_episode_opens_once_closes_once_and_survives_a_restart
     first, open_ = tracked(steps[:stop], final=False, policy=policy)
     second, _ = tracked(steps[stop:], restored=saved(open_), policy=policy)
     assert content(first) + content(second) == content(whole)
+
+
+def test_hosts_are_counted_under_a_key_of_their_episode() -> None:
+    """Whoever forges sources cannot tell it beforehand, and a restart finds it again."""
+    many = episode(id="0123456789abcdef0123", scope="many")
+    open_episodes.begin_counts(many)
+    open_episodes.begin_folding(many)
+    assert [getattr(many, name).key for name in TALLIES] == [many.id] * 3
+    assert [getattr(many.copy(), name).key for name in TALLIES] == [many.id] * 3

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
+from hashlib import blake2b
+
 import msgspec
 import pytest
 
+from packetclip_sensor.common import hyperloglog
 from packetclip_sensor.common.hyperloglog import Tally
 
 
@@ -38,6 +42,7 @@ def test_an_estimate_has_three_digits_and_is_the_same_in_every_process() -> None
 
 def test_it_goes_through_a_checkpoint_in_three_kilobytes() -> None:
     tally = counted(10_000)
+    tally.key = "0123456789abcdef0123"
     raw = msgspec.json.encode(tally)
     assert len(raw) < 3000
     back = msgspec.json.decode(raw, type=Tally)
@@ -48,6 +53,35 @@ def test_it_goes_through_a_checkpoint_in_three_kilobytes() -> None:
     assert few.count == 51
 
 
+def unkeyed(name: str) -> int:
+    """The hash of before there were keys, which anybody can compute."""
+    mixed = zlib.crc32(name.encode()) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+    mixed = (mixed ^ (mixed >> 32)) * 0xBF58476D1CE4E5B9 & (1 << 64) - 1
+    return mixed ^ (mixed >> 29)
+
+
+@pytest.mark.parametrize("key", ["", "0123456789abcdef0123", "fedcba98765432100123"])
+@pytest.mark.parametrize("inflates", [True, False])
+def test_sources_that_were_chosen_by_their_hash_count_as_any_others(key: str, inflates: bool) -> None:
+    """Without a key a thousand forged sources counted as a million, or as one."""
+    names = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(100_000)]
+    rest = (1 << 53) - 1
+    names.sort(key=lambda name: unkeyed(name) & rest if inflates else unkeyed(name))
+    tally = Tally(key=key)
+    tally.add(names[:1000])
+    assert tally.count == pytest.approx(1000, rel=0.07)
+
+
+def test_names_fall_otherwise_under_another_key() -> None:
+    keyed = blake2b(digest_size=8, key=b"a")
+    chosen = [name for name in (f"h{n}" for n in range(200_000)) if hyperloglog._hash(keyed, name) >> 56 == 0]
+    same, other = Tally(key="a"), Tally(key="b")
+    same.add(chosen)
+    other.add(chosen)
+    assert same.count == hyperloglog.EXACT + 1 < 0.4 * len(chosen)  # they share a few registers, so most are not seen
+    assert other.count == pytest.approx(len(chosen), rel=0.1)
+
+
 def test_a_copy_goes_on_by_itself() -> None:
     for n in (10, 1000):
         tally = counted(n)
@@ -56,4 +90,4 @@ def test_a_copy_goes_on_by_itself() -> None:
         assert tally.count == before < copy.count
 
 
-TEN_THOUSAND = 9920
+TEN_THOUSAND = 9660

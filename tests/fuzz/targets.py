@@ -27,6 +27,7 @@ from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config import config_file
 from packetclip_sensor.errors import ConfigError, LogFormatError, ModelBundleError, SinkError
 from packetclip_sensor.model.bundle import MANIFEST, graphs_of, manifest_of
+from packetclip_sensor.model.onnx_file import names_other_files
 from packetclip_sensor.records import Batch, Evidence, Lines, Packet, Position
 from packetclip_sensor.service import checkpoint
 from packetclip_sensor.sinks import dead_letters
@@ -149,6 +150,12 @@ def graphs(data: bytes) -> None:
             assert {end for edge in graph.edges for end in edge} <= known
             assert set(graph.leaves) <= known
             assert [len(level) for level in graph.own[: len(graph.levels)]] == [len(level) for level in graph.levels]
+
+
+def onnx_file(data: bytes) -> None:
+    """A bundle's model, looked through for names of other files."""
+    with suppress(ValueError):
+        names_other_files(data)
 
 
 def state(data: bytes) -> None:
@@ -298,6 +305,9 @@ def _verdict_seed() -> list[bytes]:
     ]
 
 
+ONNX = [b"\x3a\x04\x2a\x02\x70\x01", b"\x3a\x08\x0a\x06\x2a\x04\x32\x02\x2a\x00"]
+"""A model with a graph with a tensor whose data lie outside, and one with a tensor in a node's graph."""
+
 TARGETS: dict[str, Target] = {
     "packet-lines": Target(packet_lines, lambda: _logs("packet"), JSON_WORDS, 1500),
     "flow-lines": Target(flow_lines, lambda: _logs("flow"), JSON_WORDS, 2500),
@@ -307,6 +317,7 @@ TARGETS: dict[str, Target] = {
     "suppression": Target(rules, lambda: [text.encode() for text in RULES], YAML_WORDS, 160),
     "manifest": Target(manifest, _manifest_seed, JSON_WORDS, 8192),
     "graphs": Target(graphs, _graphs_seed, JSON_WORDS, 4096),
+    "onnx": Target(onnx_file, lambda: ONNX, (b"\x80" * 11, b"\x3a", b"\x6a")),
     "state": Target(state, _state_seed, JSON_WORDS, 1500),
     "dead-letters": Target(letters, lambda: [b'{"id":"a","status":400,"type":"t","reason":"r","document":{}}\n' * 2], JSON_WORDS),
     "packed-log": Target(

@@ -95,6 +95,16 @@ def test_a_cluster_that_is_away_is_counted_and_said_once(health: Health) -> None
     assert told(health.counters) == {"lines": 5, "shed_lines": 2, "health_unsent": 3}
 
 
+def test_a_document_that_is_taken_says_that_the_login_is_right(health: Health, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a key revoked before the first alert of a calm night is waited for."""
+    sent = HealthDocuments(ElasticsearchConfig(hosts=["http://127.0.0.1:9"], manage_templates=False), health, SENSOR)
+    sent.send()
+    assert not health.accepted
+    monkeypatch.setattr(sent._client, "index", lambda **_: {})
+    sent.send()
+    assert health.accepted
+
+
 def test_with_a_file_sink_the_newest_document_stands_in_a_file(health: Health, tmp_path: Path) -> None:
     path = tmp_path / "health.json"
     at = [NOW]

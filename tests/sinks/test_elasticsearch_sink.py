@@ -160,6 +160,13 @@ def test_a_restart_that_finds_its_documents_written_proves_the_key_too(server: S
     assert told(run.counters) == {"alerts_written": 1, "alerts_duplicate": 2, "es_retries": 2}
 
 
+def test_a_health_document_proves_the_key_for_the_first_alert_of_a_calm_night(server: ScriptedServer, run: Run) -> None:
+    server.answers = [401, [(403, "security_exception")], [201]]
+    batches = [safe(alert(id="a"))]
+    list(write(batches, run.config, SENSOR, run.counters, sleep=run.sleep, accepted=lambda: True))
+    assert told(run.counters) == {"alerts_written": 1, "es_retries": 2}
+
+
 def test_one_accepted_item_of_an_answer_proves_the_key_for_the_others(server: ScriptedServer, run: Run) -> None:
     server.answers = [[(403, "security_exception"), 201], [201]]
     run.write(safe(alert(id="a"), alert(id="b")))

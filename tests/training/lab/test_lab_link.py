@@ -101,6 +101,7 @@ def test_the_networks_share_no_address_no_account_and_the_new_ones_no_port_or_tt
     reason="network namespaces need root, iproute2 and ping",
 )
 def test_a_ping_over_a_link_of_ten_milliseconds_each_way_takes_twenty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ping may be faster. A busy machine makes many slower, and loses some: of ten rounds one ping must be nearly as fast."""
     monkeypatch.setattr(network, "PREFIX", f"pct{os.getpid()}-")
     capture, _ = plan("ping", "first", 1, 5, vary=False)
     near, far = capture.hosts[1:3]
@@ -114,12 +115,16 @@ def test_a_ping_over_a_link_of_ten_milliseconds_each_way_takes_twenty(monkeypatc
             network.build(capture, {})
         except (OSError, subprocess.CalledProcessError) as err:
             pytest.skip(f"this machine makes no network namespaces: {err}")
-        time.sleep(0.5)
         ping = network.command_in(network.namespace(capture, far.name), ["ping", "-c", "10", "-i", "0.05", "10.9.9.1"])
-        said = subprocess.run(ping, check=False, capture_output=True, text=True).stdout
+        took: list[float] = []
+        for _ in range(10):
+            said = subprocess.run(ping, check=False, capture_output=True, text=True).stdout
+            took += [float(ms) for ms in re.findall(r"time=([\d.]+)", said)]
+            if len(took) >= 8 and min(took) < 40:
+                break
+            time.sleep(1)
     finally:
         removed = network.remove(network.namespace(capture, ""))
-    took = [float(ms) for ms in re.findall(r"time=([\d.]+)", said)]
     assert len(took) >= 8, said
     assert 20 <= min(took) < 40
     assert removed == 3 + (not network.netem())

@@ -3,8 +3,8 @@
 # @TEST-DOC: Bad lines, old lines and lines that a hook refuses do not; bad ones are reported, and policy hooks see the new fields.
 # @TEST-EXEC: mktemp -d > folder
 # @TEST-EXEC: zeek -D $PACKAGE/verdicts.zeek %INPUT PacketCLIP::verdicts_path=$VERDICTS/mixed.tsv PacketCLIP::raised_path=$(cat folder)/my/raised.tsv > out 2> err
-# @TEST-EXEC: zeek-cut ts note msg sub src dst p proto n uid suppress_for actions packetclip_probability packetclip_severity packetclip_episode < notice.log > notices
-# @TEST-EXEC: zeek-cut level message < reporter.log | sed 's|/[^ ]*/||g' | grep PacketCLIP: > reports
+# @TEST-EXEC: columns ts note msg sub src dst p proto n uid suppress_for actions packetclip_probability packetclip_severity packetclip_episode < notice.log > notices
+# @TEST-EXEC: columns level message < reporter.log | sed 's|/[^ ]*/||g' | grep PacketCLIP: > reports
 # @TEST-EXEC: grep -q 'Not enough fields in line' reporter.log && grep -q 'Bad address: 10.0.0.256' reporter.log
 # @TEST-EXEC: cut -f 1 "$(cat folder)/my/raised.tsv" > raised && rm -r "$(cat folder)"
 # @TEST-EXEC: btest-diff out

@@ -2,9 +2,9 @@
 # @TEST-DOC: nothing from before its start (3). Without a file's name nothing happens (4), and what is too old is forgotten (5).
 # @TEST-DOC: The memory is kept in a folder of this user alone: not where others may write (6), and through no link (7).
 # @TEST-EXEC: cp $VERDICTS/mixed.tsv verdicts.tsv && mktemp -d > folder
-# @TEST-EXEC: zeek $PACKAGE/verdicts.zeek %INPUT PacketCLIP::raised_path=$(cat folder)/raised.tsv > /dev/null 2> 1.err && zeek-cut packetclip_episode < notice.log | sort > 1 && rm notice.log
+# @TEST-EXEC: zeek $PACKAGE/verdicts.zeek %INPUT PacketCLIP::raised_path=$(cat folder)/raised.tsv > /dev/null 2> 1.err && columns packetclip_episode < notice.log | sort > 1 && rm notice.log
 # @TEST-EXEC: printf '1760000003.000000\tnew\topen\tDoS\t73\t0.99\t60\t-\t-\t-\t-\tnew\tA new one\tReason.\t.\n' >> verdicts.tsv
-# @TEST-EXEC: zeek $PACKAGE/verdicts.zeek %INPUT PacketCLIP::raised_path=$(cat folder)/raised.tsv > /dev/null 2> 2.err && zeek-cut packetclip_episode < notice.log > 2 && rm notice.log
+# @TEST-EXEC: zeek $PACKAGE/verdicts.zeek %INPUT PacketCLIP::raised_path=$(cat folder)/raised.tsv > /dev/null 2> 2.err && columns packetclip_episode < notice.log > 2 && rm notice.log
 # @TEST-EXEC: zeek $PACKAGE/verdicts.zeek %INPUT PacketCLIP::raised_path=no/such/folder/raised.tsv > 3.out 2> 3.err
 # @TEST-EXEC: test ! -e notice.log && grep -c "cannot be written, so verdicts from before" 3.err > 3
 # @TEST-EXEC: zeek $PACKAGE/verdicts.zeek %INPUT PacketCLIP::verdicts_path= > 4.out 2> 4.err
