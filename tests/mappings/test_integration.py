@@ -19,8 +19,11 @@ import pytest
 import yaml
 from factories import MISSIONS, leaves
 from fleet import Package, types
+from msgspec.structs import replace
 
+from mappings.integration import build
 from packetclip_sensor.alerts.attack import attack_table
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.sinks.documents import ECS_VERSION
 
@@ -354,3 +357,11 @@ def test_the_page_names_every_rule_and_field(package: Package) -> None:
         section = page.partition(f"### {name}\n")[2].partition("\n### ")[0]
         for field in types(package.fields(name)):
             assert f"| {field} |" in section
+
+
+def test_a_model_with_other_missions_has_their_fields_and_no_rule_about_missions_that_it_lacks() -> None:
+    others = Missions(replace(mission, id=f"x_{mission.id}", name=f"X {mission.name}") for mission in MISSIONS)
+    package = Package(build.package(others, built=True))
+    assert {f"packetclip.missions.x_{mission.id}" for mission in MISSIONS} <= set(types(package.fields("alert")))
+    assert [rule["attributes"]["type"] for rule in package.objects("security_rule")].count("eql") == 0
+    assert len(package.objects("security_rule")) == 4
