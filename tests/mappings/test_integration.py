@@ -19,8 +19,11 @@ import pytest
 import yaml
 from factories import MISSIONS, leaves
 from fleet import Package, types
+from msgspec.structs import replace
 
+from mappings.integration import build
 from packetclip_sensor.alerts.attack import attack_table
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.sinks.documents import ECS_VERSION
 
@@ -246,6 +249,15 @@ def test_a_lifecycle_is_the_same_with_and_without_ilm(package: Package, name: st
 
 
 @pytest.mark.parametrize("name", STREAMS)
+def test_setup_and_package_agree_on_names(package: Package, name: str) -> None:
+    """Fleet names an index template TYPE-PACKAGE.STREAM, with priority 200 and the component @custom of the site, as setup does."""
+    fleets = f"{package.yaml(f'data_stream/{name}/manifest.yml')['type']}-{package.yaml('manifest.yml')['name']}.{name}"
+    ours = templates.read("index", fleets)
+    assert (ours["index_patterns"], ours["priority"]) == ([f"{fleets}-*"], 200)
+    assert ours["composed_of"][-1] == f"{fleets}@custom"
+
+
+@pytest.mark.parametrize("name", STREAMS)
 def test_a_sample_event_is_of_its_stream_and_has_described_fields_only(package: Package, name: str) -> None:
     event = package.json(f"data_stream/{name}/sample_event.json")
     assert event["data_stream"] == {"type": "logs", "dataset": f"packetclip.{name}", "namespace": "default"}
@@ -354,3 +366,11 @@ def test_the_page_names_every_rule_and_field(package: Package) -> None:
         section = page.partition(f"### {name}\n")[2].partition("\n### ")[0]
         for field in types(package.fields(name)):
             assert f"| {field} |" in section
+
+
+def test_a_model_with_other_missions_has_their_fields_and_no_rule_about_missions_that_it_lacks() -> None:
+    others = Missions(replace(mission, id=f"x_{mission.id}", name=f"X {mission.name}") for mission in MISSIONS)
+    package = Package(build.package(others, built=True))
+    assert {f"packetclip.missions.x_{mission.id}" for mission in MISSIONS} <= set(types(package.fields("alert")))
+    assert [rule["attributes"]["type"] for rule in package.objects("security_rule")].count("eql") == 0
+    assert len(package.objects("security_rule")) == 4
