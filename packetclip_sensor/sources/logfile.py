@@ -139,8 +139,8 @@ class LogFile:
     def replaced(self) -> bool:
         """Whether other text now stands in this file (copytruncate, a rewrite). Notes growth in `more`."""
         stream = self._opened()
-        self.more |= self.astray
-        self.astray, self._untimed_bytes = False, 0
+        if self.astray:
+            self.more, self.astray, self._untimed_bytes = True, False, 0
         if isinstance(stream, Packed):
             self.more |= stream.grown()
             return False
