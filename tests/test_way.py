@@ -26,8 +26,8 @@ ROOT = Path(packetclip_sensor.__file__).parent
 WAY = ("sources", "windows", "normalize", "model", "alerts")
 BELOW_ALL = ("errors", "records", "common", "config")
 AGAIN = 5
-"""Four without rules of suppression: `windows` checks the clock before `normalize` and cuts behind it, `model` asks for packets of its verdicts, and `alerts` asks `model` and `windows` once for
-what is explained. Rules ask `model` once more."""
+"""Four without rules of suppression: `windows` checks the clock before `normalize` and cuts behind it, `model` asks for packets
+of its verdicts, and `alerts` asks `model` and `windows` once for what is explained. Rules ask `model` once more."""
 
 
 @cache

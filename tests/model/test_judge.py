@@ -69,6 +69,7 @@ def test_a_verdict_counts_the_packets_and_connections_behind_it(bundle: Bundle) 
             hosts = {*v.sources, *v.destinations}
             begun = {
                 p.uid for p in ATTACKS
-                if {p.orig_h, p.resp_h} == hosts and p.orig_h in v.sources and p.n == 1 and v.second + 1 - within <= p.ts < v.second + 1
+                if {p.orig_h, p.resp_h} == hosts and p.orig_h in v.sources and p.n == 1
+                and v.second + 1 - within <= p.ts < v.second + 1
             }  # fmt: skip
             assert v.connections == max(len(inside), min(len(begun), Window().connections))

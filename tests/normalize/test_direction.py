@@ -55,7 +55,7 @@ def sides(p: Packet) -> tuple[str, bool, bool]:
     return p.orig_h, p.is_orig, p.unasked
 
 
-BEGUN, ANSWER, UNASKED = (A, True, False), (B, False, False), (A, True, True)
+BEGUN, ERROR, ANSWER, UNASKED = (A, True, False), (B, False, False), (B, False, True), (A, True, True)
 """Of a first packet that A sends and that Zeek has as the originator's."""
 
 
@@ -79,8 +79,8 @@ BEGUN, ANSWER, UNASKED = (A, True, False), (B, False, False), (A, True, True)
         (udp((800, 2049)), BEGUN),  # a client of NFS
         (icmp(8), BEGUN),
         (icmp(0), UNASKED),
-        (icmp(3), ANSWER),
-        (icmp(11), ANSWER),
+        (icmp(3), ERROR),
+        (icmp(11), ERROR),
         (packet(data=b"", orig_p=443, resp_p=50000), ANSWER),
         (packet(data=b"\x46", orig_p=50000, resp_p=50001), BEGUN),
     ],
@@ -103,7 +103,7 @@ def test_what_zeek_has_turned_by_its_ports_is_an_answer_as_well() -> None:
 def test_who_was_asked_answers_and_the_other_is_the_originator_from_then_on() -> None:
     asked = udp((53, 50000), n=2, is_orig=False, ts=100.1)
     again = udp((53, 50000), n=3, ts=100.2)
-    assert [sides(p) for p in right(udp((53, 50000)), asked, again)] == [UNASKED, (B, True, False), ANSWER]
+    assert [sides(p) for p in right(udp((53, 50000)), asked, again)] == [UNASKED, (B, True, False), (B, False, False)]
 
 
 def test_ipv6_and_swaps_within_a_connection_are_followed() -> None:
@@ -147,7 +147,7 @@ def test_little_is_remembered_and_not_for_long(monkeypatch: pytest.MonkeyPatch) 
         ({"proto": "udp", "orig_p": 50000, "resp_p": 53, "history": "^d", "orig_pkts": 0, "resp_pkts": 9}, True),
         ({"proto": "udp", "orig_p": 53, "resp_p": 50000, "history": "D", "resp_pkts": 0}, False),
         ({"proto": "udp", "orig_p": 53, "resp_p": 50000, "history": "Dd", "resp_pkts": 2}, True),
-        ({"proto": "icmp", "orig_p": 3, "resp_p": 3, "history": None, "resp_pkts": 0}, True),
+        ({"proto": "icmp", "orig_p": 3, "resp_p": 3, "history": None, "resp_pkts": 0}, False),
     ],
 )
 def test_a_flow_row_has_the_sides_of_its_packets(row: dict[str, Any], turned: bool) -> None:
@@ -178,7 +178,7 @@ def recorded(capture: str) -> tuple[list[Packet], list[dict[str, Any]]]:
 
 @pytest.mark.parametrize(("originators", "at_least"), [(True, 8), (False, 0)], ids=["requests", "answers"])
 def test_a_tap_of_one_direction_accuses_nobody_but_attackers(bundle: Bundle, originators: bool, at_least: int) -> None:
-    told, wrong = set(), []
+    told, wrong = set[str](), []
     for capture in CAPTURES:
         packets, intervals = recorded(capture)
         attackers, victims = ({host for i in intervals for host in i[side]} for side in ("attacker", "victim"))
