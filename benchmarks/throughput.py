@@ -25,7 +25,7 @@ from benchmarks.common import CAPTURES, banner, tcp_line, verdict
 
 T = TypeVar("T")
 BOUND, FLOOD_BOUND = 25_000, 100_000
-STAGES = ("read lines", "records", "windows", "judge", "episodes", "explain", "sink")
+STAGES = ("read lines", "records", "direction", "windows", "judge", "episodes", "explain", "sink")
 
 
 class Clock:
@@ -76,6 +76,7 @@ def main() -> None:
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model.bundle import Bundle
     from packetclip_sensor.model.judge import judge
+    from packetclip_sensor.normalize.direction import Direction
     from packetclip_sensor.service import checkpoint
     from packetclip_sensor.sinks import ndjson
     from packetclip_sensor.sinks.documents import SensorInfo
@@ -101,7 +102,8 @@ def main() -> None:
                 rejects = Rejects(None)
                 lines = clock("read lines", tail.finite([folder], rejects=rejects))
                 records = clock("records", zeek.batches(lines, rejects, counters))
-                cut = clock("windows", windows(records, bundle.manifest.window, counters, judged=state.judged))
+                right = clock("direction", map(Direction(bundle.manifest.window.seconds), records))
+                cut = clock("windows", windows(right, bundle.manifest.window, counters, judged=state.judged))
                 judged = clock("judge", judge(cut, bundle, bundle.manifest.thresholds, counters))
                 track = EpisodeTracker(policy, counters, sensor="benchmark", model_version="0")
                 tracked = clock("episodes", map(track, judged))

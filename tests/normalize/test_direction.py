@@ -21,8 +21,9 @@ from packetclip_sensor.config.settings import Config
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.normalize import direction
 from packetclip_sensor.normalize.direction import Direction
-from packetclip_sensor.records import Alert, Batch, Flow, Packet
+from packetclip_sensor.records import Alert, Batch, Flow, Packet, Position
 from packetclip_sensor.service.checkpoint import State
+from packetclip_sensor.windows.windows import Window, WindowCutter
 
 DATA = Path(__file__).parents[1] / "data"
 CAPTURES = sorted(folder.name for folder in DATA.iterdir() if folder.is_dir())
@@ -219,3 +220,24 @@ def test_a_reflected_flood_names_its_victim_as_the_destination(bundle: Bundle) -
 def test_a_download_through_a_tap_of_one_direction_is_no_flood(bundle: Bundle) -> None:
     assert alerts(bundle, answers_of(1)) == []
     assert alerts(bundle, answers_of(3)) == []
+
+
+def test_a_restart_reads_so_far_back_that_windows_have_the_sides_that_they_had() -> None:
+    """Connections of which only answers are seen, each for a hundred seconds, and a restart after each batch."""
+    packets = [
+        packet(proto="udp", data=ip4(17, bytes(30)), orig_p=53, resp_p=50000 + i, uid=f"C{i}", n=n + 1, ts=1000.0 + 30 * i + 4 * n)
+        for i in range(12)
+        for n in range(25)
+    ]
+    packets.sort(key=lambda p: p.ts)
+    window = Window()
+    cut, stage, made = WindowCutter(window, Counters(), before_s=window.seconds), Direction(window.seconds), list[Packet]()
+    for i, each in enumerate(packets):
+        here = Position("packetclip_packet.log", 1, 1, 0, "", i)
+        batch = stage(Batch([each], [], (here,), (msgspec.structs.replace(here, offset=i + 1),)))
+        made += batch.packets
+        done = cut(batch)
+        again = right(*packets[done.resume[0].offset : i + 1], memory_s=window.seconds)
+        needed = [p for p in again if p.ts > done.judged - window.seconds]
+        assert needed == made[len(made) - len(needed) :]
+    assert {p.unasked for p in made} == {True, False}
