@@ -77,7 +77,6 @@ def main() -> None:
     from packetclip_sensor.model.bundle import Bundle
     from packetclip_sensor.model.judge import judge
     from packetclip_sensor.normalize.direction import Direction
-    from packetclip_sensor.service import checkpoint
     from packetclip_sensor.sinks import ndjson
     from packetclip_sensor.sinks.documents import SensorInfo
     from packetclip_sensor.sources import tail, zeek
@@ -92,18 +91,17 @@ def main() -> None:
     bundle = Bundle.open(Config().model_path)
     missions = bundle.manifest.missions
     policy, sensor = for_missions(Config().policy, missions), SensorInfo("benchmark", "0", missions=missions)
-    counters, clock, state = Counters(), Clock(), checkpoint.State()
+    counters, clock = Counters(), Clock()
     out = Path("/dev/shm") / f"packetclip-benchmark-{os.getpid()}.ndjson"  # the disk is not what is measured
     started = time.process_time()
     try:
         for _ in range(args.repeat):
             out.unlink(missing_ok=True)
             for folder in folders:
-                rejects = Rejects(None)
-                lines = clock("read lines", tail.finite([folder], rejects=rejects))
+                lines = clock("read lines", tail.finite([folder], rejects=(rejects := Rejects(None))))
                 records = clock("records", zeek.batches(lines, rejects, counters))
                 right = clock("direction", map(Direction(bundle.manifest.window.seconds), records))
-                cut = clock("windows", windows(right, bundle.manifest.window, counters, judged=state.judged))
+                cut = clock("windows", windows(right, bundle.manifest.window, counters))
                 judged = clock("judge", judge(cut, bundle, bundle.manifest.thresholds, counters))
                 track = EpisodeTracker(policy, counters, sensor="benchmark", model_version="0")
                 tracked = clock("episodes", map(track, judged))

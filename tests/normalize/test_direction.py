@@ -225,7 +225,9 @@ def test_a_download_through_a_tap_of_one_direction_is_no_flood(bundle: Bundle) -
 def test_a_restart_reads_so_far_back_that_windows_have_the_sides_that_they_had() -> None:
     """Connections of which only answers are seen, each for a hundred seconds, and a restart after each batch."""
     packets = [
-        packet(proto="udp", data=ip4(17, bytes(30)), orig_p=53, resp_p=50000 + i, uid=f"C{i}", n=n + 1, ts=1000.0 + 30 * i + 4 * n)
+        packet(
+            proto="udp", data=ip4(17, bytes(30)), orig_p=53, resp_p=50000 + i, uid=f"C{i}", n=n + 1, ts=1000.0 + 30 * i + 4 * n
+        )
         for i in range(12)
         for n in range(25)
     ]
