@@ -29,7 +29,7 @@ T = TypeVar("T")
 BOUND, FLOOD_BOUND, PAIRS_BOUND = 25_000, 100_000, 15_000
 PAIRS_S = 120
 SEED = 1
-STAGES = ("read lines", "records", "windows", "judge", "episodes", "explain", "sink")
+STAGES = ("read lines", "records", "normalize", "windows", "judge", "episodes", "explain", "sink")
 
 
 class Clock:
@@ -108,6 +108,7 @@ def main() -> None:
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model.bundle import Bundle
     from packetclip_sensor.model.judge import judge
+    from packetclip_sensor.normalize.normalizer import normalized
     from packetclip_sensor.sinks import ndjson
     from packetclip_sensor.sinks.documents import SensorInfo
     from packetclip_sensor.sources import tail, zeek
@@ -127,11 +128,11 @@ def main() -> None:
         for _ in range(args.repeat):
             out.unlink(missing_ok=True)
             for folder in folders:
-                rejects = Rejects(None)
-                lines = clock("read lines", tail.finite([folder], rejects=rejects))
+                lines = clock("read lines", tail.finite([folder], rejects=(rejects := Rejects(None))))
                 records = clock("records", zeek.batches(lines, rejects, counters))
+                right = clock("normalize", normalized(records, counters, rejects))
                 most = Config().limits.windows_per_second
-                cut = clock("windows", windows(records, bundle.manifest.window, counters, windows_per_second=most))
+                cut = clock("windows", windows(right, bundle.manifest.window, counters, windows_per_second=most))
                 judged = clock("judge", judge(cut, bundle, bundle.manifest.thresholds, counters))
                 track = EpisodeTracker(policy, counters, sensor="benchmark", model_version="0")
                 tracked = clock("episodes", map(track, judged))

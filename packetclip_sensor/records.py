@@ -95,7 +95,7 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     skipped: Count = 0
     """Connections to this responder that the script left out of the log since the last one it let in (`max_new_connections`)."""
     unasked: bool = False
-    """No line says it, the sensor finds it out: the sender, here the originator, only answers, and nobody was seen to ask."""
+    """No line says it, `normalize/direction.py` finds it out: the sender only answers, and nobody was seen to ask."""
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):

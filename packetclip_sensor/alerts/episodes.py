@@ -15,13 +15,13 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from itertools import groupby
 
 import structlog
 
-from packetclip_sensor.alerts.open_episodes import LISTED_HOSTS, OpenEpisodes, begin_counts, hosts, of_pair, scope
+from packetclip_sensor.alerts.open_episodes import LISTED_HOSTS, OpenEpisodes, begin_counts, hosts, scope
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.records import Episode, EpisodeBatch, Event, Flow, Verdict, VerdictBatch
@@ -106,19 +106,28 @@ class EpisodeTracker:
     def _take_second(self, source: str, verdicts: list[Verdict]) -> list[tuple[str, Episode, Verdict]]:
         """Take in all verdicts of a second; returns what is to be reported of them at its end.
 
-        A host's own view is the story of many. Where it shows few hosts, where one pair has most of its packets, or where few pairs
-        of the second alarm by themselves, the story is these pairs': each opens on a window of its own packets, with its own volume,
-        and what the wide view shows besides accuses nobody. So an attack by one host, or by two, does not accuse the clients beside
-        them, while a flood from a hundred reflectors is one episode of its destination, which comes first.
+        A host's own view is the story of many. Where it shows few hosts, where few pairs of the second alarm with enough behind
+        them, or where these or one other have most of its packets, the story is these pairs': each opens on a window of its own
+        packets, with its own volume, and what the wide view shows besides accuses nobody. So an attack by one host, or by two,
+        does not accuse the clients beside them, while a flood from a hundred reflectors is one episode of its destination, which
+        comes first.
         """
-        pairs = Counter((v.mission, host) for v in verdicts if v.view == "pair" and v.weight == 1 for host in hosts(v))
+        pairs = dict[tuple[str, str | None], list[Verdict]]()
+        for v in verdicts:
+            if v.view == "pair" and v.weight == 1:
+                for host in hosts(v):
+                    pairs.setdefault((v.mission, host), []).append(v)
 
         def of_pairs(v: Verdict) -> bool:
-            if len(v.sources) <= CROWD and len(v.destinations) <= CROWD:
-                return True
             one, other = hosts(v)
-            alarmed = pairs[v.mission, other if one is None else one]
-            return 0 < alarmed <= CROWD or 2 * len(of_pair(v, v.sources[0], v.destinations[0])) > len(v.packets)
+            alarmed = pairs.get((v.mission, other if one is None else one), [])
+            if len(alarmed) > CROWD:
+                return False
+            few = len(v.sources) <= CROWD and len(v.destinations) <= CROWD
+            if few or any(enough(pair, self._policy) for pair in alarmed):
+                return True
+            shown = {frozenset((v.sources[0], v.destinations[0])), *(frozenset(hosts(pair)) for pair in alarmed)}
+            return 2 * sum(frozenset((p.orig_h, p.resp_h)) in shown for p in v.packets) > len(v.packets)
 
         of_many, of_one, supporting = list[Verdict](), list[Verdict](), list[Verdict]()
         for verdict in verdicts:

@@ -156,8 +156,8 @@ class OpenEpisodes:
         return pair or self.by_source.of(like, source) or self.by_destination.of(like, destination)
 
     def support(self, verdict: Verdict, read_from: str) -> None:
-        """Keep an episode open that a wider view still shows, without evidence or packets of others: that of the pair which has most
-        of its packets, or one of the verdict's host alone."""
+        """Keep an episode open that a wider view still shows, without evidence or packets of others: that of the pair which has
+        most of its packets, or one of the verdict's host alone."""
         episode = self.find(verdict, read_from)
         if episode is None:
             return
@@ -169,8 +169,8 @@ class OpenEpisodes:
         self._seen(episode, packets, verdict.second)
 
     def extend(self, episode: Episode, verdict: Verdict) -> int:
-        """Take a verdict in; returns how many episodes more are folded into this one by it. A verdict on many hosts turns a pair's
-        episode into one of that host."""
+        """Take a verdict in; returns how many episodes more are folded into this one by it. A verdict on many hosts turns a
+        pair's episode into one of that host."""
         source, destination = hosts(verdict)
         if episode.scope == "pair" and (source is None or destination is None):
             self._widen(episode, scope(verdict))

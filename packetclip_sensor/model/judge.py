@@ -20,8 +20,9 @@ from packetclip_sensor.windows.model_input import ModelInput, model_input
 from packetclip_sensor.windows.windows import VIEWS, Windows
 
 REASON_WINDOWS = 32
-REFLECTORS = 4
-"""Hosts that send answers nobody asked for, from which on they may be a flood."""
+REFLECTORS = 12
+"""Hosts of one window whose answers nobody asked for, from which on they may be a flood. Of a thousand benign captures of which
+only answers were seen, windows that reached a threshold showed 1 such host, one of them 6; reflected floods show 26 to 30."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +127,19 @@ def reaches(probabilities: FloatArray, limit: FloatArray) -> npt.NDArray[np.bool
     return reached
 
 
-def accused(packets: Sequence[Packet]) -> tuple[str, ...]:
-    """The hosts that a window can accuse, most packets first: those that sent something in a connection which they began. None where
-    most packets are of connections whose originator was not seen, or where few hosts send answers that nobody asked for."""
+def accused(packets: Sequence[Packet], view: str) -> tuple[str, ...]:
+    """The hosts that a window can accuse, most packets first: those that sent something in a connection which they began. None
+    where half of the packets or more are answers to hosts that were not seen, where the host of most packets of a pair is none of
+    them, or where few hosts send answers that nobody asked for."""
     began = {p.orig_h for p in packets if p.is_orig}
-    if packets[-1].unasked and len(began) < REFLECTORS:
+    if packets[-1].unasked and packets[-1].is_orig:
+        enough = len(began) >= REFLECTORS
+    else:
+        enough = 2 * sum(p.unasked for p in packets) < len(packets)
+    hosts = [host for host, _ in Counter(p.orig_h for p in packets).most_common()]
+    if not enough or (view == "pair" and hosts[0] not in began):
         return ()
-    count = Counter(p.orig_h for p in packets)
-    return tuple(h for h, _ in count.most_common() if h in began) if 2 * sum(count[h] for h in began) > len(packets) else ()
+    return tuple(host for host in hosts if host in began)
 
 
 def _verdict(
@@ -151,7 +157,8 @@ def _verdict(
     packets = tuple(records[row] for row in rows.tolist())
     fresh = float((w.table.second[rows] == w.second[i]).sum() / w.rows.shape[1])
     mission, weight = bounds.decide(p[1:], fresh)
-    sources, destinations = accused(packets), tuple(h for h, _ in Counter(x.resp_h for x in packets).most_common())
+    view = VIEWS[int(w.view[i])]
+    sources, destinations = accused(packets, view), tuple(h for h, _ in Counter(x.resp_h for x in packets).most_common())
     # Where one host is named, the connections of others in its stream are none of its own.
     latest = w.past[i, 1][w.past[i, 1] >= 0]
     uids = {x.uid for x in packets}
@@ -162,7 +169,7 @@ def _verdict(
         latest = latest[w.table.resp_h[latest] == hash(destinations[0])]
     return Verdict(
         second=int(w.second[i]),
-        view=VIEWS[int(w.view[i])],
+        view=view,
         sources=sources,
         destinations=destinations,
         mission=missions.names[mission],

@@ -1,15 +1,16 @@
-"""Who began each connection. Zeek takes for it who was seen first, or who has the less known port; a host that only answers has
-begun nothing, and must never be named as the source.
+"""Who began each connection. Zeek takes for it who was seen first, or who has the less known port; a host that only answers
+has begun nothing, and must never be named as the source.
 
-A connection is looked at once, at its first packet. A reset, SYN with ACK, an ICMP error or reply, and a datagram from a service's
-port to one that is none show that its sender answers somebody who was not seen, as behind a one-way tap, on a lossy link, or
-where a request was forged. Of such a connection the records are turned so that all later stages agree:
+A connection is looked at once, at its first packet. A reset, SYN with ACK, an ICMP error or reply, and a datagram from a
+service's port to one that is none show that its sender answers somebody who was not seen, as behind a one-way tap, on a lossy
+link, or where a request was forged. Of such a connection the records are turned so that all later stages agree:
 
-- TCP and ICMP errors: the receiver is the originator, unseen so far. No verdict names a host that was not seen to begin.
-- UDP and ICMP replies: they go from sender to receiver and are `unasked`. As floods of answers come to a victim that never asked,
-  they count in the destination's view, in windows of their own, and nowhere else.
+- TCP and ICMP errors: the receiver is the originator, unseen so far, and no verdict names it. As a flood they would cost it
+  little, and whoever scans many hosts gets the same back.
+- UDP and ICMP replies go from sender to receiver. As floods of answers come to a victim that never asked, they count in its view
+  as a destination, in windows of their own, and nowhere else.
 
-Once the receiver sends something itself, it is the originator.
+Both are `unasked`, but for ICMP errors, until the receiver sends something itself: then it is the originator.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from packetclip_sensor.records import Batch, Flow, Packet
 
 SYN, RST, ACK = 2, 4, 16
 SERVICES = frozenset(range(1, 512)) | frozenset((
-    514, 515, 520, 547, 548, 554, 563, 587, 614, 631, 636, 853, 860, 873, 902, 989, 990, 992, 993, 995, 1080, 1194, 1433, 1434, 1521,
-    1701, 1812, 1813, 1883, 1900, 2049, 2123, 2152, 3128, 3283, 3306, 3389, 3478, 3544, 3702, 4789, 5060, 5061, 5072, 5222, 5223, 5269,
-    5351, 5353, 5355, 5432, 5671, 5672, 5683, 5900, 6081, 6379, 6667, 8000, 8008, 8080, 8443, 8883, 8888, 9092, 9200, 10001, 11211,
-    17185, 20000, 27015, 27017, 27960, 30718, 37810, 47808,
+    514, 515, 520, 547, 548, 554, 563, 587, 614, 631, 636, 853, 860, 873, 902, 989, 990, 992, 993, 995, 1080, 1194, 1433,
+    1434, 1521, 1701, 1812, 1813, 1883, 1900, 2049, 2123, 2152, 3128, 3283, 3306, 3389, 3478, 3544, 3702, 4789, 5060,
+    5061, 5072, 5222, 5223, 5269, 5351, 5353, 5355, 5432, 5671, 5672, 5683, 5900, 6081, 6379, 6667, 8000, 8008, 8080,
+    8443, 8883, 8888, 9092, 9200, 10001, 11211, 17185, 20000, 27015, 27017, 27960, 30718, 37810, 47808,
 ))  # fmt: skip
 """Ports that name their side as the service: the well-known ones, Zeek's `likely_server_ports`, and those of known reflectors.
 Not 512 to 1023 as a whole: clients of NFS and rsh send from there."""
@@ -63,8 +64,8 @@ class Direction:
     """Passes batches on, the records of each connection with its sides right."""
 
     def __init__(self, memory_s: float) -> None:
-        """`memory_s`: seconds from its first packet on for which a connection is remembered; later ones are taken as Zeek has them.
-        Who reads on from that long before a packet turns it as it was turned before."""
+        """`memory_s`: seconds from its first packet on for which a connection is remembered; later ones are taken as Zeek has
+        them. Who reads on from that long before a packet turns it as it was turned before."""
         self._memory_s = memory_s
         self._exchanges: dict[str, Exchange] = {}
 
@@ -109,9 +110,10 @@ class Direction:
             return packet
         orig_answers = (packet.orig_h, packet.orig_p) == (found.host, found.port)
         found.alone &= orig_answers == packet.is_orig
-        unasked = _unasked(packet, packet.orig_p if packet.is_orig else packet.resp_p, found.alone)
-        if orig_answers == unasked:
-            return packet if not unasked else with_fields(packet, unasked=True)
+        error = _reports_error(packet, packet.orig_p if packet.is_orig else packet.resp_p)
+        unasked = found.alone and not error
+        if orig_answers == (unasked and packet.proto != "tcp"):
+            return with_fields(packet, unasked=True) if unasked else packet
         return with_fields(
             packet,
             orig_h=packet.resp_h,
@@ -124,8 +126,8 @@ class Direction:
 
 
 def only_answers(record: Packet | Flow, by_orig: bool, flags: int | None) -> bool:
-    """Whether the sender of a connection's first packet answers somebody who was not seen; where the packet does not say, Zeek's
-    sides count.
+    """Whether the sender of a connection's first packet answers somebody who was not seen; where the packet does not say,
+    Zeek's sides count.
 
     Args:
         record: that packet, or the connection's flow row. by_orig: whether Zeek's originator sent it. flags: TCP's, where known.
@@ -163,22 +165,17 @@ def tcp_flags(packet: Packet) -> int | None:
 
 
 def flow_sides(flow: Flow) -> Flow:
-    """A flow row with the sides that its connection's packets have, as far as Zeek's history tells who sent first and what."""
+    """A flow row with the sides that its connection's packets have, as far as Zeek's history tells who sent first and what.
+    Rows of ICMP errors stay: they are no exchange."""
     history = flow.history or "D"
     letter = history.lstrip("^")[:1]
     by_orig = letter.isupper() != history[1:].startswith("^")  # "D^": the sides were changed behind the first packet
-    flags = FLAGS_OF.get(letter.upper(), ACK) if flow.proto == "tcp" else None
-    answers = only_answers(flow, by_orig, flags)
+    if _reports_error(flow, flow.orig_p):
+        return flow
+    answers = only_answers(flow, by_orig, FLAGS_OF.get(letter.upper(), ACK) if flow.proto == "tcp" else None)
     alone = not (flow.resp_pkts if by_orig else flow.orig_pkts)
-    sender = flow.orig_p if by_orig else flow.resp_p
-    sender_began = not answers or _unasked(flow, sender, alone)
+    sender_began = not answers or (alone and flow.proto != "tcp")
     return flow if by_orig == sender_began else with_fields(flow, **_other_way(flow))
-
-
-def _unasked(record: Packet | Flow, sender: int, alone: bool) -> bool:
-    """Whether what a host sent that only answers counts as sent to a victim. TCP's answers do not: one by one they cost nothing, and
-    the same come back to whoever scans many hosts."""
-    return alone and record.proto != "tcp" and not _reports_error(record, sender)
 
 
 def _other_way(flow: Flow) -> dict[str, Any]:

@@ -81,9 +81,14 @@ class Windows:
 
 
 def view_keys(table: PacketColumns) -> tuple[Ints, Ints, Ints]:
-    """A key for each packet in each of VIEWS, (n,) each. The pair's key is the same in both directions; what comes to a destination
-    unasked is a stream of its own there, and stands in no other view."""
-    return table.orig_h + table.resp_h, table.orig_h, np.where(table.unasked, ~table.resp_h, table.resp_h)
+    """A key for each packet in each of VIEWS, (n,) each. The pair's key is the same in both directions; what only comes to a
+    destination is a stream of its own there."""
+    return table.orig_h + table.resp_h, table.orig_h, np.where(one_way(table), ~table.resp_h, table.resp_h)
+
+
+def one_way(table: PacketColumns) -> Bools:
+    """(n,) True for packets that stand in the destination's view alone: answers that go from sender to receiver, unasked."""
+    return table.unasked & table.is_orig
 
 
 class View:
@@ -307,7 +312,7 @@ def _cut_views(
     packet."""
     if not ready.size:
         return np.empty((0, window.packets), np.int64), np.empty((0, 2, window.connections), np.int64), ready, ready
-    asked = ready[~table.unasked[ready]]
+    asked = ready[~one_way(table)[ready]]
     views = [
         View(table, keys, kept, ready if name == "destination" else asked, window)
         for name, keys, kept in zip(VIEWS, view_keys(table), held, strict=True)

@@ -155,6 +155,31 @@ def test_the_view_of_a_victim_does_not_accuse_clients_where_one_attacker_has_mos
     assert (last.scope, last.sources, last.verdicts, last.packets) == ("pair", ["a"], 2, 12 + 9)
 
 
+def test_a_view_that_shows_few_hosts_opens_nothing_whatever_stands_behind_it() -> None:
+    """Three clients that load a page each ask their resolver 120 times together."""
+    assert opened(verdict(100, ("a", "c", "d"), ("v",), view="destination", packets=30, stream_packets=120)) == []
+    assert opened(verdict(100, ("a",), ("v", "w", "x"), view="source", packets=30, stream_packets=120)) == []
+    assert opened(verdict(100, tuple("acde"), ("v",), view="destination", packets=30, stream_packets=120)) == [100]
+
+
+def test_a_pair_opens_on_its_own_volume_and_is_shown_by_its_own_packets() -> None:
+    wide = verdict(100, ("a", "c"), ("v",), view="destination", packets=30, stream_packets=120)
+    assert opened(verdict(100, ("a",), ("v",), stream_packets=46), wide) == []
+    events, _ = tracked([[verdict(100, ("a",), ("v",)), replace(wide, probability=0.99)], [replace(wide, second=170)]])
+    assert states(events) == [("open", 100), ("close", 160)]
+    assert {p.orig_h for e in events if e.verdict for p in e.verdict.packets} == {"a"}
+    assert (events[-1].episode.peak, events[-1].episode.sources) == (0.9, ["a"])
+
+
+def test_a_pair_with_little_behind_it_does_not_silence_a_flood_from_many() -> None:
+    small = verdict(100, ("r0",), ("v",), packets=4, stream_packets=4)
+    flood = verdict(100, tuple(f"r{i}" for i in range(30)), ("v",), view="destination", packets=30)
+    events, _ = tracked([[small, flood]])
+    assert [(e.state, e.episode.scope, e.episode.source_count) for e in events] == [
+        ("open", "destination", 30), ("close", "destination", 30)
+    ]  # fmt: skip
+
+
 def test_missions_and_pairs_are_episodes_of_their_own() -> None:
     events, _ = tracked([[verdict(100), verdict(100, mission="Brute Force"), verdict(100, ("p",), ("q",))]])
     assert [e.state for e in events] == ["open"] * 3 + ["close"] * 3

@@ -59,6 +59,18 @@ def test_documents_are_the_golden_ones_byte_for_byte(written: bytes) -> None:
     assert written == golden
 
 
+def test_what_a_document_of_one_pair_names_counts_and_shows_are_the_same_hosts(documents: list[dict[str, Any]]) -> None:
+    pairs = [d for d in documents if d["packetclip"]["episode"]["scope"] == "pair"]
+    assert len(pairs) > 20
+    for document in pairs:
+        hosts, ours = {document["source"]["ip"], document["destination"]["ip"]}, document["packetclip"]
+        assert {packet[side] for packet in ours["evidence"] for side in ("orig_h", "resp_h")} <= hosts
+        assert ours["facts"]["distinct_orig_h"] <= 2 >= ours["facts"]["distinct_resp_h"]
+        if "flow" in ours:
+            assert {ours["flow"]["id"]["orig_h"], ours["flow"]["id"]["resp_h"]} == hosts
+        assert document["related"]["ip"] == [document["source"]["ip"], document["destination"]["ip"]]
+
+
 def fits(kind: str, value: Any) -> bool:
     """Whether ECS's type takes the value as it stands."""
     match kind:

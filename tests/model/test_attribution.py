@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from factories import MISSIONS
@@ -114,6 +115,19 @@ def test_the_class_lies_within_the_mission(bundle: Bundle, verdicts: list[Verdic
     ((why, _),) = attribute([verdict], bundle)
     assert MISSIONS.of_class[why.klass] == verdict.mission
     assert sum(why.classes.values()) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("proto", "named"), [("udp", "UDP Flood"), ("tcp", "SYN Flood"), ("icmp", "ICMP Flood"), ("unknown_transport", "UDP Flood")]
+)
+def test_the_class_never_contradicts_the_transport_of_most_packets(
+    bundle: Bundle, uncertain: Verdict, monkeypatch: pytest.MonkeyPatch, proto: str, named: str
+) -> None:
+    likeness = dict.fromkeys(MISSIONS.classes, 0.0) | {"UDP Flood": 0.9, "SYN Flood": 0.08, "ICMP Flood": 0.02}
+    monkeypatch.setattr(Bundle, "classes", lambda *_: likeness)
+    packets = tuple(msgspec.structs.replace(p, proto=proto) if i > 9 else p for i, p in enumerate(uncertain.packets))
+    ((why, _),) = attribute([replace(uncertain, mission="DoS", packets=packets)], bundle)
+    assert why.klass == named
 
 
 def test_parts_of_a_class_are_left_out_of_its_verdicts_only(bundle: Bundle, uncertain: Verdict) -> None:

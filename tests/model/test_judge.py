@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from factories import packet
+from msgspec.structs import replace
 from recorded import ATTACKS, NOTHING_NEEDED, cut
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.encoder import Encoder
-from packetclip_sensor.model.judge import calibrated, judge, score
+from packetclip_sensor.model.judge import REFLECTORS, accused, calibrated, judge, score
+from packetclip_sensor.records import Packet
 from packetclip_sensor.windows.model_input import ModelInput, model_input
 from packetclip_sensor.windows.windows import Window
 
@@ -69,6 +72,52 @@ def test_a_verdict_counts_the_packets_and_connections_behind_it(bundle: Bundle) 
             hosts = {*v.sources, *v.destinations}
             begun = {
                 p.uid for p in ATTACKS
-                if {p.orig_h, p.resp_h} == hosts and p.orig_h in v.sources and p.n == 1 and v.second + 1 - within <= p.ts < v.second + 1
+                if {p.orig_h, p.resp_h} == hosts and p.orig_h in v.sources and p.n == 1
+                and v.second + 1 - within <= p.ts < v.second + 1
             }  # fmt: skip
             assert v.connections == max(len(inside), min(len(begun), Window().connections))
+
+
+def lookups(clients: int, each: int) -> list[Packet]:
+    """Look-ups of so many clients at one resolver, each with its answer, by turns."""
+    fields = {"resp_h": "192.0.2.53", "resp_p": 53, "proto": "udp"}
+    return [
+        packet(
+            ts=100 + (i * clients + c + n / 2) / 500, uid=f"C{c}-{i}", orig_h=f"192.0.2.{c}", is_orig=n == 0, n=n + 1, **fields
+        )
+        for i in range(each)
+        for c in range(clients)
+        for n in range(2)
+    ]
+
+
+def test_what_is_counted_for_one_named_host_is_its_own(bundle: Bundle) -> None:
+    """The resolver's window of 30 packets shows one client, its stream has three."""
+    later = [replace(p, ts=p.ts + 0.2) for p in lookups(1, 24)[16:]]
+    packets = sorted(lookups(3, 8) + later, key=lambda p: p.ts)
+    verdicts = [v for step in judge(cut(packets), bundle, NOTHING_NEEDED, Counters()) for v in step.verdicts]
+    (wide,) = [v for v in verdicts if v.view == "destination"]
+    assert (wide.sources, wide.destinations) == (("192.0.2.0",), ("192.0.2.53",))
+    assert (wide.connections, wide.volume) == (24, 48)
+    assert {(v.connections, v.volume) for v in verdicts if v.sources == ("192.0.2.1",)} == {(8, 16)}
+
+
+def answers(count: int, senders: int = 1, **fields: object) -> list[Packet]:
+    return [packet(uid=f"C{i}", orig_h=f"192.0.2.{i % senders}", **fields) for i in range(count)]
+
+
+def test_only_who_was_seen_to_begin_is_accused() -> None:
+    unseen, asked = answers(10, is_orig=False, unasked=True), answers(10, 2, is_orig=False)
+    assert accused(answers(10), "pair") == ("192.0.2.0",)
+    assert accused(asked, "destination") == ()
+    assert accused([*asked, *answers(2, 2)], "destination") == ("192.0.2.0", "192.0.2.1")
+    assert accused([*unseen, *answers(9)], "source") == ()  # most of it answers somebody who was not seen
+    assert accused([*unseen, *answers(11)], "source") == ("192.0.2.0",)
+    # Of a pair the host of most packets is the source, or none is.
+    other = [packet(orig_h="10.0.0.9", resp_h="192.0.2.0")]
+    assert accused([*answers(10, is_orig=False), *other], "pair") == ()
+
+
+def test_answers_that_nobody_asked_for_accuse_many_senders_and_never_few() -> None:
+    assert accused(answers(30, REFLECTORS - 1, unasked=True), "destination") == ()
+    assert len(accused(answers(30, REFLECTORS, unasked=True), "destination")) == REFLECTORS

@@ -21,8 +21,9 @@ from packetclip_sensor.config.settings import Config
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.normalize import direction
 from packetclip_sensor.normalize.direction import Direction
-from packetclip_sensor.records import Alert, Batch, Flow, Packet
+from packetclip_sensor.records import Alert, Batch, Flow, Packet, Position
 from packetclip_sensor.service.checkpoint import State
+from packetclip_sensor.windows.windows import Window, WindowCutter
 
 DATA = Path(__file__).parents[1] / "data"
 CAPTURES = sorted(folder.name for folder in DATA.iterdir() if folder.is_dir())
@@ -55,7 +56,7 @@ def sides(p: Packet) -> tuple[str, bool, bool]:
     return p.orig_h, p.is_orig, p.unasked
 
 
-BEGUN, ANSWER, UNASKED = (A, True, False), (B, False, False), (A, True, True)
+BEGUN, ERROR, ANSWER, UNASKED = (A, True, False), (B, False, False), (B, False, True), (A, True, True)
 """Of a first packet that A sends and that Zeek has as the originator's."""
 
 
@@ -79,8 +80,8 @@ BEGUN, ANSWER, UNASKED = (A, True, False), (B, False, False), (A, True, True)
         (udp((800, 2049)), BEGUN),  # a client of NFS
         (icmp(8), BEGUN),
         (icmp(0), UNASKED),
-        (icmp(3), ANSWER),
-        (icmp(11), ANSWER),
+        (icmp(3), ERROR),
+        (icmp(11), ERROR),
         (packet(data=b"", orig_p=443, resp_p=50000), ANSWER),
         (packet(data=b"\x46", orig_p=50000, resp_p=50001), BEGUN),
     ],
@@ -103,7 +104,7 @@ def test_what_zeek_has_turned_by_its_ports_is_an_answer_as_well() -> None:
 def test_who_was_asked_answers_and_the_other_is_the_originator_from_then_on() -> None:
     asked = udp((53, 50000), n=2, is_orig=False, ts=100.1)
     again = udp((53, 50000), n=3, ts=100.2)
-    assert [sides(p) for p in right(udp((53, 50000)), asked, again)] == [UNASKED, (B, True, False), ANSWER]
+    assert [sides(p) for p in right(udp((53, 50000)), asked, again)] == [UNASKED, (B, True, False), (B, False, False)]
 
 
 def test_ipv6_and_swaps_within_a_connection_are_followed() -> None:
@@ -147,7 +148,7 @@ def test_little_is_remembered_and_not_for_long(monkeypatch: pytest.MonkeyPatch) 
         ({"proto": "udp", "orig_p": 50000, "resp_p": 53, "history": "^d", "orig_pkts": 0, "resp_pkts": 9}, True),
         ({"proto": "udp", "orig_p": 53, "resp_p": 50000, "history": "D", "resp_pkts": 0}, False),
         ({"proto": "udp", "orig_p": 53, "resp_p": 50000, "history": "Dd", "resp_pkts": 2}, True),
-        ({"proto": "icmp", "orig_p": 3, "resp_p": 3, "history": None, "resp_pkts": 0}, True),
+        ({"proto": "icmp", "orig_p": 3, "resp_p": 3, "history": None, "resp_pkts": 0}, False),
     ],
 )
 def test_a_flow_row_has_the_sides_of_its_packets(row: dict[str, Any], turned: bool) -> None:
@@ -178,7 +179,7 @@ def recorded(capture: str) -> tuple[list[Packet], list[dict[str, Any]]]:
 
 @pytest.mark.parametrize(("originators", "at_least"), [(True, 8), (False, 0)], ids=["requests", "answers"])
 def test_a_tap_of_one_direction_accuses_nobody_but_attackers(bundle: Bundle, originators: bool, at_least: int) -> None:
-    told, wrong = set(), []
+    told, wrong = set[str](), []
     for capture in CAPTURES:
         packets, intervals = recorded(capture)
         attackers, victims = ({host for i in intervals for host in i[side]} for side in ("attacker", "victim"))
@@ -219,3 +220,26 @@ def test_a_reflected_flood_names_its_victim_as_the_destination(bundle: Bundle) -
 def test_a_download_through_a_tap_of_one_direction_is_no_flood(bundle: Bundle) -> None:
     assert alerts(bundle, answers_of(1)) == []
     assert alerts(bundle, answers_of(3)) == []
+
+
+def test_a_restart_reads_so_far_back_that_windows_have_the_sides_that_they_had() -> None:
+    """Connections of which only answers are seen, each for a hundred seconds, and a restart after each batch."""
+    packets = [
+        packet(
+            proto="udp", data=ip4(17, bytes(30)), orig_p=53, resp_p=50000 + i, uid=f"C{i}", n=n + 1, ts=1000.0 + 30 * i + 4 * n
+        )
+        for i in range(12)
+        for n in range(25)
+    ]
+    packets.sort(key=lambda p: p.ts)
+    window = Window()
+    cut, stage, made = WindowCutter(window, Counters(), before_s=window.seconds), Direction(window.seconds), list[Packet]()
+    for i, each in enumerate(packets):
+        here = Position("packetclip_packet.log", 1, 1, 0, "", i)
+        batch = stage(Batch([each], [], (here,), (msgspec.structs.replace(here, offset=i + 1),)))
+        made += batch.packets
+        done = cut(batch)
+        again = right(*packets[done.resume[0].offset : i + 1], memory_s=window.seconds)
+        needed = [p for p in again if p.ts > done.judged - window.seconds]
+        assert needed == made[len(made) - len(needed) :]
+    assert {p.unasked for p in made} == {True, False}

@@ -9,14 +9,16 @@ from msgspec.structs import replace
 
 from packetclip_sensor.records import Packet
 
-LIKELY_SERVERS = frozenset((21, 22, 23, 25, 53, 67, 79, 80, 81, 88, 123, 135, 137, 139, 143, 161, 162, 443, 445, 502, 514, 563, 587, 631,
-                            636, 989, 990, 992, 993, 995, 1080, 1812, 1883, 3128, 3389, 5060, 5222, 5353, 5355, 8000, 8080, 8888))  # fmt: skip
+LIKELY_SERVERS = frozenset((
+    21, 22, 23, 25, 53, 67, 79, 80, 81, 88, 123, 135, 137, 139, 143, 161, 162, 443, 445, 502, 514, 563, 587, 631, 636,
+    989, 990, 992, 993, 995, 1080, 1812, 1883, 3128, 3389, 5060, 5222, 5353, 5355, 8000, 8080, 8888,
+))  # fmt: skip
 """Of Zeek's `likely_server_ports`, those that are in use here."""
 
 
 def seen_from(packets: Iterable[Packet], *, originators: bool) -> list[Packet]:
-    """The packets that originators sent, or those that came back; each connection numbered anew and with the sides that Zeek gives
-    it from its first packet: who is seen first began, unless its port alone is a likely server's."""
+    """The packets that originators sent, or those that came back; each connection numbered anew and with the sides that Zeek
+    gives it from its first packet: who is seen first began, unless its port alone is a likely server's."""
     n, out = Counter[str](), list[Packet]()
     for packet in packets:
         if packet.is_orig != originators:

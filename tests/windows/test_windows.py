@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Packet
@@ -77,7 +78,9 @@ def reference(packets: list[Packet], window: Window) -> set[Cut]:
         if second is not None and int(p.ts) > second:
             judge()
         second = int(p.ts)
-        for view, key in zip(VIEWS, (frozenset((p.orig_h, p.resp_h)), p.orig_h, p.resp_h), strict=True):
+        one_way = p.unasked and p.is_orig  # a stream of its own at its destination, and none elsewhere
+        keys = {"pair": frozenset((p.orig_h, p.resp_h)), "source": p.orig_h, "destination": (p.resp_h, one_way)}
+        for view, key in keys.items() if not one_way else [("destination", keys["destination"])]:
             streams[view, key].append(p)
             touched.add((view, key))
     judge()
@@ -102,8 +105,11 @@ def cut(packets: list[Packet], window: Window, batch: int, judged: int = 0, **op
 
 @pytest.mark.parametrize("batch", [1, 3, 17, 1000])
 @pytest.mark.parametrize("seed", range(6))
-def test_windows_are_those_of_the_plain_loop(seed: int, batch: int) -> None:
-    packets = traffic(seed)
+@pytest.mark.parametrize("unasked", ["none", "some", "all"])
+def test_windows_are_those_of_the_plain_loop(seed: int, batch: int, unasked: str) -> None:
+    rng = random.Random(seed)
+    share = {"none": 0.0, "some": 0.4, "all": 1.0}[unasked]
+    packets = [replace(p, unasked=rng.random() < share, is_orig=p.is_orig or unasked == "all") for p in traffic(seed)]
     found = cut(packets, SMALL, batch)
     assert len(found) == len(set(found))
     assert set(found) == reference(packets, SMALL)

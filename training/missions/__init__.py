@@ -118,7 +118,7 @@ def missions(folder: Path) -> Missions:
 
 def _described(file: MissionFile) -> dict[str, Any]:
     """A mission as the manifest has it."""
-    classes = [
+    classes: list[dict[str, Any]] = [
         {"name": each.name, "id": each.id or _id(each.name), "label": each.label, "title": each.title or each.name}
         | {"technique": each.technique or file.technique, "transport": each.transport}
         for each in file.classes
