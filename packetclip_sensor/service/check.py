@@ -7,16 +7,18 @@ sensor or its documents and makes the exit code 1; `look` stops nothing.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, TextIO, TypeVar
 
 import msgspec
 
 from packetclip_sensor.alerts import suppression_rules
+from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import NO_MISSIONS
 from packetclip_sensor.common.text import counted, printable
 from packetclip_sensor.config.policy import for_missions
@@ -26,7 +28,8 @@ from packetclip_sensor.elastic.streams import ALERTS, FLOWS, HEALTH
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.model import calibration_file
 from packetclip_sensor.model.bundle import Bundle, manifest_of
-from packetclip_sensor.records import Packet
+from packetclip_sensor.normalize import quality
+from packetclip_sensor.records import Flow, Packet
 from packetclip_sensor.service import checkpoint
 from packetclip_sensor.sources import discovery
 from packetclip_sensor.sources.discovery import archives_of
@@ -41,6 +44,10 @@ MIN_FREE_BYTES = 256 << 20
 """Less room than this and the sensor cannot go on for long."""
 LOW_FREE_BYTES, LOW_FREE_SHARE = 2 << 30, 0.05
 """Less than either is worth a look."""
+
+LATE_S = 0.05
+"""So much later than others are lines of one Zeek, too."""
+Record = TypeVar("Record", Packet, Flow)
 
 OK, WRONG, LOOK = True, False, None
 MARKS = {OK: "ok", WRONG: "WRONG", LOOK: "look"}
@@ -83,7 +90,7 @@ def findings(config: Config, path: Path) -> Iterator[Finding]:
 def _checks(config: Config, path: Path) -> Iterator[tuple[str, Callable[[], Found]]]:
     """What this configuration asks for, in the order of the data's way."""
     for folder in config.logs or [None]:
-        yield "logs", partial(_logs, folder)
+        yield "logs", partial(_logs, folder, config.lateness_s)
     yield "logs", partial(_archives, config)
     yield "state", partial(_state, config, path)
     yield "model", partial(_model, config)
@@ -99,7 +106,7 @@ def _checks(config: Config, path: Path) -> Iterator[tuple[str, Callable[[], Foun
         yield "feedback", partial(_writable, verdicts.parent, f"verdicts for Zeek go to {verdicts}")
 
 
-def _logs(path: Path | None) -> Found:
+def _logs(path: Path | None, lateness_s: float) -> Found:
     """Are our logs there, are they JSON of our form, do they grow, do the clocks agree?"""
     if path is None:
         yield WRONG, "none named; set `logs` to Zeek's log folder, for example [/opt/zeek/logs/current]"
@@ -128,7 +135,37 @@ def _logs(path: Path | None) -> Found:
     if last is not None and now - written <= WRITTEN_S and written - last > BEHIND_S:
         lag = _ago(written - last)
         yield LOOK, f"{newest}: written now, but its last packet is {lag} old; set the clocks by NTP, or see why Zeek lags"
+    yield from _link(newest, [file for file, log in files if log == "flow"], lateness_s)
     yield from _room(newest.parent, False, "Zeek cannot go on logging")
+
+
+def _link(newest: Path, flow_logs: list[Path], lateness_s: float) -> Found:
+    """Does the link show all, once, and in order?"""
+    packets = _last_lines(newest, Packet)
+    if packets:
+        late = quality.lateness_s(packets)
+        words = f"{newest}: lines come up to {late:.1f} s later than others"
+        if late > lateness_s + LATE_S:
+            yield LOOK, f"{words}; set lateness_s: {math.ceil(2 * late) / 2:g}"
+        elif lateness_s:
+            yield OK, f"{words}, lateness_s is {lateness_s:g}"
+    if len(packets) >= quality.FEW_PACKETS and (share := quality.copies_share(packets)) >= quality.MANY_COPIES:
+        yield (
+            LOOK,
+            f"{newest}: {share:.0%} of the last packets are copies, which count once; let the mirror send one direction of each "
+            "port, or one VLAN",
+        )
+    counters = Counters()
+    for file in sorted(flow_logs, key=lambda file: file.stat().st_mtime)[-1:]:
+        quality.count_connections(_last_lines(file, Flow), counters)
+        if (seen := counters.connections) < quality.FEW_CONNECTIONS:
+            continue
+        if (share := counters.connections_one_way / seen) >= quality.MANY_ONE_WAY:
+            words = f"of {share:.0%} of the last TCP connections one side is not seen"
+            yield LOOK, f"{file}: {words}; give Zeek both directions of the link"
+        if (share := counters.connections_with_gaps / seen) >= quality.MANY_GAPS:
+            words = f"of {share:.0%} of the last TCP connections bytes are missing"
+            yield LOOK, f"{file}: {words}; see Zeek's capture_loss.log, and give it more processors or less traffic"
 
 
 def _archives(config: Config) -> Found:
@@ -142,15 +179,23 @@ def _archives(config: Config) -> Found:
 
 def _last_packet(path: Path) -> float | None:
     """Time of the packet of the last whole line; None for a .gz or where it is not of our form."""
+    packets = _last_lines(path, Packet, 65536)
+    return packets[-1].ts if packets else None
+
+
+def _last_lines(path: Path, kind: type[Record], size_bytes: int = 8 << 20) -> list[Record]:
+    """The last whole lines of a log; none of a .gz, and none behind one that is not of our form."""
     if path.suffix == ".gz":
-        return None
+        return []
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 65536))
-        lines = file.read().split(b"\n")
-    try:
-        return msgspec.json.decode(lines[-2], type=Packet).ts
-    except (IndexError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
+        start = max(0, path.stat().st_size - size_bytes)
+        file.seek(start)
+        lines = file.read(size_bytes).split(b"\n")
+    decode, found = msgspec.json.Decoder(kind).decode, []
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        for line in reversed(lines[start > 0 : -1]):
+            found.append(decode(line))
+    return found[::-1]
 
 
 def _state(config: Config, path: Path) -> Found:

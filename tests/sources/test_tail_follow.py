@@ -362,7 +362,7 @@ def test_a_source_with_much_to_read_keeps_no_other_one_waiting_and_each_is_quiet
     busy, calm = tmp_path / "busy", tmp_path / "calm"
     for folder in (busy, calm):
         folder.mkdir()
-    (busy / "packetclip_packet.log").write_bytes(packets(*range(0, 4000)))
+    (busy / "packetclip_packet.log").write_bytes(packets(*range(4000)))
     (calm / "packetclip_packet.log").write_bytes(packets(9001))
     clock = StoppedClock()
     blocks = follow([busy, calm], poll_s=0.0, clock=clock, block_bytes=4096)
