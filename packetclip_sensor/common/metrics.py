@@ -33,6 +33,9 @@ class Counters:
     )
     rejects: int = _metric("Bad lines: not whole, not JSON, a field missing or wrong, too long.")
     rejects_unwritten: int = _metric("Bad lines that the rejects file could not take (disk full); counted in `rejects` as well.")
+    connections: int = _metric("TCP connections that ended and in which something was acknowledged.")
+    connections_one_way: int = _metric("Of them, those of which one side was never seen.")
+    connections_with_gaps: int = _metric("Of them, those of which bytes are missing.")
     wrong_times: int = _metric("Packets put aside since their time was far from their neighbours'; in `rejects` as well.")
     copies: int = _metric("Packets left out as copies of one before, which a mirror of both directions or of two VLANs makes.")
     late_packets: int = _metric(
@@ -98,6 +101,12 @@ class Gauges:
     )
     files: int = _metric("Log files followed.")
     files_open: int = _metric("Log files held open.")
+    copies_share: float = _metric("Share of the last 5 minutes' packets that were copies, 0 to 1.")
+    one_way_share: float = _metric("Share of the TCP connections ended in the last 5 minutes of which one side was not seen.")
+    gaps_share: float = _metric("Share of the TCP connections ended in the last 5 minutes of which bytes are missing.")
+    clock_offset_seconds: float = _metric(
+        "Time of fresh log lines ahead of this machine's clock, of the source that is furthest off; below 0 they are behind."
+    )
     packets_held: int = _metric("Packets held for later windows.")
     episodes_open: int = _metric("Episodes open.")
     dead_letter_bytes: int = _metric("Size of the dead-letter files; above 0 there is something for `packetclip redeliver`.")

@@ -20,14 +20,12 @@ import structlog
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.normalize.clock import Clock
+from packetclip_sensor.normalize.clock import FAR_S, Clock
 from packetclip_sensor.normalize.copies import Copies
 from packetclip_sensor.normalize.direction import Direction
 from packetclip_sensor.normalize.order import Order
+from packetclip_sensor.normalize.quality import count_connections
 from packetclip_sensor.records import Batch, Flow, Packet, log_of
-
-FAR_S = 60.0
-"""T of the windows that ship: a packet so far from the newest stands in no window with it."""
 
 log = structlog.get_logger()
 
@@ -90,6 +88,7 @@ class _Source:
 
     def __call__(self, batch: Batch) -> list[Batch]:
         self._number += 1
+        count_connections(batch.flows, self._counters)
         self._inputs.append((self._number, batch))
         stretches = self._clock(batch.packets, self._number, quiet=batch.quiet, final=batch.final)
         out, last = [], stretches[-1]

@@ -7,16 +7,18 @@ sensor or its documents and makes the exit code 1; `look` stops nothing.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, TextIO, TypeVar
 
 import msgspec
 
 from packetclip_sensor.alerts import suppression_rules
+from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import NO_MISSIONS
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.text import counted, printable
@@ -27,7 +29,8 @@ from packetclip_sensor.elastic.streams import ALERTS, FLOWS, HEALTH
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.model import calibration_file
 from packetclip_sensor.model.bundle import Bundle, manifest_of
-from packetclip_sensor.records import Packet, log_of
+from packetclip_sensor.normalize import quality
+from packetclip_sensor.records import Flow, Packet, log_of
 from packetclip_sensor.service import checkpoint
 from packetclip_sensor.service.health import REJECTED_SHARE
 from packetclip_sensor.sinks import zeek_notices
@@ -48,6 +51,10 @@ MIN_FREE_BYTES = 256 << 20
 """Less room than this and the sensor cannot go on for long."""
 LOW_FREE_BYTES, LOW_FREE_SHARE = 2 << 30, 0.05
 """Less than either is worth a look."""
+
+LATE_S = 0.05
+"""So much later than others are lines of one Zeek, too."""
+Record = TypeVar("Record", Packet, Flow)
 
 OK, WRONG, LOOK = True, False, None
 MARKS = {OK: "ok", WRONG: "WRONG", LOOK: "look"}
@@ -90,7 +97,7 @@ def findings(config: Config, path: Path) -> Iterator[Finding]:
 def _checks(config: Config, path: Path) -> Iterator[tuple[str, Callable[[], Found]]]:
     """What this configuration asks for, in the order of the data's way."""
     for folder in config.logs or [None]:
-        yield "logs", partial(_logs, folder)
+        yield "logs", partial(_logs, folder, config.lateness_s)
     yield "logs", partial(_archives, config)
     yield "logs", partial(_unread, config)
     yield "logs", partial(_rejected, config)
@@ -108,12 +115,13 @@ def _checks(config: Config, path: Path) -> Iterator[tuple[str, Callable[[], Foun
         yield "feedback", partial(_feedback, verdicts)
 
 
-def _logs(path: Path | None) -> Found:
+def _logs(path: Path | None, lateness_s: float) -> Found:
     """Are our logs there, are they JSON of our form, do they grow, do the clocks agree?"""
     if path is None:
         yield WRONG, "none named; set `logs` to Zeek's log folder, for example [/opt/zeek/logs/current]"
         return
-    packets = [file for file, log in discovery.check_log(path) if log == "packet"]
+    files = discovery.check_log(path)
+    packets = [file for file, log in files if log == "packet"]
     newest = max(packets, key=lambda file: file.stat().st_mtime)
     head = discovery.first_bytes(newest)
     discovery.refuse_tsv(newest, head)
@@ -128,7 +136,7 @@ def _logs(path: Path | None) -> Found:
         return
     yield OK, f"{path}: {counted(len(packets), 'packet log')}, the newest {newest.name}"
     now, written = time.time(), newest.stat().st_mtime
-    records, bad, reason = _last_lines(newest)
+    records, bad, reason = _last_lines(newest, zeek.packet)
     if bad >= max(1, REJECTED_SHARE * (bad + len(records))):
         what = f"{bad} of its last {bad + len(records)} lines are not of our form ({reason})"
         yield WRONG, f"{newest}: {what} and are rejected; see what else writes into it"
@@ -140,7 +148,36 @@ def _logs(path: Path | None) -> Found:
     if last is not None and now - written <= WRITTEN_S and written - last > BEHIND_S:
         lag = _ago(written - last)
         yield LOOK, f"{newest}: written now, but its last packet is {lag} old; set the clocks by NTP, or see why Zeek lags"
+    yield from _link(newest, records, [file for file, log in files if log == "flow"], lateness_s)
     yield from _room(newest.parent, False, "Zeek cannot go on logging")
+
+
+def _link(newest: Path, packets: list[Packet], flow_logs: list[Path], lateness_s: float) -> Found:
+    """Does the link show all, once, and in order? `packets` are the last of the newest log."""
+    if packets:
+        late = quality.lateness_s(packets)
+        words = f"{newest}: lines come up to {late:.1f} s later than others"
+        if late > lateness_s + LATE_S:
+            yield LOOK, f"{words}; set lateness_s: {math.ceil(2 * late) / 2:g}"
+        elif lateness_s:
+            yield OK, f"{words}, lateness_s is {lateness_s:g}"
+    if len(packets) >= quality.FEW_PACKETS and (share := quality.copies_share(packets)) >= quality.MANY_COPIES:
+        yield (
+            LOOK,
+            f"{newest}: {share:.0%} of the last packets are copies, which count once; let the mirror send one direction of each "
+            "port, or one VLAN",
+        )
+    counters = Counters()
+    for file in sorted(flow_logs, key=lambda file: file.stat().st_mtime)[-1:]:
+        quality.count_connections(_last_lines(file, zeek.flow)[0], counters)
+        if (seen := counters.connections) < quality.FEW_CONNECTIONS:
+            continue
+        if (share := counters.connections_one_way / seen) >= quality.MANY_ONE_WAY:
+            words = f"of {share:.0%} of the last TCP connections one side is not seen"
+            yield LOOK, f"{file}: {words}; give Zeek both directions of the link"
+        if (share := counters.connections_with_gaps / seen) >= quality.MANY_GAPS:
+            words = f"of {share:.0%} of the last TCP connections bytes are missing"
+            yield LOOK, f"{file}: {words}; see Zeek's capture_loss.log, and give it more processors or less traffic"
 
 
 def _archives(config: Config) -> Found:
@@ -185,23 +222,23 @@ def _rejected(config: Config) -> Found:
             yield LOOK, f"{path}: lines were rejected, the last {_ago(ago_s)} ago, of {last.get('path')}: {last.get('reason')}"
 
 
-def _last_lines(path: Path) -> tuple[list[Packet], int, str]:
-    """Records of a packet log's last lines, how many of these are none, and why the last of them is; nothing of a packed log."""
+def _last_lines(path: Path, decode: Callable[[bytes], Record]) -> tuple[list[Record], int, str]:
+    """Records of a log's last lines, how many of these are none, and why the last of them is; nothing of a packed log."""
     if not log_of(path.name) or not path.name.endswith(".log"):
         return [], 0, ""
     records, bad, reason = [], 0, ""
-    for line in _end_of(path)[1:-1]:
+    for line in _end_of(path, 8 << 20)[1:-1]:
         try:
-            records.append(zeek.packet(line))
+            records.append(decode(line))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
             bad, reason = bad + 1, str(err)
     return records, bad, reason
 
 
-def _end_of(path: Path) -> list[bytes]:
-    """The last 64 KiB of a file as lines, with whatever part of a line stands first and last."""
+def _end_of(path: Path, size_bytes: int = 65536) -> list[bytes]:
+    """The last bytes of a file as lines, with whatever part of a line stands first and last."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 65536))
+        file.seek(max(0, path.stat().st_size - size_bytes))
         return (b"\n" * (file.tell() == 0) + file.read()).split(b"\n")
 
 

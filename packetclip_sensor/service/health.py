@@ -10,7 +10,8 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,7 @@ from packetclip_sensor import __version__
 from packetclip_sensor.common.metrics import Counters, Gauges
 from packetclip_sensor.common.text import printable
 from packetclip_sensor.config.settings import HealthConfig
+from packetclip_sensor.normalize.quality import FEW_CONNECTIONS, FEW_PACKETS, MANY_COPIES, MANY_GAPS, MANY_ONE_WAY
 
 if TYPE_CHECKING:
     from packetclip_sensor.common.rejects import Rejects
@@ -30,8 +32,14 @@ if TYPE_CHECKING:
 MIN_FREE_BYTES = 64 << 20
 STALLED_S = 60.0
 """A step of the pipeline takes a second at most, also under a flood."""
-REJECTED_SHARE, REJECTED_S = 0.01, 300.0
-"""Share of the lines of the last seconds from which rejected ones are a reason: one line of many is a writer's mishap."""
+REJECTED_SHARE = 0.01
+"""Share of the lines of the last minutes from which rejected ones are a reason: one line of many is a writer's mishap."""
+SHARES_S = 300.0
+"""Shares of rejected lines, copies, one-way connections and gaps are those of so long a time."""
+SKEW_S = 30.0
+"""A source whose fresh lines are further than this from this machine's clock has another clock, or its Zeek lags."""
+FRESH_S = 2.0
+"""Lines read so soon after there were none to read have just been written."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -43,7 +51,8 @@ class Reason(NamedTuple):
 
 
 REASONS = (
-    "starting", "stalled", "sink_waiting", "behind", "shedding", "no_logs", "unreadable", "logs_gone", "lines_rejected",
+    "starting", "stalled", "sink_waiting", "behind", "shedding", "no_logs", "unreadable", "logs_gone", "lines_rejected", "clock",
+    "copies", "one_way", "gaps",
     "state_unsaved", "disk_full", "memory", "stopping",
 )  # fmt: skip
 """Every name that a Reason can have."""
@@ -83,12 +92,18 @@ class Health:
     def __post_init__(self) -> None:
         self._since = self._moved = self.clock()
         self._waiting: tuple[float, str] | None = None
-        self._lines: deque[tuple[float, int, int]] = deque([(self._since, 0, 0)])  # when, lines read, lines rejected
+        self._read_all: dict[str, float] = {}
+        self._offsets: dict[str, float] = {}
+        self._counted: deque[tuple[float, Counters]] = deque([(self._since, replace(self.counters))])
 
     def read(self, batch: Batch, held: int) -> None:
         """A batch was read and cut into windows, of which `held` packets stay."""
         if batch.packets:
             self.last_packet = batch.packets[-1].ts
+            if self.clock() - self._read_all.pop(batch.source, -inf) < FRESH_S:
+                self._offsets[batch.source] = self.last_packet - self.now()
+        if batch.idle:
+            self._read_all[batch.source] = self.clock()
         self.packets_held = held
         self.moved()
 
@@ -112,9 +127,25 @@ class Health:
         """Look how far the reader is behind its logs; lists folders, so not for the pipeline's own thread."""
         if self.backlog is not None:
             self.lag_bytes, self.lag_s = self.backlog.measure(self.now())
-        self._lines.append((self.clock(), self.counters.lines, self.counters.rejects))
-        while len(self._lines) > 2 and self._lines[1][0] <= self.clock() - REJECTED_S:
-            self._lines.popleft()
+        self._counted.append((self.clock(), replace(self.counters)))
+        while self._counted[1][0] < self.clock() - SHARES_S:
+            self._counted.popleft()
+
+    def _share(self, part: str, of: str, least: int) -> float:
+        """Share of one counter in another over the last SHARES_S; 0 where there were fewer than `least`."""
+        before, now = self._counted[0][1], self._counted[-1][1]
+        count = getattr(now, of) - getattr(before, of)
+        return (getattr(now, part) - getattr(before, part)) / count if count >= least else 0.0
+
+    def _shares(self) -> tuple[float, float, float]:
+        """Of copies, of one-way connections, and of those with gaps."""
+        connections = "connections", FEW_CONNECTIONS
+        one_way = self._share("connections_one_way", *connections)
+        return self._share("copies", "packets", FEW_PACKETS), one_way, self._share("connections_with_gaps", *connections)
+
+    def _skewed(self) -> tuple[str, float]:
+        """The source whose clock is furthest off, and by how many seconds it is ahead."""
+        return max(self._offsets.copy().items(), key=lambda item: abs(item[1]), default=("", 0.0))
 
     @property
     def uptime_s(self) -> float:
@@ -127,6 +158,7 @@ class Health:
     def gauges(self) -> Gauges:
         """How it is now."""
         waiting = self._waiting
+        copies, one_way, gaps = self._shares()
         return Gauges(
             healthy=int(not self.reasons()),
             lag_seconds=round(self.lag_s, 3),
@@ -137,6 +169,10 @@ class Health:
             judged_timestamp_seconds=float(self.judged),
             files=self.backlog.files if self.backlog else 0,
             files_open=self.backlog.files_open if self.backlog else 0,
+            copies_share=round(copies, 3),
+            one_way_share=round(one_way, 3),
+            gaps_share=round(gaps, 3),
+            clock_offset_seconds=round(self._skewed()[1], 3),
             packets_held=self.packets_held,
             episodes_open=self.episodes_open,
             dead_letter_bytes=sum(_size(path) for path in self.dead_letter_paths),
@@ -167,10 +203,12 @@ class Health:
             yield Reason("shedding", f"load is shed by the rule limits.shed_load, {shed}")
         if self.backlog is not None:
             yield from (Reason(name, printable(message)) for name, message in self.backlog.blind)
-        lines, rejected = (now - before for now, before in zip(self._lines[-1][1:], self._lines[0][1:], strict=True))
+        before, now = self._counted[0][1], self._counted[-1][1]
+        lines, rejected = now.lines - before.lines, now.rejects - before.rejects
         if rejected and self.rejects is not None and rejected >= REJECTED_SHARE * max(lines, rejected):
             of = f"{rejected:,} of {max(lines, rejected):,} log lines of the last minutes were rejected"
             yield Reason("lines_rejected", f"{of}, the last: {printable(self.rejects.last)}; {self.rejects.path} has them")
+        yield from self._reasons_of_the_link()
         if self.unsaved:
             yield Reason("state_unsaved", f"the place to restart from cannot be saved: {self.unsaved}")
         free = _free(self.state_dir)
@@ -179,6 +217,24 @@ class Health:
         memory = memory_bytes()
         if memory > config.max_memory_bytes:
             yield Reason("memory", f"{memory >> 20} MiB of memory are held, above health.max_memory_bytes")
+
+    def _reasons_of_the_link(self) -> Iterator[Reason]:
+        """What the sensor sees is not what is there."""
+        source, ahead_s = self._skewed()
+        if abs(ahead_s) > SKEW_S:
+            way = "ahead of" if ahead_s > 0 else "behind"
+            told = f"fresh lines of {source} are {abs(ahead_s):.0f} s {way} this machine's clock"
+            yield Reason("clock", f"{told}; set the clocks by NTP, or see why that Zeek lags")
+        copies, one_way, gaps = self._shares()
+        if copies >= MANY_COPIES:
+            words = f"{copies:.0%} of the packets are copies and counted once"
+            yield Reason("copies", f"{words}; let the mirror send one direction of each port, or one VLAN")
+        if one_way >= MANY_ONE_WAY:
+            words = f"of {one_way:.0%} of the TCP connections one side is not seen"
+            yield Reason("one_way", f"{words}; give Zeek both directions of the link")
+        if gaps >= MANY_GAPS:
+            words = f"of {gaps:.0%} of the TCP connections bytes are missing"
+            yield Reason("gaps", f"{words}; see Zeek's capture_loss.log, and give it more processors or less traffic")
 
     def as_json(self) -> tuple[bool, bytes]:
         """Whether it is well, and the text of `/health`."""

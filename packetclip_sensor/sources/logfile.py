@@ -299,8 +299,8 @@ def times(data: bytes, at: int, log: str) -> list[float]:
 
 
 def first_ts(data: bytes, at: int, log: str) -> float:
-    """Event time of the first readable line from `at` on, or of a later one where the first is far ahead of it: a wrong time holds
-    nothing up; -inf where none of the first few is readable."""
+    """Event time of the first readable line from `at` on, or of a later one where the first is far ahead of it, so that a wrong
+    time holds nothing up; -inf where none of the first few is readable."""
     found = times(data, at, log) or [-inf]
     earliest = min(found)
     return earliest if found[0] > earliest + FAR_S else found[0]

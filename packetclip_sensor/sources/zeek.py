@@ -178,6 +178,11 @@ def packet(line: bytes) -> Packet:
     return _packets.decode(in_seconds(line))
 
 
+def flow(line: bytes) -> Flow:
+    """As `packet`, of the flow log."""
+    return _flows.decode(in_seconds(line))
+
+
 def _lines(block: Lines) -> Iterator[tuple[int, bytes]]:
     """Each line that is not blank, with the bytes of plain text before it."""
     offset = block.start.offset

@@ -91,8 +91,8 @@ def test_no_more_is_held_than_allowed() -> None:
 
 
 def test_the_setting_is_bounded(tmp_path: Path) -> None:
-    from packetclip_sensor.config import config_file  # noqa: PLC0415
-    from packetclip_sensor.errors import ConfigError  # noqa: PLC0415
+    from packetclip_sensor.config import config_file
+    from packetclip_sensor.errors import ConfigError
 
     path = tmp_path / "sensor.yaml"
     path.write_text("lateness_s: 2\n")

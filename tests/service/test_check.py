@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import altered_captures
 import pytest
 import yaml
 from factories import MISSIONS
@@ -31,6 +32,7 @@ from packetclip_sensor.service import check, checkpoint
 
 SYN = "4500003c000040004006b1e60a0000050a0000099c4000500000000000000000a002faf0917000000204"
 DENIED = (403, {"error": {"reason": "unauthorized"}})
+DATA = Path(__file__).parents[1] / "data"
 SAID = Path(__file__).parent / "check.txt"
 
 
@@ -311,3 +313,52 @@ def test_margins_are_told(world: World) -> None:
     _, lines = world.check(policy={"margins": {"DoS": 0, "Brute Force": 2.5}})
     assert any(line.endswith(", and together with others down to Brute Force 2.5 logits below") for line in lines)
     assert not any("together" in line for line in world.check()[1])
+
+
+def recorded(capture: str, log: str) -> list[bytes]:
+    return altered_captures.lines(DATA / capture / f"packetclip_{log}.log.gz")
+
+
+def of_the_link(lines: list[str]) -> list[str]:
+    """What `check` says of lateness, copies and connections."""
+    return [
+        re.sub(r"\S*/(packetclip_\w+\.log)", r"\1", line)
+        for line in lines
+        if re.search(r"come up to|are copies|TCP connections", line)
+    ]
+
+
+def test_the_lateness_of_the_log_is_measured_and_the_value_named(world: World) -> None:
+    late = altered_captures.by_workers(recorded("demo-vuln-gobuster", "packet"), 4)
+    world.log.write_bytes(b"".join(late))
+    _, lines = world.check()
+    assert of_the_link(lines) == [
+        "look  logs     packetclip_packet.log: lines come up to 2.0 s later than others; set lateness_s: 2"
+    ]
+    _, lines = world.check(lateness_s=2)
+    assert of_the_link(lines) == [
+        "ok    logs     packetclip_packet.log: lines come up to 2.0 s later than others, lateness_s is 2"
+    ]
+    world.log.write_bytes(b"".join(recorded("demo-vuln-gobuster", "packet")))
+    assert of_the_link(world.check()[1]) == []
+
+
+def test_copies_one_way_connections_and_gaps_are_worth_a_look(world: World) -> None:
+    rows = [json.loads(line) for line in recorded("demo-vuln-gobuster", "packet")]
+    twice = [json.dumps(row | {"ts": row["ts"] + late}) for row in rows for late in (0.0, 20e-6)]
+    world.log.write_text("\n".join(twice) + "\n")
+    flows = [json.loads(line) for line in recorded("demo-vuln-gobuster", "flow")]
+    spoiled = [json.dumps(flow | {"resp_pkts": 0, "orig_pkts": 9, "missed_bytes": 1460}) for flow in flows]
+    (world.logs / "packetclip_flow.log").write_text("\n".join(spoiled) + "\n")
+    code, lines = world.check()
+    assert (code, [line[:50] for line in of_the_link(lines)]) == (
+        0,
+        [
+            "look  logs     packetclip_packet.log: 50% of the l",
+            "look  logs     packetclip_flow.log: of 100% of the",
+            "look  logs     packetclip_flow.log: of 100% of the",
+        ],
+    )
+    world.log.write_bytes(b"".join(recorded("demo-syn-hping", "packet")))
+    (world.logs / "packetclip_flow.log").write_bytes(b"".join(recorded("demo-syn-hping", "flow")))
+    assert of_the_link(world.check()[1]) == []  # a flood of SYNs without an answer is no fault of the link

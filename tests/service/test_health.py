@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from factories import packet
 from structlog.testing import capture_logs
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import HealthConfig, Limits
+from packetclip_sensor.records import Batch
 from packetclip_sensor.service.health import REASONS, Health
 from packetclip_sensor.service.load_limits import Shedding
 from packetclip_sensor.service.monitor import Monitor
@@ -105,7 +107,55 @@ def test_every_other_reason_is_told_by_name(health: Health, tmp_path: Path, monk
     assert found[1].message == "5000 bytes of log are unread, the oldest line is 61 s old"
     assert found[2].message == "load is shed by the rule limits.shed_load, 7 lines and 0 packets so far"
     assert "1 of 100 log lines of the last minutes were rejected, the last: a\\x1b.log, byte 0: not JSON;" in found[6].message
-    assert {reason.name for reason in found} | {"starting", "stalled", "sink_waiting"} == set(REASONS)
+    of_the_link = {"clock", "copies", "one_way", "gaps"}
+    assert {reason.name for reason in found} | {"starting", "stalled", "sink_waiting"} | of_the_link == set(REASONS)
+
+
+@pytest.mark.parametrize(("ahead_s", "told"), [(0.0, None), (-5.0, None), (61.0, "61 s ahead of"), (-3600.0, "3600 s behind")])
+def test_a_source_with_another_clock_is_named_by_its_fresh_lines(
+    health: Health, clock: Clock, ahead_s: float, told: str | None
+) -> None:
+    def read(source: str, ts: float) -> None:
+        health.read(Batch([packet(ts=ts)], [], source=source), 1)
+
+    read("/zeek/old", 1.0)  # what was there before says nothing of a clock
+    for source in ("/zeek/old", "/zeek/one", "/zeek/two"):
+        health.read(Batch([], [], idle=True, source=source), 1)
+    clock.at += 1.0
+    read("/zeek/one", clock.at - 0.5)
+    read("/zeek/two", clock.at + ahead_s)
+    clock.at += 600.0
+    read("/zeek/old", 2.0)  # nobody has looked for a while
+    found = [f"fresh lines of /zeek/two are {told} this machine's clock; set the clocks by NTP, or see why that Zeek lags"]
+    assert [reason.message for reason in health.reasons() if reason.name == "clock"] == (found if told else [])
+    assert health.gauges().clock_offset_seconds == (ahead_s or -0.5)
+
+
+def test_copies_one_way_connections_and_gaps_are_reasons_where_they_are_many(health: Health, clock: Clock) -> None:
+    def five_minutes(copies: int, one_way: int, gaps: int) -> list[str]:
+        for _ in range(61):
+            clock.at += 5.0
+            health.moved()
+            counters.packets, counters.copies = counters.packets + 100, counters.copies + copies
+            counters.connections, counters.connections_one_way = counters.connections + 10, counters.connections_one_way + one_way
+            counters.connections_with_gaps += gaps
+            health.measure()
+        return [reason.name for reason in health.reasons()]
+
+    counters = health.counters
+    assert five_minutes(9, 4, 1) == []
+    assert five_minutes(50, 6, 3) == ["copies", "one_way", "gaps"]
+    assert health.gauges().copies_share == 0.5
+    assert "50% of the packets are copies" in next(reason.message for reason in health.reasons())
+    assert five_minutes(0, 0, 0) == []
+
+
+def test_few_packets_say_nothing_of_a_link(health: Health) -> None:
+    health.moved()
+    health.counters.packets, health.counters.copies, health.counters.connections = 900, 450, 40
+    health.counters.connections_one_way = 40
+    health.measure()
+    assert health.reasons() == []
 
 
 @pytest.mark.parametrize(("rejected", "told"), [(9, []), (10, ["lines_rejected"]), (2000, ["lines_rejected"])])

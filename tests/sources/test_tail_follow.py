@@ -313,3 +313,109 @@ def test_the_backlog_of_a_tailer_that_stands_still_grows_and_goes(tmp_path: Path
     assert uids(read(blocks, 3)) == ["C2", "C3", "C4"]
     assert backlog.measure(2000.0) == (0, 0.0)
     assert backlog.files_open == 2
+
+
+class StoppedClock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_source_is_quiet_when_its_log_has_stood_at_its_end_for_long_enough(tmp_path: Path, log: Path) -> None:
+    clock = StoppedClock()
+    blocks = follow([tmp_path], poll_s=0.0, clock=clock)
+    log.write_bytes(packets(1))
+    assert uids([next(blocks)]) == ["C1"]
+    found = []
+    for _ in range(6):
+        found.append(next(blocks))
+        clock.now += 0.4
+    assert [block.quiet for block in found] == [(), (), (), (), (str(tmp_path),), (str(tmp_path),)]
+    append(log, packets(2))
+    assert uids([next(blocks)]) == ["C2"]
+    assert next(blocks) == Idle()
+
+
+@pytest.mark.parametrize("held_up_s", [1.0, 60.0, 3600.0])
+def test_a_reader_that_is_held_up_by_its_sink_or_its_processor_calls_nothing_quiet(
+    tmp_path: Path, log: Path, held_up_s: float
+) -> None:
+    """What was written meanwhile is found by the next look, wherever in a look the reader stood still."""
+    clock = StoppedClock()
+    blocks = follow([tmp_path], poll_s=0.0, clock=clock)
+    for i in range(8):
+        append(log, packets(2 * i))
+        clock.now += held_up_s
+        assert uids([next(blocks)]) == [f"C{2 * i}"]
+        clock.now += held_up_s
+        append(log, packets(2 * i + 1))  # behind what this look has read
+        assert uids([next(blocks)]) == [f"C{2 * i + 1}"]
+        clock.now += held_up_s
+        assert next(blocks) == Idle()
+
+
+def test_a_source_with_much_to_read_keeps_no_other_one_waiting_and_each_is_quiet_by_itself(tmp_path: Path) -> None:
+    busy, calm = tmp_path / "busy", tmp_path / "calm"
+    for folder in (busy, calm):
+        folder.mkdir()
+    (busy / "packetclip_packet.log").write_bytes(packets(*range(4000)))
+    (calm / "packetclip_packet.log").write_bytes(packets(9001))
+    clock = StoppedClock()
+    blocks = follow([busy, calm], poll_s=0.0, clock=clock, block_bytes=4096)
+    first = [next(blocks) for _ in range(40)]
+    assert "C9001" in uids([block for block in first if isinstance(block, Lines)])
+    assert {block.end.source for block in first if isinstance(block, Lines)} == {str(busy), str(calm)}
+    until_idle(blocks)
+    for _ in range(5):
+        clock.now += 0.4
+        append(busy / "packetclip_packet.log", packets(5000))
+        last = next_idle(blocks)
+    assert last.quiet == (str(calm),)
+
+
+def next_idle(blocks: Blocks) -> Idle:
+    return next(block for block in blocks if isinstance(block, Idle))
+
+
+@pytest.mark.parametrize("wrong", [4_294_967_295.0, 1600.0, 1.0])
+def test_a_line_with_a_wrong_time_keeps_flows_and_packets_together(tmp_path: Path, log: Path, wrong: float) -> None:
+    lines = [packet(i) for i in range(400)]
+    lines[200] = packet(200, wrong)
+    log.write_bytes(b"".join(lines))
+    flows = [flow(i, 1000.0 + i, 0.0) for i in range(400)]
+    flows[100] = flow(100, wrong, 0.0)
+    (tmp_path / "packetclip_flow.log").write_bytes(b"".join(flows))
+    read_so_far = {"C": 0, "F": 0}
+    for uid in uids(everything(finite([tmp_path], block_bytes=4096))):
+        read_so_far[uid[0]] += 1
+        assert abs(read_so_far["C"] - read_so_far["F"]) <= 60, read_so_far
+    assert read_so_far == {"C": 400, "F": 400}
+
+
+@pytest.mark.parametrize(
+    ("archive", "folder"),
+    [("zeek/logs", "zeek/logs/current"), ("two/logs", "two/logs/current"), ("elsewhere", "zeek/logs/current")],
+)
+def test_an_archive_belongs_to_the_log_folder_next_to_it(tmp_path: Path, archive: str, folder: str) -> None:
+    paths = [tmp_path / "zeek/logs/current", tmp_path / "two/logs/current"]
+    assert tail.nearest(tmp_path / archive, paths) == str(tmp_path / folder)
+
+
+def test_a_rotated_log_stays_of_its_source(tmp_path: Path) -> None:
+    current = tmp_path / "logs" / "current"
+    archive = tmp_path / "logs" / "2026-11-30"
+    current.mkdir(parents=True)
+    archive.mkdir()
+    blocks = follow([current], poll_s=0.0, archives=[tmp_path / "logs"], archived_since=lambda: 0.0)
+    (current / "packetclip_packet.log").write_bytes(packets(1))
+    assert uids(read(blocks, 1)) == ["C1"]
+    append(current / "packetclip_packet.log", packets(2))
+    (current / "packetclip_packet.log").rename(archive / "packetclip_packet.10:00:00-11:00:00.log")
+    (archive / "packetclip_packet.09:00:00-10:00:00.log").write_bytes(packets(3))
+    found = read(blocks, 2)
+    assert sorted(uids(found)) == ["C2", "C3"]
+    assert {block.end.source for block in found} == {str(current)}

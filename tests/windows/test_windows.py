@@ -15,9 +15,9 @@ import pytest
 from msgspec.structs import replace
 
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.records import Batch, Packet
+from packetclip_sensor.records import Batch, Packet, Position
 from packetclip_sensor.windows.packet_features import relations
-from packetclip_sensor.windows.windows import PACKETS_EACH, PATIENCE_S, VIEWS, Window, Windows, windows
+from packetclip_sensor.windows.windows import PACKETS_EACH, PATIENCE_S, VIEWS, Window, WindowCutters, Windows, windows
 
 SMALL = Window(packets=5, seconds=4.0, min_packets=2, connections=3)
 Past = tuple[tuple[int, int], ...]
@@ -168,29 +168,38 @@ def test_a_log_that_starts_in_the_middle_of_connections_remembers_none() -> None
     assert remembered(packets, SMALL) == ()
 
 
-def test_a_quiet_second_is_judged_without_a_later_packet() -> None:
-    clock = iter([0.0, 0.1, 0.6, 1.1, 1.5, 1.7]).__next__
+def test_a_second_is_over_when_the_log_is_quiet_and_not_when_there_is_merely_nothing_to_read() -> None:
     packets = [packet(100.1, "a", "b"), packet(100.2, "a", "b")]
-    batches = [Batch(packets, []), *(Batch([], [], idle=True) for _ in range(4))]
-    counts = [len(w.rows) for w in windows(batches, SMALL, Counters(), clock=clock)]
-    assert counts == [0, 0, 0, 0, 3]
+    batches = [Batch(packets, []), *(Batch([], [], idle=True) for _ in range(9)), Batch([], [], idle=True, quiet=True)]
+    counts = [len(w.rows) for w in windows(batches, SMALL, Counters())]
+    assert counts == [0] * 10 + [3]
 
 
-def test_a_minute_in_which_the_sensor_itself_stood_still_is_no_quiet_second() -> None:
-    """SIGSTOP, or a sink that waits: the rest of the second has been written meanwhile and comes with the next batch."""
-    clock = iter([0.0, 0.1, 60.0, 60.1, 120.0, 120.2]).__next__
-    one, two, three = (packet(100.1 * n, "a", "b") for n in (1, 1.001, 1.002))
-    batches = [
-        Batch([one], []),
-        Batch([], [], idle=True),
-        Batch([two], []),
-        Batch([], [], idle=True),
-        Batch([three], [], final=True),
-    ]
+def test_a_second_with_more_packets_than_may_be_held_is_judged_in_parts_and_counted() -> None:
+    """A clock that stands still: no second would ever be over."""
     counters = Counters()
-    counts = [len(w.rows) for w in windows(batches, SMALL, counters, clock=clock)]
-    assert counts == [0, 0, 0, 0, 3]
-    assert counters.late_packets == 0
+    batches = [Batch([packet(100.5, f"h{i}", "b", number=i) for i in range(30)], []) for _ in range(20)]
+    found = list(windows(batches, SMALL, counters, max_rows=100))
+    assert max(len(w.table) for w in found) < 300
+    assert counters.seconds_split == 5
+    assert sum(len(w.fresh) for w in found) >= 500
+
+
+def test_sources_are_cut_each_by_its_own_time_and_say_where_all_of_them_stand() -> None:
+    def place(source: str) -> Position:
+        return Position(f"{source}/packetclip_packet.log", 1, 2, 3, "a", 4, source)
+
+    cut = WindowCutters(SMALL, Counters(), judged_by={"slow": 99, "gone": 7})
+    seconds: dict[str, list[int]] = {"right": [], "slow": []}
+    for second in range(100, 110):
+        for source, by in (("right", 5000.0), ("slow", 0.0)):
+            packets = [packet(second + by + part, "a", "b") for part in (0.1, 0.2)]
+            w = cut(Batch(packets, [], (place(source),), (place(source),), source=source))
+            seconds[source] += w.second.tolist()
+    assert sorted(set(seconds["slow"])) == list(range(100, 109))
+    assert sorted(set(seconds["right"])) == list(range(5100, 5109))
+    assert w.judged_by == {"slow": 108, "right": 5108, "gone": 7}
+    assert w.resume == (place("right"), place("slow"))
 
 
 def test_a_packet_behind_a_judged_second_is_judged_in_the_next_and_counted() -> None:
