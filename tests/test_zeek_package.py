@@ -127,6 +127,29 @@ class TestWithZeek:
         assert flood.episode.mission == "DoS"
         assert flood.episode.connections_skipped > 50
 
+    def test_what_is_kept_of_hosts_and_sources_is_bounded_and_no_count_is_lost(self, tmp_path: Path) -> None:
+        """Two connections to each of 60 hosts, one of the two beyond the limit, where ten hosts and ten sources are kept."""
+        frames = []
+        for i in range(120):
+            ends, ports = (f"203.0.113.{i + 1}", f"198.51.100.{i // 2 + 1}"), (40000 + i, 80)
+            syn = make_pcaps.tcp(ends, ports, make_pcaps.SYN, (1, 0))
+            frames += [
+                (i / 200, make_pcaps.ethernet(syn)),
+                (5 + i / 200, make_pcaps.ethernet(make_pcaps.udp(*ends, ports, b"ask"))),
+            ]
+        make_pcaps.write(tmp_path / "hosts.pcap", make_pcaps.ETHERNET, sorted(frames))
+        (tmp_path / "bounds.zeek").write_text(
+            "module PacketCLIP; redef most_rates = 10; redef most_sources = 10; "
+            "event zeek_done() { print |rates| <= 70, |sources| <= 11, connections_skipped; }"
+        )
+        command = [ZEEK, "-C", "-D", "-r", "hosts.pcap", str(PACKAGE), "bounds.zeek", "PacketCLIP::max_new_connections=1"]
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=120)
+        bounded, sources, skipped = done.stdout.strip().split(", ")
+        logged = packets(tmp_path)
+        assert (bounded, sources) == ("T", "T")
+        assert int(skipped) == 240 - len({p.uid for p in logged}) > 50
+        assert sum(p.skipped for p in logged) > 0
+
     @pytest.mark.parametrize("capture", sorted(path.name for path in PCAPS.glob("*.pcap")))
     def test_every_line_is_a_record(self, tmp_path: Path, capture: str) -> None:
         run_zeek(tmp_path, capture, *EVERYTHING)

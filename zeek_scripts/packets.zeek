@@ -155,7 +155,7 @@ global stop_at_packet: count = 0;
 global rates: table[addr] of Rate &read_expire=1min;
 
 # Hosts in `rates` at most, but for those of which something was skipped.
-const most_rates = 100000;
+const most_rates = 100000 &redef;
 
 # Sources of the hosts that get nearly as many connections as are logged, by source and host: of the period at hand and of the
 # one before it. Changing the tables costs less than an expiry of each entry, and bounds them.
@@ -165,7 +165,7 @@ global sources_since: time = double_to_time(0.0);
 
 # How long a source is remembered at least, and how many are in a period.
 const sources_period = 10sec;
-const most_sources = 10000;
+const most_sources = 10000 &redef;
 
 # Connections of a second from which on sources are remembered, and how many of those that came before are let in above the limit.
 global watch_from: count = 0;

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from msgspec import Meta
 
 from packetclip_sensor.common.missions import Mission, Missions
@@ -97,6 +98,15 @@ class Bundle:
     class_embeddings: FloatArray
     """(classes, D) unit norm, the mean of each class's texts."""
     logit_scale: float
+
+    def logits(self, embedding: FloatArray, relations: FloatArray, padding: npt.NDArray[np.bool_]) -> FloatArray:
+        """The reasoner's (B, M + 1) logits of B windows: (B, A, D), (B, A, R), (B, A). What is padding in front of all of them is
+        left out, unless the reasoner was exported for one length."""
+        free = isinstance(self.reasoner.get_inputs()[0].shape[1], str)
+        start = int(padding.all(0).argmin()) if free else 0
+        window = {"embedding": embedding, "relations": relations, "padding": padding}
+        out: FloatArray = self.reasoner.run(["logits"], {name: each[:, start:] for name, each in window.items()})[0]
+        return out
 
     @property
     def concepts(self) -> list[tuple[int, int, str]]:
@@ -197,13 +207,15 @@ def fingerprint(path: Path) -> str:
     """SHA-256 of a bundle's manifest, which holds the hashes of all its other files: the name of exactly this model.
 
     Of a mission only the name counts, as in a manifest of format 1: another title or colour makes no calibration void, and a
-    calibration made before format 2 holds.
+    calibration made before format 2 holds. So does one made before a file was exported anew with the same weights: `same_as` has
+    the hash that it had.
 
     Raises:
         ModelBundleError: the manifest cannot be read.
     """
-    names = {"format": 1, "missions": _manifest(path).missions.names}
-    return hashlib.sha256((json.dumps(_raw(path) | names, indent=1) + "\n").encode()).hexdigest()
+    names, raw = {"format": 1, "missions": _manifest(path).missions.names}, _raw(path)
+    raw["sha256"] |= raw.pop("same_as", {})
+    return hashlib.sha256((json.dumps(raw | names, indent=1) + "\n").encode()).hexdigest()
 
 
 def sealed(manifest: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from packetclip_sensor.windows.model_input import ModelInput, model_input
 from packetclip_sensor.windows.windows import VIEWS, Windows
 
 REASON_WINDOWS = 32
+"""Windows reasoned about at once: what lies between its layers stays in the processor's cache."""
 REFLECTORS = 12
 """Hosts of one window whose answers nobody asked for, from which on they may be a flood. Of a thousand benign captures of which
 only answers were seen, windows that reached a threshold showed 1 such host, one of them 6; reflected floods show 26 to 30."""
@@ -53,7 +54,7 @@ def score(bundle: Bundle, encoder: Encoder, given: ModelInput, chosen: slice | I
     embedding = np.zeros((len(used), bundle.manifest.embedding), np.float32)
     embedding[real] = encoder(given.tokens[used[real]])
     x, relations = embedding[place.reshape(rows.shape)], given.relations[chosen]
-    logits = bundle.reasoner.run(["logits"], {"embedding": x, "relations": relations, "padding": rows < 0})[0]
+    logits = bundle.logits(x, relations, rows < 0)
     return Scored(x, relations, calibrated(bundle, logits))
 
 
@@ -87,12 +88,13 @@ class Judge:
         w, near = given.windows, self._bounds.near
         found = np.empty((len(given.rows), len(self._missions) + 1), np.float32)
         alarming: dict[int, tuple[FloatArray, FloatArray]] = {}
-        for start in range(0, len(given.rows), REASON_WINDOWS):
-            chosen = slice(start, start + REASON_WINDOWS)
+        by_length = np.argsort((given.rows >= 0).sum(1), kind="stable")  # a short one is not padded to the longest
+        for start in range(0, len(by_length), REASON_WINDOWS):
+            chosen = by_length[start : start + REASON_WINDOWS]
             scored = score(self._bundle, self._encoder, given, chosen)
             found[chosen] = scored.probabilities
             for j in np.nonzero(reaches(scored.probabilities, near))[0].tolist():  # copies: a view would keep all windows'
-                alarming[start + j] = scored.embeddings[j].copy(), scored.relations[j].copy()
+                alarming[int(chosen[j])] = scored.embeddings[j].copy(), scored.relations[j].copy()
         probabilities = found[given.distinct]
         (reaching,) = np.nonzero(reaches(probabilities, near))
         rows = np.unique(w.rows[reaching])

@@ -11,10 +11,10 @@ is shorter. What other packets' relations say of it (that a port was new before 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import FloatArray, Verdict
@@ -47,15 +47,15 @@ class Occlusion:
             row[list(places)] = 0.0
         window = self._without([()])  # one window for all rows: the exported model spreads it over `keep`
         batches = [window | {"keep": keep[i : i + ROWS]} for i in range(0, len(keep), ROWS)]
-        return self._log_odds(self._bundle.explainer, batches)
+        return self._log_odds([self._bundle.explainer.run(["logits"], batch)[0] for batch in batches])
 
     def leave_out(self, removed: Sequence[Collection[int]]) -> npt.NDArray[np.float64]:
         """(n,) log-odds with each set of packets left out, but never all; numbers count the window's packets from 0, oldest
         first. The folded reasoner answers, which judged the window too and is several times as fast."""
         batches = [self._without(removed[i : i + ROWS]) for i in range(0, len(removed), ROWS)]
-        return self._log_odds(self._bundle.reasoner, batches)
+        return self._log_odds([self._bundle.logits(**batch) for batch in batches])
 
-    def _without(self, removed: Sequence[Collection[int]]) -> dict[str, npt.NDArray[np.generic]]:
+    def _without(self, removed: Sequence[Collection[int]]) -> dict[str, npt.NDArray[Any]]:
         """The model's window inputs with each set of packets left out."""
         shape = (len(removed), self._slots)
         embedding = np.zeros((*shape, self._embeddings.shape[1]), np.float32)
@@ -68,11 +68,8 @@ class Occlusion:
             padding[row, self._slots - len(left) :] = False
         return {"embedding": embedding, "relations": relations, "padding": padding}
 
-    def _log_odds(
-        self, model: onnxruntime.InferenceSession, batches: Sequence[dict[str, npt.NDArray[np.generic]]]
-    ) -> npt.NDArray[np.float64]:
-        logits = np.concatenate([model.run(["logits"], batch)[0] for batch in batches])
-        return log_odds(logits / self._bundle.manifest.temperature, self._mission)
+    def _log_odds(self, logits: Sequence[FloatArray]) -> npt.NDArray[np.float64]:
+        return log_odds(np.concatenate(logits) / self._bundle.manifest.temperature, self._mission)
 
 
 def log_odds(logits: npt.NDArray[np.floating], at: int) -> npt.NDArray[np.float64]:

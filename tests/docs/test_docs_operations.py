@@ -45,7 +45,7 @@ def test_the_limits_are_those_of_the_code() -> None:
 
 def test_every_test_that_the_reliability_page_names_exists() -> None:
     tests = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
-    there = set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
+    there = set(re.findall(r"^ *def (test_\w+)", tests, re.MULTILINE))
     named = set(re.findall(r"`(test_\w+)`", RELIABILITY))
     assert len(named) > 80
     assert sorted(named - there) == []

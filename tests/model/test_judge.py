@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from factories import packet
-from msgspec.structs import replace
+from msgspec.structs import replace as with_fields
+from onnxruntime import InferenceSession
 from recorded import ATTACKS, NOTHING_NEEDED, cut
 
 from packetclip_sensor.common.metrics import Counters
@@ -42,6 +45,31 @@ def test_probabilities_do_not_depend_on_the_batch(bundle: Bundle, given: ModelIn
     alone = np.concatenate([score(bundle, Encoder(bundle), given, chosen[i : i + 1]).probabilities for i in range(len(chosen))])
     np.testing.assert_allclose(together, alone, atol=2e-5)
     np.testing.assert_allclose(together.sum(1), 1, atol=1e-5)
+
+
+class Watched:
+    """A reasoner that remembers how long the windows were."""
+
+    def __init__(self, reasoner: InferenceSession) -> None:
+        self._reasoner, self.lengths = reasoner, list[int]()
+        self.get_inputs = reasoner.get_inputs
+
+    def run(self, names: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.lengths.append(inputs["embedding"].shape[1])
+        return self._reasoner.run(names, inputs)
+
+
+def test_a_short_window_is_judged_without_its_padding(bundle: Bundle, given: ModelInput) -> None:
+    lengths = (given.rows >= 0).sum(1)
+    scored = score(bundle, Encoder(bundle), given, np.arange(len(given.rows)))
+    assert len(set(lengths.tolist())) > 10
+    for length in set(lengths.tolist()):
+        chosen = np.nonzero(lengths == length)[0][:8]
+        inputs = scored.embeddings[chosen], scored.relations[chosen], given.rows[chosen] < 0
+        watched = Watched(bundle.reasoner)
+        logits = replace(bundle, reasoner=watched).logits(*inputs)
+        assert watched.lengths == [length]
+        np.testing.assert_allclose(calibrated(bundle, logits), scored.probabilities[chosen], atol=2e-5)
 
 
 def test_the_folded_reasoner_is_the_one_that_explains(bundle: Bundle, given: ModelInput) -> None:
@@ -93,7 +121,7 @@ def lookups(clients: int, each: int) -> list[Packet]:
 
 def test_what_is_counted_for_one_named_host_is_its_own(bundle: Bundle) -> None:
     """The resolver's window of 30 packets shows one client, its stream has three."""
-    later = [replace(p, ts=p.ts + 0.2) for p in lookups(1, 24)[16:]]
+    later = [with_fields(p, ts=p.ts + 0.2) for p in lookups(1, 24)[16:]]
     packets = sorted(lookups(3, 8) + later, key=lambda p: p.ts)
     verdicts = [v for step in judge(cut(packets), bundle, NOTHING_NEEDED, Counters()) for v in step.verdicts]
     (wide,) = [v for v in verdicts if v.view == "destination"]

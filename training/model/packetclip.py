@@ -35,13 +35,13 @@ class Temporal(nn.Module):
         """Judge each packet of each window, or only the last one, which is what a sensor asks for and costs a thirtieth.
 
         Args:
-            x: (B, A, M*H) embedding nodes. padding: (B, A) bool.
+            x: (B, A, M*H) embedding nodes, of which a sensor leaves out those in front that are padding. padding: (B, A) bool.
         Returns:
             (B, A, M+1) logits, or (B, 1, M+1) with `last`. Each packet also sees mean and spread of its window's nodes.
         """
         padding = seen_only(padding, self.packets)
         mean, spread = moments(x, padding)
-        y = self.layer(x + self.position, padding, last=last)
+        y = self.layer(x + self.position[-padding.shape[1] :], padding, last=last)
         n = y.shape[1]
         return self.head(torch.cat([y, mean.expand(-1, n, -1), spread.expand(-1, n, -1), x[:, -n:]], dim=2))
 

@@ -82,7 +82,7 @@ def export(
     explained = ("logits", "window_embedding", "states", "arrived")
     differences = [
         _to_onnx(encoder, (tokens,), out / "encoder.onnx", {"tokens": "n"}, {"embedding": "n"}),
-        _to_onnx(reasoner, window, out / "reasoner.onnx", dict.fromkeys(INPUTS, "b"), {"logits": "b"}),
+        _to_onnx(reasoner, window, out / "reasoner.onnx", dict.fromkeys(INPUTS, "b"), {"logits": "b"}, any_length=True),
         _to_onnx(
             explainer,
             (*window, keep),
@@ -134,14 +134,24 @@ def export(
     print(f"bundle {out}: {size / 1e6:.2f} MB, version {version}")
 
 
-def _to_onnx(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, into: dict[str, str], outof: dict[str, str]) -> float:
-    """Export with the first axis of every input and output free, run on `inputs`, and return the largest difference."""
+def _to_onnx(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    path: Path,
+    into: dict[str, str],
+    outof: dict[str, str],
+    *,
+    any_length: bool = False,
+) -> float:
+    """Export with the first axis of every input and output free, with `any_length` the second of inputs too; run on `inputs`, and
+    return the largest difference."""
+    free = {name: {0: axis, 1: "a"} if any_length else {0: axis} for name, axis in into.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer doubts every Python number; the comparison below is the test
         torch.onnx.export(
             module, tuple(x[:5] for x in inputs), str(path), opset_version=OPSET, dynamo=False,
             input_names=list(into), output_names=list(outof),
-            dynamic_axes={name: {0: axis} for name, axis in (into | outof).items()},
+            dynamic_axes=free | {name: {0: axis} for name, axis in outof.items()},
         )  # fmt: skip
     with torch.no_grad():
         expected = module(*inputs)

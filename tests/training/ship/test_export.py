@@ -14,6 +14,7 @@ from untrained import LENGTH, examples, features, untrained
 
 from packetclip_sensor.hunt.text_encoder import FILE
 from packetclip_sensor.model.bundle import MANIFEST, Bundle
+from packetclip_sensor.windows.packet_features import RELATIONS
 from training.data.windows import CLASSES
 from training.model.config import ModelConfig
 from training.model.packetclip import PacketClip
@@ -48,7 +49,7 @@ def bundle(model: PacketClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ready(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports again take the ONNX files that are there."""
 
-    def copied(module: object, inputs: object, path: Path, *names: object) -> float:
+    def copied(module: object, inputs: object, path: Path, *names: object, **options: object) -> float:
         shutil.copyfile(bundle / path.name, path)
         return 1e-6
 
@@ -65,6 +66,19 @@ def test_the_manifest_tells_the_differences_and_a_ceiling_for_each_mission_with_
     assert manifest["onnx_difference_of_probabilities"] < 1e-4
     assert set(manifest["ceilings"]) == {"DoS", "Reconnaissance"}
     assert Bundle.open(bundle).manifest.ceilings == manifest["ceilings"]
+
+
+def test_a_short_window_needs_no_padding(bundle: Path) -> None:
+    reasoner = Bundle.open(bundle)
+    rng = np.random.default_rng(1)
+    embedding = rng.normal(size=(3, LENGTH, 64)).astype(np.float32)
+    relations = rng.random((3, LENGTH, len(RELATIONS)), np.float32)
+    padding = np.arange(LENGTH) < np.array([[2], [3], [4]])
+    inputs = {"embedding": embedding, "relations": relations, "padding": padding}
+    whole = reasoner.reasoner.run(["logits"], inputs)[0]
+    np.testing.assert_allclose(reasoner.logits(**inputs), whole, atol=1e-5)
+    short = {name: each[:, 2:] for name, each in inputs.items()}
+    np.testing.assert_allclose(reasoner.reasoner.run(["logits"], short)[0], whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["reasoner.onnx", "explainer.onnx"])
