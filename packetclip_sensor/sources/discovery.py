@@ -187,6 +187,8 @@ def nothing_in(folder: Path) -> LogFormatError:
         return LogFormatError(f"{folder} has packetclip_flow.log but no packetclip_packet.log; is that log switched off in Zeek?")
     if any(name.startswith("conn.") and ".log" in name for name in names):
         return LogFormatError(f"{folder} holds Zeek logs, but no packetclip_packet.log: the package is not loaded; {LOAD_REMEDY}")
+    if logs_in(folder / "current"):
+        return LogFormatError(f"{folder} holds no packetclip_packet.log, but its `current` does: name {folder}/current")
     return LogFormatError(f"{folder} holds no packetclip_packet.log; give Zeek's log folder, and {LOAD_REMEDY}")
 
 

@@ -12,7 +12,7 @@ from tailing import everything, flow, packet, packets
 
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.records import log_of
-from packetclip_sensor.sources.discovery import PassedOver, Unit, archived, archives_of, discover
+from packetclip_sensor.sources.discovery import PassedOver, Unit, archived, archives_of, check_folder, discover
 from packetclip_sensor.sources.tail import finite, follow
 
 
@@ -150,6 +150,13 @@ def test_a_log_under_another_name_is_known_by_its_lines_and_other_files_are_refu
 def test_a_folder_without_our_logs_says_how_to_load_the_package(tmp_path: Path) -> None:
     with pytest.raises(LogFormatError, match=r"holds no packetclip_packet.log; .*`zkg install`.*`@load packetclip`.*by hand"):
         finite([tmp_path])
+
+
+def test_zeekctls_log_folder_named_in_place_of_current_is_answered_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "current").mkdir()
+    (tmp_path / "current" / "packetclip_packet.log").write_bytes(packets(1))
+    with pytest.raises(LogFormatError, match=r"holds no packetclip_packet.log, but its `current` does: name .*/current$"):
+        check_folder(tmp_path)
 
 
 @pytest.mark.parametrize("text", ['{"ts":1,"uid":"C1"}\n', "#separator \\x09\n#set_separator\t,\n"])
