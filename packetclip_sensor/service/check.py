@@ -112,7 +112,8 @@ def _logs(path: Path | None) -> Found:
         yield WRONG, "none named; set `logs` to Zeek's log folder, for example [/opt/zeek/logs/current]"
         return
     packets = [file for file, log in discovery.check_log(path) if log == "packet"]
-    newest = max(packets, key=lambda file: file.stat().st_mtime)
+    packets.sort(key=lambda file: file.stat().st_mtime)
+    newest = next((file for file in reversed(packets) if _readable(file)), packets[-1])
     head = discovery.first_bytes(newest)
     discovery.refuse_tsv(newest, head)
     line, newline, _ = head.partition(b"\n")
@@ -139,6 +140,14 @@ def _logs(path: Path | None) -> Found:
         lag = _ago(written - last)
         yield LOOK, f"{newest}: written now, but its last packet is {lag} old; set the clocks by NTP, or see why Zeek lags"
     yield from _room(newest.parent, False, "Zeek cannot go on logging")
+
+
+def _readable(path: Path) -> bool:
+    try:
+        discovery.first_bytes(path)
+    except SensorError:  # _unread tells of it
+        return False
+    return True
 
 
 def _archives(config: Config) -> Found:
