@@ -92,8 +92,7 @@ def discover(paths: Sequence[Path]) -> tuple[list[Unit], PassedOver]:
     """What the paths hold, and what of it is left out."""
     from packetclip_sensor.sources import discovery
 
-    passed = discovery.PassedOver()
-    return [unit for path in paths for unit in discovery.discover(path, join=True, passed=passed)], passed
+    return discovery.discover_all(paths)
 
 
 def opened(units: Sequence[Unit], begin: Callable[[str], None], passed: PassedOver) -> Iterator[tuple[Unit, Sequence[Path]]]:

@@ -12,7 +12,7 @@ from tailing import everything, flow, packet, packets
 
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.records import log_of
-from packetclip_sensor.sources.discovery import PassedOver, Unit, archived, archives_of, check_folder, discover
+from packetclip_sensor.sources.discovery import PassedOver, Unit, archived, archives_of, check_folder, discover, discover_all
 from packetclip_sensor.sources.tail import finite, follow
 
 
@@ -107,6 +107,22 @@ def test_captures_that_follow_each_other_are_one_unit(tmp_path: Path) -> None:
         **{name: [f"{name}.pcap"] for name in ("eth0", "eth1", "attack0", "attack1", "link0", "link1", "d2", "d3")},
     }
     assert len(discover(tmp_path)) == len(list(tmp_path.iterdir())), "without `join` each by itself"
+
+
+def test_captures_named_one_by_one_are_joined_too_and_a_bad_one_ends_nothing(tmp_path: Path) -> None:
+    """As a shell's `dump-*.pcap` names them."""
+    for number, part in enumerate(rotated(pcap(frames(9)), 3.0)):
+        (tmp_path / f"dump-{number}.pcap").write_bytes(part)
+    (tmp_path / "dump-9.pcap").write_bytes(b"")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "dump-3.pcap").write_bytes(pcap(frames(3, 1700000009.0)))
+    units, passed = discover_all([*sorted(tmp_path.glob("*.pcap")), tmp_path / "other" / "dump-3.pcap"])
+    assert [(unit.name, len(unit.paths)) for unit in units] == [("dump-0 +2", 3), ("dump-3", 1)]
+    assert [str(err).partition(";")[0] for err in passed.unread] == [f"{tmp_path}/dump-9.pcap is empty"]
+    with pytest.raises(LogFormatError, match="is empty"):
+        discover_all([tmp_path / "dump-9.pcap"])
+    with pytest.raises(LogFormatError, match="does not exist"):
+        discover_all([tmp_path / "dump-0.pcap", tmp_path / "none"])
 
 
 def test_what_is_called_a_capture_or_cannot_be_read_is_named_and_ends_nothing(tmp_path: Path) -> None:
