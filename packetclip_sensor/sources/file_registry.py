@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.records import Lines, Position, log_of
 from packetclip_sensor.sources.discovery import content_log, refuse_tsv
@@ -108,7 +109,7 @@ class FileRegistry:
     def give_up(self, path: str, offset: int) -> None:
         """Say that a log is gone before it was read to its end."""
         remedy = "keep rotated logs until they are read, and name their folder in `archives`"
-        log.warning("log_gone", path=path, read_bytes=offset, remedy=remedy)
+        log.warning("log_gone", path=printable(path), read_bytes=offset, remedy=remedy)
         self.gone = [*self.gone[-ORPHANS:], (time.monotonic(), path)]
 
     def scan(self, found: Sequence[Found], *, strict: bool = False, finished: bool = False) -> None:
@@ -258,7 +259,7 @@ class FileRegistry:
         """Say that a file cannot be read; of one that may still be read later once, until it changes."""
         reason = err.strerror or str(err)
         if key not in self.unread and not finished:
-            log.warning("log_unreadable", path=str(path), reason=reason)
+            log.warning("log_unreadable", path=printable(str(path)), reason=reason)
         self.unread[key] = unreadable(path, err)
         self._rejects.add(str(path), offset, f"file cannot be read: {reason}", b"")
 
