@@ -256,12 +256,13 @@ class FileRegistry:
             self._copies.setdefault(live.key, set()).add(file.key)
 
     def _unread(self, path: Path, offset: int, err: OSError, key: Key, finished: bool) -> None:
-        """Say that a file cannot be read; of one that may still be read later once, until it changes."""
+        """Say that a file cannot be read, once; its packer may still be at it."""
         reason = err.strerror or str(err)
-        if key not in self.unread and not finished:
-            log.warning("log_unreadable", path=printable(str(path)), reason=reason)
+        if key not in self.unread:
+            self._rejects.add(str(path), offset, f"file cannot be read: {reason}", b"")
+            if not finished:
+                log.warning("log_unreadable", path=printable(str(path)), reason=reason)
         self.unread[key] = unreadable(path, err)
-        self._rejects.add(str(path), offset, f"file cannot be read: {reason}", b"")
 
     def _take_up(self, file: LogFile) -> None:
         self._lost = [(since, lost) for since, lost in self._lost if lost.key != file.key and not _same_log(lost, file)]
