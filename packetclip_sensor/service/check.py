@@ -171,8 +171,8 @@ def _unread(config: Config) -> Found:
             for since in (state.judged or time.time() - ARCHIVED_S, 0.0):
                 if since or logs.missing():
                     logs.scan(asked + [(*found, False) for found in discovery.archived(folders, since)], finished=True)
-            for err in logs.unread.values():
-                yield WRONG if discovery.no_rights(err) else LOOK, str(err)
+            for unread in logs.unread.values():
+                yield WRONG if discovery.no_rights(unread.error) else LOOK, str(unread.error)
             for position in logs.missing():
                 told = (
                     f"{position.path} was read up to byte {position.offset:,}, and is neither there nor among rotated logs: what"

@@ -112,8 +112,6 @@ def _units_in(folder: Path, name: str, join: bool, unread: list[SensorError]) ->
     units, captures = list[Unit](), list[Path]()
     logs = logs_in(folder)
     try:
-        for log, _ in logs:
-            refuse_tsv(log, first_bytes(log))
         with readable(folder):
             children = sorted(folder.iterdir())
     except LogFormatError as err:

@@ -120,10 +120,13 @@ def finite(
     found: list[tuple[Path, str]] = []
     for path in paths:
         found += check_folder(path) if path.is_dir() else [(path, "")]
-    logs = FileRegistry(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
+    rejects = rejects or Rejects(None)
+    logs = FileRegistry(since, rejects, block_bytes=block_bytes, max_line_bytes=max_line_bytes)
     logs.scan([(path, log, True) for path, log in found], strict=True, finished=True)
     if not logs.files():
-        raise next(iter(logs.unread.values()), all_empty(paths))
+        raise next((unread.error for unread in logs.unread.values()), all_empty(paths))
+    for unread in logs.unread.values():
+        rejects.add(str(unread.path), 0, unread.reason, b"")
     return _finite(logs)
 
 
