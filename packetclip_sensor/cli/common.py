@@ -105,8 +105,7 @@ def discover(paths: Sequence[Path]) -> tuple[list[Unit], PassedOver]:
     """What the paths hold, and what of it is left out. Where there are captures, standard error is told what reads them."""
     from packetclip_sensor.sources import discovery
 
-    passed = discovery.PassedOver()
-    units = [unit for path in paths for unit in discovery.discover(path, join=True, passed=passed)]
+    units, passed = discovery.discover_all(paths)
     if any(unit.kind == "pcap" for unit in units):
         from packetclip_sensor.sources import pcap
 

@@ -204,7 +204,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     archives: Annotated[
         tuple[Path, ...],
         "Folders into which rotated logs are moved; searched, with their subfolders named by date, for what was written while "
-        "the sensor was stopped or waiting. By default the folder above a log folder called `current`, as zeekctl has it.",
+        "the sensor was stopped or waiting. By default zeekctl's LogDir, which holds `current`, a link to the log folder.",
     ] = ()
     lateness_s: Annotated[
         float,

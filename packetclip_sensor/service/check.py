@@ -122,7 +122,8 @@ def _logs(path: Path | None, lateness_s: float) -> Found:
         return
     files = discovery.check_log(path)
     packets = [file for file, log in files if log == "packet"]
-    newest = max(packets, key=lambda file: file.stat().st_mtime)
+    packets.sort(key=lambda file: file.stat().st_mtime)
+    newest = next((file for file in reversed(packets) if _readable(file)), packets[-1])
     head = discovery.first_bytes(newest)
     discovery.refuse_tsv(newest, head)
     line, newline, _ = head.partition(b"\n")
@@ -180,6 +181,14 @@ def _link(newest: Path, packets: list[Packet], flow_logs: list[Path], lateness_s
             yield LOOK, f"{file}: {words}; see Zeek's capture_loss.log, and give it more processors or less traffic"
 
 
+def _readable(path: Path) -> bool:
+    try:
+        discovery.first_bytes(path)
+    except SensorError:  # _unread tells of it
+        return False
+    return True
+
+
 def _archives(config: Config) -> Found:
     """Where rotated logs are looked for; one that is named and not there is worth a look."""
     for folder in archives_of(config.logs, config.archives):
@@ -203,8 +212,8 @@ def _unread(config: Config) -> Found:
                     logs.scan(
                         [*asked, *(Listed(*found, False, "") for found in discovery.archived(folders, since))], finished=True
                     )
-            for err in logs.unread.values():
-                yield WRONG if discovery.no_rights(err) else LOOK, str(err)
+            for unread in logs.unread.values():
+                yield WRONG if discovery.no_rights(unread.error) else LOOK, str(unread.error)
             for position in logs.missing():
                 told = (
                     f"{position.path} was read up to byte {position.offset:,}, and is neither there nor among rotated logs: what"

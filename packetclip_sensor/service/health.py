@@ -207,7 +207,8 @@ class Health:
         lines, rejected = now.lines - before.lines, now.rejects - before.rejects
         if rejected and self.rejects is not None and rejected >= REJECTED_SHARE * max(lines, rejected):
             of = f"{rejected:,} of {max(lines, rejected):,} log lines of the last minutes were rejected"
-            yield Reason("lines_rejected", f"{of}, the last: {printable(self.rejects.last)}; {self.rejects.path} has them")
+            remedy = f"see {self.rejects.path}, and take the Zeek package of the sensor's own version"
+            yield Reason("lines_rejected", f"{of}, the last: {printable(self.rejects.last)}; {remedy}")
         yield from self._reasons_of_the_link()
         if self.unsaved:
             yield Reason("state_unsaved", f"the place to restart from cannot be saved: {self.unsaved}")

@@ -88,7 +88,7 @@ class Backlog:
                 elif not path.exists() or now - self._seen.get(path, -inf) > ROTATION_S:
                     yield "no_logs", str(err)
         if unread := list(reader.unread.copy().values()):
-            yield "unreadable", f"{counted(len(unread), 'log file')} cannot be read: {unread[0]}"
+            yield "unreadable", f"{counted(len(unread), 'log file')} cannot be read: {unread[0].error}"
         if gone := [path for since, path in reader.gone if now - since < GONE_S]:
             what = f"{counted(len(gone), 'log')} vanished within an hour before being read to the end, the last is {gone[-1]}"
             yield "logs_gone", f"{what}; keep rotated logs until they are read, and name their folder in `archives`"

@@ -81,12 +81,37 @@ def discover(path: Path, *, join: bool = False, passed: PassedOver | None = None
     return sorted((unit for unit in units if unit not in origins), key=lambda unit: unit.name)
 
 
+def discover_all(paths: Sequence[Path]) -> tuple[list[Unit], PassedOver]:
+    """The units of several paths, and what is left out. Captures that follow each other are joined, also those named one by one.
+
+    Raises:
+        LogFormatError: a path does not exist, or it is the only one and nothing in it can be read.
+    """
+    passed, units, captures = PassedOver(), list[Unit](), list[Path]()
+    for path in paths:
+        try:
+            found = discover(path, join=True, passed=passed)
+        except LogFormatError as err:
+            if len(paths) == 1 or not path.exists():
+                raise
+            passed.unread.append(err)
+            continue
+        if found and found[0].paths == (path,) and found[0].kind == "pcap":
+            captures.append(path)
+        else:
+            units += found
+    return units + [_unit(run, "") for run in _runs(captures)], passed
+
+
+def _unit(run: tuple[Path, ...], folder: str) -> Unit:
+    more = f" +{len(run) - 1}" if len(run) > 1 else ""
+    return Unit(f"{folder}{_stem(run[0])}{more}", "pcap", run)
+
+
 def _units_in(folder: Path, name: str, join: bool, unread: list[SensorError]) -> list[Unit]:
     units, captures = list[Unit](), list[Path]()
     logs = logs_in(folder)
     try:
-        for log, _ in logs:
-            refuse_tsv(log, first_bytes(log))
         with readable(folder):
             children = sorted(folder.iterdir())
     except LogFormatError as err:
@@ -108,17 +133,15 @@ def _units_in(folder: Path, name: str, join: bool, unread: list[SensorError]) ->
             except LogFormatError as err:
                 if _CAPTURE_NAME.search(child.name):
                     unread.append(err)
-    for run in _runs(captures) if join else [(capture,) for capture in captures]:
-        more = f" +{len(run) - 1}" if len(run) > 1 else ""
-        units.append(Unit(f"{name}/{_stem(run[0])}{more}", "pcap", run))
-    return units
+    runs = _runs(captures) if join else [(capture,) for capture in captures]
+    return units + [_unit(run, f"{name}/") for run in runs]
 
 
 def _runs(captures: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
-    """Captures that follow each other, put together."""
-    alike: dict[str, list[Path]] = {}
+    """Captures of one folder that differ in name by numbers alone and follow each other, put together."""
+    alike: dict[Path, list[Path]] = {}
     for path in captures:
-        alike.setdefault(re.sub(r"[0-9]+", "", path.name), []).append(path)
+        alike.setdefault(path.with_name("-" + re.sub(r"[0-9]+", "", path.name)), []).append(path)
     for paths in alike.values():
         if len(paths) == 1:
             yield (paths[0],)
@@ -187,6 +210,8 @@ def nothing_in(folder: Path) -> LogFormatError:
         return LogFormatError(f"{folder} has packetclip_flow.log but no packetclip_packet.log; is that log switched off in Zeek?")
     if any(name.startswith("conn.") and ".log" in name for name in names):
         return LogFormatError(f"{folder} holds Zeek logs, but no packetclip_packet.log: the package is not loaded; {LOAD_REMEDY}")
+    if logs_in(folder / "current"):
+        return LogFormatError(f"{folder} holds no packetclip_packet.log, but its `current` does: name {folder}/current")
     return LogFormatError(f"{folder} holds no packetclip_packet.log; give Zeek's log folder, and {LOAD_REMEDY}")
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.records import Lines, Position, log_of
 from packetclip_sensor.sources.discovery import content_log, refuse_tsv
@@ -54,6 +55,14 @@ class Found(NamedTuple):
     """As in `Position`."""
 
 
+class Unread(NamedTuple):
+    """A file that cannot be read, why, and the same as an error with the remedy."""
+
+    path: Path
+    reason: str
+    error: LogFormatError
+
+
 class FileRegistry:
     """The logs being read."""
 
@@ -79,8 +88,8 @@ class FileRegistry:
         self._kept: list[Position] = []
         self._newest = {p.path: p for p in since}
         self._lost: list[tuple[float, LogFile]] = []  # gone before they were read, and since when
-        self.unread: dict[Key, LogFormatError] = {}
-        """Files that are there now and cannot be read, with the remedy. May be read by any thread."""
+        self.unread: dict[Key, Unread] = {}
+        """Files that are there now and cannot be read. May be read by any thread."""
         self.gone: list[tuple[float, str]] = []
         """When (monotonic) a log that was not read to its end was given up, and its path. May be read by any thread."""
 
@@ -118,7 +127,7 @@ class FileRegistry:
     def give_up(self, path: str, offset: int) -> None:
         """Say that a log is gone before it was read to its end."""
         remedy = "keep rotated logs until they are read, and name their folder in `archives`"
-        log.warning("log_gone", path=path, read_bytes=offset, remedy=remedy)
+        log.warning("log_gone", path=printable(path), read_bytes=offset, remedy=remedy)
         self.gone = [*self.gone[-ORPHANS:], (time.monotonic(), path)]
 
     def scan(self, found: Sequence[Found], *, strict: bool = False, finished: bool = False) -> None:
@@ -196,11 +205,18 @@ class FileRegistry:
             with contextlib.suppress(OSError):
                 key, sign = _key_and_sign(path.stat())
                 self._ignored[key] = sign
-                self._unread(path, 0, err, key, finished)
+                self._unread(path, 0, err, key, told=not finished)
             return None
         self.unread.pop(file.key, None)
-        if strict and asked:
-            refuse_tsv(path, file.head)
+        try:
+            if strict and asked:
+                refuse_tsv(path, file.head)
+        except LogFormatError as err:
+            file.release()
+            if not finished:
+                raise
+            self.unread[file.key] = Unread(path, str(err).removeprefix(f"{path} "), err)
+            return None
         if not finished and b"\n" not in file.head and len(file.head) < HEAD_BYTES:
             file.release()
             self.incomplete |= asked  # its first line is half-written: neither to be read nor to be recognised yet
@@ -269,13 +285,13 @@ class FileRegistry:
             self._ignore(file)
             self._copies.setdefault(live.key, set()).add(file.key)
 
-    def _unread(self, path: Path, offset: int, err: OSError, key: Key, finished: bool) -> None:
-        """Say that a file cannot be read; of one that may still be read later once, until it changes."""
+    def _unread(self, path: Path, offset: int, err: OSError, key: Key, *, told: bool) -> None:
+        """Note, and with `told` say, that a file cannot be read: once, for its packer may still be at it."""
         reason = err.strerror or str(err)
-        if key not in self.unread and not finished:
-            log.warning("log_unreadable", path=str(path), reason=reason)
-        self.unread[key] = unreadable(path, err)
-        self._rejects.add(str(path), offset, f"file cannot be read: {reason}", b"")
+        if key not in self.unread and told:
+            self._rejects.add(str(path), offset, f"file cannot be read: {reason}", b"")
+            log.warning("log_unreadable", path=printable(str(path)), reason=reason)
+        self.unread[key] = Unread(path, f"file cannot be read: {reason}", unreadable(path, err))
 
     def _take_up(self, file: LogFile) -> None:
         self._lost = [(since, lost) for since, lost in self._lost if lost.key != file.key and not _same_log(lost, file)]
@@ -312,7 +328,7 @@ class FileRegistry:
             if finished or file.path.exists():
                 self._rejects.add(str(file.path), file.offset, "file is gone before it was read", b"")
         else:
-            self._unread(file.path, file.offset, err, file.key, finished)
+            self._unread(file.path, file.offset, err, file.key, told=True)
         self._orphan(file)
         self.rescan = True
         self.replaced |= isinstance(err, FileNotFoundError)

@@ -154,7 +154,7 @@ class Packed:
 
     def damage(self) -> str | None:
         """As `Plain.damage`."""
-        if self._error is None and not self._unpack.eof and self.read_bytes and not self._jumped:
+        if self._error is None and not self._unpack.eof and self._raw_at and not self._jumped:
             return f"{self._packing.name} ends before its end mark"
         return self._error
 

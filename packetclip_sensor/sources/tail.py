@@ -144,10 +144,13 @@ def finite(
     for path in paths:
         files = check_folder(path) if path.is_dir() else [(path, "")]
         found += [Found(file, log, True, source_of(path)) for file, log in files]
-    logs = FileRegistry(since, rejects or Rejects(None), block_bytes=block_bytes, max_line_bytes=max_line_bytes)
+    rejects = rejects or Rejects(None)
+    logs = FileRegistry(since, rejects, block_bytes=block_bytes, max_line_bytes=max_line_bytes)
     logs.scan(found, strict=True, finished=True)
     if not logs.files():
-        raise next(iter(logs.unread.values()), all_empty(paths))
+        raise next((unread.error for unread in logs.unread.values()), all_empty(paths))
+    for unread in logs.unread.values():
+        rejects.add(str(unread.path), 0, unread.reason, b"")
     return _finite(logs)
 
 

@@ -118,7 +118,7 @@ def other_models_state(world: World) -> dict[str, Any]:
 
 
 def packed_log(world: World) -> None:
-    (world.logs / "packetclip_flow.1.log.lz4").write_bytes(bytes.fromhex("04224d18"))
+    (world.logs / "packetclip_packet.1.log.lz4").write_bytes(bytes.fromhex("04224d18"))
 
 
 def log_gone(world: World) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.sources.backlog import Backlog
+from packetclip_sensor.sources.file_registry import Unread
 
 
 class FixedReader:
@@ -19,7 +20,7 @@ class FixedReader:
 
     def __init__(self) -> None:
         self.known: dict[tuple[int, int], int | None] = {}
-        self.unread: dict[tuple[int, int], LogFormatError] = {}
+        self.unread: dict[tuple[int, int], Unread] = {}
         self.gone: list[tuple[float, str]] = []
 
     def at(self, path: Path, offset: int | None) -> None:
@@ -110,7 +111,7 @@ def test_folders_without_our_logs_unreadable_files_and_lost_logs_are_told_by_nam
     assert blind(800.0) == [], "just rotated: Zeek makes the next log with the next packet"
     assert [name for name, _ in blind(1000.0)] == ["no_logs"]
     log.write_bytes(row(900.0))
-    reader.unread[(1, 2)] = LogFormatError("a.log cannot be read (Permission denied)")
+    reader.unread[(1, 2)] = Unread(Path("a.log"), "no", LogFormatError("a.log cannot be read (Permission denied)"))
     reader.gone = [(1000.0, "b.log")]
     assert [(name, message.partition(":")[2].partition(" that")[0]) for name, message in blind(3000.0)][:1] == [
         ("unreadable", " a.log cannot be read (Permission denied)")

@@ -12,7 +12,7 @@ from tailing import everything, flow, packet, packets
 
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.records import log_of
-from packetclip_sensor.sources.discovery import PassedOver, Unit, archived, archives_of, discover
+from packetclip_sensor.sources.discovery import PassedOver, Unit, archived, archives_of, check_folder, discover, discover_all
 from packetclip_sensor.sources.tail import finite, follow
 
 
@@ -109,27 +109,40 @@ def test_captures_that_follow_each_other_are_one_unit(tmp_path: Path) -> None:
     assert len(discover(tmp_path)) == len(list(tmp_path.iterdir())), "without `join` each by itself"
 
 
+def test_captures_named_one_by_one_are_joined_too_and_a_bad_one_ends_nothing(tmp_path: Path) -> None:
+    """As a shell's `dump-*.pcap` names them."""
+    for number, part in enumerate(rotated(pcap(frames(9)), 3.0)):
+        (tmp_path / f"dump-{number}.pcap").write_bytes(part)
+    (tmp_path / "dump-9.pcap").write_bytes(b"")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "dump-3.pcap").write_bytes(pcap(frames(3, 1700000009.0)))
+    units, passed = discover_all([*sorted(tmp_path.glob("*.pcap")), tmp_path / "other" / "dump-3.pcap"])
+    assert [(unit.name, len(unit.paths)) for unit in units] == [("dump-0 +2", 3), ("dump-3", 1)]
+    assert [str(err).partition(";")[0] for err in passed.unread] == [f"{tmp_path}/dump-9.pcap is empty"]
+    with pytest.raises(LogFormatError, match="is empty"):
+        discover_all([tmp_path / "dump-9.pcap"])
+    with pytest.raises(LogFormatError, match="does not exist"):
+        discover_all([tmp_path / "dump-0.pcap", tmp_path / "none"])
+
+
 def test_what_is_called_a_capture_or_cannot_be_read_is_named_and_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "good.pcap").write_bytes(pcap(frames(1)))
     (tmp_path / "notes.txt").write_text("none of ours")
     (tmp_path / "empty.pcap").write_bytes(b"")
     (tmp_path / "old.cap").write_bytes(b"RTSS" + bytes(40))
     (tmp_path / "day.pcap.lz4").write_bytes(bytes.fromhex("04224d18") + bytes(40))
-    (tmp_path / "tsv").mkdir()
-    (tmp_path / "tsv" / "packetclip_packet.log").write_text("#separator \\x09\n")
     passed = PassedOver()
     assert [unit.paths[0].name for unit in discover(tmp_path, passed=passed)] == ["good.pcap"]
     foreign = "is called a capture, but does not begin like a pcap or pcapng; convert it by editcap"
-    assert [str(err).replace(f"{tmp_path}/", "") for err in passed.unread][:3] == [
+    assert [str(err).replace(f"{tmp_path}/", "") for err in passed.unread] == [
         "day.pcap.lz4 is packed by lz4; unpack it: lz4 -d",
         f"empty.pcap {foreign}",
         f"old.cap {foreign}",
     ]
-    assert str(passed.unread[3]).startswith(f"{tmp_path}/tsv/packetclip_packet.log is a TSV log")
     (tmp_path / "good.pcap").unlink()
     passed = PassedOver()
     assert discover(tmp_path, passed=passed) == []
-    assert len(passed.unread) == 4
+    assert len(passed.unread) == 3
     with pytest.raises(LogFormatError, match="packed by lz4"):
         discover(tmp_path)
 
@@ -150,6 +163,13 @@ def test_a_log_under_another_name_is_known_by_its_lines_and_other_files_are_refu
 def test_a_folder_without_our_logs_says_how_to_load_the_package(tmp_path: Path) -> None:
     with pytest.raises(LogFormatError, match=r"holds no packetclip_packet.log; .*`zkg install`.*`@load packetclip`.*by hand"):
         finite([tmp_path])
+
+
+def test_zeekctls_log_folder_named_in_place_of_current_is_answered_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "current").mkdir()
+    (tmp_path / "current" / "packetclip_packet.log").write_bytes(packets(1))
+    with pytest.raises(LogFormatError, match=r"holds no packetclip_packet.log, but its `current` does: name .*/current$"):
+        check_folder(tmp_path)
 
 
 @pytest.mark.parametrize("text", ['{"ts":1,"uid":"C1"}\n', "#separator \\x09\n#set_separator\t,\n"])

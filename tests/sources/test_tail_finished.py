@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tailing import LINE, everything, flow, last_positions, packet, packets, uids, until_idle
+from tailing import LINE, everything, flow, last_positions, no_right, packet, packets, uids, until_idle
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
@@ -159,3 +159,24 @@ def test_empty_lines_carriage_returns_and_odd_encodings_cost_only_themselves(tmp
     batches = list(zeek.batches(finite([log]), rejects, Counters()))
     assert [p.uid for batch in batches for p in batch.packets] == ["C1", "C2", "C3"]
     assert rejects.count == 2
+
+
+def test_a_file_of_finished_logs_that_cannot_be_read_is_rejected_and_the_others_are_read(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write_bytes(packets(1))
+    (tmp_path / "packetclip_packet.1.log").write_text("#separator \\x09\n#path\tpacketclip_packet\n")
+    (tmp_path / "packetclip_packet.2.log.lz4").write_bytes(bytes.fromhex("04224d18") + bytes(9))
+    (tmp_path / "packetclip_packet.3.log.gz").write_bytes(gzip.compress(packets(3))[:20])
+    closed = tmp_path / "packetclip_packet.4.log"
+    closed.write_bytes(packets(4))
+    no_right(closed, monkeypatch)
+    rejects = Rejects(tmp_path / "rejects")
+    assert uids(everything(finite([tmp_path], rejects=rejects))) == ["C1"]
+    rows = [msgspec.json.decode(line) for line in (tmp_path / "rejects").read_bytes().splitlines()]
+    assert sorted((Path(row["path"]).name[18:], row["reason"].partition(",")[0].partition(" (")[0]) for row in rows) == [
+        ("1.log", "is a TSV log"),
+        ("2.log.lz4", "file cannot be read: packed by lz4; unpack it: lz4 -d"),
+        ("3.log.gz", "gzip ends before its end mark; what follows is lost"),
+        ("4.log", "file cannot be read: Permission denied"),
+    ]

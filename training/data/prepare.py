@@ -107,7 +107,7 @@ def _prepare(args: argparse.Namespace) -> None:
                 if not any(work.glob(f"{PACKET_LOG}*")):
                     logs_of(args.captures / row.file, work)
             except LogFormatError as err:
-                progress.console.print(f"{err}; left out", markup=False)
+                progress.console.print(f"{err}; left out", markup=False, soft_wrap=True)
                 return None
             finally:
                 progress.advance(task)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from captures import pcap as pcap_of
 
 from training.data import prepare
 from training.data.replay import ReplayError, find_zeek
@@ -92,15 +93,19 @@ def test_captures_by_others_are_a_file_a_class_and_source(tmp_path: Path, capsys
 
 
 @pytest.mark.zeek
-def test_zeek_reads_the_captures_of_the_manifest(tmp_path: Path) -> None:
+def test_zeek_reads_the_captures_of_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One without IP, which gives no log, ends nothing."""
     try:
         find_zeek()
     except ReplayError as err:
         pytest.skip(str(err))
-    others = captures(tmp_path / "others", ["own.pcap.gz,Benign,train or test,north"], pcap="demo-icmp-fping")
+    rows = ["arp.pcap,Benign,train or test,north", "own.pcap.gz,Benign,train or test,north"]
+    others = captures(tmp_path / "others", rows, pcap="demo-icmp-fping")
+    (others / "arp.pcap").write_bytes(pcap_of([(1.7e9, bytes(12) + b"\x08\x06" + bytes(28))]))
     given = ["--lab", str(lab(tmp_path / "lab", "icmp-fping")), "--captures", str(others), "--benign-windows", "5"]
     assert prepare.main([*given, "--out", str(tmp_path / "pairs")]) == 0
     assert windows(tmp_path / "pairs" / "captures-Benign-north.parquet") == (5, {"own.pcap.gz"}, {"Benign"})
+    assert "Zeek saw no IP packet in it; give another capture; left out" in capsys.readouterr().out.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
