@@ -34,6 +34,8 @@ RECORDED = {
     "breadth": ("d82bdd240d73d88b1ec3b229e2f7af493cd5161b135a2fbb89f51200a2e17f91", "9f2e3ebddf4028af"),
     "servers": ("8c98cffaf919d669836e395e4f9f9ac4543a67b5b55bc6a9d541c4bdc08f0949", "f726a532e65fe145"),
     "chatter": ("ab14e1f318a48ba25920fbfb8d38600bc6263d957838da537e8311ab9c2893f0", "39ccf09852fb6476"),
+    "world": ("07f6457f3ab2151d631aa4ce311eca4c272adb57145826c258a1a82f486d4b04", "7c16772b3198571f"),
+    "world-unseen": ("620e43431607b81f532d0d516b9ef1aa453e8aa02acf670f5b32013c8e757d28", "a3745f79a3bbfff4"),
 }
 """Profile to the SHA-256 of what --plan prints and the start of that of all word lists as JSON; seed 1, without the word list of
 Debian's dirb: where that is installed, `paths` draws from it, which moves every later draw of the same capture."""
