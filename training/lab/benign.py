@@ -79,7 +79,7 @@ class BenignScope(Scope):
         base = f"https://{web}" if tls else f"http://{web}:{self.web_port}"
         return [f"{base}/{name}" for name in names]
 
-    def strangers(self, count: int) -> list[tuple[str, int]]:
+    def far_away(self, count: int) -> list[tuple[str, int]]:
         """Addresses and ports far away, where nobody answers."""
         drawn = self._rng.randint
         return [(f"{drawn(11, 90)}.{drawn(0, 255)}.{drawn(0, 255)}.{drawn(1, 250)}", drawn(1025, 65000)) for _ in range(count)]
@@ -166,10 +166,11 @@ def lighter(habits: list[Habit]) -> list[Habit]:
     return made
 
 
-def with_login_services(capture: Capture, needs: list[str], intensity: float = 1.0) -> Capture:
+def with_login_services(capture: Capture, needs: list[str], intensity: float = 1.0, stale_s: float = 0) -> Capture:
     """The capture with these services on the file server and with two benign clients of each, drawn from its seed and name.
 
-    The clients log in every few seconds at intensity 1, less often at less.
+    The clients log in every few seconds at intensity 1, less often at less; one in four has an old password and rests at least
+    `stale_s` seconds between two tries.
     """
     rng = random.Random(f"{capture.seed}/{capture.profile}/{capture.name}/logins")
     trains = table.profiles()[capture.profile].network == "first"
@@ -183,6 +184,7 @@ def with_login_services(capture: Capture, needs: list[str], intensity: float = 1
         for client in rng.sample(CLIENTS, 2):
             word = rng.choice([*[capture.password] * 3, f"{capture.password}x"])
             every, start = rng.uniform(1.5, 6) / intensity, rng.uniform(0.5, 4)
+            every = every if word == capture.password else max(every, stale_s)
             use = {"client": client, "word": word, "every": every, "start": start, "number": number}
             habits.append(evaluate(login.use, names | use | {"where": f"{files.address}:{number}"}))
     hosts = [replace(host, services=services) if host is files else host for host in capture.hosts]
