@@ -97,5 +97,5 @@ def _attacked(profile: str, seed: int, mode: Mode, turn: int) -> Capture:
         habits=[*capture.habits, *(lighter(habits) if small else habits)],
         attacks=runs,
         words=words,
-        max_packets=8000 if small else 30000,
+        max_packets=8000 if small else 30000 if thin == 1 else 60000,
     )
