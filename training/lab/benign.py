@@ -137,7 +137,7 @@ def burst(name: str, capture: Capture, rng: random.Random, **variables: float) -
         TableError: a text of it cannot be evaluated.
     """
     block = life().bursts[name]
-    with named(f"benign.yaml: {name}"):
+    with named(f"{life().files[name]}: {name}"):
         return list(_drawn(block, _names(capture, rng) | block.defaults | variables))
 
 
@@ -201,12 +201,12 @@ def life() -> Benign:
     found = table.benign()
     known = vocabulary(BenignScope) | ACTS.keys()
     for name, block in found.bursts.items():
-        _check(block, known, f"benign.yaml: {name}")
-        expect(block.needs, found.login_services, f"benign.yaml: {name}: needs")
+        _check(block, known, f"{found.files[name]}: {name}")
+        expect(block.needs, found.login_services, f"{found.files[name]}: {name}: needs")
     for part in ("always", "some", "some_more"):
         _check(getattr(found.everyday, part), known, f"benign.yaml: everyday: {part}")
     for name, login in found.login_services.items():
-        check(login.use, known | {"client", "word", "every", "start", "number", "where"}, f"benign.yaml: {name}")
+        check(login.use, known | {"client", "word", "every", "start", "number", "where"}, f"{found.files[name]}: {name}")
     expect([*found.everyday.bursts, *found.everyday.beside_attacks], found.bursts, "benign.yaml: everyday: burst")
     for profile, tables in table.profiles().items():
         expect(
