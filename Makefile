@@ -52,7 +52,7 @@ test-deps:
 lab: .venv/.installed ## Record labelled traffic in network namespaces (root, Debian; installs the tools of training/lab/packages.txt)
 	xargs -a <(grep -v '^#' training/lab/packages.txt) apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends
 	.venv/bin/python -m training.lab --profile first breadth --out lab
-	.venv/bin/python -m training.lab --profile world world-unseen harden servers chatter unseen evade --out 'lab-{profile}'
+	.venv/bin/python -m training.lab --profile world world-unseen harden servers chatter unseen evade --out 'lab-{profile}' --jobs 4
 	for folder in lab lab-harden lab-servers lab-chatter lab-world lab-unseen lab-evade lab-world-unseen; do .venv/bin/python -m training.data.replay $$folder --out $$folder/logs; done
 	.venv/bin/python -m training.lab.card lab lab-harden lab-servers lab-chatter lab-world lab-unseen lab-evade lab-world-unseen --out runs
 

@@ -79,7 +79,7 @@ class BenignScope(Scope):
         base = f"https://{web}" if tls else f"http://{web}:{self.web_port}"
         return [f"{base}/{name}" for name in names]
 
-    def strangers(self, count: int) -> list[tuple[str, int]]:
+    def far_away(self, count: int) -> list[tuple[str, int]]:
         """Addresses and ports far away, where nobody answers."""
         drawn = self._rng.randint
         return [(f"{drawn(11, 90)}.{drawn(0, 255)}.{drawn(0, 255)}.{drawn(1, 250)}", drawn(1025, 65000)) for _ in range(count)]
@@ -137,7 +137,7 @@ def burst(name: str, capture: Capture, rng: random.Random, **variables: float) -
         TableError: a text of it cannot be evaluated.
     """
     block = life().bursts[name]
-    with named(f"benign.yaml: {name}"):
+    with named(f"{life().files[name]}: {name}"):
         return list(_drawn(block, _names(capture, rng) | block.defaults | variables))
 
 
@@ -166,10 +166,11 @@ def lighter(habits: list[Habit]) -> list[Habit]:
     return made
 
 
-def with_login_services(capture: Capture, needs: list[str], intensity: float = 1.0) -> Capture:
+def with_login_services(capture: Capture, needs: list[str], intensity: float = 1.0, stale_s: float = 0) -> Capture:
     """The capture with these services on the file server and with two benign clients of each, drawn from its seed and name.
 
-    The clients log in every few seconds at intensity 1, less often at less.
+    The clients log in every few seconds at intensity 1, less often at less; one in four has an old password and rests at least
+    `stale_s` seconds between two tries.
     """
     rng = random.Random(f"{capture.seed}/{capture.profile}/{capture.name}/logins")
     trains = table.profiles()[capture.profile].network == "first"
@@ -183,6 +184,7 @@ def with_login_services(capture: Capture, needs: list[str], intensity: float = 1
         for client in rng.sample(CLIENTS, 2):
             word = rng.choice([*[capture.password] * 3, f"{capture.password}x"])
             every, start = rng.uniform(1.5, 6) / intensity, rng.uniform(0.5, 4)
+            every = every if word == capture.password else max(every, stale_s)
             use = {"client": client, "word": word, "every": every, "start": start, "number": number}
             habits.append(evaluate(login.use, names | use | {"where": f"{files.address}:{number}"}))
     hosts = [replace(host, services=services) if host is files else host for host in capture.hosts]
@@ -199,12 +201,12 @@ def life() -> Benign:
     found = table.benign()
     known = vocabulary(BenignScope) | ACTS.keys()
     for name, block in found.bursts.items():
-        _check(block, known, f"benign.yaml: {name}")
-        expect(block.needs, found.login_services, f"benign.yaml: {name}: needs")
+        _check(block, known, f"{found.files[name]}: {name}")
+        expect(block.needs, found.login_services, f"{found.files[name]}: {name}: needs")
     for part in ("always", "some", "some_more"):
         _check(getattr(found.everyday, part), known, f"benign.yaml: everyday: {part}")
     for name, login in found.login_services.items():
-        check(login.use, known | {"client", "word", "every", "start", "number", "where"}, f"benign.yaml: {name}")
+        check(login.use, known | {"client", "word", "every", "start", "number", "where"}, f"{found.files[name]}: {name}")
     expect([*found.everyday.bursts, *found.everyday.beside_attacks], found.bursts, "benign.yaml: everyday: burst")
     for profile, tables in table.profiles().items():
         expect(

@@ -57,7 +57,7 @@ def _mixed(profile: str, seed: int, index: int, bursts: list[str], long: bool = 
         capture = with_busy_resolver(capture)
     needs = dict.fromkeys(need for which in bursts for need in life().bursts[which].needs)
     thin = 45 / LONG_S if long else 1.0
-    capture = with_login_services(capture, list(needs), thin)
+    capture = with_login_services(capture, list(needs), thin, table.stale_s)
     habits = [*capture.habits, *everyday(capture, rng, thin * rng.uniform(0.5, 1.4))]
     for which in bursts:
         habits += burst(which, capture, rng)
@@ -77,7 +77,7 @@ def _attacked(profile: str, seed: int, mode: Mode, turn: int) -> Capture:
             break
     # A capture of minutes has the everyday traffic of a short one, spread over its time.
     thin = min(1.0, 45 / mode.limit)
-    capture = with_login_services(replace(capture, profile=profile), mode.needs, thin)
+    capture = with_login_services(replace(capture, profile=profile), mode.needs, thin, table.stale_s)
     if table.web_server:
         capture = with_web_server(capture, table.web_server)
     first, words = attack(mode, capture, rng, rng.uniform(2, 4) if small else rng.uniform(4, 9))
@@ -97,5 +97,5 @@ def _attacked(profile: str, seed: int, mode: Mode, turn: int) -> Capture:
         habits=[*capture.habits, *(lighter(habits) if small else habits)],
         attacks=runs,
         words=words,
-        max_packets=8000 if small else 30000,
+        max_packets=8000 if small else 30000 if thin == 1 else 60000,
     )

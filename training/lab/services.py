@@ -118,12 +118,15 @@ def _prepared(service: Service, capture: Capture, folder: Path) -> dict[str, str
         if service.name == "smb":
             line = f"{capture.user}:4242:{'X' * 32}:{_nt_hash(capture.password)}:[U          ]:LCT-65000000:\n"
             (folder / "smbpasswd").write_text(line)
-    elif service.name in ("imap", "imaps", "pop3"):
+    elif service.name in ("imap", "imaps", "pop3", "ldap"):
         (folder / "users").write_text(f"{capture.user}:{{PLAIN}}{capture.password}\n")
         (folder / "home").mkdir(exist_ok=True)
         (folder / "home").chmod(0o777)
-    elif service.name in DATABASES:
-        return DATABASES[service.name](service, capture, folder)
+    elif service.name == "mysql":
+        made = ("--skip-test-db", "--auth-root-authentication-method=normal")
+        _run("mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={folder}/data", *made)
+    elif service.name == "pgsql":
+        return _postgres(service, capture, folder)
     elif service.name == "broker":
         _run("mosquitto_passwd", "-b", "-c", folder / "users", capture.user, capture.password)
     elif service.name == "vnc":
@@ -153,20 +156,9 @@ def _nt_hash(password: str) -> str:
     return made.stdout.split()[0].decode().upper()
 
 
-def _mariadb(service: Service, capture: Capture, folder: Path) -> dict[str, str]:
-    _run(
-        "mariadb-install-db",
-        "--no-defaults",
-        "--user=root",
-        f"--datadir={folder}/data",
-        "--skip-test-db",
-        "--auth-root-authentication-method=normal",
-    )
-    return {}
-
-
 def _postgres(service: Service, capture: Capture, folder: Path) -> dict[str, str]:
-    (binaries,) = Path("/usr/lib/postgresql").glob("*/bin")
+    """A new cluster with the lab's account; the server refuses to run as root."""
+    binaries = max(Path("/usr/lib/postgresql").glob("*/bin"))
     nobody = ("setpriv", "--reuid=nobody", "--clear-groups")
     folder.chmod(0o777)
     _run(*nobody, binaries / "initdb", "--no-sync", "-A", "trust", "-U", "postgres", "-D", folder / "data")
@@ -175,14 +167,6 @@ def _postgres(service: Service, capture: Capture, folder: Path) -> dict[str, str
     _run(*nobody, binaries / "postgres", "--single", "-D", folder / "data", "postgres", said=role)
     (folder / "hba").write_text(f"host all all all {kind}\n")
     return {"postgres": str(binaries)}
-
-
-def _slapd(service: Service, capture: Capture, folder: Path) -> dict[str, str]:
-    (folder / "home").mkdir(exist_ok=True)
-    return {}
-
-
-DATABASES = {"mysql": _mariadb, "pgsql": _postgres, "ldap": _slapd}
 
 
 def dns_lines(capture: Capture, root: Path, rng: random.Random) -> str:

@@ -57,6 +57,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     mixed_profile: str = ""
     web_server: dict[str, list[Any]] = {}
     busy_resolver: bool = False
+    stale_s: float = 0
 
 
 class Mode(Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,12 +159,13 @@ class Program(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Benign(Struct, frozen=True, forbid_unknown_fields=True):
-    """benign.yaml as a whole."""
+    """benign.yaml as a whole, with the bursts and login services of benign_*.yaml; `files`: where each of them stands."""
 
     everyday: Everyday
     bursts: dict[str, Block]
     small: dict[str, dict[str, int]]
     login_services: dict[str, LoginService]
+    files: dict[str, str] = {}
 
 
 def read(path: Path) -> Any:
@@ -234,8 +236,19 @@ def services() -> dict[str, Program]:
 def benign() -> Benign:
     """The benign traffic; what its texts name is checked by `benign.py`."""
     raw = convert(read(TABLES / "benign.yaml"), dict[str, Any], "benign.yaml")
-    bursts = entries(raw.get("bursts"), Block, "benign.yaml")
-    return convert(raw | {"bursts": bursts}, Benign, "benign.yaml")
+    files = {"benign.yaml": raw}
+    for path in sorted(TABLES.glob("benign_*.yaml")):
+        files[path.name] = convert(read(path), dict[str, Any], path.name)
+        expect(files[path.name], ("bursts", "login_services"), f"{path.name}:")
+    bursts: dict[str, Block] = {}
+    logins: dict[str, LoginService] = {}
+    where: dict[str, str] = {}
+    for file, part in files.items():
+        found, services = entries(part.get("bursts"), Block, file), entries(part.get("login_services"), LoginService, file)
+        if twice := (found.keys() & bursts.keys()) | (services.keys() & logins.keys()):
+            raise TableError(f"{file}: {', '.join(sorted(twice))} stands in another file too")
+        bursts, logins, where = bursts | found, logins | services, where | dict.fromkeys([*found, *services], file)
+    return convert(raw | {"bursts": bursts, "login_services": logins, "files": where}, Benign, "benign.yaml")
 
 
 def modes_of(path: Path) -> list[Mode]:

@@ -34,6 +34,8 @@ RECORDED = {
     "breadth": ("d82bdd240d73d88b1ec3b229e2f7af493cd5161b135a2fbb89f51200a2e17f91", "9f2e3ebddf4028af"),
     "servers": ("8c98cffaf919d669836e395e4f9f9ac4543a67b5b55bc6a9d541c4bdc08f0949", "f726a532e65fe145"),
     "chatter": ("ab14e1f318a48ba25920fbfb8d38600bc6263d957838da537e8311ab9c2893f0", "39ccf09852fb6476"),
+    "world": ("5427f5c5fdaadc7ccc871946d122ca5536580e071875480df86023f4949867b8", "91b880f24b44be6a"),
+    "world-unseen": ("741f637797516b328c56e3b452f7f1eef13a952437c605796f12300bdca7777d", "f321c83b1165c230"),
 }
 """Profile to the SHA-256 of what --plan prints and the start of that of all word lists as JSON; seed 1, without the word list of
 Debian's dirb: where that is installed, `paths` draws from it, which moves every later draw of the same capture."""
@@ -175,6 +177,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
         ({"profiles": ["breath"]}, "port-mine: profile breath is none of first, demo, unseen, evade"),
         ({"needs": ["pop"]}, "port-mine: needs pop is none of forms, smtp, imap, pop3, redis, dropbear"),
         ({"then": "syn-hpin"}, "port-mine: then syn-hpin is none of"),
+        ({"through": "c1"}, "port-mine: through c1 is none of web, files, infra"),
     ],
 )
 def test_a_mistake_in_a_mode_is_one_line_with_file_and_mode(
@@ -202,6 +205,9 @@ def test_a_class_that_no_profile_records_and_a_name_given_twice_are_refused(
         ("benign.yaml", "needs: [imap, pop3]", "needs: [pop]", "benign.yaml: mail: needs pop is none of forms, smtp"),
         ("benign.yaml", "defaults: {rate", "default: {rate", "benign.yaml: video: Object contains unknown field `default`"),
         ("benign.yaml", "    update: {sh", "    up: {sh", "benign.yaml: everyday: burst up is none of startup"),
+        ("benign_world.yaml", "  sharing:", "  startup:", "benign_world.yaml: startup stands in another file too"),
+        ("benign_world.yaml", "balance(", "balence(", "benign_world.yaml: balancer: unknown name balence in: balence("),
+        ("benign_world.yaml", "login_services:", "login_service:", "benign_world.yaml: login_service is none of bursts, login"),
         ("profiles.yaml", "[stub, pages]", "[stub, page]", "profiles.yaml: breadth: burst page is none of startup"),
         ("profiles.yaml", "[os-nmap-ports", "[os-nmap", "profiles.yaml: first: again os-nmap is none of"),
         ("profiles.yaml", "turns: 2", "turn: 2", "profiles.yaml: breadth: Object contains unknown field `turn`"),
@@ -272,7 +278,18 @@ def test_a_slow_attack_has_the_everyday_traffic_of_a_short_one(plans: dict[str, 
     for capture in slow:
         acts = [capture.seconds / habit.every for habit in capture.habits if habit.every]
         assert max(acts) < 60, capture.name
-        assert capture.max_packets == 30000
+        assert capture.max_packets == 60000
+
+
+def test_an_old_password_is_tried_at_most_twice_a_minute_where_guesses_are_slow(plans: dict[str, list[Capture]]) -> None:
+    """Else a client of ours that is benign would look like the attack beside it."""
+    stale = 0
+    for capture in plans["world"] + plans["world-unseen"]:
+        for habit in capture.habits:
+            if f"{capture.password}x" in json.dumps(habit.params):
+                stale += 1
+                assert habit.every >= 30, (capture.name, habit.name)
+    assert stale > 20
 
 
 def test_a_host_that_is_made_to_attack_is_among_the_attackers(plans: dict[str, list[Capture]]) -> None:

@@ -106,7 +106,7 @@ async def share_files(p: Params) -> None:
     table, _ = await loop.create_datagram_endpoint(Table, local_addr=(p["src"], p["port"]))
     begun, running = time.monotonic(), set[asyncio.Task[None]]()
     while time.monotonic() - begun < p["seconds"]:
-        for host, port in RNG.sample(p["peers"], min(len(p["peers"]), RNG.randint(1, p["most"]))):
+        for host, port in [*p["near"], *RNG.sample(p["gone"], min(len(p["gone"]), RNG.randint(1, p["most"])))]:
             asked = b"d1:ad2:id20:" + me + b"9:info_hash20:" + torrent + b"e1:q9:get_peers1:t2:aa1:y1:qe"
             with contextlib.suppress(OSError):
                 table.sendto(asked, (host, port))
