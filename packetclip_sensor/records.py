@@ -37,6 +37,11 @@ def log_of(name: str) -> str | None:
     return match[1] if match else None
 
 
+def of_suricata(uid: str) -> bool:
+    """Whether a `uid` is a flow id of Suricata, which is a number, and not one of Zeek's, which begin with C."""
+    return uid[:1].isdigit()
+
+
 class Position(msgspec.Struct, frozen=True):
     """A place in one log file from which reading can go on: everything before `offset` has been read.
 
@@ -86,6 +91,14 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     """The first bytes of the packet, from the IP header on."""
     skipped: Count = 0
     """Connections to this responder that the script left out of the log since the last one it let in (`max_new_connections`)."""
+
+    @property
+    def lasting_id(self) -> str:
+        """What stands for it in ids that every reading of the same traffic must repeat. Zeek's uids do, by fixed seeds; Suricata
+        seeds its flow ids anew at each start, so there it is the packet's own ends and time."""
+        if not of_suricata(self.uid):
+            return self.uid
+        return f"{self.ts:.6f} {self.proto} {self.orig_h} {self.orig_p} {self.resp_h} {self.resp_p}"
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
