@@ -30,11 +30,22 @@ SURE_FROM = 0.8
 
 _LOG_NAME = re.compile(r"packetclip_(packet|flow)(?:(?:\.|__|-).+)?\.log(?:[.-]\d[\w:-]*)?(?:\.gz)?")
 
+_EVE_NAME = re.compile(r"eve(?:[.-][\w:-]+)?\.json(?:[.-]\d[\w:-]*)?(?:\.gz)?")
+"""Suricata's, by default, with the number of a thread, with a date, and rotated."""
+
 
 def log_of(name: str) -> str | None:
-    """ "packet" or "flow" for the names Zeek and its helpers give our logs, growing or rotated; None for any other name."""
+    """ "packet" or "flow" for the names Zeek and its helpers give our logs, growing or rotated; None for any other name.
+
+    Suricata's eve.json is a flow log: its rows of flows are read.
+    """
     match = _LOG_NAME.fullmatch(name)
-    return match[1] if match else None
+    return match[1] if match else "flow" if is_eve(name) else None
+
+
+def is_eve(name: str) -> bool:
+    """Whether a file's name is that of Suricata's event log."""
+    return _EVE_NAME.fullmatch(name) is not None
 
 
 def of_suricata(uid: str) -> bool:

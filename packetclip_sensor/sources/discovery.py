@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.records import log_of
+from packetclip_sensor.records import is_eve, log_of
 from packetclip_sensor.sources.plaintext import GZIP_MAGIC
 
 _PCAP_MAGIC = (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x0a\x0d\x0d\x0a")
@@ -23,6 +23,7 @@ LOAD_REMEDY = (
     "load the PacketCLIP package in that Zeek: `zkg install` a clone of this project and `@load packetclip` in local.zeek, "
     "or by hand `@load` the folder that `packetclip zeek-scripts` prints, then `zeekctl deploy`"
 )
+SURICATA_REMEDY = "load packetclip.lua in that Suricata (README.md in the folder that `packetclip suricata-scripts` prints)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +74,16 @@ def _units_in(folder: Path, name: str) -> list[Unit]:
 
 
 def logs_in(folder: Path) -> list[tuple[Path, str]]:
-    """Our log files in a folder (not below it), each with its log, sorted by name; none where it cannot be listed."""
+    """Our log files in a folder (not below it), each with its log, sorted by name; none where it cannot be listed.
+
+    Suricata's eve.json is one where a packet log lies beside it.
+    """
     try:
-        return sorted((path, log) for path in folder.iterdir() if (log := log_of(path.name)) and path.is_file())
+        found = sorted((path, log) for path in folder.iterdir() if (log := log_of(path.name)) and path.is_file())
     except OSError:
         return []
+    packets = any(log == "packet" for _, log in found)
+    return [(path, log) for path, log in found if packets or not is_eve(path.name)]
 
 
 def check_folder(folder: Path) -> list[tuple[Path, str]]:
@@ -93,6 +99,8 @@ def check_folder(folder: Path) -> list[tuple[Path, str]]:
         return found
     if found:
         raise LogFormatError(f"{folder} has packetclip_flow.log but no packetclip_packet.log; is that log switched off in Zeek?")
+    if any(map(is_eve, names)):
+        raise LogFormatError(f"{folder} holds Suricata's eve.json, but no packetclip_packet.log; {SURICATA_REMEDY}")
     if any(name.startswith("conn.") and ".log" in name for name in names):
         raise LogFormatError(f"{folder} holds Zeek logs, but no packetclip_packet.log: the package is not loaded; {LOAD_REMEDY}")
     raise LogFormatError(f"{folder} holds no packetclip_packet.log; give Zeek's log folder, and {LOAD_REMEDY}")

@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from math import inf
 from pathlib import Path
 
@@ -24,6 +25,8 @@ SPAN_S = 5.0
 """Event time that one block may cover, so that packets and flows of finished logs stay close together."""
 
 _TS = re.compile(rb'"ts":\s*([0-9.eE+-]+)')
+_EVE_TIME = re.compile(rb'{"timestamp":"([^"]*)"')
+"""When Suricata wrote a row of its event log."""
 _DURATION = re.compile(rb'"duration":\s*([0-9.eE+-]+)')
 
 
@@ -232,9 +235,11 @@ class LogFile:
 
 def _line_ts(data: bytes, start: int, end: int, log: str) -> float | None:
     match = _TS.search(data, start, end)
-    if not match:
-        return None
     try:
+        if event := _EVE_TIME.match(data, start, end):
+            return datetime.fromisoformat(event[1].decode()).timestamp()
+        if not match:
+            return None
         ts = float(match[1])
         if log == "flow" and (duration := _DURATION.search(data, start, end)):
             ts += float(duration[1])  # a flow row is written when the flow is over

@@ -58,7 +58,7 @@ def logs_of(pcap: Path, workdir: Path, zeek: Path | None = None) -> Path:
             "install one of them, or give the folder of logs that Zeek wrote with the PacketCLIP package"
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    for name in ("packetclip_packet.log", "packetclip_flow.log"):
+    for name in ("packetclip_packet.log", "packetclip_flow.log", "eve.json"):
         (workdir / name).unlink(missing_ok=True)
     plain = _unpacked(pcap, workdir)
     try:
