@@ -131,7 +131,8 @@ def test_a_row_with_a_bad_value_is_refused(changes: dict[str, Any]) -> None:
     ("name", "kind"),
     [
         ("eve.json", "flow"), ("eve.3.json", "flow"), ("eve.json.1", "flow"), ("eve.json.2.gz", "flow"),
-        ("eve.json-20261121", "flow"), ("eve.3.json-20261121.gz", "flow"), ("eve-2026-11-21-10:00.json", "flow"), ("eve.jsonl", None), ("steve.json", None),
+        ("eve.json-20261121", "flow"), ("eve.3.json-20261121.gz", "flow"), ("eve-2026-11-21-10:00.json", "flow"),
+        ("eve.jsonl", None), ("steve.json", None),
         ("eve.json.swp", None), ("eve.log", None),
     ],
 )  # fmt: skip
