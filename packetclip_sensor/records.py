@@ -34,11 +34,25 @@ _LOG_NAME = re.compile(
     r"packetclip_(packet|flow)(?:(?:\.|__|-).+)?\.log(?:[.-]\d[\w:-]*)?(?:\.(?:gz|xz|bz2|zst|lz4|Z|lz|lzo|zip|7z|rar))?"
 )
 
+_EVE_NAME = re.compile(r"eve(?:[.-][\w:-]+)?\.json(?:[.-]\d[\w:-]*)?(?:\.gz)?")
+"""Suricata's, by default, with the number of a thread, with a date, and rotated."""
+
 
 def log_of(name: str) -> str | None:
-    """ "packet" or "flow" for the names that our logs have, growing, rotated or packed; None for any other name."""
+    """ "packet" or "flow" for the names that our logs have, growing, rotated or packed; None for any other name. Suricata's eve.json
+    is a flow log: its rows of flows are read."""
     match = _LOG_NAME.fullmatch(name)
-    return match[1] if match else None
+    return match[1] if match else "flow" if is_eve(name) else None
+
+
+def is_eve(name: str) -> bool:
+    """Whether a file's name is that of Suricata's event log."""
+    return _EVE_NAME.fullmatch(name) is not None
+
+
+def of_suricata(uid: str) -> bool:
+    """Whether a `uid` is a flow id of Suricata, which is a number, and not one of Zeek's, which begin with C."""
+    return uid[:1].isdigit()
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -96,6 +110,14 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     """Connections to this responder that the script left out of the log since the last one it let in (`max_new_connections`)."""
     unasked: bool = False
     """No line says it, `normalize/direction.py` finds it out: the sender only answers, and nobody was seen to ask."""
+
+    @property
+    def lasting_id(self) -> str:
+        """What stands for it in ids that every reading of the same traffic must repeat. Zeek's uids do, by fixed seeds; Suricata
+        seeds its flow ids anew at each start, so there it is the packet's own ends and time."""
+        if not of_suricata(self.uid):
+            return self.uid
+        return f"{self.ts:.6f} {self.proto} {self.orig_h} {self.orig_p} {self.resp_h} {self.resp_p}"
 
 
 class Flow(msgspec.Struct, frozen=True, kw_only=True):

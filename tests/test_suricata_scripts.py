@@ -13,6 +13,7 @@ import pytest
 from suricata_run import DATA, suricata_of, unpacked
 
 from benchmarks.suricata_records import UNKNOWN, compared, records
+from packetclip_sensor.common.resources import resource
 from packetclip_sensor.records import Packet
 from packetclip_sensor.sources.suricata import capture
 from packetclip_sensor.sources.suricata.capture import Suricata
@@ -77,6 +78,16 @@ def test_a_log_that_cannot_be_written_costs_suricata_nothing_and_is_told_once(su
     assert told[0].endswith("/packetclip_packet.log: Is a directory; tried again every 5 s")
     rows = [json.loads(line) for line in (tmp_path / "eve.json").read_text().splitlines()]
     assert sum(row["flow"]["pkts_toserver"] + row["flow"]["pkts_toclient"] for row in rows) == 1135  # of 1165, the others are ARP
+
+
+def test_the_unit_loads_the_script_as_a_replay_does() -> None:
+    text = (resource("suricata_scripts") / "packetclip-suricata.service").read_text(encoding="utf-8")
+    lines = [line.removeprefix("# ") for line in text.splitlines() if "ExecStart=" in line]
+    for line, major in zip(lines, (7, 8), strict=True):
+        assert line.split()[1:6] == [
+            "-c", "/etc/packetclip/suricata/packetclip.yaml", "--af-packet=eth0", "-l", "/var/log/packetclip-suricata",
+        ]  # fmt: skip
+        assert line.split()[6:] == capture.loading(major, Path("/etc/packetclip/suricata"))
 
 
 def of_capture(suricata: Suricata, pcap: Path, work: Path) -> list[Packet]:

@@ -190,8 +190,8 @@ def _start(verdict: Verdict, read_from: str, sensor: str, model_version: str) ->
     kind = scope(verdict)
     about = (source, destination) if kind == "pair" else (source,) if kind == "source" else (destination,)
     episode = Episode(
-        # The uid tells apart what two captures of one second say of the same group address.
-        id=identifier(sensor, model_version, verdict.mission, kind, *about, verdict.second, verdict.packets[0].uid),
+        # The packet tells apart what two captures of one second say of the same group address.
+        id=identifier(sensor, model_version, verdict.mission, kind, *about, verdict.second, verdict.packets[0].lasting_id),
         mission=verdict.mission,
         sources=[source] if source else list(verdict.sources[:LISTED_HOSTS]),
         destinations=[destination] if destination else list(verdict.destinations[:LISTED_HOSTS]),

@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -58,10 +58,18 @@ def run(config: ConfigPath) -> None:
     pipeline.run(settings, stop)
 
 
-def check(config: ConfigPath) -> None:
+def check(
+    config: ConfigPath,
+    source: Annotated[
+        Literal["zeek", "suricata"], typer.Option(help="Look at the Suricata of this machine as well, if it is the source.")
+    ] = "zeek",
+    suricata_config: Annotated[Path, typer.Option(metavar="FILE", help="Suricata's configuration.")] = Path(
+        "/etc/suricata/suricata.yaml"
+    ),
+) -> None:
     """Say what is wrong with the set-up.
 
-    Configuration, logs, Zeek package, model and sink: a line each, with the remedy.
+    Configuration, logs, Zeek package or Suricata, model and sink: a line each, with the remedy.
 
     \b
     Exit codes:
@@ -72,13 +80,15 @@ def check(config: ConfigPath) -> None:
     \b
     Examples:
       packetclip check --config /etc/packetclip/sensor.yaml
+      packetclip check --config /etc/packetclip/sensor.yaml --source suricata
     """
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.service import check as checks
 
     settings = configs.load(config)
     set_up_logs("error")
-    raise typer.Exit(DONE if checks.report(settings, config, sys.stdout) else FAILED)
+    suricata = suricata_config if source == "suricata" else None
+    raise typer.Exit(DONE if checks.report(settings, config, sys.stdout, suricata) else FAILED)
 
 
 def redeliver(config: ConfigPath) -> None:

@@ -38,6 +38,7 @@ from packetclip_sensor.sources import discovery, zeek
 from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.sources.file_registry import FileRegistry
 from packetclip_sensor.sources.file_registry import Found as Listed
+from packetclip_sensor.sources.suricata import setup
 
 QUIET_S = 900.0
 """Age of the newest packet log after which a running Zeek is doubted."""
@@ -70,23 +71,23 @@ class Finding(NamedTuple):
     words: str
 
 
-def report(config: Config, path: Path, file: TextIO) -> bool:
+def report(config: Config, path: Path, file: TextIO, suricata: Path | None = None) -> bool:
     """Print every finding; True where nothing is wrong.
 
     Args:
-        path: the configuration's file.
+        path: the configuration's file. suricata: that of the Suricata to look at as well.
     """
     well = True
     print(f"ok    config   {printable(str(path), 1000)}", file=file)
-    for finding in findings(config, path):
+    for finding in findings(config, path, suricata):
         print(f"{MARKS[finding.ok]:<5} {finding.part:<8} {printable(finding.words, 1000)}", file=file, flush=True)
         well = well and finding.ok is not WRONG
     return well
 
 
-def findings(config: Config, path: Path) -> Iterator[Finding]:
-    """Look at logs, state, model and sink, one after another."""
-    for part, look in _checks(config, path):
+def findings(config: Config, path: Path, suricata: Path | None = None) -> Iterator[Finding]:
+    """Look at Suricata, where that is asked for, logs, state, model and sink, one after another."""
+    for part, look in _checks(config, path, suricata):
         try:
             for ok, words in look():
                 yield Finding(ok, part, words)
@@ -94,8 +95,10 @@ def findings(config: Config, path: Path) -> Iterator[Finding]:
             yield Finding(WRONG, part, str(err))
 
 
-def _checks(config: Config, path: Path) -> Iterator[tuple[str, Callable[[], Found]]]:
+def _checks(config: Config, path: Path, suricata: Path | None) -> Iterator[tuple[str, Callable[[], Found]]]:
     """What this configuration asks for, in the order of the data's way."""
+    if suricata is not None:
+        yield "suricata", partial(setup.inspect, suricata, config.logs)
     for folder in config.logs or [None]:
         yield "logs", partial(_logs, folder, config.lateness_s)
     yield "logs", partial(_archives, config)

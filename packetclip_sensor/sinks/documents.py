@@ -1,9 +1,9 @@
 """Alerts to ECS 9 documents: the only file that knows ECS names.
 
 One document per alert, ready for Elastic Security's "External Alerts" rule as it stands. What ECS has a field for goes there; the
-notice goes where Elastic's own Zeek integration puts it (`zeek.notice.*`); the explanation, for which ECS has nothing, stands
-under `packetclip.*`, mapped in `mappings/elasticsearch/`. `docs/fields.md` names every field. A document depends on the alert and
-the sensor alone, never on the clock, so a replay makes the same documents.
+notice goes where Elastic's own Zeek integration puts it (`zeek.notice.*`; there is none where Suricata saw the packets); the
+explanation, for which ECS has nothing, stands under `packetclip.*`, mapped in `mappings/elasticsearch/`. `docs/fields.md` names
+every field. A document depends on the alert and the sensor alone, never on the clock, so a replay makes the same documents.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from packetclip_sensor.alerts.severity import severity_and_risk
 from packetclip_sensor.common.missions import NO_MISSIONS, Missions
 from packetclip_sensor.common.text import MAX_TEXT_CHARS, printable
 from packetclip_sensor.elastic.streams import ALERTS
-from packetclip_sensor.records import Alert, Flow, Packet
+from packetclip_sensor.records import Alert, Flow, Packet, of_suricata
 from packetclip_sensor.sinks.community_id import address, community_id
 
 ECS_VERSION = "9.4.0"
@@ -35,7 +35,7 @@ MAX_HOSTS = 100
 EMBEDDING = 64
 """Length of `packetclip.embedding` in the mappings."""
 MAX_CONNECTIONS = 20
-"""Zeek uids and community ids per document, heaviest evidence first."""
+"""Zeek uids or Suricata flow ids, and community ids, per document, heaviest evidence first."""
 MAX_TITLE_CHARS, MAX_SENTENCE_CHARS = 160, 1000
 DIRECTIONS: dict[tuple[bool | None, bool | None], str] = {
     (True, True): "internal",
@@ -69,7 +69,7 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
     reason = printable(sentences.reason(alert), MAX_SENTENCE_CHARS)
     packets = [evidence.packet for evidence in sorted(alert.why.evidence, key=lambda evidence: -evidence.weight)]
     uids = ([episode.flow.uid] if episode.flow else []) + [packet.uid for packet in packets]
-    made = {
+    made: dict[str, Any] = {
         "@timestamp": time_of(alert.ts),
         "ecs": {"version": ECS_VERSION},
         "data_stream": {"type": "logs", "dataset": ALERTS, "namespace": sensor.namespace},
@@ -96,29 +96,40 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
             "version": alert.model_version,
         },
         "threat": _threat(alert.technique),
-        "observer": observer(sensor),
+        "observer": observer(sensor, uids),
         **network(episode.sources, episode.destinations, packets, packets, episode.flow, alert.why.facts),
-        "zeek": {
-            "session_id": one_or_many(list(dict.fromkeys(uids))[:MAX_CONNECTIONS]),
-            "notice": {
-                "note": note,
-                "msg": title,
-                "sub": reason,
-                "n": episode.packets,
-                "identifier": episode.id,
-                "peer_name": sensor.name,
-            },
-        },
+        **sessions(uids),
         "packetclip": _explanation(alert, missions),
     }
+    if "zeek" in made:
+        made["zeek"]["notice"] = {
+            "note": note,
+            "msg": title,
+            "sub": reason,
+            "n": episode.packets,
+            "identifier": episode.id,
+            "peer_name": sensor.name,
+        }
     whole: dict[str, Any] = cleaned(made)
     return whole
 
 
-def observer(sensor: SensorInfo) -> dict[str, str]:
-    """ECS `observer.*` of every document that this sensor writes."""
+def observer(sensor: SensorInfo, uids: Iterable[str] = ()) -> dict[str, str]:
+    """ECS `observer.*` of every document that this sensor writes; `uids` are those of the packets that it is about, if any."""
+    if any(map(of_suricata, uids)):
+        return {"type": "sensor", "vendor": "OISF", "product": "Suricata", "name": sensor.name}
     product = {"type": "sensor", "vendor": "PacketCLIP", "product": "packetclip-sensor"}
     return product | {"version": sensor.version, "name": sensor.name}
+
+
+def sessions(uids: Iterable[str]) -> dict[str, Any]:
+    """Connections under the names that Elastic's integrations have for them: of Zeek by uid, of Suricata by flow id. An ICMP
+    error has the id of the flow that it speaks of."""
+    kept = list(dict.fromkeys(uids))
+    zeek = [uid for uid in kept if not of_suricata(uid)][:MAX_CONNECTIONS]
+    suricata = list(dict.fromkeys(uid.removesuffix("i") for uid in kept if of_suricata(uid)))[:MAX_CONNECTIONS]
+    found: dict[str, Any] = {"suricata": {"eve": {"flow_id": one_or_many(suricata)}}} if suricata else {}
+    return {"zeek": {"session_id": one_or_many(zeek)}, **found} if zeek else found
 
 
 def keyed(values: Mapping[str, float], ids: Mapping[str, str]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from packetclip_sensor.sinks.documents import (
     keyed,
     network,
     observer,
-    one_or_many,
+    sessions,
     span,
     time_of,
 )
@@ -63,9 +63,9 @@ def flow_document(window: HuntWindow, sensor: SensorInfo) -> dict[str, Any]:
             **span(packets[0].ts, packets[-1].ts),
         },
         "message": sentences.sentence(window.facts, sources, destinations),
-        "observer": observer(sensor),
+        "observer": observer(sensor, uids),
         **network(sources, destinations, packets, map(first_of.__getitem__, uids)),
-        "zeek": {"session_id": one_or_many(uids)},
+        **sessions(uids),
         "packetclip": {
             "near": window.near,
             "mission": mission,

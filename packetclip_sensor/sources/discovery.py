@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from packetclip_sensor.errors import LogFormatError, SensorError
-from packetclip_sensor.records import log_of
+from packetclip_sensor.records import is_eve, log_of
 from packetclip_sensor.sources import pcap
 from packetclip_sensor.sources.logfile import first_ts
 from packetclip_sensor.sources.plaintext import readable, reading
@@ -27,6 +27,7 @@ LOAD_REMEDY = (
     "load the PacketCLIP package in that Zeek: `zkg install` a clone of this project and `@load packetclip` in local.zeek, "
     "or by hand `@load` the folder that `packetclip zeek-scripts` prints, then `zeekctl deploy`"
 )
+SURICATA_REMEDY = "load packetclip.lua in that Suricata (README.md in the folder that `packetclip suricata-scripts` prints)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +181,16 @@ def _made_from(capture: Unit, logs: Unit) -> bool:
 
 
 def logs_in(folder: Path) -> list[tuple[Path, str]]:
-    """Our log files in a folder (not below it), each with its log, sorted by name; none where it cannot be listed."""
+    """Our log files in a folder (not below it), each with its log, sorted by name; none where it cannot be listed.
+
+    Suricata's eve.json is one where a packet log lies beside it.
+    """
     try:
-        return sorted((path, log) for path in folder.iterdir() if (log := log_of(path.name)) and path.is_file())
+        found = sorted((path, log) for path in folder.iterdir() if (log := log_of(path.name)) and path.is_file())
     except OSError:
         return []
+    packets = any(log == "packet" for _, log in found)
+    return [(path, log) for path, log in found if packets or not is_eve(path.name)]
 
 
 def check_folder(folder: Path) -> list[tuple[Path, str]]:
@@ -208,6 +214,8 @@ def nothing_in(folder: Path) -> LogFormatError:
         return err
     if logs_in(folder):
         return LogFormatError(f"{folder} has packetclip_flow.log but no packetclip_packet.log; is that log switched off in Zeek?")
+    if any(map(is_eve, names)):
+        return LogFormatError(f"{folder} holds Suricata's eve.json, but no packetclip_packet.log; {SURICATA_REMEDY}")
     if any(name.startswith("conn.") and ".log" in name for name in names):
         return LogFormatError(f"{folder} holds Zeek logs, but no packetclip_packet.log: the package is not loaded; {LOAD_REMEDY}")
     if logs_in(folder / "current"):

@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from math import inf
 from pathlib import Path
 
@@ -38,6 +39,8 @@ LAST_LINES = 3
 """Lines at a block's end that have to be of its time, for the same reason."""
 
 _TS = re.compile(rb'"ts":\s*("[^"]*"|[0-9.eE+-]+)')
+_EVE_TIME = re.compile(rb'{"timestamp":"([^"]*)"')
+"""When Suricata wrote a row of its event log."""
 _DURATION = re.compile(rb'"duration":\s*([0-9.eE+-]+)')
 
 
@@ -271,9 +274,11 @@ class LogFile:
 
 def _line_ts(data: bytes, start: int, end: int, log: str) -> float | None:
     match = _TS.search(data, start, end)
-    if not match:
-        return None
     try:
+        if event := _EVE_TIME.match(data, start, end):
+            return datetime.fromisoformat(event[1].decode()).timestamp()
+        if not match:
+            return None
         ts = epoch_seconds(match[1])
         if log == "flow" and (duration := _DURATION.search(data, start, end)):
             ts += float(duration[1])  # a flow row is written when the flow is over

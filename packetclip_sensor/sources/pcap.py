@@ -27,7 +27,7 @@ from packetclip_sensor.sources.suricata.capture import find_suricata, run
 
 USUAL_ZEEK = Path("/opt/zeek/bin/zeek")
 """Where Zeek's own packages install it, often outside PATH."""
-LOGS = ("packetclip_flow.log", "packetclip_packet.log")
+LOGS = ("eve.json", "packetclip_flow.log", "packetclip_packet.log")
 """What is kept of a run; the packet log last, so that it says that all is there."""
 PCAP_ORDERS = {
     b"\xd4\xc3\xb2\xa1": ("<", 1e6),

@@ -1,4 +1,4 @@
-"""Log lines to records: the only module that knows how Zeek's JSON spells them.
+"""Log lines to records: the only module that knows how Zeek's JSON spells them (`suricata.eve` knows Suricata's event log).
 
 A whole block is decoded at once, typed, in C; only a block in which that fails is gone through line by line, so that bad lines
 cost the good ones nothing. A bad line never raises: it goes to the rejects file with its place and reason. A site's script may
@@ -11,6 +11,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -18,7 +19,8 @@ import msgspec
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.time_parsing import epoch_seconds
-from packetclip_sensor.records import Batch, Flow, Idle, Lines, Packet, Position
+from packetclip_sensor.records import Batch, Flow, Idle, Lines, Packet, Position, is_eve
+from packetclip_sensor.sources.suricata import eve
 
 MAX_POSITIONS = 4096
 """Files remembered; the ones longest untouched are forgotten first."""
@@ -96,7 +98,7 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
                 if each is not known:
                     yield Batch([], [], each.before, each.before, source=name)
         packets = _cut(_decode(_packets, block, rejects), counters) if block.log == "packet" else []
-        flows = _decode(_flows, block, rejects) if block.log == "flow" else []
+        flows = _flows_of(block, rejects) if block.log == "flow" else []
         counters.lines += block.data.count(b"\n")
         counters.packets += len(packets)
         counters.connections_skipped += sum(p.skipped for p in packets)
@@ -140,6 +142,19 @@ def _cut(packets: list[Packet], counters: Counters) -> list[Packet]:
         return packets
     counters.packets_cut += len(whole) - sum(whole)
     return [p if fits else msgspec.structs.replace(p, data=p.data[:DATA_BYTES]) for p, fits in zip(packets, whole, strict=True)]
+
+
+def _flows_of(block: Lines, rejects: Rejects) -> list[Flow]:
+    if not is_eve(Path(block.end.path).name):
+        return _decode(_flows, block, rejects)
+    good = []
+    for offset, line in _lines(block):
+        try:
+            if (flow := eve.flow(line)) is not None:
+                good.append(flow)
+        except eve.ROW_ERRORS as err:
+            rejects.add(block.end.path, offset, _reason(line, err), line)
+    return good
 
 
 def _decode(decoder: msgspec.json.Decoder[Record], block: Lines, rejects: Rejects) -> list[Record]:

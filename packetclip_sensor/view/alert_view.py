@@ -111,6 +111,7 @@ def _meta(document: Document) -> list[tuple[str, str]]:
         ("Episode", f"{text(document, 'packetclip.episode.id')} ({text(document, 'packetclip.episode.state')})"),
         ("Document", text(document, "event.id")),
         ("Zeek uids", ", ".join(strings(document, "zeek.session_id")[:LISTED])),
+        ("Suricata flow ids", ", ".join(strings(document, "suricata.eve.flow_id")[:LISTED])),
         ("Community ids", ", ".join(strings(document, "network.community_id")[:LISTED])),
         ("Sensor, model", f"{text(document, 'observer.name')}, {text(document, 'packetclip.model.version')}"),
     ]

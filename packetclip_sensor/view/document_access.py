@@ -34,6 +34,11 @@ def strings(document: Any, where: str) -> list[str]:
     return [v for v in value if isinstance(v, str)] if isinstance(value, list) else [value] if isinstance(value, str) else []
 
 
+def sessions(document: Any) -> list[str]:
+    """Zeek's uids or Suricata's flow ids of an alert or a window."""
+    return [*strings(document, "zeek.session_id"), *strings(document, "suricata.eve.flow_id")]
+
+
 def items(document: Any, where: str) -> list[Any]:
     """A list, else an empty one."""
     value = get(document, where)

@@ -17,6 +17,7 @@ from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.text import printable
 from packetclip_sensor.hunt.search import Found, Hit
 from packetclip_sensor.hunt.text_encoder import EncodedSentence
+from packetclip_sensor.view.document_access import sessions
 from packetclip_sensor.view.terminal import console_for, style_of
 
 OUTSTANDING = 0.95
@@ -102,8 +103,7 @@ def _cells(hit: Hit, missions: Missions) -> list[Text]:
     words = hit.source.get("event", {}).get("reason") if episode else hit.source.get("message")
     what = Text(printable(str(words or "?"), 600))
     notes = [f"episode {printable(str(episode), 40)}"] if episode else []
-    uids = hit.source.get("zeek", {}).get("session_id", [])
-    uids = [uids] if isinstance(uids, str) else uids
+    uids = sessions(hit.source)
     if uids and not episode:
         notes.append(f"uid {printable(str(uids[0]), 40)}" + (f" +{len(uids) - 1}" if len(uids) > 1 else ""))
     if hit.more:

@@ -41,6 +41,7 @@ from packetclip_sensor.view.document_access import (
     items,
     number,
     objects,
+    sessions,
     shown,
     strings,
     text,
@@ -156,7 +157,8 @@ def _row(document: Document, missions: Missions) -> Row:
         "state": text(document, "packetclip.episode.state"),
         "id": text(document, "packetclip.episode.id"),
     }
-    also = ["source.ip", "destination.ip", "zeek.session_id", "network.community_id", "packetclip.concept_names"]
+    ids = ["zeek.session_id", "suricata.eve.flow_id", "network.community_id"]
+    also = ["source.ip", "destination.ip", *ids, "packetclip.concept_names"]
     words = [row[name] for name in ("title", "reason", "mission", "class", "level", "state", "id", "when")]
     row["find"] = " ".join([*words, technique, *(v for where in also for v in strings(document, where))]).lower()
     return row
@@ -178,7 +180,7 @@ def _panel(document: Document, missions: Missions, uid_link: str | None) -> Row:
             text(document, "threat.technique.subtechnique.name") or text(document, "threat.technique.name"),
             drawing.technique_address(technique),
         ],
-        "uids": [[uid, _uid_address(uid, uid_link)] for uid in strings(document, "zeek.session_id")[:MAX_ITEMS]],
+        "uids": [[uid, _uid_address(uid, uid_link)] for uid in sessions(document)[:MAX_ITEMS]],
         "missions": _shares(_named(get(document, "packetclip.missions"), missions)),
         "classes": [
             [text(c, "name"), f"{min(number(c, 'probability'), 0.999):.3f}", _unit(number(c, "probability"))]

@@ -78,6 +78,19 @@ def test_what_is_special_in_an_alert_is_so_in_its_document(name: str) -> None:
     compare(DOCUMENTS, name, lines)
 
 
+def test_packets_that_suricata_saw_have_its_flow_ids_in_place_of_zeeks() -> None:
+    uids = ("12", "34i", "34", "12i")
+    evidence = tuple(Evidence(packet(uid=uid), 1.0 - i / 10, "") for i, uid in enumerate(uids))
+    made = document(alert(evidence=evidence), SENSOR)
+    assert made["suricata"] == {"eve": {"flow_id": ["12", "34"]}}
+    assert "zeek" not in made
+    assert made["observer"] == {"type": "sensor", "vendor": "OISF", "product": "Suricata", "name": SENSOR.name}
+    both = document(alert(evidence=(*evidence, Evidence(packet(uid="CAb1c23"), 0.1, ""))), SENSOR)
+    assert both["suricata"] == made["suricata"]
+    assert both["zeek"]["session_id"] == "CAb1c23"
+    assert both["zeek"]["notice"]["identifier"] == both["packetclip"]["episode"]["id"]
+
+
 def test_many_hosts_become_an_array_capped_at_100_and_the_count_goes_on() -> None:
     spoofed = [f"198.51.{i // 250}.{i % 250}" for i in range(300)]
     made = document(alert(episode=episode(sources=spoofed, source_count=70_000, scope="destination")), SENSOR)
@@ -158,6 +171,7 @@ def full_alerts() -> list[Alert]:
         alert(flow=row, flow_text="A flow.", **most),
         alert(facts=dict(facts([ping, packet(proto="icmp", ts=T0 + 1)], "destination"))),
         alert(facts={"distinct_resp_p": 1, "distinct_uid": 1}),
+        alert(evidence=(Evidence(packet(uid="1397081985311353"), 0.1, "of Suricata"),)),
         *(alert(technique=technique) for technique in attack.attack_table()["techniques"]),
     ]
 
@@ -192,7 +206,7 @@ def test_together_they_hold_every_mapped_field_but_the_servers_own() -> None:
 
 
 def test_every_field_outside_our_own_namespaces_is_ecs_with_ecs_type() -> None:
-    ours = {name: kind for name, kind in MAPPED.items() if not name.startswith(("packetclip.", "zeek."))}
+    ours = {name: kind for name, kind in MAPPED.items() if not name.startswith(("packetclip.", "suricata.", "zeek."))}
     assert {name: SAME_FAMILY.get(ECS["fields"][name]["type"], ECS["fields"][name]["type"]) for name in ours} == ours
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ import pytest
 from suricata_run import DATA, suricata_of, unpacked
 from test_pcap import capture as pcap_of
 
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError, LogFormatError
-from packetclip_sensor.records import Flow
+from packetclip_sensor.records import Flow, Packet, log_of
 from packetclip_sensor.sources import pcap as source
+from packetclip_sensor.sources import zeek
+from packetclip_sensor.sources.discovery import logs_in
 from packetclip_sensor.sources.suricata import capture, eve
+from packetclip_sensor.sources.tail import finite, follow
 
 COUNTS = {
     "pkts_toserver": 8,
@@ -121,6 +127,80 @@ def test_a_row_with_a_bad_value_is_refused(changes: dict[str, Any]) -> None:
         eve.flow(line(**changes))
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("eve.json", "flow"), ("eve.3.json", "flow"), ("eve.json.1", "flow"), ("eve.json.2.gz", "flow"),
+        ("eve.json-20261121", "flow"), ("eve.3.json-20261121.gz", "flow"), ("eve-2026-11-21-10:00.json", "flow"),
+        ("eve.jsonl", None), ("steve.json", None),
+        ("eve.json.swp", None), ("eve.log", None),
+    ],
+)  # fmt: skip
+def test_suricatas_event_log_is_known_by_its_names(name: str, kind: str | None) -> None:
+    assert log_of(name) == kind
+
+
+PACKET = {"ts": 1795264920.0, "uid": "1", "id.orig_h": "192.0.2.1", "id.orig_p": 1, "id.resp_h": "192.0.2.2", "id.resp_p": 2}
+PACKET |= {"proto": "udp", "is_orig": True, "n": 1, "len": 28, "data": ""}
+
+
+def batches(folder: Path) -> tuple[list[Packet | Flow], Counters]:
+    """What a folder's logs hold, in the order of reading."""
+    rejects, counters = Rejects(None), Counters()
+    found = zeek.batches(finite([folder], rejects=rejects), rejects, counters)
+    return [record for batch in found for record in (*batch.flows, *batch.packets)], counters
+
+
+def test_flows_are_read_beside_the_packet_log_by_time_whatever_else_happened(tmp_path: Path) -> None:
+    packets = [json.dumps({**PACKET, "ts": ts}) + "\n" for ts in (1795264920.0, 1795264930.0)]
+    (tmp_path / "packetclip_packet.log").write_text("".join(packets))
+    early, late = "2026-11-21T12:41:50.000000+0000", "2026-11-21T12:42:07.036216+0000"
+    rows = [line(event_type="dns", timestamp=early), *(line(flow_id=uid, timestamp=late) for uid in (2, "x")), b"{", b""]
+    (tmp_path / "eve.json").write_bytes(b"\n".join(rows))
+    (tmp_path / "eve.2.json").write_bytes(line(flow_id=3, timestamp=late) + b"\n")
+    (tmp_path / "eve.json-20261120.gz").write_bytes(gzip.compress(line(flow_id=4, timestamp=early) + b"\n"))
+    found, counters = batches(tmp_path)
+    kinds = [int(record.uid) if isinstance(record, Flow) else record.ts for record in found]
+    assert kinds in ([4, 1795264920.0, 2, 3, 1795264930.0], [4, 1795264920.0, 3, 2, 1795264930.0])
+    read = counters.flows, counters.packets, counters.rejects
+    assert read == (3, 2, 1)  # half a line of another event is not our concern
+
+
+def test_a_folder_with_suricatas_events_alone_is_no_log_folder(tmp_path: Path) -> None:
+    (tmp_path / "eve.json").write_bytes(line() + b"\n")
+    assert logs_in(tmp_path) == []
+    with pytest.raises(LogFormatError, match=r"holds Suricata's eve.json, but no packetclip_packet.log; load packetclip.lua"):
+        batches(tmp_path)
+
+
+def test_rotation_of_the_event_log_while_it_is_followed_loses_and_doubles_no_flow(tmp_path: Path) -> None:
+    (tmp_path / "packetclip_packet.log").write_text(json.dumps(PACKET) + "\n")
+    log, stop = tmp_path / "eve.json", threading.Event()
+    rejects, counters = Rejects(None), Counters()
+    log.write_bytes(line(flow_id=1) + b"\n")
+    read = zeek.batches(follow([tmp_path], poll_s=0.02, stop=stop, rejects=rejects), rejects, counters)
+    seen: list[str] = []
+
+    def until_there(count: int) -> None:
+        while len(seen) < count:
+            seen.extend(flow.uid for flow in next(read).flows)
+
+    until_there(1)
+    with log.open("ab") as still_open:
+        log.rename(tmp_path / "eve.json.1")
+        still_open.write(line(flow_id=2) + b"\n")
+    log.write_bytes(line(flow_id=3) + b"\n" + line(event_type="tls") + b"\n")
+    until_there(3)
+    (tmp_path / "eve.json.2.gz").write_bytes(gzip.compress((tmp_path / "eve.json.1").read_bytes()))
+    (tmp_path / "eve.json.1").unlink()
+    with log.open("ab") as file:
+        file.write(line(flow_id=4) + b"\n")
+    until_there(4)
+    stop.set()
+    assert sorted(seen) == ["1", "2", "3", "4"]
+    assert counters.rejects == 0
+
+
 @pytest.mark.parametrize("major", [7, 8])
 def test_flows_of_a_capture_are_zeeks(major: int, tmp_path: Path) -> None:
     """Rows of four packets and more have the addresses, counts and states that Zeek gives them, but for a few in a hundred."""
@@ -128,7 +208,7 @@ def test_flows_of_a_capture_are_zeeks(major: int, tmp_path: Path) -> None:
     capture.run(suricata_of(major), unpacked(name, tmp_path), tmp_path)
     decoder = msgspec.json.Decoder(Flow)
     zeek = decoder.decode_lines(gzip.decompress((DATA / name / "packetclip_flow.log.gz").read_bytes()))
-    suricata = decoder.decode_lines((tmp_path / "packetclip_flow.log").read_bytes())
+    suricata = [row for text in (tmp_path / "eve.json").read_bytes().splitlines() if (row := eve.flow(text))]
 
     def facts(flows: list[Flow]) -> set[tuple[Any, ...]]:
         names = ("orig_h", "orig_p", "resp_h", "resp_p", "proto", "orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes")
@@ -159,7 +239,7 @@ class TestWithoutZeek:
         pcap.write_bytes(gzip.compress(pcap_of(3)) if packed else pcap_of(3))
         work = tmp_path / "work"
         assert source.logs_of(pcap, work) == work
-        assert sorted(path.name for path in work.iterdir()) == ["eve.json", "packetclip_flow.log", "packetclip_packet.log"]
+        assert sorted(path.name for path in work.iterdir()) == ["eve.json", "packetclip_packet.log"]
         rows = [json.loads(row) for row in (work / "packetclip_packet.log").read_text().splitlines()]
         assert [(row["ts"], row["id.orig_h"], row["id.orig_p"], row["n"], row["len"]) for row in rows] == [
             (1700000000.0, "192.0.2.1", 40000, 1, 32),

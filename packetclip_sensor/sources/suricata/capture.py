@@ -15,7 +15,6 @@ from pathlib import Path
 
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ConfigError, LogFormatError
-from packetclip_sensor.sources.suricata import eve
 
 OLDEST = 7
 _NO_PACKET = "pcap_next_ex(): -2"
@@ -50,13 +49,17 @@ def find_suricata(program: str = "suricata") -> Suricata | None:
     return Suricata(Path(found), version[1]) if version and int(version[2]) >= OLDEST else None
 
 
-def loading(major: int, scripts: Path) -> list[str]:
-    """Arguments with which a Suricata of this version, started with the small configuration, writes the packet log."""
+def loading(major: int, scripts: Path, *, output: int = 1) -> list[str]:
+    """Arguments with which a Suricata of this version writes the packet log, and has no other rules.
+
+    Args:
+        output: place of the script among the configuration's outputs, in 8.0; the small configuration has one before it.
+    """
     if major == OLDEST:
         rule = ["-S", str(scripts / "packetclip.rules"), "--set", f"default-rule-path={scripts}"]
         return [*rule, "--set", "security.lua.allow-rules=true"]
     script = ("=lua", ".lua.enabled=yes", f".lua.scripts-dir={scripts}", ".lua.scripts.0=packetclip.lua")
-    return ["-S", "/dev/null", *(part for value in script for part in ("--set", f"outputs.1{value}"))]
+    return ["-S", "/dev/null", *(part for value in script for part in ("--set", f"outputs.{output}{value}"))]
 
 
 def command(suricata: Suricata, pcap: Path, workdir: Path, *, runmode: str = "single") -> list[str]:
@@ -73,7 +76,7 @@ def environment(**options: int) -> dict[str, str]:
 
 
 def run(suricata: Suricata, pcap: Path, workdir: Path, *, given: Path | None = None, **options: int) -> None:
-    """Run Suricata over a plain capture; packetclip_packet.log, packetclip_flow.log and its own eve.json come to `workdir`.
+    """Run Suricata over a plain capture; packetclip_packet.log, and eve.json with its flows, come to `workdir`.
 
     Args:
         given: the capture as the user named it. options: those of the script, such as MAX_NEW_FLOWS.
@@ -98,5 +101,3 @@ def run(suricata: Suricata, pcap: Path, workdir: Path, *, given: Path | None = N
         raise LogFormatError(f"suricata could not read {named}: {''.join(told[0])}; is it a whole pcap or pcapng?")
     if not (workdir / "packetclip_packet.log").exists():
         raise LogFormatError(f"{named} gave no packetclip_packet.log: Suricata saw no IP packet in it; give another capture")
-    with (workdir / "packetclip_flow.log").open("wb") as flows:
-        flows.writelines(eve.written(workdir / "eve.json"))

@@ -7,9 +7,7 @@ comes when a flow has ended; verdicts never wait for one.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
@@ -106,16 +104,6 @@ def flow(line: bytes) -> Flow | None:
         vlan=row.vlan[0] if row.vlan else None,
     )
     return msgspec.convert(msgspec.to_builtins(made), Flow)  # which checks the bounds
-
-
-def written(eve: Path) -> Iterator[bytes]:
-    """The flows of a finished eve.json as lines of packetclip_flow.log."""
-    encode = msgspec.json.Encoder().encode
-    with eve.open("rb") as lines:
-        for line in lines:
-            if (found := flow(line)) is not None:
-                given = {name: value for name, value in msgspec.to_builtins(found).items() if value is not None}
-                yield encode(given) + b"\n"
 
 
 def _address(text: str) -> str:

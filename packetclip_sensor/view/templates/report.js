@@ -130,7 +130,7 @@ function why(r, p) {
   const hosts = el("dl", p.meta.flatMap(([name, value]) => [el("dt", name), el("dd", value)]),
     r.level ? [el("dt", "Severity"), el("dd", r.level)] : [],
     p.technique[0] ? [el("dt", "ATT&CK"), el("dd", link(p.technique[0], p.technique[2]), " " + p.technique[1])] : [],
-    p.uids.length ? [el("dt", "Zeek uids"), el("dd", p.uids.flatMap(([uid, address]) => [uidButton(uid), address ? link(" ↗", address) : "", " "]))] : []);
+    p.uids.length ? [el("dt", /^\d/.test(p.uids[0][0]) ? "Suricata flow ids" : "Zeek uids"), el("dd", p.uids.flatMap(([uid, address]) => [uidButton(uid), address ? link(" ↗", address) : "", " "]))] : []);
   return el("div.body",
     el("h2", r.title), el("p.said", r.reason),
     el("div.two",
