@@ -12,7 +12,7 @@
 @load base/frameworks/cluster
 @load base/frameworks/input
 @load base/frameworks/notice
-@load base/utils/exec
+@load ./own_file
 
 module PacketCLIP;
 
@@ -120,23 +120,6 @@ const known_form = /[-_A-Za-z0-9]{1,100}/;
 
 # Bytes of memory that are read: some 100,000 identifiers.
 const most_memory = 16777216.0;
-
-# Whether the memory's folder ($1) is one in which nobody else chooses what is written: its real path and all above it of this user
-# or root, and writable for no other; above it a sticky one, as /tmp, will do. The file ($2) is regular and ours, or not there.
-const ours_alone = "umask 077; no() { echo $1; exit 0; }; me=$(id -u) || no 1; "
-    + "[ -d \"$1\" ] || mkdir \"$1\" || no 2; d=$(cd -P \"$1\" && pwd -P) || no 2; "
-    + "[ -n \"$(find \"$d\" -prune -user \"$me\" ! -perm -020 ! -perm -002)\" ] || no 3; "
-    + "while [ \"$d\" != / ]; do d=$(dirname \"$d\"); [ -n \"$(find \"$d\" -prune '(' -user 0 -o -user \"$me\" ')' "
-    + "'(' ! -perm -020 ! -perm -002 -o -perm -1000 ')')\" ] || no 4; done; "
-    + "for f in \"$2\" \"$2.new\"; do [ ! -e \"$f\" ] && [ ! -L \"$f\" ] "
-    + "|| [ -n \"$(find \"$f\" -prune -type f -user \"$me\")\" ] || no 5; done; no 0";
-
-const faults: table[string] of string = {
-	["2"] = "its folder is not there and cannot be made",
-	["3"] = "its folder is another user's, or others may write there",
-	["4"] = "a folder above it is another user's, or others may write there",
-	["5"] = "it is a link, or another user's",
-} &default="its folder could not be looked at";
 
 # Malformed lines that are reported one by one; the rest only counts.
 const max_reported = 20;
@@ -395,22 +378,13 @@ event PacketCLIP::begin()
 		read_memory();
 		return;
 		}
-	local folder = sub(raised_path, /[^\/]*$/, "");
-	local command = fmt("set -- %s %s; %s", safe_shell_quote(folder == "" ? "." :
-	    folder), safe_shell_quote(raised_path), ours_alone);
-	when [command] ( local found = Exec::run(Exec::Command($cmd=command)) )
+	look_at_own_file(raised_path, function(fault: string)
 		{
-		local said = found?$stdout && |found$stdout| > 0 ? found$stdout[0] : "";
-		memory_is_ours = said == "0";
+		memory_is_ours = fault == "";
 		if ( ! memory_is_ours )
-			forgetful(faults[said]);
+			forgetful(fault);
 		read_memory();
-		}
-	timeout 10sec
-		{
-		forgetful(faults[""]);
-		read_memory();
-		}
+		});
 	}
 
 event zeek_init()

@@ -10,7 +10,8 @@ MAX_TEXT_CHARS, MAX_LINE_CHARS = 4000, 100_000
 SHORTEST_SECRET_CHARS = 6
 """A shorter one is not masked: it would hide ordinary words."""
 HIDDEN = "***"
-_LOGIN_IN_URL = re.compile(r"(?<=//)[^\s\"'<>]*@")
+_LOGIN_IN_URL = re.compile(r"""(?<=://)([^\s"'<>/]+|[^\s"'<>/]+:[^\s"'<>]+)@""")
+"""User and password, also such that hold a slash."""
 
 _secrets: set[str] = set()
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from packetclip_sensor.common.text import counted, printable
+from packetclip_sensor.common.text import counted, keep_secret, masked, printable
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,20 @@ from packetclip_sensor.common.text import counted, printable
 def test_what_does_not_print_is_escaped_and_what_is_long_is_cut(text: str, shown: str) -> None:
     assert printable(text, 40 if len(text) < 40 else 20) == shown
     json.dumps(shown, ensure_ascii=False).encode()  # a lone surrogate would not go through
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("at https://user:word@es:9200, and https://word@es", "at https://***@es:9200, and https://***@es"),
+        ("https://user:wo/rd@es:9200/x", "https://***@es:9200/x"),
+        ("https://es.example.org/app/@timestamp by me@example.org", "https://es.example.org/app/@timestamp by me@example.org"),
+        ("the key c2VjcmV0 and secr", "the key *** and secr"),
+    ],
+)
+def test_logins_in_urls_and_secrets_in_use_are_masked(text: str, shown: str) -> None:
+    keep_secret("c2VjcmV0", "secr")  # four characters are too few to be told from a word
+    assert (masked(text), printable(text)) == (shown, shown)
 
 
 def test_a_number_of_things_is_in_words() -> None:
