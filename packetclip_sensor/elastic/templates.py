@@ -232,7 +232,8 @@ def _plan_stream(client: Elasticsearch, dataset: str, stream: str, write_index: 
         # A stream whose integration package was removed goes on in an index of ours.
         if (not found or found == version) and there.get("_meta", {}).get("managed_by") != FLEET:
             raise SinkError(f"{stream}: its mapping conflicts with ours: {what}; {roll}")
-        words = f"mapping version {found or 'unknown'} becomes {version} in a new index, since {what}; old documents stay searchable"
+        becomes = f"mapping version {found or 'unknown'} becomes {version} in a new index"
+        words = f"{becomes}, since {what}; old documents stay searchable"
         return Step("roll", "data stream", stream, words, "POST", f"/{stream}/_rollover")
     if not missing and found == version:
         return Step("same", "data stream", stream, f"mapping version {version}")

@@ -249,6 +249,15 @@ def test_a_lifecycle_is_the_same_with_and_without_ilm(package: Package, name: st
 
 
 @pytest.mark.parametrize("name", STREAMS)
+def test_setup_and_package_agree_on_names(package: Package, name: str) -> None:
+    """Fleet names an index template TYPE-PACKAGE.STREAM, with priority 200 and a component @custom of the site's own."""
+    fleets = f"{package.yaml(f'data_stream/{name}/manifest.yml')['type']}-{package.yaml('manifest.yml')['name']}.{name}"
+    ours = templates.read("index", fleets)
+    assert (ours["index_patterns"], ours["priority"]) == ([f"{fleets}-*"], 200)
+    assert ours["composed_of"][-1] == f"{fleets}@custom"
+
+
+@pytest.mark.parametrize("name", STREAMS)
 def test_a_sample_event_is_of_its_stream_and_has_described_fields_only(package: Package, name: str) -> None:
     event = package.json(f"data_stream/{name}/sample_event.json")
     assert event["data_stream"] == {"type": "logs", "dataset": f"packetclip.{name}", "namespace": "default"}
