@@ -39,8 +39,10 @@ _EVE_NAME = re.compile(r"eve(?:[.-][\w:-]+)?\.json(?:[.-]\d[\w:-]*)?(?:\.gz)?")
 
 
 def log_of(name: str) -> str | None:
-    """ "packet" or "flow" for the names that our logs have, growing, rotated or packed; None for any other name. Suricata's eve.json
-    is a flow log: its rows of flows are read."""
+    """ "packet" or "flow" for the names that our logs have, growing, rotated or packed; None for any other name.
+
+    Suricata's eve.json is a flow log: its rows of flows are read.
+    """
     match = _LOG_NAME.fullmatch(name)
     return match[1] if match else "flow" if is_eve(name) else None
 

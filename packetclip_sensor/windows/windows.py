@@ -266,7 +266,8 @@ class WindowCutters:
         **options: Any,
     ) -> None:
         """Args:
-        judged, judged_by: see `checkpoint.State`. max_rows: packets held at most, of all sources. options: of each `WindowCutter`.
+        judged, judged_by: see `checkpoint.State`. max_rows: packets held at most, of all.
+        options: of each `WindowCutter`.
         """
         self._window, self._counters, self._max_rows = window, counters, max_rows
         self._before, self._before_by, self._options = judged, judged_by, options

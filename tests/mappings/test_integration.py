@@ -250,7 +250,7 @@ def test_a_lifecycle_is_the_same_with_and_without_ilm(package: Package, name: st
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_setup_and_package_agree_on_names(package: Package, name: str) -> None:
-    """Fleet names an index template TYPE-PACKAGE.STREAM, with priority 200 and the component @custom of the site, as setup does."""
+    """Fleet names an index template TYPE-PACKAGE.STREAM, with priority 200 and a component @custom of the site's own."""
     fleets = f"{package.yaml(f'data_stream/{name}/manifest.yml')['type']}-{package.yaml('manifest.yml')['name']}.{name}"
     ours = templates.read("index", fleets)
     assert (ours["index_patterns"], ours["priority"]) == ([f"{fleets}-*"], 200)
