@@ -106,8 +106,9 @@ def test_two_slashes_lead_to_the_same_page() -> None:
         urllib.request.urlopen(f"http://127.0.0.1:{port}//manager/html", timeout=20)
 
 
-def test_a_browser_signs_in_with_cookie_and_token() -> None:
-    server = Watched(next(seed for seed in range(40) if not portal(seed).closes))
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_browser_signs_in_with_cookie_and_token(closes: bool) -> None:
+    server = Watched(next(seed for seed in range(40) if portal(seed).closes is closes))
     with served(functools.partial(small_servers.http, server.answer)) as port:
         ends = {"host": "127.0.0.1", "port": port, "user": "maria", "password": "right-1", "pause": 0.01}
         for more in ({}, {"word": "last-year"}):

@@ -8,7 +8,7 @@ import ftplib
 import re
 from pathlib import Path
 
-from training.lab.clients.base import AGENTS, RNG, Params, connect, get, habit, local, tool
+from training.lab.clients.base import AGENTS, RNG, Ends, Params, connect, get, habit, local, tool
 from training.lab.clients.logins import bracket, by_password, ssh_options
 
 
@@ -83,23 +83,30 @@ async def form_login(p: Params) -> None:
 async def sign_in(p: Params) -> None:
     """A browser at a login page with cookie and token: the page, the form (with the right password unless `word` is another), the
     page behind it; with `tls` over TLS. A password manager does the same without a pause."""
-    reader, writer = await connect(p, p["host"], p["port"])
+    ends: list[Ends] = []
 
     async def ask(first: str, more: str = "", body: str = "") -> tuple[str, str]:
+        if not ends:
+            ends.append(await connect(p, p["host"], p["port"]))
+        reader, writer = ends[0]
         fields = f"Host: {p['host']}\r\nUser-Agent: {p.get('agent', AGENTS[0])}\r\n{more}"
         fields += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n" if body else ""
         writer.write(f"{first} HTTP/1.1\r\n{fields}\r\n{body}".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         length = re.search(r"content-length: (\d+)", head.lower())
-        return head, (await reader.readexactly(int(length[1]) if length else 0)).decode("latin-1")
+        page = (await reader.readexactly(int(length[1]) if length else 0)).decode("latin-1")
+        if "connection: close" in head.lower():
+            ends.pop()[1].close()
+        return head, page
 
     head, page = await ask("GET /login")
     cookie, token = re.search(r"session=(\w+)", head), re.search(r'csrf_token" value="(\w+)"', page)
     await asyncio.sleep(RNG.uniform(0.2, 1) * p.get("pause", 3))
-    if cookie and token and "connection: close" not in head.lower():
+    if cookie and token:
         sent = f"username={p['user']}&password={p.get('word', p['password'])}&csrf_token={token[1]}"
         kept = f"Cookie: session={cookie[1]}\r\n"
         head, _ = await ask("POST /login", kept, sent)
         if found := re.search(r"Location: (\S+)", head):
             await ask(f"GET {found[1]}", kept)
-    writer.close()
+    for _, writer in ends:
+        writer.close()
