@@ -25,7 +25,7 @@ from benchmarks.common import CAPTURES, banner, tcp_line, verdict
 
 T = TypeVar("T")
 BOUND, FLOOD_BOUND = 25_000, 100_000
-STAGES = ("read lines", "records", "windows", "judge", "episodes", "explain", "sink")
+STAGES = ("read lines", "records", "normalize", "windows", "judge", "episodes", "explain", "sink")
 
 
 class Clock:
@@ -76,7 +76,7 @@ def main() -> None:
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model.bundle import Bundle
     from packetclip_sensor.model.judge import judge
-    from packetclip_sensor.service import checkpoint
+    from packetclip_sensor.normalize.normalizer import normalized
     from packetclip_sensor.sinks import ndjson
     from packetclip_sensor.sinks.documents import SensorInfo
     from packetclip_sensor.sources import tail, zeek
@@ -91,7 +91,7 @@ def main() -> None:
     bundle = Bundle.open(Config().model_path)
     missions = bundle.manifest.missions
     policy, sensor = for_missions(Config().policy, missions), SensorInfo("benchmark", "0", missions=missions)
-    counters, clock, state = Counters(), Clock(), checkpoint.State()
+    counters, clock = Counters(), Clock()
     out = Path("/dev/shm") / f"packetclip-benchmark-{os.getpid()}.ndjson"  # the disk is not what is measured
     started = time.process_time()
     try:
@@ -101,7 +101,8 @@ def main() -> None:
                 rejects = Rejects(None)
                 lines = clock("read lines", tail.finite([folder], rejects=rejects))
                 records = clock("records", zeek.batches(lines, rejects, counters))
-                cut = clock("windows", windows(records, bundle.manifest.window, counters, judged=state.judged))
+                whole = clock("normalize", normalized(records, counters, rejects))
+                cut = clock("windows", windows(whole, bundle.manifest.window, counters))
                 judged = clock("judge", judge(cut, bundle, bundle.manifest.thresholds, counters))
                 track = EpisodeTracker(policy, counters, sensor="benchmark", model_version="0")
                 tracked = clock("episodes", map(track, judged))

@@ -30,6 +30,7 @@ from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.model.bundle import Bundle, fingerprint
 from packetclip_sensor.model.calibration_file import Calibration, Covered
 from packetclip_sensor.model.judge import judge
+from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.pairs.labels import MIXED_BELOW, Labels
 from packetclip_sensor.records import Batch, Episode, Packet, Verdict
 from packetclip_sensor.sources import tail, zeek
@@ -198,6 +199,7 @@ def gather(
     suppresses: Callable[[Verdict], bool] | None = None,
     on_packets: Callable[[int], None] = lambda count: None,
     margins: Mapping[str, float] | None = None,
+    lateness_s: float = 0.0,
 ) -> SiteLogs:
     """Judge all logs and keep what a fit needs, in bounded memory.
 
@@ -205,6 +207,7 @@ def gather(
         units: name, log paths and labels of each capture or folder; without labels all of it is benign.
         suppresses: whether a rule of the site suppresses a verdict; thresholds need not do it then.
         margins: the widest that a fit may choose, in logits, in place of the bundle's own.
+        lateness_s: how late lines of the logs may be, as in the configuration.
     Raises:
         LogFormatError: no packet is left to look at.
     """
@@ -216,8 +219,9 @@ def gather(
     for number, (name, paths, labels) in enumerate(units):
         found.coverage.begin()
         with Rejects(None) as rejects:
-            batches = packets(zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters))
-            streams = windows(batches, bundle.manifest.window, found.counters)
+            read = zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters)
+            batches = normalized(read, found.counters, rejects, lateness_s)
+            streams = windows(packets(batches), bundle.manifest.window, found.counters)
             for judged in judge(streams, bundle, every if labels else floor, found.counters, margins=margins):
                 found.coverage.add(judged.batch.packets)
                 on_packets(len(judged.batch.packets))

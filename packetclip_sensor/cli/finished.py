@@ -113,6 +113,7 @@ def pairs(
     from packetclip_sensor.config.schema import suggestion
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model.bundle import manifest_of
+    from packetclip_sensor.normalize.normalizer import normalized
     from packetclip_sensor.pairs.labels import Labels
     from packetclip_sensor.pairs.parquet import write_pairs
     from packetclip_sensor.sources import tail, zeek
@@ -130,7 +131,11 @@ def pairs(
         logs_of = zip(units, opened(units, shown.unit), strict=True)
         rows = write_pairs(
             (
-                (unit.name, zeek.batches(tail.finite(logs_), rejects, counters), given or labels_beside(unit, classes))
+                (
+                    unit.name,
+                    normalized(zeek.batches(tail.finite(logs_), rejects, counters), counters, rejects),
+                    given or labels_beside(unit, classes),
+                )
                 for unit, logs_ in logs_of
             ),
             out,

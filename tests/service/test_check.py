@@ -268,7 +268,9 @@ def recorded(capture: str, log: str) -> list[bytes]:
 def of_the_link(lines: list[str]) -> list[str]:
     """What `check` says of lateness, copies and connections."""
     return [
-        re.sub(r"\S*/(packetclip_\w+\.log)", r"\1", line) for line in lines if re.search(r"come up to|are copies|TCP connections", line)
+        re.sub(r"\S*/(packetclip_\w+\.log)", r"\1", line)
+        for line in lines
+        if re.search(r"come up to|are copies|TCP connections", line)
     ]
 
 
@@ -277,11 +279,11 @@ def test_the_lateness_of_the_log_is_measured_and_the_value_named(world: World) -
     world.log.write_bytes(b"".join(late))
     _, lines = world.check()
     assert of_the_link(lines) == [
-        "look  logs     packetclip_packet.log: lines come up to 2.0 s later than others; set lateness_s: 2"
+        "look  logs     packetclip_packet.log: lines come up to 1.6 s later than others; set lateness_s: 2"
     ]
     _, lines = world.check(lateness_s=2)
     assert of_the_link(lines) == [
-        "ok    logs     packetclip_packet.log: lines come up to 2.0 s later than others, lateness_s is 2"
+        "ok    logs     packetclip_packet.log: lines come up to 1.6 s later than others, lateness_s is 2"
     ]
     world.log.write_bytes(b"".join(recorded("demo-vuln-gobuster", "packet")))
     assert of_the_link(world.check()[1]) == []
