@@ -118,9 +118,10 @@ def main() -> None:
     if args.flood or args.pairs:
         make_up(made, args)
     folders = args.logs or CAPTURES
-    bundle = Bundle.open(Config().model_path)
+    config = Config()
+    bundle, most = Bundle.open(config.model_path), config.limits.windows_per_second
     missions = bundle.manifest.missions
-    policy, sensor = for_missions(Config().policy, missions), SensorInfo("benchmark", "0", missions=missions)
+    policy, sensor = for_missions(config.policy, missions), SensorInfo("benchmark", "0", missions=missions)
     counters, clock = Counters(), Clock()
     out = Path("/dev/shm") / f"packetclip-benchmark-{os.getpid()}.ndjson"  # the disk is not what is measured
     started = time.process_time()
@@ -131,7 +132,6 @@ def main() -> None:
                 lines = clock("read lines", tail.finite([folder], rejects=(rejects := Rejects(None))))
                 records = clock("records", zeek.batches(lines, rejects, counters))
                 right = clock("normalize", normalized(records, counters, rejects))
-                most = Config().limits.windows_per_second
                 cut = clock("windows", windows(right, bundle.manifest.window, counters, windows_per_second=most))
                 judged = clock("judge", judge(cut, bundle, bundle.manifest.thresholds, counters))
                 track = EpisodeTracker(policy, counters, sensor="benchmark", model_version="0")

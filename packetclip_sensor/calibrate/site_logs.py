@@ -199,6 +199,7 @@ def gather(
     suppresses: Callable[[Verdict], bool] | None = None,
     on_packets: Callable[[int], None] = lambda count: None,
     margins: Mapping[str, float] | None = None,
+    lateness_s: float = 0.0,
 ) -> SiteLogs:
     """Judge all logs and keep what a fit needs, in bounded memory.
 
@@ -206,6 +207,7 @@ def gather(
         units: name, log paths and labels of each capture or folder; without labels all of it is benign.
         suppresses: whether a rule of the site suppresses a verdict; thresholds need not do it then.
         margins: the widest that a fit may choose, in logits, in place of the bundle's own.
+        lateness_s: how late lines of the logs may be, as in the configuration.
     Raises:
         LogFormatError: no packet is left to look at.
     """
@@ -217,9 +219,9 @@ def gather(
     for number, (name, paths, labels) in enumerate(units):
         found.coverage.begin()
         with Rejects(None) as rejects:
-            batches = packets(zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters))
-            ordered = normalized(batches, found.counters, rejects)
-            streams = windows(ordered, bundle.manifest.window, found.counters)
+            read = zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters)
+            batches = normalized(read, found.counters, rejects, lateness_s)
+            streams = windows(packets(batches), bundle.manifest.window, found.counters)
             for judged in judge(streams, bundle, every if labels else floor, found.counters, margins=margins):
                 found.coverage.add(judged.batch.packets)
                 on_packets(len(judged.batch.packets))

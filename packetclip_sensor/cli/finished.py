@@ -131,6 +131,7 @@ def pairs(
     from packetclip_sensor.config.schema import suggestion
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model.bundle import manifest_of
+    from packetclip_sensor.normalize.normalizer import normalized
     from packetclip_sensor.pairs.labels import Labels
     from packetclip_sensor.pairs.parquet import write_pairs
     from packetclip_sensor.sources import tail, zeek
@@ -154,7 +155,8 @@ def pairs(
                 passed.unread.append(err)
                 continue
             read += 1
-            yield unit.name, zeek.batches(blocks, rejects, counters), given or labels_beside(unit, classes)
+            batches = normalized(zeek.batches(blocks, rejects, counters), counters, rejects)
+            yield unit.name, batches, given or labels_beside(unit, classes)
 
     with sigterm_as_interrupt(), progress(len(units)) as shown:
         rows = write_pairs(labelled(), out, Window(), label=label, counters=counters)

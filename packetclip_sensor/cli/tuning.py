@@ -113,6 +113,7 @@ def calibrate(
             packets,
             on_packets=shown.packets,
             margins=margins,
+            lateness_s=settings.lateness_s,
             suppresses=suppresses,
         )
     fit = site_logs.fit(found, bundle, policy, alerts_per_day, paths=logs, excluded=exclude or [])

@@ -1,8 +1,8 @@
 """Captures to logs: runs Zeek with our scripts over captures, so that these take the same way as live traffic.
 
 Zeek is not needed by the sensor; where it is not installed Suricata reads captures, and without either logs recorded elsewhere
-are replayed. Both get whole packets of a classic pcap: at one that is cut Zeek would stop and lose what it had not written yet, it
-unpacks nothing, reads one file, and of a pcapng whose interfaces differ nothing at all.
+are replayed. Both get whole packets of a classic pcap: at one that is cut Zeek would stop and lose what it had not written yet;
+it unpacks nothing, reads one file, and of a pcapng whose interfaces differ nothing at all.
 """
 
 from __future__ import annotations

@@ -333,11 +333,11 @@ def test_the_lateness_of_the_log_is_measured_and_the_value_named(world: World) -
     world.log.write_bytes(b"".join(late))
     _, lines = world.check()
     assert of_the_link(lines) == [
-        "look  logs     packetclip_packet.log: lines come up to 2.0 s later than others; set lateness_s: 2"
+        "look  logs     packetclip_packet.log: lines come up to 1.6 s later than others; set lateness_s: 2"
     ]
     _, lines = world.check(lateness_s=2)
     assert of_the_link(lines) == [
-        "ok    logs     packetclip_packet.log: lines come up to 2.0 s later than others, lateness_s is 2"
+        "ok    logs     packetclip_packet.log: lines come up to 1.6 s later than others, lateness_s is 2"
     ]
     world.log.write_bytes(b"".join(recorded("demo-vuln-gobuster", "packet")))
     assert of_the_link(world.check()[1]) == []
