@@ -333,10 +333,10 @@ def _afforded(table: PacketColumns, views: Sequence[View], ready: Ints, most: in
     one for PACKETS_EACH of its packets; else those that end at the most urgent ones, as many as that."""
     rows, where = np.unique(np.concatenate([view.end_rows for view in views]), return_inverse=True)
     parts = np.cumsum([len(view.ends) for view in views])[:-1]
-    seconds, starts, counts = np.unique(table.second[rows], return_index=True, return_counts=True)
-    packets = np.diff(np.searchsorted(table.second[ready], np.stack([seconds, seconds + 1])), axis=0)[0]
+    seconds, at_second, counts = np.unique(table.second[rows], return_inverse=True, return_counts=True)
+    packets = np.diff(np.searchsorted(np.sort(table.second[ready]), np.stack([seconds, seconds + 1])), axis=0)[0]
     allowed = most + packets // PACKETS_EACH
-    crowded = np.repeat(counts > allowed, counts)
+    crowded = (counts > allowed)[at_second]
     if not crowded.any():
         return [np.ones(len(view.ends), np.bool_) for view in views]
     hosts = np.zeros((2, len(rows)), np.int64)  # of each end in a crowded second, a number that no restart changes
@@ -348,9 +348,9 @@ def _afforded(table: PacketColumns, views: Sequence[View], ready: Ints, most: in
         mine = crowded[at]
         np.maximum.at(urgency, at[mine], view.urgency(mine, number[at[mine]]))
     turn = (hosts.sum(0) + table.second[rows]).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)
-    order = np.lexsort((turn, -urgency, table.second[rows]))
+    order = np.lexsort((turn, -urgency, at_second))
     judged = np.empty(len(rows), np.bool_)
-    judged[order] = np.arange(len(rows)) - np.repeat(starts, counts) < np.repeat(allowed, counts)
+    judged[order] = np.arange(len(rows)) < np.repeat(np.cumsum(counts) - counts + allowed, counts)
     counters.windows_skipped += int((~judged[where]).sum())
     return [judged[at] for at in np.split(where.ravel(), parts)]
 
