@@ -118,10 +118,9 @@ def main() -> None:
     if args.flood or args.pairs:
         make_up(made, args)
     folders = args.logs or CAPTURES
-    config = Config()
-    bundle, most = Bundle.open(config.model_path), config.limits.windows_per_second
-    missions = bundle.manifest.missions
-    policy, sensor = for_missions(config.policy, missions), SensorInfo("benchmark", "0", missions=missions)
+    bundle, config = Bundle.open(Config().model_path), Config()
+    policy = for_missions(config.policy, bundle.manifest.missions)
+    sensor = SensorInfo("benchmark", "0", missions=bundle.manifest.missions)
     counters, clock = Counters(), Clock()
     out = Path("/dev/shm") / f"packetclip-benchmark-{os.getpid()}.ndjson"  # the disk is not what is measured
     started = time.process_time()
@@ -132,7 +131,10 @@ def main() -> None:
                 lines = clock("read lines", tail.finite([folder], rejects=(rejects := Rejects(None))))
                 records = clock("records", zeek.batches(lines, rejects, counters))
                 right = clock("normalize", normalized(records, counters, rejects))
-                cut = clock("windows", windows(right, bundle.manifest.window, counters, windows_per_second=most))
+                cut = clock(
+                    "windows",
+                    windows(right, bundle.manifest.window, counters, windows_per_second=config.limits.windows_per_second),
+                )
                 judged = clock("judge", judge(cut, bundle, bundle.manifest.thresholds, counters))
                 track = EpisodeTracker(policy, counters, sensor="benchmark", model_version="0")
                 tracked = clock("episodes", map(track, judged))
