@@ -60,8 +60,11 @@ local function memory()
       return value
     end,
     set = function(key, value)
-      if count >= MAX_REMEMBERED / 2 then new, old, count = {}, new, 0 end
-      new[key], count = value, count + 1
+      if new[key] == nil then
+        if count >= MAX_REMEMBERED / 2 then new, old, count = {}, new, 0 end
+        count = count + 1
+      end
+      new[key] = value
     end,
   }
 end
@@ -156,14 +159,14 @@ local function write(line, sec)
 end
 
 -- Flows to a host in the second at hand, and those left out since the last one that was let in.
-local second, begun, skipped = 0, {}, {}
+local second, begun, skipped = 0, {}, memory()
 local function too_many(host, sec)
   if MAX_NEW_FLOWS == 0 then return false end
   if sec ~= second then second, begun = sec, {} end
   local count = (begun[host] or 0) + 1
   begun[host] = count
   if count <= MAX_NEW_FLOWS then return false end
-  skipped[host] = (skipped[host] or 0) + 1
+  skipped.set(host, (skipped.get(host) or 0) + 1)
   return true
 end
 
@@ -205,9 +208,10 @@ local function record(p, id, n, sec, usec, src, dst, proto, sp, dp, flow_src, fl
   local more = ""
   if n == 1 then
     if too_many(resp_h, sec) then return not about_another end
-    if skipped[resp_h] then
-      more = fmt(',"skipped":%.0f', skipped[resp_h])
-      skipped[resp_h] = nil
+    local count = skipped.get(resp_h) or 0
+    if count > 0 then
+      more = fmt(',"skipped":%.0f', count)
+      skipped.set(resp_h, 0)
     end
   end
   local length = version == 4 and word(p, at + 2) or word(p, at + 4) + 40
