@@ -509,17 +509,11 @@ function look(c: connection, n: count)
 		return;
 		}
 
-	if ( c?$packetclip_skipped )
-		return;
-	if ( |Tunnel::active| > 0 && is_tunnel(c) )
-		{
-		c$packetclip_skipped = T;
-		return;
-		}
-
 	local id = c$id;
 	if ( ! c?$packetclip )
 		{
+		if ( c?$packetclip_skipped || ( |Tunnel::active| > 0 && is_tunnel(c) ) )
+			return;
 		if ( n == 1 && max_new_connections > 0 && too_many(c) )
 			return;
 		c$packetclip = State($proto=get_port_transport_proto(id$resp_p),
