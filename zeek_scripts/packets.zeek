@@ -636,17 +636,12 @@ function look(c: connection, n: count)
 	# The packet behind a handshake, also of a connection that is not logged.
 	if ( n == 4 && |sources| > 0 )
 		note_handshake(c);
-	if ( c?$packetclip_skipped )
-		return;
-	if ( |Tunnel::active| > 0 && is_tunnel(c) )
-		{
-		c$packetclip_skipped = T;
-		return;
-		}
 
 	local id = c$id;
 	if ( ! c?$packetclip )
 		{
+		if ( c?$packetclip_skipped || ( |Tunnel::active| > 0 && is_tunnel(c) ) )
+			return;
 		if ( n == 1 && max_new_connections > 0 && too_many(c) )
 			return;
 		c$packetclip = State($proto=get_port_transport_proto(id$resp_p),
