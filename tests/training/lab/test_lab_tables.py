@@ -34,8 +34,8 @@ RECORDED = {
     "breadth": ("d82bdd240d73d88b1ec3b229e2f7af493cd5161b135a2fbb89f51200a2e17f91", "9f2e3ebddf4028af"),
     "servers": ("8c98cffaf919d669836e395e4f9f9ac4543a67b5b55bc6a9d541c4bdc08f0949", "f726a532e65fe145"),
     "chatter": ("ab14e1f318a48ba25920fbfb8d38600bc6263d957838da537e8311ab9c2893f0", "39ccf09852fb6476"),
-    "world": ("5427f5c5fdaadc7ccc871946d122ca5536580e071875480df86023f4949867b8", "91b880f24b44be6a"),
-    "world-unseen": ("741f637797516b328c56e3b452f7f1eef13a952437c605796f12300bdca7777d", "f321c83b1165c230"),
+    "world": ("0ed8278b80eb773fe37b1b8f5039578f9e13cbd3d7c770c8ec2da168753659b7", "91b880f24b44be6a"),
+    "world-unseen": ("cfdd52bc85f553b21598fa952205907db8cadad322a4ee05835609d300a454c2", "f321c83b1165c230"),
 }
 """Profile to the SHA-256 of what --plan prints and the start of that of all word lists as JSON; seed 1, without the word list of
 Debian's dirb: where that is installed, `paths` draws from it, which moves every later draw of the same capture."""
