@@ -128,7 +128,7 @@ class Health:
         if self.backlog is not None:
             self.lag_bytes, self.lag_s = self.backlog.measure(self.now())
         self._counted.append((self.clock(), replace(self.counters)))
-        while self._counted[1][0] < self.clock() - SHARES_S:
+        while len(self._counted) > 2 and self._counted[1][0] <= self.clock() - SHARES_S:
             self._counted.popleft()
 
     def _share(self, part: str, of: str, least: int) -> float:

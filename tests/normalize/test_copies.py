@@ -105,7 +105,8 @@ def test_recorded_traffic_has_no_copies_and_with_each_line_twice_is_what_it_was(
         batches = list(zeek.batches(tail.finite([DATA / capture]), rejects, Counters()))
     packets = [p for batch in batches for p in batch.packets]
     counters = Counters()
-    assert [p for batch in normalized(batches, counters, Rejects(None)) for p in batch.packets] == packets
+    whole = [p for batch in normalized(batches, counters, Rejects(None)) for p in batch.packets]
+    assert [(p.uid, p.n, p.data) for p in whole] == [(p.uid, p.n, p.data) for p in packets]
     assert counters.copies == 0
     ordered = sorted(packets, key=lambda p: p.ts)
     found, copies = passed(mirrored(ordered), 777)

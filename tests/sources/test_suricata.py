@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from suricata_run import DATA, suricata_of, unpacked
-from test_pcap import capture as pcap_of
+from captures import packets, pcap
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
@@ -235,10 +235,10 @@ def without_zeek(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 class TestWithoutZeek:
     @pytest.mark.parametrize("packed", [False, True])
     def test_suricata_reads_a_capture(self, tmp_path: Path, packed: bool) -> None:
-        pcap = tmp_path / ("a.pcap.gz" if packed else "a.pcap")
-        pcap.write_bytes(gzip.compress(pcap_of(3)) if packed else pcap_of(3))
+        file = tmp_path / ("a.pcap.gz" if packed else "a.pcap")
+        file.write_bytes(gzip.compress(pcap(packets(3))) if packed else pcap(packets(3)))
         work = tmp_path / "work"
-        assert source.logs_of(pcap, work) == work
+        assert source.logs_of(file, work) == (work, "")
         assert sorted(path.name for path in work.iterdir()) == ["eve.json", "packetclip_packet.log"]
         rows = [json.loads(row) for row in (work / "packetclip_packet.log").read_text().splitlines()]
         assert [(row["ts"], row["id.orig_h"], row["id.orig_p"], row["n"], row["len"]) for row in rows] == [
@@ -248,21 +248,20 @@ class TestWithoutZeek:
         ]
 
     def test_what_is_no_capture_or_empty_is_named(self, tmp_path: Path) -> None:
-        pcap = tmp_path / "a.pcap"
-        pcap.write_bytes(pcap_of(0))
+        file = tmp_path / "a.pcap"
+        file.write_bytes(pcap(packets(0)))
+        with pytest.raises(LogFormatError, match=r"a.pcap holds no packet; give another capture"):
+            source.logs_of(file, tmp_path / "work")
+        file.write_bytes(pcap([(1700000000.0, bytes(60))]))
         with pytest.raises(LogFormatError, match=r"a.pcap gave no packetclip_packet.log: Suricata saw no IP packet"):
-            source.logs_of(pcap, tmp_path / "work")
-        pcap.write_bytes(b"no capture, but some words")
-        with pytest.raises(
-            LogFormatError, match=r"suricata could not read .*a.pcap: pcap: unknown file format; is it a whole pcap"
-        ):
-            source.logs_of(pcap, tmp_path / "work")
+            source.logs_of(file, tmp_path / "work")
 
-    def test_what_a_cut_capture_holds_is_read(self, tmp_path: Path) -> None:
-        pcap = tmp_path / "a.pcap"
-        pcap.write_bytes(pcap_of(3)[:-10])
-        work = source.logs_of(pcap, tmp_path / "work")
-        assert (work / "packetclip_packet.log").read_bytes().count(b"\n") == 2
+    def test_what_a_cut_capture_holds_is_read_and_named(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.pcap"
+        file.write_bytes(pcap(packets(3))[:-10])
+        made = source.logs_of(file, tmp_path / "work")
+        assert (made.folder / "packetclip_packet.log").read_bytes().count(b"\n") == 2
+        assert made.problem.endswith("cut in the middle of packet 3")
 
 
 def test_a_suricata_that_cannot_be_started_is_named(tmp_path: Path) -> None:
