@@ -101,8 +101,10 @@ def main() -> None:
                 rejects = Rejects(None)
                 lines = clock("read lines", tail.finite([folder], rejects=rejects))
                 records = clock("records", zeek.batches(lines, rejects, counters))
-                whole = clock("normalize", normalized(records, counters, rejects))
-                cut = clock("windows", windows(whole, bundle.manifest.window, counters))
+                cut = clock(
+                    "windows",
+                    windows(clock("normalize", normalized(records, counters, rejects)), bundle.manifest.window, counters),
+                )
                 judged = clock("judge", judge(cut, bundle, bundle.manifest.thresholds, counters))
                 track = EpisodeTracker(policy, counters, sensor="benchmark", model_version="0")
                 tracked = clock("episodes", map(track, judged))
