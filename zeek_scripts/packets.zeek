@@ -174,6 +174,15 @@ global spare: count = 0;
 # Data link type of Ethernet; Zeek passes the number on under whatever name its enum has for it.
 const ethernet = 1;
 
+# TCP connections, and those of which the first packet came twice: each packet does where both directions, or two VLANs, of a
+# link are mirrored. The sensor leaves copies out, but they would use up half of `max_packets`.
+global handshakes: count = 0;
+global handshakes_twice: count = 0;
+global mirrored: bool = F;
+
+# A copy comes so soon; no sender repeats a SYN within it.
+const copy_within = 5msec;
+
 # Packets for which Zeek 8 raises an event of its own, if it can.
 const counted_packets = 100;
 
@@ -279,6 +288,110 @@ redef ConnThreshold::generic_packet_thresholds += {
 	98,
 	99,
 	100
+};
+
+# For links on which each packet comes twice.
+redef ConnThreshold::generic_packet_thresholds += {
+	101,
+	102,
+	103,
+	104,
+	105,
+	106,
+	107,
+	108,
+	109,
+	110,
+	111,
+	112,
+	113,
+	114,
+	115,
+	116,
+	117,
+	118,
+	119,
+	120,
+	121,
+	122,
+	123,
+	124,
+	125,
+	126,
+	127,
+	128,
+	129,
+	130,
+	131,
+	132,
+	133,
+	134,
+	135,
+	136,
+	137,
+	138,
+	139,
+	140,
+	141,
+	142,
+	143,
+	144,
+	145,
+	146,
+	147,
+	148,
+	149,
+	150,
+	151,
+	152,
+	153,
+	154,
+	155,
+	156,
+	157,
+	158,
+	159,
+	160,
+	161,
+	162,
+	163,
+	164,
+	165,
+	166,
+	167,
+	168,
+	169,
+	170,
+	171,
+	172,
+	173,
+	174,
+	175,
+	176,
+	177,
+	178,
+	179,
+	180,
+	181,
+	182,
+	183,
+	184,
+	185,
+	186,
+	187,
+	188,
+	189,
+	190,
+	191,
+	192,
+	193,
+	194,
+	195,
+	196,
+	197,
+	198,
+	199,
+	200
 };
 @endif
 
@@ -420,13 +533,32 @@ function tcp_flags(frame: string, off: count): count
 	return bytestring_to_count(frame[off + header + 13]);
 	}
 
+## Count a TCP connection, and look at twice as many packets of each where the link is mirrored twice.
+##
+## again: whether its third packet still has a SYN, sooner than any sender repeats it.
+function note_third_packet(again: bool)
+	{
+	++handshakes;
+	if ( again )
+		++handshakes_twice;
+	if ( handshakes % 8 != 0 )
+		return;
+	mirrored = 2 * handshakes_twice > handshakes;
+	stop_at_packet = mirrored ? 2 * max_packets : max_packets;
+	if ( handshakes >= 1024 )
+		{
+		handshakes = handshakes / 2;
+		handshakes_twice = handshakes_twice / 2;
+		}
+	}
+
 event PacketCLIP::options_changed() &priority=5
 	{
 	local never: count = 18446744073709551615;
 	interim_on = log_flows && interim_rows;
 	interim_at_packet = interim_packets > 0 ? interim_packets : never;
 	interim_at_age = interim_age > 0sec ? interim_age : 36500day;
-	stop_at_packet = max_packets;
+	stop_at_packet = mirrored ? 2 * max_packets : max_packets;
 	watch_from = max_new_connections / 2;
 	spare = max_new_connections / 5;
 
@@ -706,6 +838,9 @@ function look(c: connection, n: count)
 				info$skipped = skipped;
 			}
 		Log::write(PACKET_LOG, info);
+		if ( n == 3 && s$proto == tcp )
+			note_third_packet(tcp_flags(frame, off) & TH_SYN != 0
+			    && network_time() - c$start_time < copy_within);
 		}
 
 	if ( log_flows )
