@@ -47,8 +47,8 @@ add_bookworm_backports() {
     [[ -s $out.sources ]] && return
   done
   rm -f "$out.sources"
-  sed -n 's/^\(deb .*\) bookworm main.*/\1 bookworm-backports main/p' /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2> /dev/null |
-    head -n 1 > "$out.list"
+  { cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2> /dev/null || true; } |
+    sed -n 's/^\(deb .*\) bookworm main.*/\1 bookworm-backports main/p' | sed -n 1p > "$out.list"
   [[ -s $out.list ]] || rm -f "$out.list"
 }
 

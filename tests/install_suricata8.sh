@@ -6,8 +6,9 @@ set -euo pipefail
 folder=${1:-/var/tmp/packetclip-suricata8}
 [[ $(id -u) -eq 0 ]] && command -v apt-get > /dev/null || { echo "needs root and apt-get; tests with Suricata 8.0 skip"; exit 0; }
 # The mirror that this machine's own sources name.
-mirror=$(sed -n 's/^URIs: *\([^ ]*debian\)\/*$/\1/p; s/^deb \(\[.*\] \)*\([^ ]*debian\)\/* .*/\2/p' \
-  /etc/apt/sources.list /etc/apt/sources.list.d/* 2> /dev/null | head -n 1)
+mirror=$({ cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2> /dev/null || true; } |
+  sed -n 's/^URIs: *\([^ ]*debian\)\/*$/\1/p; s/^deb \(\[.*\] \)*\([^ ]*debian\)\/* .*/\2/p' | sed -n 1p)
+[[ -n $mirror ]] || { echo "no mirror of Debian among this machine's sources; tests with Suricata 8.0 skip"; exit 0; }
 command -v debootstrap > /dev/null || DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 install -y --no-install-recommends debootstrap > /dev/null
 debootstrap --variant=minbase trixie "$folder/root" "$mirror" > /dev/null
 echo "deb $mirror trixie-backports main" > "$folder/root/etc/apt/sources.list.d/backports.list"

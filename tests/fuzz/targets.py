@@ -71,6 +71,25 @@ def _lines(log: str, data: bytes) -> tuple[list[Batch], int]:
     return found, rejects.count
 
 
+EVE_ROW = (
+    b'{"timestamp":"2026-11-21T12:42:07.036216+0000","flow_id":1397081985311353,"event_type":"flow","vlan":[10],"src_ip":"192.0.2.1",'
+    b'"src_port":33131,"dest_ip":"2001:0db8:0000:0000:0000:0000:0000:0001","dest_port":443,"proto":"TCP","app_proto":"tls","flow":'
+    b'{"pkts_toserver":8,"pkts_toclient":5,"bytes_toserver":741,"bytes_toclient":342,"start":"2026-11-21T12:41:56.325283+0000",'
+    b'"end":"2026-11-21T12:41:56.341960+0000"},"community_id":"1:aQ=","tcp":{"tcp_flags_ts":"1b","tcp_flags_tc":"1b"}}\n'
+)
+
+
+def eve_lines(data: bytes) -> None:
+    """Lines of Suricata's eve.json to flow records."""
+    start = Position("eve.json", 1, 1, 0, "", 0)
+    counters, rejects = Counters(), Rejects(None)
+    block = Lines("flow", data, start, msgspec.structs.replace(start, offset=len(data)))
+    for batch in zeek.batches([block], rejects, counters):
+        for flow in batch.flows:
+            assert 0 < flow.ts < 1e10
+            msgspec.convert(msgspec.to_builtins(flow), type(flow))
+
+
 SMALL = Window(packets=5, seconds=4.0, min_packets=2, connections=3)
 
 
@@ -311,6 +330,9 @@ ONNX = [b"\x3a\x04\x2a\x02\x70\x01", b"\x3a\x08\x0a\x06\x2a\x04\x32\x02\x2a\x00"
 TARGETS: dict[str, Target] = {
     "packet-lines": Target(packet_lines, lambda: _logs("packet"), JSON_WORDS, 1500),
     "flow-lines": Target(flow_lines, lambda: _logs("flow"), JSON_WORDS, 2500),
+    "eve-lines": Target(
+        eve_lines, lambda: [EVE_ROW, EVE_ROW.replace(b"TCP", b"ICMP"), b'{"event_type":"dns"}\n'], JSON_WORDS, 1500
+    ),
     "tokens": Target(packet_bytes, _packets, PAYLOAD_WORDS, 200),
     "payload": Target(packet_words, _packets, PAYLOAD_WORDS, 200),
     "config": Target(settings, lambda: [text.encode() for text in CONFIGURATIONS], YAML_WORDS, 160),
