@@ -3,8 +3,8 @@
     python -m benchmarks.altered
     python -m benchmarks.altered --only "a tenth lost" --verbose
 
-Each capture is altered, read by the real Zeek, and judged with the shipped model. An attack capture is detected if an alert of its
-mission names its victim and its attacker. Every other episode is wrong: of another mission, or of other hosts.
+Each capture is altered, read by the real Zeek, and judged with the shipped model. An attack capture is detected if an alert of
+its mission names its victim and its attacker. Every other episode is wrong: of another mission, or of other hosts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from packetclip_sensor.records import Alert
 from packetclip_sensor.sources.pcap import logs_of
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
-import altered_captures  # noqa: E402
+import altered_captures
 
 MISSION_OF = manifest_of(resource("model/shipped")).missions.of_class
 LATENESS_S = 2.0

@@ -39,7 +39,7 @@ def outcomes(tests: Sequence[str]) -> dict[str, tuple[str, str]]:
             sys.exit(f"error: pytest ended with status {done.returncode} and no report")
         cases = list(ET.parse(report).getroot().iter("testcase"))
     worst = {"missing": -1, "passed": 0, "skipped": 1, "failed": 2}
-    found = {test: ("missing", "") for test in tests}
+    found = dict.fromkeys(tests, ("missing", ""))
     for case in cases:
         name = case.get("name", "").partition("[")[0]
         file = case.get("classname", "").replace(".", "/") + ".py"

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from suricata_run import DATA, suricata_of, unpacked
 from captures import packets, pcap
+from suricata_run import DATA, suricata_of, unpacked
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
