@@ -165,7 +165,7 @@ def test_opening_a_bundle_leaves_no_trace_outside_and_calls_nobody(tmp_path: Pat
         ("window", ({"packets": 0}, {"packets": 10**12}, {"seconds": 0.0}, {"seconds": math.nan}, {"seconds": 1e9}), "window"),
         ("window", ({"min_packets": -4}, {"connections": 0}, {"connections": 10**9}), "window"),
         ("window", ({"packets": 3, "min_packets": 4},), "window.min_packets is above window.packets"),
-        ("window", ({"packets": 29},), r"reasoner.onnx: has embedding of \[30, 64\], by manifest.json they are \[29, 64\]"),
+        ("window", ({"packets": 29},), r"explainer.onnx: has embedding of \[30, 64\], by manifest.json they are \[29, 64\]"),
     ],
 )
 def test_every_number_of_the_manifest_has_a_range(bundle: Path, key: str, values: tuple[object, ...], words: str) -> None:
