@@ -11,7 +11,7 @@ export {
 	## Write packetclip_flow.log.
 	option log_flows: bool = T;
 
-	## Packets recorded per connection, both directions together.
+	## Packets recorded per connection, both directions together; twice as many where each packet of the link comes twice.
 	option max_packets: count = 100;
 
 	## Bytes recorded per packet, from the IP header on.

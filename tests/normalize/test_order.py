@@ -46,11 +46,18 @@ def test_packets_come_out_in_the_order_of_time(size: int) -> None:
     assert [f.uid for out in found for f in out.flows] == [f"F{i}" for i in range(0, 1000, size)]
 
 
-def test_without_lateness_packets_pass_at_once_as_they_are() -> None:
-    _, log = late(1000, 2.0)
+@pytest.mark.parametrize("size", [1, 10, 64, 1000])
+def test_packets_of_one_zeek_are_put_in_order_within_some_milliseconds_and_later_ones_pass_as_they_come(size: int) -> None:
+    rng = random.Random(2)
+    packets = [packet(ts=NOW + i / 1000, uid=f"C{i}", size_bytes=60 + i) for i in range(600)]
+    log = sorted(packets, key=lambda p: p.ts + rng.random() * 0.005)
+    assert log != packets
     normalize = Normalizer(Counters(), Rejects(None))
-    normalize(Batch(log[:10], []))
-    assert [p for batch in batches(log[10:], 64) for out in normalize(batch) for p in out.packets] == log[10:]
+    assert [p for batch in [*batches(log, size), END] for out in normalize(batch) for p in out.packets] == packets
+    late = [*packets[:200], *packets[300:400], packets[250], *packets[400:]]
+    normalize = Normalizer(Counters(), Rejects(None))
+    found = [p for batch in [*batches(late, size), END] for out in normalize(batch) for p in out.packets]
+    assert found == [*packets[:200], *packets[300:380], packets[250], *packets[380:]]
 
 
 def test_a_quiet_log_holds_nothing_back() -> None:
