@@ -5,7 +5,7 @@
 
 Prints what `training.evaluate.captures` prints, so that the two can be compared. The thresholds are fixed, the second set that
 was tried: 15 ports of a host or 15 hosts on a port in a minute; 100 SYN, UDP or ICMP packets a second to one host; 6 connections
-a minute from one host to one login service; 60 of them to one web port; 15 held open there for 10 s with next to no bytes in them.
+a minute from one host to one login service; 60 of them to one web port; 15 held open there for 10 s with few bytes.
 """
 
 from __future__ import annotations
