@@ -25,7 +25,7 @@ with_zeek = pytest.mark.skipif(pcap.find_zeek() is None, reason="zeek is not ins
 def opened(capture: Capture, folder: Path, bundle: Bundle) -> tuple[list[tuple[str, list[str], list[str], float]], Counters]:
     """Mission, hosts and first packet of each episode that a capture opens."""
     counters, rejects = Counters(), Rejects(None)
-    logs = pcap.logs_of(altered_captures.write(folder / "in.pcap", capture), folder / "logs")
+    logs = pcap.logs_of(altered_captures.write(folder / "in.pcap", capture), folder / "logs").folder
     batches = zeek.batches(tail.finite([logs], rejects=rejects), rejects, counters)
     steps = pipeline.alerts(batches, bundle, Config(sensor_name="s"), counters, State(), rejects=rejects)
     alerts: list[Alert] = [alert for step in steps for alert in step.alerts if alert.state == "open"]
