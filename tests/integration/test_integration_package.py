@@ -231,6 +231,7 @@ def test_the_promotion_finds_each_episode_once(client: Elasticsearch) -> None:
 @pytest.mark.parametrize(
     ("name", "stream", "found"),
     [("one source attacks many hosts", ALERTS, {GOLDEN[0]["source"]["ip"]}), ("a sensor is not well", HEALTH, {"sick"})],
+    ids=["alerts", "health"],  # the streams' names differ by process
 )
 def test_a_threshold_rule_finds_who_reaches_it_and_nobody_else(
     client: Elasticsearch, name: str, stream: str, found: set[str]
