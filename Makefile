@@ -7,7 +7,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit test-deps package lab pairs model folds evaluate faults fuzz constraints golden clean
+.PHONY: help demo test lint unit test-deps package lab pairs model folds evaluate faults hostile fuzz constraints golden clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -35,6 +35,9 @@ unit: .venv/.installed
 # FAULTS_SHARE=0.1 does a tenth of it; FAULTS_ONLY="kill -9" runs what begins so.
 faults: test-deps .venv/.installed ## Let a sensor undergo every fault, hundreds of times; prints the table of docs/reliability.md (an hour)
 	.venv/bin/python -m tests.faults $(if $(FAULTS_ONLY),--only "$(FAULTS_ONLY)") $(if $(FAULTS_SHARE),--share $(FAULTS_SHARE))
+
+hostile: test-deps .venv/.installed ## Show what odd and hostile input does to the sensor now, kind by kind; prints a table (minutes)
+	.venv/bin/python -m tests.hostile
 
 # atheris chooses inputs by the code that they reach; where it cannot be installed a plain mutator does.
 FUZZ_INPUTS ?= 1000000

@@ -63,19 +63,6 @@ command -v chromium > /dev/null || command -v chromium-browser > /dev/null || co
 
 root_with_apt() { [[ $(id -u) -eq 0 ]] && command -v apt-get > /dev/null; }
 
-if ! suricata_is_new_enough; then
-  suricata=(suricata)
-  if root_with_apt && grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then
-    add_bookworm_backports
-    suricata=(suricata/bookworm-backports libhtp2/bookworm-backports)
-  fi
-  if root_with_apt && update_lists && apt_get install -y --no-install-recommends "${suricata[@]}"; then
-    echo "installed ${suricata[*]}"
-  else
-    echo "missing: suricata 7.0 or newer; tests that need it skip"
-  fi
-fi
-
 if ! jdk_is_new_enough && [[ $(id -u) -eq 0 ]] && command -v apt-cache > /dev/null; then
   for package in openjdk-25-jdk-headless openjdk-21-jdk-headless; do
     if apt-cache policy "$package" 2> /dev/null | grep -q 'Candidate: [0-9]'; then
@@ -92,6 +79,19 @@ if [[ ${#missing[@]} -gt 0 ]]; then
     apt_get install -y --no-install-recommends "${missing[@]}"
   else
     echo "missing: ${missing[*]}; tests that need them skip (install them as root to run these tests)"
+  fi
+fi
+# By itself, since a release without it must not keep the others from being installed.
+if ! suricata_is_new_enough; then
+  suricata=(suricata)
+  if root_with_apt && [[ $(< /etc/os-release) == *VERSION_CODENAME=bookworm* ]]; then
+    add_bookworm_backports
+    suricata=(suricata/bookworm-backports libhtp2/bookworm-backports)
+  fi
+  if root_with_apt && update_lists && apt_get install -y --no-install-recommends "${suricata[@]}"; then
+    echo "installed ${suricata[*]}"
+  else
+    echo "missing: suricata 7.0 or newer; tests that need it skip"
   fi
 fi
 jdk_is_new_enough || echo "missing: a JDK of 21 or newer (set JAVA_HOME); tests with a real Elasticsearch skip"

@@ -25,6 +25,7 @@ def test_another_apt_is_waited_for(tmp_path: Path, said: str, failures: int, cod
     program(tmp_path, "id", "echo 0")
     program(tmp_path, "sleep", f"echo sleep $1 >> {tmp_path}/calls")
     program(tmp_path, "apt-cache", "true")
+    program(tmp_path, "suricata", "echo This is Suricata version 7.0.10 RELEASE")
     counting = f"n=0; while read -r line; do [[ $line == *update* ]] && n=$((n + 1)); done < {tmp_path}/calls"
     fails = f'{counting}; [[ $* == *update* && $n -le {failures} ]] && {{ echo "{said}" >&2; exit 100; }}; exit 0'
     program(tmp_path, "apt-get", f"echo apt-get $* >> {tmp_path}/calls; {fails}")

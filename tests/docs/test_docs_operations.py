@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from packetclip_sensor.common.metrics import Counters, Gauges, meanings
 from packetclip_sensor.config.settings import Limits
 from packetclip_sensor.service.health import REASONS
@@ -49,3 +51,10 @@ def test_every_test_that_the_reliability_page_names_exists() -> None:
     named = set(re.findall(r"`(test_\w+)`", RELIABILITY))
     assert len(named) > 80
     assert sorted(named - there) == []
+
+
+def test_every_test_that_shows_a_kind_of_hostile_input_exists() -> None:
+    kinds = yaml.safe_load((ROOT / "tests" / "hostile" / "kinds.yaml").read_text())
+    assert len({kind["kind"] for kind in kinds}) == len(kinds) > 20
+    for file, _, name in (test.partition("::") for kind in kinds for test in kind["tests"]):
+        assert f"def {name}(" in (ROOT / file).read_text(), f"{file}::{name}"

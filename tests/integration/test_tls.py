@@ -97,6 +97,7 @@ def config(proxy: Proxy, namespace: str, tmp_path: Path, elasticsearch_url: str)
 
     def write(key: str = KEY, **changed: Any) -> str:
         (tmp_path / "key").write_text(key + "\n")
+        (tmp_path / "key").chmod(0o600)
         sink = {"hosts": [proxy.url], "ca_certs": str(proxy.authority), "api_key_file": str(tmp_path / "key"), **changed}
         sink = {name: value for name, value in sink.items() if value is not None}
         path = tmp_path / "sensor.yaml"
