@@ -33,9 +33,14 @@ SERVICES = frozenset(range(1, 512)) | frozenset((
 Not 512 to 1023 as a whole: clients of NFS and rsh send from there."""
 FIRST_FREE = 1024
 """From here on a port that is no service's may be any client's."""
+CLIENTS_FROM = 32768
+"""From here on Linux gives ports to clients (ip_local_port_range); other systems from 49152 on."""
 ICMP_REPLIES, ICMP6_REPLIES = frozenset((0, 14, 16, 18)), frozenset((129,))
 ICMP_ERRORS, ICMP6_ERRORS = frozenset((3, 4, 5, 11, 12)), frozenset((1, 2, 3, 4))
 """Types of answers, and of packets that report what another packet met."""
+FIRST = 4
+"""Up to this number a SYN that Zeek has as the responder's shows who began: another packet had overtaken it."""
+OVERTAKEN_S = 1.0
 MOST_REMEMBERED = 200_000
 """Connections remembered at most; beyond it the oldest are forgotten, and Zeek's sides believed."""
 SIDED = {name: name.replace("orig", "resp") for name in Flow.__struct_fields__ if "orig" in name}
@@ -73,12 +78,15 @@ class Direction:
         """The batch with turned packets and flow rows in place of those whose sides are wrong."""
         exchanges, turned = self._exchanges, dict[int, Packet]()
         for i, packet in enumerate(batch.packets):
-            if packet.n == 1:
+            if packet.uid in exchanges and (packet.n > 1 or self._goes_on(packet)):
+                turned[i] = self._right(packet)
+            elif packet.n == 1:
                 answers = only_answers(packet, packet.is_orig, tcp_flags(packet))
                 if answers or not packet.is_orig:
                     self._remember(packet, answers)
                     turned[i] = self._right(packet)
-            elif packet.uid in exchanges:
+            elif packet.n <= FIRST and not packet.is_orig and (flags := tcp_flags(packet)) and flags & (SYN | ACK) == SYN:
+                self._remember(packet, answers=False)
                 turned[i] = self._right(packet)
         flows = [flow_sides(flow) for flow in batch.flows]
         if batch.final:
@@ -88,6 +96,10 @@ class Direction:
         if turned:
             return replace(batch, packets=[turned.get(i, packet) for i, packet in enumerate(batch.packets)], flows=flows)
         return replace(batch, flows=flows) if flows else batch
+
+    def _goes_on(self, first: Packet) -> bool:
+        """Whether the first packet that Zeek saw is of a connection that was begun shortly before: it overtook the SYN."""
+        return 0 <= first.ts - self._exchanges[first.uid].since < OVERTAKEN_S
 
     def _remember(self, first: Packet, answers: bool) -> None:
         at_orig = first.is_orig == answers
@@ -141,6 +153,8 @@ def only_answers(record: Packet | Flow, by_orig: bool, flags: int | None) -> boo
             return True
         if not flags & ACK:
             return False  # SYN, or what no stack sends within a connection: a probe
+    if flags is not None and sender < CLIENTS_FROM <= receiver:
+        return True  # a connection whose beginning was not seen, or that Zeek had taken for ended
     if sender in SERVICES:
         return not by_orig or _is_free(receiver)
     return not by_orig and not (_is_free(sender) and receiver in SERVICES)

@@ -71,6 +71,7 @@ BEGUN, ERROR, ANSWER, UNASKED = (A, True, False), (B, False, False), (B, False, 
         (tcp(ACK, (443, 50000)), ANSWER),
         (tcp(ACK, (50000, 443)), BEGUN),
         (tcp(ACK, (50000, 50001)), BEGUN),
+        (tcp(ACK, (3000, 38346)), ANSWER),  # a server of a port that nobody knows, of which the beginning was not seen
         (tcp(FIN, (443, 50000)), BEGUN),  # a probe from a well-known port
         (tcp(0, (53, 50000)), BEGUN),
         (udp((53, 50000)), UNASKED),
@@ -197,6 +198,16 @@ def test_a_tap_of_one_direction_accuses_nobody_but_attackers(bundle: Bundle, ori
 def test_resets_of_a_server_are_no_scan(bundle: Bundle, port: int) -> None:
     resets = [tcp(RST | ACK, (port, 40000 + 7 * i), uid=f"C{i}", ts=100 + 0.3 * i, size_bytes=40) for i in range(60)]
     assert alerts(bundle, resets) == []
+
+
+def test_a_syn_that_was_overtaken_shows_who_began() -> None:
+    """Zeek saw the answer first and took the server for the originator; in the order of time the SYN comes before it."""
+    syn = tcp(SYN, (9200, 40565), uid="C1", n=2, ts=100.000, is_orig=False)
+    answer = tcp(SYN | ACK, (9200, 40565), uid="C1", n=1, ts=100.001)
+    assert [(p.orig_h, p.orig_p, p.is_orig, p.unasked) for p in right(syn, answer)] == [
+        (B, 40565, True, False),
+        (B, 40565, False, False),
+    ]
 
 
 def answers_of(hosts: int, packets: int = 400) -> list[Packet]:
