@@ -18,13 +18,14 @@ from typing import Any
 import yaml
 
 from benchmarks.common import banner
+from packetclip_sensor.common.text import counted
 
 ROOT = Path(__file__).parents[2]
 KINDS = Path(__file__).with_name("kinds.yaml")
 
 
 def kinds() -> list[dict[str, Any]]:
-    """The kinds in the order of the file, each with `kind`, `before`, `now` and `tests` (FILE::NAME)."""
+    """The kinds in the order of the file, each with `kind`, `before`, `now` and `tests` (FILE::NAME or FILE::CLASS::NAME)."""
     found: list[dict[str, Any]] = yaml.safe_load(KINDS.read_text("utf-8"))
     return found
 
@@ -41,15 +42,20 @@ def outcomes(tests: Sequence[str]) -> dict[str, tuple[str, str]]:
     worst = {"missing": -1, "passed": 0, "skipped": 1, "failed": 2}
     found = dict.fromkeys(tests, ("missing", ""))
     for case in cases:
-        name = case.get("name", "").partition("[")[0]
-        file = case.get("classname", "").replace(".", "/") + ".py"
+        name, where = case.get("name", "").partition("[")[0], case.get("classname", "")
+        key = next((test for test in tests if _dotted(test) == f"{where}.{name}"), "")
         bad = [child for tag in ("failure", "error", "skipped") if (child := case.find(tag)) is not None]
         state = "passed" if not bad else "skipped" if bad[0].tag == "skipped" else "failed"
         reason = bad[0].get("message", "").splitlines()[:1] if bad else []
-        key = f"{file}::{name}"
-        if key in found and worst[state] > worst[found[key][0]]:
+        if key and worst[state] > worst[found[key][0]]:
             found[key] = state, "".join(reason)
     return found
+
+
+def _dotted(test: str) -> str:
+    """A test's name as pytest's report has it."""
+    file, _, name = test.partition("::")
+    return f"{file.removesuffix('.py').replace('/', '.')}.{name.replace('::', '.')}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         bad = [state for state in states if state[0] in ("failed", "missing")]
         skipped = [reason for state, reason in states if state == "skipped"]
         failed += bool(bad)
-        shown = "FAILED" if bad else f"skipped: {skipped[0]}" if skipped else f"{len(states)} tests passed"
+        shown = "FAILED" if bad else f"skipped: {skipped[0]}" if skipped else counted(len(states), "test") + " passed"
         print(f"| {kind['kind']} | {kind['before']} | {kind['now']} | {shown} |")
     return 1 if failed else 0
 
