@@ -17,8 +17,6 @@ import numpy as np
 
 from packetclip_sensor.records import Packet
 
-FAR_S = 60.0
-"""T of the windows that ship: a packet so far from the newest stands in no window with it."""
 SETTLED_S = 5.0
 """A time far from the newest is believed once lines have gone on at it, and at no other, over so many seconds of it."""
 STRETCHES = 5

@@ -20,12 +20,13 @@ import structlog
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.normalize.clock import FAR_S, Clock
+from packetclip_sensor.normalize.clock import Clock
 from packetclip_sensor.normalize.copies import Copies
 from packetclip_sensor.normalize.direction import Direction
 from packetclip_sensor.normalize.order import Order
 from packetclip_sensor.normalize.quality import count_connections
 from packetclip_sensor.records import Batch, Flow, Packet, log_of
+from packetclip_sensor.sources.logfile import FAR_S
 
 log = structlog.get_logger()
 

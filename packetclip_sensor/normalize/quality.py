@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.normalize.clock import FAR_S
 from packetclip_sensor.normalize.copies import Copies
 from packetclip_sensor.records import Flow, Packet
+from packetclip_sensor.sources.logfile import FAR_S
 
 MANY_COPIES, MANY_ONE_WAY, MANY_GAPS = 0.1, 0.5, 0.2
 """Shares from which something is wrong with the link: of packets, and of connections."""

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 LOOKED_AT = 5
 """Lines from which the time of a block is taken: one of them may have a wrong time."""
 FAR_S = 60.0
-"""So far from its neighbours a line has a wrong time."""
+"""So far from its neighbours a line has a wrong time: T of the windows that ship, so it stands in no window with them."""
 LAST_LINES = 3
 """Lines at a block's end that have to be of its time, for the same reason."""
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.sources.suricata.capture import OLDEST, Suricata, find_suricata
 
-USUAL_CONFIG = Path("/etc/suricata/suricata.yaml")
 SCRIPT, PACKETS = "packetclip.lua", "packetclip_packet.log"
 FOLDER = "`packetclip suricata-scripts` prints"
 Found = Iterator[tuple[bool | None, str]]
