@@ -110,8 +110,11 @@ def test_what_is_wrong_in_a_file_is_told(folder: Path, damage: Callable[[dict[st
 def test_the_example_of_the_documentation_is_a_mission(folder: Path) -> None:
     page = (TOY.parents[2] / "docs" / "missions.md").read_text()
     (folder / TOY.name).write_text(page.partition("```yaml\n")[2].partition("```")[0])
-    found = missions(folder)["Exfiltration"]
-    assert (found.classes[0].title, found.classes[0].technique, found.least.packets) == ("DNS tunnel", "T1048.003", 40)
+    shown = missions(folder)["Tunnelling"]
+    (folder / TOY.name).write_text((FOLDER / "examples" / "tunnelling.yaml").read_text())
+    whole = missions(folder)["Tunnelling"]
+    assert [klass.name for klass in whole.classes] == ["DNS Tunnel", "ICMP Tunnel"]
+    assert (shown.description, shown.classes[0], shown.least) == (whole.description, whole.classes[0], whole.least)
 
 
 def test_a_folder_without_files_and_a_technique_without_a_name_are_told(folder: Path, tmp_path: Path) -> None:

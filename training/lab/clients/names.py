@@ -65,6 +65,17 @@ async def dns_stub(p: Params) -> None:
 
 
 @habit
+async def hashed_names(p: Params) -> None:
+    """Look-ups whose first label is a hash, as reputation services and telemetry make them, each from a socket of its own."""
+    for _ in range(p["count"]):
+        name = f"{RNG.getrandbits(4 * p['digits']):0{p['digits']}x}.{RNG.choice(['avqs', 'tel', 'i0'])}.{RNG.choice(p['zones'])}"
+        with datagram(p, p["host"]) as sock:
+            sock.connect((p["host"], 53))
+            await ask(sock, [query(name, RNG.choice([1, 1, 16]))], 0.5)
+        await asyncio.sleep(RNG.uniform(0.5, 1.5) * p["pause"])
+
+
+@habit
 async def dig(p: Params) -> None:
     """dig with a few record types, also over TCP."""
     kind, how = RNG.choice(["A", "AAAA", "TXT", "MX"]), RNG.choice([[], ["+tcp"]])
