@@ -7,7 +7,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit test-deps package lab pairs model folds evaluate faults hostile fuzz constraints golden clean
+.PHONY: help demo test lint unit test-deps package lab pairs model folds evaluate faults hostile fuzz constraints golden zkg compose clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -92,8 +92,17 @@ evaluate: .venv/.installed ## Run the plan of training/evaluate/plan.yaml (about
 constraints: .venv/.installed ## Write requirements/ anew from .venv
 	.venv/bin/python requirements/make_constraints.py --hashes
 
+compose: ## Zeek on INTERFACE, the sensor, Elasticsearch and Kibana in containers, for a trial (docker compose v2)
+	docker compose -f deploy/compose.yaml up --build
+
 package: .venv/.installed ## Make dist/packetclip-VERSION.zip, the integration package for Kibana's upload
 	.venv/bin/python -m mappings.integration.build
+
+zkg: ## Make dist/zkg/packetclip, a git repository of the Zeek package alone, for `zkg install` and `zkg bundle`
+	rm -rf dist/zkg && mkdir -p dist/zkg/packetclip
+	git archive HEAD zeek_scripts tests/zeek zkg.meta LICENSE | tar -x -C dist/zkg/packetclip
+	cd dist/zkg/packetclip && git init -q -b main && git add . && git -c user.name=packetclip -c user.email=packetclip@localhost \
+	  commit -qm "The Zeek package of $$(git -C $(CURDIR) describe --always)"
 
 golden: .venv/.installed ## Write the golden documents of tests/golden anew, where alerts change on purpose
 	rm -f tests/golden/alerts.ndjson
