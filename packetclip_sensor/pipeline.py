@@ -231,7 +231,8 @@ def sink(
         elif stop.wait(seconds):
             raise StoppedError
 
-    sensor = SensorInfo(name=config.sensor_name, version=__version__, namespace=config.namespace, missions=missions)
+    shadow = config.policy.shadow
+    sensor = SensorInfo(config.sensor_name, __version__, config.namespace, missions, shadow)
     waiting = health.waiting if health else lambda why: None
     acknowledged: Iterator[AlertBatch]
     if (cluster := config.sink.elasticsearch) is not None:
@@ -247,7 +248,7 @@ def sink(
         sleep = pause if stop else None
         acknowledged = ndjson.write(batches, file, sensor, counters, sleep=sleep, waiting=waiting)
     feedback = config.zeek_feedback
-    if feedback.path is None:
+    if feedback.path is None or shadow:
         return acknowledged
     return zeek_notices.write(
         acknowledged, feedback.path, counters, missions, max_bytes=feedback.max_bytes, sleep=pause, waiting=waiting

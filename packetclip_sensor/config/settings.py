@@ -127,6 +127,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "File that `packetclip calibrate` wrote for this site and this model; its thresholds replace the model's own, and "
         "`thresholds` above replaces both. Of its margins and those above the narrower count.",
     ] = None
+    shadow: Annotated[
+        bool,
+        "Alerts are written for a look and no more: each document has the tag packetclip-shadow and the lowest severity, and Zeek "
+        "gets no verdicts. For the first week of a new network or model.",
+    ] = False
     suppress: Annotated[
         Path | None, "File of rules for what this site knows to be harmless (docs/tuning.md); it is read again when it changes."
     ] = None

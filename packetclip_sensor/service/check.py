@@ -295,6 +295,11 @@ def _model(config: Config) -> Found:
     if wide:
         words += f", and together with others down to {', '.join(f'{m} {v:g}' for m, v in wide.items())} logits below"
     yield OK, f"version {manifest.version} from {bundle.path}; a verdict counts from probability {words}"
+    if policy.shadow:
+        yield (
+            LOOK,
+            "policy.shadow: every alert has the lowest severity and Zeek gets no verdicts; take it away to alert in earnest",
+        )
     for mission, value in own.items():
         if value > (ceiling := manifest.ceilings.get(mission, 1.0)):
             yield (

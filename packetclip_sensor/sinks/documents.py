@@ -21,7 +21,7 @@ import numpy as np
 
 from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.attack import attack_table
-from packetclip_sensor.alerts.severity import severity_and_risk
+from packetclip_sensor.alerts.severity import RISK_BANDS, SEVERITIES, severity_and_risk
 from packetclip_sensor.common.missions import NO_MISSIONS, Missions
 from packetclip_sensor.common.text import MAX_TEXT_CHARS, printable
 from packetclip_sensor.elastic.streams import ALERTS
@@ -36,6 +36,7 @@ EMBEDDING = 64
 """Length of `packetclip.embedding` in the mappings."""
 MAX_CONNECTIONS = 20
 """Zeek uids or Suricata flow ids, and community ids, per document, heaviest evidence first."""
+SHADOW_TAG = "packetclip-shadow"
 MAX_TITLE_CHARS, MAX_SENTENCE_CHARS = 160, 1000
 DIRECTIONS: dict[tuple[bool | None, bool | None], str] = {
     (True, True): "internal",
@@ -54,6 +55,8 @@ class SensorInfo:
     version: str
     namespace: str = "default"
     missions: Missions = NO_MISSIONS
+    shadow: bool = False
+    """Documents are for a look and no more (`policy.shadow`)."""
 
 
 def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
     """
     episode, missions = alert.episode, sensor.missions
     mission = missions[episode.mission]
-    severity, risk = severity_and_risk(alert, mission)
+    severity, risk = (SEVERITIES[0], float(RISK_BANDS[0][0])) if sensor.shadow else severity_and_risk(alert, mission)
     note = f"PacketCLIP::{mission.note}"
     title = printable(alert.title, MAX_TITLE_CHARS)
     reason = printable(sentences.reason(alert), MAX_SENTENCE_CHARS)
@@ -87,6 +90,7 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
             **span(episode.first, episode.last),
         },
         "message": title,
+        "tags": [SHADOW_TAG] if sensor.shadow else [],
         "rule": {
             "id": mission.rule_id,
             "name": note,

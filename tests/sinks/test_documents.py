@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -198,10 +199,22 @@ def test_every_field_of_every_document_is_mapped_with_a_fitting_type() -> None:
         assert {name for name, _ in leaves(document(one, SENSOR))} <= set(MAPPED)
 
 
+def test_in_shadow_mode_a_document_is_marked_and_has_the_lowest_severity() -> None:
+    for one in full_alerts():
+        shown, plain = document(one, replace(SENSOR, shadow=True)), document(one, SENSOR)
+        assert (shown.pop("tags"), shown["event"].pop("severity"), shown["event"].pop("risk_score")) == (
+            ["packetclip-shadow"],
+            21,
+            1.0,
+        )
+        del plain["event"]["severity"], plain["event"]["risk_score"]
+        assert shown == plain
+
+
 def test_together_they_hold_every_mapped_field_but_the_servers_own() -> None:
     """So the other tests of this page look at the greatest document there can be."""
     held = {name for one in full_alerts() for name, _ in leaves(document(one, SENSOR))}
-    later = {"event.ingested"}
+    later = {"event.ingested", "tags"}  # tags in shadow mode alone
     assert {name for name, kind in MAPPED.items() if kind != "nested"} - held == later
 
 
