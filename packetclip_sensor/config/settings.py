@@ -129,7 +129,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = None
     shadow: Annotated[
         bool,
-        "Alerts are written for a look and no more: each document has the tag packetclip-shadow and the lowest severity, and Zeek "
+        "Alerts are written for a look alone: each document has the tag packetclip-shadow and the lowest severity, and Zeek "
         "gets no verdicts. For the first week of a new network or model.",
     ] = False
     suppress: Annotated[
