@@ -149,7 +149,9 @@ def init(
     except FileExistsError as err:
         raise ConfigError(f"{out} exists; name another file, or replace it with --force") from err
     except OSError as err:
-        raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write") from err
+        folder = out.absolute().parent
+        remedy = "name a file that you may write" if folder.is_dir() else f"make its folder first: install -d {folder}"
+        raise ConfigError(f"{out}: cannot be written: {err.strerror}; {remedy}") from err
     say(f"{out} written; look at `logs` and `sink` in it, then: packetclip check --config {out}")
 
 
