@@ -38,9 +38,10 @@ def ends_of(capture: Capture, interval: dict[str, Any]) -> Ends | None:
     counted: Counter[Ends] = Counter()
     for r in capture.records:
         inside = interval["start"] * capture.unit <= r.time <= interval["end"] * capture.unit
-        if inside and r.frame[12:14] == b"\x08\x00" and among(r.frame[26:30], interval["attacker"], interval["victim"]):
-            if among(r.frame[30:34], interval["victim"], ()):
-                counted[r.frame[26:30], r.frame[30:34], r.frame[6:12], r.frame[:6]] += 1
+        if not inside or r.frame[12:14] != b"\x08\x00":
+            continue
+        if among(r.frame[26:30], interval["attacker"], interval["victim"]) and among(r.frame[30:34], interval["victim"], ()):
+            counted[r.frame[26:30], r.frame[30:34], r.frame[6:12], r.frame[:6]] += 1
     return max(counted, key=lambda ends: counted[ends], default=None)
 
 
@@ -60,7 +61,13 @@ def download(capture: Capture, ends: Ends, begins: float, rng: random.Random) ->
     answer, port = head + answer, rng.randrange(32_768, 61_000)
     seq, ident = [rng.getrandbits(32), rng.getrandbits(32)], [rng.getrandbits(16), rng.getrandbits(16)]
     clock = [rng.getrandbits(31), rng.getrandbits(31)]
-    sent: list[tuple[int, int, bytes]] = [(0, SYN, b""), (1, SYN | ACK, b""), (0, ACK, b""), (0, ACK | PUSH, asked), (1, ACK, b"")]
+    sent: list[tuple[int, int, bytes]] = [
+        (0, SYN, b""),
+        (1, SYN | ACK, b""),
+        (0, ACK, b""),
+        (0, ACK | PUSH, asked),
+        (1, ACK, b""),
+    ]
     for i in range(0, len(answer), SEGMENT):
         part = answer[i : i + SEGMENT]
         sent.append((1, ACK | PUSH if len(part) < SEGMENT else ACK, part))
