@@ -186,7 +186,8 @@ class View:
         def last(among: Bools, number: int) -> Bools:
             """The last packets of each stream `among` those."""
             count = np.cumsum(among)
-            return among & recent & (count[self._last] - count < number)
+            kept: Bools = among & recent & (count[self._last] - count < number)
+            return kept
 
         hold, remembered = (
             last(among, n) | last(among & self._light, n)
