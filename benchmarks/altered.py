@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -31,6 +31,7 @@ from packetclip_sensor.sources.pcap import logs_of
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 import altered_captures
+import downloads
 
 MISSION_OF = manifest_of(resource("model/shipped")).missions.of_class
 LATENESS_S = 2.0
@@ -77,12 +78,31 @@ def workers(number: int) -> Callable[[Path, Path], Made]:
     return make
 
 
+def with_downloads(per_second: int, at: Literal["end", "random"]) -> Callable[[Path, Path], Made]:
+    """Logs of a capture whose attacker also downloads from the victim."""
+
+    def make(capture: Path, work: Path) -> Made:
+        altered = altered_captures.read(capture / "capture.pcap.gz")
+        for interval in attacks(capture):
+            altered = downloads.mixed(altered, interval, per_second, at)
+        return logs_of(altered_captures.write(work / "capture.pcap", altered), work / "logs").folder, {}
+
+    return make
+
+
+def attacks(capture: Path) -> list[dict[str, Any]]:
+    """The intervals of a capture's labels that are attacks."""
+    return [i for i in json.loads((capture / "labels.json").read_text("utf-8"))["intervals"] if i["label"] != "Benign"]
+
+
 ALTERATIONS: dict[str, Callable[[Path, Path], Made]] = {
     "as it is": captures(lambda capture: capture),
     **{name: captures(alter) for name, alter in altered_captures.CAPTURES.items()},
     "-G 2, files joined": rotated,
     "4 workers, 2 s late": workers(4),
     "16 workers, 2 s late": workers(16),
+    **{f"downloads, {n} a second at its end": with_downloads(n, "end") for n in (1, 5, 10)},
+    **{f"downloads, {n} a second at random": with_downloads(n, "random") for n in (1, 5, 10)},
 }
 
 
@@ -106,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def judge(capture: Path, name: str, tally: Tally, *, verbose: bool) -> None:
     """Alter a capture, judge it, and count its alerts into `tally`."""
-    intervals = [i for i in json.loads((capture / "labels.json").read_text("utf-8"))["intervals"] if i["label"] != "Benign"]
+    intervals = attacks(capture)
     alerts: list[Alert] = []
     with tempfile.TemporaryDirectory() as work:
         folder, settings = ALTERATIONS[name](capture, Path(work))

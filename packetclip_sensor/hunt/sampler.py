@@ -18,8 +18,9 @@ from packetclip_sensor.model.judge import reaches, score
 from packetclip_sensor.records import FloatArray, HuntWindow, Packet
 from packetclip_sensor.windows.headers import Ints
 from packetclip_sensor.windows.model_input import ModelInput
+from packetclip_sensor.windows.packet_table import view_keys
 from packetclip_sensor.windows.window_statistics import facts
-from packetclip_sensor.windows.windows import VIEWS, view_keys
+from packetclip_sensor.windows.windows import VIEWS
 
 MINUTE_S = 60
 ORDINARY_PART = 0.5

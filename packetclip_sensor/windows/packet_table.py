@@ -13,10 +13,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Packet
 from packetclip_sensor.windows import headers
 from packetclip_sensor.windows.headers import Bools, Headers, Ints
 from packetclip_sensor.windows.tokens import ROW_BYTES
+
+DENSE = 0.9
+"""Part of the rows that a later window needs, above which those that none needs may stay among them for a while."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[str, str, int, str, str, int, bytes]).decode
@@ -40,6 +44,8 @@ class PacketColumns(Headers):
     n: Ints
     size_bytes: Ints
     unasked: Bools
+    light: Bools
+    """See `light`; known once the packet's second is over."""
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -66,6 +72,7 @@ class PacketColumns(Headers):
             n=np.array([p.n for p in packets], np.int64),
             size_bytes=size,
             unasked=np.array([p.unasked for p in packets], np.bool_),
+            light=np.ones(len(packets), np.bool_),
         )
 
     def take(self, chosen: Ints | slice) -> PacketColumns:
@@ -97,6 +104,29 @@ class PacketColumns(Headers):
             skipped=skipped,
             unasked=bool(self.unasked[row]),
         )
+
+
+def view_keys(table: PacketColumns) -> tuple[Ints, Ints, Ints]:
+    """A key for each packet in each of VIEWS, (n,) each. The pair's key is the same in both directions; what only comes to a
+    destination is a stream of its own there."""
+    return table.orig_h + table.resp_h, table.orig_h, np.where(one_way(table), ~table.resp_h, table.resp_h)
+
+
+def one_way(table: PacketColumns) -> Bools:
+    """(n,) True for packets that stand in the destination's view alone: answers that go from sender to receiver, unasked."""
+    return table.unasked & table.is_orig
+
+
+def light(table: PacketColumns, heavy_bytes: int) -> Bools:
+    """(n,) True for packets of connections that moved no more than so many logged bytes in the packet's second, of which `table`
+    has all packets. A download is not light: its packets are left out of light windows, so it hides nothing that is beside it."""
+    order = np.lexsort((table.uid, table.second))
+    begins = np.ones(len(order), np.bool_)
+    begins[1:] = (np.diff(table.uid[order]) != 0) | (np.diff(table.second[order]) != 0)
+    group = np.empty(len(order), np.int64)
+    group[order] = np.cumsum(begins) - 1
+    few: Bools = np.bincount(group, table.size_bytes)[group] <= heavy_bytes
+    return few
 
 
 class PacketTable:
@@ -163,3 +193,40 @@ class Latest:
         out = np.zeros(self._m, np.bool_)
         out[self._sorted[np.append(owner[1:] != owner[:-1], True)[: self._m]] % self._m] = True
         return out & wanted[self._uid]
+
+
+def _let_go(table: PacketColumns, keep: Bools, judged: int, surplus: int, counters: Counters) -> None:
+    """Take `surplus` of the first `judged` rows out of `keep`: of the host pairs longest without a packet, the oldest first."""
+    (kept,) = np.nonzero(keep)
+    _, pair = np.unique(view_keys(table)[0][kept], return_inverse=True)
+    latest = np.zeros(len(kept), np.int64)
+    latest[pair] = kept  # of equal indices the last one stays
+    mine = kept < judged
+    order = np.argsort(latest[pair[mine]], kind="stable")[:surplus]
+    keep[kept[mine][order]] = False
+    counters.evicted += len(order)
+    counters.evicted_streams += len(np.unique(pair[mine][order]))
+
+
+def compact(packets: PacketTable, held: list[Ints], ready: Ints, max_rows: int, counters: Counters) -> list[Ints]:
+    """Drop packets that no later window can hold, once they are many, and renumber what each view holds.
+
+    Args:
+        ready: rows judged now, those before them were judged earlier.
+    """
+    table = packets.table
+    judged = int(ready[-1]) + 1
+    keep = np.zeros(len(table), np.bool_)
+    for rows in held:
+        keep[rows] = True
+    keep[judged:] = True
+    surplus = int(keep.sum()) - max_rows
+    if surplus > 0:
+        _let_go(table, keep, judged, surplus, counters)
+        held = [rows[keep[rows]] for rows in held]
+    packets.pack(ready[keep[ready]])
+    if np.count_nonzero(keep) > DENSE * len(keep):
+        return held
+    packets.keep(np.nonzero(keep)[0])
+    number = np.cumsum(keep) - 1
+    return [number[rows] for rows in held]

@@ -24,11 +24,9 @@ from msgspec import Meta
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Position, log_of
 from packetclip_sensor.windows.headers import Bools, Ints
-from packetclip_sensor.windows.packet_table import Latest, PacketColumns, PacketTable
+from packetclip_sensor.windows.packet_table import Latest, PacketColumns, PacketTable, compact, light, one_way, view_keys
 
 VIEWS = ("pair", "source", "destination")
-DENSE = 0.9
-"""Part of the rows that a later window needs, above which those that none needs may stay among them for a while."""
 PATIENCE_S = (32, 16, 8, 4, 2)
 """Spans of event time in which what is new in a stream is counted where not every window can be judged; below T, so that no
 packet that counts is forgotten."""
@@ -53,6 +51,10 @@ class Window:
     """Smaller windows are not judged: one to three packets are weak evidence, and other views see them too."""
     connections: Annotated[int, Meta(ge=1, le=1000)] = 64
     """C, most connections of the last T seconds that a window remembers beyond its packets."""
+    looks: Annotated[int, Meta(ge=1, le=100)] = 4
+    """Parts of a second at whose ends windows may end where heavy connections may hide others; each part needs A packets."""
+    heavy_bytes: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 8_000
+    """Logged bytes of a connection in one second (IP lengths) above which its packets in that second are not light."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +82,6 @@ class Windows:
     """Rows of the packets whose second is judged now, in log order: each packet once, over restarts too."""
 
 
-def view_keys(table: PacketColumns) -> tuple[Ints, Ints, Ints]:
-    """A key for each packet in each of VIEWS, (n,) each. The pair's key is the same in both directions; what only comes to a
-    destination is a stream of its own there."""
-    return table.orig_h + table.resp_h, table.orig_h, np.where(one_way(table), ~table.resp_h, table.resp_h)
-
-
-def one_way(table: PacketColumns) -> Bools:
-    """(n,) True for packets that stand in the destination's view alone: answers that go from sender to receiver, unasked."""
-    return table.unasked & table.is_orig
-
-
 class View:
     """One view's packets, stream after stream and each in log order, and the windows that end among them."""
 
@@ -113,18 +104,41 @@ class View:
         self._first = np.maximum.accumulate(np.where(starts_key, self._place, 0))
         self._first_of_second = np.maximum.accumulate(np.where(starts_second, self._place, 0))
         self._last = np.minimum.accumulate(np.where(ends_key, self._place, m)[::-1])[::-1]
+        self._every, self._light = np.ones(m, np.bool_), table.light[self._rows]
         self._opens, self._latest = table.n[self._rows] == 1, Latest(table.uid[self._rows])
         (ends,) = np.nonzero(ends_second & (order >= len(held)))
-        enough = self._packets(ends)[1].sum(1) >= window.min_packets
-        self.ends = ends[enough]
+        packets, inside = self._last_of(self._every, ends, window.packets)
+        # Where a heavy connection may hide others: windows within the second too, and one of light packets alone.
+        closer = ends[(inside & ~self._light[packets]).any(1)]
+        ends = np.concatenate([ends, self._earlier(closer)])
+        light, known = self._last_of(self._light, closer, 1)
+        light = light[known & (light >= self._first_of_second[closer][:, None])]
+        ends, light = (
+            x[self._last_of(among, x, window.packets)[1].sum(1) >= window.min_packets]
+            for among, x in ((self._every, ends), (self._light, light))
+        )
+        self.ends = np.concatenate([ends, light])
         """(W,) places at which windows end."""
+        self._of_light = np.arange(len(self.ends)) >= len(ends)
 
-    def _packets(self, ends: Ints) -> tuple[Ints, Bools]:
-        """(W, A) places of the packets that may stand in windows, and which of them do."""
-        at = ends[:, None] + np.arange(1 - self._window.packets, 1)
-        inside = at >= self._first[ends][:, None]
-        inside &= self._ts[np.maximum(at, 0)] > self._ts[ends][:, None] - self._window.seconds
-        return at, inside
+    def _last_of(self, among: Bools, ends: Ints, count: int) -> tuple[Ints, Bools]:
+        """(W, count) places of the stream's last packets `among` those up to `ends`, and which of them are young enough."""
+        places = np.append(np.nonzero(among)[0], 0)
+        number = np.cumsum(among)[ends][:, None] + np.arange(-count, 0)
+        at = places[np.maximum(number, 0)]
+        inside = (number >= 0) & (at >= self._first[ends][:, None])
+        return at, inside & (self._ts[at] > self._ts[ends][:, None] - self._window.seconds)
+
+    def _earlier(self, ends: Ints) -> Ints:
+        """Places within the seconds that end at `ends` at which windows end too: the last packet of each part of the second that
+        has packets for a whole window, but for the last part."""
+        chosen = np.zeros(len(self._place), np.bool_)
+        chosen[self._first_of_second[ends]] = True
+        part = np.floor(self._ts * self._window.looks)
+        ends_part = np.append((part[1:] != part[:-1]) & (self._first_of_second[1:] < self._place[1:]), False)
+        first = np.maximum(self._first_of_second, np.maximum.accumulate(np.where(np.roll(ends_part, 1), self._place, 0)))
+        whole = self._place - first + 1 >= self._window.packets
+        return np.nonzero(ends_part & whole & chosen[self._first_of_second])[0]
 
     @property
     def end_rows(self) -> Ints:
@@ -155,23 +169,31 @@ class View:
 
     def cut(self, chosen: Bools) -> tuple[Ints, Ints]:
         """The `chosen` windows: rows (W, A) and past (W, 2, C) as in `Windows`."""
-        ends, rows = self.ends[chosen], self._rows
-        at, inside = self._packets(ends)
-        (opened,) = np.nonzero(self._opens)
-        which = np.cumsum(self._opens)[ends][:, None] + np.arange(-self._window.connections, 0)
-        begun = np.append(opened, 0)[np.maximum(which, 0)]
-        known = (which >= 0) & (begun >= self._first[ends][:, None])
-        known &= self._ts[begun] > self._ts[ends][:, None] - self._window.seconds
-        past = np.where(known[:, None, :], np.stack([rows[begun], rows[self._latest(begun, ends[:, None])]], axis=1), -1)
-        return np.where(inside, rows[np.maximum(at, 0)], -1), past
+        found = []
+        for among, kind in ((self._every, ~self._of_light), (self._light, self._of_light)):
+            ends = self.ends[chosen & kind]
+            at, inside = self._last_of(among, ends, self._window.packets)
+            begun, known = self._last_of(among & self._opens, ends, self._window.connections)
+            both = np.stack([self._rows[begun], self._rows[self._latest(begun, ends[:, None])]], axis=1)
+            found.append((np.where(inside, self._rows[at], -1), np.where(known[:, None, :], both, -1)))
+        rows, past = map(np.concatenate, zip(*found, strict=True))
+        return rows, past
 
     def hold(self) -> Ints:
         """(H,) rows that a later window may need, ascending."""
-        count = np.cumsum(self._opens)
         recent = self._ts > float(self._ts.max(initial=-inf)) - self._window.seconds
-        remembered = self._opens & recent & (count[self._last] - count < self._window.connections)
-        hold = ((self._last - self._place < self._window.packets) & recent) | remembered | self._latest.of(remembered)
-        return np.sort(self._rows[hold])
+
+        def last(among: Bools, number: int) -> Bools:
+            """The last packets of each stream `among` those."""
+            count = np.cumsum(among)
+            kept: Bools = among & recent & (count[self._last] - count < number)
+            return kept
+
+        hold, remembered = (
+            last(among, n) | last(among & self._light, n)
+            for among, n in ((self._every, self._window.packets), (self._opens, self._window.connections))
+        )
+        return np.sort(self._rows[hold | remembered | self._latest.of(remembered)])
 
 
 class WindowCutter:
@@ -236,7 +258,7 @@ class WindowCutter:
         judged_by = {batch.source: judged_to}
         out = Windows(table, rows[chosen], past[chosen], view[chosen], second[chosen], batch, judged_to, resume, judged_by, fresh)
         if len(ready):
-            self._held = _compact(self._packets, self._held, ready, self.max_rows, self._counters)
+            self._held = compact(self._packets, self._held, ready, self.max_rows, self._counters)
         if batch.final:
             self._begin(0)
         return out
@@ -313,6 +335,7 @@ def _cut_views(
     packet."""
     if not ready.size:
         return np.empty((0, window.packets), np.int64), np.empty((0, 2, window.connections), np.int64), ready, ready
+    table.light[ready] = light(table.take(ready), window.heavy_bytes)
     asked = ready[~one_way(table)[ready]]
     views = [
         View(table, keys, kept, ready if name == "destination" else asked, window)
@@ -353,40 +376,3 @@ def _afforded(table: PacketColumns, views: Sequence[View], ready: Ints, most: in
     judged[order] = np.arange(len(rows)) < np.repeat(np.cumsum(counts) - counts + allowed, counts)
     counters.windows_skipped += int((~judged[where]).sum())
     return [judged[at] for at in np.split(where.ravel(), parts)]
-
-
-def _let_go(table: PacketColumns, keep: Bools, judged: int, surplus: int, counters: Counters) -> None:
-    """Take `surplus` of the first `judged` rows out of `keep`: of the host pairs longest without a packet, the oldest first."""
-    (kept,) = np.nonzero(keep)
-    _, pair = np.unique(view_keys(table)[0][kept], return_inverse=True)
-    latest = np.zeros(len(kept), np.int64)
-    latest[pair] = kept  # of equal indices the last one stays
-    mine = kept < judged
-    order = np.argsort(latest[pair[mine]], kind="stable")[:surplus]
-    keep[kept[mine][order]] = False
-    counters.evicted += len(order)
-    counters.evicted_streams += len(np.unique(pair[mine][order]))
-
-
-def _compact(packets: PacketTable, held: list[Ints], ready: Ints, max_rows: int, counters: Counters) -> list[Ints]:
-    """Drop packets that no later window can hold, once they are many, and renumber what each view holds.
-
-    Args:
-        ready: rows judged now, those before them were judged earlier.
-    """
-    table = packets.table
-    judged = int(ready[-1]) + 1
-    keep = np.zeros(len(table), np.bool_)
-    for rows in held:
-        keep[rows] = True
-    keep[judged:] = True
-    surplus = int(keep.sum()) - max_rows
-    if surplus > 0:
-        _let_go(table, keep, judged, surplus, counters)
-        held = [rows[keep[rows]] for rows in held]
-    packets.pack(ready[keep[ready]])
-    if np.count_nonzero(keep) > DENSE * len(keep):
-        return held
-    packets.keep(np.nonzero(keep)[0])
-    number = np.cumsum(keep) - 1
-    return [number[rows] for rows in held]

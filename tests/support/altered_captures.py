@@ -93,11 +93,17 @@ def _routed(frame: bytes) -> bytes:
     head = bytearray(frame[14 : 14 + (frame[14] & 15) * 4])
     head[8] -= 1
     head[10:12] = b"\0\0"
-    total = sum(struct.unpack(f">{len(head) // 2}H", head))
+    head[10:12] = checksum(bytes(head))
+    return frame[:14] + bytes(head) + frame[14 + len(head) :]
+
+
+def checksum(data: bytes) -> bytes:
+    """Of IP, TCP and UDP headers (RFC 1071): 2 bytes."""
+    data += bytes(len(data) % 2)
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    head[10:12] = struct.pack(">H", ~total & 0xFFFF)
-    return frame[:14] + bytes(head) + frame[14 + len(head) :]
+    return struct.pack(">H", ~total & 0xFFFF)
 
 
 def disordered(capture: Capture, by_s: float = 0.005, seed: int = 1) -> Capture:

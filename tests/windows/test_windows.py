@@ -7,6 +7,8 @@ import random
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -61,29 +63,42 @@ def traffic(seed: int, count: int = 200) -> list[Packet]:
 def reference(packets: list[Packet], window: Window) -> set[Cut]:
     """(second, view, packets, past) of every window, by a plain loop."""
     streams: dict[tuple[str, object], list[Packet]] = defaultdict(list)
-    touched: set[tuple[str, object]] = set()
-    found = set()
-    second = None
+    moved: Counter[tuple[str, int]] = Counter()
+    found: set[Cut] = set()
 
-    def judge() -> None:
-        for key in touched:
-            recent = [p for p in streams[key] if p.ts > streams[key][-1].ts - window.seconds]
-            if len(recent[-window.packets :]) >= window.min_packets:
-                latest = {p.uid: p.orig_p for p in streams[key]}
-                past = [(p.orig_p, latest[p.uid]) for p in recent if p.n == 1][-window.connections :]
-                found.add((second, key[0], tuple(p.orig_p for p in recent[-window.packets :]), tuple(past)))
-        touched.clear()
+    def light(p: Packet) -> bool:
+        return moved[p.uid, int(p.ts)] <= window.heavy_bytes
 
-    for p in packets:
-        if second is not None and int(p.ts) > second:
-            judge()
-        second = int(p.ts)
-        one_way = p.unasked and p.is_orig  # a stream of its own at its destination, and none elsewhere
-        keys = {"pair": frozenset((p.orig_h, p.resp_h)), "source": p.orig_h, "destination": (p.resp_h, one_way)}
-        for view, key in keys.items() if not one_way else [("destination", keys["destination"])]:
-            streams[view, key].append(p)
-            touched.add((view, key))
-    judge()
+    def judge(view: str, stream: list[Packet], among: Callable[[Packet], bool] = lambda _: True) -> None:
+        """The window of the packets `among` those, at the last one."""
+        recent = [p for p in stream if among(p) and p.ts > stream[-1].ts - window.seconds]
+        if len(recent[-window.packets :]) >= window.min_packets:
+            latest = {p.uid: p.orig_p for p in stream}
+            past = [(p.orig_p, latest[p.uid]) for p in recent if p.n == 1][-window.connections :]
+            found.add((int(stream[-1].ts), view, tuple(p.orig_p for p in recent[-window.packets :]), tuple(past)))
+
+    for second, group in groupby(packets, key=lambda p: int(p.ts)):
+        touched: dict[tuple[str, object], int] = {}
+        for p in group:
+            moved[p.uid, second] += p.size_bytes
+            one_way = p.unasked and p.is_orig  # a stream of its own at its destination, and none elsewhere
+            keys = {"pair": frozenset((p.orig_h, p.resp_h)), "source": p.orig_h, "destination": (p.resp_h, one_way)}
+            for view, key in keys.items() if not one_way else [("destination", keys["destination"])]:
+                touched.setdefault((view, key), len(streams[view, key]))
+                streams[view, key].append(p)
+        for (view, key), start in touched.items():
+            stream = streams[view, key]
+            judge(view, stream)
+            recent = [p for p in stream if p.ts > stream[-1].ts - window.seconds]
+            if all(light(p) for p in recent[-window.packets :]):
+                continue
+            parts = Counter(int(p.ts * window.looks) for p in stream[start:])
+            for part in sorted(parts)[:-1]:
+                if parts[part] >= window.packets:
+                    judge(view, [p for p in stream if p.ts * window.looks < part + 1])
+            ends = [i for i in range(start, len(stream)) if light(stream[i])]
+            if ends:
+                judge(view, stream[: ends[-1] + 1], light)
     return found
 
 
@@ -115,17 +130,39 @@ def test_windows_are_those_of_the_plain_loop(seed: int, batch: int, unasked: str
     assert set(found) == reference(packets, SMALL)
 
 
+CLOSER = Window(packets=5, seconds=4.0, min_packets=2, connections=3, looks=4, heavy_bytes=200)
+"""Five packets of a connection in one second are heavy, three are light."""
+
+
+@pytest.mark.parametrize("batch", [1, 17, 1000])
+@pytest.mark.parametrize("seed", range(6))
+def test_windows_beside_heavy_connections_are_those_of_the_plain_loop(seed: int, batch: int) -> None:
+    packets = traffic(seed, 400)
+    found = cut(packets, CLOSER, batch)
+    assert set(found) == reference(packets, CLOSER)
+    assert len(set(found)) > len(reference(packets, SMALL)) + 10
+
+
+def test_a_download_at_the_end_of_a_second_hides_nothing() -> None:
+    tries = [packet(100 + i / 100, "a", "b", 22, f"T{i // 5}", i % 5 + 1, number=i) for i in range(40)]
+    download = [replace(packet(100.9 + i / 1000, "a", "b", 80, "D", i + 1, number=40 + i), size_bytes=1500) for i in range(40)]
+    shown = [rows for _, view, rows, _ in cut(tries + download, Window(looks=2), 30) if view == "pair"]
+    assert sorted(shown) == [tuple(range(10, 40)), tuple(range(10, 40)), tuple(range(50, 80))]
+
+
 def test_order_of_windows_does_not_depend_on_batches() -> None:
     packets = traffic(3)
-    assert cut(packets, SMALL, 1) == cut(packets, SMALL, 7) == cut(packets, SMALL, 1000)
+    for window in (SMALL, CLOSER):
+        assert cut(packets, window, 1) == cut(packets, window, 7) == cut(packets, window, 1000)
 
 
-def test_a_restart_gives_the_windows_after_the_judged_second_and_no_other() -> None:
+@pytest.mark.parametrize("window", [SMALL, CLOSER])
+def test_a_restart_gives_the_windows_after_the_judged_second_and_no_other(window: Window) -> None:
     packets = traffic(4)
-    whole = cut(packets, SMALL, 10)
+    whole = cut(packets, window, 10)
     judged = int(packets[120].ts)
-    again = [p for p in packets if p.ts > judged - SMALL.seconds]
-    found = cut(again, SMALL, 9, judged)
+    again = [p for p in packets if p.ts > judged - window.seconds]
+    found = cut(again, window, 9, judged)
     assert found == [w for w in whole if w[0] > judged]
     assert any(past for *_, past in found)
 
