@@ -31,6 +31,8 @@ export {
 		name: string &optional;
 		## Names asked for, from the second on: a kilobyte, however many.
 		names: opaque of cardinality &optional;
+		## Whether the last FTP command was of a log-in.
+		ftp_login: bool &default=F;
 		## Payload of both sides when an SSH server had given its key.
 		ssh_orig: count &optional;
 		ssh_resp: count &optional;
@@ -126,6 +128,8 @@ event PacketCLIP::options_changed()
 event ftp_request(c: connection, command: string, arg: string)
     &group="packetclip-protocols"
 	{
+	local s = counts_of(c);
+	s$ftp_login = command == "USER" || command == "PASS";
 	if ( command == "PASS" )
 		tried(c, T);
 	}
@@ -133,7 +137,8 @@ event ftp_request(c: connection, command: string, arg: string)
 event ftp_reply(c: connection, code: count, msg: string, cont_resp: bool)
     &group="packetclip-protocols"
 	{
-	if ( code == 530 && ! cont_resp )
+	# Servers answer 530 to any command before the log-in too.
+	if ( code == 530 && ! cont_resp && counts_of(c)$ftp_login )
 		refused(c);
 	}
 
@@ -220,11 +225,19 @@ event rdp_connect_request(c: connection, cookie: string, flags: count)
 	tried(c, F);
 	}
 
+# Zeek before 8.1 hands on the protocol's own word, which is 0 for success.
+@ifdef ( rfb_authentication_result )
+event rfb_authentication_result(c: connection, result: bool)
+    &group="packetclip-protocols"
+	{
+	answered(c, result);
+	}
+@else
 event rfb_auth_result(c: connection, result: bool) &group="packetclip-protocols"
 	{
-	# Zeek hands on the protocol's own word, which is 0 for success.
 	answered(c, ! result);
 	}
+@endif
 
 # --- MySQL, PostgreSQL, Redis, LDAP, MQTT ---
 

@@ -279,7 +279,7 @@ def web_logins() -> list[Frame]:
 
 def other_logins() -> list[Frame]:
     """Log-ins refused over FTP (four of five), SMTP, POP3, MySQL, MQTT, VNC and Kerberos; one over RDP; DNS queries."""
-    ftp = [b"", b"220 ready\r\n"]
+    ftp = [b"", b"220 ready\r\n", b"AUTH TLS\r\n", b"530 log in first\r\n"]
     for code in (b"530 no", b"530 no", b"530 no", b"530 no", b"230 in"):
         ftp += [b"USER a\r\n", b"331 password\r\n", b"PASS b\r\n", code + b"\r\n"]
     smtp = [b"", b"220 m ESMTP\r\n", b"EHLO c\r\n", b"250-m\r\n250 AUTH LOGIN\r\n", b"AUTH LOGIN\r\n", b"334 VXNlcg==\r\n"]
