@@ -166,6 +166,16 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     rst: Count | None = None
     psh: Count | None = None
     urg: Count | None = None
+    login_attempts: Count | None = None
+    """Log-ins tried, so far in an interim row, as far as an analyzer of Zeek sees them; the next of them were refused."""
+    login_failures: Count | None = None
+    requests: Count | None = None
+    """HTTP requests begun; how many of them were not sent to their end, and the most with one method and path."""
+    requests_unfinished: Count | None = None
+    requests_alike: Count | None = None
+    dns_queries: Count | None = None
+    """DNS queries, and the distinct names in them, above a few an estimate."""
+    dns_names: Count | None = None
 
     @property
     def written(self) -> float:

@@ -93,7 +93,7 @@ def test_captures_are_what_their_script_writes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(tmp_path / "make_pcaps.py")], check=True)
     made = {path.name: path.read_bytes() for path in tmp_path.glob("*.pcap")}
     assert made == {path.name: path.read_bytes() for path in PCAPS.glob("*.pcap")}
-    assert len(made) == 14
+    assert len(made) == 16
 
 
 class TestWithZeek:
@@ -150,6 +150,45 @@ class TestWithZeek:
         assert int(skipped) == 240 - len({p.uid for p in logged}) > 50
         assert sum(p.skipped for p in logged) > 0
 
+    def test_what_is_kept_of_requests_and_names_is_bounded(self, tmp_path: Path) -> None:
+        """300 pages by long names beside one that is asked for again and again, and 300 names of one socket."""
+        asked = [b"GET /%s%d HTTP/1.1\r\n\r\n" % (b"x" * 90 if i % 3 else b"same?", i) for i in range(450)]
+        frames = make_pcaps.talk((42000, 80), *itertools.chain.from_iterable((request, b"") for request in asked))
+        for i in range(300):
+            query = struct.pack("!6H", i, 0x100, 1, 0, 0, 0) + b"\x06name%02x\x07example\0\0\x01\0\x01" % (i % 256)
+            frames.append(make_pcaps.udp(make_pcaps.V4A, make_pcaps.V4B, (42001, 53), query))
+        make_pcaps.write(tmp_path / "many.pcap", make_pcaps.ETHERNET, make_pcaps.spaced(map(make_pcaps.ethernet, frames)))
+        (tmp_path / "bounds.zeek").write_text(
+            "event connection_state_remove(c: connection) { local s = c$packetclip_counts; if ( s?$kinds ) "
+            "{ print |s$kinds| <= 16; for ( k in s$kinds ) if ( |k| > 105 ) print k; } }"
+        )
+        command = [ZEEK, "-C", "-D", "-r", "many.pcap", str(PACKAGE), "bounds.zeek"]
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=120)
+        assert done.stdout.split() == ["T"]
+        web, dns = sorted((row for row in flows(tmp_path) if row.final), key=lambda row: row.orig_p)
+        assert (web.requests, web.requests_unfinished) == (450, 0)
+        assert 5 <= web.requests_alike <= 16  # counted anew whenever 16 other pages came between
+        assert dns.dns_queries == 300
+        assert dns.dns_names == pytest.approx(256, rel=0.25)
+
+    @pytest.mark.parametrize(
+        ("capture", "port", "each"),
+        [("dict-patator-ftp", 2021, {1, 3}), ("dict-nmap-ssh", 22, {1, None}), ("slow-headers-tls", 443, {None})],
+    )
+    def test_refusals_of_recorded_attacks_are_counted_where_they_can_be_seen(
+        self, tmp_path: Path, capture: str, port: int, each: set[int | None]
+    ) -> None:
+        """Guessed log-ins over FTP and, by the sizes of what is encrypted, SSH, where the server answered in time; of TLS
+        nothing is said, not even zero."""
+        (tmp_path / "attack.pcap").write_bytes(gzip.decompress((DATA / f"demo-{capture}/capture.pcap.gz").read_bytes()))
+        run_zeek(tmp_path, str(tmp_path / "attack.pcap"))
+        (attack,) = json.loads((DATA / f"demo-{capture}/labels.json").read_text())["intervals"]
+        rows = [f for f in flows(tmp_path) if f.final and f.orig_h in attack["attacker"] and f.resp_p == port]
+        assert len(rows) > 10
+        assert {f.login_failures for f in rows} == {f.login_attempts for f in rows} == each
+        assert sum(f.login_failures is None for f in rows) in (0, 10, len(rows))
+        assert {f.requests for f in rows} == {None}
+
     @pytest.mark.parametrize("capture", sorted(path.name for path in PCAPS.glob("*.pcap")))
     def test_every_line_is_a_record(self, tmp_path: Path, capture: str) -> None:
         run_zeek(tmp_path, capture, *EVERYTHING)
@@ -180,6 +219,7 @@ class TestWithZeek:
         final = {row["uid"]: row for row in rows if row["final"]}
         assert final.keys() == conn.keys()
         ours = {"final", "community_id", "vlan", "syn", "ack", "fin", "rst", "psh", "urg"}
+        ours |= {"requests", "requests_unfinished", "requests_alike"}
         for uid, row in conn.items():
             row.pop("tunnel_parents", None)
             mine = {k: v for k, v in final[uid].items() if k not in ours and not k.endswith(("_mean", "_std"))}

@@ -1,10 +1,12 @@
 ##! packetclip_flow.log: conn.log's columns under Zeek's names with a community id, and what packets.zeek measured on the
-##! connection's first packets. One final row for each connection, and one interim row for a connection that lives long.
+##! connection's first packets and protocols.zeek of what Zeek's analyzers said. One final row for each connection, one interim row
+##! for a connection that lives long, and one each time that its log-ins or like requests reach 3, 10, 30, 100 ...
 
 @load base/misc/version
 @load base/protocols/conn
 @load ./options
 @load ./packets
+@load ./protocols
 
 module PacketCLIP;
 
@@ -84,6 +86,21 @@ export {
 		psh: count &log &optional;
 		## TCP packets with URG, both directions.
 		urg: count &log &optional;
+		## Log-ins tried, as far as one of Zeek's analyzers sees them; so all below, which are unset where `protocol_counts` is off
+		## and until the first of their kind.
+		login_attempts: count &log &optional;
+		## Log-ins refused; also unset where answers cannot be seen.
+		login_failures: count &log &optional;
+		## HTTP requests begun.
+		requests: count &log &optional;
+		## HTTP requests begun, but not sent to their end.
+		requests_unfinished: count &log &optional;
+		## Most HTTP requests with one method and path.
+		requests_alike: count &log &optional;
+		## DNS queries.
+		dns_queries: count &log &optional;
+		## Distinct names in them; above a few an estimate, by some percent.
+		dns_names: count &log &optional;
 	};
 
 	## Break in this hook to keep a row out of the log.
@@ -184,6 +201,25 @@ function add_statistics(r: FlowInfo, c: connection)
 		}
 	}
 
+function add_counts(r: FlowInfo, s: Counts)
+	{
+	if ( s?$attempts )
+		r$login_attempts = s$attempts;
+	if ( s?$failures )
+		r$login_failures = s$failures;
+	if ( s?$requests )
+		{
+		r$requests = s$requests;
+		r$requests_unfinished = s$requests > s$finished ? s$requests - s$finished : 0;
+		r$requests_alike = s$alike;
+		}
+	if ( s?$queries )
+		{
+		r$dns_queries = s$queries;
+		r$dns_names = s?$names ? double_to_count(hll_cardinality_estimate(s$names)) : 1;
+		}
+	}
+
 ## Protocol number of a connection. Zeek 7.0 has only the three with a name; later versions keep the number in the id.
 function protocol_number(id: conn_id, proto: transport_proto): count
 	{
@@ -254,6 +290,8 @@ function write_flow(c: connection, final: bool)
 
 	if ( c?$packetclip )
 		add_statistics(r, c);
+	if ( c?$packetclip_counts )
+		add_counts(r, c$packetclip_counts);
 
 	Log::write(FLOW_LOG, r);
 	}
@@ -263,6 +301,12 @@ function interim_reached(c: connection)
 	c$packetclip_interim = T;
 	# The record at hand was filled before the packet in hand was counted; the lookup fills it anew.
 	if ( connection_exists(c$id) )
+		write_flow(lookup_connection(c$id), F);
+	}
+
+function counts_reached(c: connection)
+	{
+	if ( interim_on && connection_exists(c$id) )
 		write_flow(lookup_connection(c$id), F);
 	}
 

@@ -28,11 +28,15 @@ export {
 	## half as much again as the packet log.
 	option packet_statistics: bool = F;
 
+	## Count what Zeek's analyzers see, for the flow log's columns of log-ins, HTTP requests and DNS queries. Off, they stay unset.
+	option protocol_counts: bool = T;
+
 	## Connections of fewer packets than this get no row in packetclip_flow.log while the packet log is written: there is
 	## nothing in such a row that the packets do not say. 0 for a row for each.
 	option flow_min_packets: count = 4;
 
-	## Write one interim row to packetclip_flow.log for a connection that passes one of the two thresholds below.
+	## Write one interim row to packetclip_flow.log for a connection that passes one of the two thresholds below, and one each time
+	## that its log-ins, those refused, or its requests with one method and path reach 3, 10, 30, 100 ...
 	option interim_rows: bool = T;
 
 	## Packets, both directions together, at which a connection gets its interim row; 0 for no such threshold.
@@ -84,8 +88,9 @@ function option_changed(id: string, new_value: any): any
 event zeek_init() &priority=5
 	{
 	for ( name in set("log_packets", "log_flows", "max_packets", "max_bytes",
-	    "max_new_connections", "packet_statistics", "flow_min_packets",
-	    "interim_rows", "interim_packets", "interim_age") )
+	    "max_new_connections", "packet_statistics", "protocol_counts",
+	    "flow_min_packets", "interim_rows", "interim_packets",
+	    "interim_age") )
 		Option::set_change_handler("PacketCLIP::" + name, option_changed, -10);
 	}
 

@@ -224,6 +224,14 @@ def flow_text(flow: Flow) -> str:
     named = [f"{n} {name}" for name, n in counted if n]
     if named:
         parts.append(f"its flags count {_and(named)}")
+    counts = (
+        (flow.login_failures, flow.login_attempts, "log-ins were refused"),
+        (flow.requests_unfinished or None, flow.requests, "requests were not finished"),
+        (flow.requests_alike if (flow.requests or 0) > 1 else None, flow.requests, "requests were alike"),
+    )
+    parts += [f"{some} of {whole} {what}" for some, whole, what in counts if some is not None and whole]
+    if flow.dns_queries and flow.dns_names:
+        parts.append(f"{flow.dns_queries} queries asked for {flow.dns_names} {'name' if flow.dns_names == 1 else 'names'}")
     if flow.missed_bytes:
         parts.append(f"{flow.missed_bytes} bytes were missed")
     return f"{out}; {'; '.join(parts)}." if parts else f"{out}."

@@ -99,6 +99,17 @@ def test_a_flow_row_becomes_a_sentence_without_its_unset_columns() -> None:
     assert not [secret for secret in (A, B, "40000", " 22 ") if secret in full]
 
 
+def test_a_flow_row_says_what_was_refused_and_left_unfinished_where_that_is_known() -> None:
+    assert (
+        flow_text(connection(login_attempts=12, login_failures=12)) == "A TCP connection was seen; 12 of 12 log-ins were refused."
+    )
+    assert flow_text(connection(login_attempts=1)) == "A TCP connection was seen."
+    slow = connection(requests=40, requests_unfinished=1, requests_alike=39)
+    assert flow_text(slow) == "A TCP connection was seen; 1 of 40 requests were not finished; 39 of 40 requests were alike."
+    assert flow_text(connection(requests=1, requests_unfinished=0, requests_alike=1)) == "A TCP connection was seen."
+    assert flow_text(connection(proto="udp", dns_queries=9, dns_names=1)).endswith(" seen; 9 queries asked for 1 name.")
+
+
 def test_an_interim_or_silent_flow_row_says_so() -> None:
     row = connection(
         proto="udp", final=False, duration=61.0, orig_pkts=1, orig_bytes=0, resp_pkts=0, resp_bytes=0, service="dns<x>"

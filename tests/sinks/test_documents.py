@@ -154,7 +154,9 @@ SAME_FAMILY = {"constant_keyword": "keyword", "wildcard": "keyword", "match_only
 def full_alerts() -> list[Alert]:
     """Alerts that together fill every field there is."""
     every_column = {
-        name: 1 for name in Flow.__struct_fields__ if name.startswith(("orig_", "resp_", "missed", "ip_proto", "vlan"))
+        name: 1
+        for name in Flow.__struct_fields__
+        if name.startswith(("orig_", "resp_", "missed", "ip_proto", "vlan", "login_", "requests", "dns_"))
     }
     every_column |= {"orig_h": "10.0.0.5", "resp_h": "10.0.0.9"} | dict.fromkeys(("syn", "ack", "fin", "rst", "psh", "urg"), 1)
     every_column |= {name: 0.5 for name in Flow.__struct_fields__ if name.endswith(("_mean", "_std"))}

@@ -1,7 +1,7 @@
 """Rows of Suricata's eve.json to flow records: the only module that knows how EVE spells them.
 
-What Suricata does not say stays unset: bytes of payload, gaps, sizes and times between packets, the site's own networks. A row
-comes when a flow has ended; verdicts never wait for one.
+What Suricata does not say stays unset: bytes of payload, gaps, sizes and times between packets, the site's own networks, log-ins
+and requests. A row comes when a flow has ended; verdicts never wait for one.
 """
 
 from __future__ import annotations

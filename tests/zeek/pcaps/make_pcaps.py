@@ -118,6 +118,20 @@ def session(client: str, server: str, ports: tuple[int, int], request: bytes, an
     ]
 
 
+def talk(ports: tuple[int, int], *turns: bytes) -> list[bytes]:
+    """A TCP connection of V4A with V4B: handshake, what one side says after the other, the client first, and no end. A turn of no
+    bytes is passed over."""
+    ends, numbers = (V4A, V4B), [1001, 5001]
+    packets = [tcp(ends, ports, SYN, (1000, 0)), tcp(ends[::-1], ports[::-1], SYN | ACK, (5000, 1001))]
+    packets.append(tcp(ends, ports, ACK, (1001, 5001)))
+    for i, said in enumerate(turns):
+        way, side = (-1 if i % 2 else 1), i % 2
+        if said:
+            packets.append(tcp(ends[::way], ports[::way], PSH | ACK, (numbers[side], numbers[1 - side]), said))
+            numbers[side] += len(said)
+    return packets
+
+
 def spaced(frames: Iterable[bytes], gap: float = 0.01, first: float = 0.0) -> list[Frame]:
     """Frames at even distances in time."""
     return [(first + i * gap, frame) for i, frame in enumerate(frames)]
@@ -242,6 +256,60 @@ def new_connections() -> list[Frame]:
     return sorted(frames)
 
 
+def web_logins() -> list[Frame]:
+    """HTTP: 12 posts to one form; credentials refused, taken, asked for, and NTLM's first step; a refused post; a request whose
+    headers, and one whose body, never end."""
+
+    def get(more: str = "", end: str = "\r\n") -> bytes:
+        return f"GET /admin?t=1 HTTP/1.1\r\nHost: h\r\n{more}{end}".encode()
+
+    def answer(code: int) -> bytes:
+        return f"HTTP/1.1 {code} Word\r\nContent-Length: 2\r\n\r\nno".encode()
+
+    post = b"POST /%s HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n%s"
+    basic, ntlm = "Authorization: Basic YTpi\r\n", "Authorization: %s %sAAAA\r\n"
+    steps = [get(), answer(401), get(basic), answer(401), get(basic), answer(200)]
+    steps += [get(ntlm % ("NTLM", "TlRMTVNTUAAB")), answer(401), get(ntlm % ("Negotiate", "YIIC")), answer(401)]
+    steps += [get(ntlm % ("NTLM", "TlRMTVNTUAAD")), answer(401), post % (b"api", b"user=a&p=")]
+    packets = talk((42000, 80), *[post % (b"login?n=%d" % i, b"p=%07d" % i) if i % 2 == 0 else answer(200) for i in range(24)])
+    packets += talk((42001, 80), *steps, answer(403))
+    packets += talk((42002, 80), get(end="X-a: 1\r\n"), b"", b"X-b: 2\r\n") + talk((42003, 80), post % (b"form", b"p"))
+    return spaced(map(ethernet, packets))
+
+
+def other_logins() -> list[Frame]:
+    """Log-ins refused over FTP (four of five), SMTP, POP3, MySQL, MQTT, VNC and Kerberos; one over RDP; DNS queries."""
+    ftp = [b"", b"220 ready\r\n", b"AUTH TLS\r\n", b"530 log in first\r\n"]
+    for code in (b"530 no", b"530 no", b"530 no", b"530 no", b"230 in"):
+        ftp += [b"USER a\r\n", b"331 password\r\n", b"PASS b\r\n", code + b"\r\n"]
+    smtp = [b"", b"220 m ESMTP\r\n", b"EHLO c\r\n", b"250-m\r\n250 AUTH LOGIN\r\n", b"AUTH LOGIN\r\n", b"334 VXNlcg==\r\n"]
+    smtp += [b"YQ==\r\n", b"334 UGFzcw==\r\n", b"Yg==\r\n", b"535 5.7.8 no\r\n", b"QUIT\r\n", b"221 bye\r\n"]
+    pop = [b"", b"+OK ready\r\n", b"USER a\r\n", b"+OK\r\n", b"PASS b\r\n", b"-ERR no\r\n", b"QUIT\r\n", b"+OK bye\r\n"]
+
+    def mysql(number: int, body: bytes) -> bytes:
+        return struct.pack("<I", len(body))[:3] + bytes([number]) + body
+
+    greeting = b"\x0a8.0.1\0" + struct.pack("<I", 7) + b"A" * 8 + b"\0" + struct.pack("<HBHHB", 0xF7FF, 33, 2, 0x81FF, 21)
+    hello = struct.pack("<IIB", 0xFA685, 1 << 24, 33) + bytes(23) + b"root\0\x14" + b"B" * 20 + b"mysql_native_password\0"
+    sql = [b"", mysql(0, greeting + bytes(10) + b"A" * 12 + b"\0mysql_native_password\0"), mysql(1, hello)]
+    sql += [mysql(2, b"\xff" + struct.pack("<H", 1045) + b"#28000Access denied")]
+    mqtt = [b"\x10\x13\0\x04MQTT\x04\xc2\0\x3c\0\x01c\0\x01u\0\x01p", b"\x20\x02\0\x05"]
+    vnc = [b"", b"RFB 003.008\n", b"RFB 003.008\n", b"\x01\x02", b"\x02", b"C" * 16, b"D" * 16, b"\0\0\0\x01\0\0\0\x02no"]
+    rdp = b"\x03\0\0\x2b\x26\xe0\0\0\0\0\0Cookie: mstshash=admin\r\n\x01\0\x08\0\x03\0\0\0"
+    packets = talk((42010, 21), *ftp) + talk((42011, 25), *smtp) + talk((42012, 110), *pop) + talk((42013, 3306), *sql)
+    packets += talk((42014, 1883), *mqtt) + talk((42015, 5900), *vnc)
+    packets += talk((42016, 3389), rdp, b"\x03\0\0\x13\x0e\xd0\0\0\x12\x34\0\x02\x0f\x08\0\x02\0\0\0")
+    # KRB-ERROR: version 5, type 30, time of the server, microseconds, error 24, realm, and the server's name.
+    error = bytes.fromhex("a003020105a10302011ea411180f32303233313131343232313332305aa505020300ffffa603020118a9031b0152")
+    error += bytes.fromhex("aa123010a003020101a10930071b056b72627467")
+    kerberos = b"\x7e" + bytes([len(error) + 2]) + b"\x30" + bytes([len(error)]) + error
+    packets.append(udp(V4B, V4A, (88, 42017), kerberos))
+    for i, name in enumerate((b"a", b"a", b"b", b"c", b"a")):
+        query = struct.pack("!6H", i, 0x100, 1, 0, 0, 0) + b"\x01" + name + b"\x07example\0\0\x01\0\x01"
+        packets.append(udp(V4A, V4B, (42018, 53), query))
+    return spaced(map(ethernet, packets))
+
+
 def write(path: Path, link_type: int, frames: list[Frame], snap_bytes: int = 65535) -> None:
     """Write a pcap file with microseconds; frames are cut to `snap_bytes`."""
     with path.open("wb") as out:
@@ -267,6 +335,8 @@ def main() -> int:
     write(here / "flipped.pcap", ETHERNET, flipped())
     write(here / "one_host.pcap", NULL, one_host())
     write(here / "new_connections.pcap", ETHERNET, new_connections())
+    write(here / "web_logins.pcap", ETHERNET, web_logins())
+    write(here / "other_logins.pcap", ETHERNET, other_logins())
     write(
         here / "cooked.pcap",
         COOKED,
