@@ -57,7 +57,7 @@ def record(capture: Capture, out: Path) -> dict[str, Any]:
     """Record `capture` into `out`; returns the labels as written. Removes its namespaces and processes in any case.
 
     Raises:
-        LabError: a server did not start, tcpdump wrote nothing, or the disk is nearly full.
+        LabError: a server did not start, tcpdump wrote nothing, the disk is nearly full, or the machine's accounts changed.
     """
     free = shutil.disk_usage(out).free
     if free < LEAST_FREE:
@@ -73,12 +73,24 @@ def record(capture: Capture, out: Path) -> dict[str, Any]:
         (work / name).write_text("\n".join(lines) + "\n")
     prefix = network.namespace(capture, "")
     network.remove(prefix)
+    before = _accounts_files()
     try:
         network.build(capture, services.accounts(work, capture))
-        return _run(capture, out, work, shared)
+        labels = _run(capture, out, work, shared)
+        if _accounts_files() != before:
+            # Replacing /etc/passwd takes away what is laid over it in a namespace: from then on every log-in is refused.
+            for path in paths(out, capture.name):
+                path.unlink()
+            raise LabError(f"{capture.name}: this machine's accounts changed meanwhile (an installation?); record it again")
+        return labels
     finally:
         network.remove(prefix)
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _accounts_files() -> list[tuple[int, int]]:
+    """Which files the machine's accounts stand in."""
+    return [(found.st_dev, found.st_ino) for found in (Path("/etc", name).stat() for name in ("passwd", "group", "shadow"))]
 
 
 def _spawn(capture: Capture, host: str, argv: list[str], work: Path, log: str, **env: str) -> subprocess.Popen[bytes]:

@@ -13,9 +13,10 @@ from rich.console import Console
 
 from training.data import replay
 from training.lab import __main__ as lab
+from training.lab import record as recording
 from training.lab.catalogue import captures
 from training.lab.plan import Capture
-from training.lab.record import LabError, _stretch, finished, record, tidy
+from training.lab.record import LabError, _stretch, finished, paths, record, tidy
 
 DEMO = captures("demo", 1)
 
@@ -92,6 +93,26 @@ def test_a_capture_is_not_begun_on_a_full_disk(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("training.lab.record.LEAST_FREE", 1 << 60)
     with pytest.raises(LabError, match=rf"^{DEMO[0].name}: .* MB free, the lab wants 1099511627776; make room and start again$"):
         record(DEMO[0], tmp_path)
+
+
+def test_a_capture_in_which_the_machines_accounts_changed_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation that replaces /etc/passwd takes away the lab's own accounts: right passwords are refused from then on."""
+    files = paths(tmp_path, DEMO[0].name)
+
+    def run(*_: object) -> dict[str, object]:
+        for path in files:
+            path.touch()
+        return {}
+
+    for name in ("remove", "build"):
+        monkeypatch.setattr(recording.network, name, lambda *_: None)
+    monkeypatch.setattr(recording, "_run", run)
+    accounts = iter([1, 1, 1, 2])
+    monkeypatch.setattr(recording, "_accounts_files", lambda: next(accounts))
+    assert record(DEMO[0], tmp_path) == {}
+    with pytest.raises(LabError, match="accounts changed meanwhile"):
+        record(DEMO[0], tmp_path)
+    assert not any(path.exists() for path in files)
 
 
 def test_without_root_one_line_says_so(
