@@ -17,7 +17,7 @@ from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds
 from packetclip_sensor.records import FloatArray, HuntWindow, Packet, Verdict, VerdictBatch
 from packetclip_sensor.windows.headers import Ints
 from packetclip_sensor.windows.model_input import ModelInput, model_input
-from packetclip_sensor.windows.windows import VIEWS, Windows
+from packetclip_sensor.windows.windows import VIEWS, Windows, so_far
 
 REASON_WINDOWS = 32
 """Windows reasoned about at once: what lies between its layers stays in the processor's cache."""
@@ -182,6 +182,6 @@ def _verdict(
         relations=relations,
         fresh=fresh,
         weight=weight,
-        stream_packets=int(w.table.n[latest].sum()),
+        stream_packets=int(so_far(w, latest, int(w.second[i]))[0].sum()),
         connections=max(len(latest), len(uids)),
     )

@@ -39,6 +39,7 @@ class PacketColumns(Headers):
     is_orig: Bools
     n: Ints
     size_bytes: Ints
+    total_bytes: Ints
     unasked: Bools
 
     def __len__(self) -> int:
@@ -65,6 +66,7 @@ class PacketColumns(Headers):
             is_orig=np.array([p.is_orig for p in packets], np.bool_),
             n=np.array([p.n for p in packets], np.int64),
             size_bytes=size,
+            total_bytes=np.array([p.total_bytes for p in packets], np.int64),
             unasked=np.array([p.unasked for p in packets], np.bool_),
         )
 
@@ -95,6 +97,7 @@ class PacketColumns(Headers):
             size_bytes=int(self.size_bytes[row]),
             data=self.data[row, : self.captured[row]].tobytes() + data,
             skipped=skipped,
+            total_bytes=int(self.total_bytes[row]),
             unasked=bool(self.unasked[row]),
         )
 

@@ -43,7 +43,7 @@ EVERY = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How windows are cut. These are the defaults for training; a sensor takes those of its bundle's manifest."""
+    """How windows are cut. A sensor takes what its bundle's manifest says; training takes TRAINED."""
 
     packets: Annotated[int, Meta(ge=1, le=1000)] = 30
     """A, most packets in a window."""
@@ -53,6 +53,13 @@ class Window:
     """Smaller windows are not judged: one to three packets are weak evidence, and other views see them too."""
     connections: Annotated[int, Meta(ge=1, le=1000)] = 64
     """C, most connections of the last T seconds that a window remembers beyond its packets."""
+    volume: bool = False
+    """Whether the lines beyond a connection's first packets (`Packet.total_bytes`) stand in windows as other packets do. Where not, they
+    only say how much the connection has sent, see `so_far`. A bundle that does not name it was trained without such lines."""
+
+
+TRAINED = Window(volume=True)
+"""How windows are cut for the next model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,26 @@ class Windows:
     """`judged` of every source."""
     fresh: Ints
     """Rows of the packets whose second is judged now, in log order: each packet once, over restarts too."""
+    volume: Ints
+    """Rows of the last T seconds' lines beyond connections' first packets, ascending; see `so_far`."""
+
+
+def so_far(windows: Windows, rows: Ints, second: int) -> tuple[Ints, Ints]:
+    """What the connections of `rows`, one row of each, had sent by the end of a second of the last T: the difference of two seconds is
+    a rate.
+
+    Returns:
+        (n,) packets, at least those up to the row itself, and (n,) IP bytes, both directions; 0 where no line says it.
+    """
+    table, volume = windows.table, windows.volume[windows.table.second[windows.volume] <= second]
+    packets, total = table.n[rows], table.total_bytes[rows]
+    if len(rows) and len(volume):
+        order = np.argsort(table.uid[rows])
+        place = order[np.minimum(np.searchsorted(table.uid[rows], table.uid[volume], sorter=order), len(rows) - 1)]
+        mine = table.uid[rows][place] == table.uid[volume]
+        np.maximum.at(packets, place[mine], table.n[volume[mine]])
+        np.maximum.at(total, place[mine], table.total_bytes[volume[mine]])
+    return packets, total
 
 
 def view_keys(table: PacketColumns) -> tuple[Ints, Ints, Ints]:
@@ -210,6 +237,7 @@ class WindowCutter:
     def _begin(self, judged: int) -> None:
         self._packets = PacketTable()
         self._held = [np.empty(0, np.int64) for _ in VIEWS]
+        self._volume = np.empty(0, np.int64)
         self._judged = judged
         self._unjudged = self._latest = self._over = 0
         self._marks: list[tuple[int, tuple[Position, ...]]] = []
@@ -224,7 +252,10 @@ class WindowCutter:
         table = self._packets.table
         ready = np.arange(len(table) - self._unjudged, len(table))
         ready = ready[table.second[ready] <= self._over]
-        rows, past, view, second = _cut_views(table, self._held, ready, self._window, self._most, self._counters)
+        beyond = table.total_bytes[ready] > 0
+        new = ready if self._window.volume else ready[~beyond]
+        volume = np.concatenate([self._volume, ready[beyond]])
+        rows, past, view, second = _cut_views(table, self._held, new, self._window, self._most, self._counters)
         self._unjudged -= len(ready)
         chosen = second > self._judged
         judged_to = max(self._over, self._judged)
@@ -232,11 +263,15 @@ class WindowCutter:
             self._marks.pop(0)
         self._counters.windows += int(chosen.sum())
         resume = _resume(self._marks[0][1], batch.end) if self._marks else batch.end
-        fresh = ready[table.second[ready] > self._judged]
+        fresh = new[table.second[new] > self._judged]
         judged_by = {batch.source: judged_to}
-        out = Windows(table, rows[chosen], past[chosen], view[chosen], second[chosen], batch, judged_to, resume, judged_by, fresh)
+        out = Windows(
+            table, rows[chosen], past[chosen], view[chosen], second[chosen], batch, judged_to, resume, judged_by, fresh, volume
+        )
         if len(ready):
-            self._held = _compact(self._packets, self._held, ready, self.max_rows, self._counters)
+            volume = volume[table.ts[volume] > float(table.ts[ready].max()) - self._window.seconds]
+            held = [*self._held, volume]
+            *self._held, self._volume = _compact(self._packets, held, ready, self.max_rows, self._counters)
         if batch.final:
             self._begin(0)
         return out
