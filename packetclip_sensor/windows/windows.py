@@ -54,8 +54,8 @@ class Window:
     connections: Annotated[int, Meta(ge=1, le=1000)] = 64
     """C, most connections of the last T seconds that a window remembers beyond its packets."""
     volume: bool = False
-    """Whether the lines beyond a connection's first packets (`Packet.total_bytes`) stand in windows as other packets do. Where not, they
-    only say how much the connection has sent, see `so_far`. A bundle that does not name it was trained without such lines."""
+    """Whether lines beyond a connection's first packets (`Packet.total_bytes`) stand in windows. Where not, they only say how
+    much the connection has sent, see `so_far`. A bundle that does not name it was trained without such lines."""
 
 
 TRAINED = Window(volume=True)
@@ -90,8 +90,7 @@ class Windows:
 
 
 def so_far(windows: Windows, rows: Ints, second: int) -> tuple[Ints, Ints]:
-    """What the connections of `rows`, one row of each, had sent by the end of a second of the last T: the difference of two seconds is
-    a rate.
+    """What the connections of `rows`, one row of each, had sent by the end of a second of the last T: two seconds give a rate.
 
     Returns:
         (n,) packets, at least those up to the row itself, and (n,) IP bytes, both directions; 0 where no line says it.
