@@ -64,7 +64,7 @@ def test_the_first_packets_and_bytes_are_recorded_up_to_the_options(suricata: Su
     pcap = unpacked("demo-dict-patator-ftp", tmp_path)
     capture.run(suricata, pcap, tmp_path, MAX_PACKETS=3, MAX_BYTES=30)
     found = records(tmp_path / "packetclip_packet.log")
-    assert {p.n for p in found} == {1, 2, 3}
+    assert {p.n for p in found if not p.total_bytes} == {1, 2, 3}
     assert max(len(p.data) for p in found) == 30
     assert len({(p.uid, p.n) for p in found}) == len(found)
 

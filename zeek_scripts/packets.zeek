@@ -625,8 +625,11 @@ function look(c: connection, n: count)
 
 	local off: count = 14;
 	local end = last_byte;
-	# A frame that is 14 bytes longer than its packet has room for nothing but the Ethernet header.
-	if ( pkt$len != len + 14 || pkt$link_type != ethernet || late )
+	# A whole frame that is 14 bytes longer than its packet has room for nothing but the Ethernet header.
+	if ( pkt$len != len + 14
+	    || |frame| < pkt$len
+	    || pkt$link_type != ethernet
+	    || late )
 		{
 		if ( late )
 			{
