@@ -36,6 +36,7 @@ ITEMS: dict[str, Callable[[Packet], object]] = {
     "ports": lambda p: (p.orig_p, p.resp_p),
     "is_orig": lambda p: p.is_orig,
     "n": lambda p: p.n,
+    "total_bytes": lambda p: p.total_bytes,
     "ts": lambda p: round(p.ts, 6),
     "skipped": lambda p: p.skipped,
 }

@@ -110,6 +110,8 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     """The first bytes of the packet, from the IP header on."""
     skipped: Count = 0
     """Connections to this responder that the script left out of the log since the last one it let in (`max_new_connections`)."""
+    total_bytes: Count = msgspec.field(name="bytes", default=0)
+    """Beyond the connection's first packets, where only a few have a line: its IP bytes so far, both directions; else 0."""
     unasked: bool = False
     """No line says it, `normalize/direction.py` finds it out: the sender only answers, and nobody was seen to ask."""
 

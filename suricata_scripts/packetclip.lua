@@ -1,10 +1,12 @@
--- packetclip_packet.log: the first packets of each flow, one JSON line each, in the form in which the Zeek package writes them.
+-- packetclip_packet.log: the first packets of each flow, one JSON line each, and ever fewer of the later ones, with the flow's bytes
+-- so far, in the form in which the Zeek package writes them.
 --
 -- Suricata 7.0: script of a detection rule that raises no alert (packetclip.rules), for its output scripts see no bare packet.
 -- Suricata 8.0: packet output script, for its rule scripts may open no file. Which of the two runs it is told by _VERSION.
 --
--- Written for cost: it runs for the first packets of every flow. In 7.0 every detection thread has a Lua state of its own, so the
--- limits below count by thread, and all threads append to one file; 8.0 has one state, which the threads enter one after the other.
+-- Written for cost: it runs for every packet and at once leaves those that have no line. In 7.0 every detection thread has a Lua state
+-- of its own, so the limits below count by thread, and all threads append to one file; 8.0 has one state, which the threads enter one
+-- after the other.
 
 -- What a site may set: environment variables of Suricata, for example `Environment=PACKETCLIP_MAX_PACKETS=50` in its unit.
 local function setting(name, default) return tonumber(os.getenv("PACKETCLIP_" .. name) or default) or default end
@@ -17,6 +19,13 @@ local LINE_BYTES = 2 * MAX_BYTES + 1000   -- more than any line has
 local REOPEN_S = 5               -- seconds after which the file is opened anew: a renamed log is left, a lost one tried again
 local ICMP_QUIET_S = 60          -- seconds after which the same ICMP error between two hosts is a new flow
 local MAX_REMEMBERED = 100000    -- flows, addresses and ICMP errors kept in memory, each
+
+-- Counts of packets beyond the first ones at which a flow has a line: 112, 128, 160, 192, 224, 256 ..., four an octave.
+local COUNTED, step = { true, true, true }, 1
+for _ = 2, 40 do
+  for quarter = 4, 7 do COUNTED[quarter * step] = true end
+  step = 2 * step
+end
 
 local LUA_RULE = _VERSION == "Lua 5.1"
 local floor, byte, char, sub, fmt, concat = math.floor, string.byte, string.char, string.sub, string.format, table.concat
@@ -180,34 +189,33 @@ local NAMES = { [1] = "icmp", [6] = "tcp", [17] = "udp", [58] = "icmp" }
 local LINE = '{"ts":%.0f.%06.0f,"uid":"%s","id.orig_h":"%s","id.orig_p":%.0f,"id.resp_h":"%s","id.resp_p":%.0f,"proto":"%s",'
   .. '"is_orig":%s,"n":%.0f,"len":%.0f,"data":"%s"%s}\n'
 
--- Record one packet. Takes the packet's bytes, its flow's id, the packets of the flow so far with this one, the packet's time,
+-- Record one packet. Takes the packet's bytes, its flow's id, packets and bytes of the flow so far with this one, the packet's time,
 -- addresses, protocol and ports (of ICMP: type and code), and the same of the flow. Returns true where no later packet of this
 -- flow is to be recorded.
 local errors = memory()
-local function record(p, id, n, sec, usec, src, dst, proto, sp, dp, flow_src, flow_dst, flow_proto, flow_sp, flow_dp)
+local function record(p, id, n, bytes, sec, usec, src, dst, proto, sp, dp, flow_src, flow_dst, flow_proto, flow_sp, flow_dp)
   local at, version = ip_header(p, src, dst)
   if at == nil then return false end
   local uid = fmt("%.0f", id)
   local orig_h, orig_p, resp_h, resp_p = flow_src, flow_sp, flow_dst, flow_dp
   local is_orig = src == flow_src and (src ~= dst or sp == flow_sp)
-  local about_another = (proto == 1 or proto == 58) and flow_proto ~= proto
-  if about_another then                                      -- an ICMP error, which Suricata counts to the flow that it speaks of
+  local own
+  if (proto == 1 or proto == 58) and flow_proto ~= proto then       -- an ICMP error, which Suricata counts to the flow that it speaks of
     local key = src .. dst .. sp .. "." .. dp
-    local own = errors.get(key)
+    own = errors.get(key)
     if own == nil or sec - own.last > ICMP_QUIET_S then
-      own = { uid = uid .. "i", n = 0 }
+      own = { uid = uid .. "i", n = 0, bytes = 0 }
       errors.set(key, own)
     end
     own.last, own.n = sec, own.n + 1
     uid, n, is_orig = own.uid, own.n, true
     orig_h, orig_p, resp_h, resp_p = src, sp, dst, dp
-    if n > MAX_PACKETS then return false end
   elseif ANSWER[proto] then
     resp_p = ANSWER[proto][flow_sp] or resp_p
   end
   local more = ""
   if n == 1 then
-    if too_many(resp_h, sec) then return not about_another end
+    if too_many(resp_h, sec) then return not own end
     local count = skipped.get(resp_h) or 0
     if count > 0 then
       more = fmt(',"skipped":%.0f', count)
@@ -215,6 +223,13 @@ local function record(p, id, n, sec, usec, src, dst, proto, sp, dp, flow_src, fl
     end
   end
   local length = version == 4 and word(p, at + 2) or word(p, at + 4) + 40
+  bytes = bytes - n * (at - 1)                               -- less the link headers, which Suricata counts in
+  if own then
+    own.bytes = own.bytes + length
+    bytes = own.bytes
+    if n > MAX_PACKETS and not COUNTED[n] then return false end
+  end
+  if n > MAX_PACKETS then more = fmt('%s,"bytes":%.0f', more, bytes) end
   local last = at + (length < MAX_BYTES and length or MAX_BYTES) - 1
   if last > #p then last = #p end
   local line = fmt(LINE, sec, usec, uid, address(orig_h), orig_p, address(resp_h), resp_p, NAMES[proto] or "unknown_transport",
@@ -227,7 +242,7 @@ end
 local waits_until, lost = nil, 0
 local say
 local function attempt(...)
-  local sec = select(4, ...)
+  local sec = select(5, ...)
   if waits_until then
     if sec < waits_until and sec >= waits_until - REOPEN_S then
       lost = lost + 1
@@ -256,15 +271,15 @@ end
 
 -- Suricata 7.0. What is returned as a match sets the flow's bit, and the rule asks no more for that flow.
 function match(args)
-  local to_server, _, to_client = SCFlowStats()
+  local to_server, bytes_there, to_client, bytes_back = SCFlowStats()
   if type(to_server) ~= "number" then return 0 end
   local n = to_server + to_client
-  if n > MAX_PACKETS then return 1 end
+  if n > MAX_PACKETS and not COUNTED[n] then return 0 end
   if path == nil then path, say = SCLogPath() .. "/" .. NAME, SCLogWarning end
   local sec, usec = SCPacketTimestamp()
   local _, src, dst, proto, sp, dp = SCPacketTuple()
   local _, flow_src, flow_dst, flow_proto, flow_sp, flow_dp = SCFlowTuple()
-  return attempt(args["packet"], SCFlowId(), n, sec, usec, src, dst, proto, sp, dp,
+  return attempt(args["packet"], SCFlowId(), n, bytes_there + bytes_back, sec, usec, src, dst, proto, sp, dp,
     flow_src, flow_dst, flow_proto, flow_sp, flow_dp) and 1 or 0
 end
 
@@ -282,16 +297,17 @@ end
 function log(args)
   local f = flow.get()
   if f == nil then return end
-  local to_server, _, to_client = f:stats()
+  local to_server, bytes_there, to_client, bytes_back = f:stats()
   local n = to_server + to_client
-  if n > MAX_PACKETS then return end
+  if n > MAX_PACKETS and not COUNTED[n] then return end
   local id = f:id()
   if done.get(id) then return end
   local p = packet.get()
   local sec, usec = p:timestamp()
   local _, src, dst, proto, sp, dp = p:tuple()
   local _, flow_src, flow_dst, flow_proto, flow_sp, flow_dp = f:tuple()
-  if attempt(p:packet(), id, n, sec, usec, src, dst, proto, sp, dp, flow_src, flow_dst, flow_proto, flow_sp, flow_dp) then
+  if attempt(p:packet(), id, n, bytes_there + bytes_back, sec, usec, src, dst, proto, sp, dp,
+    flow_src, flow_dst, flow_proto, flow_sp, flow_dp) then
     done.set(id, true)
   end
 end

@@ -35,7 +35,7 @@ def test_records_are_zeeks_and_the_cause_of_every_difference_is_known(suricata: 
     """Attacks over TCP, UDP and ICMP, probes with odd flags, and every kind of benign traffic, IPv6 among it."""
     names = ("demo-b02-flash-slow", "demo-os-nmap-ports", "demo-os-nping", "demo-udp-t50", "demo-icmp-fping", "demo-port-zmap")
     found = compared([DATA / name for name in names], suricata)
-    assert found.zeek == found.suricata == 12_043
+    assert found.zeek == found.suricata == 12_097
     assert {item: found.equal[item] for item in ("order", "bytes", "len", "proto")} == dict.fromkeys(
         ("order", "bytes", "len", "proto"), found.zeek
     )
@@ -64,7 +64,7 @@ def test_the_first_packets_and_bytes_are_recorded_up_to_the_options(suricata: Su
     pcap = unpacked("demo-dict-patator-ftp", tmp_path)
     capture.run(suricata, pcap, tmp_path, MAX_PACKETS=3, MAX_BYTES=30)
     found = records(tmp_path / "packetclip_packet.log")
-    assert {p.n for p in found} == {1, 2, 3}
+    assert {p.n for p in found if not p.total_bytes} == {1, 2, 3}
     assert max(len(p.data) for p in found) == 30
     assert len({(p.uid, p.n) for p in found}) == len(found)
 

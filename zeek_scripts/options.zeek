@@ -11,7 +11,8 @@ export {
 	## Write packetclip_flow.log.
 	option log_flows: bool = T;
 
-	## Packets recorded per connection, both directions together; twice as many where each packet of the link comes twice.
+	## Packets recorded per connection, both directions together; twice as many where each packet of the link comes twice. Beyond
+	## them four an octave are recorded (112, 128, 160, 192, 224, 256 ...), with the connection's bytes so far.
 	option max_packets: count = 100;
 
 	## Bytes recorded per packet, from the IP header on.

@@ -1,5 +1,5 @@
-##! packetclip_packet.log: the first packets of each connection, one JSON line each, and the statistics over them that
-##! packetclip_flow.log takes up.
+##! packetclip_packet.log: the first packets of each connection, one JSON line each, and ever fewer of the later ones, so that
+##! its volume is known as it goes on; and the statistics over the first packets that packetclip_flow.log takes up.
 ##!
 ##! This is the only handler in the package that runs per packet, so it is written for cost. Zeek 8 raises an event for each of
 ##! a connection's first packets and for no other (`ConnThreshold::generic_packet_thresholds`), which is several times cheaper than
@@ -38,6 +38,9 @@ export {
 		## In a connection's first packet: connections to the same host that `max_new_connections` kept out of the log since the
 		## last one that was let in.
 		skipped: count &log &optional;
+		## Beyond the first `max_packets`, where four packets an octave have a line (112, 128, 160, 192, 224, 256 ...): IP bytes of
+		## the connection so far, both directions, this packet among them. Unset in every other line.
+		bytes: count &log &optional;
 	};
 
 	## Packets of one endpoint, of those that were looked at.
@@ -68,10 +71,8 @@ export {
 		n: count &default=0;
 		## Packets of that endpoint so far.
 		a_pkts: count &default=0;
-		## IP bytes of that endpoint so far.
-		a_bytes: count &default=0;
-		## IP bytes of the other endpoint so far.
-		b_bytes: count &default=0;
+		## IP bytes so far, both directions.
+		bytes: count &default=0;
 		## Packets of the endpoint `a_h`, `a_p`.
 		a: Side &optional;
 		## Packets of the other endpoint.
@@ -171,8 +172,11 @@ const most_sources = 10000 &redef;
 global watch_from: count = 0;
 global spare: count = 0;
 
-# Data link type of Ethernet; Zeek passes the number on under whatever name its enum has for it.
-const ethernet = 1;
+# Data link type 1, Ethernet, under the name that Zeek's enum has for this number.
+const ethernet = enum_to_int(LINK_UNKNOWN) == 1 ? LINK_UNKNOWN : LINK_ETHERNET;
+
+# Where the recorded bytes of a packet behind an Ethernet header end in the frame.
+global last_byte: count = 0;
 
 # TCP connections, and those of which the first packet came twice: each packet does where both directions, or two VLANs, of a
 # link are mirrored. The sensor leaves copies out, but they would use up half of `max_packets`.
@@ -183,216 +187,42 @@ global mirrored: bool = F;
 # A copy comes so soon; no sender repeats a SYN within it.
 const copy_within = 5msec;
 
-# Packets for which Zeek 8 raises an event of its own, if it can.
+# Packets for which Zeek 8 raises an event of its own, if it can; twice as many where each packet comes twice.
 const counted_packets = 100;
 
-@ifdef ( ConnThreshold::generic_packet_thresholds )
-redef ConnThreshold::generic_packet_thresholds += {
-	1,
-	2,
-	3,
-	4,
-	5,
-	6,
-	7,
-	8,
-	9,
-	10,
-	11,
-	12,
-	13,
-	14,
-	15,
-	16,
-	17,
-	18,
-	19,
-	20,
-	21,
-	22,
-	23,
-	24,
-	25,
-	26,
-	27,
-	28,
-	29,
-	30,
-	31,
-	32,
-	33,
-	34,
-	35,
-	36,
-	37,
-	38,
-	39,
-	40,
-	41,
-	42,
-	43,
-	44,
-	45,
-	46,
-	47,
-	48,
-	49,
-	50,
-	51,
-	52,
-	53,
-	54,
-	55,
-	56,
-	57,
-	58,
-	59,
-	60,
-	61,
-	62,
-	63,
-	64,
-	65,
-	66,
-	67,
-	68,
-	69,
-	70,
-	71,
-	72,
-	73,
-	74,
-	75,
-	76,
-	77,
-	78,
-	79,
-	80,
-	81,
-	82,
-	83,
-	84,
-	85,
-	86,
-	87,
-	88,
-	89,
-	90,
-	91,
-	92,
-	93,
-	94,
-	95,
-	96,
-	97,
-	98,
-	99,
-	100
-};
+# The latest packet of a connection that can have a line.
+const last_counted: count = 1099511627776;
 
-# For links on which each packet comes twice.
-redef ConnThreshold::generic_packet_thresholds += {
-	101,
-	102,
-	103,
-	104,
-	105,
-	106,
-	107,
-	108,
-	109,
-	110,
-	111,
-	112,
-	113,
-	114,
-	115,
-	116,
-	117,
-	118,
-	119,
-	120,
-	121,
-	122,
-	123,
-	124,
-	125,
-	126,
-	127,
-	128,
-	129,
-	130,
-	131,
-	132,
-	133,
-	134,
-	135,
-	136,
-	137,
-	138,
-	139,
-	140,
-	141,
-	142,
-	143,
-	144,
-	145,
-	146,
-	147,
-	148,
-	149,
-	150,
-	151,
-	152,
-	153,
-	154,
-	155,
-	156,
-	157,
-	158,
-	159,
-	160,
-	161,
-	162,
-	163,
-	164,
-	165,
-	166,
-	167,
-	168,
-	169,
-	170,
-	171,
-	172,
-	173,
-	174,
-	175,
-	176,
-	177,
-	178,
-	179,
-	180,
-	181,
-	182,
-	183,
-	184,
-	185,
-	186,
-	187,
-	188,
-	189,
-	190,
-	191,
-	192,
-	193,
-	194,
-	195,
-	196,
-	197,
-	198,
-	199,
-	200
-};
+## Counts of packets that stand a quarter of a power of two apart: 1 to 8, 10, 12, 14, 16, 20 ... 112, 128, 160, 192, 224, 256 ...
+function geometric_counts(): set[count]
+	{
+	local counts: set[count];
+	local n: count = 1;
+	while ( n <= last_counted )
+		{
+		add counts[n];
+		local step: count = 1;
+		while ( 8 * step <= n )
+			step = 2 * step;
+		n += step;
+		}
+	return counts;
+	}
+
+# Packets that have a line also beyond the first ones.
+const volume_counts = geometric_counts();
+
+@ifdef ( ConnThreshold::generic_packet_thresholds )
+function counts_with_events(): set[count]
+	{
+	local counts = geometric_counts();
+	local n: count = 0;
+	while ( ++n <= 2 * counted_packets )
+		add counts[n];
+	return counts;
+	}
+
+redef ConnThreshold::generic_packet_thresholds += counts_with_events();
 @endif
 
 ## An address as the bytes that stand in an IP header.
@@ -476,7 +306,7 @@ event zeek_init() &priority=4
 ## Offset of the IP header behind an Ethernet header, with or without one VLAN tag; the frame's length if it is not there.
 function usual_ip_header(c: connection, link: link_encap, frame: string): count
 	{
-	if ( enum_to_int(link) == ethernet && ( ! c?$tunnel || |c$tunnel| == 0 ) )
+	if ( link == ethernet && ( ! c?$tunnel || |c$tunnel| == 0 ) )
 		{
 		local ether_type = is_v4_addr(c$id$orig_h) ? "\x08\x00" : "\x86\xdd";
 		if ( frame[12:14] == ether_type )
@@ -559,6 +389,7 @@ event PacketCLIP::options_changed() &priority=5
 	interim_at_packet = interim_packets > 0 ? interim_packets : never;
 	interim_at_age = interim_age > 0sec ? interim_age : 36500day;
 	stop_at_packet = mirrored ? 2 * max_packets : max_packets;
+	last_byte = 14 + max_bytes;
 	watch_from = max_new_connections / 2;
 	spare = max_new_connections / 5;
 
@@ -751,19 +582,16 @@ function skipped_before(host: addr): count
 	return skipped;
 	}
 
-## Look at a packet of a connection.
+## Look at a packet of a connection. Called for each of its first packets, so every statement counts.
 ##
 ## c: the connection, its counters with this packet.
 ##
 ## n: index of the packet in its connection, from 1.
 function look(c: connection, n: count)
 	{
-	if ( n > stop_at_packet )
-		{
-		if ( interim_on && c?$packetclip && ! c?$packetclip_interim )
-			interim_watch(c);
+	local beyond = n > stop_at_packet;
+	if ( beyond && n !in volume_counts )
 		return;
-		}
 
 	# The packet behind a handshake, also of a connection that is not logged.
 	if ( n == 4 && |sources| > 0 )
@@ -782,79 +610,88 @@ function look(c: connection, n: count)
 	local s = c$packetclip;
 	local pkt = get_current_packet();
 	local frame = pkt$data;
-	# The frame's own length is the value for "not found".
-	local none = |frame|;
-	local off = none;
 
 	# Zeek may have swapped the roles.
 	local same = s$a_p == id$orig_p && s$a_h == id$orig_h;
-	local a = same ? c$orig : c$resp;
-	local b = same ? c$resp : c$orig;
+	local a_pkts = same ? c$orig$num_pkts : c$resp$num_pkts;
+	local bytes = c$orig$num_bytes_ip + c$resp$num_bytes_ip;
+	local len = bytes - s$bytes;
+	local from_a = a_pkts > s$a_pkts;
 	# Where packets before this one were not looked at, or Zeek changed the sides behind the first one (the "^" of its history)
 	# and left its counters as they were, the frame has to say who sent it.
-	local late = s$n + 1 != n || ( n == 1 && |c$history| > 1 );
-	local from_a = late ? same == ( find_ip_header(frame, c, T) < none ) :
-	    a$num_pkts > s$a_pkts;
-	local len = from_a ? a$num_bytes_ip - s$a_bytes : b$num_bytes_ip - s$b_bytes;
-	s$n = n;
-	s$a_pkts = a$num_pkts;
-	s$a_bytes = a$num_bytes_ip;
-	s$b_bytes = b$num_bytes_ip;
-	local is_orig = from_a == same;
+	local late = ++s$n != n || ( n == 1 && |c$history| > 1 );
+	s$a_pkts = a_pkts;
+	s$bytes = bytes;
 
-	# A frame that is 14 bytes longer than its packet has room for nothing but the Ethernet header.
-	if ( pkt$len == len + 14 && enum_to_int(pkt$link_type) == ethernet && ! late )
-		off = 14;
-	else
+	local off: count = 14;
+	local end = last_byte;
+	# A whole frame that is 14 bytes longer than its packet has room for nothing but the Ethernet header.
+	if ( pkt$len != len + 14
+	    || |frame| < pkt$len
+	    || pkt$link_type != ethernet
+	    || late )
 		{
+		if ( late )
+			{
+			s$n = n;
+			from_a = same == ( find_ip_header(frame, c, T) < |frame| );
+			}
+		# The frame's own length is the value for "not found".
 		off = usual_ip_header(c, pkt$link_type, frame);
-		if ( off == none )
-			off = find_ip_header(frame, c, is_orig);
-		if ( off != none && ( late || len == 0 ) )
-			len = own_length(frame, off, pkt$len);
+		if ( off == |frame| )
+			off = find_ip_header(frame, c, from_a == same);
+		if ( off == |frame| )
+			{
+			++packets_without_header;
+			off = end = 0;
+			}
+		else
+			{
+			if ( late || len == 0 )
+				len = own_length(frame, off, pkt$len);
+			# Not past the packet's own end: short Ethernet frames are padded. A fragment has a length of its own.
+			local size = off + len > |frame| ? own_length(frame, off, pkt$len) : len;
+			end = off + ( size > max_bytes ? max_bytes : size );
+			}
 		}
 
-	if ( off == none )
+	if ( end > 0 )
 		{
-		++packets_without_header;
-		off = 0;
-		}
-	else
-		{
-		local size = len;
-		# Not past the packet's own end: short Ethernet frames are padded. A fragment has a length of its own.
-		if ( off + len > none )
-			size = own_length(frame, off, pkt$len);
-		if ( size > max_bytes )
-			size = max_bytes;
-		local info = PacketInfo($ts=double_to_time(pkt$ts_sec + pkt$ts_usec /
-		    1000000.0), $uid=c$uid, $id=id, $proto=s$proto,
-		    $is_orig=is_orig, $n=n, $len=len, $data=encode_base64(frame[off : off
-		    + size]));
-		if ( n == 1 && connections_skipped > 0 )
+		# Zeek 7.1 and later.
+@ifdef ( get_current_packet_ts )
+		local ts = get_current_packet_ts();
+@else
+		local ts = double_to_time(pkt$ts_sec + pkt$ts_usec / 1000000.0);
+@endif
+		local info = PacketInfo($ts=ts, $uid=c$uid, $id=id, $proto=s$proto,
+		    $is_orig=from_a == same, $n=n, $len=len,
+		    $data=encode_base64(frame[off:end]));
+		if ( n < 4 )
 			{
-			local skipped = skipped_before(id$resp_h);
-			if ( skipped > 0 )
-				info$skipped = skipped;
+			if ( n == 1 && connections_skipped > 0 )
+				{
+				local skipped = skipped_before(id$resp_h);
+				if ( skipped > 0 )
+					info$skipped = skipped;
+				}
+			if ( n == 3 && s$proto == tcp )
+				note_third_packet(tcp_flags(frame, off) & TH_SYN != 0
+				    && network_time() - c$start_time < copy_within);
 			}
-		Log::write(PACKET_LOG, info);
-		if ( n == 3 && s$proto == tcp )
-			note_third_packet(tcp_flags(frame, off) & TH_SYN != 0
-			    && network_time() - c$start_time < copy_within);
+		if ( beyond )
+			info$bytes = bytes;
+		# What Log::write calls, at half its cost.
+		Log::__write(PACKET_LOG, info);
 		}
 
-	if ( log_flows )
+	if ( packet_statistics && log_flows && ! beyond )
+		add_to_statistics(s, from_a, len, frame, off);
+	if ( interim_on && ! c?$packetclip_interim )
 		{
-		if ( packet_statistics )
-			add_to_statistics(s, from_a, len, frame, off);
-		if ( interim_on && ! c?$packetclip_interim )
-			{
-			if ( n >= interim_at_packet
-			    || network_time() - c$start_time >= interim_at_age )
-				interim_reached(c);
-			else if ( n >= stop_at_packet )
-				interim_watch(c);
-			}
+		if ( n >= interim_at_packet || c$duration >= interim_at_age )
+			interim_reached(c);
+		else if ( n >= stop_at_packet )
+			interim_watch(c);
 		}
 	}
 
@@ -873,9 +710,10 @@ event PacketCLIP::look_behind_others(c: connection)
 
 event new_packet(c: connection, p: pkt_hdr) &group="packetclip-every-packet"
 	{
-	if ( c$orig$num_pkts + c$resp$num_pkts >= stop_at_packet )
-		return;
 	# The record at hand was filled before the packet in hand was counted; the lookup fills it anew.
+	local next_n = c$orig$num_pkts + c$resp$num_pkts + 1;
+	if ( next_n > stop_at_packet && next_n !in volume_counts )
+		return;
 	if ( ! connection_exists(c$id) )
 		return;
 	lookup_connection(c$id);

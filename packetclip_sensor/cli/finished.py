@@ -136,7 +136,7 @@ def pairs(
     from packetclip_sensor.pairs.parquet import write_pairs
     from packetclip_sensor.sources import tail, zeek
     from packetclip_sensor.view.terminal import progress
-    from packetclip_sensor.windows.windows import Window
+    from packetclip_sensor.windows.windows import TRAINED
 
     classes = (*manifest_of(Config().model_path).missions.classes, *(new_class or ()))
     if label is not None and label not in classes:
@@ -159,7 +159,7 @@ def pairs(
             yield unit.name, batches, given or labels_beside(unit, classes)
 
     with sigterm_as_interrupt(), progress(len(units)) as shown:
-        rows = write_pairs(labelled(), out, Window(), label=label, counters=counters)
+        rows = write_pairs(labelled(), out, TRAINED, label=label, counters=counters)
     say(f"{rows:,} pairs of {counters.packets:,} packets in {counted(read, 'capture')} -> {out}")
     raise typer.Exit(tell_unread(passed, rejects))
 

@@ -17,6 +17,7 @@ from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds
 from packetclip_sensor.records import FloatArray, HuntWindow, Packet, Verdict, VerdictBatch
 from packetclip_sensor.windows.headers import Ints
 from packetclip_sensor.windows.model_input import ModelInput, model_input
+from packetclip_sensor.windows.packet_table import so_far
 from packetclip_sensor.windows.windows import VIEWS, Windows
 
 REASON_WINDOWS = 32
@@ -182,6 +183,6 @@ def _verdict(
         relations=relations,
         fresh=fresh,
         weight=weight,
-        stream_packets=int(w.table.n[latest].sum()),
+        stream_packets=int(so_far(w.table, w.volume, latest, int(w.second[i]))[0].sum()),
         connections=max(len(latest), len(uids)),
     )

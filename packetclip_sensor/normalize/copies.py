@@ -3,6 +3,9 @@
 A copy has the bytes of its original, but for what a router changes (TTL and the header's checksum), and comes within SPAN_S
 of it. One original absorbs one copy. A third packet of the same bytes within that time says that they are sent so: a flood of
 identical packets stays one. Where the traffic before shows that the link is mirrored, every second of them is left out.
+
+Beyond a connection's first packets the log has too few for a copy to be seen: there packets and bytes are counted down by the
+share of copies among the first ones.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ class Copies:
         self._newest = -inf
         self._recent: list[Packet] = []  # those passed on within SPAN_S of the newest
         self._seen: dict[Key, _Seen] = {}
-        self._copies_of: dict[str, int] = {}
+        self._copies_of: dict[str, tuple[int, int]] = {}  # of each connection: copies, and the index of the last packet looked at
         self._packets, self._copied = Counter[int](), Counter[int]()  # by second
 
     def __call__(self, packets: Sequence[Packet], *, final: bool = False) -> list[Packet]:
@@ -70,12 +73,12 @@ class Copies:
         bodies = [p.data[12:] for p in every]  # behind TTL and checksum; cheap, and few packets are equal in it
         ts = np.array([p.ts for p in every])
         newest = np.maximum.accumulate(np.maximum(ts, self._newest if self._newest > -inf else ts[0]))
-        self._packets.update(np.floor(ts[first:]).astype(np.int64).tolist())
+        self._packets.update(int(p.ts) for p in packets if not p.total_bytes)
         copies: set[int] = set()
         if len(set(bodies)) < len(bodies):
             times = Counter(bodies)
             for i, body in enumerate(bodies):
-                if times[body] > 1 and self._is_copy(every[i], float(newest[i]), old=i < first):
+                if times[body] > 1 and not every[i].total_bytes and self._is_copy(every[i], float(newest[i]), old=i < first):
                     copies.add(i)
         self._newest = float(newest[-1])
         self._recent = [every[i] for i in np.nonzero(ts >= self._newest - SPAN_S)[0].tolist() if i not in copies]
@@ -114,12 +117,17 @@ class Copies:
 
     def _numbered(self, packet: Packet, *, copy: bool) -> Packet | None:
         """The packet, numbered as if there were no copies; None where it is one."""
-        before = self._copies_of.get(packet.uid, 0)
+        copies, last = self._copies_of.get(packet.uid, (0, 1))
+        if packet.total_bytes and copies:
+            once = 1 - copies / last
+            return msgspec.structs.replace(packet, n=round(packet.n * once), total_bytes=round(packet.total_bytes * once))
         if copy:
             self._copies_of.pop(packet.uid, None)  # behind the others again
-            self._copies_of[packet.uid] = before + 1
+        if copy or copies:
+            self._copies_of[packet.uid] = copies + copy, packet.n
+        if copy:
             return None
-        return msgspec.structs.replace(packet, n=max(1, packet.n - before)) if before else packet
+        return msgspec.structs.replace(packet, n=max(1, packet.n - copies)) if copies else packet
 
     def _forget(self) -> None:
         """Keep what later packets may be compared with."""

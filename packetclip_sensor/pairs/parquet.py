@@ -39,6 +39,8 @@ def schema(window: Window) -> pa.Schema:
             ("last", pa.float64()),
             ("packets", pa.int32()),
             ("uids", strings),
+            ("total_packets", pa.int64()),
+            ("total_bytes", pa.int64()),
             ("label", pa.string()),
             ("tool", pa.string()),
             ("attack_share", pa.float32()),

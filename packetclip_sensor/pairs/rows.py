@@ -14,6 +14,7 @@ from packetclip_sensor.records import Packet
 from packetclip_sensor.windows import tokens
 from packetclip_sensor.windows.headers import Ints
 from packetclip_sensor.windows.packet_features import relations
+from packetclip_sensor.windows.packet_table import so_far
 from packetclip_sensor.windows.window_statistics import facts
 from packetclip_sensor.windows.windows import VIEWS, Window, Windows
 
@@ -39,6 +40,8 @@ class LabelledWindow:
         """Its row in the file of pairs."""
         batch, number, table = self.batch, self.number, self.batch.table
         packets: list[Packet] = list(table.packets(self.packets))
+        _, latest = np.unique(table.uid[self.packets][::-1], return_index=True)
+        total_packets, total_bytes = so_far(batch.table, batch.volume, self.packets[::-1][latest], int(batch.second[number]))
         view = VIEWS[int(batch.view[number])]
         measured = facts(packets, view)
         toks = np.full((window.packets, tokens.ROW_BYTES), tokens.PAD, np.uint16)
@@ -53,6 +56,8 @@ class LabelledWindow:
             "last": packets[-1].ts,
             "packets": len(packets),
             "uids": list(dict.fromkeys(p.uid for p in packets)),
+            "total_packets": int(total_packets.sum()),
+            "total_bytes": int(total_bytes.sum()),
             "label": self.label,
             "tool": self.tool,
             "attack_share": self.attack_share,

@@ -44,7 +44,7 @@ class Shedding:
         if self._limits.shed_load != "first_packets":
             return batch
         if batch.packets and self._due(batch.packets[0].ts):
-            kept = [packet for packet in batch.packets if packet.n <= self._limits.packets_kept]
+            kept = [packet for packet in batch.packets if packet.n <= self._limits.packets_kept or packet.total_bytes]
             self._counters.shed_packets += len(batch.packets) - len(kept)
             return replace(batch, packets=kept)
         self._caught_up(batch.idle)

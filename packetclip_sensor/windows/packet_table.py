@@ -43,6 +43,7 @@ class PacketColumns(Headers):
     is_orig: Bools
     n: Ints
     size_bytes: Ints
+    total_bytes: Ints
     unasked: Bools
     light: Bools
     """See `light`; known once the packet's second is over."""
@@ -71,6 +72,7 @@ class PacketColumns(Headers):
             is_orig=np.array([p.is_orig for p in packets], np.bool_),
             n=np.array([p.n for p in packets], np.int64),
             size_bytes=size,
+            total_bytes=np.array([p.total_bytes for p in packets], np.int64),
             unasked=np.array([p.unasked for p in packets], np.bool_),
             light=np.ones(len(packets), np.bool_),
         )
@@ -102,6 +104,7 @@ class PacketColumns(Headers):
             size_bytes=int(self.size_bytes[row]),
             data=self.data[row, : self.captured[row]].tobytes() + data,
             skipped=skipped,
+            total_bytes=int(self.total_bytes[row]),
             unasked=bool(self.unasked[row]),
         )
 
@@ -127,6 +130,25 @@ def light(table: PacketColumns, heavy_bytes: int) -> Bools:
     group[order] = np.cumsum(begins) - 1
     few: Bools = np.bincount(group, table.size_bytes)[group] <= heavy_bytes
     return few
+
+
+def so_far(table: PacketColumns, volume: Ints, rows: Ints, second: int) -> tuple[Ints, Ints]:
+    """What the connections of `rows`, one row of each, had sent by the end of a second of the last T: two seconds give a rate.
+
+    Args:
+        volume: rows of the lines beyond connections' first packets, as in `Windows`.
+    Returns:
+        (n,) packets, at least those up to the row itself, and (n,) IP bytes, both directions; 0 where no line says it.
+    """
+    volume = volume[table.second[volume] <= second]
+    packets, total = table.n[rows], table.total_bytes[rows]
+    if len(rows) and len(volume):
+        order = np.argsort(table.uid[rows])
+        place = order[np.minimum(np.searchsorted(table.uid[rows], table.uid[volume], sorter=order), len(rows) - 1)]
+        mine = table.uid[rows][place] == table.uid[volume]
+        np.maximum.at(packets, place[mine], table.n[volume[mine]])
+        np.maximum.at(total, place[mine], table.total_bytes[volume[mine]])
+    return packets, total
 
 
 class PacketTable:

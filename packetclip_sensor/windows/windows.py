@@ -41,7 +41,7 @@ EVERY = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How windows are cut. These are the defaults for training; a sensor takes those of its bundle's manifest."""
+    """How windows are cut. A sensor takes what its bundle's manifest says; training takes TRAINED."""
 
     packets: Annotated[int, Meta(ge=1, le=1000)] = 30
     """A, most packets in a window."""
@@ -55,6 +55,13 @@ class Window:
     """Parts of a second at whose ends windows may end where heavy connections may hide others; each part needs A packets."""
     heavy_bytes: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 8_000
     """Logged bytes of a connection in one second (IP lengths) above which its packets in that second are not light."""
+    volume: bool = False
+    """Whether lines beyond a connection's first packets (`Packet.total_bytes`) stand in windows. Where not, they only say how
+    much the connection has sent, see `so_far`. A bundle that does not name it was trained without such lines."""
+
+
+TRAINED = Window(volume=True)
+"""How windows are cut for the next model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,8 @@ class Windows:
     """`judged` of every source."""
     fresh: Ints
     """Rows of the packets whose second is judged now, in log order: each packet once, over restarts too."""
+    volume: Ints
+    """Rows of the last T seconds' lines beyond connections' first packets, ascending; see `so_far`."""
 
 
 class View:
@@ -232,6 +241,7 @@ class WindowCutter:
     def _begin(self, judged: int) -> None:
         self._packets = PacketTable()
         self._held = [np.empty(0, np.int64) for _ in VIEWS]
+        self._volume = np.empty(0, np.int64)
         self._judged = judged
         self._unjudged = self._latest = self._over = 0
         self._marks: list[tuple[int, tuple[Position, ...]]] = []
@@ -246,7 +256,10 @@ class WindowCutter:
         table = self._packets.table
         ready = np.arange(len(table) - self._unjudged, len(table))
         ready = ready[table.second[ready] <= self._over]
-        rows, past, view, second = _cut_views(table, self._held, ready, self._window, self._most, self._counters)
+        beyond = table.total_bytes[ready] > 0
+        new = ready if self._window.volume else ready[~beyond]
+        volume = np.concatenate([self._volume, ready[beyond]])
+        rows, past, view, second = _cut_views(table, self._held, new, self._window, self._most, self._counters)
         self._unjudged -= len(ready)
         chosen = second > self._judged
         judged_to = max(self._over, self._judged)
@@ -254,11 +267,15 @@ class WindowCutter:
             self._marks.pop(0)
         self._counters.windows += int(chosen.sum())
         resume = _resume(self._marks[0][1], batch.end) if self._marks else batch.end
-        fresh = ready[table.second[ready] > self._judged]
+        fresh = new[table.second[new] > self._judged]
         judged_by = {batch.source: judged_to}
-        out = Windows(table, rows[chosen], past[chosen], view[chosen], second[chosen], batch, judged_to, resume, judged_by, fresh)
+        out = Windows(
+            table, rows[chosen], past[chosen], view[chosen], second[chosen], batch, judged_to, resume, judged_by, fresh, volume
+        )
         if len(ready):
-            self._held = compact(self._packets, self._held, ready, self.max_rows, self._counters)
+            volume = volume[table.ts[volume] > float(table.ts[ready].max()) - self._window.seconds]
+            held = [*self._held, volume]
+            *self._held, self._volume = compact(self._packets, held, ready, self.max_rows, self._counters)
         if batch.final:
             self._begin(0)
         return out

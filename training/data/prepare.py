@@ -27,7 +27,7 @@ from packetclip_sensor.pairs.labels import Labels, Truth
 from packetclip_sensor.pairs.parquet import write_pairs
 from packetclip_sensor.records import Batch
 from packetclip_sensor.sources.pcap import logs_of
-from packetclip_sensor.windows.windows import Window
+from packetclip_sensor.windows.windows import TRAINED
 from training.common import exit_code, parser
 from training.data.ground_truth import PACKET_LOG, Listed, read_manifest, records
 from training.missions import CLASS_MISSION
@@ -78,7 +78,7 @@ def _write(capture: Iterable[Unit], folder: Path, name: str, period_s: float, mo
     """Write the windows of captures as FOLDER/NAME.parquet and say how many there are."""
     units = list(capture)
     folder.mkdir(parents=True, exist_ok=True)
-    count = write_pairs(units, folder / f"{name}.parquet", Window(), most_per_unit=most, period_s=period_s, **more)
+    count = write_pairs(units, folder / f"{name}.parquet", TRAINED, most_per_unit=most, period_s=period_s, **more)
     print(f"{folder.name}/{name}.parquet: {count} windows of {len(units)} captures")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from packetclip_sensor.model.encoder import ENCODE_ROWS
 from packetclip_sensor.model.judge import REASON_WINDOWS
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.tokens import ROW_BYTES
-from packetclip_sensor.windows.windows import VIEWS, Window
+from packetclip_sensor.windows.windows import TRAINED, VIEWS
 from training.common import write_arrays, write_whole
 from training.data.windows import CLASSES, Examples
 from training.missions import ALL
@@ -115,7 +115,7 @@ def export(
         "row_bytes": ROW_BYTES,
         "relations": list(RELATIONS),
         "views": list(VIEWS),
-        "window": asdict(Window(packets=model.config.window)),
+        "window": asdict(replace(TRAINED, packets=model.config.window)),
         "classes": CLASSES,
         "missions": described(ALL),
         "temperature": temperature,

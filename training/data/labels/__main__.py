@@ -28,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from packetclip_sensor.errors import ConfigError, SensorError
 from packetclip_sensor.pairs.labels import NOT_KNOWN, Truth
 from packetclip_sensor.pairs.parquet import write_pairs
-from packetclip_sensor.windows.windows import Window
+from packetclip_sensor.windows.windows import TRAINED
 from training.common import exit_code
 from training.data.labels import cicflowmeter, connlog, intervals, mapping
 from training.data.labels.captures import Capture, Connection, collect, scan
@@ -104,7 +104,7 @@ def make_pairs(args: argparse.Namespace, report: Report) -> None:
             write_pairs(
                 ((c.name, c.batches(), truths[c.name]) for c in kept),
                 part,
-                Window(),
+                TRAINED,
                 most_per_unit=args.most,
                 period_s=args.period,
                 progress=lambda *_: progress.advance(task),
