@@ -66,6 +66,7 @@ def replay(
     """
     from packetclip_sensor import pipeline
     from packetclip_sensor.common.rejects import Rejects
+    from packetclip_sensor.config.settings import SinkConfig
     from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view.terminal import Episodes, progress, summary
 
@@ -73,7 +74,7 @@ def replay(
     set_up_logs("warning" if config is None else settings.log_level)
     units, passed = discover(paths)
     episodes = Episodes(manifest_of(settings.model_path).missions)
-    to_stdout = settings.sink.ndjson is None and settings.sink.elasticsearch is None
+    to_stdout = settings.sink == SinkConfig()
     rejects = Rejects(settings.rejects_path)
     with sigterm_as_interrupt(), progress(len(units)) as shown:
 

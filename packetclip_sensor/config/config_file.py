@@ -118,12 +118,9 @@ def _decode(kind: type, value: Any) -> Any:
 
 def _check(config: Config, document: schema.Document) -> None:
     """What the types cannot say."""
-    named = [kind for kind in ("ndjson", "elasticsearch") if kind in (document.values.get("sink") or {})]
-    if len(named) > 1:
-        raise ConfigError(f"{document.at('sink')}: names {' and '.join(named)}; keep one of them")
-    if config.sink.ndjson is None and config.sink.elasticsearch is None:
+    if config.sink == SinkConfig():
         raise ConfigError(
-            f"{document.at('sink')}: names no sink; give it `ndjson: {{path: alerts.ndjson}}` or `elasticsearch: ...`"
+            f"{document.at('sink')}: names no sink; give it `ndjson: {{path: alerts.ndjson}}`, `elasticsearch: ...` or another"
         )
     if config.hunt.enabled and config.sink.elasticsearch is None:
         raise ConfigError(

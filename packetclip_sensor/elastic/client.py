@@ -5,12 +5,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
-import os
 import re
-import stat
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +16,8 @@ from elastic_transport import HttpHeaders, TlsError, Urllib3HttpNode
 from elastic_transport.client_utils import DEFAULT, DefaultType
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
-from packetclip_sensor.common.text import HIDDEN, MAX_TEXT_CHARS, keep_secret, printable
+from packetclip_sensor.common.text import MAX_TEXT_CHARS, keep_secret, printable
+from packetclip_sensor.config import secrets
 from packetclip_sensor.config.settings import ElasticsearchConfig, check_hosts, check_namespace
 from packetclip_sensor.errors import ConfigError, SinkError
 
@@ -95,15 +93,18 @@ def connect(config: ElasticsearchConfig, node: type[PackingNode] = PackingNode) 
     for event, reason_ in exposed(config):
         log.warning(event, hosts=config.hosts, reason=reason_)
     if config.api_key_env is not None:
-        options["api_key"] = _key(_from_environment(config.api_key_env, "api_key_env"), "api_key_env: its variable")
+        options["api_key"] = _key(
+            secrets.from_environment(config.api_key_env, "elasticsearch.api_key_env"), "api_key_env: its variable"
+        )
     elif config.api_key_file is not None:
-        options["api_key"] = _key_in(config.api_key_file)
+        key, option = secrets.from_file(config.api_key_file, "elasticsearch.api_key_file", "the encoded key", MAX_KEY_BYTES)
+        options["api_key"] = _key(key, option.removeprefix("elasticsearch."))
     elif config.username is not None:
         if config.password_env is None:
             raise ConfigError(
                 f"elasticsearch.username {config.username} has no password_env; name the variable with the password"
             )
-        password = _from_environment(config.password_env, "password_env")
+        password = secrets.from_environment(config.password_env, "elasticsearch.password_env")
         keep_secret(password, base64.b64encode(f"{config.username}:{password}".encode()).decode())
         options["basic_auth"] = (config.username, password)
     try:
@@ -217,40 +218,6 @@ def _tls_remedy(said: str, config: ElasticsearchConfig) -> str:
 def _said(words: str, max_chars: int = 300) -> str:
     """The words of a server or library, in a line of ours."""
     return printable(" ".join(words.split()), max_chars)
-
-
-def _from_environment(name: str, option: str) -> str:
-    value = os.environ.get(name)
-    if not value:
-        variable = f"the environment variable {name}"
-        if not re.fullmatch("[A-Z_][A-Z0-9_]*", name):
-            variable = "the environment variable that it names (not shown, it may be the secret itself)"
-        raise ConfigError(f"elasticsearch.{option}: {variable} is not set; export it before the start")
-    return value
-
-
-def _key_in(file: Path) -> str:
-    """The encoded key in a file that is regular, holds nothing else, and that none but its owner may read.
-
-    A file of root's may be readable by its group, for that is how root gives a secret to a service: `root:packetclip` 0640, and
-    systemd's credentials.
-    """
-    name = HIDDEN if re.fullmatch("[A-Za-z0-9+]{16,}={1,2}|[A-Za-z0-9+=]{40,}", file.name) else str(file)
-    option = f"api_key_file {name}"
-    try:
-        with os.fdopen(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened:
-            found = os.fstat(opened.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise ConfigError(f"elasticsearch.{option}: is no regular file; put the encoded key into a file and name that")
-            content = opened.read(MAX_KEY_BYTES + 1)
-    except OSError as err:
-        raise ConfigError(f"elasticsearch.{option}: cannot be read: {err.strerror}; put the encoded key there") from err
-    by_group = stat.S_IRGRP * (found.st_uid == 0 and (os.geteuid() != 0 or found.st_gid != 0))
-    if found.st_mode & 0o077 & ~by_group:
-        raise ConfigError(
-            f"elasticsearch.{option}: mode {stat.S_IMODE(found.st_mode):04o} lets others read or change it; chmod 600"
-        )
-    return _key(content.decode("latin-1").strip(), option)
 
 
 def _key(key: str, option: str) -> str:

@@ -34,6 +34,8 @@ from packetclip_sensor.records import Flow, Packet, log_of
 from packetclip_sensor.service import checkpoint
 from packetclip_sensor.service.health import REJECTED_SHARE
 from packetclip_sensor.sinks import zeek_notices
+from packetclip_sensor.sinks.forward.forwarding import unreached
+from packetclip_sensor.sinks.forward.targets import targets
 from packetclip_sensor.sources import discovery, zeek
 from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.sources.file_registry import FileRegistry
@@ -112,8 +114,10 @@ def _checks(config: Config, path: Path, suricata: Path | None) -> Iterator[tuple
         yield "suppress", partial(_suppress, rules, config.model_path)
     if config.sink.elasticsearch is not None:
         yield "sink", partial(_elasticsearch, config)
-    elif (ndjson := config.sink.ndjson) is not None:
+    if (ndjson := config.sink.ndjson) is not None:
         yield "sink", partial(_writable, ndjson.path.parent, f"alerts go to {ndjson.path}")
+    if config.sink.webhook or config.sink.syslog:
+        yield "sink", partial(_receivers, config)
     if (verdicts := config.zeek_feedback.path) is not None:
         yield "feedback", partial(_feedback, verdicts)
 
@@ -351,6 +355,17 @@ def _elasticsearch(config: Config) -> Found:
     except SensorError:  # _model tells what is wrong with it; without missions nothing is said of their fields
         missions = NO_MISSIONS
     yield from inspection.findings(cluster, missions, datasets)
+
+
+def _receivers(config: Config) -> Found:
+    """Do webhook and syslog take a connection, and show a certificate that is trusted? Nothing is sent."""
+    for target in targets(config):
+        try:
+            target.probe()
+        except OSError as err:
+            yield WRONG, unreached(f"sink.{target.name}", target.where, err)
+        else:
+            yield OK, f"{target.name} {target.where}: takes connections; whether it takes documents is seen at the first alert"
 
 
 def _feedback(verdicts: Path) -> Found:

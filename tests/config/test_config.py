@@ -172,7 +172,7 @@ def test_all_fields_are_keys_but_the_clusters_namespace() -> None:
 def test_taking_the_marks_away_gives_the_defaults() -> None:
     on = [line[2:] if line.startswith("# ") else line for line in example.commented({}).splitlines()[1:]]
     raw = yaml.safe_load("\n".join(on))
-    del raw["sink"]["elasticsearch"]
+    raw["sink"] = {"ndjson": raw["sink"]["ndjson"]}
     raw["sensor_name"] = "x"
     assert parse(yaml.safe_dump(raw)) == parse("sensor_name: x")
 
