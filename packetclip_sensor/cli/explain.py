@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from packetclip_sensor.cli.common import set_up_logs
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def explain(
     from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view import alert_view
 
+    set_up_logs("warning")  # which go to standard error
     if file is not None and config is not None:
         raise ConfigError(f"--from {file} and --config {config} exclude each other; give one")
     settings = configs.load(config) if config else Config()

@@ -207,6 +207,7 @@ def report(
     from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view import report as reports
 
+    set_up_logs("warning")
     settings = configs.load(config) if config else None
     model = (settings or Config()).model_path
     missions = manifest_of(model).missions
