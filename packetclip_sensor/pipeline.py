@@ -239,7 +239,7 @@ def sink(
     sensor = SensorInfo(name=config.sensor_name, version=__version__, namespace=config.namespace, missions=missions)
     waiting = health.waiting if health else lambda why: None
     acknowledged = iter(batches)
-    if (cluster := config.sink.elasticsearch) is not None:
+    if (cluster := config.sink.cluster) is not None:
         accepted = (lambda: health.accepted) if health else (lambda: False)
         acknowledged = elasticsearch.write(
             acknowledged, cluster, sensor, counters, hunt=config.hunt.enabled, sleep=pause, waiting=waiting, accepted=accepted

@@ -81,8 +81,8 @@ def _document(alert: str, file: Path | None, settings: Config | None) -> dict[st
         raise ConfigError(f"{alert_reader.shown(alert)}: no such file; give one that replay or run wrote, or an alert's id")
     if settings is not None:
         sink = settings.sink
-        if sink.elasticsearch is not None:
-            return alert_reader.stored_by_id(sink.elasticsearch, alert)
+        if sink.cluster is not None:
+            return alert_reader.stored_by_id(sink.cluster, alert)
         file = sink.ndjson.path if sink.ndjson else None
     if file is None and USUAL.is_file():
         file = USUAL

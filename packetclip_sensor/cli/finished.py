@@ -260,7 +260,7 @@ def _documents(
         return stored.newest(stored.read(file), since=since, until=until, mission=mission, limit=limit, where=str(file))
     if settings is None:
         raise ConfigError("--from-elasticsearch needs --config FILE, which names the cluster and how to log in")
-    sink = settings.sink.elasticsearch
+    sink = settings.sink.cluster
     if sink is None:
         raise ConfigError(f"{config}: sink is no Elasticsearch; give the NDJSON file as argument instead")
     return stored.stored(sink, since=since, until=until, mission=mission, limit=limit)

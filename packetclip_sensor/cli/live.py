@@ -116,7 +116,7 @@ def redeliver(config: ConfigPath) -> None:
 
     settings = configs.load(config)
     set_up_logs(settings.log_level)
-    cluster, receivers, counters = settings.sink.elasticsearch, targets(settings), Counters()
+    cluster, receivers, counters = settings.sink.cluster, targets(settings), Counters()
     if cluster is None and not receivers:
         raise ConfigError(f"{config}: sink is a file alone, which refuses nothing; name the configuration of another sensor")
     read = sink.redeliver(cluster, counters, manifest_of(settings.model_path).missions) if cluster else 0

@@ -38,8 +38,9 @@ def setup() -> None:
     """
 
 
-@app.command()
-def elasticsearch(
+@app.command("opensearch")
+@app.command("elasticsearch")
+def cluster(
     config: ConfigPath,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Log in as this user and not as the sensor does.")] = None,
     password_env: Annotated[
@@ -67,9 +68,9 @@ def elasticsearch(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --remove: do not ask.")] = False,
 ) -> None:
-    """Put templates, pipeline, lifecycle, role and key into Elasticsearch.
+    """Put templates, pipeline, lifecycle, role and key into the cluster.
 
-    Reads `sink.elasticsearch` of the configuration. Can be run again at any time: what is missing is made, what is older is
+    Reads `sink.elasticsearch` or `sink.opensearch`. Can be run again at any time: what is missing is made, what is older is
     brought up to date, what is newer is left, and what is not ours is refused before anything is changed. The user needs the
     cluster privileges manage_index_templates, manage_ingest_pipelines, monitor and, for --api-key and --reader-key,
     manage_security, and `manage` on logs-packetclip.*; `elastic` has them all.
@@ -97,19 +98,21 @@ def elasticsearch(
 
     settings = configs.load(config)
     set_up_logs("warning")
-    if settings.sink.elasticsearch is None:
-        raise ConfigError(f"{config}: names no sink.elasticsearch; put `sink: {{elasticsearch: {{hosts: [...]}}}}` there")
+    if settings.sink.cluster is None:
+        raise ConfigError(
+            f"{config}: names no sink.elasticsearch or sink.opensearch; put `sink: {{elasticsearch: {{hosts: [...]}}}}` there"
+        )
     if retention is not None and not re.fullmatch(r"[1-9][0-9]*[dhms]", retention):
         raise ConfigError(f"--retention {retention}: not a time; write for example 365d")
     for option, given in (("--delete-data", delete_data), ("--all", everything), ("--yes", yes)):
         if given and not remove:
             raise ConfigError(f"{option}: goes with --remove only; leave it out, or add --remove")
-    target, password = _login(settings.sink.elasticsearch, user, password_env)
+    target, password = _login(settings.sink.cluster, user, password_env)
     with connect(target, PatientNode) as plain:
         client = plain if user is None else plain.options(basic_auth=(user, password))
         try:
             if remove:
-                server, key_id = Server(client), _own_key_id(settings.sink.elasticsearch, api_key)
+                server, key_id = Server(client), _own_key_id(settings.sink.cluster, api_key)
                 steps = plan_removal(server, target.namespace, key_id, everything=everything, delete_data=delete_data)
                 _remove(client, steps, dry_run=dry_run, yes=yes)
             else:
@@ -169,12 +172,12 @@ def _put(
         for dataset in streams.DATASETS:
             templates.check_outcome(client, dataset, target.namespace, missions)
     if (file := keys.get(setup.ROLE)) is not None:
-        say(f"\nIn the configuration, below sink.elasticsearch:\n  api_key_file: {file}\n  manage_templates: false")
+        say(f"\nIn the configuration, below {target.key}:\n  api_key_file: {file}\n  manage_templates: false")
         say(f"The sensor's user must be able to read the key: chown packetclip {file}")
     if (file := keys.get(setup.READER)) is not None:
-        say("\nIn a configuration of whoever asks (packetclip explain, report, hunt, similar), below sink.elasticsearch:")
+        say(f"\nIn a configuration of whoever asks (packetclip explain, report, hunt, similar), below {target.key}:")
         say(f"  api_key_file: {file}")
-    if not keys:
+    if not keys and target.product == "Elasticsearch":
         say("\nRole and API key, where the server has security (--api-key FILE makes them):")
         say(setup.by_hand(target.hosts[0]).rstrip())
 

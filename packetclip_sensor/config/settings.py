@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, field
@@ -35,6 +35,9 @@ class NdjsonConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class ElasticsearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the cluster is and how to log in: by API key, by user and password, or not at all."""
 
+    product: ClassVar[str] = "Elasticsearch"
+    key: ClassVar[str] = "sink.elasticsearch"
+
     hosts: Annotated[list[str], "URLs with scheme and port, for example https://elastic.example.org:9200."]
     api_key_env: Annotated[str | None, "Name of the environment variable that holds the encoded API key."] = None
     api_key_file: Annotated[Path | None, "File that holds the encoded API key, in place of the variable."] = None
@@ -58,6 +61,13 @@ class ElasticsearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
         Meta(ge=0),
         "Most bytes of refused documents that are kept, in two files; beyond it the oldest are dropped and counted.",
     ] = 64 << 20
+
+
+class OpenSearchConfig(ElasticsearchConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same of an OpenSearch cluster, which has users and no API keys."""
+
+    product: ClassVar[str] = "OpenSearch"
+    key: ClassVar[str] = "sink.opensearch"
 
 
 class WebhookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,8 +110,16 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     ndjson: Annotated[NdjsonConfig | None, "A file of JSON lines."] = None
     elasticsearch: Annotated[ElasticsearchConfig | None, "A data stream of Elasticsearch 9."] = None
+    opensearch: Annotated[
+        OpenSearchConfig | None, "A data stream of OpenSearch 3, in place of Elasticsearch (docs/opensearch.md)."
+    ] = None
     webhook: Annotated[WebhookConfig | None, "An address that gets each document by HTTP (docs/forwarding.md)."] = None
     syslog: Annotated[SyslogConfig | None, "A receiver of syslog over TLS (docs/forwarding.md)."] = None
+
+    @property
+    def cluster(self) -> ElasticsearchConfig | None:
+        """The cluster, of whichever of the two."""
+        return self.elasticsearch or self.opensearch
 
 
 class ZeekFeedbackConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

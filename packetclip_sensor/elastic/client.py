@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from elastic_transport import HttpHeaders, TlsError, Urllib3HttpNode
@@ -18,7 +18,7 @@ from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedPr
 
 from packetclip_sensor.common.text import MAX_TEXT_CHARS, keep_secret, printable
 from packetclip_sensor.config import secrets
-from packetclip_sensor.config.settings import ElasticsearchConfig, check_hosts, check_namespace
+from packetclip_sensor.config.settings import ElasticsearchConfig, OpenSearchConfig, check_hosts, check_namespace
 from packetclip_sensor.errors import ConfigError, SinkError
 
 MAX_KEY_BYTES = 1024
@@ -28,6 +28,7 @@ BUSY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 JSON = {"accept": "application/json", "content-type": "application/json"}
 
+T = TypeVar("T")
 ClusterError = ApiError | TransportError | UnsupportedProductError
 
 log = structlog.get_logger()
@@ -107,6 +108,10 @@ def connect(config: ElasticsearchConfig, node: type[PackingNode] = PackingNode) 
         password = secrets.from_environment(config.password_env, "elasticsearch.password_env")
         keep_secret(password, base64.b64encode(f"{config.username}:{password}".encode()).decode())
         options["basic_auth"] = (config.username, password)
+    if isinstance(config, OpenSearchConfig):
+        from packetclip_sensor.elastic import opensearch  # noqa: PLC0415  (its client is an extra)
+
+        return opensearch.connect(config, options)
     try:
         return Elasticsearch(config.hosts, **options)
     except ValueError as err:
@@ -139,6 +144,12 @@ def get(client: Elasticsearch, path: str) -> Any:
     return answer.body if answer.meta.status != 404 else {}
 
 
+def form(client: Elasticsearch, template: T) -> T:
+    """A template, or a part of one, as this cluster takes it."""
+    made: T = getattr(client, "form", lambda same: same)(template)
+    return made
+
+
 def reason(err: ApiError) -> str:
     """What Elasticsearch says is wrong, in its own words."""
     body: Any = err.body
@@ -152,10 +163,10 @@ def trouble(err: ClusterError, config: ElasticsearchConfig, remedies: Mapping[in
     Args:
         remedies: what to do about an HTTP status, in place of the usual.
     """
-    at = f"Elasticsearch {', '.join(config.hosts)}"
+    at = f"{config.product} {', '.join(config.hosts)}"
     match err:
         case UnsupportedProductError():
-            return f"{at}: answers, but is not Elasticsearch; correct sink.elasticsearch.hosts"
+            return f"{at}: answers, but is not Elasticsearch; correct {config.key}.hosts"
         case ApiError():
             return refusal(config, err.status_code, reason(err), remedies)
         case TlsError():
@@ -167,8 +178,8 @@ def refusal(config: ElasticsearchConfig, status: int, why: str, remedies: Mappin
     """As `trouble`, of an answer's (or a bulk item's) HTTP status and reason."""
     usual = _STATUS_REMEDY.get(status, "look into the server's log").format(login=_login(config))
     if "plain HTTP request was sent to HTTPS port" in why and status not in _STATUS_REMEDY:  # nginx's words
-        usual = "this port speaks TLS: write https:// in sink.elasticsearch.hosts"
-    return f"Elasticsearch {', '.join(config.hosts)}: answers {status}: {_said(why)}; {remedies.get(status, usual)}"
+        usual = f"this port speaks TLS: write https:// in {config.key}.hosts"
+    return f"{config.product} {', '.join(config.hosts)}: answers {status}: {_said(why)}; {remedies.get(status, usual)}"
 
 
 def unreadable(
@@ -195,20 +206,20 @@ def _login(config: ElasticsearchConfig) -> str:
         return f"the API key in {config.api_key_file}"
     if config.username is not None:
         return f"user {config.username} and the password"
-    return "sink.elasticsearch: it names no api_key_env, api_key_file or username"
+    return f"{config.key}: it names no api_key_env, api_key_file or username"
 
 
 def _tls_remedy(said: str, config: ElasticsearchConfig) -> str:
     """OpenSSL's words (by way of Python's ssl) as what to do."""
     if "mismatch" in said or "not valid for" in said or "doesn't match" in said:
-        return "the certificate is for another name; write the name that it carries in sink.elasticsearch.hosts, or renew it"
+        return f"the certificate is for another name; write the name that it carries in {config.key}.hosts, or renew it"
     if "expired" in said or "not yet valid" in said:
         return "the certificate is not valid now; renew it, or set this machine's clock"
     if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
-        return "this port does not speak TLS; write http:// in sink.elasticsearch.hosts, or its TLS port"
+        return f"this port does not speak TLS; write http:// in {config.key}.hosts, or its TLS port"
     if "CERTIFICATE_VERIFY_FAILED" in said:
         if config.ca_certs is None:
-            return "the certificate's authority is unknown to this machine; set sink.elasticsearch.ca_certs to its PEM file"
+            return f"the certificate's authority is unknown to this machine; set {config.key}.ca_certs to its PEM file"
         return (
             f"the certificate is not signed by the authority in ca_certs {config.ca_certs}; name the PEM file of the one that did"
         )

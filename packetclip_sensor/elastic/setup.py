@@ -44,7 +44,9 @@ class Server:
 
     @cached_property
     def ingest(self) -> bool:
-        """It has the processor `set`, so it can say when it took a document."""
+        """It has the processor `set`, so it can say when it took a document, in a pipeline that says that it is ours."""
+        if not getattr(self.client, "pipelines", True):
+            return False
         nodes = get(self.client, "/_nodes/ingest?filter_path=nodes.*.ingest.processors.type").get("nodes", {}).values()
         return any(each["type"] == "set" for node in nodes for each in node["ingest"]["processors"])
 

@@ -112,7 +112,7 @@ def _checks(config: Config, path: Path, suricata: Path | None) -> Iterator[tuple
         yield "model", partial(_calibration, config, calibration)
     if (rules := config.policy.suppress) is not None:
         yield "suppress", partial(_suppress, rules, config.model_path)
-    if config.sink.elasticsearch is not None:
+    if config.sink.cluster is not None:
         yield "sink", partial(_elasticsearch, config)
     if (ndjson := config.sink.ndjson) is not None:
         yield "sink", partial(_writable, ndjson.path.parent, f"alerts go to {ndjson.path}")
@@ -346,7 +346,7 @@ def _suppress(path: Path, model: Path) -> Found:
 
 def _elasticsearch(config: Config) -> Found:
     """Is it there, does it let us in, would it take our documents?"""
-    cluster = config.sink.elasticsearch
+    cluster = config.sink.cluster
     assert cluster is not None
     yield from _writable(cluster.dead_letter_path.parent, f"refused documents go to {cluster.dead_letter_path}")
     datasets = [ALERTS] + [FLOWS] * config.hunt.enabled + [HEALTH] * bool(config.health.documents_s)

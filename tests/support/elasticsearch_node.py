@@ -21,9 +21,9 @@ from typing import Any
 
 from machine import free_port, until
 
-START = Path(__file__).parents[1] / "servers" / "elasticsearch" / "start.sh"
-HOME = Path(__file__).parents[1] / ".servers" / "elasticsearch"
-"""The program, kept between runs; data lie in temporary folders."""
+TESTS = Path(__file__).parents[1]
+HOMES = {"kql": "elasticsearch", "security": "elasticsearch-security", "opensearch": "opensearch"}
+"""Below `.servers`, by kind of node: the program, kept between runs; data lie in temporary folders."""
 PASSWORD = "packetclip-test"
 """Of the user `elastic` on a node with security."""
 MIN_JDK = 21
@@ -42,15 +42,18 @@ class Node:
         """Start it, with its output and, unless they are to be elsewhere, its data in `folder`.
 
         Args:
-            kind: "kql", or "security" for one with users, roles and keys, where `elastic` has PASSWORD.
+            kind: "kql"; "security" for one with users, roles and keys, where `elastic` has PASSWORD; or "opensearch".
 
         Raises:
             NodeUnavailableError: there is no JDK, no Maven, or it ended.
         """
         jdk = find_jdk()
         if jdk is None:
-            raise NodeUnavailableError(f"Elasticsearch needs a JDK of {MIN_JDK} or newer: none in JAVA_HOME, /usr/lib/jvm, /opt")
-        self.kind, self.home = kind, HOME if kind == "kql" else HOME.with_name(f"elasticsearch-{kind}")
+            raise NodeUnavailableError(
+                f"Elasticsearch and OpenSearch need a JDK of {MIN_JDK} or newer: none in JAVA_HOME, /usr/lib/jvm, /opt"
+            )
+        self.kind, self.home = kind, TESTS / ".servers" / HOMES[kind]
+        self.script = TESTS / "servers" / ("opensearch" if kind == "opensearch" else "elasticsearch") / "start.sh"
         if not (shutil.which("mvn") or list(self.home.glob(".assembled-*"))):
             raise NodeUnavailableError("the real Elasticsearch is put together by Maven: no mvn on PATH")
         self.jdk, self.output, self.data = jdk, folder / "elasticsearch.log", data or folder / "es-data"
@@ -62,7 +65,7 @@ class Node:
         """Start it on the same data and port, and wait until it is well."""
         with self.output.open("ab") as log:
             self.process = subprocess.Popen(
-                ["sh", str(START), self.home, str(self.port), str(self.transport), self.data, self.kind],
+                ["sh", str(self.script), self.home, str(self.port), str(self.transport), self.data, self.kind],
                 env=os.environ | {"JAVA_HOME": str(self.jdk), "ELASTIC_PASSWORD": PASSWORD},
                 stdout=log,
                 stderr=subprocess.STDOUT,
