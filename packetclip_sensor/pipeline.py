@@ -22,7 +22,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.policy import for_missions
-from packetclip_sensor.config.settings import Config
+from packetclip_sensor.config.settings import Config, SinkConfig
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
@@ -37,6 +37,8 @@ from packetclip_sensor.service.load_limits import Shedding
 from packetclip_sensor.service.monitor import Monitor
 from packetclip_sensor.sinks import dead_letters, elasticsearch, ndjson, zeek_notices
 from packetclip_sensor.sinks.documents import SensorInfo
+from packetclip_sensor.sinks.forward import forwarding
+from packetclip_sensor.sinks.forward.targets import targets
 from packetclip_sensor.sinks.hunt_documents import check_embedding
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.backlog import Backlog
@@ -218,6 +220,9 @@ def sink(
 ) -> Iterator[AlertBatch]:
     """Write alerts where the configuration says; each `AlertBatch` comes back once every place has acknowledged it.
 
+    The places stand one behind the other, so that the one position in the logs is right for all, and one that is away holds the
+    others at most by the batch that it has not: nothing is queued here, the log files are the queue.
+
     Args:
         missions: those of the model.
         stop: set by who wants the sensor to stop: then waiting ends with StoppedError. None for a replay: it waits for servers,
@@ -234,19 +239,22 @@ def sink(
     shadow = config.policy.shadow
     sensor = SensorInfo(config.sensor_name, __version__, config.namespace, missions, shadow)
     waiting = health.waiting if health else lambda why: None
-    acknowledged: Iterator[AlertBatch]
-    if (cluster := config.sink.elasticsearch) is not None:
-        if health is not None:
-            path = cluster.dead_letter_path
-            health.dead_letter_paths = (path, dead_letters.rotated(path))
+    acknowledged = iter(batches)
+    if (cluster := config.sink.cluster) is not None:
         accepted = (lambda: health.accepted) if health else (lambda: False)
         acknowledged = elasticsearch.write(
-            batches, cluster, sensor, counters, hunt=config.hunt.enabled, sleep=pause, waiting=waiting, accepted=accepted
+            acknowledged, cluster, sensor, counters, hunt=config.hunt.enabled, sleep=pause, waiting=waiting, accepted=accepted
         )
-    else:
+    if config.sink.ndjson is not None or config.sink == SinkConfig():
         file = config.sink.ndjson.path if config.sink.ndjson else None
         sleep = pause if stop else None
-        acknowledged = ndjson.write(batches, file, sensor, counters, sleep=sleep, waiting=waiting)
+        acknowledged = ndjson.write(acknowledged, file, sensor, counters, sleep=sleep, waiting=waiting)
+    letters = [cluster.dead_letter_path] if cluster else []
+    for target in targets(config):
+        acknowledged = forwarding.write(acknowledged, target, config.state_dir, sensor, counters, sleep=pause, waiting=waiting)
+        letters.append(forwarding.refused(config.state_dir, target.name))
+    if health is not None:
+        health.dead_letter_paths = tuple(path for file in letters for path in (file, dead_letters.rotated(file)))
     feedback = config.zeek_feedback
     if feedback.path is None or shadow:
         return acknowledged

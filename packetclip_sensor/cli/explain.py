@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from packetclip_sensor.cli.common import set_up_logs
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def explain(
     from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view import alert_view
 
+    set_up_logs("warning")  # which go to standard error
     if file is not None and config is not None:
         raise ConfigError(f"--from {file} and --config {config} exclude each other; give one")
     settings = configs.load(config) if config else Config()
@@ -79,8 +81,8 @@ def _document(alert: str, file: Path | None, settings: Config | None) -> dict[st
         raise ConfigError(f"{alert_reader.shown(alert)}: no such file; give one that replay or run wrote, or an alert's id")
     if settings is not None:
         sink = settings.sink
-        if sink.elasticsearch is not None:
-            return alert_reader.stored_by_id(sink.elasticsearch, alert)
+        if sink.cluster is not None:
+            return alert_reader.stored_by_id(sink.cluster, alert)
         file = sink.ndjson.path if sink.ndjson else None
     if file is None and USUAL.is_file():
         file = USUAL

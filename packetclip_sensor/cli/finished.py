@@ -66,6 +66,7 @@ def replay(
     """
     from packetclip_sensor import pipeline
     from packetclip_sensor.common.rejects import Rejects
+    from packetclip_sensor.config.settings import SinkConfig
     from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view.terminal import Episodes, progress, summary
 
@@ -73,7 +74,7 @@ def replay(
     set_up_logs("warning" if config is None else settings.log_level)
     units, passed = discover(paths)
     episodes = Episodes(manifest_of(settings.model_path).missions)
-    to_stdout = settings.sink.ndjson is None and settings.sink.elasticsearch is None
+    to_stdout = settings.sink == SinkConfig()
     rejects = Rejects(settings.rejects_path)
     with sigterm_as_interrupt(), progress(len(units)) as shown:
 
@@ -182,6 +183,10 @@ def report(
     uid_link: Annotated[
         str | None, typer.Option(metavar="URL", help="Address with {uid} in it, to link every Zeek uid, say into your Kibana.")
     ] = None,
+    navigator: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the techniques as a layer of MITRE's ATT&CK Navigator.")
+    ] = None,
+    stix: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the episodes as a STIX 2.1 bundle.")] = None,
 ) -> None:
     """Make one HTML page from alerts.
 
@@ -197,15 +202,21 @@ def report(
     Examples:
       packetclip report alerts.ndjson --out report.html
       packetclip report --from-elasticsearch --config sensor.yaml --since 24h
+      packetclip report alerts.ndjson --navigator layer.json --stix bundle.json
       packetclip report alerts.ndjson --mission DoS --uid-link "https://kibana.example.org/app/discover#/?_a=(query:(query:'{uid}'))"
     """
+    import msgspec
+
     from packetclip_sensor.common import durable
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.config.schema import suggestion
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view import report as reports
+    from packetclip_sensor.view.exchange.navigator import layer
+    from packetclip_sensor.view.exchange.stix import bundle
 
+    set_up_logs("warning")
     settings = configs.load(config) if config else None
     model = (settings or Config()).model_path
     missions = manifest_of(model).missions
@@ -214,14 +225,19 @@ def report(
             f"--mission {mission!r}: no such mission{suggestion(mission, missions.names)}; missions: {', '.join(missions.names)}"
         )
     documents = _documents(alerts, from_elasticsearch, config, settings, since=since, until=until, mission=mission, limit=limit)
-    page = reports.page(documents, title=title, model=model, uid_link=uid_link)
-    try:
-        with os.fdopen(durable.opened(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-            file.write(page.encode())
-    except OSError as err:
-        raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write") from err
-    size = len(page.encode())
-    say(f"{out} written ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{out} written ({size / 1e3:.0f} kB)")
+    page = reports.page(documents, title=title, model=model, uid_link=uid_link).encode()
+    written = [(out, page)]
+    written += [
+        (file, msgspec.json.encode(form(documents, title))) for file, form in ((navigator, layer), (stix, bundle)) if file
+    ]
+    for path, made in written:
+        try:
+            with os.fdopen(durable.opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as opened_:
+                opened_.write(made)
+        except OSError as err:
+            raise ConfigError(f"{path}: cannot be written: {err.strerror}; name a file that you may write") from err
+        size = len(made)
+        say(f"{path} written ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{path} written ({size / 1e3:.0f} kB)")
 
 
 def _documents(
@@ -244,7 +260,7 @@ def _documents(
         return stored.newest(stored.read(file), since=since, until=until, mission=mission, limit=limit, where=str(file))
     if settings is None:
         raise ConfigError("--from-elasticsearch needs --config FILE, which names the cluster and how to log in")
-    sink = settings.sink.elasticsearch
+    sink = settings.sink.cluster
     if sink is None:
         raise ConfigError(f"{config}: sink is no Elasticsearch; give the NDJSON file as argument instead")
     return stored.stored(sink, since=since, until=until, mission=mission, limit=limit)

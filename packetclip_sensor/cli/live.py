@@ -92,10 +92,10 @@ def check(
 
 
 def redeliver(config: ConfigPath) -> None:
-    """Send refused documents to Elasticsearch again.
+    """Send refused documents again.
 
-    Takes what Elasticsearch refused (`dead_letter_path`), say after a mapping or the rights were mended. What is refused again
-    is kept again. The sensor may run meanwhile.
+    Takes what Elasticsearch (`dead_letter_path`) or a webhook refused, say after a mapping, the rights or a template were mended.
+    What is refused again is kept again. The sensor may run meanwhile.
 
     \b
     Exit codes:
@@ -111,13 +111,16 @@ def redeliver(config: ConfigPath) -> None:
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.sinks import elasticsearch as sink
+    from packetclip_sensor.sinks.forward import forwarding
+    from packetclip_sensor.sinks.forward.targets import targets
 
     settings = configs.load(config)
     set_up_logs(settings.log_level)
-    if settings.sink.elasticsearch is None:
-        raise ConfigError(f"{config}: sink is no Elasticsearch, so nothing was refused; name the configuration of that sensor")
-    counters = Counters()
-    read = sink.redeliver(settings.sink.elasticsearch, counters, manifest_of(settings.model_path).missions)
+    cluster, receivers, counters = settings.sink.cluster, targets(settings), Counters()
+    if cluster is None and not receivers:
+        raise ConfigError(f"{config}: sink is a file alone, which refuses nothing; name the configuration of another sensor")
+    read = sink.redeliver(cluster, counters, manifest_of(settings.model_path).missions) if cluster else 0
+    read += sum(forwarding.redeliver(target, settings.state_dir, counters) for target in receivers)
     say(f"{read:,} documents read, {counters.dead_letters:,} refused again")
     raise typer.Exit(FAILED if counters.dead_letters else DONE)
 

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,8 +38,9 @@ def setup() -> None:
     """
 
 
-@app.command()
-def elasticsearch(
+@app.command("opensearch")
+@app.command("elasticsearch")
+def cluster(
     config: ConfigPath,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Log in as this user and not as the sensor does.")] = None,
     password_env: Annotated[
@@ -50,6 +51,10 @@ def elasticsearch(
     ] = None,
     api_key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Make role and API key for the sensor, and write the key to FILE.")
+    ] = None,
+    reader_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Make role and API key that may only read: explain, report, hunt, similar."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print every request, send none that changes anything.")] = False,
     remove: Annotated[
@@ -63,23 +68,24 @@ def elasticsearch(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --remove: do not ask.")] = False,
 ) -> None:
-    """Put templates, pipeline, lifecycle, role and key into Elasticsearch.
+    """Put templates, pipeline, lifecycle, role and key into the cluster.
 
-    Reads `sink.elasticsearch` of the configuration. Can be run again at any time: what is missing is made, what is older is
+    Reads `sink.elasticsearch` or `sink.opensearch`. Can be run again at any time: what is missing is made, what is older is
     brought up to date, what is newer is left, and what is not ours is refused before anything is changed. The user needs the
-    cluster privileges manage_index_templates, manage_ingest_pipelines, monitor and, for --api-key, manage_security, and `manage`
-    on logs-packetclip.*; `elastic` has them all.
+    cluster privileges manage_index_templates, manage_ingest_pipelines, monitor and, for --api-key and --reader-key,
+    manage_security, and `manage` on logs-packetclip.*; `elastic` has them all.
 
     \b
     Exit codes:
       0  all is as it should be
-      1  the removal was not confirmed; --api-key, and the server has no security and makes no keys
+      1  the removal was not confirmed; --api-key or --reader-key, and the server makes no keys
       2  configuration, credentials, or something in the way, with the remedy
 
     \b
     Examples:
       packetclip setup elasticsearch --config sensor.yaml --user elastic --dry-run
       packetclip setup elasticsearch --config sensor.yaml --user elastic --api-key /etc/packetclip/api-key --retention 365d
+      packetclip setup elasticsearch --config sensor.yaml --user elastic --reader-key ~/packetclip-key
       packetclip setup elasticsearch --config sensor.yaml --user elastic --remove
       packetclip setup elasticsearch --config sensor.yaml --user elastic --remove --all --dry-run
     """
@@ -87,29 +93,32 @@ def elasticsearch(
 
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.elastic.client import PatientNode, connect, trouble
-    from packetclip_sensor.elastic.setup import Server, plan_removal
+    from packetclip_sensor.elastic.setup import READER, ROLE, Server, plan_removal
     from packetclip_sensor.model.bundle import manifest_of
 
     settings = configs.load(config)
     set_up_logs("warning")
-    if settings.sink.elasticsearch is None:
-        raise ConfigError(f"{config}: names no sink.elasticsearch; put `sink: {{elasticsearch: {{hosts: [...]}}}}` there")
+    if settings.sink.cluster is None:
+        raise ConfigError(
+            f"{config}: names no sink.elasticsearch or sink.opensearch; put `sink: {{elasticsearch: {{hosts: [...]}}}}` there"
+        )
     if retention is not None and not re.fullmatch(r"[1-9][0-9]*[dhms]", retention):
         raise ConfigError(f"--retention {retention}: not a time; write for example 365d")
     for option, given in (("--delete-data", delete_data), ("--all", everything), ("--yes", yes)):
         if given and not remove:
             raise ConfigError(f"{option}: goes with --remove only; leave it out, or add --remove")
-    target, password = _login(settings.sink.elasticsearch, user, password_env)
+    target, password = _login(settings.sink.cluster, user, password_env)
     with connect(target, PatientNode) as plain:
         client = plain if user is None else plain.options(basic_auth=(user, password))
         try:
             if remove:
-                server, key_id = Server(client), _own_key_id(settings.sink.elasticsearch, api_key)
+                server, key_id = Server(client), _own_key_id(settings.sink.cluster, api_key)
                 steps = plan_removal(server, target.namespace, key_id, everything=everything, delete_data=delete_data)
                 _remove(client, steps, dry_run=dry_run, yes=yes)
             else:
                 missions = manifest_of(settings.model_path).missions
-                _put(client, target, missions, retention, api_key, dry_run=dry_run)
+                keys = {name: file for name, file in ((ROLE, api_key), (READER, reader_key)) if file is not None}
+                _put(client, target, missions, retention, keys, dry_run=dry_run)
         except (ApiError, TransportError, UnsupportedProductError) as err:
             raise SinkError(trouble(err, target)) from err
 
@@ -136,37 +145,41 @@ def _put(
     target: ElasticsearchConfig,
     missions: Missions,
     retention: str | None,
-    api_key: Path | None,
+    keys: dict[str, Path],
     *,
     dry_run: bool,
 ) -> None:
+    """Put everything, and make keys: the file that each goes to, by name."""
     from packetclip_sensor.elastic import setup, streams, templates
 
     server = setup.Server(client)
-    if api_key is not None and not server.security:
-        say("packetclip: --api-key: this server has no security and makes no keys; leave the option out", file=sys.stderr)
+    if keys and not server.security:
+        say("packetclip: this server has no security and makes no keys; leave --api-key and --reader-key out", file=sys.stderr)
         raise typer.Exit(FAILED)
     steps = setup.plan(server, target.namespace, missions, retention)
-    if api_key is not None:
-        steps += setup.plan_login(client, api_key)
+    steps += [step for name, file in keys.items() for step in setup.plan_login(client, file, name)]
     if dry_run:
         _show(steps)
     else:
-        new_key = any(step.kind == "API key" and step.method for step in steps)
-        with setup.key_file(api_key) if new_key and api_key is not None else nullcontext() as out:
+        with ExitStack() as files:
+            new = [step.name for step in steps if step.kind == "API key" and step.method]
+            out = {name: files.enter_context(setup.key_file(keys[name])) for name in new}
             for step in steps:
                 answer = step.take(client)
                 _say(step)
-                if out is not None and step.kind == "API key":
-                    out.write(answer["encoded"] + "\n")
+                if step.kind == "API key" and step.name in out:
+                    out[step.name].write(answer["encoded"] + "\n")
         for dataset in streams.DATASETS:
             templates.check_outcome(client, dataset, target.namespace, missions)
-    if api_key is not None:
-        say(f"\nIn the configuration, below sink.elasticsearch:\n  api_key_file: {api_key}\n  manage_templates: false")
-        say(f"The sensor's user must be able to read the key: chown packetclip {api_key}")
-        return
-    say("\nRole and API key, where the server has security (--api-key FILE makes them):")
-    say(setup.by_hand(target.hosts[0]).rstrip())
+    if (file := keys.get(setup.ROLE)) is not None:
+        say(f"\nIn the configuration, below {target.key}:\n  api_key_file: {file}\n  manage_templates: false")
+        say(f"The sensor's user must be able to read the key: chown packetclip {file}")
+    if (file := keys.get(setup.READER)) is not None:
+        say(f"\nIn a configuration of whoever asks (packetclip explain, report, hunt, similar), below {target.key}:")
+        say(f"  api_key_file: {file}")
+    if not keys and target.product == "Elasticsearch":
+        say("\nRole and API key, where the server has security (--api-key FILE makes them):")
+        say(setup.by_hand(target.hosts[0]).rstrip())
 
 
 def _own_key_id(own: ElasticsearchConfig, api_key: Path | None) -> str:

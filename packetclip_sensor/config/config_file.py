@@ -76,11 +76,12 @@ def _by_mission(values: dict[str, Any]) -> dict[str, Any]:
 
 def resolve(config: Config, folder: Path) -> Config:
     """Relative paths made absolute from `folder`, the namespace handed to the sink."""
-    cluster, dead_letters = config.sink.elasticsearch, ElasticsearchConfig(hosts=[]).dead_letter_path
-    if cluster is not None:
-        own = config.state_dir / dead_letters.name if cluster.dead_letter_path == dead_letters else cluster.dead_letter_path
-        cluster = replace(cluster, namespace=config.namespace, dead_letter_path=own)
-    resolved: Config = _absolute(replace(config, sink=replace(config.sink, elasticsearch=cluster)), folder)
+    usual, clusters = ElasticsearchConfig(hosts=[]).dead_letter_path, dict[str, ElasticsearchConfig]()
+    for name in ("elasticsearch", "opensearch"):
+        if (cluster := getattr(config.sink, name)) is not None:
+            own = config.state_dir / usual.name if cluster.dead_letter_path == usual else cluster.dead_letter_path
+            clusters[name] = replace(cluster, namespace=config.namespace, dead_letter_path=own)
+    resolved: Config = _absolute(replace(config, sink=replace(config.sink, **clusters)), folder)
     return resolved
 
 
@@ -118,12 +119,9 @@ def _decode(kind: type, value: Any) -> Any:
 
 def _check(config: Config, document: schema.Document) -> None:
     """What the types cannot say."""
-    named = [kind for kind in ("ndjson", "elasticsearch") if kind in (document.values.get("sink") or {})]
-    if len(named) > 1:
-        raise ConfigError(f"{document.at('sink')}: names {' and '.join(named)}; keep one of them")
-    if config.sink.ndjson is None and config.sink.elasticsearch is None:
+    if config.sink == SinkConfig():
         raise ConfigError(
-            f"{document.at('sink')}: names no sink; give it `ndjson: {{path: alerts.ndjson}}` or `elasticsearch: ...`"
+            f"{document.at('sink')}: names no sink; give it `ndjson: {{path: alerts.ndjson}}`, `elasticsearch: ...` or another"
         )
     if config.hunt.enabled and config.sink.elasticsearch is None:
         raise ConfigError(
@@ -132,8 +130,10 @@ def _check(config: Config, document: schema.Document) -> None:
         )
     if not config.sensor_name.strip() or not config.sensor_name.isprintable():
         raise ConfigError(f"{document.at('sensor_name')} is {config.sensor_name!r}; give the sensor a printable name")
-    if config.sink.elasticsearch is not None:
-        check_hosts(config.sink.elasticsearch.hosts, document.at("sink", "elasticsearch", "hosts"))
+    if config.sink.elasticsearch is not None and config.sink.opensearch is not None:
+        raise ConfigError(f"{document.at('sink')}: names elasticsearch and opensearch; keep one of them")
+    if (cluster := config.sink.cluster) is not None:
+        check_hosts(cluster.hosts, document.at(*cluster.key.split("."), "hosts"))
     try:
         check_namespace(config.namespace)
     except ConfigError as err:

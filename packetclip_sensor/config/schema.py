@@ -23,7 +23,10 @@ YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError, LookupError, Attribut
 `!!int ""`, `!!timestamp soon`, a date that no calendar has."""
 RENAMED = {"policy.leeways": "margins"}
 """Keys by an older name, which is still read, and their name of today."""
-LOGIN = frozenset({"api_key_env", "api_key_file", "username", "password_env"})
+LOGIN = frozenset(
+    {"api_key_env", "api_key_file", "username", "password_env", "url", "url_file"}
+    | {f"{what}_{of}" for what in ("secret", "token") for of in ("env", "file")}
+)
 """Keys in whose place people write the secret itself: their values stand in no message."""
 REMOVED = {
     "sink.elasticsearch.namespace": "`namespace` stands at the top of the file; move it there",

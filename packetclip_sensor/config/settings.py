@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, field
@@ -34,6 +34,9 @@ class NdjsonConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 class ElasticsearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the cluster is and how to log in: by API key, by user and password, or not at all."""
+
+    product: ClassVar[str] = "Elasticsearch"
+    key: ClassVar[str] = "sink.elasticsearch"
 
     hosts: Annotated[list[str], "URLs with scheme and port, for example https://elastic.example.org:9200."]
     api_key_env: Annotated[str | None, "Name of the environment variable that holds the encoded API key."] = None
@@ -60,11 +63,63 @@ class ElasticsearchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     ] = 64 << 20
 
 
+class OpenSearchConfig(ElasticsearchConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same of an OpenSearch cluster, which has users and no API keys."""
+
+    product: ClassVar[str] = "OpenSearch"
+    key: ClassVar[str] = "sink.opensearch"
+
+
+class WebhookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An address that gets each document as a request."""
+
+    url: Annotated[str | None, "Address that gets each document by POST, for example https://soc.example.org/packetclip."] = None
+    url_file: Annotated[Path | None, "File that holds the address, where the address is itself a secret, as Slack's is."] = None
+    secret_env: Annotated[
+        str | None, "Name of the environment variable with the key by which requests are signed (HMAC-SHA256, Standard Webhooks)."
+    ] = None
+    secret_file: Annotated[Path | None, "File that holds that key, in place of the variable."] = None
+    token_env: Annotated[str | None, "Name of the environment variable with a token for `Authorization: Bearer`."] = None
+    token_file: Annotated[Path | None, "File that holds that token, in place of the variable."] = None
+    body: Annotated[
+        Path | None,
+        "Jinja template that makes another JSON of a document, as Slack, Teams or TheHive want it (docs/forwarding.md); where it "
+        "gives nothing, nothing is sent. Null for the document as it is.",
+    ] = None
+    ca_certs: Annotated[Path | None, "PEM file of the authority that signed its certificate; null for the system's."] = None
+    verify_certs: Annotated[bool, "Check its certificate; false only in a laboratory."] = True
+    timeout_s: Annotated[Positive, "Seconds to wait for an answer before the same document is sent again."] = 10.0
+
+
+class SyslogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A receiver of syslog (RFC 5424) over TLS (RFC 5425)."""
+
+    host: Annotated[str, "Name or address of the receiver, as its certificate has it."]
+    port: Annotated[Annotated[int, Meta(ge=1, le=65535)], "Its TLS port."] = 6514
+    facility: Annotated[Annotated[int, Meta(ge=0, le=23)], "Facility of the messages: 16 to 23 are local0 to local7."] = 16
+    certificate: Annotated[Path | None, "PEM file with this sensor's certificate and key, where the receiver asks for one."] = (
+        None
+    )
+    ca_certs: Annotated[Path | None, "PEM file of the authority that signed its certificate; null for the system's."] = None
+    verify_certs: Annotated[bool, "Check its certificate; false only in a laboratory."] = True
+    timeout_s: Annotated[Positive, "Seconds to wait for the receiver before the same messages are sent again."] = 10.0
+
+
 class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where alerts go: exactly one of the two."""
+    """Where alerts go: one place or several. The position in the logs moves once all of them have acknowledged."""
 
     ndjson: Annotated[NdjsonConfig | None, "A file of JSON lines."] = None
     elasticsearch: Annotated[ElasticsearchConfig | None, "A data stream of Elasticsearch 9."] = None
+    opensearch: Annotated[
+        OpenSearchConfig | None, "A data stream of OpenSearch 3, in place of Elasticsearch (docs/opensearch.md)."
+    ] = None
+    webhook: Annotated[WebhookConfig | None, "An address that gets each document by HTTP (docs/forwarding.md)."] = None
+    syslog: Annotated[SyslogConfig | None, "A receiver of syslog over TLS (docs/forwarding.md)."] = None
+
+    @property
+    def cluster(self) -> ElasticsearchConfig | None:
+        """The cluster, of whichever of the two."""
+        return self.elasticsearch or self.opensearch
 
 
 class ZeekFeedbackConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -224,7 +279,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sensor_name: Annotated[
         str, "Name of this sensor in every alert (`observer.name`); part of the alerts' ids, so keep it stable."
     ] = field(default_factory=lambda: socket.gethostname() or "sensor")
-    sink: Annotated[SinkConfig, "Where alerts go: `ndjson` or `elasticsearch`."] = SinkConfig(ndjson=NdjsonConfig())
+    sink: Annotated[SinkConfig, "Where alerts go: one of these, or several at once."] = SinkConfig(ndjson=NdjsonConfig())
     zeek_feedback: Annotated[
         ZeekFeedbackConfig,
         "Back into Zeek: what opens or grows more severe becomes a notice there as well (notice.log, mail, the site's policy).",

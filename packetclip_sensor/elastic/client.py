@@ -5,22 +5,20 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
-import os
 import re
-import stat
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from elastic_transport import HttpHeaders, TlsError, Urllib3HttpNode
 from elastic_transport.client_utils import DEFAULT, DefaultType
 from elasticsearch import ApiError, Elasticsearch, TransportError, UnsupportedProductError
 
-from packetclip_sensor.common.text import HIDDEN, MAX_TEXT_CHARS, keep_secret, printable
-from packetclip_sensor.config.settings import ElasticsearchConfig, check_hosts, check_namespace
+from packetclip_sensor.common.text import MAX_TEXT_CHARS, keep_secret, printable
+from packetclip_sensor.config import secrets
+from packetclip_sensor.config.settings import ElasticsearchConfig, OpenSearchConfig, check_hosts, check_namespace
 from packetclip_sensor.errors import ConfigError, SinkError
 
 MAX_KEY_BYTES = 1024
@@ -30,6 +28,7 @@ BUSY = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 JSON = {"accept": "application/json", "content-type": "application/json"}
 
+T = TypeVar("T")
 ClusterError = ApiError | TransportError | UnsupportedProductError
 
 log = structlog.get_logger()
@@ -95,17 +94,24 @@ def connect(config: ElasticsearchConfig, node: type[PackingNode] = PackingNode) 
     for event, reason_ in exposed(config):
         log.warning(event, hosts=config.hosts, reason=reason_)
     if config.api_key_env is not None:
-        options["api_key"] = _key(_from_environment(config.api_key_env, "api_key_env"), "api_key_env: its variable")
+        options["api_key"] = _key(
+            secrets.from_environment(config.api_key_env, "elasticsearch.api_key_env"), "api_key_env: its variable"
+        )
     elif config.api_key_file is not None:
-        options["api_key"] = _key_in(config.api_key_file)
+        key, option = secrets.from_file(config.api_key_file, "elasticsearch.api_key_file", "the encoded key", MAX_KEY_BYTES)
+        options["api_key"] = _key(key, option.removeprefix("elasticsearch."))
     elif config.username is not None:
         if config.password_env is None:
             raise ConfigError(
                 f"elasticsearch.username {config.username} has no password_env; name the variable with the password"
             )
-        password = _from_environment(config.password_env, "password_env")
+        password = secrets.from_environment(config.password_env, "elasticsearch.password_env")
         keep_secret(password, base64.b64encode(f"{config.username}:{password}".encode()).decode())
         options["basic_auth"] = (config.username, password)
+    if isinstance(config, OpenSearchConfig):
+        from packetclip_sensor.elastic import opensearch  # noqa: PLC0415  (its client is an extra)
+
+        return opensearch.connect(config, options)
     try:
         return Elasticsearch(config.hosts, **options)
     except ValueError as err:
@@ -138,6 +144,12 @@ def get(client: Elasticsearch, path: str) -> Any:
     return answer.body if answer.meta.status != 404 else {}
 
 
+def form(client: Elasticsearch, template: T) -> T:
+    """A template, or a part of one, as this cluster takes it."""
+    made: T = getattr(client, "form", lambda same: same)(template)
+    return made
+
+
 def reason(err: ApiError) -> str:
     """What Elasticsearch says is wrong, in its own words."""
     body: Any = err.body
@@ -151,10 +163,10 @@ def trouble(err: ClusterError, config: ElasticsearchConfig, remedies: Mapping[in
     Args:
         remedies: what to do about an HTTP status, in place of the usual.
     """
-    at = f"Elasticsearch {', '.join(config.hosts)}"
+    at = f"{config.product} {', '.join(config.hosts)}"
     match err:
         case UnsupportedProductError():
-            return f"{at}: answers, but is not Elasticsearch; correct sink.elasticsearch.hosts"
+            return f"{at}: answers, but is not Elasticsearch; correct {config.key}.hosts"
         case ApiError():
             return refusal(config, err.status_code, reason(err), remedies)
         case TlsError():
@@ -166,8 +178,8 @@ def refusal(config: ElasticsearchConfig, status: int, why: str, remedies: Mappin
     """As `trouble`, of an answer's (or a bulk item's) HTTP status and reason."""
     usual = _STATUS_REMEDY.get(status, "look into the server's log").format(login=_login(config))
     if "plain HTTP request was sent to HTTPS port" in why and status not in _STATUS_REMEDY:  # nginx's words
-        usual = "this port speaks TLS: write https:// in sink.elasticsearch.hosts"
-    return f"Elasticsearch {', '.join(config.hosts)}: answers {status}: {_said(why)}; {remedies.get(status, usual)}"
+        usual = f"this port speaks TLS: write https:// in {config.key}.hosts"
+    return f"{config.product} {', '.join(config.hosts)}: answers {status}: {_said(why)}; {remedies.get(status, usual)}"
 
 
 def unreadable(
@@ -194,20 +206,20 @@ def _login(config: ElasticsearchConfig) -> str:
         return f"the API key in {config.api_key_file}"
     if config.username is not None:
         return f"user {config.username} and the password"
-    return "sink.elasticsearch: it names no api_key_env, api_key_file or username"
+    return f"{config.key}: it names no api_key_env, api_key_file or username"
 
 
 def _tls_remedy(said: str, config: ElasticsearchConfig) -> str:
     """OpenSSL's words (by way of Python's ssl) as what to do."""
     if "mismatch" in said or "not valid for" in said or "doesn't match" in said:
-        return "the certificate is for another name; write the name that it carries in sink.elasticsearch.hosts, or renew it"
+        return f"the certificate is for another name; write the name that it carries in {config.key}.hosts, or renew it"
     if "expired" in said or "not yet valid" in said:
         return "the certificate is not valid now; renew it, or set this machine's clock"
     if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
-        return "this port does not speak TLS; write http:// in sink.elasticsearch.hosts, or its TLS port"
+        return f"this port does not speak TLS; write http:// in {config.key}.hosts, or its TLS port"
     if "CERTIFICATE_VERIFY_FAILED" in said:
         if config.ca_certs is None:
-            return "the certificate's authority is unknown to this machine; set sink.elasticsearch.ca_certs to its PEM file"
+            return f"the certificate's authority is unknown to this machine; set {config.key}.ca_certs to its PEM file"
         return (
             f"the certificate is not signed by the authority in ca_certs {config.ca_certs}; name the PEM file of the one that did"
         )
@@ -217,40 +229,6 @@ def _tls_remedy(said: str, config: ElasticsearchConfig) -> str:
 def _said(words: str, max_chars: int = 300) -> str:
     """The words of a server or library, in a line of ours."""
     return printable(" ".join(words.split()), max_chars)
-
-
-def _from_environment(name: str, option: str) -> str:
-    value = os.environ.get(name)
-    if not value:
-        variable = f"the environment variable {name}"
-        if not re.fullmatch("[A-Z_][A-Z0-9_]*", name):
-            variable = "the environment variable that it names (not shown, it may be the secret itself)"
-        raise ConfigError(f"elasticsearch.{option}: {variable} is not set; export it before the start")
-    return value
-
-
-def _key_in(file: Path) -> str:
-    """The encoded key in a file that is regular, holds nothing else, and that none but its owner may read.
-
-    A file of root's may be readable by its group, for that is how root gives a secret to a service: `root:packetclip` 0640, and
-    systemd's credentials.
-    """
-    name = HIDDEN if re.fullmatch("[A-Za-z0-9+]{16,}={1,2}|[A-Za-z0-9+=]{40,}", file.name) else str(file)
-    option = f"api_key_file {name}"
-    try:
-        with os.fdopen(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened:
-            found = os.fstat(opened.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise ConfigError(f"elasticsearch.{option}: is no regular file; put the encoded key into a file and name that")
-            content = opened.read(MAX_KEY_BYTES + 1)
-    except OSError as err:
-        raise ConfigError(f"elasticsearch.{option}: cannot be read: {err.strerror}; put the encoded key there") from err
-    by_group = stat.S_IRGRP * (found.st_uid == 0 and (os.geteuid() != 0 or found.st_gid != 0))
-    if found.st_mode & 0o077 & ~by_group:
-        raise ConfigError(
-            f"elasticsearch.{option}: mode {stat.S_IMODE(found.st_mode):04o} lets others read or change it; chmod 600"
-        )
-    return _key(content.decode("latin-1").strip(), option)
 
 
 def _key(key: str, option: str) -> str:

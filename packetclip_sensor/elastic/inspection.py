@@ -61,7 +61,7 @@ def _allowed(ask: Callable[[], T]) -> T | None:
 
 
 def _reached(client: Elasticsearch, config: ElasticsearchConfig, streams: str) -> Found:
-    at, health = f"Elasticsearch {', '.join(config.hosts)}", _allowed(client.cluster.health)
+    at, health = f"{config.product} {', '.join(config.hosts)}", _allowed(client.cluster.health)
     if health is None:
         return True, f"{at}: lets this key in (it may not ask for the cluster's health); documents go to {streams}"
     colour = health["status"]
@@ -118,7 +118,9 @@ def _templates(
 def _packaged(stream: str, mappings: Mapping[str, Any], dataset: str, missions: Missions) -> Found:
     """A stream whose mapping is the integration package's, in which a field that it has not is kept and not indexed."""
     got = dict(templates.fields(mappings.get("properties", {})))
-    if lacking := [name for name in templates.mapped(dataset, missions) if name not in got]:
+    if lacking := [
+        name for name in dict(templates.fields(templates.mapping(dataset, missions)["properties"])) if name not in got
+    ]:
         words = f"the integration package has no {', '.join(lacking[:3])}{' and others' * (len(lacking) > 3)}"
         return None, f"{stream}: {words}: kept, but not searchable; upload the package that belongs to this sensor and model"
     return True, f"{stream}: its templates are the integration package's"

@@ -12,7 +12,7 @@ from typing import Any
 
 from elasticsearch import ApiError, Elasticsearch
 
-from packetclip_sensor.elastic.client import BUSY, JSON, get, reason
+from packetclip_sensor.elastic.client import BUSY, JSON, form, get, reason
 from packetclip_sensor.errors import SinkError
 
 OURS = "packetclip-sensor"
@@ -108,7 +108,7 @@ class Thing:
             return Step(mark, self.kind, self.name, words, "PUT", self.path, body, REFUSED)
 
         found, ours = self.found(client), _version(self.body)
-        wanted = self.body if found is None else self.join(self.body, found)
+        wanted = form(client, self.body if found is None else self.join(self.body, found))
         if found is None:
             return step("new", f"version {ours}")
         if _meta(found).get("managed_by") != OURS:

@@ -26,7 +26,8 @@ from packetclip_sensor.errors import ConfigError
 
 PIPELINE = "logs-packetclip@ingested"
 POLICY = "logs-packetclip"
-ROLE = "packetclip-sensor"
+ROLE, READER = "packetclip-sensor", "packetclip-reader"
+"""Roles, and the names of keys with their rights: to write, and to read for explain, report, hunt and similar."""
 ROLLOVER = {"max_age": "30d", "max_primary_shard_size": "50gb"}
 _META = {"managed_by": OURS, "version": 1}
 
@@ -43,7 +44,9 @@ class Server:
 
     @cached_property
     def ingest(self) -> bool:
-        """It has the processor `set`, so it can say when it took a document."""
+        """It has the processor `set`, so it can say when it took a document, in a pipeline that says that it is ours."""
+        if not getattr(self.client, "pipelines", True):
+            return False
         nodes = get(self.client, "/_nodes/ingest?filter_path=nodes.*.ingest.processors.type").get("nodes", {}).values()
         return any(each["type"] == "set" for node in nodes for each in node["ingest"]["processors"])
 
@@ -195,7 +198,8 @@ def plan_removal(server: Server, namespace: str, key_id: str, *, everything: boo
             if name.startswith("logs-packetclip") and not name.endswith("@custom"):
                 used[name] = used.get(name) or why
     if server.security:
-        steps += _plan_key_removal(server.client, f"name={ROLE}" if everything else f"id={key_id}" if key_id else "")
+        which = [f"name={name}" for name in (ROLE, READER)] if everything else [f"id={key_id}" if key_id else ""]
+        steps += [step for one in which for step in _plan_key_removal(server.client, one)]
     if not everything:
         return [*steps, Step("left", "templates, role", ROLE, "other sensors may use what is shared; --all removes it")]
     why = next(filter(None, used.values()), "")
@@ -204,7 +208,7 @@ def plan_removal(server: Server, namespace: str, key_id: str, *, everything: boo
     if server.ilm:
         things.append((Thing("ILM policy", POLICY, {}), why))
     if server.security:
-        things.append((Thing("role", ROLE, {}), ""))
+        things += [(Thing("role", name, {}), "") for name in (ROLE, READER)]
     return steps + [step for thing, user in things for step in thing.remove(server.client, user)]
 
 
@@ -217,31 +221,33 @@ def _plan_key_removal(client: Elasticsearch, which: str) -> list[Step]:
     ids = [key["id"] for key in keys if key.get("metadata", {}).get("managed_by") == OURS]
     if ids:
         words = f"{', '.join(ids)} invalidated"
-        return [Step("remove", "API key", ROLE, words, "DELETE", "/_security/api_key", {"ids": ids})]
+        return [Step("remove", "API key", keys[0]["name"], words, "DELETE", "/_security/api_key", {"ids": ids})]
     return [Step("left", "API key", key["name"], f"{key['id']} is not ours") for key in keys]
 
 
-def plan_login(client: Elasticsearch, file: Path) -> list[Step]:
-    """The role that may only write our data streams, and an API key with its rights, for `file`.
+def plan_login(client: Elasticsearch, file: Path, name: str = ROLE) -> list[Step]:
+    """The role that may only write our data streams, or (READER) only read them, and an API key with its rights, for `file`.
 
     Raises:
         SinkError: a role of this name is not ours.
         ConfigError: the file is there, and holds no key that this cluster knows.
     """
-    role = templates.read("role", ROLE)
-    put = Thing("role", ROLE, role).put(client)
+    role = templates.read("role", name)
+    put = Thing("role", name, role).put(client)
     if file.exists():
         key_id = key_id_of(file)
         found = get(client, f"/_security/api_key?id={key_id}").get("api_keys", []) if key_id else []
         if not any(not key["invalidated"] for key in found):
-            raise ConfigError(f"--api-key {file}: holds no key that this cluster knows; name a new file, or delete this one")
+            raise ConfigError(f"{file}: holds no key that this cluster knows; name a new file, or delete this one")
+        if found[0]["name"] != name:
+            raise ConfigError(f"{file}: holds a key {found[0]['name']}, not {name}; name another file")
         had, ours = found[0].get("metadata", {}).get("version", 0), role["metadata"]["version"]
         if had < ours:
             words = f"has the rights of version {had}, this version needs {ours}; name a new file to make a new key"
-            return [put, Step("left", "API key", found[0]["name"], words)]
-        return [put, Step("same", "API key", found[0]["name"], f"id {key_id} in {file}")]
+            return [put, Step("left", "API key", name, words)]
+        return [put, Step("same", "API key", name, f"id {key_id} in {file}")]
     words, as_user = f"goes to {file}", "log in as a user (--user)"
-    return [put, Step("new", "API key", ROLE, words, "POST", "/_security/api_key", _key(role), as_user)]
+    return [put, Step("new", "API key", name, words, "POST", "/_security/api_key", _key(name, role), as_user)]
 
 
 @contextmanager
@@ -255,7 +261,7 @@ def key_file(file: Path) -> Iterator[TextIO]:
         file.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as err:
-        raise ConfigError(f"--api-key {file}: cannot be made: {err.strerror}; name a file in a writable folder") from err
+        raise ConfigError(f"{file}: cannot be made: {err.strerror}; name a file in a writable folder") from err
     with os.fdopen(fd, "w") as out:
         try:
             yield out
@@ -274,10 +280,10 @@ def key_id_of(source: Path | str) -> str:
     return found if re.fullmatch(r"[\w-]+", found) else ""
 
 
-def _key(role: dict[str, Any]) -> dict[str, Any]:
+def _key(name: str, role: dict[str, Any]) -> dict[str, Any]:
     """The request for a key with a role's rights."""
-    rights = {name: value for name, value in role.items() if name != "metadata"}
-    return {"name": ROLE, "role_descriptors": {ROLE: rights}, "metadata": role["metadata"]}
+    rights = {key: value for key, value in role.items() if key != "metadata"}
+    return {"name": name, "role_descriptors": {name: rights}, "metadata": role["metadata"]}
 
 
 def by_hand(host: str) -> str:
@@ -285,5 +291,5 @@ def by_hand(host: str) -> str:
     head, role = "-u elastic -H 'content-type: application/json'", templates.read("role", ROLE)
     return (
         f"curl -X PUT  {head} '{host}/_security/role/{ROLE}' -d '{json.dumps(role)}'\n"
-        f"curl -X POST {head} '{host}/_security/api_key' -d '{json.dumps(_key(role))}'\n"
+        f"curl -X POST {head} '{host}/_security/api_key' -d '{json.dumps(_key(ROLE, role))}'\n"
     )

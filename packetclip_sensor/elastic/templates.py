@@ -19,7 +19,7 @@ from elasticsearch import Elasticsearch
 
 from packetclip_sensor.common.missions import NO_MISSIONS, Missions
 from packetclip_sensor.common.resources import resource
-from packetclip_sensor.elastic.client import get
+from packetclip_sensor.elastic.client import form, get
 from packetclip_sensor.elastic.plan import Step, Thing
 from packetclip_sensor.elastic.streams import ALERTS, stream_name
 from packetclip_sensor.errors import SinkError
@@ -95,9 +95,9 @@ def mapping(dataset: str = ALERTS, missions: Missions = NO_MISSIONS) -> dict[str
     return _merged(part["template"].get("mappings", {}) for part in components(dataset, missions).values())
 
 
-def mapped(dataset: str, missions: Missions) -> dict[str, str]:
-    """Every field of a dataset with its type."""
-    return dict(fields(mapping(dataset, missions)["properties"]))
+def mapped(client: Elasticsearch, dataset: str, missions: Missions) -> dict[str, str]:
+    """Every field of a dataset with the type that it has in this cluster."""
+    return dict(fields(form(client, mapping(dataset, missions)["properties"])))
 
 
 def version_of(mappings: Mapping[str, Any]) -> int:
@@ -163,7 +163,7 @@ def check_outcome(client: Elasticsearch, dataset: str, namespace: str, missions:
             "or narrow its patterns"
         )
     got = dict(fields(outcome.get("properties", {})))
-    wanted = mapped(dataset, missions)
+    wanted = mapped(client, dataset, missions)
     wrong = [f"{name} is {got.get(name)}, not {kind}" for name, kind in wanted.items() if got.get(name) != kind]
     if wrong and version_of(outcome) <= version_of(mapping(dataset)):
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -219,8 +219,8 @@ def plan_streams(client: Elasticsearch, dataset: str, namespace: str, missions: 
 
 
 def _plan_stream(client: Elasticsearch, dataset: str, stream: str, write_index: str, missions: Missions) -> Step:
-    there, ours = get(client, f"/{write_index}/_mapping")[write_index]["mappings"], mapping(dataset, missions)
-    got, wanted = dict(fields(there.get("properties", {}))), mapped(dataset, missions)
+    there, ours = get(client, f"/{write_index}/_mapping")[write_index]["mappings"], form(client, mapping(dataset, missions))
+    got, wanted = dict(fields(there.get("properties", {}))), mapped(client, dataset, missions)
     found, version = version_of(there), version_of(ours)
     if found > version:
         return Step("left", "data stream", stream, f"its mapping has version {found}, newer than ours, {version}")

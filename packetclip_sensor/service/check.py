@@ -34,6 +34,8 @@ from packetclip_sensor.records import Flow, Packet, log_of
 from packetclip_sensor.service import checkpoint
 from packetclip_sensor.service.health import REJECTED_SHARE
 from packetclip_sensor.sinks import zeek_notices
+from packetclip_sensor.sinks.forward.forwarding import unreached
+from packetclip_sensor.sinks.forward.targets import targets
 from packetclip_sensor.sources import discovery, zeek
 from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.sources.file_registry import FileRegistry
@@ -110,10 +112,12 @@ def _checks(config: Config, path: Path, suricata: Path | None) -> Iterator[tuple
         yield "model", partial(_calibration, config, calibration)
     if (rules := config.policy.suppress) is not None:
         yield "suppress", partial(_suppress, rules, config.model_path)
-    if config.sink.elasticsearch is not None:
+    if config.sink.cluster is not None:
         yield "sink", partial(_elasticsearch, config)
-    elif (ndjson := config.sink.ndjson) is not None:
+    if (ndjson := config.sink.ndjson) is not None:
         yield "sink", partial(_writable, ndjson.path.parent, f"alerts go to {ndjson.path}")
+    if config.sink.webhook or config.sink.syslog:
+        yield "sink", partial(_receivers, config)
     if (verdicts := config.zeek_feedback.path) is not None:
         yield "feedback", partial(_feedback, verdicts)
 
@@ -347,7 +351,7 @@ def _suppress(path: Path, model: Path) -> Found:
 
 def _elasticsearch(config: Config) -> Found:
     """Is it there, does it let us in, would it take our documents?"""
-    cluster = config.sink.elasticsearch
+    cluster = config.sink.cluster
     assert cluster is not None
     yield from _writable(cluster.dead_letter_path.parent, f"refused documents go to {cluster.dead_letter_path}")
     datasets = [ALERTS] + [FLOWS] * config.hunt.enabled + [HEALTH] * bool(config.health.documents_s)
@@ -356,6 +360,17 @@ def _elasticsearch(config: Config) -> Found:
     except SensorError:  # _model tells what is wrong with it; without missions nothing is said of their fields
         missions = NO_MISSIONS
     yield from inspection.findings(cluster, missions, datasets)
+
+
+def _receivers(config: Config) -> Found:
+    """Do webhook and syslog take a connection, and show a certificate that is trusted? Nothing is sent."""
+    for target in targets(config):
+        try:
+            target.probe()
+        except OSError as err:
+            yield WRONG, unreached(f"sink.{target.name}", target.where, err)
+        else:
+            yield OK, f"{target.name} {target.where}: takes connections; whether it takes documents is seen at the first alert"
 
 
 def _feedback(verdicts: Path) -> Found:

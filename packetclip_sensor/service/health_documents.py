@@ -150,6 +150,6 @@ def _descriptors() -> int:
 def health_documents(config: Config, health: Health) -> HealthDocuments | HealthFile:
     """Where health documents go: beside the alerts, or into the state folder where those go to a file."""
     sensor = SensorInfo(config.sensor_name, __version__, config.namespace)
-    if config.sink.elasticsearch is None:
+    if config.sink.cluster is None:
         return HealthFile(config.state_dir / "health.json", health, sensor)
-    return HealthDocuments(config.sink.elasticsearch, health, sensor)
+    return HealthDocuments(config.sink.cluster, health, sensor)

@@ -66,8 +66,8 @@ def _written(config: Config) -> Iterable[Path]:
         yield config.rejects_path.parent
     if config.sink.ndjson is not None:
         yield config.sink.ndjson.path.parent
-    if config.sink.elasticsearch is not None:
-        yield config.sink.elasticsearch.dead_letter_path.parent
+    if config.sink.cluster is not None:
+        yield config.sink.cluster.dead_letter_path.parent
     if config.zeek_feedback.path is not None:
         yield config.zeek_feedback.path.parent
 

@@ -1,4 +1,4 @@
-"""The dead-letter file: documents that Elasticsearch refused for good, with the reason, until somebody sends them again.
+"""The dead-letter file: documents that a receiver refused for good, with the reason, until somebody sends them again.
 
 JSON lines, on the disk before the reader's position moves. The files are bounded: at half the limit the file becomes `.1`, in
 place of an older `.1`, whose letters are counted as dropped. A running sensor and `packetclip redeliver` may use them at once:
@@ -43,7 +43,7 @@ class DeadLetters:
 
     def __init__(self, path: Path, max_bytes: int, counters: Counters, wait: Callable[[str], None]) -> None:
         """`wait` is called with the reason while the disk is full, and returns when it is time to try again."""
-        self._path, self._max_bytes, self._counters, self._wait = path, max_bytes, counters, wait
+        self.path, self._max_bytes, self._counters, self._wait = path, max_bytes, counters, wait
 
     def add(self, letters: Sequence[Letter]) -> None:
         """Append and sync; waits while the disk is full.
@@ -57,14 +57,14 @@ class DeadLetters:
                 self._append(data)
                 break
             except OSError as err:
-                words = f"elasticsearch.dead_letter_path {self._path}: {err.strerror}"
+                words = f"dead letters {self.path}: {err.strerror}"
                 if err.errno not in FULL:
                     raise SinkError(f"{words}; name a file that this user may write") from err
                 self._wait(words)
         self._counters.dead_letters += len(letters)
 
     def _append(self, data: bytes) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = self._open()
         try:
             size = os.fstat(fd).st_size
@@ -74,26 +74,26 @@ class DeadLetters:
                 fd = self._open()
             if half := durable.unfinished(fd):
                 os.ftruncate(fd, os.fstat(fd).st_size - len(half))
-            durable.append(fd, data, self._path.parent)
+            durable.append(fd, data, self.path.parent)
         finally:
             os.close(fd)
 
     def _open(self) -> int:
         """The file of this name, locked; opened anew where somebody took it away meanwhile."""
         while True:
-            fd = durable.opened(self._path)
+            fd = durable.opened(self.path)
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if durable.stands_at(fd, self._path):
+            if durable.stands_at(fd, self.path):
                 return fd
             os.close(fd)
 
     def _rotate(self) -> None:
-        older = rotated(self._path)
+        older = rotated(self.path)
         if older.exists():
             lost = sum(1 for _ in older.open("rb"))
             self._counters.dead_letters_dropped += lost
             log.error("dead_letters_dropped", count=lost, path=str(older), remedy="repair what is refused; packetclip redeliver")
-        self._path.replace(older)
+        self.path.replace(older)
 
 
 def rotated(path: Path) -> Path:

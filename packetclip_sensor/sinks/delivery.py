@@ -6,6 +6,7 @@ through, and raises on a 429 before it retries.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,50 @@ def classify(status: int, error: str = "", failed_500: int = 0) -> Outcome:
     return "too large" if status == 413 else "refused"
 
 
+@dataclass
+class Patience:
+    """Waits while a receiver takes nothing: twice as long each time, half of it by chance so that many sensors do not come back
+    at once."""
+
+    name: str
+    """Of the events in the log: NAME_waiting, NAME_back."""
+    where: dict[str, Any]
+    """What of the receiver stands in these."""
+    counters: Counters
+    counter: str
+    """The counter that rises with each try that is to come."""
+    sleep: Sleep
+    rng: Callable[[], float] = random.random
+    """Source of chance, in [0, 1)."""
+    waiting: Waiting = lambda why: None
+    tries: int = 0
+    """Failed tries in a row: 0 while all is well."""
+    waited_s: float = 0.0
+
+    def count(self) -> None:
+        """A request has failed and will be sent again."""
+        setattr(self.counters, self.counter, getattr(self.counters, self.counter) + 1)
+
+    def wait(self, why: str, at_least_s: float = 0.0) -> None:
+        """Sleep before the next try; `at_least_s` is what the receiver asked for."""
+        self.count()
+        if not self.tries:
+            log.warning(f"{self.name}_waiting", **self.where, reason=why)
+        self.waiting(why)
+        pause_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(self.tries, 16)) * (0.5 + self.rng() / 2)
+        pause_s = max(pause_s, min(at_least_s, LONGEST_RETRY_AFTER_S))
+        self.tries += 1
+        self.waited_s += pause_s
+        self.sleep(pause_s)
+
+    def well(self) -> None:
+        """It has taken what it was sent: the next trouble begins with a short wait and a line in the log."""
+        if self.tries:
+            log.info(f"{self.name}_back", **self.where, tries=self.tries, waited_s=round(self.waited_s, 1))
+            self.waiting(None)
+        self.tries, self.waited_s = 0, 0.0
+
+
 @dataclass(slots=True)
 class Item:
     """One document on its way."""
@@ -87,9 +132,6 @@ class Sender:
     waiting: Waiting = lambda why: None
     accepted: Callable[[], bool] = lambda: False
     """Whether the cluster has taken a document of another kind (one of health) with the same login."""
-    tries: int = 0
-    """Failed tries in a row: 0 while all is well."""
-    waited_s: float = 0.0
     reached: bool = False
     """Whether the cluster has answered since the start."""
     proved: bool = False
@@ -99,7 +141,8 @@ class Sender:
         self.stream = stream_name(self.config.namespace)
         self.nodes_left = len(self.config.hosts) - 1
         """Other nodes to try at once before waiting: the client goes on to the next by itself."""
-        path = self.config.dead_letter_path
+        where, path = {"hosts": self.config.hosts}, self.config.dead_letter_path
+        self.patience = Patience("elasticsearch", where, self.counters, "es_retries", self.sleep, self.rng, self.waiting)
         self.letters = dead_letters.DeadLetters(path, self.config.dead_letter_bytes, self.counters, self._wait)
 
     def start(self, missions: Missions, *more: str) -> None:
@@ -207,7 +250,7 @@ class Sender:
                     raise err
                 if outcome == "retry":
                     patient, why, another_node = True, f"{err.status_code} {reason(err)}", err.status_code in (502, 503, 504)
-                    at_least_s = _retry_after(err.meta.headers.get("retry-after"))
+                    at_least_s = retry_after(err.meta.headers.get("retry-after"))
             case TlsError():
                 patient = self.reached
             case TransportError():
@@ -217,32 +260,17 @@ class Sender:
         self._wait(why, at_least_s, another_node=another_node)
 
     def _well(self) -> None:
-        """The cluster has done what it was asked to: the next trouble begins with a short wait and a line in the log."""
-        if self.tries:
-            log.info("elasticsearch_back", hosts=self.config.hosts, tries=self.tries, waited_s=round(self.waited_s, 1))
-            self.waiting(None)
-        self.tries, self.waited_s, self.nodes_left = 0, 0.0, len(self.config.hosts) - 1
+        self.patience.well()
+        self.nodes_left = len(self.config.hosts) - 1
 
     def _wait(self, why: str, at_least_s: float = 0.0, *, another_node: bool = False) -> None:
-        """Sleep, twice as long each time, half of it by chance so that many sensors do not come back at once.
-
-        Args:
-            at_least_s: what the server asked for.
-            another_node: the trouble may be this node's alone: before the first wait each other node gets its try.
-        """
-        self.counters.es_retries += 1
+        """Wait, or try another node where the trouble may be this one's alone: each gets its try before the first wait."""
         if another_node and self.nodes_left > 0:
             self.nodes_left -= 1
+            self.patience.count()
             log.warning("elasticsearch_next_node", hosts=self.config.hosts, reason=why)
             return
-        if not self.tries:
-            log.warning("elasticsearch_waiting", hosts=self.config.hosts, reason=why)
-        self.waiting(why)
-        pause_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(self.tries, 16)) * (0.5 + self.rng() / 2)
-        pause_s = max(pause_s, min(at_least_s, LONGEST_RETRY_AFTER_S))
-        self.tries += 1
-        self.waited_s += pause_s
-        self.sleep(pause_s)
+        self.patience.wait(why, at_least_s)
 
 
 def _remedies(stream: str) -> dict[int, str]:
@@ -268,7 +296,7 @@ def _batches(items: Sequence[Item], max_documents: int, max_bytes: int) -> Itera
         yield batch
 
 
-def _retry_after(value: str | None) -> float:
+def retry_after(value: str | None) -> float:
     """Seconds that a Retry-After header asks for: a number of seconds or an HTTP date (RFC 9110 10.2.3); 0 for anything else."""
     value = (value or "").strip()
     if value.isascii() and value.isdigit():

@@ -166,13 +166,13 @@ def test_all_fields_are_keys_but_the_clusters_namespace() -> None:
         below = [name for key in known.values() if key.group for name in lacking(key.group)]
         return [f"{kind.__name__}.{name}" for name in kind.__struct_fields__ if name not in known] + below
 
-    assert lacking(Config) == ["ElasticsearchConfig.namespace"]
+    assert lacking(Config) == ["ElasticsearchConfig.namespace", "OpenSearchConfig.namespace"]
 
 
 def test_taking_the_marks_away_gives_the_defaults() -> None:
     on = [line[2:] if line.startswith("# ") else line for line in example.commented({}).splitlines()[1:]]
     raw = yaml.safe_load("\n".join(on))
-    del raw["sink"]["elasticsearch"]
+    raw["sink"] = {"ndjson": raw["sink"]["ndjson"]}
     raw["sensor_name"] = "x"
     assert parse(yaml.safe_dump(raw)) == parse("sensor_name: x")
 

@@ -368,7 +368,7 @@ def test_an_api_key_of_a_server_without_security_is_refused_before_anything_chan
     cluster.features = {"ingest", "lifecycle"}
     ran = run("--api-key", str(tmp_path / "new"))
     assert (ran.code, ran.out, cluster.requests) == (1, "", [])
-    assert ran.err == "packetclip: --api-key: this server has no security and makes no keys; leave the option out\n"
+    assert ran.err == "packetclip: this server has no security and makes no keys; leave --api-key and --reader-key out\n"
     assert not (tmp_path / "new").exists()
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 from elasticsearch import Elasticsearch
 from elasticsearch_node import Node
+from receivers import SyslogReceiver, WebhookReceiver, certificate
 
 from packetclip_sensor import pipeline
 from packetclip_sensor.config.config_file import parse as parse_config
@@ -65,6 +66,7 @@ class Scene:
     zeek: Zeek
     sensor: Sensor
     random: random.Random
+    receivers: tuple[WebhookReceiver | SyslogReceiver, ...] = ()
     peak_mb: float = 0.0
 
     def wait(self, seconds: float) -> None:
@@ -99,6 +101,7 @@ def undergo(
     rotations: int = 0,
     small_disk: bool = False,
     supervised: bool = False,
+    forward: bool = False,
     timeout_s: float = 5.0,
     seed: int = 7,
 ) -> Row:
@@ -112,6 +115,7 @@ def undergo(
         rotate, rotations: how Zeek rotates meanwhile, and how often.
         small_disk: the sensor's state folder is a small disk of its own.
         supervised: start the sensor again whenever it ends.
+        forward: let it send to a webhook and by syslog as well, each of which must get every document and may get one again.
         timeout_s: the sensor's, for one request.
         seed: of everything that happens by chance.
     Raises:
@@ -124,13 +128,18 @@ def undergo(
         between = FaultProxy(node.url if node else "http://127.0.0.1:9")
         stack.callback(between.down)
         namespace, out = f"f{os.getpid()}x{int(began * 1000)}", folder / "alerts.ndjson"
-        cluster = f"{{elasticsearch: {{hosts: ['{between.url}'], batch_documents: 4, timeout_s: {timeout_s}}}}}"
-        sink = cluster if node else f"{{ndjson: {{path: '{out}'}}}}"
-        sensor = Sensor(folder, logs=folder / "current", sink=sink, namespace=namespace, state=state)
+        cluster = f"elasticsearch: {{hosts: ['{between.url}'], batch_documents: 4, timeout_s: {timeout_s}}}"
+        sinks = [cluster if node else f"ndjson: {{path: '{out}'}}"]
+        receivers: tuple[WebhookReceiver | SyslogReceiver, ...] = ()
+        if forward:
+            pem = certificate(folder)
+            receivers = WebhookReceiver(pem), SyslogReceiver(pem)
+            sinks += [receiver.settings for receiver in receivers]
+        sensor = Sensor(folder, logs=folder / "current", sink=f"{{{', '.join(sinks)}}}", namespace=namespace, state=state)
         writer = Zeek(
             folder / "current", pause_s=pause_s, rotate=rotate, rotations=rotations, holder=lambda: sensor.process.pid, seed=seed
         )
-        scene = Scene(node, between, writer, sensor, random.Random(seed))
+        scene = Scene(node, between, writer, sensor, random.Random(seed), receivers)
         sensor.start_and_await(sensor.supervised if supervised else sensor.start)
         stack.callback(sensor.end)
         writer.start()
@@ -146,14 +155,20 @@ def undergo(
         ids = stored(node, namespace) if node else written(out)
     expected = undisturbed(writer.rounds)
     found = set(ids)
+    lost, doubled = len(expected - found), len(found - expected) + len(ids) - len(found)
+    for receiver in receivers:
+        receiver.down()
+        got = set(receiver.ids)
+        lost, doubled = lost + len(expected - got), doubled + len(got - expected)
+        notes.append(f"{receiver.name} got {len(receiver.ids) - len(got)} again")
     return Row(
         name,
         repetitions,
         writer.lines,
         expected=len(expected),
         found=len(found),
-        lost=len(expected - found),
-        doubled=len(found - expected) + len(ids) - len(found),
+        lost=lost,
+        doubled=doubled,
         seconds=round(time.monotonic() - began, 1),
         note="; ".join(filter(None, notes)),
         caught_up=caught_up,
@@ -406,6 +421,20 @@ def killed_in_bulk(times: int) -> Disturb:
             scene.zeek.writing.clear()
             node.start()
             scene.zeek.writing.set()
+
+    return disturb
+
+
+def receivers_away(times: int, seconds: float) -> Disturb:
+    """Each receiver beside the main sink is away for a while, one after the other."""
+
+    def disturb(scene: Scene) -> None:
+        for _ in range(times):
+            for receiver in scene.receivers:
+                scene.await_progress()
+                receiver.down()
+                scene.wait(seconds)
+                receiver.up()
 
     return disturb
 

@@ -38,6 +38,10 @@ def test_a_following_sensor_killed_at_random_writes_what_an_undisturbed_one_writ
     check(None, faults.kills(4))
 
 
+def test_a_sensor_with_three_sinks_of_which_two_were_away_and_that_was_killed_lacks_nothing_in_any() -> None:
+    check(None, faults.in_turn(faults.receivers_away(1, 3.0), faults.kills(3), faults.receivers_away(1, 1.0)), forward=True)
+
+
 @pytest.mark.elasticsearch
 def test_every_way_to_rotate_under_load_loses_and_doubles_nothing(node: Node) -> None:
     def next_way(writer: zeek.Zeek) -> None:

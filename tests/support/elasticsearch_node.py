@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -20,9 +21,11 @@ from typing import Any
 
 from machine import free_port, until
 
-START = Path(__file__).parents[1] / "servers" / "elasticsearch" / "start.sh"
-HOME = Path(__file__).parents[1] / ".servers" / "elasticsearch"
-"""The program, kept between runs; data lie in temporary folders."""
+TESTS = Path(__file__).parents[1]
+HOMES = {"kql": "elasticsearch", "security": "elasticsearch-security", "opensearch": "opensearch"}
+"""Below `.servers`, by kind of node: the program, kept between runs; data lie in temporary folders."""
+PASSWORD = "packetclip-test"
+"""Of the user `elastic` on a node with security."""
 MIN_JDK = 21
 START_TIMEOUT_S = 300
 """Enough for Maven's first download on a slow line; later starts take about ten seconds."""
@@ -35,16 +38,23 @@ class NodeUnavailableError(Exception):
 class Node:
     """One node; `url` stays the same for as long as it lives."""
 
-    def __init__(self, folder: Path, data: Path | None = None) -> None:
+    def __init__(self, folder: Path, data: Path | None = None, *, kind: str = "kql") -> None:
         """Start it, with its output and, unless they are to be elsewhere, its data in `folder`.
+
+        Args:
+            kind: "kql"; "security" for one with users, roles and keys, where `elastic` has PASSWORD; or "opensearch".
 
         Raises:
             NodeUnavailableError: there is no JDK, no Maven, or it ended.
         """
         jdk = find_jdk()
         if jdk is None:
-            raise NodeUnavailableError(f"Elasticsearch needs a JDK of {MIN_JDK} or newer: none in JAVA_HOME, /usr/lib/jvm, /opt")
-        if not (shutil.which("mvn") or list(HOME.glob(".assembled-*"))):
+            raise NodeUnavailableError(
+                f"Elasticsearch and OpenSearch need a JDK of {MIN_JDK} or newer: none in JAVA_HOME, /usr/lib/jvm, /opt"
+            )
+        self.kind, self.home = kind, TESTS / ".servers" / HOMES[kind]
+        self.script = TESTS / "servers" / ("opensearch" if kind == "opensearch" else "elasticsearch") / "start.sh"
+        if not (shutil.which("mvn") or list(self.home.glob(".assembled-*"))):
             raise NodeUnavailableError("the real Elasticsearch is put together by Maven: no mvn on PATH")
         self.jdk, self.output, self.data = jdk, folder / "elasticsearch.log", data or folder / "es-data"
         self.port, self.transport = free_port(), free_port()
@@ -55,8 +65,8 @@ class Node:
         """Start it on the same data and port, and wait until it is well."""
         with self.output.open("ab") as log:
             self.process = subprocess.Popen(
-                ["sh", str(START), HOME, str(self.port), str(self.transport), self.data],
-                env=os.environ | {"JAVA_HOME": str(self.jdk)},
+                ["sh", str(self.script), self.home, str(self.port), str(self.transport), self.data, self.kind],
+                env=os.environ | {"JAVA_HOME": str(self.jdk), "ELASTIC_PASSWORD": PASSWORD},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -74,7 +84,9 @@ class Node:
     def healthy(self) -> bool:
         """Whether it answers, and every index that there is can be written."""
         try:
-            with urllib.request.urlopen(f"{self.url}/_cluster/health?wait_for_status=yellow&timeout=2s", timeout=5) as answer:
+            login = {"authorization": f"Basic {base64.b64encode(f'elastic:{PASSWORD}'.encode()).decode()}"}
+            asked = urllib.request.Request(f"{self.url}/_cluster/health?wait_for_status=yellow&timeout=2s", headers=login)
+            with urllib.request.urlopen(asked, timeout=5) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False

@@ -1,0 +1,4 @@
+package org.opensaml.core.xml;
+
+/** Named by x-pack-security, never called without SAML. */
+public interface XMLObject {}
