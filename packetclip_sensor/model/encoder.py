@@ -15,6 +15,8 @@ from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import FloatArray
 
 ENCODE_ROWS = 64
+EQUAL_ROWS = 4
+"""Rows that the matrix product takes at once: one left over is summed in another order (its last bit differs)."""
 CACHED_ROWS = 50_000
 
 
@@ -44,10 +46,12 @@ class Encoder:
         self._counters.cached_rows += len(keys) - sum(map(len, missing.values()))
         new = tokens[[places[0] for places in missing.values()]].astype(np.int32)
         self._counters.encoded_rows += len(new)
+        # Repeated, up to whole groups of EQUAL_ROWS: the last digits of a row's embedding must not depend on its neighbours.
+        whole = np.concatenate([new, np.repeat(new[-1:], -len(new) % EQUAL_ROWS, axis=0)])
         parts = [
-            self._session.run(["embedding"], {"tokens": new[i : i + ENCODE_ROWS]})[0] for i in range(0, len(new), ENCODE_ROWS)
+            self._session.run(["embedding"], {"tokens": whole[i : i + ENCODE_ROWS]})[0] for i in range(0, len(whole), ENCODE_ROWS)
         ]
-        for (key, places), embedding in zip(missing.items(), (row for part in parts for row in part), strict=True):
+        for (key, places), embedding in zip(missing.items(), (row for part in parts for row in part), strict=False):
             out[places] = embedding
             slot = len(self._slots) if len(self._slots) < len(self._table) else self._slots.popitem(last=False)[1]
             self._slots[key] = slot
