@@ -231,7 +231,13 @@ def sink(
         elif stop.wait(seconds):
             raise StoppedError
 
-    sensor = SensorInfo(name=config.sensor_name, version=__version__, namespace=config.namespace, missions=missions)
+    sensor = SensorInfo(
+        name=config.sensor_name,
+        version=__version__,
+        namespace=config.namespace,
+        missions=missions,
+        evidence_bytes=config.evidence_bytes,
+    )
     waiting = health.waiting if health else lambda why: None
     acknowledged: Iterator[AlertBatch]
     if (cluster := config.sink.elasticsearch) is not None:
