@@ -237,7 +237,7 @@ def sink(
             raise StoppedError
 
     shadow = config.policy.shadow
-    sensor = SensorInfo(config.sensor_name, __version__, config.namespace, missions, shadow)
+    sensor = SensorInfo(config.sensor_name, __version__, config.namespace, missions, shadow, config.evidence_bytes)
     waiting = health.waiting if health else lambda why: None
     acknowledged = iter(batches)
     if (cluster := config.sink.cluster) is not None:

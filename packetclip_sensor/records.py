@@ -341,6 +341,27 @@ class Explanation(Attribution, frozen=True, kw_only=True):
     """Measured facts of the window, by name with unit: `packets`, `duration_s`, `distinct_resp_ports`, ..."""
 
 
+class Totals(msgspec.Struct):
+    """Packets of an episode's hosts, both directions, each counted once (`alerts/totals.py`)."""
+
+    ports: Tally
+    connections: Tally
+    hosts: Tally
+    """Of the side that has many, until they are counted in the episode's own."""
+    packets: int = 0
+    sent_packets: int = 0
+    """Those that the sources sent."""
+    bytes: int = 0
+    """IP lengths on the wire."""
+    last: float = 0.0
+
+    def copy(self) -> Totals:
+        """One that goes on by itself."""
+        return msgspec.structs.replace(
+            self, ports=self.ports.copy(), connections=self.connections.copy(), hosts=self.hosts.copy()
+        )
+
+
 class Episode(msgspec.Struct):
     """Consecutive verdicts of one mission on one set of hosts. Saved in the checkpoint while open."""
 
@@ -357,7 +378,7 @@ class Episode(msgspec.Struct):
     last: float
     verdicts: int
     packets: int
-    """Distinct packets that stood in the episode's windows."""
+    """While it is open, distinct packets of its windows; in an alert all that were logged of its hosts, at least as many."""
     opened: int
     """Second of the verdict that opened it, 0 while it waits for more; `reported` the second of its last document."""
     reported: int
@@ -373,6 +394,9 @@ class Episode(msgspec.Struct):
     """The largest flow row seen of its hosts."""
     flows: int = 0
     """Final flow rows seen of its hosts while it was open; the next two are their sums, both directions."""
+    completed: int = 0
+    """Rows of TCP connections that were completed, and of those that were not."""
+    failed: int = 0
     flow_packets: int = 0
     flow_bytes: int = 0
     last_verdict: int = msgspec.field(default=0, name="heard")
@@ -388,6 +412,14 @@ class Episode(msgspec.Struct):
     """Connections to its destination that Zeek's script left out of the packet log while it lasted (`max_new_connections`)."""
     folded: int = 0
     """Episodes that stand in this one because there were too many to report each; 0 where none does."""
+    sent_packets: int = 0
+    """In an alert, of `packets` those that the sources sent; the next likewise from `seen`."""
+    bytes: int = 0
+    ports: int = 0
+    connections: int = 0
+    seen: Totals | None = None
+    """Up to the last verdict; `tail` since then."""
+    tail: Totals | None = None
     source_tally: Tally | None = None
     destination_tally: Tally | None = None
     folded_tally: Tally | None = None
@@ -402,11 +434,15 @@ class Episode(msgspec.Struct):
         for side in ("source", "destination"):
             if (tally := getattr(self, f"{side}_tally")) is not None:
                 setattr(self, f"{side}_count", max(len(getattr(self, f"{side}s")), tally.count))
-        kept = {"sources": list(self.sources), "destinations": list(self.destinations), "explanation": None}
+        kept: dict[str, object] = {"sources": list(self.sources), "destinations": list(self.destinations), "explanation": None}
+        if (seen := self.seen) is not None and seen.packets >= self.packets:
+            kept |= {name: getattr(seen, name) for name in ("packets", "sent_packets", "bytes")}
+            kept |= {"ports": seen.ports.count, "connections": seen.connections.count}
         return msgspec.structs.replace(self, **kept, **dict.fromkeys(TALLIES))
 
 
-TALLIES = ("source_tally", "destination_tally", "folded_tally")
+TALLIES = ("seen", "tail", "source_tally", "destination_tally", "folded_tally")
+"""What is counted by, and is in no document."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from packetclip_sensor.alerts.attack import attack_table
-from packetclip_sensor.common.missions import Missions
+from packetclip_sensor.common.missions import Missions, attack_table
 from packetclip_sensor.elastic.streams import ALERTS, HEALTH
 
 Json = dict[str, Any]

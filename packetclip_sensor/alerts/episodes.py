@@ -21,6 +21,7 @@ from itertools import groupby
 
 import structlog
 
+from packetclip_sensor.alerts import totals
 from packetclip_sensor.alerts.open_episodes import LISTED_HOSTS, OpenEpisodes, begin_counts, hosts, scope
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Policy
@@ -82,12 +83,12 @@ class EpisodeTracker:
         source = batch.batch.source
         counted, flows = 0, deque(batch.batch.flows)
         for second, group in groupby(sorted(batch.verdicts, key=lambda v: v.second), key=lambda v: v.second):
-            counted = self._count_hosts(batch, counted, second)
+            counted = self._count(batch, counted, second)
             self._close(source, second, events, flows)
             due = self._take_second(source, list(group))
-            counted = self._count_hosts(batch, counted, second + 1)
+            counted = self._count(batch, counted, second + 1)
             events += [Event(state, second, living.snapshot(), living, verdict) for state, living, verdict in due]
-        self._count_hosts(batch, counted, None)
+        self._count(batch, counted, None)
         for flow in flows:
             self._open.take_flow(flow)
         self._close(source, batch.judged, events)
@@ -164,10 +165,10 @@ class EpisodeTracker:
         episode.reported = verdict.second
         return "update", episode, verdict
 
-    def _count_hosts(self, batch: VerdictBatch, start: int, before: int | None) -> int:
-        """Count hosts in the packets of `batch` from number `start` on, up to the second `before`; returns the next number."""
+    def _count(self, batch: VerdictBatch, start: int, before: int | None) -> int:
+        """Count the packets of `batch` from number `start` on, up to the second `before`; returns the next number."""
         end = len(batch.seconds) if before is None else int(batch.seconds.searchsorted(before))
-        self._open.count_hosts(batch.packets[start:end], batch.seconds[start:end], quiet_s(self._policy))
+        self._open.count(batch.packets[start:end], batch.seconds[start:end], quiet_s(self._policy))
         return max(start, end)
 
     def _close(self, source: str, now: int | None, events: list[Event], flows: deque[Flow] | None = None) -> None:
@@ -211,4 +212,5 @@ def _start(verdict: Verdict, read_from: str, sensor: str, model_version: str) ->
         weight=verdict.weight,
     )
     begin_counts(episode)
+    totals.begin(episode, verdict.packets, verdict.second)
     return episode

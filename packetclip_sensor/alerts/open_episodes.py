@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from packetclip_sensor.alerts import totals
 from packetclip_sensor.common.hyperloglog import Tally
 from packetclip_sensor.records import Episode, Flow, Packet, Verdict
 
@@ -186,6 +187,8 @@ class OpenEpisodes:
         """Take in the packets of one more window."""
         # Counting each packet once without remembering it: only those behind the last one seen are new.
         episode.packets += sum(p.ts > episode.last for p in packets)
+        if second > episode.last_verdict:
+            totals.confirm(episode)
         episode.first = min(episode.first, packets[0].ts)
         episode.last = max(episode.last, packets[-1].ts)
         if episode.last_verdict < second:
@@ -231,8 +234,11 @@ class OpenEpisodes:
         target.first, target.last = min(target.first, episode.first), max(target.last, episode.last)
         target.last_verdict = max(target.last_verdict, episode.last_verdict)
         target.peak = max(target.peak, episode.peak)
-        for name in ("verdicts", "packets", "flows", "flow_packets", "flow_bytes", "connections_skipped"):
+        for name in ("verdicts", "packets", "flows", "completed", "failed", "flow_packets", "flow_bytes", "connections_skipped"):
             setattr(target, name, getattr(target, name) + getattr(episode, name))
+        for counted in (episode.seen, episode.tail):
+            if counted is not None:
+                totals.merge(target, counted)
         one_source, one_destination = episode.scope in ("pair", "source"), episode.scope in ("pair", "destination")
         return count_folded(
             target, episode.sources[0] if one_source else None, episode.destinations[0] if one_destination else None
@@ -243,8 +249,8 @@ class OpenEpisodes:
         mine = (e for e in self._all.values() if e.source in (source, ""))
         return [e for e in mine if now is None or now - e.last_verdict > quiet_s]
 
-    def count_hosts(self, packets: npt.NDArray[np.object_], seconds: npt.NDArray[np.int64], quiet_s: int) -> None:
-        """Count the hosts of packets that go to a flooded host, or come from a sweeping one, while their episodes last.
+    def count(self, packets: npt.NDArray[np.object_], seconds: npt.NDArray[np.int64], quiet_s: int) -> None:
+        """Count the packets of its hosts for each episode, and their other side where it is many, while the episode lasts.
 
         A window shows at most 30 packets a second of what may be thousands.
         """
@@ -253,11 +259,9 @@ class OpenEpisodes:
         for packet, second in zip(packets.tolist(), seconds.tolist(), strict=True):
             if packet.skipped:
                 self._count_skipped(packet, second, quiet_s)
-        if not (self.by_source or self.by_destination):
-            return
         starts = [0, *(np.nonzero(np.diff(seconds))[0] + 1).tolist()]
         for start, end in zip(starts, [*starts[1:], len(seconds)], strict=True):
-            self._count_hosts(packets[start:end].tolist(), int(seconds[start]), quiet_s)
+            self._count(packets[start:end].tolist(), int(seconds[start]), quiet_s)
 
     def _count_skipped(self, packet: Packet, second: int, quiet_s: int) -> None:
         """Count what was left out before a packet for the episodes of its destination that had a verdict near a second."""
@@ -266,34 +270,32 @@ class OpenEpisodes:
             if abs(episode.last_verdict - second) <= quiet_s:
                 episode.connections_skipped += packet.skipped
 
-    def _count_hosts(self, packets: list[Packet], second: int, quiet_s: int) -> None:
-        """Count the hosts of one second's packets for the episodes that had a verdict at most `quiet_s` seconds from it."""
-        flooded, sweeping = (
-            [e for found in index.values() for e in found.values() if abs(e.last_verdict - second) <= quiet_s]
-            for index in (self.by_destination, self.by_source)
-        )
-        to: dict[str, set[str]] = {e.destinations[0]: set() for e in flooded}
-        by: dict[str, set[str]] = {e.sources[0]: set() for e in sweeping}
+    def _count(self, packets: list[Packet], second: int, quiet_s: int) -> None:
+        """Count one second's packets for the episodes that had a verdict at most `quiet_s` seconds from it."""
+        between = dict[tuple[str, str], list[Packet]]()
         for packet in packets:
-            if packet.resp_h in to:
-                to[packet.resp_h].add(packet.orig_h)
-            if packet.orig_h in by:
-                by[packet.orig_h].add(packet.resp_h)
-        for e in flooded:
-            if e.source_tally is not None:
-                e.source_tally.add(to[e.destinations[0]])
-        for e in sweeping:
-            if e.destination_tally is not None:
-                e.destination_tally.add(by[e.sources[0]])
+            between.setdefault((packet.orig_h, packet.resp_h), []).append(packet)
+        of = dict[int, list[Packet]]()
+        for ends, these in between.items():
+            back = self.by_pair.at(*reversed(ends)) if ends[0] != ends[1] else ()
+            for episode in (*self._about(*ends), *back):
+                if abs(episode.last_verdict - second) <= quiet_s:
+                    of.setdefault(id(episode), []).extend(these)
+        for key, mine in of.items():
+            episode = self._all[key]
+            totals.take(episode, sorted(mine, key=lambda p: p.ts), second)
+
+    def _about(self, source: str, destination: str) -> list[Episode]:
+        """The episodes that a connection between two hosts belongs to."""
+        rest = [e for e in self.by_none.at() if source in e.sources and destination in e.destinations]
+        pair = self.by_pair.at(source, destination)
+        return [*pair, *self.by_source.at(source), *self.by_destination.at(destination), *rest]
 
     def take_flow(self, flow: Flow) -> None:
         """Take a flow row into the open episodes of its hosts. Rows of other times belong to other episodes."""
         if not self._all:
             return
-        source, destination = flow.orig_h, flow.resp_h
-        rest = (e for e in self.by_none.at() if source in e.sources and destination in e.destinations)
-        one = (*self.by_pair.at(source, destination), *self.by_source.at(source), *self.by_destination.at(destination))
-        for episode in (*one, *rest):
+        for episode in self._about(flow.orig_h, flow.resp_h):
             if episode.first - 1 <= flow.written and flow.ts <= episode.last + 1:
                 take_flow(episode, flow)
 
@@ -339,6 +341,9 @@ def take_flow(episode: Episode, flow: Flow) -> None:
     """Add a flow row to the totals, and keep the largest; of equal ones the last that ended, in whatever order they come."""
     if flow.final:
         episode.flows += 1
+        if flow.proto == "tcp" and flow.ts <= episode.last:
+            episode.completed += flow.conn_state in totals.ESTABLISHED
+            episode.failed += flow.conn_state in totals.FAILED
         episode.flow_packets += _packets(flow)
         episode.flow_bytes += (flow.orig_ip_bytes or 0) + (flow.resp_ip_bytes or 0)
     if episode.flow is None or _rank(flow) >= _rank(episode.flow):

@@ -26,8 +26,14 @@ def address(text: str) -> str:
         return clean or "an unknown host"
 
 
-def sentence(measured: Mapping[str, Fact], sources: Sequence[str], destinations: Sequence[str]) -> str:
-    """One sentence of facts for an alert, with addresses, ports and numbers as measured."""
+def sentence(
+    measured: Mapping[str, Fact], sources: Sequence[str], destinations: Sequence[str], *, details: Sequence[str] | None = None
+) -> str:
+    """One sentence of facts, with addresses, ports and numbers as measured, of a window or of a whole episode.
+
+    Args:
+        details: what is said behind the semicolon; None for what a window's facts say.
+    """
     value = _numbers(measured)
     source, destination = _hosts(sources, value("distinct_orig_h")), _hosts(destinations, value("distinct_resp_h"))
     count, sent, seconds = value("packets") or 0, value("orig_packets"), value("duration_s")
@@ -39,7 +45,7 @@ def sentence(measured: Mapping[str, Fact], sources: Sequence[str], destinations:
     ports, port = value("distinct_resp_p") or 0, value("top_resp_p")
     target = destination
     if ports > 1:
-        target = f"{ports} ports of {destination}"
+        target = f"{_many(ports)} ports of {destination}"
     elif ports and port is not None:
         target = f"port {port} of {destination}"
     if sent == 0:
@@ -47,8 +53,8 @@ def sentence(measured: Mapping[str, Fact], sources: Sequence[str], destinations:
     elif sent is None or sent == count:
         out = f"{source} sent {_packets(count, kind)}{time} to {target}"
     else:
-        out = f"{source} sent {_packets(sent, kind)}{time} to {target} and got {count - sent} back"
-    details = _details(measured, count)
+        out = f"{source} sent {_packets(sent, kind)}{time} to {target} and got {count - sent:,} back"
+    details = _details(measured, count) if details is None else details
     return f"{out}; {_and(details)}." if details else f"{out}."
 
 
@@ -101,12 +107,12 @@ def _hosts(names: Sequence[str], count: int | None) -> str:
     names = [address(n) for n in names]
     count = count or len(names) or 1
     if count > 2 or (count == 2 and len(names) < 2):
-        return f"{count} hosts" + (f" ({', '.join(names[:2])}, ...)" if names else "")
+        return f"{_many(count)} hosts" + (f" ({', '.join(names[:2])}, ...)" if names else "")
     return _and(names[:count]) if names else "one host"
 
 
 def _packets(count: int, kind: str) -> str:
-    return f"one {kind}packet" if count == 1 else f"{count} {kind}packets"
+    return f"one {kind}packet" if count == 1 else f"{count:,} {kind}packets"
 
 
 def _seconds(seconds: float) -> str:
@@ -251,15 +257,56 @@ def title(episode: Episode, mission: Mission, klass: str) -> str:
     return f"{noun} {by} {joined} {on}"
 
 
-def _many(hosts: int) -> str:
-    return f"about {hosts:,}" if hosts > EXACT else str(hosts)  # above it an estimate
+def _many(count: int) -> str:
+    return f"about {count:,}" if count > EXACT else f"{count:,}"  # above it an estimate
 
 
 def reason(alert: Alert) -> str:
-    """Why, in facts of the window, and how much the log lacks of it."""
-    skipped, host = alert.episode.connections_skipped, address(alert.episode.destinations[0])
-    more = f" Zeek left {skipped:,} more {'connection' if skipped == 1 else 'connections'} to {host} out of the log."
-    return alert.why.reason + more if skipped else alert.why.reason
+    """The whole episode in one sentence, all of whose numbers are fields of `packetclip.episode`, and how much the log lacks."""
+    episode, facts = alert.episode, alert.why.facts
+    skipped, host = episode.connections_skipped, address(episode.destinations[0])
+    if not episode.connections:  # nothing was counted: a state saved before there were totals
+        said = alert.why.reason
+    else:
+        said = sentence(
+            {
+                "packets": episode.packets,
+                "orig_packets": episode.sent_packets,
+                "duration_s": episode.last - episode.first,
+                "distinct_orig_h": max(episode.source_count, len(episode.sources)),
+                "distinct_resp_h": max(episode.destination_count, len(episode.destinations)),
+                "distinct_resp_p": episode.ports,
+                "top_resp_p": facts.get("top_resp_p") if facts.get("distinct_resp_p") == 1 else None,
+                "proto": facts.get("proto"),
+            },
+            episode.sources,
+            episode.destinations,
+            details=_totals(episode),
+        )
+    if alert.state != "close":
+        said = f"So far, {said}"
+    if not skipped:
+        return said
+    more = f"Zeek left {skipped:,} more {'connection' if skipped == 1 else 'connections'} to {host} out of the log"
+    return f"{said} These are the least numbers: {more}."
+
+
+def _totals(episode: Episode) -> list[str]:
+    """What else the whole episode comes to."""
+    out = []
+    if episode.connections > 1:
+        out.append(f"{_many(episode.connections)} connections" + (" at least" if episode.connections_skipped else ""))
+    ended = [(episode.completed, "completed"), (episode.failed, "not completed")]
+    out += [f"{number:,} {what}" for number, what in ended if number and episode.connections > 1]
+    if (rate := rate_of(episode)) is not None and episode.packets > 1:
+        out.append(f"{rate:,.0f} packets a second" if rate >= 10 else f"{rate:.1f} packets a second")
+    return [*out, f"{episode.bytes:,} bytes"]
+
+
+def rate_of(episode: Episode) -> float | None:
+    """Packets a second over the whole episode; None where it lasted no time."""
+    seconds = episode.last - episode.first
+    return episode.packets / seconds if seconds > 0 else None
 
 
 def packet_reason(packets: Sequence[Packet], window: Description, at: int) -> str:

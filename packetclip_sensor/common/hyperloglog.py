@@ -1,4 +1,4 @@
-"""How many distinct things were seen, in two kilobytes whatever their number: exact while they are few, then HyperLogLog.
+"""How many distinct things were seen, in bounded memory whatever their number: exact while they are few, then HyperLogLog.
 
 A flood names ten thousand sources and a checkpoint is written every second, so an episode cannot carry them all. Names are hashed
 under a key, since who forges sources could else choose such as fall together, or as count for millions. The key is the episode's
@@ -14,7 +14,7 @@ from hashlib import blake2b
 
 import msgspec
 
-EXACT = 256
+EXACT = 2048
 """Up to so many the count is exact."""
 INDEX_BITS = 11
 REGISTERS = 1 << INDEX_BITS
@@ -36,19 +36,28 @@ class Tally(msgspec.Struct):
     def add(self, names: Iterable[str]) -> None:
         """Take in names; the same ones again change nothing."""
         keyed = blake2b(digest_size=8, key=self.key.encode()[: blake2b.MAX_KEY_SIZE])
-        hashes: Iterable[int] = [_hash(keyed, name) for name in names]
+        self._take([_hash(keyed, name) for name in names])
+
+    def _take(self, hashes: Iterable[int]) -> None:
         if not self.registers:
             self.few.update(hashes)
             if len(self.few) <= EXACT:
                 return
             self.registers = bytearray(REGISTERS)
-            hashes, self.few = self.few, set()
-        registers = self.registers
+            hashes = self.few
+        registers, self.few = self.registers, set()
         for hashed in hashes:
             index = hashed >> RANK_BITS
             rank = RANK_BITS + 1 - (hashed & _REST).bit_length()
             if rank > registers[index]:  # noqa: PLR1730  (max() would cost as much as the rest of the line)
                 registers[index] = rank
+
+    def merge(self, other: Tally) -> None:
+        """Take in what another one has counted. Under another key the same name counts again while there are few."""
+        if other.registers:
+            self.registers = self.registers or bytearray(REGISTERS)
+            self.registers = bytearray(map(max, self.registers, other.registers))
+        self._take(other.few | self.few if self.registers else other.few)
 
     @property
     def count(self) -> int:

@@ -7,10 +7,14 @@ writes it into the bundle's manifest; who needs it is given the opened bundle's 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from functools import cache
+from typing import Annotated, Any, Literal
 
 import msgspec
+import yaml
 from msgspec import Meta
+
+from packetclip_sensor.common.resources import resource
 
 BENIGN = "Benign"
 """What is no mission: the first of a model's outputs, and the class of label 0."""
@@ -145,3 +149,10 @@ class Missions:
 
 NO_MISSIONS = Missions(())
 """Of what has nothing to do with a model, such as health documents."""
+
+
+@cache
+def attack_table() -> dict[str, Any]:
+    """mappings/attack.yaml, the names of MITRE ATT&CK: `framework`, `tactics` and `techniques`."""
+    table: dict[str, Any] = yaml.safe_load((resource("mappings") / "attack.yaml").read_text(encoding="utf-8"))
+    return table

@@ -280,6 +280,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         str, "Name of this sensor in every alert (`observer.name`); part of the alerts' ids, so keep it stable."
     ] = field(default_factory=lambda: socket.gethostname() or "sensor")
     sink: Annotated[SinkConfig, "Where alerts go: one of these, or several at once."] = SinkConfig(ndjson=NdjsonConfig())
+    evidence_bytes: Annotated[
+        Literal["masked", "headers", "none", "all"],
+        "Which bytes of evidence packets alerts hold. masked: headers, and of the payload what holds no secret (TLS, DNS, verbs, "
+        "codes, paths); all else is zeros, passwords and cookies with it. headers: no payload. none: no bytes. all: the packets "
+        "as they were, passwords too.",
+    ] = "masked"
     zeek_feedback: Annotated[
         ZeekFeedbackConfig,
         "Back into Zeek: what opens or grows more severe becomes a notice there as well (notice.log, mail, the site's policy).",

@@ -20,12 +20,12 @@ import msgspec
 import numpy as np
 
 from packetclip_sensor.alerts import sentences
-from packetclip_sensor.alerts.attack import attack_table
 from packetclip_sensor.alerts.severity import RISK_BANDS, SEVERITIES, severity_and_risk
-from packetclip_sensor.common.missions import NO_MISSIONS, Missions
+from packetclip_sensor.common.missions import NO_MISSIONS, Missions, attack_table
 from packetclip_sensor.common.text import MAX_TEXT_CHARS, printable
 from packetclip_sensor.elastic.streams import ALERTS
-from packetclip_sensor.records import Alert, Flow, Packet, of_suricata
+from packetclip_sensor.masking import evidence_bytes
+from packetclip_sensor.records import Alert, Episode, Evidence, Flow, Packet, of_suricata
 from packetclip_sensor.sinks.community_id import address, community_id
 
 ECS_VERSION = "9.4.0"
@@ -57,6 +57,8 @@ class SensorInfo:
     missions: Missions = NO_MISSIONS
     shadow: bool = False
     """Documents are for a look and no more (`policy.shadow`)."""
+    evidence_bytes: str = "masked"
+    """As in the settings."""
 
 
 def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
@@ -101,9 +103,9 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
         },
         "threat": _threat(alert.technique),
         "observer": observer(sensor, uids),
-        **network(episode.sources, episode.destinations, packets, packets, episode.flow, alert.why.facts),
+        **network(episode.sources, episode.destinations, packets, packets, episode.flow, _ends_known(alert)),
         **sessions(uids),
-        "packetclip": _explanation(alert, missions),
+        "packetclip": _explanation(alert, sensor),
     }
     if "zeek" in made:
         made["zeek"]["notice"] = {
@@ -216,12 +218,13 @@ def _threat(technique: str) -> dict[str, Any]:
     }
 
 
-def _explanation(alert: Alert, missions: Missions) -> dict[str, Any]:
+def _explanation(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
     """packetclip.*: names and types as in mappings/elasticsearch/component/."""
-    episode, why = alert.episode, alert.why
+    episode, why, missions = alert.episode, alert.why, sensor.missions
     return {
         "mission": episode.mission,
         "class": why.klass,
+        "window": why.reason,
         "probability": why.probability,
         "missions": keyed(why.missions, missions.ids),
         "classes": [
@@ -235,6 +238,7 @@ def _explanation(alert: Alert, missions: Missions) -> dict[str, Any]:
             "last": time_of(episode.last),
             "verdicts": episode.verdicts,
             "packets": episode.packets,
+            **_totals(episode),
             "scope": episode.scope,
             "source_count": episode.source_count,
             "destination_count": episode.destination_count,
@@ -247,7 +251,7 @@ def _explanation(alert: Alert, missions: Missions) -> dict[str, Any]:
         "concepts": [{"name": c.name, "weight": c.weight, "level": c.level, "graph": c.graph or None} for c in why.concepts],
         "graphs": keyed(why.graphs, missions.ids),
         "paths": [{"nodes": list(path.nodes), "share": path.share, "graph": path.graph or None} for path in why.paths],
-        "evidence": [_evidence(evidence.packet, evidence.weight, evidence.reason) for evidence in why.evidence],
+        "evidence": [_evidence(evidence, sensor.evidence_bytes) for evidence in why.evidence],
         "texts": [{"text": text, "cosine": cosine} for text, cosine in why.nearest_texts],
         "facts": dict(why.facts),
         "flow": _flow(episode.flow, alert.flow_text),
@@ -257,10 +261,28 @@ def _explanation(alert: Alert, missions: Missions) -> dict[str, Any]:
     }
 
 
-def _evidence(packet: Packet, weight: float, reason: str) -> dict[str, Any]:
+def _totals(episode: Episode) -> dict[str, float | int | None]:
+    """What was counted of the whole episode; without counts, as of a state saved before there were any, there are none."""
+    if not episode.connections:
+        return {}
+    ended = {"completed": episode.completed, "failed": episode.failed} if episode.completed or episode.failed else {}
+    counted = {name: getattr(episode, name) for name in ("sent_packets", "bytes", "ports", "connections")}
+    return counted | ended | {"duration_s": episode.last - episode.first, "rate_pps": sentences.rate_of(episode)}
+
+
+def _ends_known(alert: Alert) -> Mapping[str, Any]:
+    """How many ports and connections there are: of the whole episode, or else of the window."""
+    episode = alert.episode
+    whole = {"distinct_uid": episode.connections, "distinct_resp_p": max(1, episode.ports)}
+    return whole if episode.connections else alert.why.facts
+
+
+def _evidence(evidence: Evidence, policy: str) -> dict[str, Any]:
+    packet = evidence.packet
     columns = {name: getattr(packet, name) for name in ("orig_h", "orig_p", "resp_h", "resp_p", "proto", "is_orig", "size_bytes")}
-    begin = {"uid": packet.uid, "n": packet.n, "ts": time_of(packet.ts), "weight": weight, "reason": reason}
-    return begin | columns | {"data": packet.data.hex()}
+    begin = {"uid": packet.uid, "n": packet.n, "ts": time_of(packet.ts), "weight": evidence.weight, "reason": evidence.reason}
+    shown, masked = evidence_bytes.shown(packet.data, policy)
+    return begin | columns | {"data": shown.hex() or None, "masked_bytes": masked or None}
 
 
 def _flow(flow: Flow | None, text: str | None) -> dict[str, Any]:

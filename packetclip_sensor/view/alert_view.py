@@ -64,6 +64,8 @@ def _parts(document: Document, missions: Missions) -> Iterable[RenderableType]:
     title, klass = _safe(text(document, "message") or mission), _safe(text(document, "packetclip.class"))
     yield Text.assemble((title, "bold"), "  ", (_safe(mission), f"bold {style}"), "  ", klass)
     yield Text(_safe(text(document, "event.reason"), 1000))
+    if window := text(document, "packetclip.window"):
+        yield Text(f"Judged window: {_safe(window, 1000)}", style="dim")
     yield Text()
     yield _pairs(_meta(document))
     likeliest = sorted(_numbers(get(document, "packetclip.missions"), missions), key=lambda row: -row[1])[:LISTED]
@@ -189,6 +191,8 @@ def _evidence(document: Document) -> RenderableType | None:
         which = f"packet {number(item, 'n'):.0f} of {text(item, 'uid')}, {number(item, 'size_bytes'):,.0f} bytes"
         shown_packets.append(Text.assemble((f"{number(item, 'weight'):+.2f} ", "bold"), _safe(f"{ends(item)}, {which}", 300)))
         shown_packets.append(Text(f"      {_safe(text(item, 'reason'), 500)}"))
+        if masked := number(item, "masked_bytes"):
+            shown_packets.append(Text(f"      {masked:,.0f} bytes are masked (evidence_bytes)", style="dim"))
         raw = data(item)
         if raw:
             shown_packets.append(Padding(_hex(raw), (0, 0, 1, 6), expand=False))

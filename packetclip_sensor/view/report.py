@@ -247,7 +247,7 @@ def _weights(rows: Sequence[tuple[str, float, str]]) -> list[list[Any]]:
 
 def _evidence(item: Mapping[str, Any]) -> Row:
     raw = data(item)
-    size = number(item, "size_bytes")
+    size, masked = number(item, "size_bytes"), number(item, "masked_bytes")
     which = f"packet {number(item, 'n'):.0f} of {text(item, 'uid')}, {size:,.0f} bytes"
     return {
         "headline": f"{ends(item)}, {which}",
@@ -255,7 +255,9 @@ def _evidence(item: Mapping[str, Any]) -> Row:
         "weight": f"{number(item, 'weight'):+.2f}",
         "data": raw.hex(),
         "fields": [astuple(field) for field in packet_fields.fields(raw)],
-        "cut": f"first {len(raw)} of {size:,.0f} bytes" if len(raw) < size else "",
+        "cut": ", ".join(
+            [f"first {len(raw)} of {size:,.0f} bytes"] * (len(raw) < size) + [f"{masked:,.0f} masked or left out"] * (masked > 0)
+        ),
     }
 
 

@@ -18,10 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from packetclip_sensor.alerts import sentences
+from packetclip_sensor.alerts.severity import severity_and_risk
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.text import printable
 from packetclip_sensor.records import Alert
+from packetclip_sensor.view.document_access import SEVERITY_NAMES
 
 PIPE_COLUMNS = 160
 """Width where the output is no terminal and COLUMNS is not set: a log file has no edge, but people read it."""
@@ -124,6 +126,9 @@ def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO)
         say(f"{_count(counters.suppressed, 'window')} were silenced by the rules of policy.suppress")
     if counters.alerts_duplicate:
         say(f"{_count(counters.alerts_duplicate, 'document')} had been written before")
+    if len(episodes) and where and "://" not in where:
+        first = next(episodes.rows())[1].episode.id
+        say(f"Next: packetclip explain {first} --from {where}, or packetclip report {where}")
 
 
 def style_of(mission: str, missions: Missions) -> str:
@@ -146,7 +151,7 @@ def table(episodes: Episodes, columns: int) -> Table:
     made = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False, show_edge=False, header_style="bold")
     made.add_column("Time (UTC)", no_wrap=True)
     made.add_column("Mission, class", no_wrap=True)
-    made.add_column("Prob.", justify="right", no_wrap=True)
+    made.add_column("Prob.,\nseverity", justify="right", no_wrap=True)
     wide = columns >= WIDE_COLUMNS
     if wide:
         made.add_column("Source → destination", min_width=17, ratio=4, overflow="fold")
@@ -162,7 +167,7 @@ def table(episodes: Episodes, columns: int) -> Table:
             Text(f"{when:%Y-%m-%d}\n{when:%H:%M:%S}" if f"{when:%Y-%m-%d}" != day else f"{when:%H:%M:%S}"),
             Text(printable(alert.episode.mission, 20), style=f"bold {style}")
             + Text(f"\n{printable(alert.why.klass, 20)}", style="default"),
-            Text(f"{min(alert.episode.peak, 0.999):.3f}"),
+            Text(f"{min(alert.episode.peak, 0.999):.3f}\n{_severity(alert, episodes.missions)}"),
         ]
         reason = Text(printable(sentences.reason(alert), 1000) + " ") + _extent(
             alert, capture if len(episodes.captures) > 1 else ""
@@ -180,6 +185,11 @@ def table(episodes: Episodes, columns: int) -> Table:
     return made
 
 
+def _severity(alert: Alert, missions: Missions) -> str:
+    mission = alert.episode.mission
+    return SEVERITY_NAMES.get(severity_and_risk(alert, missions[mission])[0], "") if mission in missions else ""
+
+
 def _ends(alert: Alert) -> list[str]:
     """Source and destination, each the first host and how many more there are."""
     episode = alert.episode
@@ -191,12 +201,11 @@ def _ends(alert: Alert) -> list[str]:
 
 
 def _extent(alert: Alert, capture: str) -> Text:
-    """The whole episode, of which the reason tells one window, and where it was read."""
+    """What the reason does not tell: the windows, where it was read, and its id."""
     episode = alert.episode
     seconds = max(0.0, episode.last - episode.first)
-    parts = [_count(episode.verdicts, "window"), _count(episode.packets, "packet"), f"{seconds:.1f} s"]
-    if capture:
-        parts.append(f"in {printable(capture, 60)}")
+    parts = [_count(episode.verdicts, "window"), f"{seconds:.1f} s"]
+    parts += [f"in {printable(capture, 60)}"] * bool(capture) + [f"id {episode.id}"]
     return Text(f"[{'so far ' if alert.state != 'close' else ''}{', '.join(parts)}]", style="dim")
 
 

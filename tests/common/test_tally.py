@@ -74,7 +74,7 @@ def test_sources_that_were_chosen_by_their_hash_count_as_any_others(key: str, in
 
 def test_names_fall_otherwise_under_another_key() -> None:
     keyed = blake2b(digest_size=8, key=b"a")
-    chosen = [name for name in (f"h{n}" for n in range(200_000)) if hyperloglog._hash(keyed, name) >> 56 == 0]
+    chosen = [name for name in (f"h{n}" for n in range(2_000_000)) if hyperloglog._hash(keyed, name) >> 56 == 0]
     same, other = Tally(key="a"), Tally(key="b")
     same.add(chosen)
     other.add(chosen)

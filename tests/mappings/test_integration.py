@@ -22,8 +22,7 @@ from fleet import Package, types
 from msgspec.structs import replace
 
 from mappings.integration import build
-from packetclip_sensor.alerts.attack import attack_table
-from packetclip_sensor.common.missions import Missions
+from packetclip_sensor.common.missions import Missions, attack_table
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.sinks.documents import ECS_VERSION
 

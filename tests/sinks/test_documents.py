@@ -15,7 +15,7 @@ import pytest
 from factories import MISSIONS, SENSOR, T0, alert, episode, flow, leaves, packet
 from snapshot import compare
 
-from packetclip_sensor.alerts import attack
+from packetclip_sensor.common import missions
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
 from packetclip_sensor.records import Alert, Concept, Evidence, Flow
@@ -114,7 +114,7 @@ def test_each_of_the_nine_attack_classes_has_a_technique_that_the_table_knows() 
         "DNS Flood": "T1499.002",
         "Dictionary Attack": "T1110.001",
     }
-    table = attack.attack_table()
+    table = missions.attack_table()
     for technique in (*found.values(), *(mission.technique for mission in MISSIONS)):
         made = document(alert(technique=technique), SENSOR)["threat"]
         assert made["tactic"]["id"][0] in table["tactics"]
@@ -169,13 +169,14 @@ def full_alerts() -> list[Alert]:
         "facts": dict(facts(window, "pair")),
         "embedding": (0.125,) * EMBEDDING,
         "episode": episode(folded=3, connections_skipped=900),
+        "evidence": (Evidence(packet(data=syn + b"PASS x"), 0.12, "PSH-ACK to port 21"),),
     }
     return [
         alert(flow=row, flow_text="A flow.", **most),
         alert(facts=dict(facts([ping, packet(proto="icmp", ts=T0 + 1)], "destination"))),
-        alert(facts={"distinct_resp_p": 1, "distinct_uid": 1}),
+        alert(facts={"distinct_resp_p": 1, "distinct_uid": 1}, episode=episode(connections=1)),
         alert(evidence=(Evidence(packet(uid="1397081985311353"), 0.1, "of Suricata"),)),
-        *(alert(technique=technique) for technique in attack.attack_table()["techniques"]),
+        *(alert(technique=technique) for technique in missions.attack_table()["techniques"]),
     ]
 
 

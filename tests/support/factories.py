@@ -107,6 +107,12 @@ def episode(**changed: Any) -> Episode:
         "documents": 1,
         "peak": 0.97,
         "scope": "pair",
+        "sent_packets": 45,
+        "bytes": 2700,
+        "ports": 1,
+        "connections": 45,
+        "completed": 0,
+        "failed": 45,
     }
     return Episode(**(fields | changed))
 

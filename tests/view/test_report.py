@@ -60,7 +60,7 @@ def test_the_page_holds_all_of_an_explanation_and_words_to_find_it_by() -> None:
 def test_of_an_episode_the_newest_document_counts_whatever_the_order() -> None:
     old, new = (
         alert(reason="An older sentence."),
-        alert(id="a2", ts=1_760_000_100.0, state="close", reason="The newest sentence."),
+        alert(id="a2", ts=1_760_000_100.0, state="close", reason="The newest sentence.", episode=episode(connections=0)),
     )
     for both in ((old, new), (new, old)):
         assert [row["reason"] for row in rows(made(*both))] == ["The newest sentence."]

@@ -1,0 +1,86 @@
+"""What an episode comes to as a whole, counted from every logged packet of its hosts: a window shows at most 30 of them.
+
+Packets later than two seconds after the last verdict are counted apart (`Episode.tail`) until the next one: ordinary traffic that
+follows an attack is no part of it. Ports, connections and hosts are counted under the episode's id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from packetclip_sensor.common.hyperloglog import Tally
+from packetclip_sensor.records import Episode, Packet, Totals
+
+AFTER_S = 2
+"""Seconds after a verdict that are counted with it: the last packets of an attack are often too few for a window."""
+ESTABLISHED = frozenset(("SF", "S1", "S2", "S3", "RSTO", "RSTR"))
+FAILED = frozenset(("S0", "REJ", "RSTOS0", "RSTRH", "SH", "SHR"))
+"""Zeek's conn_state of TCP connections that were completed, and of those that were not; `OTH` says neither."""
+
+
+def begin(episode: Episode, window: Iterable[Packet], second: int) -> None:
+    """Count what the first window has from before its own second; packets of that second come by `take`, with all others."""
+    episode.seen = _new(episode)
+    _add(episode, episode.seen, [packet for packet in window if int(packet.ts) < second])
+
+
+def take(episode: Episode, packets: Sequence[Packet], second: int) -> None:
+    """Count what went between its hosts in one second, oldest first."""
+    if second <= episode.last_verdict + AFTER_S:
+        if episode.seen is None:  # a state saved before there were totals
+            episode.seen = _new(episode)
+        _add(episode, episode.seen, packets)
+        _take_hosts(episode, episode.seen)
+        return
+    if episode.tail is None:
+        episode.tail = _new(episode)
+    _add(episode, episode.tail, packets)
+
+
+def confirm(episode: Episode) -> None:
+    """A further verdict: what came since the last one is of the episode."""
+    if episode.tail is not None:
+        merge(episode, episode.tail)
+        episode.tail = None
+
+
+def merge(episode: Episode, more: Totals) -> None:
+    """Add what was counted apart, or in another episode."""
+    seen = episode.seen = episode.seen or _new(episode)
+    for name in ("packets", "sent_packets", "bytes"):
+        setattr(seen, name, getattr(seen, name) + getattr(more, name))
+    for name in ("ports", "connections"):
+        getattr(seen, name).merge(getattr(more, name))
+    seen.last = max(seen.last, more.last)
+    _take_hosts(episode, more)
+
+
+def _add(episode: Episode, totals: Totals, packets: Sequence[Packet]) -> None:
+    """Count packets; a side of one host is the first listed. An answer that nobody asked for is sent by its responder."""
+    if not packets:
+        return
+    source = episode.sources[0] if episode.scope in ("pair", "source") else None
+    target = episode.destinations[0] if episode.scope in ("pair", "destination") else None
+    senders = [packet.orig_h if packet.is_orig else packet.resp_h for packet in packets]
+    sent = [sender != target if source is None else sender == source for sender in senders]
+    totals.packets += len(packets)
+    totals.sent_packets += sum(sent)
+    totals.bytes += sum(packet.size_bytes for packet in packets)
+    totals.ports.add({str(p.resp_p) for p in packets if p.proto in ("tcp", "udp") and p.resp_h != source})
+    totals.connections.add({packet.uid for packet in packets})
+    totals.last = max(totals.last, packets[-1].ts)
+    if episode.scope in ("source", "destination"):
+        totals.hosts.add({packet.orig_h if source is None else packet.resp_h for packet in packets})
+
+
+def _take_hosts(episode: Episode, totals: Totals) -> None:
+    """Move hosts of the side that has many, and the time of the last packet, to the episode."""
+    tally = {"destination": episode.source_tally, "source": episode.destination_tally}.get(episode.scope)
+    if tally is not None:
+        tally.merge(totals.hosts)
+    totals.hosts = Tally(key=episode.id)
+    episode.last = max(episode.last, totals.last)
+
+
+def _new(episode: Episode) -> Totals:
+    return Totals(ports=Tally(key=episode.id), connections=Tally(key=episode.id), hosts=Tally(key=episode.id))

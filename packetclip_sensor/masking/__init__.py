@@ -1,0 +1,1 @@
+"""Evidence packets in; out comes what of their bytes may be shown."""
