@@ -5,6 +5,8 @@ It gives each row the log-odds of each mission, as calibrated on labelled stream
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
@@ -34,12 +36,12 @@ class EvidenceModel(msgspec.Struct, frozen=True):
     """Log-odds from which a row's window is a verdict, by mission in the bundle's order."""
 
     @staticmethod
-    def of(content: bytes, missions: list[str]) -> EvidenceModel:
+    def of(content: bytes, missions: Sequence[str]) -> EvidenceModel:
         """Read and check the file's content. Raises ValueError where it is of another version or does not hold together."""
         found = msgspec.json.decode(content, type=EvidenceModel)
         if found.inputs != input_names(len(missions)):
             raise ValueError("has other inputs than this sensor's evidence")
-        if list(found.thresholds) != missions:
+        if tuple(found.thresholds) != tuple(missions):
             raise ValueError(f"has thresholds of {', '.join(found.thresholds)}, the missions are {', '.join(missions)}")
         width = len(found.inputs)
         for values in (found.mean, found.scale):

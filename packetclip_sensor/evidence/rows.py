@@ -55,7 +55,8 @@ def rows_of(given: ModelInput, probabilities: FloatArray, fresh: npt.NDArray[np.
     """
     w, table = given.windows, given.windows.table
     p = probabilities[:, 1:].astype(np.float64).clip(1e-6, 1 - 1e-6)
-    log_odds = np.log(p / (1 - p)).clip(-MOST_LOG_ODDS, MOST_LOG_ODDS).astype(np.float32)
+    # Rounded, for the last bits of a probability depend on the windows that were judged with it, so on batches.
+    log_odds = np.log(p / (1 - p)).clip(-MOST_LOG_ODDS, MOST_LOG_ODDS).round(2).astype(np.float32)
     real = given.rows >= 0
     looks = (given.relations.sum(1) / np.maximum(real.sum(1), 1)[:, None])[given.distinct]
     last = w.rows[:, -1]

@@ -94,7 +94,7 @@ class Streams:
             damped[i] = counters
             for m, is_above in enumerate(above[i]):
                 if is_above:
-                    if second > trail[m, 3] + TRAIL_S:
+                    if not trail[m, 0] or second > trail[m, 3] + TRAIL_S:
                         trail[m] = 0, 0, second, 0
                     trail[m] += 1, odds[i, m], 0, second - trail[m, 3]
             trails[i] = trail
