@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,11 @@ from packetclip_sensor.windows.model_input import ModelInput
 class Evidence:
     """Decides by a stream's last hour which windows are verdicts; called with a batch's windows in their order."""
 
-    def __init__(self, model: EvidenceModel, counters: Counters) -> None:
-        self._score = Scorer(model)
-        self._streams = Streams(len(model.thresholds), counters)
+    def __init__(self, model: EvidenceModel, missions: Sequence[str], counters: Counters) -> None:
+        self._score = Scorer(model, missions)
+        self._streams = Streams(len(missions), counters)
+        self.missions = frozenset(model.thresholds)
+        """Those of which it decides."""
 
     @staticmethod
     def of(bundle: Bundle, counters: Counters) -> Evidence | None:
@@ -34,7 +36,8 @@ class Evidence:
         if (content := optional(bundle.path, FILE)) is None:
             return None
         try:
-            return Evidence(EvidenceModel.of(content, bundle.manifest.missions.names), counters)
+            names = bundle.manifest.missions.names
+            return Evidence(EvidenceModel.of(content, names), names, counters)
         except (ValueError, RecursionError) as err:
             raise ModelBundleError(f"model bundle {bundle.path}: {FILE}: {err}; {REMEDY}") from err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -60,9 +61,18 @@ def score(bundle: Bundle, encoder: Encoder, given: ModelInput, chosen: slice | I
 
 Tap = Callable[[ModelInput, FloatArray, Encoder], list[HuntWindow]]
 """Sees the windows of a batch with their (W, missions + 1) probabilities, and returns those to keep for hunting."""
-Decide = Callable[[ModelInput, FloatArray, npt.NDArray[np.object_]], dict[int, tuple[int, Trail]]]
-"""Says which windows of a batch are verdicts, of which mission and why (`evidence.stage.Evidence`), given their probabilities and
-the records of the fresh packets."""
+NEVER = 2.0
+"""A threshold that no probability reaches."""
+
+
+class Decide(Protocol):
+    """`evidence.stage.Evidence`: of some missions it says which windows are verdicts, and why."""
+
+    missions: frozenset[str]
+
+    def __call__(
+        self, given: ModelInput, probabilities: FloatArray, fresh: npt.NDArray[np.object_]
+    ) -> dict[int, tuple[int, Trail]]: ...
 
 
 class Judge:
@@ -81,12 +91,13 @@ class Judge:
         """Args:
         thresholds: probability for each mission, from the bundle, a site's calibration or the configuration.
         margins: how near is near, in logits below the threshold, by mission; see `Thresholds`.
-        evidence: decides in place of both.
+        evidence: decides in place of both, of its missions.
         """
         self._bundle, self._counters, self._tap, self._evidence = bundle, counters, tap, evidence
         self._encoder = Encoder(bundle, counters)
         self._missions = bundle.manifest.missions
-        self._bounds = Thresholds.of({m: thresholds[m] for m in self._missions.names}, margins)
+        alone = {m: NEVER if evidence and m in evidence.missions else thresholds[m] for m in self._missions.names}
+        self._bounds = Thresholds.of(alone, {m: margin for m, margin in margins.items() if alone.get(m) != NEVER})
 
     def __call__(self, given: ModelInput) -> VerdictBatch:
         """The verdicts of W windows, in their order."""
@@ -98,18 +109,15 @@ class Judge:
             chosen = by_length[start : start + REASON_WINDOWS]
             scored = score(self._bundle, self._encoder, given, chosen)
             found[chosen] = scored.probabilities
-            if self._evidence is not None:
-                continue
             for j in np.nonzero(reaches(scored.probabilities, near))[0].tolist():  # copies: a view would keep all windows'
                 alarming[int(chosen[j])] = scored.embeddings[j].copy(), scored.relations[j].copy()
         probabilities = found[given.distinct]
         trails: dict[int, tuple[int, Trail]] = {}
-        if self._evidence is None:
-            (reaching,) = np.nonzero(reaches(probabilities, near))
-        else:
+        (reaching,) = np.nonzero(reaches(probabilities, near))
+        if self._evidence is not None:
             trails = self._evidence(given, probabilities, w.table.packets(w.fresh))
-            reaching = np.array([*trails], np.int64)
-            chosen = np.unique(given.distinct[reaching])
+            reaching = np.union1d(reaching, np.array([*trails], np.int64))
+            chosen = np.array(sorted({*given.distinct[reaching].tolist()} - alarming.keys()), np.int64)
             for start in range(0, len(chosen), REASON_WINDOWS):
                 some = chosen[start : start + REASON_WINDOWS]
                 scored = score(self._bundle, self._encoder, given, some)

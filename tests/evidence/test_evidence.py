@@ -104,7 +104,7 @@ def test_a_restart_goes_on_bit_by_bit() -> None:
 
 
 def test_many_windows_that_single_would_not_do_are_evidence_together() -> None:
-    score = Scorer(model({"above 2 600s": 2.0, "odds 2": 0.5}, at=6.0))
+    score = Scorer(model({"above 2 600s": 2.0, "odds 2": 0.5}, at=6.0), MISSIONS.names)
     inputs, trails = Streams(len(MISSIONS), Counters())("", rows([1000 + 8 * i for i in range(70)]))
     found = (score(inputs) >= score.at).all(1)
     assert not found[:5].any()
@@ -120,10 +120,10 @@ def key(verdict: Verdict) -> tuple[Any, ...]:
 def judged(bundle: Bundle) -> Callable[..., list[tuple[Any, ...]]]:
     def of(batch: int, restart_after: int = 1 << 30) -> list[tuple[Any, ...]]:
         fit = model({"odds 0": 1.0, "odds 1": 0.5, "above 0 600s": 1.0}, at=2.0)
-        evidence, out = Evidence(fit, Counters()), list[tuple[Any, ...]]()
+        evidence, out = Evidence(fit, MISSIONS.names, Counters()), list[tuple[Any, ...]]()
         for number, windows in enumerate(cut(ATTACKS, batch)):
             if number == restart_after:
-                saved, evidence = evidence.state(), Evidence(fit, Counters())
+                saved, evidence = evidence.state(), Evidence(fit, MISSIONS.names, Counters())
                 evidence.restore(saved)
             judge = Judge(bundle, NOTHING_NEEDED, Counters(), evidence=evidence)
             out += map(key, judge(model_input(windows)).verdicts)
@@ -152,7 +152,7 @@ def test_a_verdict_of_evidence_opens_an_episode_by_itself_and_says_why() -> None
     ("changed", "says"),
     [
         ({"inputs": NAMES[1:]}, "other inputs"),
-        ({"thresholds": {"DoS": 0.0}}, "thresholds of DoS"),
+        ({"thresholds": {"Worms": 0.0}}, "a threshold of Worms"),
         ({"scale": [0.0] * len(NAMES)}, "scales"),
         ({"direct": Layer([[0.0]], [0.0])}, "layers"),
     ],
@@ -161,6 +161,18 @@ def test_a_model_that_does_not_fit_is_refused(changed: dict[str, Any], says: str
     content = msgspec.json.encode(msgspec.structs.replace(model({}), **changed))
     with pytest.raises(ValueError, match=says):
         EvidenceModel.of(content, MISSIONS.names)
+
+
+def test_of_missions_without_a_threshold_single_windows_decide(bundle: Bundle) -> None:
+    fit = msgspec.structs.replace(model({}, at=1e3), thresholds={"DoS": 1e3})
+    low = dict.fromkeys(MISSIONS.names, 0.2)
+    found = [v for w in cut(ATTACKS) for v in Judge(bundle, low, Counters())(model_input(w)).verdicts]
+    evidence = Evidence(fit, MISSIONS.names, Counters())
+    judge = Judge(bundle, low, Counters(), evidence=evidence)
+    left = [v for w in cut(ATTACKS) for v in judge(model_input(w)).verdicts]
+    assert "DoS" in {v.mission for v in found}
+    assert "DoS" not in {v.mission for v in left}
+    assert {key(v) for v in found if v.mission != "DoS"} <= {key(v) for v in left}
 
 
 def test_a_bundle_without_the_file_has_no_evidence(bundle: Bundle) -> None:
