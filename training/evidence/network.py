@@ -22,17 +22,17 @@ Floats = npt.NDArray[np.float64]
 class Recipe:
     """How the network is fitted."""
 
-    hidden: int = 16
-    steps: int = 400
-    rate: float = 0.01
-    decay: float = 0.01
+    hidden: int = 8
+    steps: int = 150
+    rate: float = 0.02
+    decay: float = 0.03
     """Of the squares of the weights, of those that the window's own log-odds begin with their change."""
     quiet: float = 4.0
     """Weight of a benign stream's highest row, an attack's is 1."""
     seed: int = 0
-    rows: int = 40
+    rows: int = 12
     """Rows of a stream taken at most, spread evenly over it."""
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ("look", "view")
     """Beginnings of the names of inputs that are hidden."""
 
 
