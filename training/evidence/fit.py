@@ -3,8 +3,8 @@
     python -m training.evidence.fit --rows runs/evidence --manifest CAPTURES/MANIFEST.csv
     python -m training.evidence.fit --rows runs/evidence --manifest CAPTURES/MANIFEST.csv --write runs/new
 
-Each capture is scored by a model that saw none of its source or, of the lab, its tool. On these scores thresholds are chosen: most
-captures named, as the mean over classes, at --false-alerts in 100,000 benign packets. Captures that may only choose are scored
+Each capture is scored by a model that saw none of its source or, of the lab, its tool. On these scores thresholds are chosen:
+most captures named, as the mean over classes, at --false-alerts in 100,000 benign packets. Captures that may only choose are scored
 last, at these thresholds. Of missions that are not in --missions single windows decide, as without evidence.
 """
 
