@@ -115,7 +115,8 @@ def _second(t: PacketColumns, keys: Ints, weight: Floats, skipped: Floats, use: 
     groups = int(starts.sum())
 
     def total(values: Floats, chosen: Bools = use) -> Floats:
-        return np.bincount(group[chosen], values[chosen], groups)
+        out: Floats = np.bincount(group[chosen], values[chosen], groups).astype(np.float64)
+        return out
 
     def distinct(values: Ints, chosen: Bools) -> Floats:
         _, number = np.unique(values, return_inverse=True)

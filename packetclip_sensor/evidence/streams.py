@@ -40,7 +40,7 @@ def input_names(missions: int) -> list[str]:
     names += [f"now {name}" for name in (*SECOND, *STREAM)] + [f"look {name}" for name in RELATIONS]
     each = ["windows", *(f"odds {i}" for i in m), *(f"above {i}" for i in m), *(f"rate {i}" for i in m), *COUNTED]
     names += [f"{name} {h:g}s" for name in each for h in HALF_LIVES]
-    names += [f"{name} {h:g}s" for name in ("gaps", "gap", "gap spread", "unlike") for h in HALF_LIVES[_REGULAR]]
+    names += [f"{name} {h:g}s" for name in ("gaps", "gap", "gap spread", "unlike") for h in HALF_LIVES[2:]]
     return names
 
 
@@ -87,7 +87,7 @@ class Streams:
             first_begun, last_begun = begun[i]
             if not math.isnan(last_begun):
                 if before := slot[self._damped + 1]:
-                    gap = log_gap(np.float64(first_begun - before))
+                    gap = float(log_gap(np.array([first_begun - before]))[0])
                     value[self._gaps] += (1.0, gap, gap * gap)
                 slot[self._damped + 1] = last_begun
             counters += value[:, None]

@@ -4,7 +4,7 @@
     python -m training.evidence.fit --rows runs/evidence --manifest CAPTURES/MANIFEST.csv --write runs/new
 
 Each capture is scored by a model that saw none of its source or, of the lab, its tool. On these scores thresholds are chosen:
-most captures named, as the mean over classes, at --false-alerts in 100,000 benign packets. Captures that may only choose are scored
+most captures named, as the mean over classes, at --false-alerts in 100,000 benign packets. Captures that may only choose come
 last, at these thresholds. Of missions that are not in --missions single windows decide, as without evidence.
 """
 
