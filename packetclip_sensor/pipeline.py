@@ -24,6 +24,7 @@ from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Config, SinkConfig
 from packetclip_sensor.errors import LogFormatError
+from packetclip_sensor.evidence.stage import Evidence
 from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Judge
@@ -176,7 +177,10 @@ def alerts(
         before_s=seconds,
         windows_per_second=config.limits.windows_per_second,
     )
-    judge = Judge(bundle, thresholds, counters, margins, tap=sampler)
+    evidence = Evidence.of(bundle, counters)
+    if evidence is not None and state.model_version == manifest.version:
+        evidence.restore(state.evidence_streams)
+    judge = Judge(bundle, thresholds, counters, margins, tap=sampler, evidence=evidence)
     suppress = None
     if policy.suppress is not None:
         kept_in = config.suppressed_path if health else None
@@ -199,6 +203,8 @@ def alerts(
                     if suppress is not None:
                         verdicts = suppress(verdicts)
                     explained = explain(track(verdicts), bundle, sensor=sensor)
+                    if evidence is not None:
+                        explained.evidence = evidence.changes()
                     if health is not None:
                         health.read(batch, held=cut.held)
                     yield explained

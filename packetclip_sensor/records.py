@@ -207,6 +207,22 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Trail:
+    """What the last hour of a verdict's stream says, where that decides and not the window alone (`evidence/`)."""
+
+    probability: float
+    """Calibrated probability of the mission by all of it."""
+    above: float
+    """By how many logits it exceeds its threshold."""
+    windows: int
+    """Windows of the stream that were likelier than not of the mission, of which no two stand more than an hour apart."""
+    seconds: int
+    """From the first to the last of them."""
+    each: float
+    """Their mean probability, over log-odds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """One judged window whose mission probability reached its threshold."""
 
@@ -237,6 +253,8 @@ class Verdict:
     destination is named, of its own. The next likewise."""
     connections: int = 0
     """How many connections it rests on: those begun within the last T seconds, at least its window's."""
+    trail: Trail | None = None
+    """None where the window alone decided."""
 
     @property
     def volume(self) -> int:
@@ -506,3 +524,5 @@ class AlertBatch:
     episodes: tuple[Episode, ...] = ()
     hunt_windows: list[HuntWindow] = field(default_factory=list)
     """Windows for hunting, where that is switched on."""
+    evidence: dict[str, bytes] = field(default_factory=dict)
+    """Streams whose evidence changed in the batch, as `evidence.Streams.changes` has them."""

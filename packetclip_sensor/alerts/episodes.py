@@ -40,6 +40,8 @@ log = structlog.get_logger()
 
 def enough(verdict: Verdict, policy: Policy) -> bool:
     """Whether there are packets, and connections, enough behind a verdict to open an episode; `policy.least` has all missions."""
+    if verdict.trail is not None:
+        return True  # evidence has counted both
     least = policy.least[verdict.mission]
     if verdict.packets[-1].proto == "tcp" and verdict.connections < (least.connections or 0):
         return False

@@ -65,7 +65,7 @@ def explanations(verdicts: Sequence[Verdict], bundle: Bundle) -> list[Explanatio
     return [
         Explanation(
             **msgspec.structs.asdict(found),
-            reason=sentences.sentence(window.facts, verdict.sources, verdict.destinations),
+            reason=sentences.sentence(window.facts, verdict.sources, verdict.destinations) + sentences.trail(verdict),
             evidence=tuple(
                 Evidence(verdict.packets[i], round(float(weights[i]), 4), sentences.packet_reason(verdict.packets, window, i))
                 for i in places

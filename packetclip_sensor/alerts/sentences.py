@@ -13,7 +13,7 @@ from typing import Any
 
 from packetclip_sensor.common.hyperloglog import EXACT
 from packetclip_sensor.common.missions import Mission
-from packetclip_sensor.records import Alert, Episode, Flow, Packet
+from packetclip_sensor.records import Alert, Episode, Flow, Packet, Verdict
 from packetclip_sensor.windows.window_statistics import PROTOCOL_NAMES, Description, Fact
 
 
@@ -56,6 +56,15 @@ def sentence(
         out = f"{source} sent {_packets(sent, kind)}{time} to {target} and got {count - sent:,} back"
     details = _details(measured, count) if details is None else details
     return f"{out}; {_and(details)}." if details else f"{out}."
+
+
+def trail(verdict: Verdict) -> str:
+    """What to add to a verdict's sentence where it rests on more windows than its own; "" where it does not."""
+    found = verdict.trail
+    if found is None or found.windows < 2:
+        return ""
+    span = f"{found.seconds} s" if found.seconds < 120 else f"{found.seconds / 60:.0f} minutes"
+    return f" {found.windows} windows in {span} point to {verdict.mission}, each with about {found.each:.2f}."
 
 
 _SHARES = (

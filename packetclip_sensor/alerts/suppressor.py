@@ -147,14 +147,17 @@ class Suppressor:
         asked = [(verdicts[i], [(rule.klass, places) for rule, places in found]) for i, found in matched.items()]
         answers = log_odds_without(asked, self._bundle) if asked else ()
         for (i, found), (klass, odds) in zip(matched.items(), answers, strict=True):
-            limit = self._at if verdicts[i].weight >= 1 else self._near
-            if odds < limit[verdicts[i].mission]:
+            verdict = verdicts[i]
+            limit = (self._at if verdict.weight >= 1 else self._near)[verdict.mission]
+            if verdict.trail is not None:  # what the window loses, the evidence loses
+                limit = logit(verdict.missions[verdict.mission]) - verdict.trail.above
+            if odds < limit:
                 taken: dict[int, Rule] = {}
                 for rule, places in found:
                     if rule.klass in (None, klass):
                         taken = dict.fromkeys(places, rule) | taken
                 out[i] = rule = max((rule for rule, _ in found), key=list(taken.values()).count)
-                self._count(rule, verdicts[i])
+                self._count(rule, verdict)
         return out
 
     def _matches(self, verdict: Verdict) -> list[tuple[Rule, list[int]]]:

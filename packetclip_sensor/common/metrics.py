@@ -53,6 +53,7 @@ class Counters:
     cached_rows: int = _metric("Token rows whose embedding came from the cache.")
     evicted: int = _metric("Packets dropped because more were held than `limits.packets_held` allows.")
     evicted_streams: int = _metric("Host pairs that lost packets in this way, the least recently used first.")
+    evidence_evicted: int = _metric("Streams whose evidence was forgotten because there were too many, the least recent first.")
     verdicts: int = _metric("Windows whose probability reached the threshold.")
     suppressed: int = _metric("Of them, those that a rule of `policy.suppress` silenced.")
     episodes: int = _metric("Episodes opened.")

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 """1 had the missions by name alone."""
 FILES = ("encoder.onnx", "reasoner.onnx", "explainer.onnx", "graphs.json", "texts.npz")
-OPTIONAL = ("text_tower.npz",)
-"""Files that only `packetclip hunt` reads (see `hunt/text_encoder.py`)."""
+OPTIONAL = ("text_tower.npz", "evidence.json")
+"""Files that a bundle may lack: what `packetclip hunt` reads (see `hunt/text_encoder.py`), and `evidence/model.py`'s."""
 MANIFEST = "manifest.json"
 REMEDY = "install the wheel again, or point `model:` at a folder made by `make model`"
 MOST_SCALE = 1e4

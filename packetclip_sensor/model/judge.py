@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds
-from packetclip_sensor.records import FloatArray, HuntWindow, Packet, Verdict, VerdictBatch
+from packetclip_sensor.records import FloatArray, HuntWindow, Packet, Trail, Verdict, VerdictBatch
 from packetclip_sensor.windows.headers import Ints
 from packetclip_sensor.windows.model_input import ModelInput, model_input
 from packetclip_sensor.windows.packet_table import so_far
@@ -61,6 +62,18 @@ def score(bundle: Bundle, encoder: Encoder, given: ModelInput, chosen: slice | I
 
 Tap = Callable[[ModelInput, FloatArray, Encoder], list[HuntWindow]]
 """Sees the windows of a batch with their (W, missions + 1) probabilities, and returns those to keep for hunting."""
+NEVER = 2.0
+"""A threshold that no probability reaches."""
+
+
+class Decide(Protocol):
+    """`evidence.stage.Evidence`: of some missions it says which windows are verdicts, and why."""
+
+    missions: frozenset[str]
+
+    def __call__(
+        self, given: ModelInput, probabilities: FloatArray, fresh: npt.NDArray[np.object_]
+    ) -> dict[int, tuple[int, Trail]]: ...
 
 
 class Judge:
@@ -74,15 +87,18 @@ class Judge:
         counters: Counters,
         margins: Mapping[str, float] = NO_MARGIN,
         tap: Tap | None = None,
+        evidence: Decide | None = None,
     ) -> None:
         """Args:
         thresholds: probability for each mission, from the bundle, a site's calibration or the configuration.
         margins: how near is near, in logits below the threshold, by mission; see `Thresholds`.
+        evidence: decides in place of both, of its missions.
         """
-        self._bundle, self._counters, self._tap = bundle, counters, tap
+        self._bundle, self._counters, self._tap, self._evidence = bundle, counters, tap, evidence
         self._encoder = Encoder(bundle, counters)
         self._missions = bundle.manifest.missions
-        self._bounds = Thresholds.of({m: thresholds[m] for m in self._missions.names}, margins)
+        alone = {m: NEVER if evidence and m in evidence.missions else thresholds[m] for m in self._missions.names}
+        self._bounds = Thresholds.of(alone, {m: margin for m, margin in margins.items() if alone.get(m) != NEVER})
 
     def __call__(self, given: ModelInput) -> VerdictBatch:
         """The verdicts of W windows, in their order."""
@@ -97,13 +113,24 @@ class Judge:
             for j in np.nonzero(reaches(scored.probabilities, near))[0].tolist():  # copies: a view would keep all windows'
                 alarming[int(chosen[j])] = scored.embeddings[j].copy(), scored.relations[j].copy()
         probabilities = found[given.distinct]
+        trails: dict[int, tuple[int, Trail]] = {}
         (reaching,) = np.nonzero(reaches(probabilities, near))
+        if self._evidence is not None:
+            trails = self._evidence(given, probabilities, w.table.packets(w.fresh))
+            reaching = np.union1d(reaching, np.array([*trails], np.int64))
+            chosen = np.array(sorted({*given.distinct[reaching].tolist()} - alarming.keys()), np.int64)
+            for start in range(0, len(chosen), REASON_WINDOWS):
+                some = chosen[start : start + REASON_WINDOWS]
+                scored = score(self._bundle, self._encoder, given, some)
+                alarming |= zip(some.tolist(), zip(scored.embeddings, scored.relations, strict=True), strict=True)
         rows = np.unique(w.rows[reaching])
         rows = rows[rows >= 0]
         packets = w.table.packets(np.concatenate([w.fresh, rows]))  # in one call: of the batch, and of its verdicts
         records = dict(zip(rows.tolist(), packets[len(w.fresh) :].tolist(), strict=True))
         found_in = (
-            _verdict(w, i, probabilities[i], *alarming[int(given.distinct[i])], self._bounds, self._missions, records)
+            _verdict(
+                w, i, probabilities[i], *alarming[int(given.distinct[i])], self._bounds, self._missions, records, trails.get(i)
+            )
             for i in reaching.tolist()
         )
         verdicts = [verdict for verdict in found_in if verdict.sources]
@@ -154,12 +181,17 @@ def _verdict(
     bounds: Thresholds,
     missions: Missions,
     records: dict[int, Packet],
+    decided: tuple[int, Trail] | None = None,
 ) -> Verdict:
-    """The i-th window of `w`, judged as `p`; `records` has its packets by row."""
+    """The i-th window of `w`, judged as `p`, or as evidence has `decided`; `records` has its packets by row."""
     rows = w.rows[i][w.rows[i] >= 0]
     packets = tuple(records[row] for row in rows.tolist())
     fresh = float((w.table.second[rows] == w.second[i]).sum() / w.rows.shape[1])
-    mission, weight = bounds.decide(p[1:], fresh)
+    mission, trail = decided or (0, None)
+    probability, weight = (trail.probability, 1.0) if trail else (0.0, 1.0)
+    if trail is None:
+        mission, weight = bounds.decide(p[1:], fresh)
+        probability = float(p[1 + mission])
     view = VIEWS[int(w.view[i])]
     sources, destinations = accused(packets, view), tuple(h for h, _ in Counter(x.resp_h for x in packets).most_common())
     # Where one host is named, the connections of others in its stream are none of its own.
@@ -176,7 +208,7 @@ def _verdict(
         sources=sources,
         destinations=destinations,
         mission=missions.names[mission],
-        probability=float(p[1 + mission]),
+        probability=probability,
         missions={name: float(v) for name, v in zip(missions.groups, p, strict=True)},
         packets=packets,
         embeddings=embeddings,
@@ -185,4 +217,5 @@ def _verdict(
         weight=weight,
         stream_packets=int(so_far(w.table, w.volume, latest, int(w.second[i]))[0].sum()),
         connections=max(len(latest), len(uids)),
+        trail=trail,
     )

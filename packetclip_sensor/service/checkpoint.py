@@ -21,6 +21,7 @@ import structlog
 
 from packetclip_sensor.common import durable
 from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.evidence.journal import EvidenceJournal, Mark
 from packetclip_sensor.records import AlertBatch, Episode, Position
 from packetclip_sensor.service.health import Health
 
@@ -51,6 +52,10 @@ class State(msgspec.Struct, frozen=True):
     """First start, epoch seconds: what was archived later is read, also after a kill before anything was judged."""
     saved: float = 0.0
     """When this state was saved, epoch seconds of this machine's clock; 0 in older states."""
+    evidence: Mark | None = None
+    """The part of the evidence journal that belongs to this state; None where there is no evidence."""
+    evidence_streams: dict[str, bytes] = {}
+    """What stands in it; not in the file itself."""
 
     @property
     def read_since(self) -> float:
@@ -157,6 +162,9 @@ class Saver:
         self._path, self._health = path, health
         self._saved_at = self._began = 0.0
         self._left: State | None = None
+        self._journal = EvidenceJournal(path.parent)
+        self._mark: Mark | None = None
+        self._changes: dict[str, bytes] = {}
 
     def load(self) -> State:
         """The state to start from.
@@ -167,9 +175,9 @@ class Saver:
         state = recover(self._path)
         if not state.began:
             state = msgspec.structs.replace(state, began=time.time())
-        self._began = state.began
+        self._began, self._mark = state.began, state.evidence
         save(self._path, state)
-        return state
+        return msgspec.structs.replace(state, evidence_streams=self._journal.load(state.evidence))
 
     def save(self, batch: AlertBatch, model_version: str) -> None:
         """Save the state behind a batch that the sink has acknowledged."""
@@ -184,6 +192,9 @@ class Saver:
             began=self._began,
             saved=time.time(),
         )
+        for key, stream in batch.evidence.items():
+            self._changes.pop(key, None)  # the latest is the last
+            self._changes[key] = stream
         self._health.read_since = self._left.read_since
         if batch.alerts or time.monotonic() - self._saved_at >= SAVE_S:
             self.flush()
@@ -193,7 +204,10 @@ class Saver:
         if self._left is None:
             return
         try:
-            save(self._path, self._left)
+            if self._changes:
+                self._mark = self._journal.append(self._changes)
+                self._changes = {}
+            save(self._path, msgspec.structs.replace(self._left, evidence=self._mark))
         except ConfigError as err:
             if not self._health.unsaved:
                 log.error("state_unsaved", reason=str(err))

@@ -1,0 +1,75 @@
+"""The stage: every window of a batch as a row, its stream's counters, and what these say of each mission."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.errors import ModelBundleError
+from packetclip_sensor.evidence.model import FILE, EvidenceModel, Scorer
+from packetclip_sensor.evidence.rows import rows_of
+from packetclip_sensor.evidence.streams import Streams
+from packetclip_sensor.model.bundle import REMEDY, Bundle, optional
+from packetclip_sensor.records import FloatArray, Trail
+from packetclip_sensor.windows.model_input import ModelInput
+
+
+class Evidence:
+    """Decides by a stream's last hour which windows are verdicts; called with a batch's windows in their order."""
+
+    def __init__(self, model: EvidenceModel, missions: Sequence[str], counters: Counters) -> None:
+        self._score = Scorer(model, missions)
+        self._streams = Streams(len(missions), counters)
+        self.missions = frozenset(model.thresholds)
+        """Those of which it decides."""
+
+    @staticmethod
+    def of(bundle: Bundle, counters: Counters) -> Evidence | None:
+        """The evidence of a bundle; None where it has none, and single windows decide.
+
+        Raises:
+            ModelBundleError: its file is altered, or of another version of the sensor.
+        """
+        if (content := optional(bundle.path, FILE)) is None:
+            return None
+        try:
+            names = bundle.manifest.missions.names
+            return Evidence(EvidenceModel.of(content, names), names, counters)
+        except (ValueError, RecursionError) as err:
+            raise ModelBundleError(f"model bundle {bundle.path}: {FILE}: {err}; {REMEDY}") from err
+
+    def __call__(
+        self, given: ModelInput, probabilities: FloatArray, fresh: npt.NDArray[np.object_]
+    ) -> dict[int, tuple[int, Trail]]:
+        """Of each window that is a verdict, by its number, its mission's number and what that rests on.
+
+        Args:
+            probabilities: (W, missions + 1), Benign first. fresh: records of `given.windows.fresh`.
+        """
+        rows = rows_of(given, probabilities, fresh)
+        inputs, trails = self._streams(given.windows.batch.source, rows)
+        log_odds = self._score(inputs)
+        above = log_odds - self._score.at
+        out = {}
+        for i in np.nonzero((above >= 0).any(1))[0].tolist():
+            mission = int(np.where(above[i] >= 0, log_odds[i], -np.inf).argmax())
+            windows, total, first, last = trails[i, mission].tolist()
+            mean = 1 / (1 + np.exp(-total / max(windows, 1.0)))
+            own = 1 / (1 + np.exp(-log_odds[i, mission]))
+            out[i] = mission, Trail(float(own), float(above[i, mission]), int(windows), int(last - first) + 1, float(mean))
+        return out
+
+    def state(self) -> dict[str, bytes]:
+        """All streams, to be saved; a stream's part is its own, so that another sensor may go on with it."""
+        return self._streams.state()
+
+    def changes(self) -> dict[str, bytes]:
+        """The streams that changed since the last call."""
+        return self._streams.changes()
+
+    def restore(self, state: Mapping[str, bytes]) -> None:
+        """Go on from what was saved."""
+        self._streams.restore(state)

@@ -1,0 +1,101 @@
+"""Scores every window of labelled captures once and keeps its row, so that a model of evidence is fitted in minutes.
+
+python -m training.evidence.collect --out runs/evidence --logs lab/logs lab-harden/logs
+python -m training.evidence.collect --out runs/evidence --captures runs/captures --manifest CAPTURES/MANIFEST.csv --use validate
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from rich.progress import track
+
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.common.resources import resource
+from packetclip_sensor.errors import LogFormatError
+from packetclip_sensor.evidence.rows import Rows, rows_of
+from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.encoder import Encoder
+from packetclip_sensor.model.judge import Judge
+from packetclip_sensor.normalize.normalizer import normalized
+from packetclip_sensor.records import FloatArray, HuntWindow
+from packetclip_sensor.sources import tail, zeek
+from packetclip_sensor.windows.model_input import ModelInput, model_input
+from packetclip_sensor.windows.windows import windows
+from training.common import DataError, exit_code, parser, write_arrays
+from training.data.ground_truth import Truth, from_labels, from_manifest, read_manifest
+
+
+def collect(truth: Truth, bundle: Bundle) -> tuple[Rows, int]:
+    """All rows of a capture in the sensor's order, and its packets."""
+    found: list[Rows] = []
+
+    def tap(given: ModelInput, probabilities: FloatArray, _: Encoder) -> list[HuntWindow]:
+        w = given.windows
+        found.append(rows_of(given, probabilities, w.table.packets(w.fresh)))
+        return []
+
+    counters, rejects = Counters(), Rejects(None)
+    batches = zeek.together(zeek.batches(tail.finite([truth.folder], rejects=rejects), rejects, counters))
+    never = dict.fromkeys(bundle.manifest.missions.names, 2.0)
+    judge = Judge(bundle, never, counters, tap=tap)
+    for cut in windows(normalized(batches, counters, rejects), bundle.manifest.window, counters):
+        judge(model_input(cut))
+    arrays = [np.concatenate([getattr(r, name) for r in found]) for name in ("second", "log_odds", "counts", "looks", "begun")]
+    return Rows([s for r in found for s in r.stream], *arrays), counters.packets
+
+
+def save(path: Path, rows: Rows, packets: int, truth: Truth, source: str) -> None:
+    """Write a capture's rows with what is in it."""
+    about = {"packets": packets, "source": source, "intervals": msgspec.to_builtins(truth.intervals)}
+    write_arrays(
+        path,
+        stream=np.array(["\t".join(map(str, s)) for s in rows.stream]),
+        second=rows.second,
+        log_odds=rows.log_odds,
+        counts=rows.counts,
+        looks=rows.looks.astype(np.float16),
+        begun=rows.begun,
+        about=np.array(msgspec.json.encode(about).decode()),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 all rows are there, 2 they cannot be made."""
+    arguments = parser("training.evidence.collect", __doc__)
+    add = arguments.add_argument
+    add("--out", type=Path, required=True)
+    add("--model", type=Path, default=resource("model/shipped"))
+    add("--logs", type=Path, nargs="*", default=[], help="logs with labels.json; the folder's name is the source")
+    add("--captures", type=Path, help="logs of captures by others; needs --manifest")
+    add("--manifest", type=Path)
+    add("--use", nargs="*", default=["train or test"])
+    args = arguments.parse_args(argv)
+    return exit_code(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    bundle = Bundle.open(args.model)
+    found = [(truth, f"lab/{folder.name}") for folder in args.logs for truth in from_labels(folder)]
+    if args.captures and args.manifest:
+        sources = {Path(listed.file).name: listed.source for listed in read_manifest(args.manifest)}
+        for use in args.use:
+            found += [(t, sources[t.folder.name]) for t in from_manifest(args.captures, args.manifest, use)]
+    if not found:
+        raise DataError("no labelled logs; give --logs or --captures with --manifest")
+    for truth, source in track(found, description="judging"):
+        path = args.out / f"{truth.folder.name}.npz"
+        if not path.exists():
+            with suppress(LogFormatError):
+                save(path, *collect(truth, bundle), truth, source)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Scored rows to alerts, counted as episodes are, and the operating point at a budget of false alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from training.evidence.table import Capture
+from training.missions import CLASS_MISSION, MISSIONS
+
+QUIET_S = 60
+Floats = npt.NDArray[np.float64]
+
+
+def alerts(capture: Capture, rows: npt.NDArray[np.int64]) -> int:
+    """Episodes that the rows make: those that share a host and stand at most QUIET_S apart are one."""
+    open_: list[tuple[set[str], int]] = []
+    count = 0
+    for i in rows.tolist():
+        hosts, second = capture.hosts[capture.stream[i]], int(capture.second[i])
+        open_ = [e for e in open_ if second - e[1] <= QUIET_S]
+        mine = [e for e in open_ if e[0] & hosts]
+        count += not mine
+        merged = set(hosts).union(*(e[0] for e in mine))
+        open_ = [e for e in open_ if not e[0] & hosts] + [(merged, second)]
+    return count
+
+
+@dataclass(frozen=True)
+class Named:
+    """What is named at some thresholds."""
+
+    named: dict[str, list[bool]]
+    """By class, of each capture."""
+    false: int
+    packets: int
+
+    @property
+    def mean(self) -> float:
+        """Mean over classes of the share of captures named."""
+        return float(np.mean([np.mean(found) for found in self.named.values()])) if self.named else 0.0
+
+    @property
+    def total(self) -> int:
+        """Captures named."""
+        return sum(map(sum, self.named.values()))
+
+    def __str__(self) -> str:
+        of = sum(map(len, self.named.values()))
+        each = ", ".join(f"{label} {sum(found)}/{len(found)}" for label, found in sorted(self.named.items()))
+        rate = 1e5 * self.false / max(self.packets, 1)
+        return f"{self.total} of {of}, mean over classes {self.mean:.3f}, {self.false} false ({rate:.2f} in 100,000): {each}"
+
+
+def peaks(capture: Capture, scores: Floats) -> Floats:
+    """(missions,) the highest score of each mission in rows of its attacks; minus infinity where there is none."""
+    return np.where((capture.right == 1), scores, -np.inf).max(0, initial=-np.inf)
+
+
+class Curve:
+    """False alerts and captures named at any thresholds, from scores of each capture's rows."""
+
+    def __init__(self, captures: Sequence[Capture], scores: Sequence[Floats]) -> None:
+        self.captures, self.scores = captures, scores
+        self.benign = [(c, s) for c, s in zip(captures, scores, strict=True) if c.label == "Benign"]
+        self.attacks = [(c, s) for c, s in zip(captures, scores, strict=True) if c.label != "Benign"]
+        self.packets = sum(c.packets for c, _ in self.benign)
+        self._cache: dict[tuple[int, float], int] = {}
+
+    def false(self, m: int, at: float) -> int:
+        """Alerts of mission number m in benign captures."""
+        if (m, at) not in self._cache:
+            self._cache[m, at] = sum(
+                alerts(c, np.nonzero(s[:, m] >= at)[0]) for c, s in self.benign if len(s) and s[:, m].max() >= at
+            )
+        return self._cache[m, at]
+
+    def at(self, thresholds: Sequence[float]) -> Named:
+        """What is named: a row of the attack whose mission has most log-odds above its threshold is the attack's."""
+        named: dict[str, list[bool]] = {}
+        limits = np.array(thresholds)
+        for c, s in self.attacks:
+            m = list(MISSIONS).index(CLASS_MISSION[c.label])
+            found = (c.right[:, m] == 1) & (s[:, m] >= limits[m])
+            named.setdefault(c.label, []).append(bool(found.any()))
+        return Named(named, sum(self.false(m, t) for m, t in enumerate(thresholds)), self.packets)
+
+    def choose(self, budget: float = 1.0, points: int = 14) -> tuple[list[float], Named]:
+        """Thresholds by mission that name most, as the mean over classes, at `budget` false alerts in 100,000 benign packets."""
+        allowed = budget * self.packets / 1e5
+        options = []
+        for m in range(len(MISSIONS)):
+            tops = np.concatenate([s[:, m].max(keepdims=True) for _, s in self.benign if len(s)])
+            tries = np.unique(np.sort(tops)[::-1][:points]) + 1e-3
+            options.append([float(t) for t in tries if self.false(m, float(t)) <= allowed])
+        best: tuple[tuple[float, float, float], list[float]] | None = None
+        for thresholds in product(*options):
+            if sum(self.false(m, t) for m, t in enumerate(thresholds)) <= allowed:
+                got = self.at(thresholds)
+                key = (got.mean, float(got.total), sum(thresholds))
+                if best is None or key > best[0]:
+                    best = key, list(thresholds)
+        assert best is not None
+        return best[1], self.at(best[1])
+
+
+def by_least(capture: Capture, scores: Floats, least: Mapping[str, tuple[int, int]]) -> Floats:
+    """Scores with those taken out that have too few packets or, of Brute Force, connections, behind them."""
+    out = scores.copy()
+    for m, mission in enumerate(MISSIONS):
+        packets, connections = least[mission]
+        out[(capture.connections[:, 1] < packets) | (capture.connections[:, 0] < connections), m] = -np.inf
+    return out
