@@ -14,8 +14,8 @@ import numpy.typing as npt
 from packetclip_sensor.records import FloatArray, Packet
 from packetclip_sensor.windows.headers import Bools, Ints
 from packetclip_sensor.windows.model_input import ModelInput
-from packetclip_sensor.windows.packet_table import PacketColumns
-from packetclip_sensor.windows.windows import VIEWS, one_way, view_keys
+from packetclip_sensor.windows.packet_table import PacketColumns, one_way, view_keys
+from packetclip_sensor.windows.windows import VIEWS
 
 MOST_LOG_ODDS = 9.0
 FIRST_PACKETS = 100
