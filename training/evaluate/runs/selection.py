@@ -120,6 +120,7 @@ def join(parts: list[Examples]) -> Examples:
         np.concatenate([p.tool for p in parts]),
         [f for p in parts for f in p.facts],
         np.concatenate([p.view for p in parts]),
+        np.concatenate([p.source for p in parts]),
     )
 
 
