@@ -23,6 +23,8 @@ class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     train: list[str] = []
     test: list[str] = []
+    captures: str = ""
+    """Regular expression: only test captures whose name holds it; empty is all."""
 
 
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

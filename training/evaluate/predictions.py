@@ -27,7 +27,7 @@ OPENING_PACKETS = 20
 VALIDATION = "validation"
 OURS = "ours"
 """Name of a task's own predictor; predictors beside it have names of their own."""
-CIRCUMSTANCES = ("label", "packets", "view", "capture", "classes", "sentences")
+CIRCUMSTANCES = ("label", "packets", "view", "capture", "source", "classes", "sentences")
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,6 +39,7 @@ def to_arrays(test: str, examples: Examples) -> dict[str, npt.NDArray[Any]]:
         f"{test}/packets": examples.packets.numpy().astype(np.int16),
         f"{test}/view": examples.view.astype(str),
         f"{test}/capture": examples.capture.astype(str),
+        f"{test}/source": examples.source.astype(str),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +57,8 @@ def select(plan: Plan, task: Task) -> Selection:
             validation.append(only(windows(f"test {name}"), {c for c, s in side.items() if s == "validation"}))
     for name in task.run.test:
         held = windows(f"test {name}")
+        if pattern := plan.data[name].captures:
+            held = only(held, {c for c in set(held.capture) if re.search(pattern, c)})
         if name in task.run.train:
             held = only(held, {c for c, s in side.items() if s == "test"})
         elif both := set(held.capture) & set(whole.capture):
