@@ -149,6 +149,9 @@ def test_altered_copies_stand_beside_and_unreadable_ones_are_a_test(tmp_path: Pa
     labels = pq.read_table(out / "lab-altered.parquet", columns=["capture", "label"]).to_pylist()
     assert max(labels.count(row) for row in labels) <= 9
     assert windows(judged / "hidden.parquet")[0] == windows(judged / "lab.parquet")[0]
+    packets = json.loads(pq.read_metadata(judged / "lab.parquet").metadata[b"packets"])
+    assert packets.keys() == {"icmp-fping", "dict-patator-ftp"}
+    assert min(packets.values()) > 100
 
 
 def test_captures_to_choose_with_are_judged_and_train_nothing(tmp_path: Path) -> None:
