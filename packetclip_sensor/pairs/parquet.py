@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from packetclip_sensor.common import durable
@@ -23,6 +25,8 @@ except ImportError as err:
     raise ConfigError("pairs are written by pyarrow, which is not installed: pip install 'packetclip-sensor[pairs]'") from err
 
 BLOCK_ROWS = 1024
+PACKETS = "packets"
+"""Key of the file's metadata: packets of each capture, as JSON."""
 
 
 def schema(window: Window) -> pa.Schema:
@@ -74,6 +78,13 @@ def write_pairs(
         ConfigError: the file cannot be written.
     """
     total = 0
+    packets: Counter[str] = Counter()
+
+    def counted(name: str, batches: Iterable[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            packets[name] += len(batch.packets)
+            yield batch
+
     form = schema(window)
     try:
         fd = durable.opened(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -81,7 +92,7 @@ def write_pairs(
         raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write by --out") from err
     with os.fdopen(fd, "wb") as file, pq.ParquetWriter(file, form, compression="zstd") as writer:
         for name, batches, labels in units:
-            streams = windows(batches, window, counters or Counters(), period_s=period_s)
+            streams = windows(counted(name, batches), window, counters or Counters(), period_s=period_s)
             found = thinned(list(labelled(streams, labels, label)), most_per_unit)
             for start in range(0, len(found), BLOCK_ROWS):
                 rows = [one.row(name, window) for one in found[start : start + BLOCK_ROWS]]
@@ -89,4 +100,5 @@ def write_pairs(
             total += len(found)
             if progress:
                 progress(name, len(found))
+        writer.add_key_value_metadata({PACKETS: json.dumps(packets)})
     return total

@@ -55,9 +55,9 @@ def windows(seed: int = 0, each: int = 12) -> Examples:
     relations[:, :, 1] = relations[:, :, 1] / 4 + labels[:, None] / len(CLASSES)
     captures = np.array([f"c{k}-{i % 2}" for i, k in enumerate(labels)], dtype=object)
     facts = [json.dumps({"proto": "tcp", "packets": 10, "rate_pps": float(10 ** (i % 4))}) for i in range(n)]
-    tool, view = np.array([""] * n, object), np.array(["pair"] * n, object)
+    tool, view, source = (np.array([text] * n, object) for text in ("", "pair", "lab"))
     return Examples(
-        tokens, torch.from_numpy(rows), torch.from_numpy(relations), torch.from_numpy(labels), captures, tool, facts, view
+        tokens, torch.from_numpy(rows), torch.from_numpy(relations), torch.from_numpy(labels), captures, tool, facts, view, source
     )
 
 

@@ -44,6 +44,7 @@ def examples(labels: list[int], each: int) -> Examples:
         np.full(len(label), "tool", dtype=object),
         ["{}"] * len(label),
         np.full(len(label), "pair", dtype=object),
+        np.full(len(label), "lab", dtype=object),
     )
 
 

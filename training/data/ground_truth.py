@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import msgspec
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.pairs.labels import Interval, LabelFile
 from packetclip_sensor.records import Batch
 from packetclip_sensor.sources import tail, zeek
@@ -20,6 +21,8 @@ from training.missions import CLASS_MISSION
 PACKET_LOG = "packetclip_packet.log"
 ANY = "any"
 """Every use of a manifest."""
+TRAINABLE, CHOOSING = "train or test", "validate"
+"""Uses: what may be trained on, and that by which thresholds and recipes may be chosen."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,18 @@ def read_manifest(path: Path) -> Iterator[Listed]:
             yield Listed(row["file"], label, row["use"], row.get("source") or "unknown")
 
 
-def records(logs: Sequence[Path], counters: Counters | None = None) -> Iterator[Batch]:
-    """The batches of finished logs, or of folders of them."""
-    rejects = Rejects(None)
-    return zeek.batches(tail.finite(logs, rejects=rejects), rejects, counters or Counters())
+def records(
+    logs: Sequence[Path],
+    counters: Counters | None = None,
+    alter: Callable[[Iterator[Batch]], Iterable[Batch]] = lambda batches: batches,
+) -> Iterator[Batch]:
+    """The batches of finished logs, or of folders of them, in order and with sides as a sensor has them.
+
+    Args:
+        alter: what happens to the records between Zeek and sensor, see `training.data.altered`.
+    """
+    rejects, counters = Rejects(None), counters or Counters()
+    return normalized(alter(zeek.batches(tail.finite(logs, rejects=rejects), rejects, counters)), counters, rejects)
 
 
 def from_labels(logs: Path) -> list[Truth]:

@@ -11,31 +11,36 @@ from torch import Tensor
 
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.tokens import MASK, PAD
-from training.data.windows import CLASSES, Examples
+from training.data.windows import CLASSES, Examples, shares
 
 GAPS = [RELATIONS.index(name) for name in ("log_gap", "history_log_gap")]
 AGES = [RELATIONS.index(name) for name in ("log_age", "history_log_age", "history_log_duration")]
 SIZES = [RELATIONS.index(name) for name in ("log_size", "log_payload")]
+Pool = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
+"""Rows, and the chance that one up to each of them is drawn."""
 TTL_AT = {4: 8, 6: 7}
 """Offset of the hop limit by IP version: it depends on the place, so it is masked at random in training."""
 
 
 class Sampler:
-    """Draws balanced batches; the pools are made once.
+    """Draws balanced batches.
 
-    Attack classes count alike, and captures of a class. Benign windows are drawn by capture, or by what they look like (the text
-    of their facts), half and half: a traceroute, seen in five captures, counts as much as browsing, seen in all.
+    Attack classes count alike; within one, sources and captures as `shares` has it. Benign windows are drawn so as well, or by
+    what they look like (the text of their facts), half and half: a traceroute, seen in five captures, counts as much as
+    browsing, seen in all.
     """
 
     def __init__(self, examples: Examples, seed: int, looks: npt.NDArray[np.object_], without: Sequence[str] = ()) -> None:
         self.rng = np.random.default_rng(seed)
         label = examples.label.numpy()
-        captures = examples.capture
-        self._attacks = [
-            pools_of(captures, np.nonzero(label == k)[0]) for k in np.unique(label) if k and CLASSES[k] not in without
-        ]
+
+        def pool(at: npt.NDArray[np.int64]) -> Pool:
+            return at, np.cumsum(shares(examples, at))
+
+        self._attacks = [pool(np.nonzero(label == k)[0]) for k in np.unique(label) if k and CLASSES[k] not in without]
         benign = np.nonzero(label == 0)[0]
-        self._benign = [pools_of(captures, benign), pools_of(looks, benign)]
+        _, look, count = np.unique(looks[benign].astype(str), return_inverse=True, return_counts=True)
+        self._benign = [pool(benign), (benign, np.cumsum(1 / count[look] / len(count)))]
 
     def __call__(self, size: int, benign: float) -> Tensor:
         """(size,) row numbers, `benign` of them benign."""
@@ -43,17 +48,9 @@ class Sampler:
         out = np.empty(size, np.int64)
         for i in range(size):
             kinds = self._benign if i < benign * size else self._attacks
-            pools = kinds[rng.integers(len(kinds))]
-            pool = pools[rng.integers(len(pools))]
-            out[i] = pool[rng.integers(len(pool))]
+            at, upto = kinds[rng.integers(len(kinds))]
+            out[i] = at[min(np.searchsorted(upto, rng.random()), len(at) - 1)]
         return torch.from_numpy(out)
-
-
-def pools_of(keys: npt.NDArray[np.object_], at: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-    """The row numbers `at`, grouped by their key."""
-    _, group = np.unique(keys[at].astype(str), return_inverse=True)
-    order = np.argsort(group, kind="stable")
-    return [at[chosen] for chosen in np.split(order, np.cumsum(np.bincount(group))[:-1])]
 
 
 def masked(tokens: Tensor, share: float, generator: torch.Generator) -> Tensor:

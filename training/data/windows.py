@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,8 @@ class Examples:
     """(N,) measured facts as JSON"""
     view: npt.NDArray[np.object_]
     """(N,) name of the view, one of VIEWS: pair, source or destination"""
+    source: npt.NDArray[np.object_]
+    """(N,) where the capture is from, as `source_of` names it"""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -76,6 +79,7 @@ class Examples:
             self.tool[chosen],
             [self.facts[i] for i in chosen],
             self.view[chosen],
+            self.source[chosen],
         )
 
 
@@ -87,7 +91,7 @@ def load(paths: Iterable[Path]) -> Examples:
     """
     index: dict[bytes, int] = {}
     distinct: list[npt.NDArray[np.uint16]] = []
-    rows, relations, labels, captures, tools, facts, views = [], [], [], [], [], [], []
+    rows, relations, labels, captures, tools, facts, views, sources = [], [], [], [], [], [], [], []
     pad_row = np.full(ROW_BYTES, PAD, np.uint16).tobytes()
     for path in paths:
         for batch in pq.ParquetFile(path).iter_batches(2048):
@@ -116,6 +120,7 @@ def load(paths: Iterable[Path]) -> Examples:
             tools += labelled["tool"].to_pylist()
             facts += labelled["facts"].to_pylist()
             views += labelled["view"].to_pylist()
+            sources += [source_of(path)] * n
     if not rows:
         raise DataError("no labelled window in the pairs given; run `packetclip pairs` on logs with labels first")
     return Examples(
@@ -127,7 +132,26 @@ def load(paths: Iterable[Path]) -> Examples:
         np.array(tools, dtype=object),
         facts,
         np.array(views, dtype=object),
+        np.array(sources, dtype=object),
     )
+
+
+def source_of(path: Path) -> str:
+    """Where the captures of a file of `training.data.prepare` are from: a lab's name, or a source by others without the class."""
+    name = path.stem.removesuffix("-altered")
+    kinds = "|".join(klass.replace(" ", "-") for klass in CLASSES)
+    return re.sub(rf"^(?:captures|validate)-(?:{kinds})-", "", name)
+
+
+def shares(examples: Examples, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Chance of each of the windows `at` to be drawn, sum 1: captures of a source count alike, and a source by the root of their
+    number, so that neither a long capture nor a source with hundreds of alike ones drowns the rest."""
+    _, capture, count = np.unique(examples.capture[at].astype(str), return_inverse=True, return_counts=True)
+    _, source = np.unique(examples.source[at].astype(str), return_inverse=True)
+    weight = 1 / count[capture]
+    captures = np.bincount(source, weight)
+    weight /= np.sqrt(captures)[source]
+    return np.asarray(weight / weight.sum())
 
 
 def main_classes(examples: Examples) -> dict[str, str]:

@@ -24,7 +24,7 @@ from packetclip_sensor.config.settings import Config, NdjsonConfig, Policy, Sink
 from packetclip_sensor.model.bundle import MANIFEST
 from packetclip_sensor.records import Alert
 from training.common import DataError, exit_code, parser
-from training.data.ground_truth import ANY, Truth, from_labels, from_manifest, matches, read_manifest
+from training.data.ground_truth import ANY, TRAINABLE, Truth, from_labels, from_manifest, matches, read_manifest
 from training.missions import MISSIONS
 
 
@@ -81,7 +81,7 @@ def rows(bundle: Path, logs: Path, manifest: Path | None = None, use: str = "tes
         name = truth.folder.name
         if name not in known and sources.get(name) not in seen:
             out.append(evaluate(truth, config, sources.get(name, "lab"))[0])
-        elif use != ANY:
+        elif use not in (ANY, TRAINABLE):
             raise DataError(f"{name}: the bundle {bundle} was trained on it or its source; test on other captures")
     return out
 

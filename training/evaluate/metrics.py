@@ -6,8 +6,9 @@ Ties are never broken by the order of rows: equal scores share their rank (AUC) 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,50 @@ def recall_at_fpr(score: Floats, positive: Bools, negative: Bools, rate: float) 
     return OperatingPoint(
         float(hits.mean()) if len(hits) else NAN, limit, int((against > limit).sum()), len(against), rate * len(against) >= 1
     )
+
+
+PER_PACKETS = 100_000
+"""Benign packets in which one false alert is allowed."""
+
+
+def named(own: Floats, benign: Floats, allowed: int) -> Bools:
+    """Which attack captures are named at the lowest threshold that at most `allowed` benign captures exceed.
+
+    Args:
+        own: (A,) highest score of each attack capture's own mission. benign: (B,) highest of any mission in each benign one.
+    """
+    against = np.sort(np.asarray(benign, np.float64))[::-1]
+    limit = float(against[allowed]) if len(against) > allowed else -np.inf
+    return np.asarray(np.asarray(own, np.float64) > limit)
+
+
+def class_mean(value: Floats | Bools, label: Ints) -> float:
+    """Mean over the classes that occur of the mean of their rows."""
+    return mean([float(value[label == k].mean()) for k in np.unique(label)])
+
+
+@dataclass(frozen=True)
+class Range:
+    """A figure, and between what it lies in 95 of 100 draws of the sources."""
+
+    value: float
+    low: float
+    high: float
+
+
+def over_sources(sources: npt.NDArray[Any], measure: Callable[[Ints], float], draws: int = 500, seed: int = 1) -> Range:
+    """A figure with its bootstrap interval over sources: as many are drawn with replacement, each with all of its rows.
+
+    Args:
+        sources: (N,) of each row. measure: row numbers, which may repeat, to the figure; NaN draws are left out.
+    Source: Efron and Tibshirani 1993, chapter 13, percentile interval.
+    """
+    rng = np.random.default_rng(seed)
+    rows = [np.nonzero(sources == name)[0] for name in np.unique(sources)]
+    found = [measure(np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])) for _ in range(draws)]
+    held = [value for value in found if not math.isnan(value)]
+    low, high = np.quantile(held, (0.025, 0.975)).tolist() if held else (NAN, NAN)
+    return Range(measure(np.arange(len(sources))), low, high)
 
 
 def macro_f1(truth: Ints, predicted: Ints) -> float:

@@ -15,6 +15,8 @@ from packetclip_sensor.errors import ConfigError
 from training.fit import experiment as experiments
 
 PLAN = Path(__file__).with_name("plan.yaml")
+RULES = "rules"
+"""Name of the baseline that judges whole captures by plain rates (training.evaluate.baselines.rules)."""
 Extra = Literal["embeddings", "occlusion", "altered"]
 
 
@@ -23,6 +25,8 @@ class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     train: list[str] = []
     test: list[str] = []
+    captures: str = ""
+    """Regular expression: only test captures whose name holds it; empty is all."""
 
 
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,7 +38,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Experiment YAML; empty is the plan's."""
     overrides: list[str] = []
     baseline: str = ""
-    """Name in training.evaluate.baselines.REGISTRY; empty is the model."""
+    """Name in training.evaluate.baselines.REGISTRY, or RULES; empty is the model."""
     train: list[str] = []
     test: list[str] = []
     share: float = 1.0
@@ -135,6 +139,8 @@ def files(plan: Plan, task: Task) -> dict[str, list[Path]]:
     if task.run.bundle:
         held = [str(Path(task.run.bundle, "manifest.json")), *([task.run.manifest] if task.run.manifest else [])]
         return {"bundle": _matching(held)}  # the bundle's manifest holds the hashes of its other files
+    if task.run.baseline == RULES:
+        return {"labels": _matching([task.run.manifest or f"{task.run.logs}/*/labels.json"])}
     out = {f"train {n}": _matching(plan.data[n].train) for n in task.run.train}
     tests = dict.fromkeys([*task.run.test, *task.run.train])
     out |= {f"test {n}": _matching(plan.data[n].test) for n in tests if plan.data[n].test}

@@ -27,7 +27,7 @@ OPENING_PACKETS = 20
 VALIDATION = "validation"
 OURS = "ours"
 """Name of a task's own predictor; predictors beside it have names of their own."""
-CIRCUMSTANCES = ("label", "packets", "view", "capture", "classes", "sentences")
+CIRCUMSTANCES = ("label", "packets", "view", "capture", "source", "benign_packets", "classes", "sentences")
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,6 +39,7 @@ def to_arrays(test: str, examples: Examples) -> dict[str, npt.NDArray[Any]]:
         f"{test}/packets": examples.packets.numpy().astype(np.int16),
         f"{test}/view": examples.view.astype(str),
         f"{test}/capture": examples.capture.astype(str),
+        f"{test}/source": examples.source.astype(str),
     }
 
 
@@ -58,6 +59,10 @@ class Predictions:
     """(N, C) cosine with each class's prompts (no training text), where the predictor has words."""
     sentences: Floats | None = None
     """The same with held-out prompts and sentences, in words that training never used of a class."""
+    source: npt.NDArray[np.str_] | None = None
+    """(N,) where the capture is from; None in results of before."""
+    benign_packets: int = 0
+    """Of the whole test set's benign captures."""
 
     @cached_property
     def group(self) -> npt.NDArray[np.int64]:
@@ -69,7 +74,7 @@ class Predictions:
 
     def where(self, held: npt.NDArray[np.bool_]) -> Predictions:
         """Only these windows."""
-        rows = ("label", "packets", "view", "capture", "probabilities", "classes", "sentences")
+        rows = ("label", "packets", "view", "capture", "probabilities", "classes", "sentences", "source")
         return replace(self, **{name: None if (x := getattr(self, name)) is None else x[held] for name in rows})
 
     @property
@@ -102,6 +107,39 @@ class Predictions:
         scores = [1 - self.probabilities[:, 0], *self.probabilities[:, 1:].T]
         benign = self.group == 0
         return [metrics.recall_at_fpr(s, ~benign if i == 0 else self.group == i, benign, rate) for i, s in enumerate(scores)]
+
+    def _units(self) -> npt.NDArray[np.str_]:
+        """(N,) what the bootstrap draws: sources, or captures where all are of one source."""
+        return self.capture if self.source is None or len(set(self.source.tolist())) < 2 else self.source
+
+    def class_recall(self, rate: float = RATE) -> tuple[dict[int, float], metrics.Range]:
+        """Recall of each class's windows, of its mission, at `rate` of the benign ones; and the mean over the classes."""
+        limits = np.array([-np.inf, *(point.threshold for point in self.at_rate(rate)[1:])])
+        at = np.nonzero(self.group > 0)[0]
+        hits, label = self.probabilities[at, self.group[at]] > limits[self.group[at]], self.label[at]
+        mean = metrics.over_sources(self._units()[at], lambda rows: metrics.class_mean(hits[rows], label[rows]))
+        return {int(k): float(hits[label == k].mean()) for k in np.unique(label)}, mean
+
+    def named(self, per: int = metrics.PER_PACKETS) -> tuple[metrics.Range, metrics.Range]:
+        """At one false alert in `per` benign packets, a benign capture counting as one: the share of attack captures of which a
+        window that may open an episode exceeds the threshold, with its own mission; and the mean over the classes."""
+        opening, units = self.opening, self._units()
+        own, benign, label, unit = [], [], [], []
+        for name in np.unique(self.capture):
+            whole = self.capture == name
+            mine = opening.probabilities[opening.capture == name]
+            attacks = self.label[whole & (self.label > 0)]
+            if not len(attacks):
+                benign.append(mine[:, 1:].max(initial=0.0))
+                continue
+            label.append(int(np.bincount(attacks).argmax()))
+            own.append(mine[:, GROUP_OF_CLASS[label[-1]]].max(initial=0.0))
+            unit.append(units[whole][0])
+        found, labels = metrics.named(np.array(own), np.array(benign), self.benign_packets // per), np.array(label)
+        return (
+            metrics.over_sources(np.array(unit), lambda rows: float(found[rows].mean())),
+            metrics.over_sources(np.array(unit), lambda rows: metrics.class_mean(found[rows], labels[rows])),
+        )
 
     @property
     def macro_f1(self) -> float:
@@ -146,4 +184,6 @@ def of(arrays: Mapping[str, npt.NDArray[Any]], test: str, predictor: str = OURS)
         softmax(arrays[name], temperature),
         limits,
         *(None if x is None else x.astype(np.float64) for x in cosines),
+        source=arrays.get(f"{test}/source"),
+        benign_packets=int(arrays.get(f"{test}/benign_packets", 0)),
     )

@@ -4,9 +4,10 @@
     python -m training.ship.operating_point --model runs/new --logs lab/logs --captures runs/captures --manifest MANIFEST.csv
 
 Each capture is judged once as the sensor judges it, and its episodes are opened anew at each point: the thresholds of training
-moved by so many logits, all with the same margin. Of --logs and --captures only those are taken that the bundle's training held
-out; nothing here is a test set. With --write the bundle gets the thresholds, each mission's moved by itself and without a margin,
-that detect most attacks with at most --false-alerts in 100,000 benign packets; the highest where several do.
+moved by so many logits, all with the same margin. Of --logs and --captures those are taken that the bundle's training held
+out, and those of the use "validate"; nothing here is a test set. With --write the bundle gets the thresholds, each mission's
+moved by itself and without a margin, that detect most attacks with at most --false-alerts in 100,000 benign packets; the
+highest where several do.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from packetclip_sensor.model.bundle import MANIFEST, Bundle, sealed
 from packetclip_sensor.model.thresholds import logit
 from packetclip_sensor.records import Episode
 from training.common import DataError, exit_code, parser, write_whole
-from training.data.ground_truth import ANY, Truth, from_labels, from_manifest, matches
+from training.data.ground_truth import ANY, CHOOSING, Truth, from_labels, from_manifest, matches
 from training.missions import ALL, CLASS_MISSION, MISSIONS
 
 SHIFTS = (
@@ -80,7 +81,7 @@ class Point:
 def held_out(
     bundle: Path, logs: Sequence[Path], whole: Sequence[Path], captures: Path | None = None, manifest: Path | None = None
 ) -> list[Truth]:
-    """Labelled captures that the bundle's thresholds come from, not trained on; of `whole` all.
+    """Labelled captures that the bundle's thresholds come from, not trained on; of `whole` and of the use "validate" all.
 
     Raises:
         DataError: there is none.
@@ -91,6 +92,8 @@ def held_out(
         found += from_manifest(captures, manifest, ANY)
     found = [truth for truth in found if truth.folder.name in names]
     found += [truth for folder in whole for truth in from_labels(folder)]
+    if captures and manifest:
+        found += from_manifest(captures, manifest, CHOOSING)
     if not found:
         raise DataError(
             f"none of the captures is among the {len(names)} that {bundle} held out; give the logs it was trained from"

@@ -117,7 +117,7 @@ def test_zeek_reads_the_captures_of_the_manifest(tmp_path: Path, capsys: pytest.
         (["--also", "a/b=lab"], "--also a/b=lab: write NAME=LOGS"),
         (["--also", "lab=lab"], "--also lab=lab: the name lab is taken; choose another one"),
         (["--also", "a=lab", "a=lab"], "--also a=lab: the name a is taken"),
-        (["--test", "a=lab"], "--test needs --judged, the folder for windows as the sensor cuts them"),
+        (["--test", "a=lab"], "--test and --unreadable need --judged, the folder for windows as the sensor cuts them"),
         ([], "lab: no folder with packetclip_packet.log; run `make lab` first"),
     ],
 )
@@ -135,3 +135,30 @@ def test_captures_without_a_manifest_are_refused(tmp_path: Path, capsys: pytest.
     given = ["--lab", str(lab(tmp_path / "lab", "icmp-fping")), "--captures", str(tmp_path / "others")]
     assert prepare.main([*given, "--out", str(tmp_path / "pairs")]) == 2
     assert "others" in capsys.readouterr().err
+
+
+def test_altered_copies_stand_beside_and_unreadable_ones_are_a_test(tmp_path: Path) -> None:
+    """The same captures, so that no split has a capture on both sides; records are as a sensor has them, each packet once."""
+    first = lab(tmp_path / "first", "icmp-fping", "dict-patator-ftp")
+    out, judged = tmp_path / "pairs", tmp_path / "judged"
+    given = ["--lab", str(first), "--judged", str(judged), "--altered", "9", "--unreadable", f"hidden={first}"]
+    assert prepare.main([*given, "--out", str(out)]) == 0
+    assert names(out) == ["lab-altered.parquet", "lab.parquet"]
+    assert names(judged) == ["hidden.parquet", "lab.parquet"]
+    assert windows(out / "lab-altered.parquet")[1] == windows(out / "lab.parquet")[1] == {"icmp-fping", "dict-patator-ftp"}
+    labels = pq.read_table(out / "lab-altered.parquet", columns=["capture", "label"]).to_pylist()
+    assert max(labels.count(row) for row in labels) <= 9
+    assert windows(judged / "hidden.parquet")[0] == windows(judged / "lab.parquet")[0]
+    packets = json.loads(pq.read_metadata(judged / "lab.parquet").metadata[b"packets"])
+    assert packets.keys() == {"icmp-fping", "dict-patator-ftp"}
+    assert min(packets.values()) > 100
+
+
+def test_captures_to_choose_with_are_judged_and_train_nothing(tmp_path: Path) -> None:
+    others = captures(tmp_path / "others", ["a/scan.pcap,Port Scan,validate,north"])
+    shutil.move(lab(tmp_path / "logs", "port-zmap") / "port-zmap", tmp_path / "captures" / "scan.pcap")
+    out, judged = tmp_path / "pairs", tmp_path / "judged"
+    given = ["--lab", str(lab(tmp_path / "lab", "icmp-fping")), "--captures", str(others), "--judged", str(judged)]
+    assert prepare.main([*given, "--out", str(out)]) == 0
+    assert names(out) == ["lab.parquet"]
+    assert names(judged) == ["lab.parquet", "validate-Port-Scan-north.parquet"]

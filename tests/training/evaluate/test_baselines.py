@@ -54,7 +54,7 @@ def windows(n: int = 160, seed: int = 0, labels: tuple[int, ...] = (0, 1, 4, 9))
     return Examples(
         tokens, torch.from_numpy(rows), torch.from_numpy(relations), torch.from_numpy(label),
         np.array([f"c{i // len(labels) % 2}-{k}" for i, k in enumerate(label)], dtype=object), np.array([""] * n, dtype=object),
-        facts, np.array(["pair"] * n, dtype=object),
+        facts, np.array(["pair"] * n, dtype=object), np.array(["lab"] * n, dtype=object),
     )  # fmt: skip
 
 
@@ -106,6 +106,8 @@ def test_baselines_on_embeddings_ask_the_encoder_once_for_each_distinct_row() ->
 def test_balance_gives_half_to_benign_and_equal_parts_to_classes_and_their_captures() -> None:
     train = windows(5, labels=(0, 0, 1, 1, 4))
     train.capture = np.array(["a", "b", "c", "c", "d"], dtype=object)
+    np.testing.assert_allclose(balance(train), [0.25, 0.25, 0.125, 0.125, 0.25])
+    train.source = np.array(["x", "x", "x", "x", "y"], dtype=object)
     np.testing.assert_allclose(balance(train), [0.25, 0.25, 0.125, 0.125, 0.25])
     assert balance(windows(4, labels=(0,))).sum() == pytest.approx(1)
     assert balance(windows(4, labels=(3,))).sum() == pytest.approx(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.windows import tokens
 from packetclip_sensor.windows.packet_features import RELATIONS
-from training.data.windows import Examples, load
+from training.data.windows import GROUP_OF_CLASS, Examples, load
 from training.evaluate import __main__ as command
 from training.evaluate import captures, occlusion, predictions
 from training.evaluate import plan as plans
@@ -219,6 +220,33 @@ def test_alarms_go_to_the_most_probable_mission_above_its_own_threshold() -> Non
     assert made.alarms().tolist() == [1, 0, 0]
     assert made.recall() == 0.5
     assert made.captures_found() == (1, 2)
+
+
+def test_what_decides_counts_classes_and_captures_alike_at_the_allowed_false_alerts() -> None:
+    """Four attack captures of three classes and two benign ones; a window of four packets opens nothing."""
+    label = np.array([9, 9, 1, 3, 3, 0, 0])
+    group = np.array(GROUP_OF_CLASS)[label]
+    probabilities = np.full((7, 4), 0.01)
+    probabilities[np.arange(7), group] = [0.9, 0.7, 0.99, 0.5, 0.6, 0.4, 0.9]
+    probabilities[5, 1] = 0.65
+    made = predictions.Predictions(
+        label, np.array([30, 30, 4, 30, 30, 30, 30]), np.array(["pair"] * 7), np.array(["a", "b", "c", "d", "d", "x", "y"]),
+        probabilities, {}, None, source=np.array(["s", "t", "s", "t", "t", "s", "t"]), benign_packets=99_999,
+    )  # fmt: skip
+    share, mean = made.named()
+    assert (share.value, mean.value) == (0.5, pytest.approx(1 / 3))  # a and b; d's 0.6 is below x's 0.65, c opens nothing
+    share, mean = replace(made, benign_packets=100_000).named()
+    assert (share.value, mean.value) == (0.75, pytest.approx(2 / 3))
+    assert 0 <= share.low <= share.value <= share.high <= 1
+    of_class, recall = made.class_recall()
+    assert of_class == {1: 1.0, 3: 1.0, 9: 1.0}
+    assert recall.value == 1.0
+
+
+def test_the_packets_of_benign_captures_stand_beside_their_windows(folder: Path) -> None:
+    """What `prepare` writes, and 0 for files of before."""
+    held = load([folder / "lab.parquet"])
+    assert selection.benign_packets([folder / "lab.parquet"], held) == 0
 
 
 def test_a_failed_run_is_recorded_and_not_tried_again_unasked(ran: tuple[plans.Plan, Store]) -> None:

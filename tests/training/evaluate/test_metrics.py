@@ -90,3 +90,19 @@ def test_reliability_is_the_distance_of_confidence_and_accuracy() -> None:
 
 def test_spread_leaves_out_what_is_no_number() -> None:
     assert metrics.spread([0.5, 1.0, math.nan]) == metrics.Spread(0.75, 0.5, 1.0, 2)
+
+
+def test_captures_are_named_above_what_the_allowed_benign_ones_reach() -> None:
+    own, benign = array(0.9, 0.7, 0.5), array(0.8, 0.6, 0.1)
+    assert metrics.named(own, benign, 0).tolist() == [True, False, False]
+    assert metrics.named(own, benign, 1).tolist() == [True, True, False]
+    assert metrics.named(own, benign, 3).all()
+    assert metrics.class_mean(array(1, 0, 1), np.array([1, 1, 4])) == 0.75
+
+
+def test_an_interval_over_sources_holds_the_figure_and_is_wide_where_one_source_decides() -> None:
+    hit = array(1, 1, 1, 1, 0)
+    alone = metrics.over_sources(np.array(list("aaaab")), lambda at: float(hit[at].mean()))
+    assert (alone.value, alone.low, alone.high) == (0.8, 0.0, 1.0)  # two sources: either may be drawn twice
+    alike = metrics.over_sources(np.array(list("abcde")), lambda at: 0.5)
+    assert (alike.low, alike.high) == (0.5, 0.5)

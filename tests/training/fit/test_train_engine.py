@@ -157,7 +157,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 
 def test_prediction_is_the_unfolded_model_and_knows_the_classes_apart() -> None:
     train, test = windows(each=20), windows(1)
-    made = fit(tiny("contrast.steps=60", "reason.steps=60", "run.validate_steps=0"), train, Words())
+    made = fit(tiny("contrast.steps=60", "reason.steps=150", "run.validate_steps=0"), train, Words())
     logits, embeddings = made.predict(test)
     assert (logits.argmax(1) == test.group).float().mean() > 0.7
     assert torch.allclose(embeddings.norm(dim=1), torch.ones(len(test)), atol=1e-5)
@@ -173,7 +173,7 @@ def with_other(examples: Examples, *, tokens: bool = False, relations: bool = Fa
         255 - np.minimum(examples.tokens, 255) if tokens else examples.tokens,
         rows,
         examples.relations + 1 if relations else examples.relations,
-        examples.label, examples.capture, examples.tool, examples.facts, examples.view,
+        examples.label, examples.capture, examples.tool, examples.facts, examples.view, examples.source,
     )  # fmt: skip
 
 

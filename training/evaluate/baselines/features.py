@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from training.data.windows import Examples
+from training.data.windows import Examples, shares
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -103,7 +103,7 @@ def packet_mean(encode_rows: Callable[[npt.NDArray[np.uint16]], Floats]) -> Enco
 
 
 def balance(train: Examples) -> npt.NDArray[np.float64]:
-    """Weight of each window, sum 1: half for benign, half shared equally by the attack classes, and in a class by its captures.
+    """Weight of each window, sum 1: half for benign, half shared equally by the attack classes, and in a class by `shares`.
 
     It is the balance of the model's own batches (`training.data.sampling.Sampler`), but for the draw of benign windows by looks.
     """
@@ -113,9 +113,8 @@ def balance(train: Examples) -> npt.NDArray[np.float64]:
     attacks = int((classes > 0).sum())
     for k in classes:
         inside = np.nonzero(label == k)[0]
-        _, capture, count = np.unique(train.capture[inside].astype(str), return_inverse=True, return_counts=True)
         share = (0.5 if attacks else 1.0) if k == 0 else (0.5 if 0 in classes else 1.0) / attacks
-        out[inside] = share / len(count) / count[capture]
+        out[inside] = share * shares(train, inside)
     return out
 
 

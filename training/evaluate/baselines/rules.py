@@ -148,19 +148,25 @@ def evaluate(truth: Truth) -> dict[str, Any]:
         "label": truth.label,
         "packets": packets,
         "right": len(right),
+        "probability": float(bool(right)),
         "classes": ", ".join(sorted({a.rule for a in right})),
         "other": len(other),
         "titles": "; ".join(f"{a.mission} {a.rule} {' '.join(a.hosts)}" for a in other[:3]),
     }
 
 
+def rows(logs: Path, manifest: Path | None, use: str) -> list[dict[str, Any]]:
+    """What the rules say of each capture."""
+    return [evaluate(truth) for truth in truths_of(logs, manifest, use)]
+
+
 def _print(args: argparse.Namespace) -> None:
-    rows = [evaluate(truth) for truth in truths_of(args.logs, args.manifest, args.use)]
-    for r in rows:
+    said = rows(args.logs, args.manifest, args.use)
+    for r in said:
         if r["label"] != "Benign" or r["other"] or not args.quiet:
             print(f"{r['capture'][:58]:58} {r['label']:18} {r['right']:3} right {r['classes']:30} ", end="")
             print(f"{r['other']:3} other {r['titles']}")
-    attacks, benign = ([r for r in rows if (r["label"] == "Benign") is calm] for calm in (False, True))
+    attacks, benign = ([r for r in said if (r["label"] == "Benign") is calm] for calm in (False, True))
     named = {label: [bool(r["right"]) for r in attacks if r["label"] == label] for label in sorted({r["label"] for r in attacks})}
     for label, found in named.items():
         print(f"{label:18} {sum(found)} of {len(found)}")

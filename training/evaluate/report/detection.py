@@ -78,6 +78,38 @@ def at_rate(results: Results, test: str, opening: bool) -> tuple[int, bool, str]
     return at[-1].negatives if at else 0, all(a.enough for a in at), table(["", "any attack", *GROUPS[1:]], rows)
 
 
+def decisive(results: Results, test: str) -> str:
+    """Recall of each class at RATE false positives, and captures named at one false alert in PER_PACKETS packets, by seed 1."""
+    rows = []
+    for name, run, predictor in predictors(results):
+        made = [j for outcome in results.done(run) if (j := results.predictions(outcome, test, predictor)) is not None]
+        if not made:
+            rows.append([name, *[results.why(run)] * (len(CLASSES) + 2)])
+            continue
+        recall, mean_recall = made[0].class_recall()
+        ranges = [ranged(mean_recall), *([ranged(r) for r in made[0].named()] if made[0].benign_packets else ["–"] * 2)]
+        rows.append([name, *(cell(recall.get(k, math.nan), 2) for k in range(1, len(CLASSES))), *ranges])
+    return table(["", *CLASSES[1:], "mean over classes", "captures named", "captures named, mean over classes"], rows)
+
+
+def ranged(found: metrics.Range) -> str:
+    """A figure in a table with its interval."""
+    return f"{found.value:.2f} ({found.low:.2f}–{found.high:.2f})"
+
+
+def encrypted(results: Results) -> str:
+    """Traffic that nobody can read: AUC, recall and captures named, beside the same captures as they are."""
+    rows = []
+    for name, run, predictor in predictors(results):
+        for test in ("unseen", "world-unseen", "unreadable", "encrypted"):
+            if found := [j for o in results.done(run) if (j := results.predictions(o, test, predictor)) is not None]:
+                captures = ranged(found[0].named()[0]) if found[0].benign_packets else "–"
+                figures = [found[0].mean_auc, found[0].opening.mean_auc]
+                rows.append([name, test, *(cell(x) for x in figures), ranged(found[0].class_recall()[1]), captures])
+    head = ["", "test", "mean AUC", "mean AUC, opening windows", "recall at the rate, mean over classes", "captures named"]
+    return table(head, rows) if rows else "missing"
+
+
 def scarcity(results: Results) -> tuple[str, dict[str, dict[int, metrics.Spread]]]:
     """Mean AUC by share of the training captures, and the points of its figure."""
     lines: dict[str, dict[int, metrics.Spread]] = {}

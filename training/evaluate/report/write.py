@@ -44,6 +44,7 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path) ->
     hidden, bars = ablations.hidden(results)
     tables = (
         targets, zero_shot.table_one, zero_shot.left_out_table, detection.groups, detection.at_rate, detection.by_others,
+        detection.decisive, detection.encrypted,
         detection.pipelines, detection.evasions, detection.views, ablations.ablations, ablations.ablation_settings,
         ablations.unlabelled, ablations.graphs, ablations.altered, source,
     )  # fmt: skip

@@ -22,9 +22,9 @@ from training.common import DataError
 from training.data.training_set import Encode
 from training.data.windows import CLASSES, Examples
 from training.evaluate import altered_graphs, captures, occlusion
-from training.evaluate.baselines import REGISTRY, on_embeddings
+from training.evaluate.baselines import REGISTRY, on_embeddings, rules
 from training.evaluate.baselines.features import packet_mean
-from training.evaluate.plan import PLAN, Plan, Task, hashes, key
+from training.evaluate.plan import PLAN, RULES, Plan, Task, hashes, key
 from training.evaluate.predictions import OURS, VALIDATION, to_arrays
 from training.evaluate.runs import sharing
 from training.evaluate.runs.selection import Selection, counts, limited, select
@@ -78,6 +78,9 @@ def _arrays(plan: Plan, task: Task, store: Store, result: Result) -> Arrays:
         manifest = Path(run.manifest) if run.manifest else None
         result.facts = {"captures": captures.rows(Path(run.bundle), Path(run.logs), manifest, run.use)}
         return {}
+    if run.baseline == RULES:
+        result.facts = {"captures": rules.rows(Path(run.logs), Path(run.manifest) if run.manifest else None, run.use)}
+        return {}
     selection = select(plan, task)
     evaluated = {VALIDATION: selection.validation, **selection.test}
     parts = {"train": selection.train, **evaluated}
@@ -86,6 +89,7 @@ def _arrays(plan: Plan, task: Task, store: Store, result: Result) -> Arrays:
     arrays: Arrays = {}
     for name, part in evaluated.items():
         arrays |= to_arrays(name, part)
+    arrays |= {f"{name}/benign_packets": np.array(count) for name, count in selection.benign_packets.items()}
     if not run.baseline:
         return arrays | _model(plan, task, store, selection, evaluated, result)
     if run.baseline not in REGISTRY:

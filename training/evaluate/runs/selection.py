@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 import torch
 
+from packetclip_sensor.pairs.parquet import PACKETS
 from training.common import DataError
 from training.data.windows import CLASSES, Examples, drawn, load, main_classes
 from training.evaluate.plan import Plan, Task, files
@@ -25,6 +29,16 @@ class Selection:
     validation: Examples
     """As the sensor judges them; empty where a task has no such files."""
     test: dict[str, Examples]
+    benign_packets: dict[str, int]
+    """Of the captures without an attack of each test set."""
+
+
+def benign_packets(paths: list[Path], held: Examples) -> int:
+    """Packets of the captures without an attack, as the files of windows say it; 0 where they are of before."""
+    known: dict[str, int] = {}
+    for path in paths:
+        known |= json.loads((pq.read_metadata(path).metadata or {}).get(PACKETS.encode(), b"{}"))
+    return sum(known.get(capture, 0) for capture, klass in main_classes(held).items() if klass == "Benign")
 
 
 def select(plan: Plan, task: Task) -> Selection:
@@ -56,6 +70,8 @@ def select(plan: Plan, task: Task) -> Selection:
             validation.append(only(windows(f"test {name}"), {c for c, s in side.items() if s == "validation"}))
     for name in task.run.test:
         held = windows(f"test {name}")
+        if pattern := plan.data[name].captures:
+            held = only(held, {c for c in set(held.capture) if re.search(pattern, c)})
         if name in task.run.train:
             held = only(held, {c for c, s in side.items() if s == "test"})
         elif both := set(held.capture) & set(whole.capture):
@@ -69,7 +85,8 @@ def select(plan: Plan, task: Task) -> Selection:
         test[name] = compact(held)
     if not validation or not sum(map(len, validation)):
         raise DataError(f"run {task.run.name!r}: nothing to calibrate on; give its training data test files in the plan")
-    return Selection(train, compact(join(validation)), test)
+    packets = {name: benign_packets(found[f"test {name}"], held) for name, held in test.items()}
+    return Selection(train, compact(join(validation)), test, packets)
 
 
 def split(classes: Mapping[str, str], seed: int) -> dict[str, str]:
@@ -120,6 +137,7 @@ def join(parts: list[Examples]) -> Examples:
         np.concatenate([p.tool for p in parts]),
         [f for p in parts for f in p.facts],
         np.concatenate([p.view for p in parts]),
+        np.concatenate([p.source for p in parts]),
     )
 
 
