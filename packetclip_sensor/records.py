@@ -371,6 +371,7 @@ class Totals(msgspec.Struct):
     """Those that the sources sent."""
     bytes: int = 0
     """IP lengths on the wire."""
+    first: float = 1e10
     last: float = 0.0
 
     def copy(self) -> Totals:
@@ -392,7 +393,7 @@ class Episode(msgspec.Struct):
     destination_count: int
     """Distinct hosts of a side; where the scope says that it has many, all that took part while the episode lasts."""
     first: float
-    """Time of the first packet of the first verdict's window, epoch seconds."""
+    """Time of the first packet that is counted, epoch seconds: of the first verdict's window or second."""
     last: float
     verdicts: int
     packets: int

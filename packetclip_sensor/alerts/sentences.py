@@ -67,6 +67,8 @@ def trail(verdict: Verdict) -> str:
     return f" {found.windows} windows in {span} point to {verdict.mission}, each with about {found.each:.2f}."
 
 
+LEAST_RATED_S = 0.1
+"""Packets of a shorter time, which a network card hands over together, have no rate."""
 _SHARES = (
     ("odd_flags_share", "TCP", "carries TCP flags that no connection uses", "carry TCP flags that no connection uses",
      "carry unusual flags"),
@@ -313,9 +315,9 @@ def _totals(episode: Episode) -> list[str]:
 
 
 def rate_of(episode: Episode) -> float | None:
-    """Packets a second over the whole episode; None where it lasted no time."""
+    """Packets a second over the whole episode; None where it was too short for a rate."""
     seconds = episode.last - episode.first
-    return episode.packets / seconds if seconds > 0 else None
+    return episode.packets / seconds if seconds >= LEAST_RATED_S else None
 
 
 def packet_reason(packets: Sequence[Packet], window: Description, at: int) -> str:

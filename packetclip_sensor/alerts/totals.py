@@ -51,7 +51,7 @@ def merge(episode: Episode, more: Totals) -> None:
         setattr(seen, name, getattr(seen, name) + getattr(more, name))
     for name in ("ports", "connections"):
         getattr(seen, name).merge(getattr(more, name))
-    seen.last = max(seen.last, more.last)
+    seen.first, seen.last = min(seen.first, more.first), max(seen.last, more.last)
     _take_hosts(episode, more)
 
 
@@ -68,18 +68,18 @@ def _add(episode: Episode, totals: Totals, packets: Sequence[Packet]) -> None:
     totals.bytes += sum(packet.size_bytes for packet in packets)
     totals.ports.add({str(p.resp_p) for p in packets if p.proto in ("tcp", "udp") and p.resp_h != source})
     totals.connections.add({packet.uid for packet in packets})
-    totals.last = max(totals.last, packets[-1].ts)
+    totals.first, totals.last = min(totals.first, packets[0].ts), max(totals.last, packets[-1].ts)
     if episode.scope in ("source", "destination"):
         totals.hosts.add({packet.orig_h if source is None else packet.resp_h for packet in packets})
 
 
 def _take_hosts(episode: Episode, totals: Totals) -> None:
-    """Move hosts of the side that has many, and the time of the last packet, to the episode."""
+    """Move hosts of the side that has many, and the times of its first and last packet, to the episode."""
     tally = {"destination": episode.source_tally, "source": episode.destination_tally}.get(episode.scope)
     if tally is not None:
         tally.merge(totals.hosts)
     totals.hosts = Tally(key=episode.id)
-    episode.last = max(episode.last, totals.last)
+    episode.first, episode.last = min(episode.first, totals.first), max(episode.last, totals.last)
 
 
 def _new(episode: Episode) -> Totals:
