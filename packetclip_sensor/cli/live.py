@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -37,6 +38,19 @@ def run(config: ConfigPath) -> None:
     Examples:
       packetclip run --config /etc/packetclip/sensor.yaml
     """
+    stop = _stoppable()  # before the heavy modules: a start may be stopped as well
+    from packetclip_sensor import pipeline
+    from packetclip_sensor.config import config_file as configs
+
+    settings = configs.load(config)
+    set_up_logs(settings.log_level)
+    if not settings.logs:
+        raise ConfigError(f"{config}: logs is empty; name Zeek's log folder, for example `logs: [/opt/zeek/logs/current]`")
+    pipeline.run(settings, stop)
+
+
+def _stoppable() -> threading.Event:
+    """An event that SIGINT and SIGTERM set."""
     stop = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -46,16 +60,73 @@ def run(config: ConfigPath) -> None:
         last.daemon = True
         last.start()
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # before the heavy modules: a start may be stopped as well
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask)
-    from packetclip_sensor import pipeline
+    return stop
+
+
+def _role(name: str, config: Path) -> None:
+    stop = _stoppable()
     from packetclip_sensor.config import config_file as configs
 
     settings = configs.load(config)
     set_up_logs(settings.log_level)
-    if not settings.logs:
-        raise ConfigError(f"{config}: logs is empty; name Zeek's log folder, for example `logs: [/opt/zeek/logs/current]`")
-    pipeline.run(settings, stop)
+    try:
+        module = importlib.import_module(f"packetclip_sensor.kafka.{name}")
+    except ModuleNotFoundError as err:
+        raise ConfigError("confluent-kafka is not installed: pip install 'packetclip-sensor[kafka]'") from err
+    module.run(settings, stop)
+
+
+def route(config: ConfigPath) -> None:
+    """Copy packet lines in Kafka to their hosts' partitions, until stopped.
+
+    One of the three roles of a sensor on several machines; start as many as the lines need (docs/scale.md).
+
+    \b
+    Exit codes:
+      0  stopped as asked
+      2  bad start: configuration, brokers, topics
+
+    \b
+    Examples:
+      packetclip route --config /etc/packetclip/sensor.yaml
+    """
+    _role("route", config)
+
+
+def judge(config: ConfigPath) -> None:
+    """Judge the host partitions that Kafka assigns, until stopped.
+
+    One of the three roles of a sensor on several machines; start as many as the packets need (docs/scale.md).
+
+    \b
+    Exit codes:
+      0  stopped as asked
+      2  bad start: configuration, model, brokers, topics
+
+    \b
+    Examples:
+      packetclip judge --config /etc/packetclip/sensor.yaml
+    """
+    _role("judge", config)
+
+
+def alert(config: ConfigPath) -> None:
+    """Write alerts of what the judges find, until stopped.
+
+    One of the three roles of a sensor on several machines. One is active; a second one waits to take over (docs/scale.md).
+
+    \b
+    Exit codes:
+      0  stopped as asked
+      2  bad start: configuration, model, sink, brokers, topics
+
+    \b
+    Examples:
+      packetclip alert --config /etc/packetclip/sensor.yaml
+    """
+    _role("alert", config)
 
 
 def check(
