@@ -103,7 +103,7 @@ class Site:
         }
         for _ in setup.make(self.config("setup")[0], partitions, raw, 1):
             pass
-        self.producer = Producer({"bootstrap.servers": address, "linger.ms": 5})
+        self.producer = Producer({"bootstrap.servers": address, "linger.ms": 5, "enable.idempotence": True})
 
     def config(self, role: str) -> tuple[Config, Path]:
         """The configuration of one process, which has a state folder of its own."""
