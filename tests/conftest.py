@@ -85,7 +85,7 @@ def elasticsearch_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a real broker. PACKETCLIP_TEST_KAFKA names one that runs already. As with Elasticsearch, skips or fails without."""
+    """Address of a real broker. PACKETCLIP_TEST_KAFKA names one that runs already; without one it skips or fails."""
     if running := os.environ.get("PACKETCLIP_TEST_KAFKA"):
         yield running
         return

@@ -8,13 +8,13 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Annotated, Literal
 
 import typer
 
 from packetclip_sensor.cli.common import DONE, FAILED, ConfigPath, set_up_logs
-from packetclip_sensor.common.text import say
+from packetclip_sensor.common.text import printable, say
 from packetclip_sensor.errors import ConfigError
 
 STOP_S = 4.5
@@ -71,11 +71,15 @@ def _role(name: str, config: Path) -> None:
 
     settings = configs.load(config)
     set_up_logs(settings.log_level)
+    _kafka(name).run(settings, stop)
+
+
+def _kafka(name: str) -> ModuleType:
+    """A module of the roles, which need the extra `kafka`."""
     try:
-        module = importlib.import_module(f"packetclip_sensor.kafka.{name}")
+        return importlib.import_module(f"packetclip_sensor.kafka.{name}")
     except ModuleNotFoundError as err:
         raise ConfigError("confluent-kafka is not installed: pip install 'packetclip-sensor[kafka]'") from err
-    module.run(settings, stop)
 
 
 def route(config: ConfigPath) -> None:
@@ -159,7 +163,13 @@ def check(
     settings = configs.load(config)
     set_up_logs("error")
     suricata = suricata_config if source == "suricata" else None
-    raise typer.Exit(DONE if checks.report(settings, config, sys.stdout, suricata) else FAILED)
+    well = checks.report(settings, config, sys.stdout, suricata)
+    if settings.kafka.brokers:
+        found = list(_kafka("setup").check(settings))
+        for words in found or ["brokers answer, topics are there"]:
+            say(f"{'WRONG' if found else 'ok':<5} kafka    {printable(words)}")
+        well = well and not found
+    raise typer.Exit(DONE if well else FAILED)
 
 
 def redeliver(config: ConfigPath) -> None:
@@ -227,6 +237,9 @@ def init(
 def systemd_unit(
     config: ConfigPath,
     user: Annotated[str, typer.Option(metavar="NAME", help="User that runs the sensor.")] = "packetclip",
+    role: Annotated[
+        Literal["run", "route", "judge", "alert"], typer.Option(help="The command that it starts: run, or a role on Kafka.")
+    ] = "run",
 ) -> None:
     """Print a hardened systemd unit.
 
@@ -243,7 +256,7 @@ def systemd_unit(
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.service import systemd
 
-    print(systemd.unit(configs.load(config), config, user), end="")
+    print(systemd.unit(configs.load(config), config, user, role), end="")
 
 
 def zeek_scripts() -> None:

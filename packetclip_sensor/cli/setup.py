@@ -145,7 +145,7 @@ def kafka(
         raise ConfigError("confluent-kafka is not installed: pip install 'packetclip-sensor[kafka]'") from err
     for line in topics.make(settings, partitions, raw, replication):
         say(line)
-    say("\nWhere Kafka has ACLs, whoever administers it runs these, with the users of the roles in place of ROUTE, JUDGE and ALERT:")
+    say("\nWhere Kafka has ACLs, its administrator runs these, with the roles' users in place of ROUTE, JUDGE and ALERT:")
     for line in topics.acls(settings):
         say(line)
 

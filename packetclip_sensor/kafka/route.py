@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 import structlog
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.kafka import clients
-from packetclip_sensor.kafka.messages import LINES, TICK, Tick, decode_tick, encode, partition_of
+from packetclip_sensor.kafka.messages import LINES, TICK, Tick, Topics, decode_tick, encode, partition_of
 from packetclip_sensor.sources import zeek
 
 TICK_S = 0.1
@@ -180,19 +180,12 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             for partition, line in router():
                 clients.produce(producer, topics.host, line, partition=partition)
                 counters.packets += 1
-            for partition, raw in router.raw.items():
-                if (full := len(raw.queue) > MOST_QUEUED) != (partition in paused):
-                    (consumer.pause if full else consumer.resume)([TopicPartition(topics.packet, partition)])
-                    paused ^= {partition}
-            paused &= router.raw.keys()
+            paused = _pause(consumer, topics.packet, router, paused)
             producer.poll(0)
             now = time.monotonic()
             if now - ticked >= TICK_S:
                 ticked = now
-                for tick in router.clocks():
-                    clients.produce(producer, topics.clock, encode(tick), partition=0)
-                    for partition in range(sizes[1]):
-                        clients.produce(producer, topics.host, encode(tick), key=TICK, partition=partition)
+                _tick(producer, topics, router, sizes[1])
             if now - committed >= COMMIT_S:
                 committed = now
                 behind = {p: raw.next for p, raw in router.raw.items() if raw.next is not None}
@@ -203,3 +196,21 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         commit()
         consumer.close()
     return counters
+
+
+def _pause(consumer: Consumer, topic: str, router: Router, paused: set[int]) -> set[int]:
+    """Read no further where enough lines wait, and go on where they do not; returns the partitions that are paused."""
+    full = {partition for partition, raw in router.raw.items() if len(raw.queue) > MOST_QUEUED}
+    if more := full - paused:
+        consumer.pause([TopicPartition(topic, partition) for partition in more])
+    if fewer := (paused - full) & router.raw.keys():
+        consumer.resume([TopicPartition(topic, partition) for partition in fewer])
+    return full
+
+
+def _tick(producer: Producer, topics: Topics, router: Router, hosts: int) -> None:
+    """Say to the other routers, and behind the lines in every host partition, how far this one has come."""
+    for tick in router.clocks():
+        clients.produce(producer, topics.clock, encode(tick), partition=0)
+        for partition in range(hosts):
+            clients.produce(producer, topics.host, encode(tick), key=TICK, partition=partition)

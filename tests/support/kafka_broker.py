@@ -141,6 +141,19 @@ class Site:
         lines = [line for line in self.out.read_bytes().splitlines() if line]
         return {json.loads(line)["event"]["id"]: line for line in lines}
 
+    def counted(self, log: str) -> int:
+        """How many messages a topic of lines holds."""
+        from confluent_kafka import TopicPartition
+
+        from packetclip_sensor.kafka import clients
+
+        reader = clients.consumer(self.config("setup")[0].kafka, "count")
+        try:
+            ends = [reader.get_watermark_offsets(TopicPartition(f"{self.name}.{log}", number)) for number in range(self.raw)]
+        finally:
+            reader.close()
+        return sum(end[1] for end in ends if end)
+
     def judged(self) -> int:
         """Up to which second of event time the alerter has come."""
         from packetclip_sensor.kafka import clients
