@@ -187,7 +187,7 @@ class _Active:
     def __init__(self, config: Config, bundle: Bundle, health: Health, rejects: Rejects, stop: threading.Event) -> None:
         self._config, self._bundle, self._health, self._rejects, self._stop = config, bundle, health, rejects, stop
         self._topics = clients.topics(config)
-        _, self._partitions = clients.partitions(config.kafka, self._topics.packet, self._topics.host)
+        self._flow_partitions, self._partitions = clients.partitions(config.kafka, self._topics.flow, self._topics.host)
         self._given = False
         # While a sink waits nothing is read; that is no reason to give the topic to another alerter, whose sink would wait too.
         options = {"max.poll.interval.ms": 24 * 3600 * 1000, "isolation.level": "read_committed"}
@@ -210,11 +210,12 @@ class _Active:
         """Take over from the alerter before; returns the offset from which to read steps."""
         config, topics = self._config, self._topics
         self._producer = clients.producer(config.kafka, **{"transactional.id": f"{config.kafka.prefix}.alert"})
-        self._producer.init_transactions(60)  # from here on the one before can commit nothing
+        producer = self._producer
+        clients.patiently(lambda: producer.init_transactions(clients.ASK_S), self._stop)  # now the one before can commit nothing
         saved = clients.latest(config.kafka, topics.state, ALERTER)
         state = _state.decode(saved) if saved else State()
         offsets = {(p.path, p.inode): p.offset for p in state.positions}
-        (count,) = clients.partitions(config.kafka, topics.flow)
+        count = self._flow_partitions
         flows = {number: offsets.get((topics.flow, number), clients.BEGINNING) for number in range(count)}
         alerting = Alerting(self._bundle, config, self._health.counters, state, counts_kept=True)
         self._alerter = Alerter(self._partitions, alerting, state, Flows(flows))

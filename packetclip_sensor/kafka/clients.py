@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -30,6 +30,11 @@ BEGINNING, END = OFFSET_BEGINNING, OFFSET_END
 MESSAGE_BYTES = 16 << 20
 """A step of a crowded second, or a state with many open episodes, has megabytes."""
 ASK_S = 30.0
+AWAY = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR)  # fmt: skip
+"""Errors of brokers that are away, or have just come back."""
+
+Result = TypeVar("Result")
 
 log = structlog.get_logger()
 
@@ -138,20 +143,34 @@ def partitions(kafka: KafkaConfig, *names: str) -> list[int]:
 
 def latest(kafka: KafkaConfig, topic: str, key: bytes) -> bytes | None:
     """The last value of a key in the first partition of a compacted topic."""
-    reader = consumer(kafka, "look", **{"isolation.level": "read_committed"})
-    place, found = TopicPartition(topic, 0, BEGINNING), None
-    reader.assign([place])
+    reader, found = consumer(kafka, "look", **{"isolation.level": "read_committed"}), None
+    reader.assign([TopicPartition(topic, 0, BEGINNING)])
     try:
-        _, end = reader.get_watermark_offsets(TopicPartition(topic, 0), timeout=ASK_S)
-        while end:
+        while True:
             for message in read(reader, 100, 1.0):
                 if message.value is None:
                     return found
                 if message.key == key:
                     found = message.value
-        return None
     finally:
         reader.close()
+
+
+def patiently(ask: Callable[[], Result], stop: threading.Event) -> Result:
+    """What brokers answer, asked again while they are away: a role that is given a partition has nothing else to do.
+
+    Raises:
+        KafkaException: an error that no waiting mends, or the role was asked to stop.
+    """
+    while True:
+        try:
+            return ask()
+        except KafkaException as err:
+            if not err.args[0].retriable() and err.args[0].code() not in AWAY:
+                raise
+            log.warning("kafka", reason=str(err))
+            if stop.wait(1.0):
+                raise
 
 
 @contextlib.contextmanager

@@ -145,7 +145,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             )
 
         def assigned(consumer: Consumer, given: list[TopicPartition]) -> None:
-            found = consumer.committed(given, timeout=30)
+            found = clients.patiently(lambda: consumer.committed(given, timeout=clients.ASK_S), stop)
             log.info("assigned", partitions={tp.partition: (tp.offset, tp.metadata) for tp in found})
             for tp in found:
                 judged = int(tp.metadata or 0) if tp.offset >= 0 else 0

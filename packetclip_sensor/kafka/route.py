@@ -153,7 +153,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             )
 
         def assigned(consumer: Consumer, given: list[TopicPartition]) -> None:
-            found = consumer.committed(given, timeout=30)
+            found = clients.patiently(lambda: consumer.committed(given, timeout=clients.ASK_S), stop)
             log.info("assigned", partitions={tp.partition: tp.offset for tp in found})
             for tp in found:
                 router.raw[tp.partition] = _Raw()

@@ -16,7 +16,7 @@ DAY_MS = 24 * 3600 * 1000
 RIGHTS = (
     ("route", "Read", "packet"), ("route", "Read", "clock"), ("route", "Write", "clock"), ("route", "Write", "host"),
     ("judge", "Describe", "packet"), ("judge", "Read", "host"), ("judge", "Write", "step"),
-    ("alert", "Describe", "packet"), ("alert", "Describe", "host"), ("alert", "Read", "flow"), ("alert", "Read", "step"),
+    ("alert", "Describe", "host"), ("alert", "Read", "flow"), ("alert", "Read", "step"),
     ("alert", "Read", "state"), ("alert", "Write", "state"),
 )  # fmt: skip
 """Role, operation, topic."""
