@@ -174,6 +174,8 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         health.model_version = bundle.manifest.version
         active = _Active(config, bundle, health, rejects, stop)
         while not stop.is_set():
+            if not active.given():
+                continue  # the sink is opened by the one that is active alone: a file has one writer
             with contextlib.suppress(StoppedError, TakenOverError):
                 for batch in sink(active.batches(), config, health.counters, bundle.manifest.missions, stop=stop, health=health):
                     active.save(batch)
@@ -223,6 +225,15 @@ class _Active:
         log.info("alerter_active", judged=state.judged, episodes=len(state.episodes))
         return offsets.get((topics.step, 0), clients.BEGINNING)
 
+    def given(self) -> bool:
+        """Whether the step topic is this one's now; waits a moment where it is not."""
+        if not self._given:
+            for message in clients.read(self._steps, 1, 0.2):
+                if message.value is not None:
+                    self._alerter.steps.take(decode_step(message.value), message.offset)
+            self._health.moved()
+        return self._given
+
     def batches(self) -> Iterator[AlertBatch]:
         """Alerts, with the offsets from which a restart goes on as positions.
 
@@ -230,17 +241,14 @@ class _Active:
             StoppedError: the alerter was asked to stop. TakenOverError: another one has the step topic now.
         """
         unwrap, topics = LINES[self._config.kafka.format], self._topics
-        active = False
         while True:
             if self._stop.is_set():
                 raise StoppedError
             messages = list(clients.read(self._steps, 64, 0.05))
-            if active and not self._given:
+            if not self._given:
                 raise TakenOverError
             self._health.moved()
-            if not self._given:
-                continue
-            active, alerter = True, self._alerter
+            alerter = self._alerter
             for message in messages:
                 if message.value is not None:
                     alerter.steps.take(decode_step(message.value), message.offset)

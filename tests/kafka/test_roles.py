@@ -137,7 +137,7 @@ def test_rsyslog_ships_growing_logs(kafka: str, tmp_path: Path, replayed: dict[s
     with site(kafka, tmp_path, "rsyslog", raw=1) as running:
         conf = RSYSLOG.format(folder=tmp_path)
         for log in ("flow", "packet"):
-            conf += LOG.format(folder=tmp_path, log=log, broker=kafka, topic=f"rsyslog.{log}")
+            conf += LOG.format(folder=tmp_path, log=log, broker=kafka, topic=f"{running.name}.{log}")
             (tmp_path / f"packetclip_{log}.log").write_bytes(b"\n".join(merged(log)) + b"\n")
         (tmp_path / "rsyslog.conf").write_text(conf)
         running.processes.append(

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -91,12 +92,12 @@ class Site:
 
         from packetclip_sensor.kafka import setup
 
-        self.folder, self.name, self.raw = folder, name, raw
+        self.folder, self.name, self.raw = folder, f"{name}-{uuid.uuid4().hex[:8]}", raw  # a broker may outlive a run
         self.processes: list[subprocess.Popen[bytes]] = []
         self.out = folder / "alerts.ndjson"
         self._settings = {
             "sensor_name": "site",
-            "kafka": {"brokers": [address], "prefix": name},
+            "kafka": {"brokers": [address], "prefix": self.name},
             "sink": {"ndjson": {"path": str(self.out)}},
             "health": {"documents_s": 0},
             **settings,
