@@ -100,7 +100,7 @@ def test_a_role_that_stood_still_and_a_broker_that_was_killed_change_nothing(tmp
         with site(broker.address, tmp_path, "still") as running:
             since = shipped(running)
             first = [running.start(role, 1) for role in ("route", "judge", "alert")]
-            time.sleep(8)
+            until(lambda: running.judged() > 0)
             for role in ("route", "judge", "alert"):
                 running.start(role, 2)
             for process in first:

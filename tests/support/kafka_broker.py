@@ -94,11 +94,9 @@ class Site:
 
         self.folder, self.name, self.raw = folder, f"{name}-{uuid.uuid4().hex[:8]}", raw  # a broker may outlive a run
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.out = folder / "alerts.ndjson"
         self._settings = {
             "sensor_name": "site",
             "kafka": {"brokers": [address], "prefix": self.name},
-            "sink": {"ndjson": {"path": str(self.out)}},
             "health": {"documents_s": 0},
             **settings,
         }
@@ -107,9 +105,10 @@ class Site:
         self.producer = Producer({"bootstrap.servers": address, "linger.ms": 5, "enable.idempotence": True})
 
     def config(self, role: str) -> tuple[Config, Path]:
-        """The configuration of one process, which has a state folder of its own."""
+        """The configuration of one process, which has a state folder and a file of alerts of its own."""
         path = self.folder / f"{role}.yaml"
-        path.write_text(yaml.safe_dump({**self._settings, "state_dir": str(self.folder / role)}))
+        own = {"state_dir": str(self.folder / role), "sink": {"ndjson": {"path": str(self.folder / f"{role}.ndjson")}}}
+        path.write_text(yaml.safe_dump({**self._settings, **own}))
         return config_file.load(path), path
 
     def ship(self, log: str, lines: Iterable[bytes], shippers: int = 3) -> None:
@@ -137,9 +136,7 @@ class Site:
 
     def documents(self) -> dict[str, bytes]:
         """What was written, by id."""
-        if not self.out.exists():
-            return {}
-        lines = [line for line in self.out.read_bytes().splitlines() if line]
+        lines = [line for path in self.folder.glob("alert*.ndjson") for line in path.read_bytes().splitlines() if line]
         return {json.loads(line)["event"]["id"]: line for line in lines}
 
     def counted(self, log: str) -> int:
