@@ -30,7 +30,7 @@ from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.normalize.normalizer import Normalizer
-from packetclip_sensor.records import Alert, AlertBatch, Batch
+from packetclip_sensor.records import Alert, AlertBatch, Batch, VerdictBatch
 from packetclip_sensor.service import checkpoint, systemd
 from packetclip_sensor.service.health import Health
 from packetclip_sensor.service.health_documents import health_documents
@@ -45,7 +45,7 @@ from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.windows.model_input import model_input
-from packetclip_sensor.windows.windows import WindowCutters
+from packetclip_sensor.windows.windows import Owns, WindowCutters
 
 log = structlog.get_logger()
 
@@ -143,6 +143,93 @@ def replay(
     return counters
 
 
+class Judging:
+    """From records to verdicts: each batch is put in order, cut into windows and judged. What is kept of a stream between two
+    batches is here; `kafka.judge` has one of these for each partition."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        config: Config,
+        counters: Counters,
+        state: checkpoint.State,
+        rejects: Rejects | None = None,
+        owns: Owns | None = None,
+    ) -> None:
+        """Args:
+        state: where a restart goes on. rejects: where packets with a wrong time go.
+        owns: which streams are judged here; None for all.
+        """
+        manifest = bundle.manifest
+        thresholds, margins = in_force(bundle, for_missions(config.policy, manifest.missions))
+        sampler = None
+        if config.hunt.enabled:
+            check_embedding(bundle)
+            sampler = Sampler(bundle, config.hunt, thresholds, counters, sensor=config.sensor_name)
+        most, seconds = config.limits.packets_held, manifest.window.seconds
+        self._normalize = Normalizer(counters, rejects or Rejects(None), lateness_s=config.lateness_s, far_s=seconds, most=most)
+        self._cut = WindowCutters(
+            manifest.window,
+            counters,
+            judged=state.judged,
+            judged_by=state.judged_by,
+            max_rows=most,
+            before_s=seconds,
+            windows_per_second=config.limits.windows_per_second,
+            owns=owns,
+        )
+        self.evidence = Evidence.of(bundle, counters)
+        if self.evidence is not None and state.model_version == manifest.version:
+            self.evidence.restore(state.evidence_streams)
+        self._judge = Judge(bundle, thresholds, counters, margins, tap=sampler, evidence=self.evidence)
+
+    @property
+    def held(self) -> int:
+        """Packets held now."""
+        return self._cut.held
+
+    def __call__(self, read: Batch) -> Iterator[VerdictBatch]:
+        """The verdicts of the seconds that a batch ends."""
+        for batch in self._normalize(read):
+            yield self._judge(model_input(self._cut(batch)))
+
+
+class Alerting:
+    """From verdicts to explained alerts: what the site's rules name is taken out, the rest gathered into episodes."""
+
+    def __init__(
+        self, bundle: Bundle, config: Config, counters: Counters, state: checkpoint.State, *, counts_kept: bool = False
+    ) -> None:
+        """Args:
+        state: where a restart goes on.
+        counts_kept: count for `packetclip suppressions`; a replay, which only looks at something, does not.
+        """
+        manifest = bundle.manifest
+        policy = for_missions(config.policy, manifest.missions)
+        self._bundle, self._sensor, self._suppress = bundle, config.sensor_name, None
+        if policy.suppress is not None:
+            rules, kept_in = Rules(policy.suppress, manifest.missions), config.suppressed_path if counts_kept else None
+            self._suppress = Suppressor(rules, bundle, *in_force(bundle, policy), counters, kept_in)
+        restored = [episode for episode in state.episodes if episode.mission in manifest.missions]
+        if lost := len(state.episodes) - len(restored):
+            log.warning("episodes_of_unknown_missions", episodes=lost, state_of_model=state.model_version, model=manifest.version)
+        sources = {tail.source_of(path) for path in config.logs}
+        for episode in restored:
+            if episode.source not in sources:
+                episode.source = ""  # its folder is no longer read: any clock may close it
+        self._track = EpisodeTracker(policy, counters, sensor=self._sensor, model_version=manifest.version, restored=restored)
+
+    def __call__(self, verdicts: VerdictBatch) -> AlertBatch:
+        """What a batch of verdicts opens, updates and closes."""
+        left = self._suppress(verdicts) if self._suppress is not None else verdicts
+        return explain(self._track(left), self._bundle, sensor=self._sensor)
+
+    def close(self) -> None:
+        """Keep what was counted."""
+        if self._suppress is not None:
+            self._suppress.keep()
+
+
 def alerts(
     batches: Iterable[Batch],
     bundle: Bundle,
@@ -152,65 +239,27 @@ def alerts(
     health: Health | None = None,
     rejects: Rejects | None = None,
 ) -> Iterator[AlertBatch]:
-    """Records to explained alerts: each batch is put in order and goes through windows, judge, suppression, episodes and
-    explanation in turn.
+    """Records to explained alerts: each batch goes through `Judging` and `Alerting` in turn.
 
     Args:
-        state: where a restart goes on. health: of the running sensor; None for a replay, which looks at something and counts
-            nothing for `packetclip suppressions`. rejects: where packets with a wrong time go.
+        state: where a restart goes on. health: of the running sensor; None for a replay. rejects: where packets with a wrong
+            time go.
     """
-    manifest, sensor = bundle.manifest, config.sensor_name
-    policy = for_missions(config.policy, manifest.missions)
-    thresholds, margins = in_force(bundle, policy)
-    sampler = None
-    if config.hunt.enabled:
-        check_embedding(bundle)
-        sampler = Sampler(bundle, config.hunt, thresholds, counters, sensor=sensor)
-    most, seconds = config.limits.packets_held, manifest.window.seconds
-    normalize = Normalizer(counters, rejects or Rejects(None), lateness_s=config.lateness_s, far_s=seconds, most=most)
-    cut = WindowCutters(
-        manifest.window,
-        counters,
-        judged=state.judged,
-        judged_by=state.judged_by,
-        max_rows=most,
-        before_s=seconds,
-        windows_per_second=config.limits.windows_per_second,
-    )
-    evidence = Evidence.of(bundle, counters)
-    if evidence is not None and state.model_version == manifest.version:
-        evidence.restore(state.evidence_streams)
-    judge = Judge(bundle, thresholds, counters, margins, tap=sampler, evidence=evidence)
-    suppress = None
-    if policy.suppress is not None:
-        kept_in = config.suppressed_path if health else None
-        suppress = Suppressor(Rules(policy.suppress, manifest.missions), bundle, thresholds, margins, counters, kept_in)
-    restored = [episode for episode in state.episodes if episode.mission in manifest.missions]
-    if lost := len(state.episodes) - len(restored):
-        log.warning("episodes_of_unknown_missions", episodes=lost, state_of_model=state.model_version, model=manifest.version)
-    sources = {tail.source_of(path) for path in config.logs}
-    for episode in restored:
-        if episode.source not in sources:
-            episode.source = ""  # its folder is no longer read: any clock may close it
-    track = EpisodeTracker(policy, counters, sensor=sensor, model_version=manifest.version, restored=restored)
+    judging = Judging(bundle, config, counters, state, rejects)
+    alerting = Alerting(bundle, config, counters, state, counts_kept=health is not None)
 
     def stages() -> Iterator[AlertBatch]:
         try:
             for read in batches:
-                for batch in normalize(read):
-                    windows = cut(batch)
-                    verdicts = judge(model_input(windows))
-                    if suppress is not None:
-                        verdicts = suppress(verdicts)
-                    explained = explain(track(verdicts), bundle, sensor=sensor)
-                    if evidence is not None:
-                        explained.evidence = evidence.changes()
+                for verdicts in judging(read):
+                    explained = alerting(verdicts)
+                    if judging.evidence is not None:
+                        explained.evidence = judging.evidence.changes()
                     if health is not None:
-                        health.read(batch, held=cut.held)
+                        health.read(verdicts.batch, held=judging.held)
                     yield explained
         finally:
-            if suppress is not None:
-                suppress.keep()
+            alerting.close()
 
     return stages()
 

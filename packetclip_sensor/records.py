@@ -204,6 +204,8 @@ class Batch:
     """The logs have stood at their end for a while: no packet of the last second is to come."""
     source: str = ""
     """As in `Position`."""
+    clock: float | None = None
+    """Where a clock beside the packets' own says how far event time has come, epoch seconds: no line before it is to come."""
 
 
 @dataclass(frozen=True, slots=True)

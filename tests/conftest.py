@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 from elasticsearch_node import NodeUnavailableError, locked, shared_node
+from kafka_broker import Broker, BrokerUnavailableError
 from machine import GIB, disk, unavailable
 from scripted_server import ScriptedServer
 from sink_run import Run
@@ -80,6 +81,21 @@ def elasticsearch_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
             yield url
     except NodeUnavailableError as err:
         unavailable(str(err))
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a real broker. PACKETCLIP_TEST_KAFKA names one that runs already; without one it skips or fails."""
+    if running := os.environ.get("PACKETCLIP_TEST_KAFKA"):
+        yield running
+        return
+    pytest.importorskip("confluent_kafka")
+    try:
+        broker = Broker(tmp_path_factory.mktemp("kafka"))
+    except BrokerUnavailableError as err:
+        unavailable(str(err))
+    yield broker.address
+    broker.kill()
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,9 @@ def packetclip(
 
 for command in (
     live.run,
+    live.route,
+    live.judge,
+    live.alert,
     finished.replay,
     tuning.calibrate,
     tuning.suppressions,

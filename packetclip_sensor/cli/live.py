@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Annotated, Literal
 
 import typer
 
 from packetclip_sensor.cli.common import DONE, FAILED, ConfigPath, set_up_logs
-from packetclip_sensor.common.text import say
+from packetclip_sensor.common.text import printable, say
 from packetclip_sensor.errors import ConfigError
 
 STOP_S = 4.5
@@ -37,6 +38,19 @@ def run(config: ConfigPath) -> None:
     Examples:
       packetclip run --config /etc/packetclip/sensor.yaml
     """
+    stop = _stoppable()  # before the heavy modules: a start may be stopped as well
+    from packetclip_sensor import pipeline
+    from packetclip_sensor.config import config_file as configs
+
+    settings = configs.load(config)
+    set_up_logs(settings.log_level)
+    if not settings.logs:
+        raise ConfigError(f"{config}: logs is empty; name Zeek's log folder, for example `logs: [/opt/zeek/logs/current]`")
+    pipeline.run(settings, stop)
+
+
+def _stoppable() -> threading.Event:
+    """An event that SIGINT and SIGTERM set."""
     stop = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -46,16 +60,77 @@ def run(config: ConfigPath) -> None:
         last.daemon = True
         last.start()
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # before the heavy modules: a start may be stopped as well
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ask)
-    from packetclip_sensor import pipeline
+    return stop
+
+
+def _role(name: str, config: Path) -> None:
+    stop = _stoppable()
     from packetclip_sensor.config import config_file as configs
 
     settings = configs.load(config)
     set_up_logs(settings.log_level)
-    if not settings.logs:
-        raise ConfigError(f"{config}: logs is empty; name Zeek's log folder, for example `logs: [/opt/zeek/logs/current]`")
-    pipeline.run(settings, stop)
+    _kafka(name).run(settings, stop)
+
+
+def _kafka(name: str) -> ModuleType:
+    """A module of the roles, which need the extra `kafka`."""
+    try:
+        return importlib.import_module(f"packetclip_sensor.kafka.{name}")
+    except ModuleNotFoundError as err:
+        raise ConfigError("confluent-kafka is not installed: pip install 'packetclip-sensor[kafka]'") from err
+
+
+def route(config: ConfigPath) -> None:
+    """Copy packet lines in Kafka to their hosts' partitions, until stopped.
+
+    One of the three roles of a sensor on several machines; start as many as the lines need (docs/scale.md).
+
+    \b
+    Exit codes:
+      0  stopped as asked
+      2  bad start: configuration, brokers, topics
+
+    \b
+    Examples:
+      packetclip route --config /etc/packetclip/sensor.yaml
+    """
+    _role("route", config)
+
+
+def judge(config: ConfigPath) -> None:
+    """Judge the host partitions that Kafka assigns, until stopped.
+
+    One of the three roles of a sensor on several machines; start as many as the packets need (docs/scale.md).
+
+    \b
+    Exit codes:
+      0  stopped as asked
+      2  bad start: configuration, model, brokers, topics
+
+    \b
+    Examples:
+      packetclip judge --config /etc/packetclip/sensor.yaml
+    """
+    _role("judge", config)
+
+
+def alert(config: ConfigPath) -> None:
+    """Write alerts of what the judges find, until stopped.
+
+    One of the three roles of a sensor on several machines. One is active; a second one waits to take over (docs/scale.md).
+
+    \b
+    Exit codes:
+      0  stopped as asked
+      2  bad start: configuration, model, sink, brokers, topics
+
+    \b
+    Examples:
+      packetclip alert --config /etc/packetclip/sensor.yaml
+    """
+    _role("alert", config)
 
 
 def check(
@@ -88,7 +163,13 @@ def check(
     settings = configs.load(config)
     set_up_logs("error")
     suricata = suricata_config if source == "suricata" else None
-    raise typer.Exit(DONE if checks.report(settings, config, sys.stdout, suricata) else FAILED)
+    well = checks.report(settings, config, sys.stdout, suricata)
+    if settings.kafka.brokers:
+        found = list(_kafka("setup").check(settings))
+        for words in found or ["brokers answer, topics are there"]:
+            say(f"{'WRONG' if found else 'ok':<5} kafka    {printable(words)}")
+        well = well and not found
+    raise typer.Exit(DONE if well else FAILED)
 
 
 def redeliver(config: ConfigPath) -> None:
@@ -161,6 +242,9 @@ def init(
 def systemd_unit(
     config: ConfigPath,
     user: Annotated[str, typer.Option(metavar="NAME", help="User that runs the sensor.")] = "packetclip",
+    role: Annotated[
+        Literal["run", "route", "judge", "alert"], typer.Option(help="The command that it starts: run, or a role on Kafka.")
+    ] = "run",
 ) -> None:
     """Print a hardened systemd unit.
 
@@ -177,7 +261,7 @@ def systemd_unit(
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.service import systemd
 
-    print(systemd.unit(configs.load(config), config, user), end="")
+    print(systemd.unit(configs.load(config), config, user, role), end="")
 
 
 def zeek_scripts() -> None:

@@ -35,6 +35,7 @@ def setup() -> None:
     \b
     Examples:
       packetclip setup elasticsearch --config sensor.yaml --dry-run
+      packetclip setup kafka --config sensor.yaml
     """
 
 
@@ -121,6 +122,41 @@ def cluster(
                 _put(client, target, missions, retention, keys, dry_run=dry_run)
         except (ApiError, TransportError, UnsupportedProductError) as err:
             raise SinkError(trouble(err, target)) from err
+
+
+@app.command()
+def kafka(
+    config: ConfigPath,
+    partitions: Annotated[
+        int, typer.Option(min=1, help="Partitions of the host topic: two to four times the judges. They cannot be changed later.")
+    ] = 8,
+    raw: Annotated[int, typer.Option(min=1, help="Partitions of the topics with log lines: at least the routers.")] = 4,
+    replication: Annotated[int, typer.Option(min=1, help="Copies of each partition.")] = 3,
+) -> None:
+    """Make the topics, and print the commands that give each role its rights.
+
+    \b
+    Exit codes:
+      0  made, or there already
+      2  bad start: configuration, brokers, rights
+
+    \b
+    Examples:
+      packetclip setup kafka --config sensor.yaml --partitions 16
+      packetclip setup kafka --config sensor.yaml --replication 1    on a single broker
+    """
+    from packetclip_sensor.config import config_file as configs
+
+    settings = configs.load(config)
+    try:
+        from packetclip_sensor.kafka import setup as topics
+    except ModuleNotFoundError as err:
+        raise ConfigError("confluent-kafka is not installed: pip install 'packetclip-sensor[kafka]'") from err
+    for line in topics.make(settings, partitions, raw, replication):
+        say(line)
+    say("\nWhere Kafka has ACLs, its administrator runs these, with the roles' users in place of ROUTE, JUDGE and ALERT:")
+    for line in topics.acls(settings):
+        say(line)
 
 
 def _login(target: ElasticsearchConfig, user: str | None, password_env: str | None) -> tuple[ElasticsearchConfig, str]:

@@ -38,6 +38,7 @@ class Counters:
     connections_with_gaps: int = _metric("Of them, those of which bytes are missing.")
     wrong_times: int = _metric("Packets put aside since their time was far from their neighbours'; in `rejects` as well.")
     copies: int = _metric("Packets left out as copies of one before, which a mirror of both directions or of two VLANs makes.")
+    repeats: int = _metric("Packets that came again by Kafka, from a router or a shipper that had to send them again; left out.")
     late_packets: int = _metric(
         "Packets of a second that was already judged, so later than `lateness_s`; they are judged in the next one."
     )

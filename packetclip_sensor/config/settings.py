@@ -254,6 +254,34 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     packets_kept: Annotated[Count, "Packets of each connection that first_packets leaves."] = 10
 
 
+class KafkaConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For `packetclip route`, `judge` and `alert`, the sensor on several machines (docs/scale.md); `run` reads none of it."""
+
+    brokers: Annotated[tuple[str, ...], "Brokers to begin with, host:port."] = ()
+    prefix: Annotated[
+        str, "First part of the topics' names, PREFIX.packet and so on, and of the consumer groups'; letters, digits, _ and -."
+    ] = "packetclip"
+    format: Annotated[
+        Literal["line", "tagged", "message"],
+        "What a shipper sends. line: the log line as it is. tagged: with a tag, time or host before it, as syslog has them. "
+        "message: a JSON object with the line in its field `message`, as Filebeat and Vector write.",
+    ] = "line"
+    lateness_s: Annotated[
+        float, Meta(ge=0, le=30), "How far behind its neighbours a line of one shipper may come, in seconds."
+    ] = 1.0
+    ahead_s: Annotated[
+        float, Meta(ge=1, le=60), "Seconds of event time that no partition of lines is routed ahead of the slowest."
+    ] = 5.0
+    client: Annotated[
+        dict[str, str],
+        "Options of librdkafka for every client, for example {security.protocol: SASL_SSL, sasl.mechanism: SCRAM-SHA-512, "
+        "sasl.username: packetclip, ssl.ca.location: /etc/packetclip/ca.pem}.",
+    ] = {}
+    secrets: Annotated[
+        dict[str, Path], "Options whose value stands in a file of its own, for example {sasl.password: /etc/packetclip/kafka}."
+    ] = {}
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set. A window's size comes with the model and is no setting."""
 
@@ -296,6 +324,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     policy: Annotated[Policy, "When a verdict counts, and when an episode opens, is updated and closes."] = Policy()
     health: Annotated[HealthConfig, "How to see from outside how the sensor is."] = HealthConfig()
     limits: Annotated[Limits, "What may be held at most, and what is dropped when there is too much."] = Limits()
+    kafka: Annotated[KafkaConfig, "Kafka, where one sensor is not enough."] = KafkaConfig()
     rejects_path: Annotated[
         Path | None, "File for log lines that could not be read, with the reason; null for rejects.jsonl in state_dir."
     ] = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain, pairwise
 from math import inf
@@ -20,7 +21,7 @@ import structlog
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.normalize.clock import Clock
+from packetclip_sensor.normalize.clock import Clock, Stretch
 from packetclip_sensor.normalize.copies import Copies
 from packetclip_sensor.normalize.direction import Direction
 from packetclip_sensor.normalize.order import Order
@@ -91,16 +92,20 @@ class _Source:
         self._number += 1
         count_connections(batch.flows, self._counters)
         self._inputs.append((self._number, batch))
-        stretches = self._clock(batch.packets, self._number, quiet=batch.quiet, final=batch.final)
+        if batch.clock is None:
+            stretches = self._clock(batch.packets, self._number, quiet=batch.quiet, final=batch.final)
+        else:
+            stretches = [Stretch(batch.packets, self._number)]
         out, last = [], stretches[-1]
         for stretch, following in pairwise(stretches):
             self._say_turned_back(following.behind_s)
             packets = self._copies(self._order(stretch.packets, stretch.since, all_=True), final=True)
             out.append(self._out(packets, following.since, final=True))
         ends = batch.final or batch.quiet
-        packets = self._copies(self._order(last.packets, last.since, all_=ends), final=batch.final)
+        packets = self._copies(self._order(last.packets, last.since, all_=ends, clock=batch.clock), final=batch.final)
         held = (since for since in (self._clock.since, self._order.since) if since is not None)
         out.append(self._out(packets, min(held, default=self._number + 1), idle=batch.idle, final=batch.final, quiet=batch.quiet))
+        out[-1] = replace(out[-1], clock=batch.clock)
         return out
 
     def _out(self, packets: Sequence[Packet], since: int, **state: bool) -> Batch:

@@ -31,7 +31,7 @@ class Order:
         """
         self._lateness_s, self._hold_s = lateness_s, max(lateness_s, QUEUES_S)
         self._counters, self._most = counters, most
-        self._newest = -inf
+        self._newest = self._passed = -inf
         self._held: list[Packet] = []
         self._due = np.empty(0)  # the time at which each of them passes in the order
         self._came = np.empty(0, np.int64)
@@ -41,23 +41,28 @@ class Order:
         """Number of the input that the oldest packet held back came with."""
         return int(self._came.min()) if self._held else None
 
-    def __call__(self, packets: Sequence[Packet], number: int, *, all_: bool = False) -> list[Packet]:
+    def __call__(self, packets: Sequence[Packet], number: int, *, all_: bool = False, clock: float | None = None) -> list[Packet]:
         """The packets that none read later can come before.
 
         Args:
-            number: of the input that `packets` came with. all_: hold nothing back.
+            number: of the input that `packets` came with. all_: hold nothing back. clock: as in `Batch`; it says instead of the
+                packets' own times which may go out.
         """
         every = [*self._held, *packets]
         ts = np.array([p.ts for p in packets], np.float64)
         newest = np.maximum.accumulate(np.concatenate([[self._newest], ts]))
-        due = np.concatenate([self._due, np.maximum(ts, newest[:-1] - self._hold_s)])
+        floor = newest[:-1] - self._hold_s if clock is None else self._passed
+        due = np.concatenate([self._due, np.maximum(ts, floor)])
         came = np.concatenate([self._came, np.full(len(packets), number)])
-        if self._lateness_s or (due[1:] < due[:-1]).any():
+        by_uid = self._lateness_s or clock is not None
+        if by_uid or (due[1:] < due[:-1]).any():
             order = np.argsort(due, kind="stable")
             every, due, came = [every[i] for i in order.tolist()], due[order], came[order]
-            if self._lateness_s:
+            if by_uid:
                 _sort_equal(every, due, came)
         end = len(every) if all_ else int(np.searchsorted(due, newest[-1] - self._hold_s, "right"))
+        if clock is not None:
+            end, self._passed = int(np.searchsorted(due, clock)), max(self._passed, clock)
         if len(every) - end > self._most:
             self._counters.released_early += 1
             end = len(every) - self._most // 2

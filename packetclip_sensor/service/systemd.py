@@ -21,13 +21,13 @@ OWN = (Path("/var/lib/packetclip"), Path("/var/log/packetclip"))
 """Writable by the unit's StateDirectory and LogsDirectory."""
 
 
-def unit(config: Config, path: Path, user: str) -> str:
-    """systemd/packetclip.service with the program, the configuration's file and folders, and the user filled in."""
+def unit(config: Config, path: Path, user: str, command: str = "run") -> str:
+    """systemd/packetclip.service with the program, its command, the configuration's file and folders, and the user filled in."""
     readable = [*config.logs, *archives_of(config.logs, config.archives)]
     readable += [folder.resolve() for folder in config.logs if folder.resolve() not in readable]
     # Paths that are not there yet must not keep the service from starting: hence the minus.
     fields = {
-        "ExecStart": f"{program()} run --config {_quoted(path.resolve())}",
+        "ExecStart": f"{program()} {command} --config {_quoted(path.resolve())}",
         "User": user,
         "ReadOnlyPaths": " ".join(dict.fromkeys(_quoted(folder, "-") for folder in readable)),
     }

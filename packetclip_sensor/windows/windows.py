@@ -10,10 +10,10 @@ exactly.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from math import inf
+from math import floor, inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ import numpy as np
 from msgspec import Meta
 
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.records import Batch, Position, log_of
+from packetclip_sensor.records import Batch, Packet, Position, log_of
 from packetclip_sensor.windows.headers import Bools, Ints
 from packetclip_sensor.windows.packet_table import Latest, PacketColumns, PacketTable, compact, light, one_way, view_keys
 
@@ -37,6 +37,9 @@ PACKETS_EACH = 8
 """A second may judge one window for so many of its packets, beside a fixed number, so that a packet's cost is bounded."""
 EVERY = 1 << 62
 """More windows than any second has."""
+
+Owns = Callable[[str, Packet], bool]
+"""Whether the stream of a view of VIEWS to which a packet belongs is judged here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +226,7 @@ class WindowCutter:
         period_s: float = 1.0,
         before_s: float = 0.0,
         windows_per_second: int = EVERY,
+        owns: Owns | None = None,
     ) -> None:
         """Args:
         judged: seconds up to this one were judged before a restart; they rebuild windows but are not given out again.
@@ -236,6 +240,7 @@ class WindowCutter:
         """
         self._window, self._counters, self._period_s = window, counters, period_s
         self.max_rows, self._most, self._resume_s = max_rows, windows_per_second, window.seconds + before_s
+        self._owns = owns
         self._begin(judged)
 
     def _begin(self, judged: int) -> None:
@@ -252,19 +257,22 @@ class WindowCutter:
         crowded = self._unjudged > self.max_rows
         self._counters.seconds_split += crowded
         over = batch.final or batch.quiet or crowded
-        self._over = max(self._over, self._latest if over else self._latest - 1)
+        by_clock = floor(batch.clock) - 1 if batch.clock is not None else 0
+        self._over = max(self._over, self._latest if over else self._latest - 1, by_clock)
         table = self._packets.table
         ready = np.arange(len(table) - self._unjudged, len(table))
         ready = ready[table.second[ready] <= self._over]
         beyond = table.total_bytes[ready] > 0
         new = ready if self._window.volume else ready[~beyond]
         volume = np.concatenate([self._volume, ready[beyond]])
-        rows, past, view, second = _cut_views(table, self._held, new, self._window, self._most, self._counters)
+        rows, past, view, second = _cut_views(table, self._held, new, self._window, self._most, self._counters, self._owns)
         self._unjudged -= len(ready)
         chosen = second > self._judged
         judged_to = max(self._over, self._judged)
         while len(self._marks) > 1 and self._marks[1][0] < judged_to - self._resume_s:
             self._marks.pop(0)
+        if batch.clock is not None and not self._unjudged and self._latest < judged_to - self._resume_s:
+            self._marks.clear()
         self._counters.windows += int(chosen.sum())
         resume = _resume(self._marks[0][1], batch.end) if self._marks else batch.end
         fresh = new[table.second[new] > self._judged]
@@ -346,7 +354,7 @@ def _resume(packets_from: tuple[Position, ...], end: tuple[Position, ...]) -> tu
 
 
 def _cut_views(
-    table: PacketColumns, held: list[Ints], ready: Ints, window: Window, most: int, counters: Counters
+    table: PacketColumns, held: list[Ints], ready: Ints, window: Window, most: int, counters: Counters, owns: Owns | None
 ) -> tuple[Ints, Ints, Ints, Ints]:
     """Cut all views, renewing `held` in place: rows (W, A), past (W, 2, C), view (W,), second (W,), by second, view and last
     packet."""
@@ -358,6 +366,10 @@ def _cut_views(
         View(table, keys, kept, ready if name == "destination" else asked, window)
         for name, keys, kept in zip(VIEWS, view_keys(table), held, strict=True)
     ]
+    if owns is not None:
+        for name, view in zip(VIEWS, views, strict=True):
+            mine = [owns(name, table.record[row]) for row in view.end_rows.tolist()]
+            view.ends = view.ends[np.array(mine, np.bool_)]
     chosen = _afforded(table, views, ready, most, counters)
     held[:] = [view.hold() for view in views]
     rows, past = map(np.concatenate, zip(*(view.cut(mine) for view, mine in zip(views, chosen, strict=True)), strict=True))

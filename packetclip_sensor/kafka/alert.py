@@ -1,0 +1,308 @@
+"""The alerter: puts the judges' steps together by second, gathers verdicts into episodes and writes alerts; one is active.
+
+A second is taken once every partition is judged up to it, and flow rows are read as far. So what is written depends neither on
+who judged nor on when. What is acknowledged is remembered with the offsets in one transaction; after a kill, documents that come
+again have the ids that they had before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import structlog
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.settings import Config
+from packetclip_sensor.kafka import clients
+from packetclip_sensor.kafka.messages import ALERTER, LINES, Hosts, Step, decode_step, encode
+from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.normalize.direction import flow_sides
+from packetclip_sensor.normalize.quality import count_connections
+from packetclip_sensor.pipeline import Alerting, StoppedError, sink
+from packetclip_sensor.records import AlertBatch, Batch, Flow, Lines, Position, Verdict, VerdictBatch
+from packetclip_sensor.service.checkpoint import State
+from packetclip_sensor.service.health import Health
+from packetclip_sensor.sources import zeek
+from packetclip_sensor.windows.windows import VIEWS
+
+MOST_FLOWS = 20_000
+"""Flow rows of a partition that wait for their second; beyond it the partition is read no further."""
+FAR = 1 << 62
+"""Behind every time."""
+SAVE_S = 1.0
+"""The state is saved at most so often where nothing was written."""
+
+log = structlog.get_logger()
+_state = msgspec.msgpack.Decoder(State)
+
+
+class Steps:
+    """The steps of all partitions, put together by second."""
+
+    def __init__(self, partitions: int, done: int) -> None:
+        """`done`: seconds up to this one were taken before a restart."""
+        self.done, self._judged = done, dict.fromkeys(range(partitions), done)
+        self._held: dict[int, tuple[list[Verdict], list[Hosts], int]] = {}
+        self._next: int | None = None
+
+    def take(self, step: Step, offset: int) -> None:
+        """Take in a step; what was taken before is dropped."""
+        self._next = offset + 1
+        if step.partition not in self._judged:
+            return
+        known = self._judged[step.partition]
+        for verdict in step.verdicts:
+            if verdict.second > known:
+                self._held.setdefault(verdict.second, ([], [], offset))[0].append(verdict)
+        for hosts in step.hosts:
+            if hosts.second > known:
+                self._held.setdefault(hosts.second, ([], [], offset))[1].append(hosts)
+        self._judged[step.partition] = max(known, step.judged)
+
+    @property
+    def judged(self) -> int:
+        """The second up to which all partitions are judged."""
+        return min(self._judged.values())
+
+    @property
+    def resume(self) -> int | None:
+        """Offset of the oldest step that is held, or behind all."""
+        return min((offset for _, _, offset in self._held.values()), default=self._next)
+
+    @property
+    def first(self) -> int:
+        """The first second not yet taken in which something was."""
+        return min(self._held, default=FAR)
+
+    def pop(self, second: int) -> tuple[list[Verdict], list[Hosts]]:
+        """What was in a second, in the order in which one sensor would have found it."""
+        verdicts, hosts, _ = self._held.pop(second, ([], [], 0))
+        verdicts.sort(key=lambda v: (VIEWS.index(v.view), v.packets[-1].ts, v.packets[-1].uid, v.packets[-1].n))
+        return verdicts, hosts
+
+
+@dataclass
+class _Rows:
+    queue: deque[tuple[Flow, int]] = field(default_factory=deque)
+    ended: bool = False
+    next: int = 0
+
+
+class Flows:
+    """The flow rows of all partitions, each partition in its own order."""
+
+    def __init__(self, next_: dict[int, int]) -> None:
+        """`next_`: for each partition the offset from which it is read."""
+        self.rows = {partition: _Rows(next=offset) for partition, offset in next_.items()}
+
+    def take(self, partition: int, flow: Flow | None, offset: int) -> None:
+        """Take in a row; None for a line that was none."""
+        rows = self.rows[partition]
+        rows.ended = False
+        if flow is not None:
+            rows.queue.append((flow, offset + 1))
+        elif not rows.queue:
+            rows.next = offset + 1
+
+    @property
+    def read(self) -> float:
+        """The time up to which all rows are read, epoch seconds."""
+        return min(FAR if rows.ended else rows.queue[-1][0].written if rows.queue else 0.0 for rows in self.rows.values())
+
+    @property
+    def first(self) -> int:
+        """The second of the first row that waits."""
+        return min((int(rows.queue[0][0].written) for rows in self.rows.values() if rows.queue), default=FAR)
+
+    def pop(self, before: float) -> list[Flow]:
+        """The rows written before a time, by time."""
+        found = []
+        for rows in self.rows.values():
+            while rows.queue and rows.queue[0][0].written < before:
+                flow, rows.next = rows.queue.popleft()
+                found.append(flow)
+        return sorted(found, key=lambda flow: (flow.written, flow.uid))
+
+
+class Alerter:
+    """The stage, without Kafka: `steps` and `flows` are filled by who reads them, alerts go out."""
+
+    def __init__(self, partitions: int, alerting: Alerting, state: State, flows: Flows) -> None:
+        self.steps, self.flows, self._alerting = Steps(partitions, state.judged), flows, alerting
+
+    def __call__(self) -> AlertBatch | None:
+        """The alerts of all seconds that are complete; None where no second is."""
+        steps, flows, out, last = self.steps, self.flows, AlertBatch(), None
+        complete = int(min(steps.judged, flows.read - 1))
+        while steps.done < complete:
+            second = min(complete, steps.first, max(flows.first, steps.done + 1))
+            # What was quiet before closes first, so that no row of this second depends on how far was read at once.
+            for found in (_batch([], [], [], second - 1), _batch(*steps.pop(second), flows.pop(second + 1), second)):
+                last = self._alerting(found)
+                out.alerts += last.alerts
+            steps.done = second
+        if last is None:
+            return None
+        out.judged, out.episodes = steps.done, last.episodes
+        return out
+
+
+def _batch(verdicts: list[Verdict], hosts: list[Hosts], flows: list[Flow], judged: int) -> VerdictBatch:
+    packets = np.empty(len(hosts), np.object_)
+    packets[:] = hosts
+    seconds = np.array([h.second for h in hosts], np.int64)
+    return VerdictBatch(verdicts, Batch([], flows), judged, (), packets, seconds)
+
+
+class TakenOverError(Exception):
+    """The step topic was given to another alerter."""
+
+
+def run(config: Config, stop: threading.Event, counters: Counters | None = None) -> Counters:
+    """Write alerts, or wait while another alerter does, until stopped."""
+    with clients.role(config, stop, counters) as (health, rejects):
+        bundle = Bundle.open(config.model_path)
+        health.model_version = bundle.manifest.version
+        active = _Active(config, bundle, health, rejects, stop)
+        while not stop.is_set():
+            if not active.given():
+                continue  # the sink is opened by the one that is active alone: a file has one writer
+            with contextlib.suppress(StoppedError, TakenOverError):
+                for batch in sink(active.batches(), config, health.counters, bundle.manifest.missions, stop=stop, health=health):
+                    active.save(batch)
+        active.close()
+    return health.counters
+
+
+class _Active:
+    """The Kafka side: member of the group that has the step topic, and, while it is given to this one, reader of the rows."""
+
+    def __init__(self, config: Config, bundle: Bundle, health: Health, rejects: Rejects, stop: threading.Event) -> None:
+        self._config, self._bundle, self._health, self._rejects, self._stop = config, bundle, health, rejects, stop
+        self._topics = clients.topics(config)
+        self._flow_partitions, self._partitions = clients.partitions(config.kafka, self._topics.flow, self._topics.host)
+        self._given = False
+        # While a sink waits nothing is read; that is no reason to give the topic to another alerter, whose sink would wait too.
+        options = {"max.poll.interval.ms": 24 * 3600 * 1000, "isolation.level": "read_committed"}
+        self._steps = clients.consumer(config.kafka, "alert", **options)
+        self._rows = clients.consumer(config.kafka, "alert-flows")
+        self._steps.subscribe([self._topics.step], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        self._producer: Producer | None = None
+        self._saved_at = 0.0
+
+    def _assigned(self, consumer: Consumer, given: list[TopicPartition]) -> None:
+        self._given = bool(given)
+        consumer.incremental_assign([TopicPartition(tp.topic, tp.partition, self._begin()) for tp in given])
+
+    def _revoked(self, consumer: Consumer, taken: list[TopicPartition]) -> None:
+        log.info("alerter_waits")
+        self._given = False
+        consumer.incremental_unassign(taken)
+
+    def _begin(self) -> int:
+        """Take over from the alerter before; returns the offset from which to read steps."""
+        config, topics = self._config, self._topics
+        self._producer = clients.producer(config.kafka, **{"transactional.id": f"{config.kafka.prefix}.alert"})
+        producer = self._producer
+        clients.patiently(lambda: producer.init_transactions(clients.ASK_S), self._stop)  # now the one before can commit nothing
+        saved = clients.latest(config.kafka, topics.state, ALERTER)
+        state = _state.decode(saved) if saved else State()
+        offsets = {(p.path, p.inode): p.offset for p in state.positions}
+        count = self._flow_partitions
+        flows = {number: offsets.get((topics.flow, number), clients.BEGINNING) for number in range(count)}
+        alerting = Alerting(self._bundle, config, self._health.counters, state, counts_kept=True)
+        self._alerter = Alerter(self._partitions, alerting, state, Flows(flows))
+        self._rows.assign([TopicPartition(topics.flow, number, offset) for number, offset in flows.items()])
+        log.info("alerter_active", judged=state.judged, episodes=len(state.episodes))
+        return offsets.get((topics.step, 0), clients.BEGINNING)
+
+    def given(self) -> bool:
+        """Whether the step topic is this one's now; waits a moment where it is not."""
+        if not self._given:
+            for message in clients.read(self._steps, 1, 0.2):
+                if message.value is not None:
+                    self._alerter.steps.take(decode_step(message.value), message.offset)
+            self._health.moved()
+        return self._given
+
+    def batches(self) -> Iterator[AlertBatch]:
+        """Alerts, with the offsets from which a restart goes on as positions.
+
+        Raises:
+            StoppedError: the alerter was asked to stop. TakenOverError: another one has the step topic now.
+        """
+        unwrap, topics = LINES[self._config.kafka.format], self._topics
+        while True:
+            if self._stop.is_set():
+                raise StoppedError
+            messages = list(clients.read(self._steps, 64, 0.05))
+            if not self._given:
+                raise TakenOverError
+            self._health.moved()
+            alerter = self._alerter
+            for message in messages:
+                if message.value is not None:
+                    alerter.steps.take(decode_step(message.value), message.offset)
+            for message in clients.read(self._rows, 4096, 0.0):
+                if message.value is None:
+                    alerter.flows.rows[message.partition].ended = True
+                else:
+                    self._take_rows(message.partition, message.offset, unwrap(message.value))
+            if (batch := alerter()) is not None:
+                found = [Position(topics.flow, 0, number, 0, "", rows.next) for number, rows in alerter.flows.rows.items()]
+                if alerter.steps.resume is not None:
+                    found.append(Position(topics.step, 0, 0, 0, "", alerter.steps.resume))
+                batch.positions = tuple(found)
+                yield batch
+
+    def _take_rows(self, partition: int, offset: int, value: bytes) -> None:
+        place = Position(f"{self._topics.flow}[{partition}]", 0, partition, 0, "", offset)
+        flows = next(zeek.batches([Lines("flow", value + b"\n", place, place)], self._rejects, self._health.counters)).flows
+        count_connections(flows, self._health.counters)
+        for flow in flows or (None,):
+            self._alerter.flows.take(partition, flow and flow_sides(flow), offset)
+
+    def save(self, batch: AlertBatch) -> None:
+        """Remember what is acknowledged, with the offsets, in one transaction. One that fails is made up for by the next."""
+        self._health.judged, self._health.episodes_open = batch.judged, len(batch.episodes)
+        if self._producer is None or (not batch.alerts and time.monotonic() - self._saved_at < SAVE_S):
+            return
+        state = State(
+            positions=batch.positions,
+            judged=batch.judged,
+            episodes=batch.episodes,
+            model_version=self._bundle.manifest.version,
+            saved=time.time(),
+        )
+        steps = [TopicPartition(p.path, p.inode, p.offset) for p in batch.positions if p.path == self._topics.step]
+        try:
+            self._producer.begin_transaction()
+            clients.produce(self._producer, self._topics.state, encode(state), key=ALERTER, partition=0)
+            self._producer.send_offsets_to_transaction(steps, self._steps.consumer_group_metadata())
+            self._producer.commit_transaction(30)
+        except KafkaException as err:
+            self._health.counters.state_unsaved += 1
+            self._health.unsaved = str(err)
+            log.warning("state_unsaved", reason=str(err))
+            error = err.args[0]
+            if error.fatal():
+                raise TakenOverError from err
+            if error.txn_requires_abort():
+                with contextlib.suppress(KafkaException):
+                    self._producer.abort_transaction(30)
+        else:
+            self._health.unsaved, self._saved_at = None, time.monotonic()
+
+    def close(self) -> None:
+        """Leave the group, so that a waiting alerter goes on at once."""
+        self._steps.close()
+        self._rows.close()

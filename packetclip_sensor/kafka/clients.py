@@ -1,0 +1,192 @@
+"""Kafka's clients with the settings that all roles share, the topics, and what every role has beside them.
+
+Source: librdkafka's CONFIGURATION.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.settings import Config, KafkaConfig
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.kafka.messages import Topics
+from packetclip_sensor.service import checkpoint, systemd
+from packetclip_sensor.service.health import Health
+from packetclip_sensor.service.health_documents import health_documents
+from packetclip_sensor.service.monitor import Monitor
+
+BEGINNING, END = OFFSET_BEGINNING, OFFSET_END
+MESSAGE_BYTES = 16 << 20
+"""A step of a crowded second, or a state with many open episodes, has megabytes."""
+ASK_S = 30.0
+AWAY = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR)  # fmt: skip
+"""Errors of brokers that are away, or have just come back."""
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger()
+
+
+def topics(config: Config) -> Topics:
+    """The names of the topics."""
+    return Topics.of(config.kafka.prefix)
+
+
+def options(kafka: KafkaConfig, **more: Any) -> dict[str, Any]:
+    """What every client needs: where the brokers are, and how to log in.
+
+    Raises:
+        ConfigError: no broker is named, or a secret's file cannot be read.
+    """
+    if not kafka.brokers:
+        raise ConfigError("kafka.brokers is empty; name the brokers, for example [kafka-1.example.org:9092]")
+    secrets = {}
+    for key, path in kafka.secrets.items():
+        try:
+            secrets[key] = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as err:
+            raise ConfigError(f"kafka.secrets: {path} cannot be read: {err.strerror}; let the sensor's user read it") from err
+    common = {"bootstrap.servers": ",".join(kafka.brokers), "logger": logging.getLogger("kafka")}
+    return {**common, **more, **kafka.client, **secrets}
+
+
+def consumer(kafka: KafkaConfig, role: str, **more: Any) -> Consumer:
+    """A reader of the role's group; nothing is committed by itself."""
+    ours = {
+        "group.id": f"{kafka.prefix}.{role}",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": 10_000,
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 50,
+        "fetch.message.max.bytes": MESSAGE_BYTES,
+    }
+    return Consumer(options(kafka, **ours, **more))
+
+
+def producer(kafka: KafkaConfig, **more: Any) -> Producer:
+    """A writer that loses and doubles nothing while it lives."""
+    ours = {"enable.idempotence": True, "linger.ms": 5, "compression.type": "lz4", "message.max.bytes": MESSAGE_BYTES}
+    return Producer(options(kafka, **ours, **more))
+
+
+def produce(to: Producer, topic: str, value: bytes, *, partition: int, key: bytes | None = None) -> None:
+    """Hand over a message, waiting while the writer's queue is full."""
+    while True:
+        try:
+            to.produce(topic, value, key=key, partition=partition)
+        except BufferError:
+            to.poll(0.1)
+        else:
+            return
+
+
+class Message(NamedTuple):
+    """What a role reads."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    """None at the end of the partition."""
+
+
+def read(of: Consumer, most: int, wait_s: float) -> Iterator[Message]:
+    """Messages, and the ends of partitions; an error of the connection is logged, and librdkafka goes on by itself."""
+    for found in of.consume(most, wait_s):
+        partition, offset, error = found.partition(), found.offset(), found.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            log.warning("kafka", reason=error.str())
+        elif partition is not None and offset is not None:
+            yield (
+                Message(partition, offset, None, None) if error else Message(partition, offset, found.key(), found.value() or b"")
+            )
+
+
+def commit(of: Consumer, offsets: list[TopicPartition]) -> None:
+    """Commit; one that fails is made up for by the next, or the lines are read again."""
+    if not offsets:
+        return
+    try:
+        of.commit(offsets=offsets, asynchronous=False)
+    except KafkaException as err:
+        log.warning("commit", reason=str(err))
+
+
+def partitions(kafka: KafkaConfig, *names: str) -> list[int]:
+    """How many partitions each topic has.
+
+    Raises:
+        ConfigError: the brokers cannot be reached, or a topic is not there.
+    """
+    try:
+        found = AdminClient(options(kafka)).list_topics(timeout=ASK_S).topics
+    except KafkaException as err:
+        raise ConfigError(f"kafka.brokers {', '.join(kafka.brokers)}: {err.args[0].str()}; is the address right?") from err
+    if missing := [name for name in names if name not in found]:
+        raise ConfigError(f"Kafka has no topic {', '.join(missing)}; make the topics: packetclip setup kafka --config FILE")
+    return [len(found[name].partitions) for name in names]
+
+
+def latest(kafka: KafkaConfig, topic: str, key: bytes) -> bytes | None:
+    """The last value of a key in the first partition of a compacted topic."""
+    reader, found = consumer(kafka, "look", **{"isolation.level": "read_committed"}), None
+    reader.assign([TopicPartition(topic, 0, BEGINNING)])
+    try:
+        while True:
+            for message in read(reader, 100, 1.0):
+                if message.value is None:
+                    return found
+                if message.key == key:
+                    found = message.value
+    finally:
+        reader.close()
+
+
+def patiently(ask: Callable[[], Result], stop: threading.Event) -> Result:
+    """What brokers answer, asked again while they are away: a role that is given a partition has nothing else to do.
+
+    Raises:
+        KafkaException: an error that no waiting mends, or the role was asked to stop.
+    """
+    while True:
+        try:
+            return ask()
+        except KafkaException as err:
+            if not err.args[0].retriable() and err.args[0].code() not in AWAY:
+                raise
+            log.warning("kafka", reason=str(err))
+            if stop.wait(1.0):
+                raise
+
+
+@contextlib.contextmanager
+def role(config: Config, stop: threading.Event, counters: Counters | None) -> Iterator[tuple[Health, Rejects]]:
+    """What every role has: its state folder, its rejects file, its health page."""
+    counters = counters or Counters()
+    health = Health(config.health, counters, sensor=config.sensor_name, state_dir=config.state_dir, stopping=stop.is_set)
+    with contextlib.ExitStack() as open_till_end:
+        enter = open_till_end.enter_context
+        enter(checkpoint.lock(config.state_dir))
+        health.rejects = enter(Rejects(config.rejects, max_bytes=config.limits.rejects_bytes))
+        if config.health.port is not None:
+            from packetclip_sensor.service.health_page import HealthPage  # noqa: PLC0415  (not needed without)
+
+            enter(HealthPage(health))
+        enter(Monitor(health, send=enter(contextlib.closing(health_documents(config, health))).send))
+        systemd.notify("READY=1")
+        yield health, health.rejects
+        systemd.notify("STOPPING=1")

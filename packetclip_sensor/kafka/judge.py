@@ -1,0 +1,183 @@
+"""The judge: for each partition of the host topic one pipeline of its own, so that no assignment changes what it finds.
+
+A pipeline's state is rebuilt from the lines of the last T seconds: the offset committed is that from which to read them
+again, and the last judged second is committed with it. Steps are acknowledged before; steps sent twice the alerter drops.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import structlog
+from confluent_kafka import Consumer, TopicPartition
+
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.settings import Config
+from packetclip_sensor.kafka import clients
+from packetclip_sensor.kafka.messages import TICK, Hosts, Step, decode_tick, encode, owns, partition_of
+from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.pipeline import Judging
+from packetclip_sensor.records import Lines, Packet, Position, Verdict
+from packetclip_sensor.service.checkpoint import State
+from packetclip_sensor.sources import zeek
+
+REPEATS_S = 60.0
+"""Lines that were routed twice are known so long after the first time, by the partition's clock."""
+COMMIT_S = 0.5
+
+log = structlog.get_logger()
+
+
+class Repeats:
+    """Leaves out packets that came before: a router that was killed, or a shipper, sends a block again."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, int]] = set()
+        self._order: deque[tuple[float, tuple[str, int]]] = deque()
+
+    def __call__(self, packets: Iterable[Packet], clock: float) -> list[Packet]:
+        """Those that did not come within REPEATS_S of the partition's `clock`."""
+        while self._order and self._order[0][0] < clock - REPEATS_S:
+            self._seen.discard(self._order.popleft()[1])
+        new = []
+        for packet in packets:
+            if (name := (packet.uid, packet.n)) not in self._seen:
+                self._seen.add(name)
+                self._order.append((max(clock, packet.ts), name))
+                new.append(packet)
+        return new
+
+
+class Partition:
+    """The stage, without Kafka: lines and clocks of one host partition come in, steps go out."""
+
+    def __init__(
+        self,
+        number: int,
+        of: Sequence[int],
+        bundle: Bundle,
+        config: Config,
+        counters: Counters,
+        rejects: Rejects,
+        judged: int = 0,
+    ) -> None:
+        """Args:
+        of: how many partitions the raw topic and the host topic have.
+        judged: seconds up to this one were judged before a restart.
+        """
+        self._number, (self._routed, self._hosts) = number, of
+        self._counters, self._rejects, self._lateness_s = counters, rejects, config.kafka.lateness_s
+        self._judging = Judging(bundle, config, counters, State(judged=judged), rejects, owns(number, self._hosts))
+        self._clocks: dict[int, float] = {}
+        self._repeats, self._clock = Repeats(), 0.0
+        self._topic = f"{config.kafka.prefix}.host[{number}]"
+        self.judged = self._sent = judged
+        self.resume: int | None = None
+        """Offset from which to read after a restart."""
+
+    @property
+    def held(self) -> int:
+        """Packets held now."""
+        return self._judging.held
+
+    def __call__(self, messages: Sequence[clients.Message]) -> list[Step]:
+        """The steps that some messages complete."""
+        lines = []
+        for message in messages:
+            if message.key == TICK:
+                tick = decode_tick(message.value or b"")
+                self._clocks[tick.partition] = max(tick.clock, self._clocks.get(tick.partition, 0.0))
+            else:
+                lines.append(message.value or b"")
+        if len(self._clocks) == self._routed:
+            self._clock = max(self._clock, min(self._clocks.values()) - self._lateness_s)
+        start, end = self._position(messages[0].offset), self._position(messages[-1].offset + 1)
+        block = Lines("packet", b"\n".join(lines) + b"\n", start, end)
+        read = next(zeek.batches([block], self._rejects, self._counters))
+        before = len(read.packets)
+        packets = self._repeats(read.packets, self._clock)
+        self._counters.repeats += before - len(packets)
+        steps = []
+        for found in self._judging(replace(read, packets=packets, start=(start,), end=(end,), clock=self._clock)):
+            self.resume, self.judged = found.resume[0].offset, found.judged
+            if found.judged > self._sent:
+                self._sent = found.judged
+                steps.append(self._step(found.judged, found.verdicts, found.packets.tolist(), found.seconds.tolist()))
+        return steps
+
+    def _step(self, judged: int, verdicts: list[Verdict], packets: list[Packet], seconds: list[int]) -> Step:
+        skipped: dict[tuple[int, str, str], int] = {}
+        for packet, second in zip(packets, seconds, strict=True):
+            if partition_of(packet.resp_h, self._hosts) == self._number:
+                key = second, packet.orig_h, packet.resp_h
+                skipped[key] = skipped.get(key, 0) + packet.skipped
+        return Step(self._number, judged, verdicts, [Hosts(*key, count) for key, count in sorted(skipped.items())])
+
+    def _position(self, offset: int) -> Position:
+        return Position(self._topic, 0, self._number, 0, "", offset)
+
+
+def run(config: Config, stop: threading.Event, counters: Counters | None = None) -> Counters:
+    """Judge the partitions that are assigned, until stopped."""
+    with clients.role(config, stop, counters) as (health, rejects):
+        kafka, topics, counters = config.kafka, clients.topics(config), health.counters
+        bundle = Bundle.open(config.model_path)
+        health.model_version = bundle.manifest.version
+        sizes = clients.partitions(kafka, topics.packet, topics.host)
+        producer, consumer = clients.producer(kafka), clients.consumer(kafka, "judge")
+        parts: dict[int, Partition] = {}
+
+        def commit() -> None:
+            if producer.flush(30):
+                return
+            clients.commit(
+                consumer,
+                [
+                    TopicPartition(topics.host, number, part.resume, metadata=str(part.judged))
+                    for number, part in parts.items()
+                    if part.resume is not None
+                ],
+            )
+
+        def assigned(consumer: Consumer, given: list[TopicPartition]) -> None:
+            found = clients.patiently(lambda: consumer.committed(given, timeout=clients.ASK_S), stop)
+            log.info("assigned", partitions={tp.partition: (tp.offset, tp.metadata) for tp in found})
+            for tp in found:
+                judged = int(tp.metadata or 0) if tp.offset >= 0 else 0
+                parts[tp.partition] = Partition(tp.partition, sizes, bundle, config, counters, rejects, judged)
+            consumer.incremental_assign([TopicPartition(tp.topic, tp.partition, tp.offset) for tp in found])
+
+        def revoked(consumer: Consumer, taken: list[TopicPartition]) -> None:
+            log.info("revoked", partitions=[tp.partition for tp in taken])
+            commit()
+            for tp in taken:
+                parts.pop(tp.partition, None)
+            consumer.incremental_unassign(taken)
+
+        consumer.subscribe([topics.host], on_assign=assigned, on_revoke=revoked, on_lost=revoked)
+        committed = time.monotonic()
+        while not stop.is_set():
+            got: dict[int, list[clients.Message]] = {}
+            for message in clients.read(consumer, 4096, 0.05):
+                if message.value is not None:
+                    got.setdefault(message.partition, []).append(message)
+            for number, messages in got.items():
+                if (part := parts.get(number)) is None:
+                    continue
+                for step in part(messages):
+                    clients.produce(producer, topics.step, encode(step), partition=0)
+                    health.judged = step.judged
+            producer.poll(0)
+            health.packets_held = sum(part.held for part in parts.values())
+            health.moved()
+            if time.monotonic() - committed >= COMMIT_S:
+                commit()
+                committed = time.monotonic()
+        commit()
+        consumer.close()
+    return counters

@@ -1,0 +1,126 @@
+"""What stands in each topic, and which partition a host and a stream belong to.
+
+Two copies of a packet, one for each of its hosts, are enough for all three views: all that a source starts is in its own
+partition, all that a destination receives in that host's, and all of a pair in both. Of a pair one of the two judges, chosen by
+the pair, so that a busy server's pairs spread over its clients' partitions.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from packetclip_sensor.records import Packet, Verdict
+from packetclip_sensor.windows.windows import Owns
+
+TICK = b"clock"
+"""Key of a router's clock among the lines of a host topic; lines have no key."""
+ALERTER = b"alerter"
+"""Key of the alerter's checkpoint in the state topic."""
+
+
+class Topics(NamedTuple):
+    """The topics' names."""
+
+    packet: str
+    """Lines of packet logs as a shipper sends them; `flow` likewise."""
+    flow: str
+    host: str
+    """Each packet line in the partitions of its two hosts, and among them the routers' clocks."""
+    clock: str
+    """The routers' clocks, for each other; one partition."""
+    step: str
+    """What the judges found; one partition."""
+    state: str
+    """The alerter's checkpoint, compacted; one partition."""
+
+    @classmethod
+    def of(cls, prefix: str) -> Topics:
+        """Those that begin with `prefix`."""
+        return cls(*(f"{prefix}.{name}" for name in cls._fields))
+
+
+class Tick(msgspec.Struct, frozen=True, array_like=True):
+    """How far a router has come with a partition of raw lines: no line before `clock`, epoch seconds, is to come from it."""
+
+    partition: int
+    clock: float
+
+
+class Hosts(msgspec.Struct, frozen=True, array_like=True):
+    """That packets went from a host to another in a second; `skipped` sums theirs. The alerter counts these as it counts packets:
+    a tally of the judge's would not do, for its hashes are keyed by the episode, which the judge does not know."""
+
+    second: int
+    orig_h: str
+    resp_h: str
+    skipped: int
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What one partition's judge found up to the second `judged`."""
+
+    partition: int
+    judged: int
+    verdicts: list[Verdict]
+    hosts: list[Hosts]
+
+
+def _plain(value: Any) -> Any:
+    return [value.shape, value.tobytes()] if isinstance(value, np.ndarray) else value
+
+
+def _array(kind: type, value: Any) -> Any:
+    shape, data = value
+    return np.frombuffer(data, np.float32).reshape(shape)
+
+
+encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+decode_step = msgspec.msgpack.Decoder(Step, dec_hook=_array).decode
+decode_tick = msgspec.msgpack.Decoder(Tick).decode
+
+
+def partition_of(host: str, partitions: int) -> int:
+    """Where the packets of a host go."""
+    return zlib.crc32(host.encode("utf-8", "surrogatepass")) % partitions
+
+
+def owns(partition: int, partitions: int) -> Owns:
+    """Which streams the judge of a partition judges."""
+
+    def mine(view: str, packet: Packet) -> bool:
+        if view == "pair":
+            pair = sorted((packet.orig_h, packet.resp_h))
+            host = pair[zlib.crc32("".join(pair).encode("utf-8", "surrogatepass")) & 1]
+        else:
+            host = packet.orig_h if view == "source" else packet.resp_h
+        return partition_of(host, partitions) == partition
+
+    return mine
+
+
+class _Wrapped(msgspec.Struct):
+    message: str
+
+
+_wrapped = msgspec.json.Decoder(_Wrapped)
+
+
+def _tagged(value: bytes) -> bytes:
+    return value[max(0, value.find(b"{")) :]
+
+
+def _message(value: bytes) -> bytes:
+    try:
+        return _wrapped.decode(value).message.encode()
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return value  # who reads it as a line says what is wrong with it
+
+
+LINES: dict[str, Callable[[bytes], bytes]] = {"line": bytes, "tagged": _tagged, "message": _message}
+"""By `kafka.format`: what a shipper put around a log line is taken away. line: nothing; tagged: a tag, time or host before the
+line, as syslog has it; message: a JSON object that has the line in its field `message`, as Filebeat and Vector write."""

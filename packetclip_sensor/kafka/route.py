@@ -1,0 +1,216 @@
+"""The router: copies each packet line into the partitions of its two hosts, and says behind it how far it has come.
+
+No partition of raw lines is routed more than `ahead_s` seconds of event time ahead of the slowest, whoever routes that. Else, in
+catching up, the judges would have to hold all that one shipper sent while another's lines are still unread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.settings import Config
+from packetclip_sensor.kafka import clients
+from packetclip_sensor.kafka.messages import LINES, TICK, Tick, Topics, decode_tick, encode, partition_of
+from packetclip_sensor.sources import zeek
+
+TICK_S = 0.1
+COMMIT_S = 0.5
+END_S = 2.0
+"""Where all lines are read, so long ago is the time that none is before, by this machine's clock."""
+FUTURE_S = 60.0
+"""A line so far ahead of this machine's clock has a wrong time; believed, it would make all others late."""
+MOST_QUEUED = 4096
+"""Lines of one raw partition that wait for the slowest one; beyond it the partition is read no further."""
+
+log = structlog.get_logger()
+
+
+class Head(msgspec.Struct, gc=False):
+    """What a router looks at of a line."""
+
+    ts: float
+    orig_h: str = msgspec.field(name="id.orig_h")
+    resp_h: str = msgspec.field(name="id.resp_h")
+
+
+_head = msgspec.json.Decoder(Head)
+
+
+@dataclass
+class _Raw:
+    """A partition of raw lines that this router reads."""
+
+    queue: deque[tuple[float, tuple[int, ...], bytes, int]] = field(default_factory=deque)
+    """Time, partitions that the line goes to, line, and the offset behind it."""
+    clock: float = 0.0
+    ended: bool = False
+    next: int | None = None
+    """Offset behind what was given out."""
+
+
+class Router:
+    """The stage, without Kafka: lines of raw partitions come in, lines for host partitions go out."""
+
+    def __init__(
+        self,
+        of: Sequence[int],
+        ahead_s: float,
+        counters: Counters,
+        rejects: Rejects,
+        *,
+        topic: str = "packetclip.packet",
+        unwrap: Callable[[bytes], bytes] = bytes,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """Args:
+        of: how many partitions the raw topic and the host topic have.
+        unwrap: one of LINES. wall: this machine's clock, epoch seconds.
+        """
+        (self._partitions, self._hosts), self._ahead_s, self._wall = of, ahead_s, wall
+        self._counters, self._rejects, self._topic, self._unwrap = counters, rejects, topic, unwrap
+        self.raw: dict[int, _Raw] = {}
+        self._others: dict[int, float] = {}
+
+    def take(self, message: clients.Message) -> None:
+        """Take in a message of a raw partition, which may hold several lines, or its end."""
+        partition, offset, _, value = message
+        raw = self.raw[partition]
+        raw.ended = value is None
+        if value is None:
+            return
+        for line in self._unwrap(value).split(b"\n"):
+            if line and not line.isspace():
+                self._counters.lines += 1
+                try:
+                    head = _head.decode(zeek.in_seconds(line))
+                    reason = (
+                        "" if head.ts <= self._wall() + FUTURE_S else "a wrong time, ahead of this machine's clock; set it by NTP"
+                    )
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+                    reason = str(err)
+                if reason:
+                    self._rejects.add(f"{self._topic}[{partition}]", offset, reason, line)
+                    self._counters.rejects = self._rejects.count
+                    continue
+                to = {partition_of(head.orig_h, self._hosts), partition_of(head.resp_h, self._hosts)}
+                raw.queue.append((head.ts, tuple(sorted(to)), line, offset + 1))
+        if not raw.queue:
+            raw.next = offset + 1
+
+    def heard(self, tick: Tick) -> None:
+        """The clock of a raw partition that another router reads."""
+        self._others[tick.partition] = tick.clock
+
+    def clocks(self) -> list[Tick]:
+        """How far each raw partition of this router's has come: to its next line, or where there is none, with the wall clock."""
+        now = self._wall() - END_S
+        for raw in self.raw.values():
+            if raw.queue:
+                raw.clock = max(raw.clock, min(raw.queue[0][0], now + END_S))
+            elif raw.ended:
+                raw.clock = max(raw.clock, now)
+        return [Tick(partition, raw.clock) for partition, raw in self.raw.items()]
+
+    def __call__(self) -> Iterator[tuple[int, bytes]]:
+        """The lines that may go out now, each with its host partition."""
+        known = self._others | {tick.partition: tick.clock for tick in self.clocks()}
+        if len(known) < self._partitions:
+            return
+        limit = min(known.values()) + self._ahead_s
+        for raw in self.raw.values():
+            while raw.queue and raw.queue[0][0] <= limit:
+                _, to, line, behind = raw.queue.popleft()
+                if not raw.queue or raw.queue[0][3] != behind:
+                    raw.next = behind
+                for partition in to:
+                    yield partition, line
+
+
+def run(config: Config, stop: threading.Event, counters: Counters | None = None) -> Counters:
+    """Route until stopped."""
+    with clients.role(config, stop, counters) as (health, rejects):
+        kafka, topics, counters = config.kafka, clients.topics(config), health.counters
+        sizes = clients.partitions(kafka, topics.packet, topics.host)
+        router = Router(sizes, kafka.ahead_s, counters, rejects, topic=topics.packet, unwrap=LINES[kafka.format])
+        producer = clients.producer(kafka)
+        others = clients.consumer(kafka, "clock")
+        others.assign([TopicPartition(topics.clock, 0, clients.END)])
+        consumer = clients.consumer(kafka, "route", **{"queued.max.messages.kbytes": 8192})
+
+        def commit() -> None:
+            clients.commit(
+                consumer, [TopicPartition(topics.packet, p, raw.next) for p, raw in router.raw.items() if raw.next is not None]
+            )
+
+        def assigned(consumer: Consumer, given: list[TopicPartition]) -> None:
+            found = clients.patiently(lambda: consumer.committed(given, timeout=clients.ASK_S), stop)
+            log.info("assigned", partitions={tp.partition: tp.offset for tp in found})
+            for tp in found:
+                router.raw[tp.partition] = _Raw()
+            consumer.incremental_assign(found)
+
+        def revoked(consumer: Consumer, taken: list[TopicPartition]) -> None:
+            log.info("revoked", partitions=[tp.partition for tp in taken])
+            producer.flush()
+            commit()
+            for tp in taken:
+                router.raw.pop(tp.partition, None)
+            consumer.incremental_unassign(taken)
+
+        consumer.subscribe([topics.packet], on_assign=assigned, on_revoke=revoked, on_lost=revoked)
+        paused: set[int] = set()
+        ticked = committed = 0.0
+        while not stop.is_set():
+            for message in clients.read(consumer, 2000, 0.02):
+                if message.partition in router.raw:
+                    router.take(message)
+            for message in clients.read(others, 1000, 0.0):
+                if message.value and (tick := decode_tick(message.value)).partition not in router.raw:
+                    router.heard(tick)
+            for partition, line in router():
+                clients.produce(producer, topics.host, line, partition=partition)
+                counters.packets += 1
+            paused = _pause(consumer, topics.packet, router, paused)
+            producer.poll(0)
+            now = time.monotonic()
+            if now - ticked >= TICK_S:
+                ticked = now
+                _tick(producer, topics, router, sizes[1])
+            if now - committed >= COMMIT_S:
+                committed = now
+                behind = {p: raw.next for p, raw in router.raw.items() if raw.next is not None}
+                if not producer.flush(30):
+                    clients.commit(consumer, [TopicPartition(topics.packet, p, n) for p, n in behind.items()])
+            health.moved()
+        producer.flush()
+        commit()
+        consumer.close()
+    return counters
+
+
+def _pause(consumer: Consumer, topic: str, router: Router, paused: set[int]) -> set[int]:
+    """Read no further where enough lines wait, and go on where they do not; returns the partitions that are paused."""
+    full = {partition for partition, raw in router.raw.items() if len(raw.queue) > MOST_QUEUED}
+    if more := full - paused:
+        consumer.pause([TopicPartition(topic, partition) for partition in more])
+    if fewer := (paused - full) & router.raw.keys():
+        consumer.resume([TopicPartition(topic, partition) for partition in fewer])
+    return full
+
+
+def _tick(producer: Producer, topics: Topics, router: Router, hosts: int) -> None:
+    """Say to the other routers, and behind the lines in every host partition, how far this one has come."""
+    for tick in router.clocks():
+        clients.produce(producer, topics.clock, encode(tick), partition=0)
+        for partition in range(hosts):
+            clients.produce(producer, topics.host, encode(tick), key=TICK, partition=partition)

@@ -1,0 +1,84 @@
+"""Makes the topics, says which rights each role needs, and looks at what is there for `packetclip check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from packetclip_sensor.config.settings import Config
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.kafka import clients
+
+DAY_MS = 24 * 3600 * 1000
+RIGHTS = (
+    ("route", "Read", "packet"), ("route", "Read", "clock"), ("route", "Write", "clock"), ("route", "Write", "host"),
+    ("judge", "Describe", "packet"), ("judge", "Read", "host"), ("judge", "Write", "step"),
+    ("alert", "Describe", "host"), ("alert", "Read", "flow"), ("alert", "Read", "step"),
+    ("alert", "Read", "state"), ("alert", "Write", "state"),
+)  # fmt: skip
+"""Role, operation, topic."""
+
+
+def topics(config: Config, partitions: int, raw: int, replication: int) -> list[NewTopic]:
+    """The topics to make.
+
+    Args:
+        partitions: of the host topic; two to four times the judges, for it cannot be changed later: hosts would move.
+        raw: of the packet and of the flow topic; at least the routers. replication: copies of each partition.
+    """
+    names = clients.topics(config)
+    counts = dict.fromkeys(names, 1) | {names.packet: raw, names.flow: raw, names.host: partitions}
+    kept = {name: {"cleanup.policy": "delete", "retention.ms": str(DAY_MS)} for name in names}
+    kept[names.state] = {"cleanup.policy": "compact"}
+    big = {"max.message.bytes": str(clients.MESSAGE_BYTES)}
+    return [NewTopic(name, counts[name], replication, config=kept[name] | big) for name in names]
+
+
+def make(config: Config, partitions: int, raw: int, replication: int) -> Iterator[str]:
+    """Make the topics that are not there; says what was done.
+
+    Raises:
+        ConfigError: the brokers cannot be reached, or refuse.
+    """
+    client = AdminClient(clients.options(config.kafka))
+    try:
+        there = client.list_topics(timeout=clients.ASK_S).topics
+        wanted = topics(config, partitions, raw, replication)
+        missing = [topic for topic in wanted if topic.topic not in there]
+        made = client.create_topics(missing) if missing else {}
+        for topic in wanted:
+            if (done := made.get(topic.topic)) is None:
+                yield f"{topic.topic}: there already, {len(there[topic.topic].partitions)} partitions"
+            else:
+                done.result(clients.ASK_S)
+                yield f"{topic.topic}: made, {topic.num_partitions} partitions"
+    except KafkaException as err:
+        raise ConfigError(f"kafka.brokers {', '.join(config.kafka.brokers)}: {err.args[0].str()}") from err
+
+
+def acls(config: Config) -> Iterator[str]:
+    """The commands that give each role its rights, for who administers Kafka; the user names are to be filled in."""
+    names, prefix = clients.topics(config), config.kafka.prefix
+    tool = f"kafka-acls.sh --bootstrap-server {config.kafka.brokers[0] if config.kafka.brokers else 'BROKER'} --add"
+    for role, operation, topic in RIGHTS:
+        yield f"{tool} --allow-principal User:{role.upper()} --operation {operation} --topic {getattr(names, topic)}"
+    for role in ("route", "judge", "alert"):
+        yield f"{tool} --allow-principal User:{role.upper()} --operation Read --group {prefix}. --resource-pattern-type prefixed"
+    yield f"{tool} --allow-principal User:ALERT --operation Write --operation Describe --transactional-id {prefix}.alert"
+
+
+def check(config: Config) -> list[str]:
+    """What is wrong with brokers and topics, a sentence each with the remedy; empty where nothing is."""
+    names = clients.topics(config)
+    try:
+        counts = dict(zip(names._fields, clients.partitions(config.kafka, *names), strict=True))
+    except ConfigError as err:
+        return [str(err)]
+    return [
+        f"topic {getattr(names, name)} has {counts[name]} partitions, and must have one; delete it, then: packetclip setup kafka"
+        for name in ("clock", "step", "state")
+        if counts[name] != 1
+    ]

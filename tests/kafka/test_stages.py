@@ -1,0 +1,110 @@
+"""The stages of the roles without a broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from factories import packet
+
+pytest.importorskip("confluent_kafka")
+
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.kafka.alert import Steps
+from packetclip_sensor.kafka.clients import Message
+from packetclip_sensor.kafka.judge import Repeats
+from packetclip_sensor.kafka.messages import LINES, Hosts, Step, Tick, decode_step, encode, owns, partition_of
+from packetclip_sensor.kafka.route import Router, _Raw
+from packetclip_sensor.records import Verdict
+
+HOSTS = [f"10.0.0.{i}" for i in range(40)]
+
+
+def line(ts: float, orig: str = "10.0.0.1", resp: str = "10.0.0.2") -> bytes:
+    return msgspec.json.encode({"ts": ts, "id.orig_h": orig, "id.resp_h": resp})
+
+
+def router(raw: int = 2, *, ahead_s: float = 5.0, rejects: Rejects | None = None) -> Router:
+    made = Router((raw, 4), ahead_s, Counters(), rejects or Rejects(None), wall=lambda: 10_000.0)
+    made.raw = {number: _Raw() for number in range(raw)}
+    return made
+
+
+@pytest.mark.parametrize("view", ["pair", "source", "destination"])
+def test_each_stream_is_judged_by_one_partition_which_has_its_packets(view: str) -> None:
+    for orig in HOSTS:
+        for resp in HOSTS:
+            one = packet(orig_h=orig, resp_h=resp)
+            judges = [number for number in range(4) if owns(number, 4)(view, one)]
+            assert len(judges) == 1
+            assert judges[0] in {partition_of(orig, 4), partition_of(resp, 4)}
+            if view == "pair":  # both directions to the same one
+                assert owns(judges[0], 4)(view, packet(orig_h=resp, resp_h=orig))
+
+
+def test_a_line_goes_to_both_hosts_once_each() -> None:
+    one = router(1)
+    for resp in ("10.0.0.1", *HOSTS):
+        one.take(Message(0, 0, None, line(100.0, "10.0.0.1", resp)))
+        to = [partition for partition, _ in one()]
+        assert sorted(to) == sorted({partition_of("10.0.0.1", 4), partition_of(resp, 4)})
+
+
+def test_no_partition_runs_ahead_of_the_slowest() -> None:
+    one = router()
+    for offset, ts in enumerate((100.0, 105.0, 105.1, 200.0)):
+        one.take(Message(0, offset, None, line(ts)))
+    assert not list(one())  # nothing is known yet of the other
+    one.take(Message(1, 0, None, line(100.0)))
+    sent = {bytes(sent) for _, sent in one()}
+    assert sent == {line(100.0), line(105.0)}
+    assert one.raw[0].next == 2
+    one.take(Message(1, 1, None, None))  # its end: it follows this machine's clock
+    assert [sent for _ in range(2) for sent in sorted({sent for _, sent in one()})] == [line(105.1), line(200.0)]
+
+
+def test_a_line_of_the_future_does_not_move_the_clock(tmp_path: Path) -> None:
+    with Rejects(tmp_path / "rejects.jsonl") as rejects:
+        one = router(1, rejects=rejects)
+        one.take(Message(0, 0, None, line(4e9)))
+        one.take(Message(0, 1, None, b"\xff\x00 no line"))
+        one.take(Message(0, 2, None, line(100.0)))
+        assert one.clocks() == [Tick(0, 100.0)]
+        assert rejects.count == 2
+
+
+def test_repeats_are_left_out_for_a_minute() -> None:
+    left, one = Repeats(), packet(ts=100.0, uid="C1", n=1)
+    assert left([one, one], 100.0) == [one]
+    assert left([one], 159.0) == []
+    assert left([one], 161.0) == [one]
+
+
+def test_a_step_arrives_as_it_was_sent_with_hostile_bytes() -> None:
+    arrays = np.arange(6, dtype=np.float32).reshape(2, 3)
+    hostile = packet(data=b"\x00\xff\x1b[31m", unasked=True)
+    verdict = Verdict(5, "pair", ("a",), ("b",), "DoS", 0.9, {"Benign": 0.1, "DoS": 0.9}, (hostile,), arrays, arrays)
+    found = decode_step(encode(Step(1, 5, [verdict], [Hosts(5, "a", "b", 2)])))
+    assert found.verdicts[0].packets == (hostile,)
+    assert np.array_equal(found.verdicts[0].embeddings, arrays)
+    assert found.hosts == [Hosts(5, "a", "b", 2)]
+
+
+def test_a_second_waits_for_the_slowest_partition_and_repeated_steps_are_dropped() -> None:
+    steps = Steps(2, 0)
+    steps.take(Step(0, 7, [], [Hosts(6, "a", "b", 0)]), 10)
+    assert (steps.judged, steps.resume) == (0, 10)
+    steps.take(Step(0, 7, [], [Hosts(6, "a", "b", 0)]), 11)
+    steps.take(Step(1, 6, [], [Hosts(6, "c", "b", 0)]), 12)
+    assert (steps.judged, steps.first) == (6, 6)
+    assert steps.pop(6) == ([], [Hosts(6, "a", "b", 0), Hosts(6, "c", "b", 0)])
+    assert steps.resume == 13
+
+
+def test_what_a_shipper_put_around_a_line_is_taken_away() -> None:
+    assert LINES["tagged"](b'<14>Nov 30 host zeek: {"ts":1}') == b'{"ts":1}'
+    assert LINES["message"](b'{"message":"{\\"ts\\":1}","host":"x"}') == b'{"ts":1}'
+    assert LINES["line"](b"x") == b"x"

@@ -1,0 +1,182 @@
+"""A real Kafka broker, put together from Maven artifacts by tests/servers, and the three roles against it."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+import yaml
+from machine import free_port, until
+
+from packetclip_sensor.config import config_file
+from packetclip_sensor.config.settings import Config
+
+TESTS = Path(__file__).parents[1]
+HOME = TESTS / ".servers" / "kafka"
+START_TIMEOUT_S = 300
+
+
+class BrokerUnavailableError(Exception):
+    """The broker cannot be started here."""
+
+
+class Broker:
+    """One broker; `address` stays the same for as long as it lives."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises BrokerUnavailableError: there is no Java, no Maven, or it ended."""
+        if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+            raise BrokerUnavailableError("Kafka needs a Java of 17 or newer: none on PATH or in JAVA_HOME")
+        if not (shutil.which("mvn") or (HOME / ".assembled").exists()):
+            raise BrokerUnavailableError("the real Kafka is put together by Maven: no mvn on PATH")
+        self.folder, self.port, self.controller = folder, free_port(), free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        """Start it on the same data and port, and wait until it answers."""
+        start = str(TESTS / "servers" / "kafka" / "start.sh")
+        with (self.folder / "kafka.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["sh", start, HOME, str(self.port), str(self.controller), self.folder / "kafka"],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        end = time.monotonic() + START_TIMEOUT_S
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.kill()
+                raise BrokerUnavailableError(f"Kafka did not start: {(self.folder / 'kafka.log').read_text()[-2000:]}")
+            time.sleep(0.2)
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def merged(log: str) -> list[bytes]:
+    """The lines of all captures of tests/data as one site would write them, in the order of time."""
+    lines = []
+    for path in sorted((TESTS / "data").glob(f"*/packetclip_{log}.log.gz")):
+        for line in gzip.decompress(path.read_bytes()).splitlines():
+            record = json.loads(line)
+            lines.append((record["ts"] + (record.get("duration") or 0.0 if log == "flow" else 0.0), line))
+    return [line for _, line in sorted(lines, key=lambda each: each[0])]
+
+
+class Site:
+    """Topics of its own on a broker, a configuration, and roles as processes."""
+
+    def __init__(self, address: str, folder: Path, name: str, *, partitions: int = 4, raw: int = 3, **settings: object) -> None:
+        from confluent_kafka import Producer
+
+        from packetclip_sensor.kafka import setup
+
+        self.folder, self.name, self.raw = folder, f"{name}-{uuid.uuid4().hex[:8]}", raw  # a broker may outlive a run
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._settings = {
+            "sensor_name": "site",
+            "kafka": {"brokers": [address], "prefix": self.name},
+            "health": {"documents_s": 0},
+            **settings,
+        }
+        for _ in setup.make(self.config("setup")[0], partitions, raw, 1):
+            pass
+        self.producer = Producer({"bootstrap.servers": address, "linger.ms": 5, "enable.idempotence": True})
+
+    def config(self, role: str) -> tuple[Config, Path]:
+        """The configuration of one process, which has a state folder and a file of alerts of its own."""
+        path = self.folder / f"{role}.yaml"
+        own = {"state_dir": str(self.folder / role), "sink": {"ndjson": {"path": str(self.folder / f"{role}.ndjson")}}}
+        path.write_text(yaml.safe_dump({**self._settings, **own}))
+        return config_file.load(path), path
+
+    def ship(self, log: str, lines: Iterable[bytes], shippers: int = 3) -> None:
+        """Send lines as that many shippers do, each to a partition of its own: of a connection all to one."""
+        for line in lines:
+            uid = json.loads(line)["uid"]
+            partition = sum(uid.encode()) % min(shippers, self.raw)
+            while True:
+                try:
+                    self.producer.produce(f"{self.name}.{log}", line, partition=partition)
+                    break
+                except BufferError:
+                    self.producer.poll(0.1)
+        self.producer.flush()
+
+    def start(self, role: str, number: int = 1) -> subprocess.Popen[bytes]:
+        """Start a role."""
+        _, path = self.config(f"{role}{number}")
+        with (self.folder / f"{role}{number}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "packetclip_sensor", role, "--config", str(path)], stdout=log, stderr=log
+            )
+        self.processes.append(process)
+        return process
+
+    def documents(self) -> dict[str, bytes]:
+        """What was written, by id."""
+        lines = [line for path in self.folder.glob("alert*.ndjson") for line in path.read_bytes().splitlines() if line]
+        return {json.loads(line)["event"]["id"]: line for line in lines}
+
+    def counted(self, log: str) -> int:
+        """How many messages a topic of lines holds."""
+        from confluent_kafka import TopicPartition
+
+        from packetclip_sensor.kafka import clients
+
+        reader = clients.consumer(self.config("setup")[0].kafka, "count")
+        try:
+            ends = [reader.get_watermark_offsets(TopicPartition(f"{self.name}.{log}", number)) for number in range(self.raw)]
+        finally:
+            reader.close()
+        return sum(end[1] for end in ends if end)
+
+    def judged(self) -> int:
+        """Up to which second of event time the alerter has come."""
+        from packetclip_sensor.kafka import clients
+        from packetclip_sensor.kafka.messages import ALERTER
+        from packetclip_sensor.service.checkpoint import State
+
+        config, _ = self.config("setup")
+        saved = clients.latest(config.kafka, f"{self.name}.state", ALERTER)
+        return msgspec.msgpack.decode(saved, type=State).judged if saved else 0
+
+    def await_all(self, since: float, limit_s: float = 180) -> None:
+        """Wait until all that was shipped before `since`, epoch seconds, is alerted: the clocks follow this machine's then."""
+        until(lambda: self.judged() > since, seconds=limit_s)
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def site(address: str, folder: Path, name: str, **options: object) -> Iterator[Site]:
+    """A `Site` whose processes end with the block."""
+    made = Site(address, folder, name, **options)  # type: ignore[arg-type]
+    try:
+        yield made
+    finally:
+        made.stop()
