@@ -127,11 +127,15 @@ class Judge:
         rows = rows[rows >= 0]
         packets = w.table.packets(np.concatenate([w.fresh, rows]))  # in one call: of the batch, and of its verdicts
         records = dict(zip(rows.tolist(), packets[len(w.fresh) :].tolist(), strict=True))
+        past = w.past[reaching, 1]
+        counted, _ = so_far(w.table, w.volume, np.maximum(past, 0).ravel(), np.repeat(w.second[reaching], past.shape[1]))
         found_in = (
             _verdict(
-                w, i, probabilities[i], *alarming[int(given.distinct[i])], self._bounds, self._missions, records, trails.get(i)
+                w, i, probabilities[i], *alarming[int(given.distinct[i])], sent, self._bounds, self._missions, records, decided
             )
-            for i in reaching.tolist()
+            for i, sent, decided in zip(
+                reaching.tolist(), counted.reshape(past.shape), map(trails.get, reaching.tolist()), strict=True
+            )
         )
         verdicts = [verdict for verdict in found_in if verdict.sources]
         self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
@@ -178,12 +182,14 @@ def _verdict(
     p: FloatArray,
     embeddings: FloatArray,
     relations: FloatArray,
+    sent: Ints,
     bounds: Thresholds,
     missions: Missions,
     records: dict[int, Packet],
     decided: tuple[int, Trail] | None = None,
 ) -> Verdict:
-    """The i-th window of `w`, judged as `p`, or as evidence has `decided`; `records` has its packets by row."""
+    """The i-th window of `w`, judged as `p`, or as evidence has `decided`; `records` has its packets by row, `sent` (C,) the
+    packets so far of the connections that it remembers."""
     rows = w.rows[i][w.rows[i] >= 0]
     packets = tuple(records[row] for row in rows.tolist())
     fresh = float((w.table.second[rows] == w.second[i]).sum() / w.rows.shape[1])
@@ -195,13 +201,15 @@ def _verdict(
     view = VIEWS[int(w.view[i])]
     sources, destinations = accused(packets, view), tuple(h for h, _ in Counter(x.resp_h for x in packets).most_common())
     # Where one host is named, the connections of others in its stream are none of its own.
-    latest = w.past[i, 1][w.past[i, 1] >= 0]
+    latest, sent = w.past[i, 1][w.past[i, 1] >= 0], sent[w.past[i, 1] >= 0]
     uids = {x.uid for x in packets}
     if len(sources) == 1:
-        latest = latest[w.table.orig_h[latest] == hash(sources[0])]
+        own = w.table.orig_h[latest] == hash(sources[0])
+        latest, sent = latest[own], sent[own]
         uids = {x.uid for x in packets if x.orig_h == sources[0]}
     if len(destinations) == 1:
-        latest = latest[w.table.resp_h[latest] == hash(destinations[0])]
+        own = w.table.resp_h[latest] == hash(destinations[0])
+        latest, sent = latest[own], sent[own]
     return Verdict(
         second=int(w.second[i]),
         view=view,
@@ -215,7 +223,7 @@ def _verdict(
         relations=relations,
         fresh=fresh,
         weight=weight,
-        stream_packets=int(so_far(w.table, w.volume, latest, int(w.second[i]))[0].sum()),
+        stream_packets=int(sent.sum()),
         connections=max(len(latest), len(uids)),
         trail=trail,
     )

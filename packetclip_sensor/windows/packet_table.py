@@ -132,22 +132,28 @@ def light(table: PacketColumns, heavy_bytes: int) -> Bools:
     return few
 
 
-def so_far(table: PacketColumns, volume: Ints, rows: Ints, second: int) -> tuple[Ints, Ints]:
+def so_far(table: PacketColumns, volume: Ints, rows: Ints, second: Ints | int) -> tuple[Ints, Ints]:
     """What the connections of `rows`, one row of each, had sent by the end of a second of the last T: two seconds give a rate.
 
     Args:
-        volume: rows of the lines beyond connections' first packets, as in `Windows`.
+        volume: rows of the lines beyond connections' first packets, as in `Windows`. second: one for all rows, or one for each.
     Returns:
         (n,) packets, at least those up to the row itself, and (n,) IP bytes, both directions; 0 where no line says it.
     """
-    volume = volume[table.second[volume] <= second]
     packets, total = table.n[rows], table.total_bytes[rows]
     if len(rows) and len(volume):
-        order = np.argsort(table.uid[rows])
-        place = order[np.minimum(np.searchsorted(table.uid[rows], table.uid[volume], sorter=order), len(rows) - 1)]
-        mine = table.uid[rows][place] == table.uid[volume]
-        np.maximum.at(packets, place[mine], table.n[volume[mine]])
-        np.maximum.at(total, place[mine], table.total_bytes[volume[mine]])
+        connections, of = np.unique(table.uid[volume], return_inverse=True)
+        place = np.minimum(np.searchsorted(connections, table.uid[rows]), len(connections) - 1)
+        first, last = int(table.second[volume].min()), int(table.second[volume].max())
+        span = last - first + 2
+        keys = of * span + table.second[volume] - first
+        order = np.argsort(keys, kind="stable")
+        asked = place * span + np.clip(second, first - 1, last) - first
+        at = np.searchsorted(keys[order], asked, side="right") - 1
+        line = volume[order[np.maximum(at, 0)]]
+        known = (at >= 0) & (table.uid[line] == table.uid[rows])
+        packets = np.where(known, np.maximum(packets, table.n[line]), packets)
+        total = np.where(known, np.maximum(total, table.total_bytes[line]), total)
     return packets, total
 
 
