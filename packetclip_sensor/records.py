@@ -415,9 +415,6 @@ class Episode(msgspec.Struct):
     """The largest flow row seen of its hosts."""
     flows: int = 0
     """Final flow rows seen of its hosts while it was open; the next two are their sums, both directions."""
-    completed: int = 0
-    """Rows of TCP connections that were completed, and of those that were not."""
-    failed: int = 0
     flow_packets: int = 0
     flow_bytes: int = 0
     last_verdict: int = msgspec.field(default=0, name="heard")

@@ -234,7 +234,7 @@ class OpenEpisodes:
         target.first, target.last = min(target.first, episode.first), max(target.last, episode.last)
         target.last_verdict = max(target.last_verdict, episode.last_verdict)
         target.peak = max(target.peak, episode.peak)
-        for name in ("verdicts", "packets", "flows", "completed", "failed", "flow_packets", "flow_bytes", "connections_skipped"):
+        for name in ("verdicts", "packets", "flows", "flow_packets", "flow_bytes", "connections_skipped"):
             setattr(target, name, getattr(target, name) + getattr(episode, name))
         for counted in (episode.seen, episode.tail):
             if counted is not None:
@@ -341,9 +341,6 @@ def take_flow(episode: Episode, flow: Flow) -> None:
     """Add a flow row to the totals, and keep the largest; of equal ones the last that ended, in whatever order they come."""
     if flow.final:
         episode.flows += 1
-        if flow.proto == "tcp" and flow.ts <= episode.last:
-            episode.completed += flow.conn_state in totals.ESTABLISHED
-            episode.failed += flow.conn_state in totals.FAILED
         episode.flow_packets += _packets(flow)
         episode.flow_bytes += (flow.orig_ip_bytes or 0) + (flow.resp_ip_bytes or 0)
     if episode.flow is None or _rank(flow) >= _rank(episode.flow):

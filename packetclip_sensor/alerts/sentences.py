@@ -307,8 +307,6 @@ def _totals(episode: Episode) -> list[str]:
     out = []
     if episode.connections > 1:
         out.append(f"{_many(episode.connections)} connections" + (" at least" if episode.connections_skipped else ""))
-    ended = [(episode.completed, "completed"), (episode.failed, "not completed")]
-    out += [f"{number:,} {what}" for number, what in ended if number and episode.connections > 1]
     if (rate := rate_of(episode)) is not None and episode.packets > 1:
         out.append(f"{rate:,.0f} packets a second" if rate >= 10 else f"{rate:.1f} packets a second")
     return [*out, f"{episode.bytes:,} bytes"]

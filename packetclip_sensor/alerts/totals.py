@@ -13,9 +13,6 @@ from packetclip_sensor.records import Episode, Packet, Totals
 
 AFTER_S = 2
 """Seconds after a verdict that are counted with it: the last packets of an attack are often too few for a window."""
-ESTABLISHED = frozenset(("SF", "S1", "S2", "S3", "RSTO", "RSTR"))
-FAILED = frozenset(("S0", "REJ", "RSTOS0", "RSTRH", "SH", "SHR"))
-"""Zeek's conn_state of TCP connections that were completed, and of those that were not; `OTH` says neither."""
 
 
 def begin(episode: Episode, window: Iterable[Packet], second: int) -> None:

@@ -161,8 +161,8 @@ def pairs(
 
     with sigterm_as_interrupt(), progress(len(units)) as shown:
         rows = write_pairs(labelled(), out, TRAINED, label=label, counters=counters)
+    say("pairs hold packet bytes as they were, passwords too: the file is for its owner and group alone (mode 0640)")
     say(f"{rows:,} pairs of {counters.packets:,} packets in {counted(read, 'capture')} -> {out}")
-    say("they hold packet bytes as they were, passwords too: the file is for its owner and group alone (mode 0640)")
     raise typer.Exit(tell_unread(passed, rejects))
 
 

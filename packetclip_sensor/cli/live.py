@@ -83,7 +83,7 @@ def _kafka(name: str) -> ModuleType:
 
 
 def route(config: ConfigPath) -> None:
-    """Copy packet lines in Kafka to their hosts' partitions, until stopped.
+    """Copy packet lines in Kafka to hosts' partitions.
 
     One of the three roles of a sensor on several machines; start as many as the lines need (docs/scale.md).
 
@@ -100,7 +100,7 @@ def route(config: ConfigPath) -> None:
 
 
 def judge(config: ConfigPath) -> None:
-    """Judge the host partitions that Kafka assigns, until stopped.
+    """Judge the partitions that Kafka assigns.
 
     One of the three roles of a sensor on several machines; start as many as the packets need (docs/scale.md).
 

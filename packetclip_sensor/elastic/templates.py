@@ -95,9 +95,10 @@ def mapping(dataset: str = ALERTS, missions: Missions = NO_MISSIONS) -> dict[str
     return _merged(part["template"].get("mappings", {}) for part in components(dataset, missions).values())
 
 
-def mapped(client: Elasticsearch, dataset: str, missions: Missions) -> dict[str, str]:
-    """Every field of a dataset with the type that it has in this cluster."""
-    return dict(fields(form(client, mapping(dataset, missions)["properties"])))
+def mapped(dataset: str, missions: Missions, client: Elasticsearch | None = None) -> dict[str, str]:
+    """Every field of a dataset with its type, or with that which it has in a client's cluster."""
+    properties = mapping(dataset, missions)["properties"]
+    return dict(fields(form(client, properties) if client else properties))
 
 
 def version_of(mappings: Mapping[str, Any]) -> int:
@@ -163,7 +164,7 @@ def check_outcome(client: Elasticsearch, dataset: str, namespace: str, missions:
             "or narrow its patterns"
         )
     got = dict(fields(outcome.get("properties", {})))
-    wanted = mapped(client, dataset, missions)
+    wanted = mapped(dataset, missions, client)
     wrong = [f"{name} is {got.get(name)}, not {kind}" for name, kind in wanted.items() if got.get(name) != kind]
     if wrong and version_of(outcome) <= version_of(mapping(dataset)):
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -220,7 +221,7 @@ def plan_streams(client: Elasticsearch, dataset: str, namespace: str, missions: 
 
 def _plan_stream(client: Elasticsearch, dataset: str, stream: str, write_index: str, missions: Missions) -> Step:
     there, ours = get(client, f"/{write_index}/_mapping")[write_index]["mappings"], form(client, mapping(dataset, missions))
-    got, wanted = dict(fields(there.get("properties", {}))), mapped(client, dataset, missions)
+    got, wanted = dict(fields(there.get("properties", {}))), mapped(dataset, missions, client)
     found, version = version_of(there), version_of(ours)
     if found > version:
         return Step("left", "data stream", stream, f"its mapping has version {found}, newer than ours, {version}")

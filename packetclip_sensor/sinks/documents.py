@@ -265,9 +265,8 @@ def _totals(episode: Episode) -> dict[str, float | int | None]:
     """What was counted of the whole episode; without counts, as of a state saved before there were any, there are none."""
     if not episode.connections:
         return {}
-    ended = {"completed": episode.completed, "failed": episode.failed} if episode.completed or episode.failed else {}
     counted = {name: getattr(episode, name) for name in ("sent_packets", "bytes", "ports", "connections")}
-    return counted | ended | {"duration_s": episode.last - episode.first, "rate_pps": sentences.rate_of(episode)}
+    return counted | {"duration_s": episode.last - episode.first, "rate_pps": sentences.rate_of(episode)}
 
 
 def _ends_known(alert: Alert) -> Mapping[str, Any]:

@@ -152,6 +152,10 @@ class View:
         whole = self._place - first + 1 >= self._window.packets
         return np.nonzero(ends_part & whole & chosen[self._first_of_second])[0]
 
+    def keep(self, mine: Bools) -> None:
+        """Have no windows but these of its own."""
+        self.ends, self._of_light = self.ends[mine], self._of_light[mine]
+
     @property
     def end_rows(self) -> Ints:
         """(W,) rows at which the windows end."""
@@ -369,7 +373,7 @@ def _cut_views(
     if owns is not None:
         for name, view in zip(VIEWS, views, strict=True):
             mine = [owns(name, table.record[row]) for row in view.end_rows.tolist()]
-            view.ends = view.ends[np.array(mine, np.bool_)]
+            view.keep(np.array(mine, np.bool_))
     chosen = _afforded(table, views, ready, most, counters)
     held[:] = [view.hold() for view in views]
     rows, past = map(np.concatenate, zip(*(view.cut(mine) for view, mine in zip(views, chosen, strict=True)), strict=True))

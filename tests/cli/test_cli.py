@@ -321,7 +321,7 @@ def test_pairs_takes_labels_from_beside_the_logs(tmp_path: Path, capsys: pytest.
     assert main(["pairs", str(logs), "--out", str(out)]) == 0
     rows = pq.read_table(out).to_pylist()
     assert {(row["capture"], row["label"], row["tool"]) for row in rows} == {("flood", "SYN Flood", "hping3")}
-    assert told(capsys)[0] == [f"{len(rows)} pairs of 200 packets in 1 capture -> {out}"]
+    assert told(capsys)[0][1:] == [f"{len(rows)} pairs of 200 packets in 1 capture -> {out}"]
 
 
 def test_zeek_scripts_prints_the_folder_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

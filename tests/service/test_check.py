@@ -354,7 +354,7 @@ def test_copies_one_way_connections_and_gaps_are_worth_a_look(world: World) -> N
     assert (code, [line[:50] for line in of_the_link(lines)]) == (
         0,
         [
-            "look  logs     packetclip_packet.log: 50% of the l",
+            "look  logs     packetclip_packet.log: 49% of the l",
             "look  logs     packetclip_flow.log: of 100% of the",
             "look  logs     packetclip_flow.log: of 100% of the",
         ],

@@ -55,7 +55,8 @@ def test_a_line_is_what_zeek_reads() -> None:
     )
     assert zeek_notices.line(alert(), "e1", 73) == (
         b"1760000001.750000\te1\topen\tDoS\t73\t0.970000\t45\t10.0.0.5\t10.0.0.9\t80/tcp\tCAb1c23\te1\t"
-        b"SYN Flood on 10.0.0.9 from 10.0.0.5\t30 packets in 1.5 s from 10.0.0.5 to 10.0.0.9, all SYN, none answered.\t.\n"
+        b"SYN Flood on 10.0.0.9 from 10.0.0.5\tSo far, 10.0.0.5 sent 45 TCP packets in 1.5 s to 10.0.0.9; "
+        b"45 connections, 30 packets a second and 2,700 bytes.\t.\n"
     )
 
 

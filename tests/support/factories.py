@@ -111,8 +111,6 @@ def episode(**changed: Any) -> Episode:
         "bytes": 2700,
         "ports": 1,
         "connections": 45,
-        "completed": 0,
-        "failed": 45,
     }
     return Episode(**(fields | changed))
 

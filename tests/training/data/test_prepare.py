@@ -64,7 +64,8 @@ def test_each_lab_is_a_file_and_what_is_judged_is_cut_once_a_second(tmp_path: Pa
         found = pq.read_table(folder / "lab.parquet", columns=["second", "view", "sources", "destinations"]).to_pylist()
         keys = [json.dumps(row) for row in found]
         most = max(keys.count(key) for key in keys)
-        assert most == 1 if period == 1.0 else most > 1
+        # A second in which heavy connections may hide others has a window for each look, and one of light packets.
+        assert (most <= TRAINED.looks + 1) is (period == 1.0), most
     assert windows(out / "lab.parquet")[0] > windows(judged / "lab.parquet")[0] > 0
 
 
