@@ -7,10 +7,11 @@ import json
 import shutil
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
+import pytest.parquet as pq
 from captures import pcap as pcap_of
 
+from packetclip_sensor.windows.windows import TRAINED
 from training.data import prepare
 from training.data.replay import ReplayError, find_zeek
 
