@@ -7,8 +7,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
-import pytest.parquet as pq
 from captures import pcap as pcap_of
 
 from packetclip_sensor.windows.windows import TRAINED
