@@ -7,7 +7,7 @@ PIP := -m pip --quiet --disable-pip-version-check
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit test-deps package lab pairs model folds evaluate faults hostile fuzz constraints golden zkg compose clean
+.PHONY: help demo test lint unit test-deps package lab pairs model folds evaluate faults hostile kafka fuzz constraints golden zkg compose clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -35,6 +35,9 @@ unit: .venv/.installed
 # FAULTS_SHARE=0.1 does a tenth of it; FAULTS_ONLY="kill -9" runs what begins so.
 faults: test-deps .venv/.installed ## Let a sensor undergo every fault, hundreds of times; prints the table of docs/reliability.md (an hour)
 	.venv/bin/python -m tests.faults $(if $(FAULTS_ONLY),--only "$(FAULTS_ONLY)") $(if $(FAULTS_SHARE),--share $(FAULTS_SHARE))
+
+kafka: test-deps .venv/.installed ## Run the roles on a real Kafka, killed and stopped on the way (minutes)
+	PACKETCLIP_SLOW=1 .venv/bin/python -m pytest -q -n 0 tests/kafka
 
 hostile: test-deps .venv/.installed ## Show what odd and hostile input does to the sensor now, kind by kind; prints a table (minutes)
 	.venv/bin/python -m tests.hostile

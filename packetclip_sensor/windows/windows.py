@@ -54,8 +54,9 @@ class Window:
     """Smaller windows are not judged: one to three packets are weak evidence, and other views see them too."""
     connections: Annotated[int, Meta(ge=1, le=1000)] = 64
     """C, most connections of the last T seconds that a window remembers beyond its packets."""
-    looks: Annotated[int, Meta(ge=1, le=100)] = 4
-    """Parts of a second at whose ends windows may end where heavy connections may hide others; each part needs A packets."""
+    looks: Annotated[int, Meta(ge=1, le=100)] = 1
+    """Parts of a second at whose ends windows may end where heavy connections may hide others; each part needs A packets. 1 for
+    no closer look, as a bundle that does not name it was calibrated."""
     heavy_bytes: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 8_000
     """Logged bytes of a connection in one second (IP lengths) above which its packets in that second are not light."""
     volume: bool = False
@@ -63,7 +64,7 @@ class Window:
     much the connection has sent, see `so_far`. A bundle that does not name it was trained without such lines."""
 
 
-TRAINED = Window(volume=True)
+TRAINED = Window(volume=True, looks=4)
 """How windows are cut for the next model."""
 
 
@@ -121,7 +122,7 @@ class View:
         (ends,) = np.nonzero(ends_second & (order >= len(held)))
         packets, inside = self._last_of(self._every, ends, window.packets)
         # Where a heavy connection may hide others: windows within the second too, and one of light packets alone.
-        closer = ends[(inside & ~self._light[packets]).any(1)]
+        closer = ends[(inside & ~self._light[packets]).any(1) & (window.looks > 1)]
         ends = np.concatenate([ends, self._earlier(closer)])
         light, known = self._last_of(self._light, closer, 1)
         light = light[known & (light >= self._first_of_second[closer][:, None])]

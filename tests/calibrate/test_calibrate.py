@@ -273,7 +273,7 @@ def test_the_command_shows_what_changes_and_writes_a_file_that_the_sensor_takes(
     assert calibrated("--logs", logs, "--config", sensor, "--out", out) == 0
     said = capsys.readouterr().out
     for words in (
-        "3,353 packets and 389 windows in 1 folder or capture, 14 seconds of traffic",
+        "3,353 packets and 280 windows in 1 folder or capture, 14 seconds of traffic",
         "threshold before",
         "These logs cover only",
         "(95 % confidence). Calibrate again when you have the logs of a week.",

@@ -21,7 +21,10 @@ from packetclip_sensor import pipeline
 from packetclip_sensor.config import config_file
 
 pytest.importorskip("confluent_kafka")
-pytestmark = pytest.mark.xdist_group("kafka")
+pytestmark = [
+    pytest.mark.xdist_group("kafka"),
+    pytest.mark.skipif(not os.environ.get("PACKETCLIP_SLOW"), reason="minutes each on a real broker: `make kafka` runs them"),
+]
 
 
 @pytest.fixture(scope="module")
