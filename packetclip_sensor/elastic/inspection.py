@@ -118,9 +118,7 @@ def _templates(
 def _packaged(stream: str, mappings: Mapping[str, Any], dataset: str, missions: Missions) -> Found:
     """A stream whose mapping is the integration package's, in which a field that it has not is kept and not indexed."""
     got = dict(templates.fields(mappings.get("properties", {})))
-    if lacking := [
-        name for name in dict(templates.fields(templates.mapping(dataset, missions)["properties"])) if name not in got
-    ]:
+    if lacking := [name for name in templates.mapped(dataset, missions) if name not in got]:
         words = f"the integration package has no {', '.join(lacking[:3])}{' and others' * (len(lacking) > 3)}"
         return None, f"{stream}: {words}: kept, but not searchable; upload the package that belongs to this sensor and model"
     return True, f"{stream}: its templates are the integration package's"
