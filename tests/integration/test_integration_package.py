@@ -295,7 +295,6 @@ def test_setup_and_sensor_leave_the_packages_templates_alone_and_say_so(
     assert state() == before
 
 
-@pytest.mark.xfail(strict=False, reason="since several clusters are known, check no longer names fields that a package lacks")
 def test_check_calls_the_package_in_order_and_names_fields_that_it_has_not(
     client: Elasticsearch, elasticsearch_url: str, packaged: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

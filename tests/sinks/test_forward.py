@@ -229,7 +229,6 @@ def test_a_syslog_receiver_that_closes_without_tls_word_has_read_everything(
     assert (syslog.ids, run.waits) == (["a"], [])
 
 
-@pytest.mark.xfail(strict=False, reason="in TLS 1.3 a receiver may refuse after all is sent and the connection closed")
 def test_a_syslog_receiver_may_ask_for_a_certificate(pem: Path, tmp_path: Path) -> None:
     receiver = SyslogReceiver(pem, client=pem)
     with pytest.raises(BusyError):
