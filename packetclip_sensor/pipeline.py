@@ -33,9 +33,8 @@ from packetclip_sensor.normalize.normalizer import Normalizer
 from packetclip_sensor.records import Alert, AlertBatch, Batch, VerdictBatch
 from packetclip_sensor.service import checkpoint, systemd
 from packetclip_sensor.service.health import Health
-from packetclip_sensor.service.health_documents import health_documents
 from packetclip_sensor.service.load_limits import Shedding
-from packetclip_sensor.service.monitor import Monitor
+from packetclip_sensor.service.monitor import watched
 from packetclip_sensor.sinks import dead_letters, elasticsearch, ndjson, zeek_notices
 from packetclip_sensor.sinks.documents import SensorInfo
 from packetclip_sensor.sinks.forward import forwarding
@@ -68,11 +67,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         bundle = Bundle.open(config.model_path)
         health.model_version = bundle.manifest.version
         health.backlog = Backlog()
-        if config.health.port is not None:
-            from packetclip_sensor.service.health_page import HealthPage  # noqa: PLC0415  (a replay starts sooner without)
-
-            enter(HealthPage(health))
-        enter(Monitor(health, send=enter(contextlib.closing(health_documents(config, health))).send))
+        enter(watched(config, health))
         health.judged, health.read_since = state.judged, state.read_since
         lines = tail.follow(
             config.logs,

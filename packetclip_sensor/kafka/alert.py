@@ -34,8 +34,6 @@ from packetclip_sensor.service.health import Health
 from packetclip_sensor.sources import zeek
 from packetclip_sensor.windows.windows import VIEWS
 
-MOST_FLOWS = 20_000
-"""Flow rows of a partition that wait for their second; beyond it the partition is read no further."""
 FAR = 1 << 62
 """Behind every time."""
 SAVE_S = 1.0

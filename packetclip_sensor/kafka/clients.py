@@ -9,7 +9,6 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
@@ -18,17 +17,18 @@ from confluent_kafka.admin import AdminClient
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config import secrets
 from packetclip_sensor.config.settings import Config, KafkaConfig
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.kafka.messages import Topics
 from packetclip_sensor.service import checkpoint, systemd
 from packetclip_sensor.service.health import Health
-from packetclip_sensor.service.health_documents import health_documents
-from packetclip_sensor.service.monitor import Monitor
+from packetclip_sensor.service.monitor import watched
 
 BEGINNING, END = OFFSET_BEGINNING, OFFSET_END
 MESSAGE_BYTES = 16 << 20
 """A step of a crowded second, or a state with many open episodes, has megabytes."""
+SECRET_BYTES = 4096
 ASK_S = 30.0
 AWAY = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR)  # fmt: skip
@@ -48,18 +48,16 @@ def options(kafka: KafkaConfig, **more: Any) -> dict[str, Any]:
     """What every client needs: where the brokers are, and how to log in.
 
     Raises:
-        ConfigError: no broker is named, or a secret's file cannot be read.
+        ConfigError: no broker is named, or a secret's file cannot be read or is readable by others.
     """
     if not kafka.brokers:
         raise ConfigError("kafka.brokers is empty; name the brokers, for example [kafka-1.example.org:9092]")
-    secrets = {}
-    for key, path in kafka.secrets.items():
-        try:
-            secrets[key] = Path(path).read_text(encoding="utf-8").strip()
-        except OSError as err:
-            raise ConfigError(f"kafka.secrets: {path} cannot be read: {err.strerror}; let the sensor's user read it") from err
+    own = {
+        key: secrets.from_file(path, f"kafka.secrets {key}:", "the secret", SECRET_BYTES)[0]
+        for key, path in kafka.secrets.items()
+    }
     common = {"bootstrap.servers": ",".join(kafka.brokers), "logger": logging.getLogger("kafka")}
-    return {**common, **more, **kafka.client, **secrets}
+    return {**common, **more, **kafka.client, **own}
 
 
 def consumer(kafka: KafkaConfig, role: str, **more: Any) -> Consumer:
@@ -182,11 +180,7 @@ def role(config: Config, stop: threading.Event, counters: Counters | None) -> It
         enter = open_till_end.enter_context
         enter(checkpoint.lock(config.state_dir))
         health.rejects = enter(Rejects(config.rejects, max_bytes=config.limits.rejects_bytes))
-        if config.health.port is not None:
-            from packetclip_sensor.service.health_page import HealthPage  # noqa: PLC0415  (not needed without)
-
-            enter(HealthPage(health))
-        enter(Monitor(health, send=enter(contextlib.closing(health_documents(config, health))).send))
+        enter(watched(config, health))
         systemd.notify("READY=1")
         yield health, health.rejects
         systemd.notify("STOPPING=1")

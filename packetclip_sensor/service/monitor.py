@@ -5,14 +5,17 @@ A thread of its own, because the pipeline stands still while its sink waits, and
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Self
 
 import structlog
 
+from packetclip_sensor.config.settings import Config
 from packetclip_sensor.service.health import Health, memory_bytes
+from packetclip_sensor.service.health_documents import health_documents
 from packetclip_sensor.service.systemd import notify
 
 LOOK_S = 1.0
@@ -97,3 +100,16 @@ class Monitor:
             log.info("healthy")
         self._names = names
         return names
+
+
+@contextlib.contextmanager
+def watched(config: Config, health: Health) -> Iterator[None]:
+    """The health page, where the configuration names a port, and the monitor with its health documents."""
+    with contextlib.ExitStack() as open_till_end:
+        if config.health.port is not None:
+            from packetclip_sensor.service.health_page import HealthPage  # noqa: PLC0415  (a replay starts sooner without)
+
+            open_till_end.enter_context(HealthPage(health))
+        documents = open_till_end.enter_context(contextlib.closing(health_documents(config, health)))
+        open_till_end.enter_context(Monitor(health, send=documents.send))
+        yield

@@ -46,7 +46,7 @@ class PacketColumns(Headers):
     total_bytes: Ints
     unasked: Bools
     light: Bools
-    """See `light`; known once the packet's second is over."""
+    """See `light`; known once the packet's second is over, and True of all where no closer look is asked for."""
 
     def __len__(self) -> int:
         return len(self.ts)

@@ -118,14 +118,17 @@ class View:
         self._first_of_second = np.maximum.accumulate(np.where(starts_second, self._place, 0))
         self._last = np.minimum.accumulate(np.where(ends_key, self._place, m)[::-1])[::-1]
         self._every, self._light = np.ones(m, np.bool_), table.light[self._rows]
+        self._all_light = bool(self._light.all())
         self._opens, self._latest = table.n[self._rows] == 1, Latest(table.uid[self._rows])
         (ends,) = np.nonzero(ends_second & (order >= len(held)))
-        packets, inside = self._last_of(self._every, ends, window.packets)
-        # Where a heavy connection may hide others: windows within the second too, and one of light packets alone.
-        closer = ends[(inside & ~self._light[packets]).any(1) & (window.looks > 1)]
-        ends = np.concatenate([ends, self._earlier(closer)])
-        light, known = self._last_of(self._light, closer, 1)
-        light = light[known & (light >= self._first_of_second[closer][:, None])]
+        light = ends[:0]
+        if not self._all_light:
+            # Where a heavy connection may hide others: windows within the second too, and one of light packets alone.
+            packets, inside = self._last_of(self._every, ends, window.packets)
+            closer = ends[(inside & ~self._light[packets]).any(1)]
+            ends = np.concatenate([ends, self._earlier(closer)])
+            light, known = self._last_of(self._light, closer, 1)
+            light = light[known & (light >= self._first_of_second[closer][:, None])]
         ends, light = (
             x[self._last_of(among, x, window.packets)[1].sum(1) >= window.min_packets]
             for among, x in ((self._every, ends), (self._light, light))
@@ -187,7 +190,8 @@ class View:
     def cut(self, chosen: Bools) -> tuple[Ints, Ints]:
         """The `chosen` windows: rows (W, A) and past (W, 2, C) as in `Windows`."""
         found = []
-        for among, kind in ((self._every, ~self._of_light), (self._light, self._of_light)):
+        kinds = [(self._every, ~self._of_light), (self._light, self._of_light)]
+        for among, kind in kinds[: 1 if self._all_light else 2]:
             ends = self.ends[chosen & kind]
             at, inside = self._last_of(among, ends, self._window.packets)
             begun, known = self._last_of(among & self._opens, ends, self._window.connections)
@@ -201,15 +205,14 @@ class View:
         recent = self._ts > float(self._ts.max(initial=-inf)) - self._window.seconds
 
         def last(among: Bools, number: int) -> Bools:
-            """The last packets of each stream `among` those."""
-            count = np.cumsum(among)
-            kept: Bools = among & recent & (count[self._last] - count < number)
+            """The last packets of each stream `among` those, and the last light ones."""
+            kept: Bools = np.zeros(len(recent), np.bool_)
+            for each in (among, among & self._light)[: 1 if self._all_light else 2]:
+                count = np.cumsum(each)
+                kept |= each & recent & (count[self._last] - count < number)
             return kept
 
-        hold, remembered = (
-            last(among, n) | last(among & self._light, n)
-            for among, n in ((self._every, self._window.packets), (self._opens, self._window.connections))
-        )
+        hold, remembered = last(self._every, self._window.packets), last(self._opens, self._window.connections)
         return np.sort(self._rows[hold | remembered | self._latest.of(remembered)])
 
 
@@ -365,7 +368,8 @@ def _cut_views(
     packet."""
     if not ready.size:
         return np.empty((0, window.packets), np.int64), np.empty((0, 2, window.connections), np.int64), ready, ready
-    table.light[ready] = light(table.take(ready), window.heavy_bytes)
+    if window.looks > 1:
+        table.light[ready] = light(table.take(ready), window.heavy_bytes)
     asked = ready[~one_way(table)[ready]]
     views = [
         View(table, keys, kept, ready if name == "destination" else asked, window)

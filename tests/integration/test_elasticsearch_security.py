@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,9 +12,8 @@ from typing import Any
 import pytest
 import structlog
 from elasticsearch import ApiError, Elasticsearch
-from elasticsearch_node import PASSWORD, Node, NodeUnavailableError
+from elasticsearch_node import PASSWORD, Node, own_node
 from factories import SENSOR, alert, safe, told
-from machine import unavailable
 from sink_run import StopWaitingError
 
 from packetclip_sensor.cli.app import main
@@ -43,16 +40,8 @@ FORBIDDEN: list[tuple[str, str, dict[str, Any] | None]] = [
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    folder = tmp_path_factory.mktemp("node")
-    data = Path(tempfile.mkdtemp(prefix="packetclip-security-", dir="/dev/shm" if Path("/dev/shm").is_dir() else folder))
-    try:
-        started = Node(folder, data, kind="security")
-    except NodeUnavailableError as err:
-        shutil.rmtree(data)
-        unavailable(str(err))
-    yield started
-    started.end()
-    shutil.rmtree(data)
+    with own_node(tmp_path_factory.mktemp("node"), "security") as node:
+        yield node
 
 
 @pytest.fixture

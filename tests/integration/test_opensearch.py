@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,8 +12,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from elasticsearch_node import Node, NodeUnavailableError
-from machine import unavailable
+from elasticsearch_node import Node, own_node
 
 from packetclip_sensor.cli.app import main
 
@@ -28,16 +24,8 @@ CAPTURES = [str(DATA / name) for name in ("demo-syn-hping", "demo-udp-hping", "d
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    folder = tmp_path_factory.mktemp("node")
-    data = Path(tempfile.mkdtemp(prefix="packetclip-opensearch-", dir="/dev/shm" if Path("/dev/shm").is_dir() else folder))
-    try:
-        started = Node(folder, data, kind="opensearch")
-    except NodeUnavailableError as err:
-        shutil.rmtree(data)
-        unavailable(str(err))
-    yield started
-    started.end(signal.SIGKILL)
-    shutil.rmtree(data, ignore_errors=True)
+    with own_node(tmp_path_factory.mktemp("node"), "opensearch") as node:
+        yield node
 
 
 def documents(node: Node, namespace: str) -> dict[str, str]:

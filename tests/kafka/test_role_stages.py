@@ -13,6 +13,9 @@ pytest.importorskip("confluent_kafka")
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.settings import KafkaConfig
+from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.kafka import clients
 from packetclip_sensor.kafka.alert import Steps
 from packetclip_sensor.kafka.clients import Message
 from packetclip_sensor.kafka.judge import Repeats
@@ -108,3 +111,15 @@ def test_what_a_shipper_put_around_a_line_is_taken_away() -> None:
     assert LINES["tagged"](b'<14>Nov 30 host zeek: {"ts":1}') == b'{"ts":1}'
     assert LINES["message"](b'{"message":"{\\"ts\\":1}","host":"x"}') == b'{"ts":1}'
     assert LINES["line"](b"x") == b"x"
+
+
+def test_a_secret_stands_in_a_file_that_its_owner_alone_may_read(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("open sesame\n")
+    kafka = KafkaConfig(brokers=("localhost:9092",), secrets={"sasl.password": file})
+    file.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"kafka\.secrets sasl\.password: .*mode 0644 lets others read") as refused:
+        clients.options(kafka)
+    assert "sesame" not in str(refused.value)
+    file.chmod(0o600)
+    assert clients.options(kafka)["sasl.password"] == "open sesame"

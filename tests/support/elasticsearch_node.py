@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from machine import free_port, until
+from machine import free_port, unavailable, until
 
 TESTS = Path(__file__).parents[1]
 HOMES = {"kql": "elasticsearch", "security": "elasticsearch-security", "opensearch": "opensearch"}
@@ -120,13 +120,8 @@ def shared_node(folder: Path) -> Iterator[str]:
         return shared
 
     def start() -> dict[str, Any]:
-        data = tempfile.mkdtemp(prefix="packetclip-elasticsearch-", dir="/dev/shm" if Path("/dev/shm").is_dir() else folder)
-        try:
-            node = Node(folder, Path(data))
-        except NodeUnavailableError:
-            shutil.rmtree(data)
-            raise
-        return {"url": node.url, "pid": node.process.pid, "data": data, "users": 0}
+        node = _in_memory(folder, "kql")
+        return {"url": node.url, "pid": node.process.pid, "data": str(node.data), "users": 0}
 
     with locked(lock):
         node = users(1)
@@ -137,6 +132,28 @@ def shared_node(folder: Path) -> Iterator[str]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(node["pid"], signal.SIGKILL)  # another process's child perhaps; nobody wants its data
             until(lambda: shutil.rmtree(node["data"], ignore_errors=True) or not Path(node["data"]).exists())
+
+
+def _in_memory(folder: Path, kind: str) -> Node:
+    """A node whose data are in memory where the system has such a folder, else in `folder`."""
+    data = Path(tempfile.mkdtemp(prefix=f"packetclip-{HOMES[kind]}-", dir="/dev/shm" if Path("/dev/shm").is_dir() else folder))
+    try:
+        return Node(folder, data, kind=kind)
+    except NodeUnavailableError:
+        shutil.rmtree(data)
+        raise
+
+
+@contextlib.contextmanager
+def own_node(folder: Path, kind: str) -> Iterator[Node]:
+    """A node of a test module's own; it skips, or fails where CI is set, where none can be started."""
+    try:
+        node = _in_memory(folder, kind)
+    except NodeUnavailableError as err:
+        unavailable(str(err))
+    yield node
+    node.end(signal.SIGKILL)  # nobody wants its data
+    shutil.rmtree(node.data, ignore_errors=True)
 
 
 @contextlib.contextmanager
