@@ -23,7 +23,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.kafka import clients
-from packetclip_sensor.kafka.messages import ALERTER, LINES, Hosts, Step, decode_step, encode
+from packetclip_sensor.kafka.messages import ALERTER, LINES, Seen, Step, decode_step, encode
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.normalize.direction import flow_sides
 from packetclip_sensor.normalize.quality import count_connections
@@ -49,7 +49,7 @@ class Steps:
     def __init__(self, partitions: int, done: int) -> None:
         """`done`: seconds up to this one were taken before a restart."""
         self.done, self._judged = done, dict.fromkeys(range(partitions), done)
-        self._held: dict[int, tuple[list[Verdict], list[Hosts], int]] = {}
+        self._held: dict[int, tuple[list[Verdict], list[Seen], int]] = {}
         self._next: int | None = None
 
     def take(self, step: Step, offset: int) -> None:
@@ -61,9 +61,9 @@ class Steps:
         for verdict in step.verdicts:
             if verdict.second > known:
                 self._held.setdefault(verdict.second, ([], [], offset))[0].append(verdict)
-        for hosts in step.hosts:
-            if hosts.second > known:
-                self._held.setdefault(hosts.second, ([], [], offset))[1].append(hosts)
+        for seen in step.seen:
+            if seen.second > known:
+                self._held.setdefault(seen.second, ([], [], offset))[1].append(seen)
         self._judged[step.partition] = max(known, step.judged)
 
     @property
@@ -81,11 +81,11 @@ class Steps:
         """The first second not yet taken in which something was."""
         return min(self._held, default=FAR)
 
-    def pop(self, second: int) -> tuple[list[Verdict], list[Hosts]]:
+    def pop(self, second: int) -> tuple[list[Verdict], list[Seen]]:
         """What was in a second, in the order in which one sensor would have found it."""
-        verdicts, hosts, _ = self._held.pop(second, ([], [], 0))
+        verdicts, seen, _ = self._held.pop(second, ([], [], 0))
         verdicts.sort(key=lambda v: (VIEWS.index(v.view), v.packets[-1].ts, v.packets[-1].uid, v.packets[-1].n))
-        return verdicts, hosts
+        return verdicts, seen
 
 
 @dataclass
@@ -154,10 +154,10 @@ class Alerter:
         return out
 
 
-def _batch(verdicts: list[Verdict], hosts: list[Hosts], flows: list[Flow], judged: int) -> VerdictBatch:
-    packets = np.empty(len(hosts), np.object_)
-    packets[:] = hosts
-    seconds = np.array([h.second for h in hosts], np.int64)
+def _batch(verdicts: list[Verdict], seen: list[Seen], flows: list[Flow], judged: int) -> VerdictBatch:
+    packets = np.empty(len(seen), np.object_)
+    packets[:] = seen
+    seconds = np.array([each.second for each in seen], np.int64)
     return VerdictBatch(verdicts, Batch([], flows), judged, (), packets, seconds)
 
 

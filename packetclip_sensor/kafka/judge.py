@@ -19,7 +19,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.kafka import clients
-from packetclip_sensor.kafka.messages import TICK, Hosts, Step, decode_tick, encode, owns, partition_of
+from packetclip_sensor.kafka.messages import TICK, Seen, Step, decode_tick, encode, owns, partition_of
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.pipeline import Judging
 from packetclip_sensor.records import Lines, Packet, Position, Verdict
@@ -111,12 +111,12 @@ class Partition:
         return steps
 
     def _step(self, judged: int, verdicts: list[Verdict], packets: list[Packet], seconds: list[int]) -> Step:
-        skipped: dict[tuple[int, str, str], int] = {}
-        for packet, second in zip(packets, seconds, strict=True):
-            if partition_of(packet.resp_h, self._hosts) == self._number:
-                key = second, packet.orig_h, packet.resp_h
-                skipped[key] = skipped.get(key, 0) + packet.skipped
-        return Step(self._number, judged, verdicts, [Hosts(*key, count) for key, count in sorted(skipped.items())])
+        mine = [
+            Seen.of(packet, second)
+            for packet, second in zip(packets, seconds, strict=True)
+            if partition_of(packet.resp_h, self._hosts) == self._number
+        ]
+        return Step(self._number, judged, verdicts, mine)
 
     def _position(self, offset: int) -> Position:
         return Position(self._topic, 0, self._number, 0, "", offset)

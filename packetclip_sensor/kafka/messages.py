@@ -51,14 +51,25 @@ class Tick(msgspec.Struct, frozen=True, array_like=True):
     clock: float
 
 
-class Hosts(msgspec.Struct, frozen=True, array_like=True):
-    """That packets went from a host to another in a second; `skipped` sums theirs. The alerter counts these as it counts packets:
-    a tally of the judge's would not do, for its hashes are keyed by the episode, which the judge does not know."""
+class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What `alerts/totals.py` counts of a packet, and the second in which it was judged. A tally of the judge's would not do, for
+    its hashes are keyed by the episode, which the judge does not know."""
 
     second: int
+    ts: float
+    uid: str
     orig_h: str
     resp_h: str
+    resp_p: int
+    proto: str
+    is_orig: bool
+    size_bytes: int
     skipped: int
+
+    @staticmethod
+    def of(packet: Packet, second: int) -> Seen:
+        """A packet as it is counted."""
+        return Seen(second, *(getattr(packet, name) for name in Seen.__struct_fields__[1:]))
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -67,7 +78,8 @@ class Step(msgspec.Struct, frozen=True):
     partition: int
     judged: int
     verdicts: list[Verdict]
-    hosts: list[Hosts]
+    seen: list[Seen]
+    """Packets of the seconds judged, each in the step of its responder's partition alone."""
 
 
 def _plain(value: Any) -> Any:

@@ -19,11 +19,15 @@ from packetclip_sensor.kafka import clients
 from packetclip_sensor.kafka.alert import Steps
 from packetclip_sensor.kafka.clients import Message
 from packetclip_sensor.kafka.judge import Repeats
-from packetclip_sensor.kafka.messages import LINES, Hosts, Step, Tick, decode_step, encode, owns, partition_of
+from packetclip_sensor.kafka.messages import LINES, Seen, Step, Tick, decode_step, encode, owns, partition_of
 from packetclip_sensor.kafka.route import Router, _Raw
 from packetclip_sensor.records import Verdict
 
 HOSTS = [f"10.0.0.{i}" for i in range(40)]
+
+
+def seen(second: int, orig: str, resp: str, skipped: int) -> Seen:
+    return Seen(second, second + 0.5, "C1", orig, resp, 80, "tcp", True, 60, skipped)
 
 
 def line(ts: float, orig: str = "10.0.0.1", resp: str = "10.0.0.2") -> bytes:
@@ -90,20 +94,20 @@ def test_a_step_arrives_as_it_was_sent_with_hostile_bytes() -> None:
     arrays = np.arange(6, dtype=np.float32).reshape(2, 3)
     hostile = packet(data=b"\x00\xff\x1b[31m", unasked=True)
     verdict = Verdict(5, "pair", ("a",), ("b",), "DoS", 0.9, {"Benign": 0.1, "DoS": 0.9}, (hostile,), arrays, arrays)
-    found = decode_step(encode(Step(1, 5, [verdict], [Hosts(5, "a", "b", 2)])))
+    found = decode_step(encode(Step(1, 5, [verdict], [seen(5, "a", "b", 2)])))
     assert found.verdicts[0].packets == (hostile,)
     assert np.array_equal(found.verdicts[0].embeddings, arrays)
-    assert found.hosts == [Hosts(5, "a", "b", 2)]
+    assert found.seen == [seen(5, "a", "b", 2)]
 
 
 def test_a_second_waits_for_the_slowest_partition_and_repeated_steps_are_dropped() -> None:
     steps = Steps(2, 0)
-    steps.take(Step(0, 7, [], [Hosts(6, "a", "b", 0)]), 10)
+    steps.take(Step(0, 7, [], [seen(6, "a", "b", 0)]), 10)
     assert (steps.judged, steps.resume) == (0, 10)
-    steps.take(Step(0, 7, [], [Hosts(6, "a", "b", 0)]), 11)
-    steps.take(Step(1, 6, [], [Hosts(6, "c", "b", 0)]), 12)
+    steps.take(Step(0, 7, [], [seen(6, "a", "b", 0)]), 11)
+    steps.take(Step(1, 6, [], [seen(6, "c", "b", 0)]), 12)
     assert (steps.judged, steps.first) == (6, 6)
-    assert steps.pop(6) == ([], [Hosts(6, "a", "b", 0), Hosts(6, "c", "b", 0)])
+    assert steps.pop(6) == ([], [seen(6, "a", "b", 0), seen(6, "c", "b", 0)])
     assert steps.resume == 13
 
 
