@@ -680,7 +680,7 @@ function look(c: connection, n: count)
 			}
 		if ( beyond )
 			info$bytes = bytes;
-		# What Log::write calls, at half its cost.
+		# What Log::write calls.
 		Log::__write(PACKET_LOG, info);
 		}
 

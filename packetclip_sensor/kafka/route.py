@@ -107,7 +107,7 @@ class Router:
         if not raw.queue:
             raw.next = offset + 1
 
-    def heard(self, tick: Tick) -> None:
+    def note_clock(self, tick: Tick) -> None:
         """The clock of a raw partition that another router reads."""
         self._others[tick.partition] = tick.clock
 
@@ -176,7 +176,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
                     router.take(message)
             for message in clients.read(others, 1000, 0.0):
                 if message.value and (tick := decode_tick(message.value)).partition not in router.raw:
-                    router.heard(tick)
+                    router.note_clock(tick)
             for partition, line in router():
                 clients.produce(producer, topics.host, line, partition=partition)
                 counters.packets += 1
