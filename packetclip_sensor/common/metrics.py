@@ -55,6 +55,7 @@ class Counters:
     evicted: int = _metric("Packets dropped because more were held than `limits.packets_held` allows.")
     evicted_streams: int = _metric("Host pairs that lost packets in this way, the least recently used first.")
     evidence_evicted: int = _metric("Streams whose evidence was forgotten because there were too many, the least recent first.")
+    evidence_late_flows: int = _metric("Flow rows read after the time from which evidence counts them; they count from then on.")
     verdicts: int = _metric("Windows whose probability reached the threshold.")
     suppressed: int = _metric("Of them, those that a rule of `policy.suppress` silenced.")
     episodes: int = _metric("Episodes opened.")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import ModelBundleError
+from packetclip_sensor.evidence.flow_counts import FlowCounts
 from packetclip_sensor.evidence.model import FILE, EvidenceModel, Scorer
 from packetclip_sensor.evidence.rows import rows_of
 from packetclip_sensor.evidence.streams import Streams
@@ -16,13 +17,17 @@ from packetclip_sensor.model.bundle import REMEDY, Bundle, optional
 from packetclip_sensor.records import FloatArray, Trail
 from packetclip_sensor.windows.model_input import ModelInput
 
+WAITING = "\tflows"
+"""Behind a source's name, the key of the flow rows that wait for their time."""
+
 
 class Evidence:
     """Decides by a stream's last hour which windows are verdicts; called with a batch's windows in their order."""
 
     def __init__(self, model: EvidenceModel, missions: Sequence[str], counters: Counters) -> None:
         self._score = Scorer(model, missions)
-        self._streams = Streams(len(missions), counters)
+        self._streams, self._counters = Streams(len(missions), counters), counters
+        self._flows: dict[str, FlowCounts] = {}
         self.missions = frozenset(model.thresholds)
         """Those of which it decides."""
 
@@ -50,7 +55,11 @@ class Evidence:
             probabilities: (W, missions + 1), Benign first. fresh: records of `given.windows.fresh`.
         """
         rows = rows_of(given, probabilities, fresh)
-        inputs, trails = self._streams(given.windows.batch.source, rows)
+        source = given.windows.batch.source
+        flows = self._flows.setdefault(source, FlowCounts(self._counters))
+        flows.take(given.windows.batch.flows)
+        due = flows.until(float(rows.second[-1])) if len(rows.second) else []
+        inputs, trails = self._streams(source, rows, due)
         log_odds = self._score(inputs)
         above = log_odds - self._score.at
         out = {}
@@ -63,13 +72,19 @@ class Evidence:
         return out
 
     def state(self) -> dict[str, bytes]:
-        """All streams, to be saved; a stream's part is its own, so that another sensor may go on with it."""
-        return self._streams.state()
+        """All streams and what waits to be counted in them, to be saved. A stream's part is its own: another sensor may go on with
+        it."""
+        return self._streams.state() | {source + WAITING: flows.state() for source, flows in self._flows.items()}
 
     def changes(self) -> dict[str, bytes]:
-        """The streams that changed since the last call."""
-        return self._streams.changes()
+        """What changed of these since the last call."""
+        waiting = {source + WAITING: flows.state() for source, flows in self._flows.items() if flows.changed}
+        return self._streams.changes() | waiting
 
     def restore(self, state: Mapping[str, bytes]) -> None:
         """Go on from what was saved."""
-        self._streams.restore(state)
+        self._streams.restore({key: content for key, content in state.items() if not key.endswith(WAITING)})
+        for key, content in state.items():
+            if key.endswith(WAITING):
+                flows = self._flows[key.removesuffix(WAITING)] = FlowCounts(self._counters)
+                flows.restore(content)

@@ -7,18 +7,19 @@ of a stream are taken one after the other in the order of seconds, so neither ba
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.evidence.flow_counts import COUNTS, FLOWS, SIZES, Counted
 from packetclip_sensor.evidence.rows import SECOND, STREAM, Floats, Rows, log_gap
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.windows import VIEWS
 
 HALF_LIVES = (10.0, 60.0, 600.0, 3600.0)
 MOST_STREAMS = 20_000
-"""Streams remembered at most, some 1.5 kB each; the one longest without a window goes first."""
+"""Streams remembered at most, some 2 kB each; the one longest without a window goes first."""
 CLIP = 6.0
 """One window counts at most so many logits: the model's certainty has no bounds, its right to be certain has."""
 COUNTED = ("packets", "sent", "begun", "ports", "destinations", "sources")
@@ -29,6 +30,8 @@ TRAIL_S = 3600
 
 _COUNTS = [SECOND.index(name) for name in COUNTED]
 _LOOKS = [RELATIONS.index(name) for name in ALIKE]
+_DATA = FLOWS.index("data")
+_ATTEMPTS, _FAILURES = (FLOWS.index(name) for name in COUNTS[:2])
 _REGULAR = slice(2, None)
 """Half-lives over which a stream's regularity is measured."""
 
@@ -41,6 +44,8 @@ def input_names(missions: int) -> list[str]:
     each = ["windows", *(f"odds {i}" for i in m), *(f"above {i}" for i in m), *(f"rate {i}" for i in m), *COUNTED]
     names += [f"{name} {h:g}s" for name in each for h in HALF_LIVES]
     names += [f"{name} {h:g}s" for name in ("gaps", "gap", "gap spread", "unlike") for h in HALF_LIVES[2:]]
+    names += [f"flow {name} {h:g}s" for name in FLOWS[:_DATA] for h in HALF_LIVES]
+    names += [f"flow {name} {h:g}s" for name in ("failed", *(f"{name} spread" for name in SIZES)) for h in HALF_LIVES[2:]]
     return names
 
 
@@ -55,15 +60,20 @@ class Streams:
         self._counted = slice(at, at + len(COUNTED))
         self._gaps = slice(self._counted.stop, self._counted.stop + 3)
         self._looks = slice(self._gaps.stop, self._gaps.stop + 2 * len(ALIKE))
-        self._damped = self._looks.stop * len(HALF_LIVES)
+        self._flows = slice(self._looks.stop, self._looks.stop + len(FLOWS))
+        self._damped = self._flows.stop * len(HALF_LIVES)
         self._slots: dict[str, Floats] = {}
         """Per stream, the least recent first: damped counters, then last second, time of the last beginning, and of each mission
         its trail: windows likelier than not, sum of their log-odds, first and last second of them."""
         self._changed: dict[str, None] = {}
 
-    def __call__(self, source: str, rows: Rows) -> tuple[Floats, Floats]:
-        """Take the rows of a batch of a source. Returns (W, inputs) what their streams are now, and (W, missions, 4) trails."""
-        width, h = self._looks.stop, len(HALF_LIVES)
+    def __call__(self, source: str, rows: Rows, flows: Sequence[Counted] = ()) -> tuple[Floats, Floats]:
+        """Take the rows of a batch of a source. Returns (W, inputs) what their streams are now, and (W, missions, 4) trails.
+
+        Args:
+            flows: what flow rows add, in the order of the times from which they count; a stream without windows keeps none.
+        """
+        width, h = self._flows.stop, len(HALF_LIVES)
         values = np.zeros((len(rows.second), width))
         odds = rows.log_odds.astype(np.float64)
         values[:, 0] = 1.0
@@ -75,7 +85,12 @@ class Streams:
         values[:, self._looks] = np.hstack([looks, looks**2])
         damped, trails = np.empty((len(values), width, h)), np.empty((len(values), self._missions, 4))
         seconds, begun, above = rows.second.tolist(), rows.begun[:, :2].tolist(), (odds > 0).tolist()
+        waiting = iter(flows)
+        flow = next(waiting, None)
         for i, (view, one, other) in enumerate(rows.stream):
+            while flow is not None and flow.due < seconds[i]:
+                self._add(source, flow)
+                flow = next(waiting, None)
             key = f"{source}\t{view}\t{one}\t{other}"
             slot = self._slot(key)
             second, last = seconds[i], slot[self._damped]
@@ -100,7 +115,22 @@ class Streams:
             trails[i] = trail
             self._changed.pop(key, None)  # the latest is the last
             self._changed[key] = None
+        while flow is not None:
+            self._add(source, flow)
+            flow = next(waiting, None)
         return self._inputs(rows, damped), trails
+
+    def _add(self, source: str, flow: Counted) -> None:
+        """Count a flow row in the streams of its hosts."""
+        a, b, second = flow.orig_h, flow.resp_h, math.floor(flow.due)
+        for key in (f"{source}\t0\t{min(a, b)}\t{max(a, b)}", f"{source}\t1\t{a}\t", f"{source}\t2\t\t{b}"):
+            if (slot := self._slots.get(key)) is not None:
+                counters = slot[: self._damped].reshape(self._flows.stop, len(HALF_LIVES))
+                if second > slot[self._damped]:
+                    counters *= _decay(second - slot[self._damped])
+                    slot[self._damped] = second
+                counters[self._flows] += np.array(flow.values)[:, None]
+                self._changed.setdefault(key)
 
     def _slot(self, key: str) -> Floats:
         slot = self._slots.pop(key, None)
@@ -127,6 +157,14 @@ class Streams:
         looks = damped[:, self._looks, _REGULAR] / windows[:, :, _REGULAR]
         mean, square = looks[:, : len(ALIKE)], looks[:, len(ALIKE) :]
         unlike = np.sqrt(np.maximum(square - mean**2, 0.0)).mean(1)
+        flows = damped[:, self._flows]
+        lasting = flows[:, :, _REGULAR]
+        failed = lasting[:, _FAILURES] / np.maximum(lasting[:, _ATTEMPTS], 1.0)
+        data = np.maximum(lasting[:, _DATA], 1e-3)
+        alike = []
+        for j in range(_DATA + 1, len(FLOWS), 2):
+            variance = lasting[:, j + 1] / data - (lasting[:, j] / data) ** 2
+            alike.append(np.sqrt(np.maximum(variance, 0.0)) * np.minimum(lasting[:, _DATA], 1.0))
         return np.hstack(
             [
                 rows.log_odds,
@@ -147,6 +185,9 @@ class Streams:
                 gap * seen,
                 spread * seen,
                 unlike,
+                np.log1p(flows[:, :_DATA]).reshape(n, _DATA * len(HALF_LIVES)),
+                failed,
+                *alike,
             ]
         )
 

@@ -7,6 +7,7 @@ python -m training.evidence.collect --out runs/evidence --captures runs/captures
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import LogFormatError
+from packetclip_sensor.evidence.flow_counts import FLOWS, Counted, FlowCounts
 from packetclip_sensor.evidence.rows import Rows, rows_of
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.encoder import Encoder
@@ -33,26 +35,28 @@ from training.common import DataError, exit_code, parser, write_arrays
 from training.data.ground_truth import Truth, from_labels, from_manifest, read_manifest
 
 
-def collect(truth: Truth, bundle: Bundle) -> tuple[Rows, int]:
-    """All rows of a capture in the sensor's order, and its packets."""
+def collect(truth: Truth, bundle: Bundle) -> tuple[Rows, list[Counted], int]:
+    """All rows of a capture in the sensor's order, what its flow rows add, and its packets."""
     found: list[Rows] = []
 
     def tap(given: ModelInput, probabilities: FloatArray, _: Encoder) -> list[HuntWindow]:
         w = given.windows
         found.append(rows_of(given, probabilities, w.table.packets(w.fresh)))
+        flows.take(w.batch.flows)
         return []
 
     counters, rejects = Counters(), Rejects(None)
+    flows = FlowCounts(counters)
     batches = zeek.together(zeek.batches(tail.finite([truth.folder], rejects=rejects), rejects, counters))
     never = dict.fromkeys(bundle.manifest.missions.names, 2.0)
     judge = Judge(bundle, never, counters, tap=tap)
     for cut in windows(normalized(batches, counters, rejects), bundle.manifest.window, counters):
         judge(model_input(cut))
     arrays = [np.concatenate([getattr(r, name) for r in found]) for name in ("second", "log_odds", "counts", "looks", "begun")]
-    return Rows([s for r in found for s in r.stream], *arrays), counters.packets
+    return Rows([s for r in found for s in r.stream], *arrays), flows.until(math.inf), counters.packets
 
 
-def save(path: Path, rows: Rows, packets: int, truth: Truth, source: str) -> None:
+def save(path: Path, rows: Rows, flows: Sequence[Counted], packets: int, truth: Truth, source: str) -> None:
     """Write a capture's rows with what is in it."""
     about = {"packets": packets, "source": source, "intervals": msgspec.to_builtins(truth.intervals)}
     write_arrays(
@@ -63,6 +67,9 @@ def save(path: Path, rows: Rows, packets: int, truth: Truth, source: str) -> Non
         counts=rows.counts,
         looks=rows.looks.astype(np.float16),
         begun=rows.begun,
+        flow_due=np.array([f.due for f in flows], np.float64),
+        flow_hosts=np.array([f"{f.orig_h}\t{f.resp_h}" for f in flows], np.str_),
+        flow_values=np.array([f.values for f in flows], np.float64).reshape(-1, len(FLOWS)),
         about=np.array(msgspec.json.encode(about).decode()),
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.evidence.flow_counts import Counted
 from packetclip_sensor.evidence.rows import Rows
 from packetclip_sensor.evidence.streams import Streams
 from packetclip_sensor.pairs.labels import Interval
@@ -62,9 +63,11 @@ def _capture(path: Path) -> Capture:
         about: dict[str, Any] = msgspec.json.decode(str(a["about"]))
         stream = [(int(v), one, other) for v, one, other in (s.split("\t") for s in a["stream"].tolist())]
         rows = Rows(stream, a["second"], a["log_odds"], a["counts"], a["looks"].astype(np.float32), a["begun"])
+        due, hosts, values = (a[f"flow_{name}"].tolist() for name in ("due", "hosts", "values"))
+    flows = [Counted(t, "", *pair.split("\t"), tuple(v)) for t, pair, v in zip(due, hosts, values, strict=True)]
     endless = {"end": float("inf")}  # JSON has no infinity
     intervals = msgspec.convert([i | (endless if i["end"] is None else {}) for i in about["intervals"]], list[Interval])
-    inputs, _ = Streams(len(MISSIONS), Counters())("", rows)
+    inputs, _ = Streams(len(MISSIONS), Counters())("", rows, flows)
     number = {s: i for i, s in enumerate(dict.fromkeys(stream))}
     return Capture(
         path.stem,
