@@ -72,8 +72,8 @@ class Evidence:
         return out
 
     def state(self) -> dict[str, bytes]:
-        """All streams and what waits to be counted in them, to be saved. A stream's part is its own: another sensor may go on with
-        it."""
+        """All streams and what waits to be counted in them, to be saved. A stream's part is its own, so that another sensor may
+        go on with it."""
         return self._streams.state() | {source + WAITING: flows.state() for source, flows in self._flows.items()}
 
     def changes(self) -> dict[str, bytes]:
