@@ -37,7 +37,8 @@ def truths_of(logs: Path, manifest: Path | None, use: str) -> list[Truth]:
 
 
 def evaluate(truth: Truth, config: Config, source: str = "lab") -> tuple[dict[str, Any], list[Alert]]:
-    """One capture as plain values for a report, and its alerts that are none of an attack; those that open an episode count."""
+    """One capture as plain values for a report, and its alerts that are none of an attack; those that open an episode count.
+    `after_s` is from the attack's beginning, as its labels have it, to the last packet of what opened the first right alert."""
     alerts: list[Alert] = []
     with tempfile.TemporaryDirectory() as work:
         sink = SinkConfig(ndjson=NdjsonConfig(path=Path(work, "alerts.ndjson")))
@@ -47,12 +48,14 @@ def evaluate(truth: Truth, config: Config, source: str = "lab") -> tuple[dict[st
     opened = [a for a in alerts if a.state == "open"]
     right = [a for a in opened if any(matches(a.episode.mission, a.ts, a.ts, _hosts(a), i) for i in truth.intervals)]
     other = [a for a in opened if a not in right]
+    began = min((i.start for i in truth.intervals), default=0.0)
     return {
         "capture": truth.folder.name,
         "label": truth.label,
         "source": source,
         "packets": counters.packets,
         "right": len(right),
+        "after_s": round(min(a.ts for a in right) - began, 1) if right and began else None,
         "probability": max((a.why.probability for a in right), default=0.0),
         "classes": ", ".join(sorted({a.why.klass for a in right})),
         "other": len(other),
@@ -116,10 +119,10 @@ def _print(args: argparse.Namespace) -> None:
             benign_packets += r["packets"]
             false += r["other"]
         if truth.intervals or others or not args.quiet:
-            print(
-                f"{r['capture'][:58]:58} {r['label']:18} {r['right']:3} right {r['probability']:5.3f} {r['classes']:30} "
-                f"{r['other']:3} other " + "; ".join(f"{a.episode.mission} {a.why.probability:.2f} {a.title}" for a in others[:3])
-            )
+            after = f"after {r['after_s']:6,.0f} s" if r["after_s"] is not None else ""
+            first = f"{r['capture'][:58]:58} {r['label']:18} {r['right']:3} right {r['probability']:5.3f} {after:14}"
+            which = "; ".join(f"{a.episode.mission} {a.why.probability:.2f} {a.title}" for a in others[:3])
+            print(f"{first} {r['classes']:30} {r['other']:3} other {which}")
     print(f"{found} of {attacks} attack captures named right; {false} false alerts in {benign_packets:,} benign packets")
 
 
