@@ -129,8 +129,8 @@ def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO)
         say(f"{_count(counters.alerts_duplicate, 'document')} had been written before")
     if len(episodes) and where and "://" not in where:
         first = next(episodes.rows())[1].episode.id
-        file = shlex.quote(where)
-        say(f"Next: packetclip explain {first} --from {file}, or packetclip report {file}")
+        path = shlex.quote(where)
+        say(f"Next: packetclip explain {first} --from {path}, or packetclip report {path}")
 
 
 def style_of(mission: str, missions: Missions) -> str:
