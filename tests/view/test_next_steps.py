@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -107,13 +108,12 @@ def test_nothing_of_a_hostile_document_leaves_its_quotes() -> None:
     whole = document(alert(), SENSOR)
     spoiled = every_text(whole, HOSTILE)
     (kql,) = (step.text for step in steps(spoiled) if step.title.startswith("KQL"))
-    assert kql.replace('"\'; $(touch owned) \\" \\\\ \n- mission: DoS"', "X") == (
-        "packetclip.episode.id: (X) or network.community_id: (X)"
-    )
-    assert [step.title[:9] for step in steps(spoiled)] == ["Wireshark", "KQL for K"]
+    assert re.sub(r'"(?:[^"\\]|\\.)*"', "X", kql) == "packetclip.episode.id: (X) or network.community_id: (X)"
+    assert kql.isprintable()
+    assert [step.title[:9] for step in steps(spoiled)] == ["KQL for K"]
     spoiled["source"]["ip"], spoiled["destination"]["ip"] = "fe80::1%$(touch owned)", "10.0.0.9"
     texts = {step.title[:9]: step.text for step in steps(spoiled)}
-    assert "ip.addr == 10.0.0.9 &&" in texts["Wireshark"]
+    assert texts["Wireshark"] == "ip.addr == 10.0.0.9"
     assert not any("owned" in text for title, text in texts.items() if title not in ("KQL for K", "If it is "))
     assert texts["If it is "].splitlines()[1:3] == ['  destination: "10.0.0.9"', f"  mission: {json.dumps(HOSTILE)}"]
 

@@ -12,6 +12,7 @@ import re
 from typing import NamedTuple
 
 from packetclip_sensor.alerts import suppression_rules
+from packetclip_sensor.common.text import printable
 from packetclip_sensor.view.document_access import Document, number, strings, text, when
 
 MOST_HOSTS = 20
@@ -45,15 +46,17 @@ def _wireshark(document: Document) -> str:
     port, slash, proto = _service(document).partition("/")
     parts += [f"{proto}.port == {port}"] if slash else []
     first, last = (when(document, f"packetclip.episode.{name}") for name in ("first", "last"))
-    return " && ".join([*parts, f"frame.time_epoch >= {math.floor(first)}", f"frame.time_epoch <= {math.ceil(last)}"])
+    parts += [f"frame.time_epoch >= {math.floor(first)}", f"frame.time_epoch <= {math.ceil(last)}"] if first else []
+    return " && ".join(parts)
 
 
 def _kql(document: Document) -> str:
     """The documents of the episode, and all other logs of its connections."""
-    named = [("packetclip.episode.id", [text(document, "packetclip.episode.id")])]
-    named += [("network.community_id", strings(document, "network.community_id"))]
-    quoted = {field: ['"' + re.sub(r'(["\\])', r"\\\1", value) + '"' for value in values if value] for field, values in named}
-    return " or ".join(f"{field}: ({' or '.join(values)})" for field, values in quoted.items() if values)
+    found = []
+    for field in ("packetclip.episode.id", "network.community_id"):
+        quoted = ['"' + re.sub(r'(["\\])', r"\\\1", printable(value)) + '"' for value in strings(document, field) if value]
+        found += [f"{field}: ({' or '.join(quoted)})"] if quoted else []
+    return " or ".join(found)
 
 
 def _search(document: Document, field: str, form: str, files: str) -> str:
