@@ -24,6 +24,7 @@ from packetclip_sensor.view.next_steps.queries import steps
 TESTS = Path(__file__).parents[1]
 CAPTURE = TESTS / "data" / "demo-dict-patator-ftp" / "capture.pcap.gz"
 """Guessing of FTP passwords."""
+ALERTS = "my alerts.ndjson"
 
 
 @dataclass
@@ -49,7 +50,7 @@ def walk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     Path("logs").mkdir()
     command = [str(zeek), "-C", "-D", "-r", "-", str(resource("zeek_scripts").absolute())]
     subprocess.run(command, input=gzip.decompress(CAPTURE.read_bytes()), cwd="logs", check=True, stderr=subprocess.DEVNULL)
-    assert main(["replay", "logs"]) == 0
+    assert main(["replay", "logs", "--out", ALERTS]) == 0
     table = capsys.readouterr().out
     (following,) = re.findall(r"^Next: packetclip (explain .*), or packetclip report", table, re.MULTILINE)
     assert main([*shlex.split(following), "--pcap", "evidence.pcapng"]) == 0
@@ -66,7 +67,7 @@ def tshark(path: Path, *options: str) -> list[str]:
 
 
 def test_an_analyst_goes_from_the_table_to_quiet(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
-    (document,) = {one["packetclip"]["episode"]["id"]: one for one in alert_reader.read(Path("alerts.ndjson"))}.values()
+    (document,) = {one["packetclip"]["episode"]["id"]: one for one in alert_reader.read(Path(ALERTS))}.values()
     assert document["packetclip"]["episode"]["id"] in walk.table
     assert "medium" in walk.table
     said = " ".join(walk.explained.split())
@@ -89,7 +90,7 @@ def test_an_analyst_goes_from_the_table_to_quiet(walk: Walk, capsys: pytest.Capt
 
 
 def test_tshark_opens_the_evidence_and_takes_the_filter(walk: Walk) -> None:
-    (document, *_) = reversed(alert_reader.read(Path("alerts.ndjson")))
+    (document, *_) = reversed(alert_reader.read(Path(ALERTS)))
     evidence = document["packetclip"]["evidence"]
     fields = ("ip.src", "tcp.srcport", "frame.cap_len", "frame.len", "frame.comment")
     printed = tshark(Path("evidence.pcapng"), "-T", "fields", *(word for name in fields for word in ("-e", name)))
