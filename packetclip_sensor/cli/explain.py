@@ -85,7 +85,7 @@ def explain(
     else:
         alert_view.show(document, sys.stdout, manifest_of(settings.model_path).missions, seen, where)
     if pcap is not None:
-        say(f"evidence packets -> {pcap}", file=sys.stderr if as_json else None)
+        say(f"\nevidence packets -> {pcap}", file=sys.stderr if as_json else None)
 
 
 def _found(alert: str, file: Path | None, settings: Config | None, alone: bool) -> tuple[Document, list[Seen], str]:

@@ -63,11 +63,10 @@ def show(document: Document, file: TextIO, missions: Missions, seen: Sequence[Se
         f"Seen before (in {_safe(where)})", _pairs([(_safe(one.what), one.words) for one in seen]) if seen else None
     ):
         console.print(part)
-    console.print(Text("\nNext steps", style="bold"))
     for step in steps(document):
-        console.print(Text(step.title, style="dim"))
+        console.print(Text(f"\n{step.title}", style="bold"))
         for line in step.text.splitlines():
-            console.print(Text(f"  {_safe(line, 10_000)}"), soft_wrap=True)
+            console.print(Text(_safe(line, 10_000)), soft_wrap=True)
 
 
 def _parts(document: Document, missions: Missions) -> Iterable[RenderableType]:

@@ -36,9 +36,9 @@ class Walk:
     """What the command behind its "Next:" printed."""
 
     def step(self, title: str) -> str:
-        """What stands to be copied below a title, without its indent."""
-        (found,) = re.findall(rf"^{title}.*\n((?:  .*\n)+)", self.explained, re.MULTILINE)
-        return re.sub("^  ", "", found, flags=re.MULTILINE)
+        """What stands to be copied below a title."""
+        (found,) = re.findall(rf"^{title}.*\n((?:.+\n)+)", self.explained, re.MULTILINE)
+        return str(found)
 
 
 @pytest.fixture
@@ -80,7 +80,8 @@ def test_an_analyst_goes_from_the_table_to_quiet(walk: Walk, capsys: pytest.Capt
     assert {row[1] for row in rows} == set(document["zeek"]["session_id"])
     assert {(row[2], row[4], row[5]) for row in rows} == {("172.25.134.222", "172.25.134.234", "2021")}
 
-    Path("suppress.yaml").write_text(walk.step("If it is harmless"))
+    rule = '- {comment: "another", expires: never, source: 192.0.2.7}\n'
+    Path("suppress.yaml").write_text(rule + walk.step("If it is harmless"))
     Path("sensor.yaml").write_text("policy: {suppress: suppress.yaml}\n")
     assert main(["replay", "logs", "--config", "sensor.yaml", "--out", "quiet.ndjson"]) == 0
     out = capsys.readouterr().out
