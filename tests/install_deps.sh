@@ -55,6 +55,7 @@ add_bookworm_backports() {
 missing=()
 command -v mvn > /dev/null || missing+=(maven)
 command -v tcpdump > /dev/null || missing+=(tcpdump)
+command -v tshark > /dev/null || missing+=(tshark)
 command -v ip > /dev/null || missing+=(iproute2)
 command -v ping > /dev/null || missing+=(iputils-ping)
 command -v nginx > /dev/null || [[ -x /usr/sbin/nginx ]] || missing+=(nginx)

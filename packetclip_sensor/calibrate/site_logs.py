@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -135,11 +135,9 @@ class AlarmingHost:
 
     @property
     def rule(self) -> str:
-        """What would suppress it, for the file of policy.suppress; it ends three months after the window."""
-        expires = f"{datetime.fromtimestamp(self.packets[-1].ts, UTC) + timedelta(days=90):%Y-%m-%d}"
+        """What would suppress it, for the file of policy.suppress."""
         side = "destination" if all(p.resp_h == self.host for p in self.packets) else "source"
-        conditions = {side: self.host, "mission": self.mission, "expires": expires}
-        return suppression_rules.as_yaml("why it is harmless, and who says so", **conditions)
+        return suppression_rules.proposed(self.packets[-1].ts, **{side: [self.host], "mission": [self.mission]})
 
 
 @dataclass(slots=True)

@@ -174,6 +174,21 @@ def labels_beside(unit: Unit, classes: Collection[str] = ()) -> Labels | None:
     return Labels.load(file, classes) if file.is_file() else None
 
 
+def write_file(path: Path, made: bytes) -> None:
+    """Write a file that the user named, for its owner and group alone; what is there is replaced.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    from packetclip_sensor.common import durable
+
+    try:
+        with os.fdopen(durable.opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as opened_:
+            opened_.write(made)
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be written: {err.strerror}; name a file that you may write") from err
+
+
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
     """SIGTERM ends a finite command as Ctrl-C does, so that files are closed and temporary folders go."""

@@ -1,19 +1,22 @@
-"""The command that shows one alert."""
+"""The command that shows one alert, and what to do next."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetclip_sensor.cli.common import set_up_logs
+from packetclip_sensor.cli.common import set_up_logs, write_file
+from packetclip_sensor.common.text import say
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
     from packetclip_sensor.config.settings import Config
+    from packetclip_sensor.view.document_access import Document
+    from packetclip_sensor.view.next_steps.history import Seen
 
 USUAL = Path("alerts.ndjson")
 """What `packetclip replay` writes where nothing else is said."""
@@ -36,20 +39,26 @@ def explain(
         typer.Option("--config", "-c", metavar="FILE", help="Look in the sink of this configuration: file or cluster."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the document as it is.")] = False,
+    pcap: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the evidence packets as a capture (pcapng), for Wireshark.")
+    ] = None,
 ) -> None:
-    """Print one alert and why the model says so.
+    """Show one alert, why, and what to do next.
 
     Concepts and graphs with their weights, the paths through the graph drawn as a tree, the packets that weigh most byte by
-    byte, and the measured facts. Of an episode the newest document is shown. docs/explanations.md says what the figures mean.
+    byte, and the measured facts. Of an episode the newest document is shown. Then how often its source, pair and class were
+    alerted before, and what to paste into Wireshark, Kibana, a shell beside Zeek's logs, or the file of suppression rules.
+    docs/explanations.md says what the figures mean.
 
     \b
     Exit codes:
       0  printed
-      2  no such alert or more than one (near ones are named), no such file, or the cluster refuses
+      2  no such alert or more than one (near ones are named), no such file, or the cluster refuses; no bytes for --pcap
 
     \b
     Examples:
       packetclip explain 4f1c2a --from alerts.ndjson
+      packetclip explain 4f1c2a --pcap evidence.pcapng
       packetclip explain 4f1c2a9b0d3e5f60a1b2 --config /etc/packetclip/sensor.yaml
       packetclip explain alert-from-kibana.json --json
     """
@@ -57,35 +66,51 @@ def explain(
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model.bundle import manifest_of
     from packetclip_sensor.view import alert_view
+    from packetclip_sensor.view.alert_reader import shown
+    from packetclip_sensor.view.next_steps.capture import capture
 
     set_up_logs("warning")  # which go to standard error
     if file is not None and config is not None:
         raise ConfigError(f"--from {file} and --config {config} exclude each other; give one")
     settings = configs.load(config) if config else Config()
-    document = _document(alert, file, settings if config else None)
+    document, seen, where = _found(alert, file, settings if config else None, as_json)
+    if pcap is not None:
+        made = capture(document)
+        if not made:
+            raise ConfigError(f"{shown(alert)} holds no bytes of packets; `evidence_bytes: masked` keeps them in later alerts")
+        write_file(pcap, made)
     if as_json:
         # ASCII alone: what an attacker wrote must not become a command of the terminal here either.
         print(json.dumps(document, indent=2, ensure_ascii=True))
     else:
-        alert_view.show(document, sys.stdout, manifest_of(settings.model_path).missions)
+        alert_view.show(document, sys.stdout, manifest_of(settings.model_path).missions, seen, where)
+    if pcap is not None:
+        say(f"\nevidence packets -> {pcap}", file=sys.stderr if as_json else None)
 
 
-def _document(alert: str, file: Path | None, settings: Config | None) -> dict[str, Any]:
-    """The one alert, from the file or from the sink of the settings."""
+def _found(alert: str, file: Path | None, settings: Config | None, alone: bool) -> tuple[Document, list[Seen], str]:
+    """The one alert, from the file or the sink of the settings; what was seen before it, unless it is wanted alone; where."""
+    from packetclip_sensor.elastic.streams import stream_name
     from packetclip_sensor.view import alert_reader
+    from packetclip_sensor.view.next_steps import history
 
     if file is None and settings is None and (alert == "-" or Path(alert).is_file()):
         path = Path("/dev/stdin" if alert == "-" else alert)
-        return alert_reader.only(alert_reader.read(path), str(path))
+        documents = alert_reader.read(path)
+        document = alert_reader.only(documents, str(path))
+        return document, history.before(document, documents), str(path)
     if file is None and ("/" in alert or alert.endswith((".json", ".ndjson"))):
         raise ConfigError(f"{alert_reader.shown(alert)}: no such file; give one that replay or run wrote, or an alert's id")
     if settings is not None:
         sink = settings.sink
-        if sink.cluster is not None:
-            return alert_reader.stored_by_id(sink.cluster, alert)
+        if (cluster := sink.cluster) is not None:
+            document = alert_reader.stored_by_id(cluster, alert)
+            return document, [] if alone else alert_reader.stored_before(cluster, document), stream_name(cluster.namespace)
         file = sink.ndjson.path if sink.ndjson else None
     if file is None and USUAL.is_file():
         file = USUAL
     if file is None:
         raise ConfigError(f"{alert_reader.shown(alert)} is no file, and to look for that id give --from FILE or --config FILE")
-    return alert_reader.by_id(alert_reader.read(file), alert, str(file))
+    documents = alert_reader.read(file)
+    document = alert_reader.by_id(documents, alert, str(file))
+    return document, history.before(document, documents), str(file)

@@ -23,6 +23,7 @@ from packetclip_sensor.cli.common import (
     set_up_logs,
     sigterm_as_interrupt,
     tell_unread,
+    write_file,
 )
 from packetclip_sensor.common.text import say
 from packetclip_sensor.errors import ConfigError, LogFormatError, SensorError
@@ -208,7 +209,6 @@ def report(
     """
     import msgspec
 
-    from packetclip_sensor.common import durable
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.config.schema import suggestion
     from packetclip_sensor.config.settings import Config
@@ -232,11 +232,7 @@ def report(
         (file, msgspec.json.encode(form(documents, title))) for file, form in ((navigator, layer), (stix, bundle)) if file
     ]
     for path, made in written:
-        try:
-            with os.fdopen(durable.opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as opened_:
-                opened_.write(made)
-        except OSError as err:
-            raise ConfigError(f"{path}: cannot be written: {err.strerror}; name a file that you may write") from err
+        write_file(path, made)
         size = len(made)
         say(f"{path} written ({size / 1e6:.1f} MB)" if size >= 1e6 else f"{path} written ({size / 1e3:.0f} kB)")
 

@@ -18,6 +18,7 @@ from packetclip_sensor.elastic.client import connect, unreadable
 from packetclip_sensor.elastic.streams import between, stream_name
 from packetclip_sensor.errors import ConfigError, LogFormatError, SinkError
 from packetclip_sensor.view.document_access import Document, text, when
+from packetclip_sensor.view.next_steps import history
 
 IDS = ("event.id", "packetclip.episode.id")
 PAGE = 500
@@ -198,6 +199,30 @@ def stored_by_id(config: ElasticsearchConfig, name: str) -> Document:
     return by_id([hit["_source"] for hit in reversed(hits)], name, where)
 
 
+def stored_before(config: ElasticsearchConfig, document: Document) -> list[history.Seen]:
+    """As `history.before`, from the data stream.
+
+    Raises:
+        SinkError: the cluster is not there, refuses, or has no such data stream.
+    """
+    earlier = {"range": {"packetclip.episode.first": {"lt": text(document, "packetclip.episode.first")}}}
+    asked = history.asked(document)
+    counted = {
+        "episodes": {"cardinality": {"field": "packetclip.episode.id", "precision_threshold": 40_000}},
+        "last": {"max": {"field": "packetclip.episode.last"}},
+    }
+    terms = [{"bool": {"filter": [{"term": {field: value}} for field, value in key]}} for key in asked]
+    with connect(config) as client:
+        answer = _asked(
+            client, config, earlier, size=0, aggs={f"{n}": {"filter": one, "aggs": counted} for n, one in enumerate(terms)}
+        )
+    found = [answer["aggregations"][f"{n}"] for n in range(len(asked))]
+    return [
+        history.Seen(history.what(key), int(one["episodes"]["value"]), (one["last"]["value"] or 0.0) / 1000)
+        for key, one in zip(asked, found, strict=True)
+    ]
+
+
 def shown(name: str) -> str:
     """A name from outside, safe in a message."""
     return f"`{printable(name, 60)}`"
@@ -216,13 +241,14 @@ def _search(
     client: Elasticsearch, config: ElasticsearchConfig, query: Document, *, size: int, after: list[Any] | None = None
 ) -> list[Document]:
     """Hits of the data stream, newest first."""
+    order = [{"@timestamp": "desc"}, {"event.id": "desc"}]
+    return list(_asked(client, config, query, size=size, search_after=after, sort=order)["hits"]["hits"])
+
+
+def _asked(client: Elasticsearch, config: ElasticsearchConfig, query: Document, **more: Any) -> Any:
     where = stream_name(config.namespace)
     try:
-        answer = client.search(
-            index=where, query=query, size=size, search_after=after,
-            sort=[{"@timestamp": "desc"}, {"event.id": "desc"}], track_total_hits=False,
-        )  # fmt: skip
+        return client.search(index=where, query=query, track_total_hits=False, **more)
     except (ApiError, TransportError) as err:
         remedy = {404: "is `namespace` right, and has the sensor written an alert yet?"}
         raise unreadable(err, config, where, remedy) from err
-    return list(answer["hits"]["hits"])

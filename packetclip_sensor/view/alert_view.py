@@ -1,4 +1,4 @@
-"""One alert document for a person at a terminal: what happened, why the model says so, and the way through the graph.
+"""One alert document for a person at a terminal: what happened, why the model says so, the way through the graph, what next.
 
 Whatever stands in the document is shown as plain text: never as rich's markup, and with control characters escaped, so that no
 name or payload of an attacker reaches the terminal as a command.
@@ -34,6 +34,8 @@ from packetclip_sensor.view.document_access import (
     text,
     when,
 )
+from packetclip_sensor.view.next_steps.history import Seen
+from packetclip_sensor.view.next_steps.queries import steps
 from packetclip_sensor.view.terminal import console_for, style_of
 
 BAR = 24
@@ -47,15 +49,24 @@ FIRST_FIELDS = ("time to live", "hop limit", "source port", "destination port", 
 """Fields worth a line of their own beside the bytes."""
 
 
-def show(document: Document, file: TextIO, missions: Missions) -> None:
-    """Print one alert, as wide as the terminal.
+def show(document: Document, file: TextIO, missions: Missions, seen: Sequence[Seen] = (), where: str = "") -> None:
+    """Print one alert, as wide as the terminal; what is to be copied stands on lines of any width.
 
     Args:
         missions: those of the model, for names and colours.
+        seen: earlier alerts, and `where` they were looked for.
     """
     console = console_for(file)
     for part in _parts(document, missions):
         console.print(part)
+    for part in _titled(
+        f"Seen before (in {_safe(where)})", _pairs([(_safe(one.what), one.words) for one in seen]) if seen else None
+    ):
+        console.print(part)
+    for step in steps(document):
+        console.print(Text(f"\n{step.title}", style="bold"))
+        for line in step.text.splitlines():
+            console.print(Text(_safe(line, 10_000)), soft_wrap=True)
 
 
 def _parts(document: Document, missions: Missions) -> Iterable[RenderableType]:

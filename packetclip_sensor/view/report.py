@@ -1,4 +1,4 @@
-"""One self-contained HTML page from alert documents: timeline, table, and for every episode why the model says so.
+"""One self-contained HTML page from alert documents: timeline, table, for every episode why the model says so, and what next.
 
 The page must be safe to open whatever an attacker put into names, payloads or forged log lines. All that comes from documents
 travels as gzipped JSON in base64, which no parser of HTML can take for markup; the page's one script writes it as text, never as
@@ -47,6 +47,9 @@ from packetclip_sensor.view.document_access import (
     text,
     when,
 )
+from packetclip_sensor.view.next_steps.capture import capture
+from packetclip_sensor.view.next_steps.history import History
+from packetclip_sensor.view.next_steps.queries import steps
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_ITEMS = 12
@@ -80,7 +83,8 @@ def page(documents: Iterable[Document], *, title: str, model: Path, uid_link: st
             newest[name] = document
     ordered = sorted(newest.values(), key=_first)
     rows = [_row(document, missions) for document in ordered]
-    panels = [_panel(document, missions, uid_link) for document in ordered]
+    seen = History()
+    panels = [_panel(document, missions, uid_link, seen) for document in ordered]
     parts = [_packed(panels[i : i + PANELS_A_PART]) for i in range(0, len(panels), PANELS_A_PART)]
     css, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     css += _tones(missions)
@@ -164,8 +168,9 @@ def _row(document: Document, missions: Missions) -> Row:
     return row
 
 
-def _panel(document: Document, missions: Missions, uid_link: str | None) -> Row:
-    """Why, for one episode: lists of (name, text, share of a full bar, ...) and the like, all text ready to be shown."""
+def _panel(document: Document, missions: Missions, uid_link: str | None, seen: History) -> Row:
+    """Why, for one episode, and what next: lists of (name, text, share of a full bar, ...) and the like, all text ready to be
+    shown. `seen` holds the episodes before it, and gets this one."""
     paths = [
         (text(path, "graph"), [str(node) for node in items(path, "nodes")][:MAX_ITEMS], number(path, "share"))
         for path in objects(document, "packetclip.paths")[: 2 * MAX_ITEMS]
@@ -173,8 +178,13 @@ def _panel(document: Document, missions: Missions, uid_link: str | None) -> Row:
     technique = _technique(document)
     evidence = [_evidence(item) for item in objects(document, "packetclip.evidence")[:MAX_ITEMS]]
     facts, flow = get(document, "packetclip.facts"), get(document, "packetclip.flow")
+    before = [[one.what, one.words] for one in seen.before(document)]
+    seen.add(document)
     return {
         "meta": _meta(document),
+        "seen": before,
+        "steps": steps(document),
+        "capture": capture(document).hex(),
         "technique": [
             technique,
             text(document, "threat.technique.subtechnique.name") or text(document, "threat.technique.name"),
@@ -218,8 +228,8 @@ def _meta(document: Document) -> list[tuple[str, str]]:
             f"{number(document, 'packetclip.episode.verdicts'):,.0f}, {number(document, 'packetclip.episode.packets'):,.0f}",
         ),
         ("Risk", f"{number(document, 'event.risk_score'):.0f} of 100"),
-        ("Sources", _some(document, "source.ip")),
-        ("Destinations", _some(document, "destination.ip")),
+        ("Sources", _some(document, "source.ip", "packetclip.episode.source_count")),
+        ("Destinations", _some(document, "destination.ip", "packetclip.episode.destination_count")),
         ("Community ID", _some(document, "network.community_id")),
         ("Episode", text(document, "packetclip.episode.id")),
         ("Sensor", text(document, "observer.name")),
@@ -274,9 +284,11 @@ def _uid_address(uid: str, link: str | None) -> str:
     return link.replace("{uid}", urllib.parse.quote(uid, safe="")) if link else ""
 
 
-def _some(document: Document, where: str) -> str:
+def _some(document: Document, where: str, count: str = "") -> str:
+    """The first three of a field and how many more there are, as the field `count` says where there is one."""
     found = strings(document, where)
-    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    more = max(int(number(document, count)), len(found)) - 3
+    return ", ".join(found[:3]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _unit(value: float) -> float:

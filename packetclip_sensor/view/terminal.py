@@ -6,6 +6,7 @@ Everything that comes from the network is shown as plain text, never as rich's m
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -128,7 +129,8 @@ def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO)
         say(f"{_count(counters.alerts_duplicate, 'document')} had been written before")
     if len(episodes) and where and "://" not in where:
         first = next(episodes.rows())[1].episode.id
-        say(f"Next: packetclip explain {first} --from {where}, or packetclip report {where}")
+        path = shlex.quote(where)
+        say(f"Next: packetclip explain {first} --from {path}, or packetclip report {path}")
 
 
 def style_of(mission: str, missions: Missions) -> str:

@@ -161,10 +161,12 @@ def test_a_rule_keeps_its_name_when_it_is_moved_commented_or_prolonged() -> None
     assert before.id != rule(source="10.0.0.6").id
 
 
-def test_a_rule_made_for_a_host_is_read_as_it_stands() -> None:
-    text = suppression_rules.as_yaml('why: "x"', source="fe80::1", mission="Brute Force", expires="2027-01-31")
+def test_a_proposed_rule_is_read_as_it_stands() -> None:
+    hosts = {"source": ["fe80::1", "fe80::2"], "destination": []}
+    text = suppression_rules.proposed(1_795_264_920.0, **hosts, service=[""], mission=["Brute Force"])
     (one,) = parse(text, "f", MISSIONS)
-    assert (one.comment, one.mission, one.words) == ('why: "x"', "Brute Force", "source fe80::1, mission Brute Force")
+    assert (one.mission, one.words) == ("Brute Force", "source fe80::1 fe80::2, mission Brute Force")
+    assert datetime.fromtimestamp(one.expires, UTC) == datetime(2027, 2, 20, tzinfo=UTC)  # to the end of the 90th day
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,8 @@ def test_the_whole_way_with_keys_from_replay_to_explain_report_and_similar(site:
     code, out, err = site.run("explain", id_, "--json", config="reader.yaml")
     assert (code, "login_unencrypted" in err) == (0, True)
     assert json.loads(out)["event"]["id"] == id_
+    code, out, err = site.run("explain", id_, config="reader.yaml")
+    assert (code, f"Seen before (in {stream_name(site.namespace)})" in out) == (0, True), err
     assert site.run("report", "--from-elasticsearch", "--out", str(page), config="reader.yaml")[0] == 0
     assert site.run("similar", id_, "--json", config="reader.yaml")[0] == 0
     code, _, err = site.run("explain", id_)

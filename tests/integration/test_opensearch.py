@@ -70,6 +70,9 @@ def test_the_whole_way_on_opensearch(node: Node, namespace: str, tmp_path: Path,
     assert not any(line.startswith("WRONG") for line in lines), lines
     code, out, err = run("explain", next(iter(once)), "--json", "--config", own)
     assert (code, json.loads(out)["message"]) == (0, next(iter(once.values())))
+    code, out, err = run("explain", next(iter(once)), "--config", own)
+    assert code == 0, err
+    assert f"Seen before (in logs-packetclip.alert-{namespace})" in out
     code, _, err = run("setup", "opensearch", "--config", own, "--api-key", str(tmp_path / "key"))
     assert (code, "makes no keys" in err) == (1, True)
 

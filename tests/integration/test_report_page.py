@@ -9,12 +9,14 @@ from typing import Any
 import browser
 import pytest
 from factories import MISSIONS, SENSOR, T0, alert, episode, every_text, flow, packet
-from machine import unavailable
+from machine import unavailable, until
 
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.records import Evidence
 from packetclip_sensor.sinks.documents import document
 from packetclip_sensor.view import report
+from packetclip_sensor.view.next_steps.capture import capture
+from packetclip_sensor.view.next_steps.queries import steps
 
 MODEL = resource("model/shipped")
 
@@ -104,6 +106,39 @@ def test_the_page_is_drawn_without_a_complaint_and_no_probability_as_certainty(c
     picture = tmp_path / "page.png"
     chromium.picture(picture)
     assert picture.stat().st_size > 20_000  # an unstyled or empty page is far smaller
+    assert chromium.complaints == []
+
+
+def click(chromium: browser.Browser, words: str) -> None:
+    """Click a button of an open episode as a person does, so that the browser lets the page copy and save."""
+    button = f"[...document.querySelectorAll('.detail button')].find(b => b.textContent === '{words}')"
+    chromium.run(f"{button}.scrollIntoView({{block: 'center'}})")
+    x, y = chromium.run(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({button}.getBoundingClientRect())")
+    for kind in ("mousePressed", "mouseReleased"):
+        chromium.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+
+@pytest.mark.parametrize("clipboard", ["navigator.clipboard", "undefined"])
+def test_next_steps_are_copied_and_the_evidence_is_saved(chromium: browser.Browser, tmp_path: Path, clipboard: str) -> None:
+    """Also where the page has no clipboard, as from a server without TLS: then the selection is copied."""
+    documents = some()
+    opened(chromium, tmp_path, documents, "open=ep1")
+    chromium.wait("!!document.querySelector('.detail .step')")
+    chromium.run(f"Object.defineProperty(navigator, 'clipboard', {{value: {clipboard}}})")
+    chromium.run("addEventListener('copy', () => { window.copied = String(getSelection()) })")
+    assert chromium.run("[...document.querySelectorAll('.step pre')].map(pre => pre.textContent)") == [
+        step.text for step in steps(documents[1])
+    ]
+    chromium.call("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    click(chromium, "Copy")
+    chromium.wait("!!document.querySelector('.step button').textContent.match('Copied')")
+    copied = "window.copied" if clipboard == "undefined" else "navigator.clipboard.readText()"
+    assert chromium.run(copied) == steps(documents[1])[0].text
+    chromium.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    click(chromium, "Save as a capture (pcapng)")
+    saved = tmp_path / "ep1.pcapng"
+    until(saved.exists, 30)
+    assert saved.read_bytes() == capture(documents[1])
     assert chromium.complaints == []
 
 

@@ -17,6 +17,7 @@ from packetclip_sensor.errors import SinkError
 from packetclip_sensor.sinks.elasticsearch import write
 from packetclip_sensor.view import alert_reader
 from packetclip_sensor.view.document_access import Document, text
+from packetclip_sensor.view.next_steps import history
 
 pytestmark = pytest.mark.elasticsearch
 
@@ -27,7 +28,11 @@ def stored(elasticsearch_url: str, namespace: str, tmp_path: Path) -> Elasticsea
     config = ElasticsearchConfig(hosts=[elasticsearch_url], namespace=namespace, dead_letter_path=tmp_path / "dead.ndjson")
     made = [
         alert(
-            id=f"a{n:02}{state}", ts=T0 + 10 * n + at, state=state, mission=MISSIONS.names[n % 3], episode=episode(id=f"e{n:02}x")
+            id=f"a{n:02}{state}",
+            ts=T0 + 10 * n + at,
+            state=state,
+            mission=MISSIONS.names[n % 3],
+            episode=episode(id=f"e{n:02}x", first=T0 + 10 * n, last=T0 + 10 * n + at),
         )
         for n in range(40)
         for at, state in enumerate(("open", "update", "close"))
@@ -64,6 +69,16 @@ def test_an_alert_is_found_by_its_id_its_episode_and_their_beginnings(stored: El
         alert_reader.stored_by_id(stored, "nothing like it")
 
 
+def test_the_cluster_counts_earlier_alerts_as_they_are_counted_in_a_file(stored: ElasticsearchConfig) -> None:
+    one = alert_reader.stored_by_id(stored, "e07x")
+    found = alert_reader.stored_before(stored, one)
+    assert [(seen.episodes, seen.last) for seen in found] == [(7, T0 + 62)] * 4
+    assert found == history.before(one, alert_reader.stored(stored))
+    assert {seen.words for seen in alert_reader.stored_before(stored, alert_reader.stored_by_id(stored, "e00x"))} == {
+        "not before"
+    }
+
+
 def test_report_and_explain_read_through_the_configuration(
     stored: ElasticsearchConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,7 +88,10 @@ def test_report_and_explain_read_through_the_configuration(
     assert main(asked) == 0
     assert "<b>5</b> episodes" in page.read_text()
     assert main(["explain", "e07x", "--config", str(config)]) == 0
-    assert "SYN Flood on 10.0.0.9" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "SYN Flood on 10.0.0.9" in out
+    assert f"Seen before (in {stream_name(stored.namespace)})" in out
+    assert "in 7 earlier alerts, last 2025-10-09 08:54:22 UTC" in out
     config.write_text(f"namespace: {stored.namespace}no\nsink: {{elasticsearch: {{hosts: ['{stored.hosts[0]}']}}}}\n")
     assert main(["explain", "e07x", "--config", str(config)]) == 2
     assert "; is `namespace` right, and has the sensor written an alert yet?" in capsys.readouterr().err

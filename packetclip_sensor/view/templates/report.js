@@ -134,15 +134,36 @@ function why(r, p) {
   return el("div.body",
     el("h2", r.title), el("p.said", r.reason),
     el("div.two",
-      el("div", el("h3", "Episode"), hosts, el("h3", "Missions"), bars(p.missions, "tone"), el("h3", "Nearest classes"), bars(p.classes, "tone")),
+      el("div", el("h3", "Episode"), hosts,
+        p.seen.length ? [el("h3", "Seen before, on this page"), el("ul.texts", p.seen.map(([name, words]) => el("li", name + ": ", el("span.soft", words))))] : [],
+        el("h3", "Missions"), bars(p.missions, "tone"), el("h3", "Nearest classes"), bars(p.classes, "tone")),
       el("div", el("h3", p.concepts.some(c => c[4]) || !p.concepts.length ? "Concepts that weigh most" : "Concepts, by loss of probability (older sensor)"), bars(p.concepts, "for"),
         p.graphs.length ? [el("h3", "Graphs, silenced whole"), bars(p.graphs, "for")] : [],
         p.texts.length ? [el("h3", "Nearest texts"), el("ol.texts", p.texts.map(([text, cosine]) => el("li", text + " ", el("span.soft", cosine))))] : [])),
+    p.steps.length ? el("div", el("h3", "Next steps"), p.steps.map(([title, words]) => step(title, words))) : "",
     p.paths.length ? el("div", el("h3", "Knowledge graph, active paths"), networks(p)) : "",
-    p.evidence.length ? el("div", el("h3", "Packets that weigh most"), p.evidence.map((e, at) => packet(e, at === 0))) : "",
+    p.evidence.length ? el("div", el("h3", "Packets that weigh most"),
+      p.capture ? el("p", el("button.small", {type: "button", click: () => save(p.capture, `${r.id || "evidence"}.pcapng`)}, "Save as a capture (pcapng)")) : "",
+      p.evidence.map((e, at) => packet(e, at === 0))) : "",
     el("div.two",
       p.facts.length ? el("div", el("h3", "Measured facts of the window"), table(p.facts)) : "",
       p.flow || p.columns.length ? el("div", el("h3", "Flow"), p.flow ? el("p", p.flow) : "", table(p.columns)) : ""));
+}
+
+function step(title, words) {
+  const text = el("pre.copy", words), button = el("button.small", {type: "button", click: async () => {
+    getSelection().selectAllChildren(text);
+    // A page from a server without TLS may not write to the clipboard: there the selection is copied.
+    const done = await (navigator.clipboard ? navigator.clipboard.writeText(words) : Promise.reject()).then(() => true, () => document.execCommand("copy"));
+    button.textContent = done ? "Copied" : "Selected: copy by keyboard";
+  }}, "Copy");
+  return el("div.step", el("p", title, " ", button), text);
+}
+
+function save(hex, name) {
+  const address = URL.createObjectURL(new Blob([Uint8Array.from(hex.match(/../g), pair => parseInt(pair, 16))]));
+  el("a", {href: address, download: name}).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60000);
 }
 
 function uidButton(uid) {
