@@ -80,7 +80,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = arguments.add_argument
     add("--out", type=Path, required=True)
     add("--model", type=Path, default=resource("model/shipped"))
-    add("--logs", type=Path, nargs="*", default=[], help="logs with labels.json; the folder's name is the source")
+    add(
+        "--logs",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="logs with labels.json; the folder's name is the source, of X/logs it is X",
+    )
     add("--captures", type=Path, help="logs of captures by others; needs --manifest")
     add("--manifest", type=Path)
     add("--use", nargs="*", default=["train or test"])
@@ -90,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     bundle = Bundle.open(args.model)
-    found = [(truth, f"lab/{folder.name}") for folder in args.logs for truth in from_labels(folder)]
+    found = [(truth, f"lab/{_name(folder)}") for folder in args.logs for truth in from_labels(folder)]
     if args.captures and args.manifest:
         sources = {Path(listed.file).name: listed.source for listed in read_manifest(args.manifest)}
         for use in args.use:
@@ -102,6 +108,11 @@ def _run(args: argparse.Namespace) -> None:
         if not path.exists():
             with suppress(LogFormatError):
                 save(path, *collect(truth, bundle), truth, source)
+
+
+def _name(folder: Path) -> str:
+    folder = folder.absolute()
+    return folder.parent.name if folder.name == "logs" else folder.name
 
 
 if __name__ == "__main__":
