@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         nargs="*",
         default=[],
-        help="logs with labels.json; the folder's name is the source, of X/logs it is X",
+        help="labelled logs; the folder's name, of X/logs X, is the source",
     )
     add("--captures", type=Path, help="logs of captures by others; needs --manifest")
     add("--manifest", type=Path)
