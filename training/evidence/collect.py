@@ -2,11 +2,16 @@
 
 python -m training.evidence.collect --out runs/evidence --logs lab/logs lab-harden/logs
 python -m training.evidence.collect --out runs/evidence --captures runs/captures --manifest CAPTURES/MANIFEST.csv --use validate
+python -m training.evidence.collect --out runs/evidence --logs lab/logs --model runs/seed-1 --held-out
+
+A model is surer of captures that it was trained on. With --held-out only those are scored that the bundle held out of its
+training; bundles of several seeds, one after the other into the same folder, hold out most of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Sequence
@@ -23,7 +28,7 @@ from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.evidence.flow_counts import FLOWS, Counted, FlowCounts
 from packetclip_sensor.evidence.rows import Rows, rows_of
-from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.bundle import MANIFEST, Bundle
 from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.normalize.normalizer import normalized
@@ -90,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--captures", type=Path, help="logs of captures by others; needs --manifest")
     add("--manifest", type=Path)
     add("--use", nargs="*", default=["train or test"])
+    add("--held-out", action="store_true", help="only captures that the bundle held out of its training")
     args = arguments.parse_args(argv)
     return exit_code(lambda: _run(args))
 
@@ -101,8 +107,11 @@ def _run(args: argparse.Namespace) -> None:
         sources = {Path(listed.file).name: listed.source for listed in read_manifest(args.manifest)}
         for use in args.use:
             found += [(t, sources[t.folder.name]) for t in from_manifest(args.captures, args.manifest, use)]
+    if args.held_out:
+        held_out = json.loads((args.model / MANIFEST).read_bytes()).get("data", {}).get("held out", ())
+        found = [(truth, source) for truth, source in found if truth.folder.name in held_out]
     if not found:
-        raise DataError("no labelled logs; give --logs or --captures with --manifest")
+        raise DataError("no labelled logs; give --logs or --captures with --manifest, and a bundle that held some out")
     for truth, source in track(found, description="judging"):
         path = args.out / f"{truth.folder.name}.npz"
         if not path.exists():
