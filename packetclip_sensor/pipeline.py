@@ -212,12 +212,19 @@ class Alerting:
         for episode in restored:
             if episode.source not in sources:
                 episode.source = ""  # its folder is no longer read: any clock may close it
-        self._track = EpisodeTracker(policy, counters, sensor=self._sensor, model_version=manifest.version, restored=restored)
+        self._track = EpisodeTracker(
+            policy, counters, sensor=self._sensor, model_version=manifest.version, restored=restored, spent=state.spent
+        )
 
     def __call__(self, verdicts: VerdictBatch) -> AlertBatch:
         """What a batch of verdicts opens, updates and closes."""
         left = self._suppress(verdicts) if self._suppress is not None else verdicts
         return explain(self._track(left), self._bundle, sensor=self._sensor)
+
+    @property
+    def budget_used(self) -> float:
+        """Share of `policy.alerts_per_day` that is used."""
+        return self._track.budget.used
 
     def close(self) -> None:
         """Keep what was counted."""
@@ -252,6 +259,7 @@ def alerts(
                         explained.evidence = judging.evidence.changes()
                     if health is not None:
                         health.read(verdicts.batch, held=judging.held)
+                        health.budget_used = alerting.budget_used
                     yield explained
         finally:
             alerting.close()

@@ -428,6 +428,8 @@ class Episode(msgspec.Struct):
     """The highest weight of a verdict in the second `last_verdict`."""
     connections_skipped: int = 0
     """Connections to its destination that Zeek's script left out of the packet log while it lasted (`max_new_connections`)."""
+    over_budget: bool = False
+    """It opened when `policy.alerts_per_day` was used up."""
     folded: int = 0
     """Episodes that stand in this one because there were too many to report each; 0 where none does."""
     sent_packets: int = 0
@@ -487,6 +489,8 @@ class EpisodeBatch:
     resume: tuple[Position, ...]
     hunt_windows: list[HuntWindow] = field(default_factory=list)
     judged_by: dict[str, int] = field(default_factory=dict)
+    spent: tuple[int, ...] = ()
+    """Seconds at which the episodes opened that `policy.alerts_per_day` counts."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -526,3 +530,5 @@ class AlertBatch:
     """Windows for hunting, where that is switched on."""
     evidence: dict[str, bytes] = field(default_factory=dict)
     """Streams whose evidence changed in the batch, as `evidence.Streams.changes` has them."""
+    spent: tuple[int, ...] = ()
+    """As in `EpisodeBatch`."""

@@ -47,8 +47,13 @@ def calibrate(
         "calibration.yaml"
     ),
     alerts_per_day: Annotated[
-        float, typer.Option(metavar="N", min=0.0, help="Budget: alerts (opened episodes) a day, all missions together.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            metavar="N",
+            min=0.0,
+            help="Budget: alerts (opened episodes) a day, all missions together. [default: policy.alerts_per_day, or else 1]",
+        ),
+    ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="HOST", help="Host or network (CIDR) to leave out; repeatable.")
     ] = None,
@@ -116,7 +121,8 @@ def calibrate(
             lateness_s=settings.lateness_s,
             suppresses=suppresses,
         )
-    fit = site_logs.fit(found, bundle, policy, alerts_per_day, paths=logs, excluded=exclude or [])
+    budget = next(each for each in (alerts_per_day, policy.alerts_per_day, 1.0) if each is not None)
+    fit = site_logs.fit(found, bundle, policy, budget, paths=logs, excluded=exclude or [])
     file.save(fit.calibration, out)
     _show(fit, found, len(units), out)
     if policy.thresholds:

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from packetclip_sensor.alerts import sentences
-from packetclip_sensor.alerts.severity import RISK_BANDS, SEVERITIES, severity_and_risk
+from packetclip_sensor.alerts.severity import RISK_BANDS, SEVERITIES, over_budget, severity_and_risk
 from packetclip_sensor.common.missions import NO_MISSIONS, Missions, attack_table
 from packetclip_sensor.common.text import MAX_TEXT_CHARS, printable
 from packetclip_sensor.elastic.streams import ALERTS
@@ -36,7 +36,7 @@ EMBEDDING = 64
 """Length of `packetclip.embedding` in the mappings."""
 MAX_CONNECTIONS = 20
 """Zeek uids or Suricata flow ids, and community ids, per document, heaviest evidence first."""
-SHADOW_TAG = "packetclip-shadow"
+SHADOW_TAG, OVER_BUDGET_TAG = "packetclip-shadow", "packetclip-over-budget"
 MAX_TITLE_CHARS, MAX_SENTENCE_CHARS = 160, 1000
 DIRECTIONS: dict[tuple[bool | None, bool | None], str] = {
     (True, True): "internal",
@@ -68,7 +68,10 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
     """
     episode, missions = alert.episode, sensor.missions
     mission = missions[episode.mission]
-    severity, risk = (SEVERITIES[0], float(RISK_BANDS[0][0])) if sensor.shadow else severity_and_risk(alert, mission)
+    severity, risk = severity_and_risk(alert, mission)
+    tags = [OVER_BUDGET_TAG] if (held := over_budget(episode, severity)) else []
+    if sensor.shadow:
+        severity, risk, tags = SEVERITIES[0], float(RISK_BANDS[0][0]), [SHADOW_TAG, *tags]
     note = f"PacketCLIP::{mission.note}"
     title = printable(alert.title, MAX_TITLE_CHARS)
     reason = printable(sentences.reason(alert), MAX_SENTENCE_CHARS)
@@ -79,7 +82,7 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
         "ecs": {"version": ECS_VERSION},
         "data_stream": {"type": "logs", "dataset": ALERTS, "namespace": sensor.namespace},
         "event": {
-            "kind": "alert",
+            "kind": "event" if held else "alert",
             "category": ["intrusion_detection", "network"],
             "type": ["info"],
             "module": "packetclip",
@@ -92,7 +95,7 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
             **span(episode.first, episode.last),
         },
         "message": title,
-        "tags": [SHADOW_TAG] if sensor.shadow else [],
+        "tags": tags,
         "rule": {
             "id": mission.rule_id,
             "name": note,

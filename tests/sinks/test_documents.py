@@ -202,6 +202,16 @@ def test_every_field_of_every_document_is_mapped_with_a_fitting_type() -> None:
         assert {name for name, _ in leaves(document(one, SENSOR))} <= set(MAPPED)
 
 
+def test_beyond_the_budget_only_what_is_severe_is_an_alert() -> None:
+    low, high = (alert(episode=episode(mission=mission, over_budget=True, peak=0.9999)) for mission in ("Reconnaissance", "DoS"))
+    held = document(low, SENSOR)
+    plain = document(alert(episode=episode(mission="Reconnaissance", peak=0.9999)), SENSOR)
+    assert (held["event"]["kind"], held["tags"]) == ("event", ["packetclip-over-budget"])
+    assert held["event"] | {"kind": "alert"} == plain["event"]
+    assert document(high, SENSOR)["event"]["kind"] == "alert"
+    assert "tags" not in document(high, SENSOR)
+
+
 def test_in_shadow_mode_a_document_is_marked_and_has_the_lowest_severity() -> None:
     for one in full_alerts():
         shown, plain = document(one, replace(SENSOR, shadow=True)), document(one, SENSOR)
