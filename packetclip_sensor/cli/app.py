@@ -85,6 +85,7 @@ def packetclip(
       packetclip run --config sensor.yaml         follow the logs until stopped
       packetclip calibrate --logs /opt/zeek/logs  fit the thresholds to this site's own traffic
       packetclip explain ID --config sensor.yaml  show one alert and why the model says so
+      packetclip mark ID --false                  say of an alert what it was; prints a rule that suppresses it
       packetclip report alerts.ndjson             make one HTML page of alerts
       packetclip hunt "SENTENCE" -c sensor.yaml   find the traffic that a sentence describes
       packetclip suppressions -c sensor.yaml      list what is suppressed, until when, and how often
@@ -108,6 +109,7 @@ for command in (
     live.suricata_scripts,
     finished.report,
     explain.explain,
+    explain.mark,
     hunt.hunt,
     hunt.similar,
 ):

@@ -108,7 +108,7 @@ def cluster(
     for option, given in (("--delete-data", delete_data), ("--all", everything), ("--yes", yes)):
         if given and not remove:
             raise ConfigError(f"{option}: goes with --remove only; leave it out, or add --remove")
-    target, password = _login(settings.sink.cluster, user, password_env)
+    target, password = login(settings.sink.cluster, user, password_env)
     with connect(target, PatientNode) as plain:
         client = plain if user is None else plain.options(basic_auth=(user, password))
         try:
@@ -159,7 +159,7 @@ def kafka(
         say(line)
 
 
-def _login(target: ElasticsearchConfig, user: str | None, password_env: str | None) -> tuple[ElasticsearchConfig, str]:
+def login(target: ElasticsearchConfig, user: str | None, password_env: str | None) -> tuple[ElasticsearchConfig, str]:
     """Where to connect to, without the sensor's own secret where a user is named, and that user's password."""
     from msgspec.structs import replace
 

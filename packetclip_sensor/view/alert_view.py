@@ -115,9 +115,18 @@ def _meta(document: Document) -> list[tuple[str, str]]:
         ("Zeek uids", ", ".join(strings(document, "zeek.session_id")[:LISTED])),
         ("Suricata flow ids", ", ".join(strings(document, "suricata.eve.flow_id")[:LISTED])),
         ("Community ids", ", ".join(strings(document, "network.community_id")[:LISTED])),
+        ("Analyst", _said(document)),
         ("Sensor, model", f"{text(document, 'observer.name')}, {text(document, 'packetclip.model.version')}"),
     ]
     return [(what, value) for what, value in found if value.strip(" ,()")]
+
+
+def _said(document: Document) -> str:
+    """What an analyst said of it."""
+    verdict, by, marked, comment = (
+        text(document, f"packetclip.analyst.{name}") for name in ("verdict", "by", "marked", "comment")
+    )
+    return ", ".join(part for part in (verdict.replace("_", " "), by and f"by {by}", marked, comment) if part)
 
 
 def _titled(title: str, content: RenderableType | None) -> Iterable[RenderableType]:
