@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import structlog
+from msgspec.structs import replace
 
 from packetclip_sensor import __version__
 from packetclip_sensor.alerts.episodes import EpisodeTracker
@@ -43,6 +44,7 @@ from packetclip_sensor.sinks.hunt_documents import check_embedding
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import archives_of
+from packetclip_sensor.sources.other_alerts import recent
 from packetclip_sensor.windows.model_input import model_input
 from packetclip_sensor.windows.windows import Owns, WindowCutters
 
@@ -84,7 +86,8 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         )
         shedding = health.shedding = Shedding(limits, counters)
         batches = shedding.packets(zeek.batches(shedding.lines(lines), rejects, counters))
-        explained = alerts(batches, bundle, config, counters, state, health, rejects)
+        others = enter(recent.followed(config.other_alerts, counters))
+        explained = alerts(batches, bundle, config, counters, state, health, rejects, others)
         systemd.notify("READY=1")
         with contextlib.suppress(StoppedError):
             for batch in sink(explained, config, counters, bundle.manifest.missions, stop=stop, health=health):
@@ -114,6 +117,8 @@ def replay(
     bundle, limits = Bundle.open(config.model_path), config.limits
     rejects = rejects or Rejects(config.rejects_path, max_bytes=limits.rejects_bytes)
 
+    others = recent.finished(config.other_alerts, counters)
+
     def explained() -> Iterator[AlertBatch]:
         for paths in units:
             try:
@@ -124,7 +129,7 @@ def replay(
                 on_unread(err)
                 continue
             batches = zeek.together(zeek.batches(lines, rejects, counters))
-            yield from alerts(batches, bundle, config, counters, checkpoint.State(), rejects=rejects)
+            yield from alerts(batches, bundle, config, counters, checkpoint.State(), rejects=rejects, others=others)
 
     with rejects:
         read = 0
@@ -193,13 +198,20 @@ class Alerting:
     """From verdicts to explained alerts: what the site's rules name is taken out, the rest gathered into episodes."""
 
     def __init__(
-        self, bundle: Bundle, config: Config, counters: Counters, state: checkpoint.State, *, counts_kept: bool = False
+        self,
+        bundle: Bundle,
+        config: Config,
+        counters: Counters,
+        state: checkpoint.State,
+        *,
+        counts_kept: bool = False,
+        others: recent.RecentAlerts | None = None,
     ) -> None:
         """Args:
-        state: where a restart goes on.
+        state: where a restart goes on. others: what other engines said.
         counts_kept: count for `packetclip suppressions`; a replay, which only looks at something, does not.
         """
-        manifest = bundle.manifest
+        manifest, self._others = bundle.manifest, others
         policy = for_missions(config.policy, manifest.missions)
         self._bundle, self._sensor, self._suppress = bundle, config.sensor_name, None
         if policy.suppress is not None:
@@ -219,7 +231,10 @@ class Alerting:
     def __call__(self, verdicts: VerdictBatch) -> AlertBatch:
         """What a batch of verdicts opens, updates and closes."""
         left = self._suppress(verdicts) if self._suppress is not None else verdicts
-        return explain(self._track(left), self._bundle, sensor=self._sensor)
+        explained = explain(self._track(left), self._bundle, sensor=self._sensor)
+        if (others := self._others) is not None:
+            explained.alerts = [replace(alert, others=others.of(alert.episode)) for alert in explained.alerts]
+        return explained
 
     @property
     def budget_used(self) -> float:
@@ -240,15 +255,16 @@ def alerts(
     state: checkpoint.State,
     health: Health | None = None,
     rejects: Rejects | None = None,
+    others: recent.RecentAlerts | None = None,
 ) -> Iterator[AlertBatch]:
     """Records to explained alerts: each batch goes through `Judging` and `Alerting` in turn.
 
     Args:
         state: where a restart goes on. health: of the running sensor; None for a replay. rejects: where packets with a wrong
-            time go.
+            time go. others: what other engines said.
     """
     judging = Judging(bundle, config, counters, state, rejects)
-    alerting = Alerting(bundle, config, counters, state, counts_kept=health is not None)
+    alerting = Alerting(bundle, config, counters, state, counts_kept=health is not None, others=others)
 
     def stages() -> Iterator[AlertBatch]:
         try:

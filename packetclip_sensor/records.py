@@ -493,6 +493,43 @@ class EpisodeBatch:
     """Seconds at which the episodes opened that `policy.alerts_per_day` counts."""
 
 
+class OtherAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert of another engine (`sources/other_alerts`)."""
+
+    ts: float
+    engine: str
+    """Zeek or Suricata."""
+    rule: str
+    """Zeek's notice type, or the id of Suricata's signature; `name` in words."""
+    name: str
+    orig_h: str
+    orig_p: int
+    resp_h: str
+    """Empty where it is about one host."""
+    resp_p: int
+    proto: str
+    """tcp, udp, icmp ...; empty where it is about no connection."""
+    uid: str = ""
+    community_id: str | None = None
+
+
+class Fired(msgspec.Struct):
+    """How often a rule of another engine fired, and when; `row` is the first of them."""
+
+    row: OtherAlert
+    count: int
+    first: float
+    last: float
+
+    def copy(self) -> Fired:
+        """One that goes on by itself."""
+        return msgspec.structs.replace(self)
+
+    def with_(self, other: Fired) -> Fired:
+        """Both together."""
+        return Fired(self.row, self.count + other.count, min(self.first, other.first), max(self.last, other.last))
+
+
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """An episode at the moment it is written, with its explanation: what `documents.py` turns into one ECS document."""
 
@@ -513,6 +550,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str
     sure_from: float = SURE_FROM
     """Probability that the model gives to four in five of the attacks of this mission that it was measured on."""
+    others: tuple[Fired, ...] = ()
+    """What other engines said of the same connections."""
 
 
 @dataclass(slots=True)

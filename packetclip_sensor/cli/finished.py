@@ -43,6 +43,14 @@ def replay(
     ] = None,
     config: ConfigFile = None,
     elasticsearch: ClusterUrl = None,
+    other_alerts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Zeek's notice.log or Suricata's eve.json, whose alerts ours shall name; repeatable. [default: as in --config]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Judge finished logs or captures.
 
@@ -64,6 +72,8 @@ def replay(
       packetclip replay logs/ --elasticsearch http://127.0.0.1:9200
       packetclip replay logs/ --out - | jq .event.reason
     """
+    from msgspec.structs import replace
+
     from packetclip_sensor import pipeline
     from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.config.settings import SinkConfig
@@ -71,6 +81,8 @@ def replay(
     from packetclip_sensor.view.terminal import Episodes, progress, summary
 
     settings = _replay_settings(out, config, elasticsearch)
+    if other_alerts:
+        settings = replace(settings, other_alerts=tuple(other_alerts))
     set_up_logs("warning" if config is None else settings.log_level)
     units, passed = discover(paths)
     episodes = Episodes(manifest_of(settings.model_path).missions)

@@ -64,6 +64,9 @@ class Counters:
     folded_episodes: int = _metric(
         "Episodes that were not reported by themselves but folded into another, because there were too many."
     )
+    other_alerts: int = _metric("Rows of notice.log, and alert rows of eve.json, read for `other_alerts`.")
+    other_alerts_unread: int = _metric("Lines of these logs that could not be read.")
+    other_alerts_forgotten: int = _metric("Entries of them forgotten for newer ones.")
     alerts_written: int = _metric("Documents acknowledged by the sink.")
     alerts_duplicate: int = _metric("Documents that were already there (409): a repeat after a restart.")
     flows_written: int = _metric("Documents for hunting acknowledged by the sink.")

@@ -320,6 +320,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "codes, paths); all else is zeros, passwords and cookies with it. headers: no payload. none: no bytes. all: the packets "
         "as they were, passwords too.",
     ] = "masked"
+    other_alerts: Annotated[
+        tuple[Path, ...],
+        "Zeek's notice.log (JSON) and Suricata's eve.json, or folders with them: alerts name what these raised on the same hosts "
+        "at the same time (docs/other_alerts.md). None by default; verdicts do not depend on them.",
+    ] = ()
     zeek_feedback: Annotated[
         ZeekFeedbackConfig,
         "Back into Zeek: what opens or grows more severe becomes a notice there as well (notice.log, mail, the site's policy).",

@@ -25,7 +25,7 @@ from packetclip_sensor.common.missions import NO_MISSIONS, Missions, attack_tabl
 from packetclip_sensor.common.text import MAX_TEXT_CHARS, printable
 from packetclip_sensor.elastic.streams import ALERTS
 from packetclip_sensor.masking import evidence_bytes
-from packetclip_sensor.records import Alert, Episode, Evidence, Flow, Packet, of_suricata
+from packetclip_sensor.records import Alert, Episode, Evidence, Fired, Flow, Packet, of_suricata
 from packetclip_sensor.sinks.community_id import address, community_id
 
 ECS_VERSION = "9.4.0"
@@ -258,9 +258,24 @@ def _explanation(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
         "texts": [{"text": text, "cosine": cosine} for text, cosine in why.nearest_texts],
         "facts": dict(why.facts),
         "flow": _flow(episode.flow, alert.flow_text),
+        "other_alerts": [_fired(fired) for fired in alert.others],
         "model": {"version": alert.model_version},
         # Of another length the mapping would refuse the whole document; then there is an alert without it.
         "embedding": list(why.embedding) if len(why.embedding) == EMBEDDING else None,
+    }
+
+
+def _fired(fired: Fired) -> dict[str, Any]:
+    """An alert of another engine, with the community id of the first connection that it named."""
+    row = fired.row
+    return {
+        "engine": row.engine,
+        "rule": printable(row.rule, MAX_TITLE_CHARS),
+        "name": printable(row.name, MAX_TITLE_CHARS),
+        "count": fired.count,
+        "first": time_of(fired.first),
+        "last": time_of(fired.last),
+        "community_id": row.community_id or (community_id(row) if row.resp_h and row.proto in ("tcp", "udp") else None),
     }
 
 

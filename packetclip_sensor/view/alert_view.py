@@ -115,10 +115,19 @@ def _meta(document: Document) -> list[tuple[str, str]]:
         ("Zeek uids", ", ".join(strings(document, "zeek.session_id")[:LISTED])),
         ("Suricata flow ids", ", ".join(strings(document, "suricata.eve.flow_id")[:LISTED])),
         ("Community ids", ", ".join(strings(document, "network.community_id")[:LISTED])),
+        ("Also fired", "; ".join(_fired(other) for other in objects(document, "packetclip.other_alerts")[:LISTED])),
         ("Analyst", _said(document)),
         ("Sensor, model", f"{text(document, 'observer.name')}, {text(document, 'packetclip.model.version')}"),
     ]
     return [(what, value) for what, value in found if value.strip(" ,()")]
+
+
+def _fired(other: Document) -> str:
+    """An alert of another engine on the same hosts."""
+    count = number(other, "count")
+    return f"{text(other, 'engine')} {text(other, 'rule')} {text(other, 'name')}" + (
+        f" ({count:,.0f} times)" if count > 1 else ""
+    )
 
 
 def _said(document: Document) -> str:

@@ -221,6 +221,12 @@ def _meta(document: Document) -> list[tuple[str, str]]:
         ("Sources", _some(document, "source.ip")),
         ("Destinations", _some(document, "destination.ip")),
         ("Community ID", _some(document, "network.community_id")),
+        (
+            "Also fired",
+            "; ".join(
+                f"{text(o, 'engine')} {text(o, 'rule')} {text(o, 'name')}" for o in objects(document, "packetclip.other_alerts")
+            ),
+        ),
         ("Episode", text(document, "packetclip.episode.id")),
         ("Sensor", text(document, "observer.name")),
     ]

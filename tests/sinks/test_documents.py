@@ -18,11 +18,14 @@ from snapshot import compare
 from packetclip_sensor.common import missions
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
-from packetclip_sensor.records import Alert, Concept, Evidence, Flow
+from packetclip_sensor.records import Alert, Concept, Evidence, Fired, Flow, OtherAlert
 from packetclip_sensor.sinks.community_id import community_id
 from packetclip_sensor.sinks.documents import ECS_VERSION, EMBEDDING, document
 from packetclip_sensor.windows.window_statistics import facts
 
+OTHER = OtherAlert(
+    ts=T0, engine="Suricata", rule="2024364", name="a scan", orig_h="10.0.0.5", orig_p=1, resp_h="10.0.0.9", resp_p=2, proto="tcp"
+)
 DOCUMENTS = Path(__file__).parent / "documents.txt"
 PARTS: dict[str, tuple[Alert, tuple[str, ...]]] = {
     "the flow row of an episode's end": (
@@ -170,6 +173,7 @@ def full_alerts() -> list[Alert]:
         "embedding": (0.125,) * EMBEDDING,
         "episode": episode(folded=3, connections_skipped=900),
         "evidence": (Evidence(packet(data=syn + b"PASS x"), 0.12, "PSH-ACK to port 21"),),
+        "others": (Fired(OTHER, 2, T0, T0 + 1),),
     }
     return [
         alert(flow=row, flow_text="A flow.", **most),
