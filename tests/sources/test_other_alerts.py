@@ -73,13 +73,29 @@ def test_other_events_and_our_own_notices_are_passed_over(line: bytes) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"nonsense", b'{"ts":1.5}', EVE.replace(b"2021,", b"99999,"), EVE[:200], b'{"note":"a","ts":"b"}', b"\xff", b"[" * 5000],
+    [
+        b"nonsense",
+        b'{"ts":1.5}',
+        EVE.replace(b"2021,", b"99999,"),
+        EVE[:200],
+        b'{"note":"a","ts":"b"}',
+        b"\xff",
+        NOTICE.replace(b"1795264927.036216", b"1e400"),
+        b"[" * 5000,
+    ],
 )
 def test_a_bad_line_is_counted_and_ends_nothing(line: bytes, tmp_path: Path) -> None:
     (tmp_path / "notice.log").write_bytes(line + b"\n" + NOTICE + b"\n")
     counters = Counters()
     recent.finished([tmp_path], counters)
     assert (counters.other_alerts, counters.other_alerts_unread) == (1, 1)
+
+
+def test_a_name_without_end_is_cut() -> None:
+    for line, name in ((EVE, b"TEST FTP 530 login refused"), (NOTICE, b"refused a password")):
+        found = rows.row(line.replace(name, b"x" * 100_000))
+        assert found is not None
+        assert len(found.name) == 200
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ from datetime import datetime
 
 import msgspec
 
-from packetclip_sensor.records import Name, OtherAlert, Port
+from packetclip_sensor.records import Name, OtherAlert, Port, Time
 from packetclip_sensor.sources.zeek import in_seconds
 
 OWN_NOTICES = "PacketCLIP::"
 """What Zeek raised of our own verdicts is no second opinion."""
+MOST_CHARS = 200
+"""Of a name: lines may be a megabyte long, and thousands are kept."""
 ROW_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError)
 """What `row` raises of a line that is none."""
 
@@ -19,7 +21,7 @@ _EVE, _ALERT = b'{"timestamp":', b'"event_type":"alert"'
 
 
 class _Notice(msgspec.Struct, frozen=True):
-    ts: float
+    ts: Time
     note: Name
     msg: str = ""
     uid: Name = ""
@@ -77,7 +79,7 @@ def _of_suricata(line: bytes) -> OtherAlert | None:
         ts=datetime.fromisoformat(found.timestamp).timestamp(),
         engine="Suricata",
         rule=str(found.alert.signature_id),
-        name=found.alert.signature,
+        name=found.alert.signature[:MOST_CHARS],
         orig_h=ends.src_ip,
         orig_p=ends.src_port,
         resp_h=ends.dest_ip,
@@ -95,7 +97,7 @@ def _of_zeek(line: bytes) -> OtherAlert | None:
         ts=found.ts,
         engine="Zeek",
         rule=found.note,
-        name=found.msg,
+        name=found.msg[:MOST_CHARS],
         orig_h=found.orig_h or found.src,
         orig_p=found.orig_p,
         resp_h=found.resp_h or found.dst,
