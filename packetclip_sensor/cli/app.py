@@ -16,15 +16,16 @@ import typer
 
 from packetclip_sensor import __version__
 from packetclip_sensor.cli import explain, finished, hunt, live, setup, tuning
-from packetclip_sensor.cli.common import BAD_START, DONE, FAILED
+from packetclip_sensor.cli.common import BAD_START, DONE, FAILED, HELP_COLUMNS, Command, Group
 from packetclip_sensor.common.text import printable, say
 from packetclip_sensor.errors import SensorError
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS},
 )
 
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as err:
         code, words = _ended(err)
         if words:
-            say(words, file=sys.stderr)
+            say(words, file=sys.stderr, hang=0 if code == BAD_START else None)
     return code if isinstance(code, int) else DONE
 
 
@@ -113,5 +114,5 @@ for command in (
     hunt.hunt,
     hunt.similar,
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(setup.app, name="setup")

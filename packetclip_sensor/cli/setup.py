@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetclip_sensor.cli.common import FAILED, ConfigPath, set_up_logs
+from packetclip_sensor.cli.common import FAILED, Command, ConfigPath, Group, set_up_logs
 from packetclip_sensor.common.text import counted, keep_secret, say
 from packetclip_sensor.errors import ConfigError, SinkError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from packetclip_sensor.config.settings import ElasticsearchConfig
     from packetclip_sensor.elastic.plan import Step
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(cls=Group, rich_markup_mode=None)
 
 
 @app.callback()
@@ -39,8 +39,8 @@ def setup() -> None:
     """
 
 
-@app.command("opensearch")
-@app.command("elasticsearch")
+@app.command("opensearch", cls=Command)
+@app.command("elasticsearch", cls=Command)
 def cluster(
     config: ConfigPath,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Log in as this user and not as the sensor does.")] = None,
@@ -124,7 +124,7 @@ def cluster(
             raise SinkError(trouble(err, target)) from err
 
 
-@app.command()
+@app.command(cls=Command)
 def kafka(
     config: ConfigPath,
     partitions: Annotated[

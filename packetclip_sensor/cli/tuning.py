@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -163,32 +164,33 @@ def _show(fit: Fit, found: SiteLogs, units: int) -> None:
     where = f"{units:,} folders or captures" if units > 1 else "1 folder or capture"
     made, days = fit.calibration, max(fit.calibration.logs.hours / 24, 1 / 86400)
     console = console_for(sys.stdout)
-    say(
+    tell = partial(say, hang=0)
+    tell(
         f"{made.logs.packets:,} packets and {made.logs.windows:,} windows in {where}, "
         f"{_time(days)} of traffic, {made.logs.first} to {made.logs.last}"
     )
     console.print(_table(made, found))
     before, after = sum(made.alerts_before.values()), sum(made.alerts.values())
     _, low, high = per_day(after, days)
-    say(f"Alerts a day: {_rate(before / days)} before, {_rate(after / days)} after; the budget is {made.alerts_per_day:g}.")
+    tell(f"Alerts a day: {_rate(before / days)} before, {_rate(after / days)} after; the budget is {made.alerts_per_day:g}.")
     if made.margins != made.margins_before:
         kept = ", ".join(f"{mission} {value:g} of {made.margins_before[mission]:g}" for mission, value in made.margins.items())
-        say(f"Windows near a threshold that count together, in logits below it: {kept}; more would break the budget.")
+        tell(f"Windows near a threshold that count together, in logits below it: {kept}; more would break the budget.")
     if days < FEW_DAYS:
-        say(
+        tell(
             f"These logs cover only {_time(days)}: what was counted is compatible with {_rate(low)} to {_rate(high)} alerts "
             "a day (95 % confidence). Calibrate again when you have the logs of a week."
         )
     if made.suppressed:
-        say(f"{made.suppressed:,} windows are suppressed by the rules of policy.suppress and were left out.")
+        tell(f"{made.suppressed:,} windows are suppressed by the rules of policy.suppress and were left out.")
     if fit.no_longer:
-        say("\nThese pushed a threshold up and will no longer alert. If one is an attack, leave it out by --exclude or --until:")
+        tell("\nThese pushed a threshold up and will no longer alert. If one is an attack, leave it out by --exclude or --until:")
         _hosts(fit.no_longer)
     for mission, (host, limit) in fit.with_rule.items():
         words = f"a rule for {printable(host.host, 60)} would leave the threshold at {limit:.4f}"
-        say(f"{mission}: {words}; if that is a known duty, prefer the rule.")
+        tell(f"{mission}: {words}; if that is a known duty, prefer the rule.")
     for mission in dict.fromkeys(host.mission for host in fit.above_ceiling):
-        say(
+        tell(
             f"\n{mission}: the budget does not hold. A threshold above these would miss attacks of {mission} too, so it stays at "
             f"{made.thresholds[mission]:g}.\nLook at what they do. If it is their duty, suppress them by a rule and calibrate "
             "again with --config, so that the thresholds need not rise for them:"
@@ -235,8 +237,8 @@ def _hosts(hosts: list[AlarmingHost]) -> None:
     for host in hosts[:LISTED]:
         when = f"{datetime.fromtimestamp(host.packets[-1].ts, UTC):%Y-%m-%d %H:%M:%S}"
         extent = f"{host.mission} {host.probability:.4f}, {host.windows:,} windows, the most certain at {when} UTC"
-        say(f"  {printable(host.host, 60)}: {extent}, in {printable(host.unit, 60)}")
-        say(f"    {printable(host.sentence, 400)}")
+        say(f"  {printable(host.host, 60)}: {extent}, in {printable(host.unit, 60)}", hang=4)
+        say(f"    {printable(host.sentence, 400)}", hang=4)
     if len(hosts) > LISTED:
         say(f"  and {len(hosts) - LISTED:,} less certain ones")
 
@@ -269,19 +271,25 @@ def _show_marks(marks: list[Mark], fit: Fit, found: SiteLogs) -> None:
     peaks = {(label, start): (mission, peak) for (_, label, start), (mission, peak) in found.attacks.items()}
     seen = [(mark, *peaks[mark.klass, mark.first]) for mark in true if (mark.klass, mark.first) in peaks]
     if true:
-        say(f"\nMarked as true: {len(true):,}, of which {len(seen):,} are in these logs and were taken for no benign traffic.")
+        say(
+            f"\nMarked as true: {len(true):,}, of which {len(seen):,} are in these logs and were taken for no benign traffic.",
+            hang=0,
+        )
     for mark, mission, peak in seen:
         if peak < limits[mission]:
-            say(f"  {mark.episode} would no longer alert: {mission} {peak:.4f}; a rule for what pushed the threshold up keeps it")
+            say(
+                f"  {mark.episode} would no longer alert: {mission} {peak:.4f}; a rule for what pushed the threshold up keeps it",
+                hang=4,
+            )
     still = [mark for mark in false if mark.among(fit.alerts)]
     if false:
-        say(f"\nMarked as false: {len(false):,}, of which {len(still):,} would alert again in these logs.")
+        say(f"\nMarked as false: {len(false):,}, of which {len(still):,} would alert again in these logs.", hang=0)
     _say_rules([mark.rule(time.time()) for mark in still[:LISTED]])
 
 
 def _say_rules(rules: list[str]) -> None:
     if rules:
-        say("Rules for the file that policy.suppress names, where it is a duty; say in each why, and for how long:")
+        say("Rules for the file that policy.suppress names, where it is a duty; say in each why, and for how long:", hang=0)
     for rule in rules:
         say(textwrap.indent("\n".join(printable(line, 200) for line in rule.splitlines()), "  "))
 
@@ -320,7 +328,7 @@ def suppressions(config: ConfigPath) -> None:
     from packetclip_sensor.alerts.suppressor import Count, read_counts
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.model.bundle import manifest_of
-    from packetclip_sensor.view.terminal import console_for
+    from packetclip_sensor.view.terminal import WIDE_COLUMNS, console_for
 
     settings = configs.load(config)
     path = settings.policy.suppress
@@ -329,18 +337,24 @@ def suppressions(config: ConfigPath) -> None:
         raise typer.Exit(DONE)
     missions = manifest_of(settings.model_path).missions
     rules, counts, now = suppression_rules.load(path, missions), read_counts(settings.suppressed_path), time.time()
+    console = console_for(sys.stdout)
+    wide = console.width >= WIDE_COLUMNS
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in ("Line", "Rule", "Expires (UTC)", "Suppressed", "Last (UTC)", "What", "Why"):
-        words = name in ("What", "Why")  # what is narrow enough stays on one line, so that it can be read and found
-        table.add_column(name, justify="right" if name in ("Line", "Suppressed") else "left", no_wrap=not words)
+    for name in ("Line", "Rule", "Expires (UTC)", "Suppressed", "Last (UTC)", *(("What", "Why") if wide else ("What, why",))):
+        words = name.startswith("Wh")  # what is narrow enough stays on one line, so that it can be read and found
+        shown = name if wide else name.replace(" (UTC)", "")
+        table.add_column(shown, justify="right" if name in ("Line", "Suppressed") else "left", no_wrap=not words)
     for rule in rules:
         count = counts.get(rule.id, Count())
         last = _minute(count.last) if count.verdicts else ""
         what, why = printable(rule.words, 200), printable(rule.comment, 200)
-        table.add_row(str(rule.line), rule.id, _expiry(rule, now), f"{count.verdicts:,}", last, what, why)
-    console_for(sys.stdout).print(table)
+        cells = [str(rule.line), rule.id, _expiry(rule, now), f"{count.verdicts:,}", last]
+        if not wide:
+            cells[2:5] = [cells[2].replace(" ", "\n"), cells[3], last.replace(" ", "\n")]
+        table.add_row(*cells, *((what, why) if wide else (f"{what}\n{why}",)))
+    console.print(table)
     ended = [rule for rule in rules if not rule.live(now)]
-    say(f"{path}: {counted(len(rules) - len(ended), 'rule')} in force, {len(ended)} expired")
+    say(f"{path.name}: {counted(len(rules) - len(ended), 'rule')} in force, {len(ended)} expired")
     raise typer.Exit(FAILED if ended else DONE)
 
 

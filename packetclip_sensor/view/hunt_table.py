@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from packetclip_sensor.common.missions import Missions
-from packetclip_sensor.common.text import printable
+from packetclip_sensor.common.text import columns, printable
 from packetclip_sensor.hunt.search import Found, Hit
 from packetclip_sensor.hunt.text_encoder import EncodedSentence
 from packetclip_sensor.view.document_access import sessions
@@ -31,7 +31,7 @@ def show(found: Found, file: TextIO, missions: Missions, *, asked: str, encoded:
     console = console_for(file)
 
     def say(words: str, style: str = "") -> None:
-        console.print(Text(printable(words), style=style), soft_wrap=True)
+        console.print(Text(printable(words), style=style), soft_wrap=not columns(file))
 
     if not found.hits:
         say(f"Nothing is stored that fits the filters ({found.stored:,} documents).")

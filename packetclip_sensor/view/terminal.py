@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TextIO
 
 from rich import box
@@ -19,6 +20,7 @@ from rich.text import Text
 
 from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.severity import severity_and_risk
+from packetclip_sensor.common import text
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.text import printable
@@ -109,11 +111,7 @@ def progress(units: int) -> Iterator[Shown]:
 
 def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO) -> None:
     """Print the table of episodes, if there are any, and the totals."""
-    console = console_for(file)
-
-    def say(words: str) -> None:
-        console.print(Text(printable(words)), soft_wrap=True)
-
+    console, say = console_for(file), partial(text.say, hang=0, file=file)
     if len(episodes):
         console.print(table(episodes, console.width))
     quiet = [printable(name, 60) for name, alerts in episodes.captures.items() if not alerts]
@@ -128,7 +126,7 @@ def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO)
         say(f"{_count(counters.alerts_duplicate, 'document')} had been written before")
     if len(episodes) and where and "://" not in where:
         first = next(episodes.rows())[1].episode.id
-        say(f"Next: packetclip explain {first} --from {where}, or packetclip report {where}")
+        say(f"Next: packetclip explain {first} --from {where}\n      packetclip report {where}")
 
 
 def style_of(mission: str, missions: Missions) -> str:
