@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from packetclip_sensor import __version__
 from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.alerts.explain import explain
+from packetclip_sensor.alerts.severity import over_budget, severity_and_risk
 from packetclip_sensor.alerts.suppressor import Rules, Suppressor
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
@@ -89,12 +90,44 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         others = enter(recent.followed(config.other_alerts, counters))
         explained = alerts(batches, bundle, config, counters, state, health, rejects, others)
         systemd.notify("READY=1")
+        say_start(config, bundle)
         with contextlib.suppress(StoppedError):
             for batch in sink(explained, config, counters, bundle.manifest.missions, stop=stop, health=health):
                 saver.save(batch, bundle.manifest.version)
+                say_alerts(batch, bundle.manifest.missions)
             saver.flush()
         systemd.notify("STOPPING=1")
     return counters
+
+
+def say_start(config: Config, bundle: Bundle) -> None:
+    """What is read, by which model, and where alerts go, in one line of the log; addresses of webhooks may be secret."""
+    places = [name for name in config.sink.__struct_fields__ if getattr(config.sink, name) is not None]
+    log.info(
+        "started",
+        version=__version__,
+        logs=[str(path) for path in config.logs],
+        model=bundle.manifest.version,
+        thresholds={
+            mission: round(p, 3)
+            for mission, p in in_force(bundle, for_missions(config.policy, bundle.manifest.missions))[0].items()
+        },
+        sinks=places or ["standard output"],
+        to=str(config.sink.ndjson.path) if config.sink.ndjson else config.sink.cluster.hosts if config.sink.cluster else None,
+        shadow=config.policy.shadow,
+    )
+
+
+def say_alerts(batch: AlertBatch, missions: Missions) -> None:
+    """A line of the log for each episode that opened, once its document is acknowledged."""
+    for alert in batch.alerts:
+        if alert.state == "open":
+            severity, _ = severity_and_risk(alert, missions[alert.episode.mission])
+            over = over_budget(alert.episode, severity)
+            name = "alert_over_budget" if over else "alert"
+            log.info(
+                name, title=alert.title, severity=severity, probability=round(alert.why.probability, 3), episode=alert.episode.id
+            )
 
 
 def replay(

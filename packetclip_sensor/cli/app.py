@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as err:
         code, words = _ended(err)
         if words:
-            say(words, file=sys.stderr, hang=0 if code == BAD_START else None)
+            say(words, file=sys.stderr, hang=0 if code == BAD_START and sys.stderr.isatty() else None)
     return code if isinstance(code, int) else DONE
 
 

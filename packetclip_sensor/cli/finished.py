@@ -125,7 +125,7 @@ def pairs(
     """Write text/packet pairs for training.
 
     One row per packet window with text, label and tokens; docs/pairs.md names every column with its unit. Windows that
-    mix attack and other packets have no label. Needs pip install 'packetclip-sensor[pairs]'.
+    mix attack and other packets have no label. Needs pip install '.[pairs]' in a clone.
 
     \b
     Exit codes:

@@ -151,7 +151,7 @@ def kafka(
     try:
         from packetclip_sensor.kafka import setup as topics
     except ModuleNotFoundError as err:
-        raise ConfigError("confluent-kafka is not installed: pip install 'packetclip-sensor[kafka]'") from err
+        raise ConfigError("confluent-kafka is not installed: pip install '.[kafka]' in a clone") from err
     for line in topics.make(settings, partitions, raw, replication):
         say(line)
     say("\nWhere Kafka has ACLs, its administrator runs these, with the roles' users in place of ROUTE, JUDGE and ALERT:")

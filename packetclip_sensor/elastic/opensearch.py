@@ -20,7 +20,7 @@ from packetclip_sensor.errors import ConfigError
 try:
     import opensearchpy
 except ImportError as err:  # an extra
-    raise ConfigError("sink.opensearch needs its client: pip install 'packetclip-sensor[opensearch]'") from err
+    raise ConfigError("sink.opensearch needs its client: pip install '.[opensearch]' in a clone") from err
 
 PLACEHOLDER = {"version": 0, "_meta": {"managed_by": "packetclip-sensor"}, "template": {}}
 LEFT_OUT = frozenset({"mode", "ignore_missing_component_templates"})

