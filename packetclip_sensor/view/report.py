@@ -33,6 +33,7 @@ from packetclip_sensor.view.document_access import (
     SEVERITY_NAMES,
     Document,
     clock,
+    concepts,
     data,
     ends,
     finite,
@@ -186,9 +187,7 @@ def _panel(document: Document, missions: Missions, uid_link: str | None) -> Row:
             [text(c, "name"), f"{min(number(c, 'probability'), 0.999):.3f}", _unit(number(c, "probability"))]
             for c in objects(document, "packetclip.classes")[:5]
         ],
-        "concepts": _weights(
-            [(text(c, "name"), number(c, "weight"), text(c, "graph")) for c in objects(document, "packetclip.concepts")]
-        ),
+        "concepts": _weights([(text(c, "name"), number(c, "weight"), text(c, "graph")) for c, _ in concepts(document, missions)]),
         "graphs": _weights([(name, weight, "") for name, weight in _named(get(document, "packetclip.graphs"), missions)]),
         "paths": [[graph, nodes, f"{share:+.3f}", share] for graph, nodes, share in paths],
         "drawn": {

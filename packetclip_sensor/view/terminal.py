@@ -170,7 +170,7 @@ def table(episodes: Episodes, columns: int) -> Table:
         reason = Text(printable(sentences.reason(alert), 1000) + " ") + _extent(
             alert, capture if len(episodes.captures) > 1 else ""
         )
-        concepts = _concepts(alert)
+        concepts = _concepts(alert, episodes.missions)
         if wide:
             source, destination = _ends(alert)
             cells += [Text(f"{source}\n→ {destination}"), reason, Text("\n".join(concepts))]
@@ -207,9 +207,13 @@ def _extent(alert: Alert, capture: str) -> Text:
     return Text(f"[{'so far ' if alert.state != 'close' else ''}{', '.join(parts)}]", style="dim")
 
 
-def _concepts(alert: Alert) -> list[str]:
-    """The concepts that spoke for the mission, with what their silence takes from its log-odds."""
-    found = sorted((c for c in alert.why.concepts if c.weight >= SHOWN_WEIGHT), key=lambda c: -c.weight)[:TOP_CONCEPTS]
+def _concepts(alert: Alert, missions: Missions) -> list[str]:
+    """The concepts that spoke for the mission, with what their silence takes from its log-odds; those that the transport rules
+    out come last."""
+    seen = {evidence.packet.proto for evidence in alert.why.evidence}
+    over = missions.transports(alert.episode.mission, alert.why.klass, seen)
+    spoke = (c for c in alert.why.concepts if c.weight >= SHOWN_WEIGHT)
+    found = sorted(spoke, key=lambda c: (not missions.possible(c.name, c.graph, over), -c.weight))[:TOP_CONCEPTS]
     return [f"{printable(c.name, 24)} {c.weight:+.2f}" for c in found] or ["none alone"]
 
 
