@@ -94,7 +94,8 @@ def mark_stored(client: Elasticsearch, config: ElasticsearchConfig, episode: str
     """
     where = stream_name(config.namespace)
     needs = {
-        403: f"the login needs the index privileges `read` and `index` on {where}, which the sensor's key lacks: --user NAME"
+        400: "if it lacks packetclip.analyst: `packetclip setup elasticsearch` adds that, for alerts from then on",
+        403: f"the login needs the index privileges `read` and `index` on {where}, which the sensor's key lacks: --user NAME",
     }
     try:
         query = {"term": {"packetclip.episode.id": episode}}
