@@ -131,7 +131,7 @@ class Client:
         return self.perform_request("POST", f"/{index}/_doc", body=document, params={"op_type": op_type})
 
     def search(self, *, index: str, **body: Any) -> Any:
-        asked = {name: value for name, value in body.items() if value is not None}
+        asked = {"_source" if name == "source" else name: value for name, value in body.items() if value is not None}
         return self.perform_request("POST", f"/{index}/_search", body=asked)
 
     def count(self, *, index: str) -> Any:

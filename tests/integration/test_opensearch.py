@@ -70,6 +70,10 @@ def test_the_whole_way_on_opensearch(node: Node, namespace: str, tmp_path: Path,
     assert not any(line.startswith("WRONG") for line in lines), lines
     code, out, err = run("explain", next(iter(once)), "--json", "--config", own)
     assert (code, json.loads(out)["message"]) == (0, next(iter(once.values())))
+    code, out, err = run("mark", next(iter(once)), "--false", "--config", own)
+    assert (code, "marked as false positive in " in out) == (0, True), err
+    code, out, err = run("explain", next(iter(once)), "--json", "--config", own)
+    assert json.loads(out)["packetclip"]["analyst"]["verdict"] == "false_positive"
     code, _, err = run("setup", "opensearch", "--config", own, "--api-key", str(tmp_path / "key"))
     assert (code, "makes no keys" in err) == (1, True)
 
