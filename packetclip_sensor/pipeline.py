@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import structlog
+from msgspec.structs import replace
 
 from packetclip_sensor import __version__
 from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.alerts.explain import explain
+from packetclip_sensor.alerts.severity import over_budget, severity_and_risk
 from packetclip_sensor.alerts.suppressor import Rules, Suppressor
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
@@ -43,6 +45,7 @@ from packetclip_sensor.sinks.hunt_documents import check_embedding
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import archives_of
+from packetclip_sensor.sources.other_alerts import recent
 from packetclip_sensor.windows.model_input import model_input
 from packetclip_sensor.windows.windows import Owns, WindowCutters
 
@@ -84,14 +87,47 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         )
         shedding = health.shedding = Shedding(limits, counters)
         batches = shedding.packets(zeek.batches(shedding.lines(lines), rejects, counters))
-        explained = alerts(batches, bundle, config, counters, state, health, rejects)
+        others = enter(recent.followed(config.other_alerts, counters))
+        explained = alerts(batches, bundle, config, counters, state, health, rejects, others)
         systemd.notify("READY=1")
+        say_start(config, bundle)
         with contextlib.suppress(StoppedError):
             for batch in sink(explained, config, counters, bundle.manifest.missions, stop=stop, health=health):
                 saver.save(batch, bundle.manifest.version)
+                say_alerts(batch, bundle.manifest.missions)
             saver.flush()
         systemd.notify("STOPPING=1")
     return counters
+
+
+def say_start(config: Config, bundle: Bundle) -> None:
+    """What is read, by which model, and where alerts go, in one line of the log; addresses of webhooks may be secret."""
+    places = [name for name in config.sink.__struct_fields__ if getattr(config.sink, name) is not None]
+    log.info(
+        "started",
+        version=__version__,
+        logs=[str(path) for path in config.logs],
+        model=bundle.manifest.version,
+        thresholds={
+            mission: round(p, 3)
+            for mission, p in in_force(bundle, for_missions(config.policy, bundle.manifest.missions))[0].items()
+        },
+        sinks=places or ["standard output"],
+        to=str(config.sink.ndjson.path) if config.sink.ndjson else config.sink.cluster.hosts if config.sink.cluster else None,
+        shadow=config.policy.shadow,
+    )
+
+
+def say_alerts(batch: AlertBatch, missions: Missions) -> None:
+    """A line of the log for each episode that opened, once its document is acknowledged."""
+    for alert in batch.alerts:
+        if alert.state == "open":
+            severity, _ = severity_and_risk(alert, missions[alert.episode.mission])
+            over = over_budget(alert.episode, severity)
+            name = "alert_over_budget" if over else "alert"
+            log.info(
+                name, title=alert.title, severity=severity, probability=round(alert.why.probability, 3), episode=alert.episode.id
+            )
 
 
 def replay(
@@ -114,6 +150,8 @@ def replay(
     bundle, limits = Bundle.open(config.model_path), config.limits
     rejects = rejects or Rejects(config.rejects_path, max_bytes=limits.rejects_bytes)
 
+    others = recent.finished(config.other_alerts, counters)
+
     def explained() -> Iterator[AlertBatch]:
         for paths in units:
             try:
@@ -124,7 +162,7 @@ def replay(
                 on_unread(err)
                 continue
             batches = zeek.together(zeek.batches(lines, rejects, counters))
-            yield from alerts(batches, bundle, config, counters, checkpoint.State(), rejects=rejects)
+            yield from alerts(batches, bundle, config, counters, checkpoint.State(), rejects=rejects, others=others)
 
     with rejects:
         read = 0
@@ -193,13 +231,20 @@ class Alerting:
     """From verdicts to explained alerts: what the site's rules name is taken out, the rest gathered into episodes."""
 
     def __init__(
-        self, bundle: Bundle, config: Config, counters: Counters, state: checkpoint.State, *, counts_kept: bool = False
+        self,
+        bundle: Bundle,
+        config: Config,
+        counters: Counters,
+        state: checkpoint.State,
+        *,
+        counts_kept: bool = False,
+        others: recent.RecentAlerts | None = None,
     ) -> None:
         """Args:
-        state: where a restart goes on.
+        state: where a restart goes on. others: what other engines said.
         counts_kept: count for `packetclip suppressions`; a replay, which only looks at something, does not.
         """
-        manifest = bundle.manifest
+        manifest, self._others = bundle.manifest, others
         policy = for_missions(config.policy, manifest.missions)
         self._bundle, self._sensor, self._suppress = bundle, config.sensor_name, None
         if policy.suppress is not None:
@@ -212,12 +257,22 @@ class Alerting:
         for episode in restored:
             if episode.source not in sources:
                 episode.source = ""  # its folder is no longer read: any clock may close it
-        self._track = EpisodeTracker(policy, counters, sensor=self._sensor, model_version=manifest.version, restored=restored)
+        self._track = EpisodeTracker(
+            policy, counters, sensor=self._sensor, model_version=manifest.version, restored=restored, spent=state.spent
+        )
 
     def __call__(self, verdicts: VerdictBatch) -> AlertBatch:
         """What a batch of verdicts opens, updates and closes."""
         left = self._suppress(verdicts) if self._suppress is not None else verdicts
-        return explain(self._track(left), self._bundle, sensor=self._sensor)
+        explained = explain(self._track(left), self._bundle, sensor=self._sensor)
+        if (others := self._others) is not None:
+            explained.alerts = [replace(alert, others=others.of(alert.episode)) for alert in explained.alerts]
+        return explained
+
+    @property
+    def budget_used(self) -> float:
+        """Share of `policy.alerts_per_day` that is used."""
+        return self._track.budget.used
 
     def close(self) -> None:
         """Keep what was counted."""
@@ -233,15 +288,16 @@ def alerts(
     state: checkpoint.State,
     health: Health | None = None,
     rejects: Rejects | None = None,
+    others: recent.RecentAlerts | None = None,
 ) -> Iterator[AlertBatch]:
     """Records to explained alerts: each batch goes through `Judging` and `Alerting` in turn.
 
     Args:
         state: where a restart goes on. health: of the running sensor; None for a replay. rejects: where packets with a wrong
-            time go.
+            time go. others: what other engines said.
     """
     judging = Judging(bundle, config, counters, state, rejects)
-    alerting = Alerting(bundle, config, counters, state, counts_kept=health is not None)
+    alerting = Alerting(bundle, config, counters, state, counts_kept=health is not None, others=others)
 
     def stages() -> Iterator[AlertBatch]:
         try:
@@ -252,6 +308,7 @@ def alerts(
                         explained.evidence = judging.evidence.changes()
                     if health is not None:
                         health.read(verdicts.batch, held=judging.held)
+                        health.budget_used = alerting.budget_used
                     yield explained
         finally:
             alerting.close()

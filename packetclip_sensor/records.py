@@ -428,6 +428,8 @@ class Episode(msgspec.Struct):
     """The highest weight of a verdict in the second `last_verdict`."""
     connections_skipped: int = 0
     """Connections to its destination that Zeek's script left out of the packet log while it lasted (`max_new_connections`)."""
+    over_budget: bool = False
+    """It opened when `policy.alerts_per_day` was used up."""
     folded: int = 0
     """Episodes that stand in this one because there were too many to report each; 0 where none does."""
     sent_packets: int = 0
@@ -487,6 +489,45 @@ class EpisodeBatch:
     resume: tuple[Position, ...]
     hunt_windows: list[HuntWindow] = field(default_factory=list)
     judged_by: dict[str, int] = field(default_factory=dict)
+    spent: tuple[int, ...] = ()
+    """Seconds at which the episodes opened that `policy.alerts_per_day` counts."""
+
+
+class OtherAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert of another engine (`sources/other_alerts`)."""
+
+    ts: float
+    engine: str
+    """Zeek or Suricata."""
+    rule: str
+    """Zeek's notice type, or the id of Suricata's signature; `name` in words."""
+    name: str
+    orig_h: str
+    orig_p: int
+    resp_h: str
+    """Empty where it is about one host."""
+    resp_p: int
+    proto: str
+    """tcp, udp, icmp ...; empty where it is about no connection."""
+    uid: str = ""
+    community_id: str | None = None
+
+
+class Fired(msgspec.Struct):
+    """How often a rule of another engine fired, and when; `row` is the first of them."""
+
+    row: OtherAlert
+    count: int
+    first: float
+    last: float
+
+    def copy(self) -> Fired:
+        """One that goes on by itself."""
+        return msgspec.structs.replace(self)
+
+    def with_(self, other: Fired) -> Fired:
+        """Both together."""
+        return Fired(self.row, self.count + other.count, min(self.first, other.first), max(self.last, other.last))
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -509,6 +550,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str
     sure_from: float = SURE_FROM
     """Probability that the model gives to four in five of the attacks of this mission that it was measured on."""
+    others: tuple[Fired, ...] = ()
+    """What other engines said of the same connections."""
 
 
 @dataclass(slots=True)
@@ -526,3 +569,5 @@ class AlertBatch:
     """Windows for hunting, where that is switched on."""
     evidence: dict[str, bytes] = field(default_factory=dict)
     """Streams whose evidence changed in the batch, as `evidence.Streams.changes` has them."""
+    spent: tuple[int, ...] = ()
+    """As in `EpisodeBatch`."""

@@ -23,6 +23,7 @@ import structlog
 
 from packetclip_sensor.alerts import totals
 from packetclip_sensor.alerts.open_episodes import LISTED_HOSTS, OpenEpisodes, begin_counts, hosts, scope
+from packetclip_sensor.alerts.severity import Budget
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.records import Episode, EpisodeBatch, Event, Flow, Verdict, VerdictBatch
@@ -68,13 +69,22 @@ class EpisodeTracker:
     """Gathers verdicts into episodes, a batch at a time."""
 
     def __init__(
-        self, policy: Policy, counters: Counters, *, sensor: str, model_version: str, restored: Sequence[Episode] = ()
+        self,
+        policy: Policy,
+        counters: Counters,
+        *,
+        sensor: str,
+        model_version: str,
+        restored: Sequence[Episode] = (),
+        spent: Sequence[int] = (),
     ) -> None:
         """Args:
         policy: as `config.policy.for_missions` makes it of the site's.
         sensor: name of the sensor; with the model version it is part of every id.
         restored: episodes that were open when the state was saved.
+        spent: what was used of the alert budget then.
         """
+        self.budget = Budget(policy.alerts_per_day, spent)
         self._policy, self._counters, self._origin = policy, counters, (sensor, model_version)
         self._open = OpenEpisodes(restored, reported_at_a_time(policy), tuple(policy.least), quiet_s(policy))
         self._folded_logged, self._logged_at = 0, -FOLD_LOG_S
@@ -97,7 +107,10 @@ class EpisodeTracker:
         if batch.batch.final:
             self._close(source, None, events)
         self._log_folded()
-        return EpisodeBatch(events, self._open.all(), batch.judged, batch.resume, batch.hunt_windows, batch.judged_by)
+        self.budget.pass_to(batch.judged)
+        return EpisodeBatch(
+            events, self._open.all(), batch.judged, batch.resume, batch.hunt_windows, batch.judged_by, self.budget.spent
+        )
 
     def _log_folded(self) -> None:
         """Say, at most once a minute, that episodes were folded because there were too many to report each."""
@@ -159,6 +172,8 @@ class EpisodeTracker:
             if target is None:
                 self._open.open(episode, verdict.second)
                 self._counters.episodes += 1
+                episode.over_budget = not self.budget.spend(verdict.second)
+                self._counters.episodes_over_budget += episode.over_budget
                 return "open", episode, verdict
             self._counters.folded_episodes += self._open.fold(episode, target)
             episode = target

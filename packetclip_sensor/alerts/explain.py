@@ -33,6 +33,7 @@ def explain(batch: EpisodeBatch, bundle: Bundle, *, sensor: str) -> AlertBatch:
         batch.judged_by,
         tuple(episode.copy() for episode in batch.open),
         hunt_windows=batch.hunt_windows,
+        spent=batch.spent,
     )
 
 

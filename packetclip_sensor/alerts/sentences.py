@@ -268,6 +268,10 @@ def title(episode: Episode, mission: Mission, klass: str) -> str:
     return f"{noun} {by} {joined} {on}"
 
 
+NAMED = 3
+"""Rules of other engines that a sentence names."""
+
+
 def _many(count: int) -> str:
     return f"about {count:,}" if count > EXACT else f"{count:,}"  # above it an estimate
 
@@ -296,10 +300,13 @@ def reason(alert: Alert) -> str:
         )
     if alert.state != "close":
         said = f"So far, {said}"
-    if not skipped:
-        return said
-    more = f"Zeek left {skipped:,} more {'connection' if skipped == 1 else 'connections'} to {host} out of the log"
-    return f"{said} These are the least numbers: {more}."
+    if skipped:
+        more = f"Zeek left {skipped:,} more {'connection' if skipped == 1 else 'connections'} to {host} out of the log"
+        said = f"{said} These are the least numbers: {more}."
+    if alert.others:
+        fired = _and([f"{fired.row.engine} {fired.row.rule[:60]}" for fired in alert.others[:NAMED]])
+        said = f"{said} {fired} fired on these hosts meanwhile."
+    return said
 
 
 def _totals(episode: Episode) -> list[str]:

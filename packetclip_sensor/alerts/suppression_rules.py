@@ -276,12 +276,13 @@ def _expires(value: Any) -> float:
     raise MistakeError("expires is no date; write 2027-06-30, 2027-06-30T18:00+02:00 or never")
 
 
-def proposed(last: float, **conditions: list[str]) -> str:
-    """A rule as it may be pasted into the file, for a person to say why; it ends three months after `last`, epoch seconds.
+def proposed(last: float, comment: str, /, **conditions: list[str]) -> str:
+    """A rule as it may be pasted into the file, for a person to say why, in the comment; it ends three months after `last`, epoch
+    seconds.
 
     Conditions without a value are left out.
     """
     expires = datetime.fromtimestamp(min(last, 253e9), UTC) + timedelta(days=90)
-    lines = ['comment: "why it is harmless, and who says so"']
+    lines = [f"comment: {json.dumps(comment or 'why it is harmless, and who says so', ensure_ascii=False)}"]
     lines += [f"{key}: {json.dumps(v[0] if len(v) == 1 else v)}" for key, v in conditions.items() if any(v)]
     return "- " + "\n  ".join([*lines, f"expires: {expires:%Y-%m-%d}"])

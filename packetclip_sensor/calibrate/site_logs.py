@@ -137,7 +137,7 @@ class AlarmingHost:
     def rule(self) -> str:
         """What would suppress it, for the file of policy.suppress."""
         side = "destination" if all(p.resp_h == self.host for p in self.packets) else "source"
-        return suppression_rules.proposed(self.packets[-1].ts, **{side: [self.host], "mission": [self.mission]})
+        return suppression_rules.proposed(self.packets[-1].ts, "", **{side: [self.host], "mission": [self.mission]})
 
 
 @dataclass(slots=True)

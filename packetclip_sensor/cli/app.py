@@ -16,15 +16,16 @@ import typer
 
 from packetclip_sensor import __version__
 from packetclip_sensor.cli import explain, finished, hunt, live, setup, tuning
-from packetclip_sensor.cli.common import BAD_START, DONE, FAILED
+from packetclip_sensor.cli.common import BAD_START, DONE, FAILED, HELP_COLUMNS, Command, Group
 from packetclip_sensor.common.text import printable, say
 from packetclip_sensor.errors import SensorError
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_COLUMNS},
 )
 
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as err:
         code, words = _ended(err)
         if words:
-            say(words, file=sys.stderr)
+            say(words, file=sys.stderr, hang=0 if code == BAD_START and sys.stderr.isatty() else None)
     return code if isinstance(code, int) else DONE
 
 
@@ -85,6 +86,7 @@ def packetclip(
       packetclip run --config sensor.yaml         follow the logs until stopped
       packetclip calibrate --logs /opt/zeek/logs  fit the thresholds to this site's own traffic
       packetclip explain ID --config sensor.yaml  show one alert and why the model says so
+      packetclip mark ID --false                  say of an alert what it was; prints a rule that suppresses it
       packetclip report alerts.ndjson             make one HTML page of alerts
       packetclip hunt "SENTENCE" -c sensor.yaml   find the traffic that a sentence describes
       packetclip suppressions -c sensor.yaml      list what is suppressed, until when, and how often
@@ -108,8 +110,9 @@ for command in (
     live.suricata_scripts,
     finished.report,
     explain.explain,
+    explain.mark,
     hunt.hunt,
     hunt.similar,
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(setup.app, name="setup")

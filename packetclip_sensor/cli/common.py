@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -15,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from packetclip_sensor.common import text, time_parsing
 from packetclip_sensor.common.resources import resource
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 DONE, FAILED, BAD_START = 0, 1, 2
 LISTED = 50
 """Things named one by one that could not be read."""
+HELP_COLUMNS = 110
 API_KEY_ENV = "PACKETCLIP_API_KEY"
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The sensor's YAML file.")]
@@ -42,6 +46,36 @@ ClusterUrl = Annotated[
 Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {time_parsing.HELP}")]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")]
 Units = Annotated[list[Path], typer.Argument(metavar="PATH", help="Log folders, folders of them, log files or captures.")]
+
+
+class _Narrow:
+    """Help whose lines fit the terminal: what stands as it is (exit codes, examples) is broken between words too."""
+
+    def get_help(self, ctx: Any) -> str:
+        """As click's."""
+        found: str = super().get_help(ctx)  # type: ignore[misc]
+        return "\n".join(_fitted(line, min(shutil.get_terminal_size().columns, HELP_COLUMNS)) for line in found.split("\n"))
+
+
+class Command(_Narrow, typer.core.TyperCommand):
+    """A command of ours."""
+
+
+class Group(_Narrow, typer.core.TyperGroup):
+    """The program, or a command with commands of its own."""
+
+
+def _fitted(line: str, width: int) -> str:
+    """A line of help: words behind a gap go on below themselves, a command goes on behind a backslash, as a shell takes it."""
+    before = re.match(r" *\S.*?  +(?=\S)", line)
+    if len(line) <= width:
+        return line
+    if before and len(before[0]) + text.LEAST_COLUMNS <= width:
+        return text.filled(line, width, len(before[0]))
+    if before:
+        return f"{before[0].rstrip()}\n{text.filled(' ' * 8 + line[len(before[0]) :], width, 8)}"
+    whole = re.sub('"[^"]*"', lambda quoted: quoted[0].replace(" ", "\xa0"), line)  # no shell joins what is broken in quotes
+    return text.filled(whole, width - 2, 8).replace("\n", " \\\n").replace("\xa0", " ")
 
 
 def set_up_logs(level: str) -> None:

@@ -1,4 +1,4 @@
-"""The command that shows one alert, and what to do next."""
+"""The commands about one alert: explain shows it and what to do next, mark says what it was."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from packetclip_sensor.cli.common import set_up_logs, write_file
-from packetclip_sensor.common.text import say
+from packetclip_sensor.common.text import counted, printable, say
 from packetclip_sensor.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -114,3 +114,76 @@ def _found(alert: str, file: Path | None, settings: Config | None, alone: bool) 
     documents = alert_reader.read(file)
     document = alert_reader.by_id(documents, alert, str(file))
     return document, history.before(document, documents), str(file)
+
+
+def mark(
+    alert: Annotated[str, typer.Argument(metavar="ID", help="Id of a document or an episode, or its beginning.")],
+    true: Annotated[bool, typer.Option("--true/--false", help="It was an attack, or it was none.")],
+    comment: Annotated[str, typer.Option(metavar="TEXT", help="Why; it becomes the comment of the rule.")] = "",
+    file: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="NDJSON file to look in. [default: alerts.ndjson, if it is here]"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="Look in the sink of this configuration: file or cluster."),
+    ] = None,
+    user: Annotated[str | None, typer.Option(metavar="NAME", help="Log in to the cluster as this user.")] = None,
+    password_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="Environment variable with that user's password; asked for without it.")
+    ] = None,
+) -> None:
+    """Say of an alert whether it was an attack.
+
+    The verdict goes into the documents of its episode (packetclip.analyst), or for a file into FILE.marks.ndjson beside it.
+    `packetclip calibrate` takes it up, `explain` shows it. For --false a rule is printed that would suppress the like of it.
+    In a cluster the login needs `read` and `index` on the alerts, which neither the sensor's nor the reader's key has.
+
+    \b
+    Exit codes:
+      0  marked
+      2  no such alert or more than one, no such file, or the cluster refuses
+
+    \b
+    Examples:
+      packetclip mark 4f1c2a --false --comment "backup of the file server, ticket 4711"
+      packetclip mark 4f1c2a9b0d3e5f60a1b2 --true --config /etc/packetclip/sensor.yaml --user analyst
+    """
+    import getpass
+    from datetime import UTC, datetime
+
+    from packetclip_sensor.calibrate.marks import VERDICTS
+    from packetclip_sensor.cli.setup import login
+    from packetclip_sensor.config import config_file as configs
+    from packetclip_sensor.elastic.client import connect
+    from packetclip_sensor.view import alert_reader
+    from packetclip_sensor.view.document_access import text
+
+    set_up_logs("warning")
+    if file is not None and config is not None:
+        raise ConfigError(f"--from {file} and --config {config} exclude each other; give one")
+    settings = configs.load(config) if config else None
+    cluster, made = settings.sink.cluster if settings else None, datetime.now(UTC)
+    analyst = {"verdict": VERDICTS[true], "marked": f"{made:%Y-%m-%dT%H:%M:%SZ}", "by": user or getpass.getuser()}
+    analyst |= {"comment": printable(comment, 1000)} if comment else {}
+    if cluster is not None:
+        target, password = login(cluster, user, password_env)
+        with connect(target) as plain:
+            client = plain.options(basic_auth=(user, password)) if user else plain
+            document = alert_reader.stored_by_id(target, alert, client)
+            count = alert_reader.mark_stored(client, target, text(document, "packetclip.episode.id"), analyst)
+        where = counted(count, "document")
+    else:
+        document, _, _ = _found(alert, file, settings, True)
+        named = settings.sink.ndjson.path if settings and settings.sink.ndjson else Path(alert) if Path(alert).is_file() else None
+        path = alert_reader.marks_beside(named or file or USUAL)
+        where = str(path)
+    document["packetclip"]["analyst"] = analyst
+    if cluster is None:
+        alert_reader.mark_in_file(path, document)
+    say(f"{printable(text(document, 'message'), 200)}")
+    say(f"marked as {analyst['verdict'].replace('_', ' ')} in {where}, episode {text(document, 'packetclip.episode.id')}")
+    if not true:
+        say("\nA rule for the file that policy.suppress names, if the like of it stays harmless:")
+        for line in alert_reader.mark_of(document).rule(made.timestamp()).splitlines():
+            say(f"  {printable(line, 200)}")

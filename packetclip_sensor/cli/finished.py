@@ -44,6 +44,14 @@ def replay(
     ] = None,
     config: ConfigFile = None,
     elasticsearch: ClusterUrl = None,
+    other_alerts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Zeek's notice.log or Suricata's eve.json, whose alerts ours shall name; repeatable. [default: as in --config]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Judge finished logs or captures.
 
@@ -65,6 +73,8 @@ def replay(
       packetclip replay logs/ --elasticsearch http://127.0.0.1:9200
       packetclip replay logs/ --out - | jq .event.reason
     """
+    from msgspec.structs import replace
+
     from packetclip_sensor import pipeline
     from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.config.settings import SinkConfig
@@ -72,6 +82,8 @@ def replay(
     from packetclip_sensor.view.terminal import Episodes, progress, summary
 
     settings = _replay_settings(out, config, elasticsearch)
+    if other_alerts:
+        settings = replace(settings, other_alerts=tuple(other_alerts))
     set_up_logs("warning" if config is None else settings.log_level)
     units, passed = discover(paths)
     episodes = Episodes(manifest_of(settings.model_path).missions)
@@ -114,7 +126,7 @@ def pairs(
     """Write text/packet pairs for training.
 
     One row per packet window with text, label and tokens; docs/pairs.md names every column with its unit. Windows that
-    mix attack and other packets have no label. Needs pip install 'packetclip-sensor[pairs]'.
+    mix attack and other packets have no label. Needs pip install '.[pairs]' in a clone.
 
     \b
     Exit codes:

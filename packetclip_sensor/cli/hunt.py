@@ -41,7 +41,7 @@ def hunt(
     """Find the traffic that a sentence describes.
 
     Searches the windows that a sensor with `hunt.enabled: true` keeps in Elasticsearch, alarming or not. Needs
-    pip install 'packetclip-sensor[hunt]'. A table row is a window of a few packets; it says how far it stands out.
+    pip install '.[hunt]' in a clone. A table row is a window of a few packets; it says how far it stands out.
 
     \b
     Exit codes:

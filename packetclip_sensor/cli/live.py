@@ -79,7 +79,7 @@ def _kafka(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"packetclip_sensor.kafka.{name}")
     except ModuleNotFoundError as err:
-        raise ConfigError("confluent-kafka is not installed: pip install 'packetclip-sensor[kafka]'") from err
+        raise ConfigError("confluent-kafka is not installed: pip install '.[kafka]' in a clone") from err
 
 
 def route(config: ConfigPath) -> None:

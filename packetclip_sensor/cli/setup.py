@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetclip_sensor.cli.common import FAILED, ConfigPath, set_up_logs
+from packetclip_sensor.cli.common import FAILED, Command, ConfigPath, Group, set_up_logs
 from packetclip_sensor.common.text import counted, keep_secret, say
 from packetclip_sensor.errors import ConfigError, SinkError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from packetclip_sensor.config.settings import ElasticsearchConfig
     from packetclip_sensor.elastic.plan import Step
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(cls=Group, rich_markup_mode=None)
 
 
 @app.callback()
@@ -39,8 +39,8 @@ def setup() -> None:
     """
 
 
-@app.command("opensearch")
-@app.command("elasticsearch")
+@app.command("opensearch", cls=Command)
+@app.command("elasticsearch", cls=Command)
 def cluster(
     config: ConfigPath,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Log in as this user and not as the sensor does.")] = None,
@@ -108,7 +108,7 @@ def cluster(
     for option, given in (("--delete-data", delete_data), ("--all", everything), ("--yes", yes)):
         if given and not remove:
             raise ConfigError(f"{option}: goes with --remove only; leave it out, or add --remove")
-    target, password = _login(settings.sink.cluster, user, password_env)
+    target, password = login(settings.sink.cluster, user, password_env)
     with connect(target, PatientNode) as plain:
         client = plain if user is None else plain.options(basic_auth=(user, password))
         try:
@@ -124,7 +124,7 @@ def cluster(
             raise SinkError(trouble(err, target)) from err
 
 
-@app.command()
+@app.command(cls=Command)
 def kafka(
     config: ConfigPath,
     partitions: Annotated[
@@ -151,7 +151,7 @@ def kafka(
     try:
         from packetclip_sensor.kafka import setup as topics
     except ModuleNotFoundError as err:
-        raise ConfigError("confluent-kafka is not installed: pip install 'packetclip-sensor[kafka]'") from err
+        raise ConfigError("confluent-kafka is not installed: pip install '.[kafka]' in a clone") from err
     for line in topics.make(settings, partitions, raw, replication):
         say(line)
     say("\nWhere Kafka has ACLs, its administrator runs these, with the roles' users in place of ROUTE, JUDGE and ALERT:")
@@ -159,7 +159,7 @@ def kafka(
         say(line)
 
 
-def _login(target: ElasticsearchConfig, user: str | None, password_env: str | None) -> tuple[ElasticsearchConfig, str]:
+def login(target: ElasticsearchConfig, user: str | None, password_env: str | None) -> tuple[ElasticsearchConfig, str]:
     """Where to connect to, without the sensor's own secret where a user is named, and that user's password."""
     from msgspec.structs import replace
 

@@ -59,9 +59,15 @@ class Counters:
     verdicts: int = _metric("Windows whose probability reached the threshold.")
     suppressed: int = _metric("Of them, those that a rule of `policy.suppress` silenced.")
     episodes: int = _metric("Episodes opened.")
+    episodes_over_budget: int = _metric(
+        "Of them, those beyond `policy.alerts_per_day`; below severity high they are written as events, not as alerts."
+    )
     folded_episodes: int = _metric(
         "Episodes that were not reported by themselves but folded into another, because there were too many."
     )
+    other_alerts: int = _metric("Rows of notice.log, and alert rows of eve.json, read for `other_alerts`.")
+    other_alerts_unread: int = _metric("Lines of these logs that could not be read.")
+    other_alerts_forgotten: int = _metric("Entries of them forgotten for newer ones.")
     alerts_written: int = _metric("Documents acknowledged by the sink.")
     alerts_duplicate: int = _metric("Documents that were already there (409): a repeat after a restart.")
     flows_written: int = _metric("Documents for hunting acknowledged by the sink.")
@@ -114,6 +120,9 @@ class Gauges:
     )
     packets_held: int = _metric("Packets held for later windows.")
     episodes_open: int = _metric("Episodes open.")
+    budget_used_share: float = _metric(
+        "Share of `policy.alerts_per_day` that the last day of event time has used, 0 to 1; 0 without a budget."
+    )
     dead_letter_bytes: int = _metric("Size of the dead-letter files; above 0 there is something for `packetclip redeliver`.")
     disk_free_bytes: int = _metric("Room for this user where the state folder is.")
     shedding: int = _metric("1 while load is shed by the rule `limits.shed_load`.")

@@ -141,6 +141,21 @@ class Missions:
         """Names of all classes in the order of their labels."""
         return tuple(self.of_class)
 
+    def transports(self, mission: str, klass: str, seen: Iterable[str]) -> frozenset[str]:
+        """What an alert is about: those seen that its class may use. Beside a UDP flood there may be TCP in its window."""
+        found, seen = self[mission].klass(klass) if mission in self else None, frozenset(seen)
+        own = frozenset(found.transport if found else ())
+        return own & seen or own or seen
+
+    def possible(self, concept: str, graph: str, transports: frozenset[str]) -> bool:
+        """Whether a concept can be meant over one of these transports: by its word, and by the classes of its graph's mission."""
+        own = (
+            {transport for klass in self[graph].classes for transport in klass.transport or transports}
+            if graph in self
+            else transports
+        )
+        return not transports or (bool(own & transports) and concept_transports().get(concept) in (None, *transports))
+
     def technique(self, mission: str, klass: str) -> str:
         """ATT&CK technique of a class, or of its mission where the mission has no such class."""
         found = self[mission].klass(klass)
@@ -149,6 +164,13 @@ class Missions:
 
 NO_MISSIONS = Missions(())
 """Of what has nothing to do with a model, such as health documents."""
+
+
+@cache
+def concept_transports() -> dict[str, str]:
+    """mappings/concepts.yaml: the one transport of a concept that is of one alone."""
+    table: dict[str, list[str]] = yaml.safe_load((resource("mappings") / "concepts.yaml").read_text(encoding="utf-8"))
+    return {concept: transport for transport, concepts in table.items() for concept in concepts}
 
 
 @cache

@@ -3,12 +3,17 @@ terminals, and secrets from logs, messages and documents."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import sys
+import textwrap
 from typing import Any, TextIO
 
 MAX_TEXT_CHARS, MAX_LINE_CHARS = 4000, 100_000
 SHORTEST_SECRET_CHARS = 6
 """A shorter one is not masked: it would hide ordinary words."""
+LEAST_COLUMNS = 20
 HIDDEN = "***"
 _LOGIN_IN_URL = re.compile(r"""(?<=://)([^\s"'<>/]+|[^\s"'<>/]+:[^\s"'<>]+)@""")
 """User and password, also such that hold a slash."""
@@ -42,9 +47,30 @@ def printable_lines(text: str) -> str:
     return "\n".join(printable(line.replace("\t", "    "), MAX_LINE_CHARS) for line in text.split("\n"))
 
 
-def say(text: str = "", *, file: TextIO | None = None, flush: bool = False) -> None:
-    """Print a text of ours with names of others in it: `printable_lines`."""
-    print(printable_lines(text), file=file, flush=flush)
+def say(text: str = "", *, hang: int | None = None, file: TextIO | None = None, flush: bool = False) -> None:
+    """Print a text of ours with names of others in it: `printable_lines`.
+
+    Args:
+        hang: where a terminal is narrower than a line, break it between words, its further lines so far in. None leaves it whole:
+            what is pasted somewhere must not be broken.
+    """
+    shown, width = printable_lines(text), columns(file or sys.stdout)
+    if hang is not None and width:
+        shown = "\n".join(filled(line, width, hang) for line in shown.split("\n"))
+    print(shown, file=file, flush=flush)
+
+
+def columns(file: TextIO) -> int:
+    """How wide a terminal is, or as COLUMNS says; 0 for a pipe or a file, whose lines have no end."""
+    return shutil.get_terminal_size().columns if "COLUMNS" in os.environ or file.isatty() else 0
+
+
+def filled(line: str, width: int, hang: int) -> str:
+    """A line broken between words; the first one's indentation and blanks stay."""
+    wide = max(width, hang + LEAST_COLUMNS)
+    if len(line) <= wide:
+        return line
+    return textwrap.fill(line, wide, subsequent_indent=" " * hang, break_long_words=False, break_on_hyphens=False)
 
 
 def clean(value: Any) -> Any:

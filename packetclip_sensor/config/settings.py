@@ -182,6 +182,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "File that `packetclip calibrate` wrote for this site and this model; its thresholds replace the model's own, and "
         "`thresholds` above replaces both. Of its margins and those above the narrower count.",
     ] = None
+    alerts_per_day: Annotated[
+        Annotated[float, Meta(gt=0, le=10_000)] | None,
+        "Most alerts (opened episodes) that you want in a day of event time; 0.2 is one in five days, null for no budget. "
+        "`packetclip calibrate` keeps to it. Beyond it what opens is still written, but below severity high as an event "
+        "(`event.kind`) with the tag packetclip-over-budget, which no rule of Elastic Security takes for an alert.",
+    ] = None
     shadow: Annotated[
         bool,
         "Alerts are written for a look alone: each document has the tag packetclip-shadow and the lowest severity, and Zeek "
@@ -314,6 +320,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "codes, paths); all else is zeros, passwords and cookies with it. headers: no payload. none: no bytes. all: the packets "
         "as they were, passwords too.",
     ] = "masked"
+    other_alerts: Annotated[
+        tuple[Path, ...],
+        "Zeek's notice.log (JSON) and Suricata's eve.json, or folders with them: alerts name what these raised on the same hosts "
+        "at the same time (docs/other_alerts.md). None by default; verdicts do not depend on them.",
+    ] = ()
     zeek_feedback: Annotated[
         ZeekFeedbackConfig,
         "Back into Zeek: what opens or grows more severe becomes a notice there as well (notice.log, mail, the site's policy).",

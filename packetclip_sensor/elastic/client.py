@@ -179,7 +179,10 @@ def refusal(config: ElasticsearchConfig, status: int, why: str, remedies: Mappin
     usual = _STATUS_REMEDY.get(status, "look into the server's log").format(login=_login(config))
     if "plain HTTP request was sent to HTTPS port" in why and status not in _STATUS_REMEDY:  # nginx's words
         usual = f"this port speaks TLS: write https:// in {config.key}.hosts"
-    return f"{config.product} {', '.join(config.hosts)}: answers {status}: {_said(why)}; {remedies.get(status, usual)}"
+    remedy = remedies.get(status, usual)
+    if "Invalid media-type value on headers" in why:  # the words of 8 for a client of 9; its own remedies would mislead
+        remedy = "this is an older Elasticsearch; the sensor needs Elasticsearch 9, or OpenSearch 3 (sink.opensearch)"
+    return f"{config.product} {', '.join(config.hosts)}: answers {status}: {_said(why)}; {remedy}"
 
 
 def unreadable(

@@ -20,7 +20,7 @@ from packetclip_sensor.errors import ConfigError
 try:
     import opensearchpy
 except ImportError as err:  # an extra
-    raise ConfigError("sink.opensearch needs its client: pip install 'packetclip-sensor[opensearch]'") from err
+    raise ConfigError("sink.opensearch needs its client: pip install '.[opensearch]' in a clone") from err
 
 PLACEHOLDER = {"version": 0, "_meta": {"managed_by": "packetclip-sensor"}, "template": {}}
 LEFT_OUT = frozenset({"mode", "ignore_missing_component_templates"})
@@ -131,7 +131,7 @@ class Client:
         return self.perform_request("POST", f"/{index}/_doc", body=document, params={"op_type": op_type})
 
     def search(self, *, index: str, **body: Any) -> Any:
-        asked = {name: value for name, value in body.items() if value is not None}
+        asked = {"_source" if name == "source" else name: value for name, value in body.items() if value is not None}
         return self.perform_request("POST", f"/{index}/_search", body=asked)
 
     def count(self, *, index: str) -> Any:

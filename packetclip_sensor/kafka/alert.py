@@ -27,7 +27,7 @@ from packetclip_sensor.kafka.messages import ALERTER, LINES, Seen, Step, decode_
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.normalize.direction import flow_sides
 from packetclip_sensor.normalize.quality import count_connections
-from packetclip_sensor.pipeline import Alerting, StoppedError, sink
+from packetclip_sensor.pipeline import Alerting, StoppedError, say_alerts, sink
 from packetclip_sensor.records import AlertBatch, Batch, Flow, Lines, Position, Verdict, VerdictBatch
 from packetclip_sensor.service.checkpoint import State
 from packetclip_sensor.service.health import Health
@@ -150,7 +150,7 @@ class Alerter:
             steps.done = second
         if last is None:
             return None
-        out.judged, out.episodes = steps.done, last.episodes
+        out.judged, out.episodes, out.spent = steps.done, last.episodes, last.spent
         return out
 
 
@@ -177,6 +177,7 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             with contextlib.suppress(StoppedError, TakenOverError):
                 for batch in sink(active.batches(), config, health.counters, bundle.manifest.missions, stop=stop, health=health):
                     active.save(batch)
+                    say_alerts(batch, bundle.manifest.missions)
         active.close()
     return health.counters
 
@@ -217,7 +218,7 @@ class _Active:
         offsets = {(p.path, p.inode): p.offset for p in state.positions}
         count = self._flow_partitions
         flows = {number: offsets.get((topics.flow, number), clients.BEGINNING) for number in range(count)}
-        alerting = Alerting(self._bundle, config, self._health.counters, state, counts_kept=True)
+        alerting = self._alerting = Alerting(self._bundle, config, self._health.counters, state, counts_kept=True)
         self._alerter = Alerter(self._partitions, alerting, state, Flows(flows))
         self._rows.assign([TopicPartition(topics.flow, number, offset) for number, offset in flows.items()])
         log.info("alerter_active", judged=state.judged, episodes=len(state.episodes))
@@ -272,12 +273,14 @@ class _Active:
     def save(self, batch: AlertBatch) -> None:
         """Remember what is acknowledged, with the offsets, in one transaction. One that fails is made up for by the next."""
         self._health.judged, self._health.episodes_open = batch.judged, len(batch.episodes)
+        self._health.budget_used = self._alerting.budget_used
         if self._producer is None or (not batch.alerts and time.monotonic() - self._saved_at < SAVE_S):
             return
         state = State(
             positions=batch.positions,
             judged=batch.judged,
             episodes=batch.episodes,
+            spent=batch.spent,
             model_version=self._bundle.manifest.version,
             saved=time.time(),
         )

@@ -62,7 +62,7 @@ class Labels:
     """Says which attack, if any, a packet belongs to."""
 
     def __init__(self, file: LabelFile) -> None:
-        self._intervals = file.intervals
+        self._file, self._intervals = file, file.intervals
         self._hosts = file.hosts
         self._between = lru_cache(maxsize=200_000)(self._joining)
 
@@ -86,6 +86,10 @@ class Labels:
             if classes and interval.label not in classes:
                 raise LogFormatError(f"{path}: label {interval.label!r} is none of {', '.join(classes)}")
         return Labels(file)
+
+    def also(self, more: Sequence[Interval]) -> Labels:
+        """The same with further attacks."""
+        return Labels(msgspec.structs.replace(self._file, intervals=[*self._intervals, *more]))
 
     def of(self, packet: Packet) -> Interval | None:
         """The attack that the packet belongs to: by time, and by both ends of its connection. NOT_KNOWN where two attacks of

@@ -22,7 +22,7 @@ try:
     import pyarrow as pa
     import pyarrow.parquet as pq
 except ImportError as err:
-    raise ConfigError("pairs are written by pyarrow, which is not installed: pip install 'packetclip-sensor[pairs]'") from err
+    raise ConfigError("pairs are written by pyarrow, which is not installed: pip install '.[pairs]' in a clone") from err
 
 BLOCK_ROWS = 1024
 PACKETS = "packets"

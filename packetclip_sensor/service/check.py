@@ -21,7 +21,7 @@ from packetclip_sensor.alerts import suppression_rules
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import NO_MISSIONS
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.common.text import counted, printable
+from packetclip_sensor.common.text import counted, printable, say
 from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.elastic import inspection
@@ -60,6 +60,8 @@ LATE_S = 0.05
 Record = TypeVar("Record", Packet, Flow)
 
 OK, WRONG, LOOK = True, False, None
+HANG = 15
+"""Where the words of a finding begin."""
 MARKS = {OK: "ok", WRONG: "WRONG", LOOK: "look"}
 Found = Iterator[tuple[bool | None, str]]
 """OK, WRONG or LOOK (a thing worth a look that stops nothing), and the words, with the remedy."""
@@ -80,9 +82,9 @@ def report(config: Config, path: Path, file: TextIO, suricata: Path | None = Non
         path: the configuration's file. suricata: that of the Suricata to look at as well.
     """
     well = True
-    print(f"ok    config   {printable(str(path), 1000)}", file=file)
+    say(f"ok    config   {path}", file=file, hang=HANG)
     for finding in findings(config, path, suricata):
-        print(f"{MARKS[finding.ok]:<5} {finding.part:<8} {printable(finding.words, 1000)}", file=file, flush=True)
+        say(f"{MARKS[finding.ok]:<5} {finding.part:<8} {printable(finding.words, 1000)}", file=file, hang=HANG, flush=True)
         well = well and finding.ok is not WRONG
     return well
 

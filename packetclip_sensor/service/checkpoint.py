@@ -46,6 +46,8 @@ class State(msgspec.Struct, frozen=True):
     judged_by: dict[str, int] = {}
     """The same of every source; empty in states saved before there were sources, then `judged` is that of all."""
     episodes: tuple[Episode, ...] = ()
+    spent: tuple[int, ...] = ()
+    """As in `AlertBatch`."""
     model_version: str = ""
     """Bundle that made the episodes; empty before the first save."""
     began: float = 0.0
@@ -188,6 +190,7 @@ class Saver:
             judged=batch.judged,
             judged_by=batch.judged_by,
             episodes=batch.episodes,
+            spent=batch.spent,
             model_version=model_version,
             began=self._began,
             saved=time.time(),

@@ -76,6 +76,7 @@ class Health:
     """Set when the pipeline has read the logs for the first time."""
     packets_held: int = 0
     episodes_open: int = 0
+    budget_used: float = 0.0
     judged: int = 0
     read_since: float = 0.0
     """Archived logs that were written since then may hold what was not read, epoch seconds; 0 before anything was judged."""
@@ -175,6 +176,7 @@ class Health:
             clock_offset_seconds=round(self._skewed()[1], 3),
             packets_held=self.packets_held,
             episodes_open=self.episodes_open,
+            budget_used_share=round(self.budget_used, 3),
             dead_letter_bytes=sum(_size(path) for path in self.dead_letter_paths),
             disk_free_bytes=_free(self.state_dir),
             shedding=int(self._sheds),

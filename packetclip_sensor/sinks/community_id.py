@@ -8,7 +8,7 @@ import ipaddress
 import struct
 from functools import lru_cache
 
-from packetclip_sensor.records import Packet
+from packetclip_sensor.records import OtherAlert, Packet
 
 PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "sctp": 132}
 ICMP_TWO_WAY = {4: {0, 8, 9, 10, 13, 14, 15, 16, 17, 18}, 6: {128, 129, 130, 131, 133, 134, 135, 136, 139, 140, 144, 145}}
@@ -25,7 +25,7 @@ def address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return ipaddress.ip_address(host)
 
 
-def community_id(packet: Packet) -> str | None:
+def community_id(packet: Packet | OtherAlert) -> str | None:
     """Community ID v1 (seed 0) of the packet's connection, as Zeek's policy/protocols/conn/community-id-logging writes it.
 
     None where the protocol has no number here, or the line's addresses or ports are none.

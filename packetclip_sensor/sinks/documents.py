@@ -20,12 +20,12 @@ import msgspec
 import numpy as np
 
 from packetclip_sensor.alerts import sentences
-from packetclip_sensor.alerts.severity import RISK_BANDS, SEVERITIES, severity_and_risk
+from packetclip_sensor.alerts.severity import RISK_BANDS, SEVERITIES, over_budget, severity_and_risk
 from packetclip_sensor.common.missions import NO_MISSIONS, Missions, attack_table
 from packetclip_sensor.common.text import MAX_TEXT_CHARS, printable
 from packetclip_sensor.elastic.streams import ALERTS
 from packetclip_sensor.masking import evidence_bytes
-from packetclip_sensor.records import Alert, Episode, Evidence, Flow, Packet, of_suricata
+from packetclip_sensor.records import Alert, Episode, Evidence, Fired, Flow, Packet, of_suricata
 from packetclip_sensor.sinks.community_id import address, community_id
 
 ECS_VERSION = "9.4.0"
@@ -36,7 +36,7 @@ EMBEDDING = 64
 """Length of `packetclip.embedding` in the mappings."""
 MAX_CONNECTIONS = 20
 """Zeek uids or Suricata flow ids, and community ids, per document, heaviest evidence first."""
-SHADOW_TAG = "packetclip-shadow"
+SHADOW_TAG, OVER_BUDGET_TAG = "packetclip-shadow", "packetclip-over-budget"
 MAX_TITLE_CHARS, MAX_SENTENCE_CHARS = 160, 1000
 DIRECTIONS: dict[tuple[bool | None, bool | None], str] = {
     (True, True): "internal",
@@ -68,7 +68,10 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
     """
     episode, missions = alert.episode, sensor.missions
     mission = missions[episode.mission]
-    severity, risk = (SEVERITIES[0], float(RISK_BANDS[0][0])) if sensor.shadow else severity_and_risk(alert, mission)
+    severity, risk = severity_and_risk(alert, mission)
+    tags = [OVER_BUDGET_TAG] if (held := over_budget(episode, severity)) else []
+    if sensor.shadow:
+        severity, risk, tags = SEVERITIES[0], float(RISK_BANDS[0][0]), [SHADOW_TAG, *tags]
     note = f"PacketCLIP::{mission.note}"
     title = printable(alert.title, MAX_TITLE_CHARS)
     reason = printable(sentences.reason(alert), MAX_SENTENCE_CHARS)
@@ -79,7 +82,7 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
         "ecs": {"version": ECS_VERSION},
         "data_stream": {"type": "logs", "dataset": ALERTS, "namespace": sensor.namespace},
         "event": {
-            "kind": "alert",
+            "kind": "event" if held else "alert",
             "category": ["intrusion_detection", "network"],
             "type": ["info"],
             "module": "packetclip",
@@ -92,7 +95,7 @@ def document(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
             **span(episode.first, episode.last),
         },
         "message": title,
-        "tags": [SHADOW_TAG] if sensor.shadow else [],
+        "tags": tags,
         "rule": {
             "id": mission.rule_id,
             "name": note,
@@ -255,9 +258,24 @@ def _explanation(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
         "texts": [{"text": text, "cosine": cosine} for text, cosine in why.nearest_texts],
         "facts": dict(why.facts),
         "flow": _flow(episode.flow, alert.flow_text),
+        "other_alerts": [_fired(fired) for fired in alert.others],
         "model": {"version": alert.model_version},
         # Of another length the mapping would refuse the whole document; then there is an alert without it.
         "embedding": list(why.embedding) if len(why.embedding) == EMBEDDING else None,
+    }
+
+
+def _fired(fired: Fired) -> dict[str, Any]:
+    """An alert of another engine, with the community id of the first connection that it named."""
+    row = fired.row
+    return {
+        "engine": row.engine,
+        "rule": printable(row.rule, MAX_TITLE_CHARS),
+        "name": printable(row.name, MAX_TITLE_CHARS),
+        "count": fired.count,
+        "first": time_of(fired.first),
+        "last": time_of(fired.last),
+        "community_id": row.community_id or (community_id(row) if row.resp_h and row.proto in ("tcp", "udp") else None),
     }
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 import structlog
 
 from packetclip_sensor.alerts import sentences
-from packetclip_sensor.alerts.severity import severity_and_risk
+from packetclip_sensor.alerts.severity import over_budget, severity_and_risk
 from packetclip_sensor.common import durable
 from packetclip_sensor.common.durable import FULL, Sleep, Waiting, patiently, stands_at
 from packetclip_sensor.common.metrics import Counters
@@ -187,6 +187,8 @@ class _File:
         for alert in alerts:
             severity, _ = severity_and_risk(alert, self.missions[alert.episode.mission])
             episode = alert.episode.id
+            if over_budget(alert.episode, severity):
+                continue
             if severity <= self.known.get(episode, 0) or (alert.state == "open" and episode in self.known):
                 continue
             self.known[episode] = severity

@@ -60,6 +60,7 @@ def follow(
     archived_since: Callable[[], float] = lambda: inf,
     quiet_s: float = QUIET_S,
     clock: Callable[[], float] = time.monotonic,
+    log: str | None = None,
 ) -> Iterator[Lines | Idle]:
     """Follow the packet and flow logs of folders, or single files, for ever.
 
@@ -78,6 +79,7 @@ def follow(
         archives: folders into which rotated logs are moved; their dated subfolders are searched as well.
         archived_since: time (epoch seconds) since which a file there must have been written to be looked at.
         quiet_s: how long a source has stood at its end when `Idle` names it as quiet.
+        log: what each file is, whatever its name.
     Raises:
         LogFormatError: at the start, a log is TSV or cannot be read. Later such a file is rejected and counted.
     """
@@ -90,7 +92,7 @@ def follow(
         return [Found(*found, asked, nearest(place, paths)) for place in archives for found in archived([place], since_s)]
 
     def listing() -> list[Found]:
-        return [*_listing(paths), *moved(archived_since())]
+        return [*_listing(paths, log), *moved(archived_since())]
 
     if backlog is not None:
         backlog.attach(logs, lambda: [(found.path, found.log) for found in listing() if found.asked], paths)
@@ -100,7 +102,7 @@ def follow(
         while not stop.is_set():
             if logs.rescan or logs.incomplete or wake.folders_changed() or time.monotonic() - scanned_at > RESCAN_S:
                 if first:  # what cannot be read in the log folders ends the start, in the archives it is told and passed over
-                    logs.scan(_listing(paths), strict=True)
+                    logs.scan(_listing(paths, log), strict=True)
                 logs.scan(listing())
                 if first and logs.missing():  # an archive that is older than all that was judged had been read, or not
                     logs.scan([*listing(), *moved(0.0, asked=False)])
@@ -131,6 +133,7 @@ def finite(
     block_bytes: int = 1 << 20,
     max_line_bytes: int = 1 << 20,
     rejects: Rejects | None = None,
+    log: str | None = None,
 ) -> Iterator[Lines | Idle]:
     """Read finished logs once: folders (their own files, plain or .gz, rotated or not) or log files; then `Idle(final=True)`.
 
@@ -142,8 +145,8 @@ def finite(
     """
     found: list[Found] = []
     for path in paths:
-        files = check_folder(path) if path.is_dir() else [(path, "")]
-        found += [Found(file, log, True, source_of(path)) for file, log in files]
+        files = check_folder(path) if path.is_dir() else [(path, log or "")]
+        found += [Found(file, kind, True, source_of(path)) for file, kind in files]
     rejects = rejects or Rejects(None)
     logs = FileRegistry(since, rejects, block_bytes=block_bytes, max_line_bytes=max_line_bytes)
     logs.scan(found, strict=True, finished=True)
@@ -206,19 +209,19 @@ def nearest(archive: Path, paths: Sequence[Path]) -> str:
     return source_of(paths[shared.index(max(shared))]) if paths else str(archive)
 
 
-def _listing(paths: Sequence[Path]) -> list[Found]:
+def _listing(paths: Sequence[Path], log: str | None = None) -> list[Found]:
     """A single file's rotated siblings are only looked at to find one again."""
     found: list[Found] = []
     for path in paths:
         source = source_of(path)
         if path.is_dir():
-            found += [Found(file, log, True, source) for file, log in logs_in(path)]
+            found += [Found(file, kind, True, source) for file, kind in logs_in(path)]
             continue
         if path.exists():
-            found.append(Found(path, log_of(path.name) or "", True, source))
-        if path.parent.is_dir() and (log := log_of(path.name)):
-            others = (file for file, kind in logs_in(path.parent) if kind == log and file != path)
-            found += [Found(file, log, False, source) for file in others]
+            found.append(Found(path, log or log_of(path.name) or "", True, source))
+        if log is None and path.parent.is_dir() and (own := log_of(path.name)):
+            others = (file for file, kind in logs_in(path.parent) if kind == own and file != path)
+            found += [Found(file, own, False, source) for file in others]
     return found
 
 

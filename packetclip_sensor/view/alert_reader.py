@@ -1,8 +1,12 @@
-"""Alert documents read back: from the NDJSON file, a single JSON document, or the data stream, all of them or one by its id."""
+"""Alert documents read back: from the NDJSON file, a single JSON document, or the data stream, all of them or one by its id; and
+an analyst's verdict put into them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +15,15 @@ import msgspec
 from elastic_transport import TransportError
 from elasticsearch import ApiError, Elasticsearch
 
+from packetclip_sensor.calibrate.marks import VERDICTS, Mark
+from packetclip_sensor.common import durable
 from packetclip_sensor.common.text import printable
 from packetclip_sensor.common.time_parsing import span
 from packetclip_sensor.config.settings import ElasticsearchConfig
-from packetclip_sensor.elastic.client import connect, unreadable
+from packetclip_sensor.elastic.client import connect, refusal, trouble, unreadable
 from packetclip_sensor.elastic.streams import between, stream_name
 from packetclip_sensor.errors import ConfigError, LogFormatError, SinkError
-from packetclip_sensor.view.document_access import Document, text, when
+from packetclip_sensor.view.document_access import Document, get, strings, text, when
 from packetclip_sensor.view.next_steps import history
 
 IDS = ("event.id", "packetclip.episode.id")
@@ -26,6 +32,9 @@ MOST_PAGES = 200
 LISTED = 5
 """Ids named in a message."""
 SHORTEST_BEGINNING = 3
+MARKED = "packetclip.analyst.verdict"
+MOST_DOCUMENTS = 10_000
+"""Of an episode that are marked at once: those of a week."""
 
 
 class UnknownAlertError(ConfigError):
@@ -48,7 +57,83 @@ def read(path: Path) -> list[Document]:
     found = [one for value in _values(raw, path) for one in _opened(value)]
     if not found:
         raise LogFormatError(f"{path}: holds no alert document; `packetclip replay PATH --out {path}` writes them")
+    marks = marks_beside(path)
+    if marks != path and marks.is_file():
+        said = {text(one, "packetclip.episode.id"): get(one, "packetclip.analyst") for one in read(marks)}
+        for one in found:
+            if analyst := said.get(text(one, "packetclip.episode.id")):
+                one["packetclip"]["analyst"] = analyst
     return found
+
+
+def marks_beside(path: Path) -> Path:
+    """The file of marks for a file of alerts: documents with `packetclip.analyst`, the last of an episode counts."""
+    return path if path.name.endswith(".marks.ndjson") else path.with_name(f"{path.stem}.marks.ndjson")
+
+
+def mark_in_file(path: Path, document: Document) -> None:
+    """Put a marked document behind those of the file.
+
+    Raises:
+        SinkError: it cannot be written.
+    """
+    try:
+        fd = durable.opened(path)
+        try:
+            durable.append(fd, msgspec.json.encode(document) + b"\n", path.parent)
+        finally:
+            os.close(fd)
+    except OSError as err:
+        raise SinkError(f"{path}: cannot be written: {err.strerror}; mark as a user who may write there") from err
+
+
+def mark_stored(client: Elasticsearch, config: ElasticsearchConfig, episode: str, analyst: Document) -> int:
+    """Put the verdict into the stored documents of an episode; returns how many there are.
+
+    Raises:
+        SinkError: the cluster is not there, or refuses.
+    """
+    where = stream_name(config.namespace)
+    needs = {
+        400: "if it lacks packetclip.analyst: `packetclip setup elasticsearch` adds that, for alerts from then on",
+        403: f"the login needs the index privileges `read` and `index` on {where}, which the sensor's key lacks: --user NAME",
+    }
+    try:
+        query = {"term": {"packetclip.episode.id": episode}}
+        hits = client.search(index=where, query=query, size=MOST_DOCUMENTS, source=False)["hits"]["hits"]
+        lines = [
+            ({"update": {"_index": hit["_index"], "_id": hit["_id"]}}, {"doc": {"packetclip": {"analyst": analyst}}})
+            for hit in hits
+        ]
+        body = b"".join(msgspec.json.encode(line) + b"\n" for pair in lines for line in pair)
+        headers = {"accept": "application/json", "content-type": "application/x-ndjson"}
+        answer = client.perform_request("POST", "/_bulk", params={"refresh": "true"}, headers=headers, body=body).body
+    except (ApiError, TransportError) as err:
+        raise SinkError(trouble(err, config, needs)) from err
+    for item in answer["items"]:
+        if (status := item["update"]["status"]) >= 400:
+            raise SinkError(refusal(config, status, str(item["update"].get("error", {}).get("reason", "")), needs))
+    return len(hits)
+
+
+def mark_of(document: Document) -> Mark:
+    """What an analyst said of an alert, of a document that is marked."""
+    first, last = when(document, "packetclip.episode.first"), when(document, "packetclip.episode.last")
+    port, proto = get(document, "destination.port"), text(document, "network.transport")
+    return Mark(
+        true=text(document, MARKED) == VERDICTS[True],
+        episode=text(document, "packetclip.episode.id"),
+        mission=text(document, "packetclip.mission"),
+        klass=text(document, "packetclip.class"),
+        sources=strings(document, "source.ip"),
+        destinations=strings(document, "destination.ip"),
+        source_count=_count(document, "source_count"),
+        destination_count=_count(document, "destination_count"),
+        first=first,
+        last=max(first, last),
+        service=proto if proto == "icmp" else f"{port}/{proto}" if port and proto in ("tcp", "udp") else None,
+        comment=text(document, "packetclip.analyst.comment"),
+    )
 
 
 def _values(raw: bytes, path: Path) -> Iterator[Any]:
@@ -81,18 +166,24 @@ def _opened(value: Any) -> Iterator[Document]:
             yield inner
 
 
+def _count(document: Document, name: str) -> int:
+    found = get(document, f"packetclip.episode.{name}")
+    return found if isinstance(found, int) else 0
+
+
 def stored(
     config: ElasticsearchConfig,
     *,
     since: str | None = None,
     until: str | None = None,
     mission: str | None = None,
+    marked: bool = False,
     limit: int = 5000,
 ) -> list[Document]:
     """The newest document of each of the newest episodes in the data stream, newest first.
 
     Args:
-        since, until: times as `moment` takes them. limit: most episodes.
+        since, until: times as `moment` takes them. marked: those with an analyst's verdict alone, or none. limit: most episodes.
     Raises:
         ConfigError: a time that is none, or nothing between them.
         SinkError: the cluster is not there, refuses, or has no such data stream.
@@ -100,6 +191,7 @@ def stored(
     begin, end = span(since, until)
     filters: list[Document] = between(begin, end)
     filters += [{"term": {"packetclip.mission": mission}}] if mission else []
+    filters += [{"exists": {"field": MARKED}}] if marked else []
     newest: dict[str, Document] = {}
     after: list[Any] | None = None
     with connect(config) as client:
@@ -114,7 +206,7 @@ def stored(
             if len(hits) < PAGE:
                 break
             after = hits[-1]["sort"]
-    if not newest:
+    if not newest and not marked:
         raise SinkError(
             f"{stream_name(config.namespace)}: holds no alert of this time and mission; widen --since, or look at `namespace`"
         )
@@ -180,21 +272,21 @@ def only(documents: Sequence[Document], where: str) -> Document:
     return max(reversed(documents), key=lambda one: text(one, "@timestamp"))
 
 
-def stored_by_id(config: ElasticsearchConfig, name: str) -> Document:
-    """As `by_id`, from the data stream.
+def stored_by_id(config: ElasticsearchConfig, name: str, client: Elasticsearch | None = None) -> Document:
+    """As `by_id`, from the data stream; by the client, or one of its own.
 
     Raises:
         UnknownAlertError: none or several. SinkError: the cluster is not there, refuses, or has no such data stream.
     """
     where = stream_name(config.namespace)
     wanted: list[Document] = [{"term": {field: name}} for field in IDS]
-    with connect(config) as client:
-        hits = _search(client, config, {"bool": {"should": wanted}}, size=PAGE)
+    with contextlib.nullcontext(client) if client else connect(config) as asked:
+        hits = _search(asked, config, {"bool": {"should": wanted}}, size=PAGE)
         if not hits:
             near: list[Document] = [{"fuzzy": {field: {"value": name, "fuzziness": 2}}} for field in IDS]
             near += [{"prefix": {field: name}} for field in IDS] if len(name) >= SHORTEST_BEGINNING else []
-            hits = _search(client, config, {"bool": {"should": near}}, size=PAGE)
-            hits = hits or _search(client, config, {"match_all": {}}, size=LISTED)
+            hits = _search(asked, config, {"bool": {"should": near}}, size=PAGE)
+            hits = hits or _search(asked, config, {"match_all": {}}, size=LISTED)
     # Newest first from the cluster, oldest first in a file.
     return by_id([hit["_source"] for hit in reversed(hits)], name, where)
 

@@ -23,6 +23,7 @@ from packetclip_sensor.view.document_access import (
     SEVERITY_NAMES,
     Document,
     clock,
+    concepts,
     data,
     ends,
     get,
@@ -81,28 +82,34 @@ def _parts(document: Document, missions: Missions) -> Iterable[RenderableType]:
     yield _pairs(_meta(document))
     likeliest = sorted(_numbers(get(document, "packetclip.missions"), missions), key=lambda row: -row[1])[:LISTED]
     yield from _titled("Missions", _bars([(Text(name), min(value, 0.999)) for name, value in likeliest], "{:.3f}"))
-    concepts = [
-        (Text.assemble(_safe(text(c, "name"), 30), (f" {_safe(text(c, 'graph'), 20)}".rstrip(), "dim")), number(c, "weight"))
-        for c in objects(document, "packetclip.concepts")[: 2 * LISTED]
+    bars = [
+        (
+            Text.assemble(
+                _safe(text(c, "name"), 30),
+                (f" {_safe(text(c, 'graph'), 20)}".rstrip() + ("" if possible else ", not over this transport"), "dim"),
+            ),
+            number(c, "weight"),
+        )
+        for c, possible in concepts(document, missions)[: 2 * LISTED]
     ]
     unit = "log-odds" if any(text(c, "graph") for c in objects(document, "packetclip.concepts")) else OLD_UNIT
-    yield from _titled(
-        f"Concepts: {unit} lost when one is silenced", _bars(concepts, "{:+.2f}" if unit != OLD_UNIT else "{:+.3f}")
-    )
-    graphs = [(Text(name), weight) for name, weight in _numbers(get(document, "packetclip.graphs"), missions)]
-    yield from _titled("Graphs: log-odds lost when all concepts of one are silenced", _bars(graphs, "{:+.2f}"))
-    yield from _titled("Heaviest paths: shares of the message that reaches a graph's embedding node", _paths(document))
+    yield from _titled(f"Concepts: {unit} lost when one is silenced", _bars(bars, "{:+.2f}" if unit != OLD_UNIT else "{:+.3f}"))
     yield from _titled(f"Packets: {unit} lost when one is left out", _evidence(document))
-    nearest = [
-        Text(f"{number(t, 'cosine'):.2f} {_safe(text(t, 'text'), 500)}") for t in objects(document, "packetclip.texts")[:LISTED]
-    ]
-    yield from _titled("Nearest texts", Group(*nearest) if nearest else None)
     facts = get(document, "packetclip.facts")
     if isinstance(facts, dict) and facts:
         pairs = [Text(f"{_safe(str(name), 40)} {_safe(shown(value, str(name)), 40)}") for name, value in facts.items()]
         yield from _titled("Measured facts of the window", Columns(pairs, padding=(0, 3)))
     flow = text(document, "packetclip.flow.text")
     yield from _titled("Flow", Text(_safe(flow, 1000)) if flow else None)
+    graphs = [(Text(name), weight) for name, weight in _numbers(get(document, "packetclip.graphs"), missions)]
+    yield from _titled("For experts: graphs, log-odds lost when all concepts of one are silenced", _bars(graphs, "{:+.2f}"))
+    yield from _titled(
+        "For experts: heaviest paths, shares of the message that reaches a graph's embedding node", _paths(document)
+    )
+    nearest = [
+        Text(f"{number(t, 'cosine'):.2f} {_safe(text(t, 'text'), 500)}") for t in objects(document, "packetclip.texts")[:LISTED]
+    ]
+    yield from _titled("For experts: nearest texts", Group(*nearest) if nearest else None)
 
 
 def _meta(document: Document) -> list[tuple[str, str]]:
@@ -126,9 +133,27 @@ def _meta(document: Document) -> list[tuple[str, str]]:
         ("Zeek uids", ", ".join(strings(document, "zeek.session_id")[:LISTED])),
         ("Suricata flow ids", ", ".join(strings(document, "suricata.eve.flow_id")[:LISTED])),
         ("Community ids", ", ".join(strings(document, "network.community_id")[:LISTED])),
+        ("Also fired", "; ".join(_fired(other) for other in objects(document, "packetclip.other_alerts")[:LISTED])),
+        ("Analyst", _said(document)),
         ("Sensor, model", f"{text(document, 'observer.name')}, {text(document, 'packetclip.model.version')}"),
     ]
     return [(what, value) for what, value in found if value.strip(" ,()")]
+
+
+def _fired(other: Document) -> str:
+    """An alert of another engine on the same hosts."""
+    count = number(other, "count")
+    return f"{text(other, 'engine')} {text(other, 'rule')} {text(other, 'name')}" + (
+        f" ({count:,.0f} times)" if count > 1 else ""
+    )
+
+
+def _said(document: Document) -> str:
+    """What an analyst said of it."""
+    verdict, by, marked, comment = (
+        text(document, f"packetclip.analyst.{name}") for name in ("verdict", "by", "marked", "comment")
+    )
+    return ", ".join(part for part in (verdict.replace("_", " "), by and f"by {by}", marked, comment) if part)
 
 
 def _titled(title: str, content: RenderableType | None) -> Iterable[RenderableType]:

@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.time_parsing import in_utc
 
 Document = dict[str, Any]
@@ -37,6 +38,15 @@ def strings(document: Any, where: str) -> list[str]:
 def sessions(document: Any) -> list[str]:
     """Zeek's uids or Suricata's flow ids of an alert or a window."""
     return [*strings(document, "zeek.session_id"), *strings(document, "suricata.eve.flow_id")]
+
+
+def concepts(document: Any, missions: Missions) -> list[tuple[Document, bool]]:
+    """The concepts of an alert, and whether its transport lets each be meant; those that it rules out come last."""
+    over = missions.transports(
+        text(document, "packetclip.mission"), text(document, "packetclip.class"), strings(document, "network.transport")
+    )
+    found = [(c, missions.possible(text(c, "name"), text(c, "graph"), over)) for c in objects(document, "packetclip.concepts")]
+    return sorted(found, key=lambda each: not each[1])
 
 
 def items(document: Any, where: str) -> list[Any]:

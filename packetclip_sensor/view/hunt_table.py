@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from packetclip_sensor.common.missions import Missions
-from packetclip_sensor.common.text import printable
+from packetclip_sensor.common.text import columns, printable
 from packetclip_sensor.hunt.search import Found, Hit
 from packetclip_sensor.hunt.text_encoder import EncodedSentence
 from packetclip_sensor.view.document_access import sessions
@@ -31,7 +31,7 @@ def show(found: Found, file: TextIO, missions: Missions, *, asked: str, encoded:
     console = console_for(file)
 
     def say(words: str, style: str = "") -> None:
-        console.print(Text(printable(words), style=style), soft_wrap=True)
+        console.print(Text(printable(words), style=style), soft_wrap=not columns(file))
 
     if not found.hits:
         say(f"Nothing is stored that fits the filters ({found.stored:,} documents).")
@@ -48,6 +48,7 @@ def show(found: Found, file: TextIO, missions: Missions, *, asked: str, encoded:
         table.add_row(*_cells(hit, missions))
     console.print(table)
     say(_score_words(found, asked))
+    say(f"Next: packetclip similar {printable(found.hits[0].id, 40)}, or another id, finds what is like it")
     if encoded is not None:
         say("Read as: " + "; ".join(f"“{text}” ({weight:.0%})" for text, weight in encoded.read_as))
     for doubt in doubts(found, encoded):
@@ -61,6 +62,12 @@ def doubts(found: Found, encoded: EncodedSentence | None) -> list[str]:
         out.append(
             f"Unlike every sentence of training (cosine with the nearest {encoded.likeness:.2f}): the list is a guess. "
             "Use words of network traffic."
+        )
+    if encoded is not None and encoded.unknown:
+        words = ", ".join(f"“{word}”" for word in encoded.unknown)
+        out.append(
+            f"No text of training has {words}: what that means may be outside of what the model knows, and the list shows "
+            "traffic that fits the rest."
         )
     if encoded is not None and found.hits and len(found.sample) >= ENOUGH and found.hits[0].above < OUTSTANDING:
         out.append("Not even the best stands out from what is stored: probably nothing of the kind is there.")
@@ -91,6 +98,7 @@ def as_json(found: Found, *, asked: str, encoded: EncodedSentence | None = None)
             "read_as": [{"text": text, "weight": round(weight, 4)} for text, weight in encoded.read_as],
             "likeness": round(encoded.likeness, 4),
             "familiar": encoded.familiar,
+            "unknown": encoded.unknown,
         }
     return msgspec.json.encode(made)
 
@@ -103,6 +111,7 @@ def _cells(hit: Hit, missions: Missions) -> list[Text]:
     words = hit.source.get("event", {}).get("reason") if episode else hit.source.get("message")
     what = Text(printable(str(words or "?"), 600))
     notes = [f"episode {printable(str(episode), 40)}"] if episode else []
+    notes += [] if episode else [f"id {printable(hit.id, 40)}"]
     uids = sessions(hit.source)
     if uids and not episode:
         notes.append(f"uid {printable(str(uids[0]), 40)}" + (f" +{len(uids) - 1}" if len(uids) > 1 else ""))

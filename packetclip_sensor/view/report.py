@@ -33,6 +33,7 @@ from packetclip_sensor.view.document_access import (
     SEVERITY_NAMES,
     Document,
     clock,
+    concepts,
     data,
     ends,
     finite,
@@ -196,9 +197,7 @@ def _panel(document: Document, missions: Missions, uid_link: str | None, seen: H
             [text(c, "name"), f"{min(number(c, 'probability'), 0.999):.3f}", _unit(number(c, "probability"))]
             for c in objects(document, "packetclip.classes")[:5]
         ],
-        "concepts": _weights(
-            [(text(c, "name"), number(c, "weight"), text(c, "graph")) for c in objects(document, "packetclip.concepts")]
-        ),
+        "concepts": _weights([(text(c, "name"), number(c, "weight"), text(c, "graph")) for c, _ in concepts(document, missions)]),
         "graphs": _weights([(name, weight, "") for name, weight in _named(get(document, "packetclip.graphs"), missions)]),
         "paths": [[graph, nodes, f"{share:+.3f}", share] for graph, nodes, share in paths],
         "drawn": {
@@ -231,6 +230,12 @@ def _meta(document: Document) -> list[tuple[str, str]]:
         ("Sources", _some(document, "source.ip", "packetclip.episode.source_count")),
         ("Destinations", _some(document, "destination.ip", "packetclip.episode.destination_count")),
         ("Community ID", _some(document, "network.community_id")),
+        (
+            "Also fired",
+            "; ".join(
+                f"{text(o, 'engine')} {text(o, 'rule')} {text(o, 'name')}" for o in objects(document, "packetclip.other_alerts")
+            ),
+        ),
         ("Episode", text(document, "packetclip.episode.id")),
         ("Sensor", text(document, "observer.name")),
     ]

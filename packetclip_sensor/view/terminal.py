@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TextIO
 
 from rich import box
@@ -20,6 +21,7 @@ from rich.text import Text
 
 from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.severity import severity_and_risk
+from packetclip_sensor.common import text
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.text import printable
@@ -110,11 +112,7 @@ def progress(units: int) -> Iterator[Shown]:
 
 def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO) -> None:
     """Print the table of episodes, if there are any, and the totals."""
-    console = console_for(file)
-
-    def say(words: str) -> None:
-        console.print(Text(printable(words)), soft_wrap=True)
-
+    console, say = console_for(file), partial(text.say, hang=0, file=file)
     if len(episodes):
         console.print(table(episodes, console.width))
     quiet = [printable(name, 60) for name, alerts in episodes.captures.items() if not alerts]
@@ -130,7 +128,7 @@ def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO)
     if len(episodes) and where and "://" not in where:
         first = next(episodes.rows())[1].episode.id
         path = shlex.quote(where)
-        say(f"Next: packetclip explain {first} --from {path}, or packetclip report {path}")
+        say(f"Next: packetclip explain {first} --from {path}\n      packetclip report {path}")
 
 
 def style_of(mission: str, missions: Missions) -> str:
@@ -174,7 +172,7 @@ def table(episodes: Episodes, columns: int) -> Table:
         reason = Text(printable(sentences.reason(alert), 1000) + " ") + _extent(
             alert, capture if len(episodes.captures) > 1 else ""
         )
-        concepts = _concepts(alert)
+        concepts = _concepts(alert, episodes.missions)
         if wide:
             source, destination = _ends(alert)
             cells += [Text(f"{source}\n→ {destination}"), reason, Text("\n".join(concepts))]
@@ -211,9 +209,13 @@ def _extent(alert: Alert, capture: str) -> Text:
     return Text(f"[{'so far ' if alert.state != 'close' else ''}{', '.join(parts)}]", style="dim")
 
 
-def _concepts(alert: Alert) -> list[str]:
-    """The concepts that spoke for the mission, with what their silence takes from its log-odds."""
-    found = sorted((c for c in alert.why.concepts if c.weight >= SHOWN_WEIGHT), key=lambda c: -c.weight)[:TOP_CONCEPTS]
+def _concepts(alert: Alert, missions: Missions) -> list[str]:
+    """The concepts that spoke for the mission, with what their silence takes from its log-odds; those that the transport rules
+    out come last."""
+    seen = {evidence.packet.proto for evidence in alert.why.evidence}
+    over = missions.transports(alert.episode.mission, alert.why.klass, seen)
+    spoke = (c for c in alert.why.concepts if c.weight >= SHOWN_WEIGHT)
+    found = sorted(spoke, key=lambda c: (not missions.possible(c.name, c.graph, over), -c.weight))[:TOP_CONCEPTS]
     return [f"{printable(c.name, 24)} {c.weight:+.2f}" for c in found] or ["none alone"]
 
 

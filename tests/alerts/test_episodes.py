@@ -353,3 +353,11 @@ def test_hosts_are_counted_under_a_key_of_their_episode() -> None:
     open_episodes.begin_folding(many)
     assert [getattr(many, name).key for name in TALLIES[2:]] == [many.id] * 3
     assert [getattr(many.copy(), name).key for name in TALLIES[2:]] == [many.id] * 3
+
+
+def test_what_opens_beyond_the_budget_is_marked_counted_and_stays_marked() -> None:
+    policy, counters = Policy(alerts_per_day=2), Counters()
+    events, _ = tracked([[verdict(100, (f"s{i}",), (f"d{i}",)) for i in range(3)]], policy=policy, counters=counters)
+    marked = {state: [e.episode.over_budget for e in events if e.state == state] for state in ("open", "close")}
+    assert marked == {"open": [False, False, True], "close": [False, False, True]}
+    assert (counters.episodes, counters.episodes_over_budget) == (3, 1)

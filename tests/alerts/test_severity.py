@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from factories import MISSIONS, alert, episode
 
-from packetclip_sensor.alerts.severity import severity_and_risk
+from packetclip_sensor.alerts.severity import DAY_S, Budget, severity_and_risk
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.model.bundle import Bundle
 
@@ -47,3 +47,24 @@ def test_the_shipped_model_can_be_unsure() -> None:
     """A bound below the threshold would never be met."""
     manifest = Bundle.open(resource("model/shipped")).manifest
     assert all(manifest.thresholds[m] < manifest.ceilings[m] for m in manifest.missions.names)
+
+
+def test_a_budget_is_of_the_last_day_and_a_restart_knows_it() -> None:
+    budget = Budget(2)
+    assert [budget.spend(second) for second in (100, 200, 300)] == [True, True, False]
+    assert (budget.used, budget.spent) == (1.0, (100, 200))
+    later = Budget(2, budget.spent)
+    assert [later.spend(second) for second in (100 + DAY_S - 1, 100 + DAY_S, 200 + DAY_S - 1)] == [False, True, False]
+    later.pass_to(200 + DAY_S)
+    assert later.used == 0.5
+
+
+def test_a_budget_of_less_than_one_a_day_is_one_in_so_many_days() -> None:
+    budget = Budget(0.2)
+    assert [budget.spend(day * DAY_S) for day in (0, 4, 5, 9)] == [True, False, True, False]
+
+
+def test_without_a_budget_nothing_is_used_and_nothing_beyond_it() -> None:
+    budget = Budget(None)
+    assert all(budget.spend(second) for second in range(5000))
+    assert (budget.used, budget.spent) == (0.0, ())

@@ -367,6 +367,12 @@ def test_the_command_lists_rules_with_expiry_and_counts(
     said = capsys.readouterr().out
     for words in (name, "never", "1,234", "2025-10-09 08:53", "2020-01-31 EXPIRED", "backup window", "1 in force, 1 expired"):
         assert words in said.replace(" rule ", " ")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["suppressions", "--config", str(config)]) == 1
+    narrow = capsys.readouterr().out
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert all(words in narrow for words in (name, "never", "1,234", "2025-10-09", "08:53", "EXPIRED", "backup window"))
+    monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "s.yaml").write_text("- {}")
     assert main(["suppressions", "--config", str(config)]) == 2
     assert (

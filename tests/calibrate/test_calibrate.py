@@ -285,6 +285,9 @@ def test_the_command_shows_what_changes_and_writes_a_file_that_the_sensor_takes(
     first = out.read_bytes()
     assert calibrated("--logs", logs, "--config", sensor, "--out", out) == 0
     assert out.read_bytes() == first
+    sensor.write_text(f"model: '{doubtful}'\npolicy: {{alerts_per_day: 0.5}}\n")
+    assert calibrated("--logs", logs, "--config", sensor, "--out", out) == 0
+    assert "the budget is 0.5." in capsys.readouterr().out
 
 
 def test_attacks_that_pass_for_benign_make_no_mission_blind_but_a_warning(

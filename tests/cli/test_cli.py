@@ -54,6 +54,26 @@ def test_each_command_lists_its_exit_codes_and_examples(command: str, capsys: py
     assert f"Examples:\n    packetclip {command}" in out
 
 
+@pytest.mark.parametrize("command", ["", "setup", *COMMANDS])
+def test_help_fits_a_terminal_of_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*command.split(), "--help"]) == 0
+    uid_link = "https://kibana.example.org/app/"  # an address is not broken
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80 and uid_link not in line] == []
+
+
+def test_a_command_too_wide_for_the_terminal_goes_on_as_a_shell_takes_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    main(["hunt", "--help"])
+    examples = capsys.readouterr().out.partition("Examples:\n")[2].partition("\n\n")[0]
+    words = [shlex.split(line) for line in examples.replace("\\\n", "").splitlines()]
+    assert words[0] == ["packetclip", "hunt", "many half-open connections from one host", "--config", "sensor.yaml"]
+
+
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert told(capsys)[0] == [f"packetclip {__version__}"]

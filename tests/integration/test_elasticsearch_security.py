@@ -133,6 +133,28 @@ def test_the_whole_way_with_keys_from_replay_to_explain_report_and_similar(site:
     assert (code, "give the key the index privileges `read`" in err) == (2, True)
 
 
+def test_who_may_write_to_the_alerts_marks_them_and_no_key_of_ours_does(
+    site: Site, admin: Elasticsearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = stream_name(site.namespace)
+    list(write([safe(alert(id="a"), alert(id="b", state="close"))], site.cluster("sensor"), SENSOR, Counters()))
+    admin.indices.refresh(index=stream)
+    code, _, err = site.run("mark", "e1", "--false", config="reader.yaml")
+    assert (code, f"needs the index privileges `read` and `index` on {stream}" in err) == (2, True)
+    admin.security.put_role(name="marks", indices=[{"names": ["logs-packetclip.alert-*"], "privileges": ["read", "index"]}])
+    admin.security.put_user(username="analyst", password="of-the-analyst", roles=["marks"])
+    monkeypatch.setenv("ANALYST", "of-the-analyst")
+    code, out, err = site.run("mark", "e1", "--false", "--user", "analyst", "--password-env", "ANALYST")
+    assert (code, "marked as false positive in 2 documents" in out) == (0, True), err
+    found = admin.search(index=stream)["hits"]["hits"]
+    assert [hit["_source"]["packetclip"]["analyst"]["by"] for hit in found] == ["analyst"] * 2
+    asked = ["calibrate", "--logs", str(CAPTURE), "--out", str(site.folder / "c.yaml")]
+    assert "Marked as false: 1, of which 0 would alert again" in site.run(*asked, config="reader.yaml")[1]
+    _, out, err = site.run(*asked)
+    assert "alerts that are marked were not read" in err  # the sensor's key may not; the calibration is made all the same
+    assert "c.yaml written" in out
+
+
 def test_check_says_what_a_key_may_not(site: Site) -> None:
     code, out, _ = site.run("check")
     lines = [line for line in out.splitlines() if "sink" in line]

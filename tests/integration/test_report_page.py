@@ -188,3 +188,20 @@ def test_without_scripts_the_episodes_are_listed(chromium: browser.Browser, tmp_
         chromium.wait("document.querySelectorAll('noscript tr').length === 3")
     finally:
         chromium.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_a_phone_cuts_neither_graph_nor_bytes(tmp_path: Path) -> None:
+    if browser.program() is None:
+        unavailable("no chromium on PATH")
+    with browser.Browser(width=360, height=740) as phone:
+        opened(phone, tmp_path, some()[:1])
+        phone.wait("!!document.querySelector('.detail .hex')")
+        phone.run("document.querySelectorAll('details').forEach(part => part.open = true)")
+        for part in (".graph", ".hex", ".fields", ".bars", ".facts", "figcaption"):
+            extent = "[e.getBoundingClientRect().right, e.scrollWidth - e.clientWidth]"
+            for right, hidden in phone.run(f"[...document.querySelectorAll('{part}')].map(e => {extent})"):
+                assert right <= 360, part
+                assert part == ".graph" or hidden <= 0, part
+        assert phone.run("document.querySelectorAll('.graph').length") > 0
+        assert phone.run("document.documentElement.scrollWidth") <= 360
+        phone.picture(tmp_path / "phone.png")

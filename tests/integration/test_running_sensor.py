@@ -77,6 +77,22 @@ def test_a_sensor_whose_cluster_is_away_says_so_stops_at_once_and_delivers_after
         server.shutdown()
 
 
+def test_a_sensor_says_what_it_reads_and_where_alerts_go_and_a_line_for_each_alert(tmp_path: Path) -> None:
+    sensor = SensorProcess(tmp_path, "sensor_name: test\nlogs: [logs]\nsink: {ndjson: {path: alerts.ndjson}}\n")
+    (tmp_path / "logs" / "packetclip_packet.log").write_bytes(recorded("data/demo-udp-hping"))
+    with sensor:
+        sensor.until(lambda: (tmp_path / "alerts.ndjson").exists() and (tmp_path / "alerts.ndjson").stat().st_size)
+        time.sleep(1)
+        sensor.stop()
+    lines = [json.loads(line) for line in sensor.said().splitlines()]
+    (started,) = (line for line in lines if line["event"] == "started")
+    assert (started["sinks"], started["logs"]) == (["ndjson"], [str(tmp_path / "logs")])
+    assert started["to"].endswith("alerts.ndjson")
+    assert [(line["title"], line["severity"]) for line in lines if line["event"] == "alert"] == [
+        ("UDP flood by 172.27.201.18 against 172.27.201.144", 73)
+    ]
+
+
 def test_a_request_that_hangs_does_not_hold_the_stop_and_is_sent_again(tmp_path: Path) -> None:
     with socket.socket() as silent:  # takes connections and requests, and never answers
         silent.bind(("127.0.0.1", 0))

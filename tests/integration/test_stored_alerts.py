@@ -98,3 +98,17 @@ def test_report_and_explain_read_through_the_configuration(
     config.write_text("sink: {elasticsearch: {hosts: ['http://127.0.0.1:9']}}\n")
     assert main(["explain", "e07x", "--config", str(config)]) == 2
     assert "; check address, port and firewall, and that it runs" in capsys.readouterr().err
+
+
+def test_an_analysts_verdict_goes_into_every_document_of_the_episode(
+    stored: ElasticsearchConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "sensor.yaml"
+    config.write_text(f"namespace: {stored.namespace}\nsink: {{elasticsearch: {{hosts: ['{stored.hosts[0]}']}}}}\n")
+    assert alert_reader.stored(stored, marked=True) == []
+    assert main(["mark", "e07x", "--false", "--comment", "a backup", "--config", str(config)]) == 0
+    assert "marked as false positive in 3 documents, episode e07x" in capsys.readouterr().out
+    (found,) = alert_reader.stored(stored, marked=True)
+    assert (text(found, "event.id"), text(found, "packetclip.analyst.comment")) == ("a07close", "a backup")
+    assert text(alert_reader.stored_by_id(stored, "a07open"), "packetclip.analyst.verdict") == "false_positive"
+    assert not alert_reader.mark_of(found).true

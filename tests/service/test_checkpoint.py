@@ -9,10 +9,13 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.config.settings import HealthConfig
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.records import Episode, Position
+from packetclip_sensor.records import AlertBatch, Episode, Position
 from packetclip_sensor.service import checkpoint
 from packetclip_sensor.service.checkpoint import State
+from packetclip_sensor.service.health import Health
 
 STATE = State(
     positions=(Position("/logs/packetclip_packet.log", 66, 1234, 1024, "ab" * 32, 56789),),
@@ -37,6 +40,14 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o027 == 0
     assert sorted(file.name for file in path.parent.iterdir()) == ["state.json", "state.json.old"]
     assert checkpoint.load(path.with_name("state.json.old")) == STATE
+
+
+def test_what_is_used_of_the_alert_budget_outlives_a_restart(tmp_path: Path) -> None:
+    saver = checkpoint.Saver(tmp_path / "state.json", Health(HealthConfig(), Counters()))
+    saver.load()
+    saver.save(AlertBatch(spent=(1763725901,)), "1.0.0")
+    saver.flush()
+    assert saver.load().spent == (1763725901,)
 
 
 def test_a_missing_file_is_an_empty_state(tmp_path: Path) -> None:

@@ -124,6 +124,13 @@ def test_an_episode_is_told_when_it_opens_and_when_its_severity_rises(tmp_path: 
     assert identifiers(path) == ["e1", "e1-99", "e2"]
 
 
+def test_beyond_the_budget_zeek_gets_only_what_is_severe(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.tsv"
+    scan, flood = (episode(id=mission, mission=mission, over_budget=True, peak=0.9999) for mission in ("Reconnaissance", "DoS"))
+    run(path, alert(episode=scan), alert(episode=flood))
+    assert identifiers(path) == ["DoS"]
+
+
 def test_no_line_crosses_a_page(tmp_path: Path) -> None:
     path = tmp_path / "verdicts.tsv"
     run(path, *(of(f"e{n}") for n in range(100)))

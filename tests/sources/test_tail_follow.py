@@ -282,7 +282,7 @@ def test_a_file_that_is_renamed_between_listing_and_opening_at_the_start_is_no_e
     log.write_bytes(packets(1))
     listed = tail._listing
 
-    def renamed_after_listing(paths: list[Path]) -> object:
+    def renamed_after_listing(paths: list[Path], *more: object) -> object:
         found = listed(paths)
         if log.exists():
             log.rename(tmp_path / "packetclip_packet.1.log")

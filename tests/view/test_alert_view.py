@@ -53,8 +53,20 @@ def whole(**changed: Any) -> dict[str, Any]:
 def test_all_of_an_explanation_is_printed(name: str, changed: dict[str, Any]) -> None:
     text = printed(whole(**changed))
     if changed:
-        text = text[text.index("Concepts:") : text.index("+0.12 tcp")]
+        concepts, paths = text.index("Concepts:"), text.index("For experts: heaviest")
+        text = text[concepts : text.index("+0.12 tcp")] + text[paths : text.index("For experts: nearest")].rstrip()
     compare(PRINTED, name, [line.rstrip() for line in text.splitlines()])
+
+
+def test_concepts_that_the_transport_rules_out_come_last_and_what_is_for_experts_at_the_end() -> None:
+    weighed = (Concept("login", 0.4, 1, "Brute Force"), Concept("keepalive", 0.3, 1, "DoS"), Concept("flooding", 0.2, 1, "DoS"))
+    text = printed(whole(klass="UDP Flood", concepts=weighed))
+    names = ("flooding DoS ", "login Brute Force, not over this transport", "keepalive DoS, not over this transport")
+    assert sorted(map(text.index, names)) == [text.index(name) for name in names]
+    assert text.index("Flow\n") < text.index("For experts: heaviest paths")
+    text = printed(whole(concepts=weighed))
+    assert "not over this transport" not in text
+    assert text.index("login") < text.index("flooding DoS")
 
 
 def test_hostile_strings_in_every_field_and_name_reach_the_terminal_as_text() -> None:

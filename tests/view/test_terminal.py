@@ -63,9 +63,16 @@ def test_no_line_is_wider_than_the_terminal(columns: int, monkeypatch: pytest.Mo
     )
     monkeypatch.setenv("COLUMNS", str(columns))
     text = printed(alert(), long)
-    assert max(map(len, text.splitlines()[:-2])) <= columns
+    assert max(map(len, text.splitlines())) <= columns
     assert "+12,344" in text
     assert "Vulnerability Scan" in text
+
+
+def test_concepts_that_the_transport_rules_out_are_not_shown_first() -> None:
+    named = ("login", 0.4, "Brute Force"), ("flooding", 0.3, "DoS"), ("datagram", 0.2, "DoS"), ("rate", 0.1, "DoS")
+    concepts = tuple(Concept(name, weight, 1, graph) for name, weight, graph in named)
+    assert "login" not in printed(alert(klass="UDP Flood", concepts=concepts))
+    assert "login +0.40" in printed(alert(klass="SYN Flood", concepts=concepts))
 
 
 def test_the_same_id_in_two_captures_is_two_rows() -> None:

@@ -106,5 +106,5 @@ def minilm() -> str:
     roots = list(spec.submodule_search_locations or []) if spec else []
     configs = sorted(Path(roots[0]).rglob("config.json"), key=lambda p: len(p.parts)) if roots else []
     if not configs:
-        raise DataError("the text encoder is not installed; run pip install 'packetclip-sensor[train]' or name one by path")
+        raise DataError("the text encoder is not installed; run pip install '.[train]' or name one by path")
     return str(configs[0].parent)

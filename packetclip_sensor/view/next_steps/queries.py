@@ -69,7 +69,7 @@ def _rule(document: Document) -> str:
     if not any(sides.values()):
         return ""  # it would switch off a whole mission
     named = sides | {"service": [_service(document)], "mission": [text(document, "packetclip.mission")]}
-    return suppression_rules.proposed(when(document, "packetclip.episode.last"), **named)
+    return suppression_rules.proposed(when(document, "packetclip.episode.last"), "", **named)
 
 
 def _hosts(document: Document, side: str) -> list[str]:

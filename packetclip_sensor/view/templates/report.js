@@ -141,7 +141,7 @@ function why(r, p) {
         p.graphs.length ? [el("h3", "Graphs, silenced whole"), bars(p.graphs, "for")] : [],
         p.texts.length ? [el("h3", "Nearest texts"), el("ol.texts", p.texts.map(([text, cosine]) => el("li", text + " ", el("span.soft", cosine))))] : [])),
     p.steps.length ? el("div", el("h3", "Next steps"), p.steps.map(([title, words]) => step(title, words))) : "",
-    p.paths.length ? el("div", el("h3", "Knowledge graph, active paths"), networks(p)) : "",
+    p.paths.length ? el("details.experts", el("summary", "For experts: the knowledge graph and its active paths"), networks(p)) : "",
     p.evidence.length ? el("div", el("h3", "Packets that weigh most"),
       p.capture ? el("p", el("button.small", {type: "button", click: () => save(p.capture, `${r.id || "evidence"}.pcapng`)}, "Save as a capture (pcapng)")) : "",
       p.evidence.map((e, at) => packet(e, at === 0))) : "",
@@ -224,13 +224,13 @@ function network([width, height, nodes, edges], own, concepts) {
 function packet(e, first) {
   const marks = [], dump = el("pre.hex"), bytes = e.data.match(/../g) || [];
   const mark = (on, at) => { for (const node of marks[at] || []) node.classList.toggle("lit", on); };
-  const owner = [];
+  const owner = [], per = innerWidth > 820 ? 16 : 8;
   e.fields.forEach(([start, end], at) => { for (let b = start; b < end; b++) owner[b] = at; });
-  for (let line = 0; line < bytes.length; line += 16) {
+  for (let line = 0; line < bytes.length; line += per) {
     const hex = el("span"), chars = el("span");
-    for (let start = line; start < Math.min(line + 16, bytes.length);) {
+    for (let start = line; start < Math.min(line + per, bytes.length);) {
       let end = start;
-      while (end < Math.min(line + 16, bytes.length) && owner[end] === owner[start]) end++;
+      while (end < Math.min(line + per, bytes.length) && owner[end] === owner[start]) end++;
       const at = owner[start], field = e.fields[at] || [0, 0, "payload", "", ""], part = ["ip", "transport", "payload"].includes(field[2]) ? field[2] : "payload";
       const own = bytes.slice(start, end), title = `${field[3]}: ${field[4]}`;
       const one = el(`span.${part}`, {title}, own.join(" ")), two = el(`span.${part}`, {title}, own.map(printed).join(""));
@@ -243,7 +243,7 @@ function packet(e, first) {
       chars.append(two);
       start = end;
     }
-    const missing = 16 - Math.min(16, bytes.length - line);
+    const missing = per - Math.min(per, bytes.length - line);
     dump.append(el("span.off", line.toString(16).padStart(4, "0")), "  ", hex, " ".repeat(3 * missing + 1), chars, "\n");
   }
   const named = el("table.fields", e.fields.map(([start, end, part, name, value], at) => {
