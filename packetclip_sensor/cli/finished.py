@@ -12,12 +12,16 @@ import typer
 from packetclip_sensor.cli.common import (
     ClusterUrl,
     ConfigFile,
+    Scheduler,
     Since,
     Units,
     Until,
+    Workers,
     cluster_at,
     discover,
+    in_cuts,
     labels_beside,
+    labels_file,
     missions_of_the_sensor,
     opened,
     set_up_logs,
@@ -109,11 +113,14 @@ def pairs(
         list[str] | None,
         typer.Option(metavar="CLASS", help="Label that the model does not know yet (docs/missions.md); repeatable."),
     ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Write text/packet pairs for training.
 
     One row per packet window with text, label and tokens; docs/pairs.md names every column with its unit. Windows that
     mix attack and other packets have no label. Needs pip install 'packetclip-sensor[pairs]'.
+    With --workers or --scheduler --out is a folder: one file for each half hour of a unit. What is there is not made again.
 
     \b
     Exit codes:
@@ -125,6 +132,7 @@ def pairs(
     Examples:
       packetclip pairs tests/data --out pairs.parquet
       packetclip pairs office.pcap --label Benign --out benign.parquet
+      packetclip pairs /opt/zeek/logs --label Benign --out benign --workers 16
     """
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.common.rejects import Rejects
@@ -159,8 +167,20 @@ def pairs(
             batches = normalized(zeek.batches(blocks, rejects, counters), counters, rejects)
             yield unit.name, batches, given or labels_beside(unit, classes)
 
-    with sigterm_as_interrupt(), progress(len(units)) as shown:
-        rows = write_pairs(labelled(), out, TRAINED, label=label, counters=counters)
+    if workers or scheduler:
+        from packetclip_sensor.scale import cluster
+        from packetclip_sensor.scale.pairs import write_cuts
+
+        with sigterm_as_interrupt(), cluster.workers(workers, scheduler) as running:
+            cut = [(one, labels or labels_file(unit)) for unit, some in in_cuts(units, passed, TRAINED.seconds) for one in some]
+            with progress(len(cut)) as shown:
+                made = write_cuts(running, cut, out, classes, label, on_done=shown.unit, on_unread=passed.unread.append)
+        read = len({one.paths for one, _ in cut})
+        counters.packets, rejects.count, rejects.first = made.packets, made.rejects, made.first
+        rows = made.rows
+    else:
+        with sigterm_as_interrupt(), progress(len(units)) as shown:
+            rows = write_pairs(labelled(), out, TRAINED, label=label, counters=counters)
     say("pairs hold packet bytes as they were, passwords too: the file is for its owner and group alone (mode 0640)")
     say(f"{rows:,} pairs of {counters.packets:,} packets in {counted(read, 'capture')} -> {out}")
     raise typer.Exit(tell_unread(passed, rejects))
