@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -27,7 +28,7 @@ from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.evidence.stage import Evidence
 from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.model.judge import Judge
+from packetclip_sensor.model.judge import Decide, Judge
 from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.normalize.normalizer import Normalizer
 from packetclip_sensor.records import Alert, AlertBatch, Batch, VerdictBatch
@@ -44,7 +45,7 @@ from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.windows.model_input import model_input
-from packetclip_sensor.windows.windows import Owns, WindowCutters
+from packetclip_sensor.windows.windows import Owns, WindowCutters, Windows
 
 log = structlog.get_logger()
 
@@ -103,10 +104,13 @@ def replay(
     on_unread: Callable[[LogFormatError], None] | None = None,
     counters: Counters | None = None,
     rejects: Rejects | None = None,
+    pick: Callable[[Sequence[Path]], Pick | None] = lambda paths: None,
 ) -> Counters:
     """Read finished logs, each unit (the logs of one deployment or capture) for itself, through the same stages into the same
     sink.
 
+    Args:
+        pick: of a unit's paths, which of its windows are judged; None for all.
     Raises:
         LogFormatError: a unit cannot be read, and there is no `on_unread` to be told of it.
     """
@@ -124,7 +128,7 @@ def replay(
                 on_unread(err)
                 continue
             batches = zeek.together(zeek.batches(lines, rejects, counters))
-            yield from alerts(batches, bundle, config, counters, checkpoint.State(), rejects=rejects)
+            yield from alerts(batches, bundle, config, counters, checkpoint.State(), rejects=rejects, pick=pick(paths))
 
     with rejects:
         read = 0
@@ -136,6 +140,15 @@ def replay(
                 for alert in batch.alerts:
                     on_alert(alert)
     return counters
+
+
+class Pick(Protocol):
+    """`scale.judged.Found`: says which windows of a batch may be verdicts, since others have judged all of them."""
+
+    def instead(self, evidence: Evidence | None) -> Decide | None:
+        """What decides in place of evidence, which is given only some windows here."""
+
+    def __call__(self, windows: Windows, /) -> Windows: ...
 
 
 class Judging:
@@ -150,10 +163,11 @@ class Judging:
         state: checkpoint.State,
         rejects: Rejects | None = None,
         owns: Owns | None = None,
+        pick: Pick | None = None,
     ) -> None:
         """Args:
         state: where a restart goes on. rejects: where packets with a wrong time go.
-        owns: which streams are judged here; None for all.
+        owns: which streams are judged here; None for all. pick: which windows; likewise.
         """
         manifest = bundle.manifest
         thresholds, margins = in_force(bundle, for_missions(config.policy, manifest.missions))
@@ -176,7 +190,9 @@ class Judging:
         self.evidence = Evidence.of(bundle, counters)
         if self.evidence is not None and state.model_version == manifest.version:
             self.evidence.restore(state.evidence_streams)
-        self._judge = Judge(bundle, thresholds, counters, margins, tap=sampler, evidence=self.evidence)
+        self._pick = pick or (lambda windows: windows)
+        decide = pick.instead(self.evidence) if pick else self.evidence
+        self._judge = Judge(bundle, thresholds, counters, margins, tap=sampler, evidence=decide)
 
     @property
     def held(self) -> int:
@@ -186,7 +202,7 @@ class Judging:
     def __call__(self, read: Batch) -> Iterator[VerdictBatch]:
         """The verdicts of the seconds that a batch ends."""
         for batch in self._normalize(read):
-            yield self._judge(model_input(self._cut(batch)))
+            yield self._judge(model_input(self._pick(self._cut(batch))))
 
 
 class Alerting:
@@ -233,14 +249,15 @@ def alerts(
     state: checkpoint.State,
     health: Health | None = None,
     rejects: Rejects | None = None,
+    pick: Pick | None = None,
 ) -> Iterator[AlertBatch]:
     """Records to explained alerts: each batch goes through `Judging` and `Alerting` in turn.
 
     Args:
         state: where a restart goes on. health: of the running sensor; None for a replay. rejects: where packets with a wrong
-            time go.
+            time go. pick: as of `Judging`.
     """
-    judging = Judging(bundle, config, counters, state, rejects)
+    judging = Judging(bundle, config, counters, state, rejects, pick=pick)
     alerting = Alerting(bundle, config, counters, state, counts_kept=health is not None)
 
     def stages() -> Iterator[AlertBatch]:

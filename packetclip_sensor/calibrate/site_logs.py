@@ -35,7 +35,7 @@ from packetclip_sensor.pairs.labels import MIXED_BELOW, Labels
 from packetclip_sensor.records import Batch, Episode, Packet, Verdict
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.windows.window_statistics import facts
-from packetclip_sensor.windows.windows import windows
+from packetclip_sensor.windows.windows import Windows, windows
 
 GAP_S = 3600.0
 """A longer time without a packet counts so much: nobody knows whether Zeek ran."""
@@ -200,6 +200,7 @@ def gather(
     on_packets: Callable[[int], None] = lambda count: None,
     margins: Mapping[str, float] | None = None,
     lateness_s: float = 0.0,
+    pick: Callable[[Sequence[Path]], Callable[[Windows], Windows] | None] = lambda paths: None,
 ) -> SiteLogs:
     """Judge all logs and keep what a fit needs, in bounded memory.
 
@@ -208,6 +209,7 @@ def gather(
         suppresses: whether a rule of the site suppresses a verdict; thresholds need not do it then.
         margins: the widest that a fit may choose, in logits, in place of the bundle's own.
         lateness_s: how late lines of the logs may be, as in the configuration.
+        pick: of a unit's paths, which of its windows are judged; None for all.
     Raises:
         LogFormatError: no packet is left to look at.
     """
@@ -222,6 +224,8 @@ def gather(
             read = zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters)
             batches = normalized(read, found.counters, rejects, lateness_s)
             streams = windows(packets(batches), bundle.manifest.window, found.counters)
+            if (picked := pick(paths)) is not None:
+                streams = map(picked, streams)
             for judged in judge(streams, bundle, every if labels else floor, found.counters, margins=margins):
                 found.coverage.add(judged.batch.packets)
                 on_packets(len(judged.batch.packets))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from packetclip_sensor.config.settings import ElasticsearchConfig
     from packetclip_sensor.pairs.labels import Labels
     from packetclip_sensor.scale.cuts import Cut
+    from packetclip_sensor.scale.judged import Found, How
     from packetclip_sensor.sources.discovery import PassedOver, Unit
 
 DONE, FAILED, BAD_START = 0, 1, 2
@@ -50,6 +51,11 @@ Scheduler = Annotated[
     str | None,
     typer.Option("--scheduler", metavar="ADDRESS", help="Read by the workers of this Dask scheduler, which see the same files."),
 ]
+Cuts = Annotated[
+    Path,
+    typer.Option("--cuts", metavar="DIR", help="Folder of what workers found in each cut; a rerun goes on."),
+]
+CUTS = Path("packetclip.cuts")
 Units = Annotated[list[Path], typer.Argument(metavar="PATH", help="Log folders, folders of them, log files or captures.")]
 
 
@@ -168,6 +174,33 @@ def in_cuts(
                 yield unit, cuts_of(unit, memory_s=memory_s, lateness_s=lateness_s)
             except LogFormatError as err:
                 passed.unread.append(err)
+
+
+@contextmanager
+def judged_by_workers(
+    units: Sequence[Unit],
+    how: Callable[[Unit], How],
+    model: Path,
+    lateness_s: float,
+    cuts: Path,
+    to: tuple[int | None, str | None],
+) -> Iterator[Callable[[Sequence[Path]], Found | None]]:
+    """Have the logs of units judged in cuts, and say of a unit's paths what was found; None of captures, which one process reads,
+    and of all where `to` names neither a number of workers nor a scheduler."""
+    if to == (None, None):
+        yield lambda paths: None
+        return
+    from packetclip_sensor.model.bundle import manifest_of
+    from packetclip_sensor.scale import cluster, judged
+    from packetclip_sensor.scale.cuts import folder_of_cuts
+    from packetclip_sensor.sources.discovery import PassedOver
+
+    folder_of_cuts(cuts, "--cuts")
+    logs = [unit for unit in units if unit.kind == "logs"]
+    with cluster.workers(*to) as client:
+        planned = in_cuts(logs, PassedOver(), manifest_of(model).window.seconds, lateness_s)
+        found = {unit.paths: judged.found_in(client, some, cuts, how(unit)) for unit, some in planned}
+        yield lambda paths: found.get(tuple(paths))
 
 
 def tell_unread(passed: PassedOver, rejects: Rejects) -> int:

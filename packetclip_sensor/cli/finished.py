@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from packetclip_sensor.cli.common import (
+    CUTS,
     ClusterUrl,
     ConfigFile,
+    Cuts,
     Scheduler,
     Since,
     Units,
@@ -20,6 +22,7 @@ from packetclip_sensor.cli.common import (
     cluster_at,
     discover,
     in_cuts,
+    judged_by_workers,
     labels_beside,
     labels_file,
     missions_of_the_sensor,
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.pairs.labels import Labels
     from packetclip_sensor.records import Batch
+    from packetclip_sensor.scale.judged import How
+    from packetclip_sensor.sources.discovery import Unit
 
 
 def replay(
@@ -47,6 +52,9 @@ def replay(
     ] = None,
     config: ConfigFile = None,
     elasticsearch: ClusterUrl = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    cuts: Cuts = CUTS,
 ) -> None:
     """Judge finished logs or captures.
 
@@ -67,11 +75,12 @@ def replay(
       packetclip replay office.pcap
       packetclip replay logs/ --elasticsearch http://127.0.0.1:9200
       packetclip replay logs/ --out - | jq .event.reason
+      packetclip replay /opt/zeek/logs --workers 16
     """
     from packetclip_sensor import pipeline
     from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.config.settings import SinkConfig
-    from packetclip_sensor.model.bundle import manifest_of
+    from packetclip_sensor.model.bundle import Bundle, manifest_of
     from packetclip_sensor.view.terminal import Episodes, progress, summary
 
     settings = _replay_settings(out, config, elasticsearch)
@@ -80,7 +89,20 @@ def replay(
     episodes = Episodes(manifest_of(settings.model_path).missions)
     to_stdout = settings.sink == SinkConfig()
     rejects = Rejects(settings.rejects_path)
-    with sigterm_as_interrupt(), progress(len(units)) as shown:
+
+    def how(_: Unit) -> How:
+        from packetclip_sensor.scale.judged import How
+
+        if settings.hunt.enabled:
+            raise ConfigError("hunt.enabled: workers keep no samples for hunting; switch it off, or replay without workers")
+        return How.of(Bundle.open(settings.model_path), settings)
+
+    to = (workers, scheduler)
+    with (
+        sigterm_as_interrupt(),
+        judged_by_workers(units, how, settings.model_path, settings.lateness_s, cuts, to) as pick,
+        progress(len(units)) as shown,
+    ):
 
         def logs() -> Iterator[Sequence[Path]]:
             for unit, logs_ in opened(units, shown.unit, passed):
@@ -92,7 +114,7 @@ def replay(
             episodes.unread()
 
         counters = pipeline.replay(
-            logs(), settings, rejects=rejects, on_alert=episodes.add, on_packets=shown.packets, on_unread=failed
+            logs(), settings, rejects=rejects, on_alert=episodes.add, on_packets=shown.packets, on_unread=failed, pick=pick
         )
     where = elasticsearch or (os.path.relpath(settings.sink.ndjson.path) if settings.sink.ndjson else "")
     summary(episodes, counters, where=where, file=sys.stderr if to_stdout else sys.stdout)

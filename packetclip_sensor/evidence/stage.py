@@ -10,7 +10,7 @@ import numpy.typing as npt
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import ModelBundleError
 from packetclip_sensor.evidence.model import FILE, EvidenceModel, Scorer
-from packetclip_sensor.evidence.rows import rows_of
+from packetclip_sensor.evidence.rows import Rows, rows_of
 from packetclip_sensor.evidence.streams import Streams
 from packetclip_sensor.model.bundle import REMEDY, Bundle, optional
 from packetclip_sensor.records import FloatArray, Trail
@@ -49,8 +49,11 @@ class Evidence:
         Args:
             probabilities: (W, missions + 1), Benign first. fresh: records of `given.windows.fresh`.
         """
-        rows = rows_of(given, probabilities, fresh)
-        inputs, trails = self._streams(given.windows.batch.source, rows)
+        return self.of_rows(given.windows.batch.source, rows_of(given, probabilities, fresh))
+
+    def of_rows(self, source: str, rows: Rows) -> dict[int, tuple[int, Trail]]:
+        """The same of a batch's rows, made here or by another process."""
+        inputs, trails = self._streams(source, rows)
         log_odds = self._score(inputs)
         above = log_odds - self._score.at
         out = {}

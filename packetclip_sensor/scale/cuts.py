@@ -8,7 +8,9 @@ reads before `begin` gives no window.
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
+import uuid
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +19,10 @@ from typing import Any
 
 import msgspec
 
+from packetclip_sensor.common import durable
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.normalize.copies import MIRRORED_S
 from packetclip_sensor.records import Batch, Idle, Lines, Position
 from packetclip_sensor.sources import pcap, tail, zeek
@@ -29,6 +33,8 @@ CUT_S = 1800
 """Long against what is read twice, short against a day."""
 FOREVER = 1 << 40
 """Behind every second of a packet."""
+PART = ".new"
+"""End of the names of files that are being written."""
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -126,3 +132,27 @@ def packets_of(cut: Cut, counters: Counters, rejects: Rejects, lateness_s: float
             yield Idle(final=True)
 
         yield zeek.batches(blocks(), rejects, counters)
+
+
+@contextmanager
+def written(out: Path) -> Iterator[Path]:
+    """A path at which to write what `out` is to hold: that is there, on the disk, once the block has ended well."""
+    part = out.with_name(f"{out.name}.{uuid.uuid4().hex[:8]}{PART}")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(out)
+        durable.sync_folder(out.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def folder_of_cuts(folder: Path, option: str) -> None:
+    """Make a folder for files of cuts, and take away what workers that were killed left in it. Raises ConfigError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f"*{PART}"):
+            left.unlink(missing_ok=True)
+    except OSError as err:
+        raise ConfigError(f"{folder}: {err.strerror}; name a folder for the files of cuts by {option}") from err

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +10,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow.parquet as pq
 
-from packetclip_sensor.common import durable
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError, LogFormatError
@@ -20,7 +17,7 @@ from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.pairs.labels import Labels
 from packetclip_sensor.pairs.parquet import PACKETS, REJECTS, write_pairs
 from packetclip_sensor.scale.cluster import result, submit
-from packetclip_sensor.scale.cuts import Cut, packets_of
+from packetclip_sensor.scale.cuts import Cut, folder_of_cuts, packets_of, written
 from packetclip_sensor.windows.windows import TRAINED
 
 if TYPE_CHECKING:
@@ -49,17 +46,9 @@ def write_cut(cut: Cut, out: Path, labels: Path | None, classes: Sequence[str], 
     """Write the pairs of a cut, whole or not at all; arguments as of `packetclip pairs`."""
     rejects, counters = Rejects(None), Counters()
     truth = Labels.load(labels, classes) if labels else None
-    part = out.with_name(f"{out.name}.{uuid.uuid4().hex[:8]}.new")
-    try:
-        with packets_of(cut, counters, rejects) as batches:
-            units = [(cut.unit, normalized(batches, counters, rejects), truth)]
-            write_pairs(units, part, TRAINED, label=label, rejects=rejects, judged=cut.judged, until=cut.end)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(out)
-        durable.sync_folder(out.parent)
-    finally:
-        part.unlink(missing_ok=True)
+    with written(out) as part, packets_of(cut, counters, rejects) as batches:
+        units = [(cut.unit, normalized(batches, counters, rejects), truth)]
+        write_pairs(units, part, TRAINED, label=label, rejects=rejects, judged=cut.judged, until=cut.end)
 
 
 def write_cuts(
@@ -80,12 +69,7 @@ def write_cuts(
     Raises:
         ConfigError: the folder cannot be made, or holds Parquet files of other logs or options.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise ConfigError(
-            f"{folder}: cannot be made: {err.strerror}; name a folder by --out, one file is made for each cut"
-        ) from err
+    folder_of_cuts(folder, "--out")
     wanted = {}
     for cut, labels in cuts:
         text = labels.read_text(encoding="utf-8", errors="replace") if labels else ""
@@ -94,8 +78,6 @@ def write_cuts(
         raise ConfigError(
             f"{folder}: holds {others[0].name}, of other logs or options than these; remove it, or name another folder by --out"
         )
-    for left in folder.glob("*.parquet.*.new"):  # by a worker that was killed
-        left.unlink(missing_ok=True)
     asked = {file: submit(client, write_cut, cut, file.absolute(), labels, classes, label)
              for file, (cut, labels) in wanted.items() if not file.exists()}  # fmt: skip
     made = Made()
