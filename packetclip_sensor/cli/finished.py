@@ -90,11 +90,12 @@ def replay(
     to_stdout = settings.sink == SinkConfig()
     rejects = Rejects(settings.rejects_path)
 
+    if (workers or scheduler) and settings.hunt.enabled:
+        raise ConfigError("hunt.enabled: workers keep no samples for hunting; switch it off, or replay without workers")
+
     def how(_: Unit) -> How:
         from packetclip_sensor.scale.judged import How
 
-        if settings.hunt.enabled:
-            raise ConfigError("hunt.enabled: workers keep no samples for hunting; switch it off, or replay without workers")
         return How.of(Bundle.open(settings.model_path), settings)
 
     to = (workers, scheduler)
