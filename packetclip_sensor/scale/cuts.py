@@ -139,6 +139,7 @@ def written(out: Path) -> Iterator[Path]:
     """A path at which to write what `out` is to hold: that is there, on the disk, once the block has ended well."""
     part = out.with_name(f"{out.name}.{uuid.uuid4().hex[:8]}{PART}")
     try:
+        os.close(durable.create(part))
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())

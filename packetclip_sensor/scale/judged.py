@@ -7,7 +7,6 @@ that workers named: a small part of the whole, since judging is most of it.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -23,7 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from packetclip_sensor.calibrate.site_logs import EVERY_PACKET, PacketFilter
-from packetclip_sensor.common import durable
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.policy import for_missions
@@ -131,8 +129,7 @@ def judge_cut(cut: Cut, out: Path, how: How) -> None:
     form = pa.schema(_WINDOW + (_ROW if kept else []))
     with (
         written(out) as part,
-        os.fdopen(durable.create(part), "wb") as file,
-        pq.ParquetWriter(file, form, compression="zstd") as writer,
+        pq.ParquetWriter(part, form, compression="zstd") as writer,
         packets_of(cut, counters, rejects, how.lateness_s) as read,
     ):
         for batch in how.packets(chain.from_iterable(map(normalize, zeek.together(read)))):

@@ -21,7 +21,7 @@ from packetclip_sensor.sources.discovery import Unit
 from tests.evidence.test_evidence import model
 
 pytest.importorskip("distributed")
-from packetclip_sensor.scale import cluster, judged  # noqa: E402  (only where there is Dask)
+from packetclip_sensor.scale import cluster, judged
 
 LENGTH_S = 30
 
