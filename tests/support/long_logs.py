@@ -20,22 +20,28 @@ Alter = Callable[[list[Packet]], Iterable[Packet]]
 
 
 def write(
-    folder: Path, *, alter: Alter = lambda packets: packets, pause_s: float = 1.0, rotate_s: int = 0, captures: int = 99
+    folder: Path,
+    *,
+    alter: Alter = lambda packets: packets,
+    pause_s: float = 1.0,
+    rotate_s: int = 0,
+    captures: int = 99,
+    repeat: int = 1,
 ) -> Path:
     """Write the logs, and labels.json, into a new folder.
 
     Args:
         alter: what becomes of the packets. pause_s: between two captures. rotate_s: a packed file for so many seconds; one file
-        for all where it is 0. captures: at most so many.
+        for all where it is 0. captures: at most so many, all of them `repeat` times.
     """
     folder.mkdir(parents=True)
     now, packets, flows, intervals = float(BEGIN), list[Packet](), list[Flow](), []
-    for capture in CAPTURES[:captures]:
+    for number, capture in enumerate(CAPTURES[:captures] * repeat):
         own = [zeek.packet(line) for line in _lines(capture, "packet")]
         rows = [zeek.flow(line) for line in _lines(capture, "flow")]
         by = now - min(p.ts for p in own)
-        packets += [replace(p, ts=p.ts + by, uid=f"{p.uid}{len(intervals)}") for p in own]
-        flows += [replace(f, ts=f.ts + by, uid=f"{f.uid}{len(intervals)}") for f in rows]
+        packets += [replace(p, ts=p.ts + by, uid=f"{p.uid}{number}") for p in own]
+        flows += [replace(f, ts=f.ts + by, uid=f"{f.uid}{number}") for f in rows]
         labels = msgspec.json.decode((capture / "labels.json").read_bytes(), type=LabelFile)
         intervals += [replace(i, start=i.start + by, end=i.end + by) for i in labels.intervals]
         now = max(packets[-1].ts, max((f.written for f in rows), default=0.0) + by) + pause_s
