@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
@@ -76,9 +77,9 @@ def measure(folder: Path, work: Path, count: int) -> None:
         batches = normalized(zeek.batches(tail.finite([folder]), rejects, counters), counters, rejects)
         write_pairs([("logs", batches, Labels.load(labels))], work / "pairs.parquet", TRAINED)
 
-    def replay(name: str, found: judged.Found | None = None) -> Counters:
+    def replay(name: str, found: Any = None) -> Counters:
         config = Config(sink=SinkConfig(ndjson=NdjsonConfig(path=work / name)))
-        return pipeline.replay([(folder,)], config, pick=lambda _: found)
+        return pipeline.replay([(folder,)], config, found=lambda _: found)
 
     with cluster.workers(count, None) as client:
 

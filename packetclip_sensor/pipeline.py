@@ -104,13 +104,13 @@ def replay(
     on_unread: Callable[[LogFormatError], None] | None = None,
     counters: Counters | None = None,
     rejects: Rejects | None = None,
-    pick: Callable[[Sequence[Path]], Pick | None] = lambda paths: None,
+    found: Callable[[Sequence[Path]], Found | None] = lambda paths: None,
 ) -> Counters:
     """Read finished logs, each unit (the logs of one deployment or capture) for itself, through the same stages into the same
     sink.
 
     Args:
-        pick: of a unit's paths, which of its windows are judged; None for all.
+        found: of a unit's paths, what others have judged of it; None for nothing.
     Raises:
         LogFormatError: a unit cannot be read, and there is no `on_unread` to be told of it.
     """
@@ -128,7 +128,7 @@ def replay(
                 on_unread(err)
                 continue
             batches = zeek.together(zeek.batches(lines, rejects, counters))
-            yield from alerts(batches, bundle, config, counters, checkpoint.State(), rejects=rejects, pick=pick(paths))
+            yield from alerts(batches, bundle, config, counters, checkpoint.State(), rejects=rejects, found=found(paths))
 
     with rejects:
         read = 0
@@ -142,13 +142,13 @@ def replay(
     return counters
 
 
-class Pick(Protocol):
-    """`scale.judged.Found`: says which windows of a batch may be verdicts, since others have judged all of them."""
+class Found(Protocol):
+    """`scale.judged.Found`: what others found in the windows of a unit, of which hardly any is judged here then."""
 
     def instead(self, evidence: Evidence | None) -> Decide | None:
-        """What decides in place of evidence, which is given only some windows here."""
+        """What decides in place of evidence."""
 
-    def __call__(self, windows: Windows, /) -> Windows: ...
+    def __call__(self, windows: Windows, judge: Judge, /) -> VerdictBatch: ...
 
 
 class Judging:
@@ -163,11 +163,11 @@ class Judging:
         state: checkpoint.State,
         rejects: Rejects | None = None,
         owns: Owns | None = None,
-        pick: Pick | None = None,
+        found: Found | None = None,
     ) -> None:
         """Args:
         state: where a restart goes on. rejects: where packets with a wrong time go.
-        owns: which streams are judged here; None for all. pick: which windows; likewise.
+        owns: which streams are judged here; None for all. found: what others have judged; None for nothing.
         """
         manifest = bundle.manifest
         thresholds, margins = in_force(bundle, for_missions(config.policy, manifest.missions))
@@ -190,8 +190,8 @@ class Judging:
         self.evidence = Evidence.of(bundle, counters)
         if self.evidence is not None and state.model_version == manifest.version:
             self.evidence.restore(state.evidence_streams)
-        self._pick = pick or (lambda windows: windows)
-        decide = pick.instead(self.evidence) if pick else self.evidence
+        self._found = found or (lambda windows, judge: judge(model_input(windows)))
+        decide = found.instead(self.evidence) if found else self.evidence
         self._judge = Judge(bundle, thresholds, counters, margins, tap=sampler, evidence=decide)
 
     @property
@@ -202,7 +202,7 @@ class Judging:
     def __call__(self, read: Batch) -> Iterator[VerdictBatch]:
         """The verdicts of the seconds that a batch ends."""
         for batch in self._normalize(read):
-            yield self._judge(model_input(self._pick(self._cut(batch))))
+            yield self._found(self._cut(batch), self._judge)
 
 
 class Alerting:
@@ -249,15 +249,15 @@ def alerts(
     state: checkpoint.State,
     health: Health | None = None,
     rejects: Rejects | None = None,
-    pick: Pick | None = None,
+    found: Found | None = None,
 ) -> Iterator[AlertBatch]:
     """Records to explained alerts: each batch goes through `Judging` and `Alerting` in turn.
 
     Args:
         state: where a restart goes on. health: of the running sensor; None for a replay. rejects: where packets with a wrong
-            time go. pick: as of `Judging`.
+            time go. found: as of `Judging`.
     """
-    judging = Judging(bundle, config, counters, state, rejects, pick=pick)
+    judging = Judging(bundle, config, counters, state, rejects, found=found)
     alerting = Alerting(bundle, config, counters, state, counts_kept=health is not None)
 
     def stages() -> Iterator[AlertBatch]:

@@ -101,7 +101,7 @@ def replay(
     to = (workers, scheduler)
     with (
         sigterm_as_interrupt(),
-        judged_by_workers(units, how, settings.model_path, settings.lateness_s, cuts, to) as pick,
+        judged_by_workers(units, how, settings.model_path, settings.lateness_s, cuts, to) as found,
         progress(len(units)) as shown,
     ):
 
@@ -115,7 +115,7 @@ def replay(
             episodes.unread()
 
         counters = pipeline.replay(
-            logs(), settings, rejects=rejects, on_alert=episodes.add, on_packets=shown.packets, on_unread=failed, pick=pick
+            logs(), settings, rejects=rejects, on_alert=episodes.add, on_packets=shown.packets, on_unread=failed, found=found
         )
     where = elasticsearch or (os.path.relpath(settings.sink.ndjson.path) if settings.sink.ndjson else "")
     summary(episodes, counters, where=where, file=sys.stderr if to_stdout else sys.stdout)

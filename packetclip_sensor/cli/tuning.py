@@ -128,7 +128,7 @@ def calibrate(
     to = (workers, scheduler)
     with (
         sigterm_as_interrupt(),
-        judged_by_workers(units, how, settings.model_path, settings.lateness_s, cuts, to) as pick,
+        judged_by_workers(units, how, settings.model_path, settings.lateness_s, cuts, to) as judged,
         progress(len(units)) as shown,
     ):
         paths = opened(units, shown.unit, passed)
@@ -140,7 +140,7 @@ def calibrate(
             margins=margins,
             lateness_s=settings.lateness_s,
             suppresses=suppresses,
-            pick=pick,
+            others=judged,
         )
     fit = site_logs.fit(found, bundle, policy, alerts_per_day, paths=logs, excluded=exclude or [])
     file.save(fit.calibration, out)

@@ -44,6 +44,8 @@ class Cut(msgspec.Struct, frozen=True):
     paths: tuple[str, ...]
     capture: bool = False
     """Whether the paths are captures, which are read in one cut."""
+    turned_back: bool = False
+    """Whether the clock was set back in it, so that seconds come twice; a unit of which that holds is one cut."""
     begin: int = 0
     end: int = FOREVER
     since: tuple[Position, ...] = ()
@@ -65,7 +67,7 @@ class Cut(msgspec.Struct, frozen=True):
 
 
 def cuts_of(unit: Unit, *, memory_s: float, lateness_s: float = 0.0, length_s: int = CUT_S) -> list[Cut]:
-    """The cuts of a unit, which is read once for it and not decoded. One whose clock was set back is one cut.
+    """The cuts of a unit, which is read once for it and not decoded.
 
     Args:
         memory_s: T of the windows. lateness_s: how late its lines come.
@@ -86,7 +88,7 @@ def cuts_of(unit: Unit, *, memory_s: float, lateness_s: float = 0.0, length_s: i
         if ts <= 0.0:
             continue
         if ts < newest - FAR_S:
-            return [whole]
+            return [msgspec.structs.replace(whole, turned_back=True)]
         while len(marks) > 1 and marks[1][0] <= newest - lead_s:
             marks.popleft()
         marks.append((max(newest, ts), before))

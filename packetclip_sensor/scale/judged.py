@@ -1,14 +1,14 @@
-"""Windows judged in cuts by workers, and one pass over all lines that takes from them which windows are verdicts.
+"""Windows judged in cuts by workers, and one pass over all lines that takes the verdicts from them.
 
 What depends on more than the last T seconds (suppression, evidence, episodes) happens in that pass alone, by the stages of one
-process and on its batches. So the documents are those of one process. The pass reads and cuts again, and judges only the windows
-that workers named: a small part of the whole, since judging is most of it.
+process and on its batches. So the documents are those of one process. The pass reads and cuts once more; it judges nothing again,
+or where the model has evidence those windows alone that this decides on.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute  # pa.compute is there only once it is imported
 import pyarrow.parquet as pq
 
 from packetclip_sensor.calibrate.site_logs import EVERY_PACKET, PacketFilter
@@ -29,11 +30,13 @@ from packetclip_sensor.config.settings import Config
 from packetclip_sensor.errors import ModelBundleError
 from packetclip_sensor.evidence.rows import Rows, rows_of
 from packetclip_sensor.evidence.stage import Evidence
+from packetclip_sensor.kafka.messages import decode_verdict as decode
+from packetclip_sensor.kafka.messages import encode
 from packetclip_sensor.model.bundle import Bundle, fingerprint
 from packetclip_sensor.model.judge import Decide, Judge
 from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.normalize.normalizer import Normalizer
-from packetclip_sensor.records import FloatArray, Packet, Trail
+from packetclip_sensor.records import FloatArray, Packet, Trail, Verdict, VerdictBatch
 from packetclip_sensor.scale.cluster import result, submit
 from packetclip_sensor.scale.cuts import Cut, packets_of, written
 from packetclip_sensor.sources import zeek
@@ -49,8 +52,11 @@ _ARRAYS = {name: pa.list_(kind) for name, kind in (("log_odds", pa.float32()), (
                                                    ("begun", pa.float64()))}  # fmt: skip
 _ROW = [("stream_view", pa.int8()), ("one", pa.string()), ("other", pa.string()), *_ARRAYS.items()]
 """What evidence keeps of each window."""
-ROWS = 8192
-"""Rows read at a time."""
+VERDICTS = pa.schema([("second", pa.int64()), ("verdict", pa.binary())])
+WINDOWS = pa.schema(_WINDOW + _ROW)
+"""Of a model with evidence."""
+ROWS, SOME = 8192, 64
+"""Rows read at a time; of verdicts, which are some 20 kB each, few."""
 
 
 class How(msgspec.Struct, frozen=True):
@@ -65,7 +71,7 @@ class How(msgspec.Struct, frozen=True):
     packets_held: int = 150_000
     windows_per_second: int = EVERY
     evidence: bool = False
-    """Whether that of the model decides."""
+    """Whether the model has some that decides."""
     packets: PacketFilter = EVERY_PACKET
 
     @staticmethod
@@ -74,7 +80,15 @@ class How(msgspec.Struct, frozen=True):
         thresholds, margins = in_force(bundle, for_missions(config.policy, bundle.manifest.missions))
         limits, sha256 = config.limits, fingerprint(bundle.path)
         sizes = limits.packets_held, limits.windows_per_second
-        return How(str(bundle.path.absolute()), sha256, thresholds, margins, config.lateness_s, *sizes, evidence=True)
+        return How(
+            str(bundle.path.absolute()),
+            sha256,
+            thresholds,
+            margins,
+            config.lateness_s,
+            *sizes,
+            Evidence.of(bundle, Counters()) is not None,
+        )
 
 
 @lru_cache(maxsize=1)
@@ -126,7 +140,7 @@ def judge_cut(cut: Cut, out: Path, how: How) -> None:
         windows_per_second=how.windows_per_second,
     )
     normalize = Normalizer(counters, rejects, lateness_s=how.lateness_s, far_s=window.seconds, most=how.packets_held)
-    form = pa.schema(_WINDOW + (_ROW if kept else []))
+    form = WINDOWS if kept else VERDICTS
     with (
         written(out) as part,
         pq.ParquetWriter(part, form, compression="zstd") as writer,
@@ -134,15 +148,16 @@ def judge_cut(cut: Cut, out: Path, how: How) -> None:
     ):
         for batch in how.packets(chain.from_iterable(map(normalize, zeek.together(read)))):
             w = cutter(batch)
-            found = judge(model_input(w)).verdicts
-            verdicts = {_key(v.second, VIEWS.index(v.view), v.packets[-1]): True for v in found}
-            keys = [*verdicts]
-            if kept is not None:
+            verdicts = judge(model_input(w)).verdicts
+            if kept is None:
+                columns: dict[str, Any] = {"second": [v.second for v in verdicts], "verdict": [encode(v) for v in verdicts]}
+            else:
+                found = {_key(v.second, VIEWS.index(v.view), v.packets[-1]) for v in verdicts}
                 keys = [*map(_key, w.second.tolist(), w.view.tolist(), w.table.packets(w.rows[:, -1]))]
-            if keys:
-                columns = dict(zip(form.names, zip(*keys, strict=True), strict=False))
-                columns["verdict"] = [key in verdicts for key in keys]
-                writer.write_table(pa.table(columns | (_columns(kept.rows) if kept else {}), form))
+                columns = {name: [key[i] for key in keys] for i, name in enumerate(("second", "view", "uid", "n"))}
+                columns |= {"verdict": [key in found for key in keys]} | _columns(kept.rows)
+            if columns["second"]:
+                writer.write_table(pa.table(columns, form))
 
 
 def _key(second: int, view: int, last: Packet) -> tuple[int, int, str, int]:
@@ -150,7 +165,7 @@ def _key(second: int, view: int, last: Packet) -> tuple[int, int, str, int]:
 
 
 def _columns(rows: Rows) -> dict[str, Any]:
-    columns = dict(zip(("stream_view", "one", "other"), zip(*rows.stream, strict=True), strict=True))
+    columns: dict[str, Any] = {name: [each[i] for each in rows.stream] for i, name in enumerate(("stream_view", "one", "other"))}
     return columns | {name: list(getattr(rows, name)) for name in _ARRAYS}
 
 
@@ -160,11 +175,53 @@ def _rows(table: pa.Table) -> Rows:
     return Rows(list(stream), table["second"].to_numpy(), **arrays)
 
 
-class Found:
-    """The windows of a unit that workers found to be verdicts; the `Pick` of a replay. Waits for a cut when its seconds come."""
+Made = tuple[Cut, Path, "Future[None] | None"]
+"""A cut, its file, and what makes that where it is not there."""
 
-    def __init__(self, made: Iterable[tuple[Cut, Path, Future[None] | None]]) -> None:
-        """`made`: the cuts of a unit, the file of each, and what makes it where it is not there."""
+
+def _made(made: Made) -> pq.ParquetFile:
+    """The file of a cut, once it is there."""
+    _, file, future = made
+    if future is not None:
+        result(future)
+    return pq.ParquetFile(file)
+
+
+class FoundVerdicts:
+    """The verdicts of a unit; a `pipeline.Found`. Waits for a cut when its seconds come."""
+
+    def __init__(self, made: Iterable[Made]) -> None:
+        self._left = deque(made)
+        self._rows: Iterator[tuple[int, bytes]] = iter(())
+        self._next: tuple[int, bytes] | None = None
+
+    def instead(self, evidence: Evidence | None) -> None:
+        """The model has none."""
+
+    def __call__(self, w: Windows, judge: Judge) -> VerdictBatch:
+        """What was found up to the second that is judged now."""
+        fresh = w.table.packets(w.fresh), w.table.second[w.fresh]
+        return VerdictBatch([*self._upto(w.judged)], w.batch, w.judged, w.resume, *fresh, judged_by=w.judged_by)
+
+    def _upto(self, second: int) -> Iterator[Verdict]:
+        while True:
+            self._next = self._next or next(self._rows, None)
+            if self._next is not None:
+                if self._next[0] > second:
+                    return
+                yield decode(self._next[1])
+                self._next = None
+            elif self._left and self._left[0][0].begin <= second:
+                batches = _made(self._left.popleft()).iter_batches(SOME)
+                self._rows = chain.from_iterable(zip(*(x.to_pylist() for x in batch.columns), strict=True) for batch in batches)
+            else:
+                return
+
+
+class FoundRows:
+    """The rows of all windows of a unit, for evidence to decide by, and which windows are verdicts without it."""
+
+    def __init__(self, made: Iterable[Made]) -> None:
         self._left, self._end = deque(made), 0
         self._evidence: Evidence | None = None
         self._says = _Says(frozenset())
@@ -179,8 +236,8 @@ class Found:
             self._says = _Says(evidence.missions)
         return self._says if evidence else None
 
-    def __call__(self, w: Windows) -> Windows:
-        """Those of the windows that may be verdicts."""
+    def __call__(self, w: Windows, judge: Judge) -> VerdictBatch:
+        """Judge once more what may be a verdict."""
         last = w.rows[:, -1]
         keys = [*zip(w.second.tolist(), w.view.tolist(), w.table.uid[last].tolist(), w.table.n[last].tolist(), strict=True)]
         chosen, trails, start = np.zeros(len(keys), np.bool_), dict[int, tuple[int, Trail]](), 0
@@ -196,18 +253,15 @@ class Found:
         chosen[list(trails)] = True
         number = np.cumsum(chosen) - 1
         self._says.trails = {int(number[i]): trail for i, trail in trails.items()}
-        return replace(w, rows=w.rows[chosen], past=w.past[chosen], view=w.view[chosen], second=w.second[chosen])
+        few = replace(w, rows=w.rows[chosen], past=w.past[chosen], view=w.view[chosen], second=w.second[chosen])
+        return judge(model_input(few))
 
     def _next(self) -> None:
-        cut, file, future = self._left.popleft()
-        if future is not None:
-            result(future)
-        table = pq.read_table(file, columns=[name for name, _ in _WINDOW], filters=[("verdict", "=", True)]).to_pydict()
+        file, self._end = _made(self._left[0]), self._left.popleft()[0].end
+        table = file.read([name for name, _ in _WINDOW]).filter(pa.compute.field("verdict")).to_pydict()
         uids = map(hash, table["uid"])
         self._verdicts = {*zip(table["second"], table["view"], uids, table["n"], strict=True)}
-        self._end = cut.end
-        if self._evidence is not None:
-            self._rows, self._held = pq.ParquetFile(file).iter_batches(ROWS), None
+        self._rows, self._held = file.iter_batches(ROWS), None
 
     def _take(self, keys: list[tuple[int, int, int, int]]) -> pa.Table:
         """The rows of the next windows."""
@@ -218,10 +272,13 @@ class Found:
         return found
 
 
-def found_in(client: Client, cuts: Iterable[Cut], folder: Path, how: How) -> Found:
-    """Have the cuts of a unit judged, each into a file in `folder`; one that is there is not made again."""
+def found_in(client: Client, cuts: Sequence[Cut], folder: Path, how: How) -> FoundVerdicts | FoundRows | None:
+    """Have the cuts of a unit judged, each into a file in `folder`; one that is there is not made again. None where its clock was
+    set back: then seconds do not say which windows are whose."""
+    if cuts[0].turned_back:
+        return None
     made = []
     for cut in cuts:
         file = folder.absolute() / f"{cut.name(how)}.parquet"
         made.append((cut, file, None if file.exists() else submit(client, judge_cut, cut, file, how)))
-    return Found(made)
+    return FoundRows(made) if how.evidence else FoundVerdicts(made)

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import long_logs
 import pytest
@@ -37,9 +38,9 @@ def alone(long_log: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return replayed(long_log, tmp_path_factory.mktemp("alone") / "alerts.ndjson")
 
 
-def replayed(folder: Path, out: Path, found: judged.Found | None = None) -> bytes:
+def replayed(folder: Path, out: Path, found: Any = None) -> bytes:
     config = Config(sink=SinkConfig(ndjson=NdjsonConfig(path=out)))
-    counters = pipeline.replay([(folder,)], config, pick=lambda paths: found)
+    counters = pipeline.replay([(folder,)], config, found=lambda paths: found)
     assert (counters.packets, counters.rejects) == (counters.lines - counters.flows, 0)
     return out.read_bytes()
 

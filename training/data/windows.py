@@ -29,7 +29,7 @@ from training.missions import CLASS_MISSION, MISSIONS
 from training.text import texts
 
 CLASSES = list(CLASS_MISSION)
-STEP = 8192
+STEP = 2048
 """Windows read at a time of those kept in a folder."""
 GROUPS = ["Benign", *MISSIONS]
 GROUP_OF_CLASS = [GROUPS.index(CLASS_MISSION[c]) for c in CLASSES]
