@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import long_logs
 import pytest
+from msgspec.structs import replace
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.normalize.normalizer import normalized
+from packetclip_sensor.records import Packet
 from packetclip_sensor.scale.cuts import FOREVER, Cut, cuts_of, packets_of
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.discovery import Unit
@@ -72,3 +75,19 @@ def test_windows_of_all_cuts_are_those_of_one_pass(written: dict[str, Any], tmp_
     assert found == whole(folder, rejects)
     assert len(found) > 500
     assert rejects.count == 0
+
+
+def test_a_unit_whose_clock_was_set_back_is_one_cut(tmp_path: Path) -> None:
+    """Its seconds come twice; that lines are some seconds late is no such thing."""
+
+    def back_by(seconds: float) -> Callable[[list[Packet]], list[Packet]]:
+        middle = 30_000
+        return lambda packets: [*packets[:middle], *(replace(p, ts=p.ts - seconds) for p in packets[middle:])]
+
+    turned = long_logs.write(tmp_path / "turned", alter=back_by(150.0))
+    (one,) = cuts_of(unit(turned), memory_s=TRAINED.seconds, length_s=LENGTH_S)
+    assert (one.turned_back, one.begin, one.end) == (True, 0, FOREVER)
+    rejects = Rejects(None)
+    assert of(one, rejects) == whole(turned, rejects)
+    late = long_logs.write(tmp_path / "late", alter=back_by(20.0))
+    assert len(cuts_of(unit(late), memory_s=TRAINED.seconds, length_s=LENGTH_S)) > 5

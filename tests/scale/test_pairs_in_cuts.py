@@ -120,3 +120,14 @@ def test_workers_and_scheduler_exclude_each_other_and_a_scheduler_must_answer(
     assert "give either --workers N or --scheduler ADDRESS" in capsys.readouterr().err
     assert main(["pairs", folder, "--scheduler", "tcp://127.0.0.1:1"]) == 2
     assert "--scheduler tcp://127.0.0.1:1: " in capsys.readouterr().err
+
+
+def test_the_workers_of_a_scheduler_do_it_too(tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "protocol": "tcp", "dashboard_address": None}
+    command = ["pairs", str(DATA / "demo-syn-hping"), "--out"]
+    with LocalCluster(host="127.0.0.1", **options) as running:
+        assert main([*command, str(tmp_path / "cuts"), "--scheduler", running.scheduler_address]) == 0
+    assert main([*command, str(tmp_path / "pairs.parquet")]) == 0
+    assert rows(tmp_path / "cuts") == pq.read_table(tmp_path / "pairs.parquet").to_pylist()

@@ -26,17 +26,18 @@ def write(
     pause_s: float = 1.0,
     rotate_s: int = 0,
     captures: int = 99,
-    repeat: int = 1,
+    benign: int = 0,
 ) -> Path:
     """Write the logs, and labels.json, into a new folder.
 
     Args:
         alter: what becomes of the packets. pause_s: between two captures. rotate_s: a packed file for so many seconds; one file
-        for all where it is 0. captures: at most so many, all of them `repeat` times.
+        for all where it is 0. captures: at most so many. benign: those without an attack so often once more.
     """
     folder.mkdir(parents=True)
     now, packets, flows, intervals = float(BEGIN), list[Packet](), list[Flow](), []
-    for number, capture in enumerate(CAPTURES[:captures] * repeat):
+    quiet = [capture for capture in CAPTURES if "demo-b0" in capture.name]
+    for number, capture in enumerate([*CAPTURES[:captures], *quiet * benign]):
         own = [zeek.packet(line) for line in _lines(capture, "packet")]
         rows = [zeek.flow(line) for line in _lines(capture, "flow")]
         by = now - min(p.ts for p in own)

@@ -20,7 +20,7 @@ from packetclip_sensor.windows.windows import Window
 from training.data.windows import Examples, load
 from training.fit.fit import fit
 
-WINDOWS, GROUP = 80_000, 1000
+WINDOWS, GROUP = 50_000, 1000
 LIMITED = """
 import resource, sys
 from pathlib import Path
@@ -29,7 +29,7 @@ from training.data.windows import load
 load([Path(sys.argv[2])])
 status = Path("/proc/self/status").read_text()
 now = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmData"))
-resource.setrlimit(resource.RLIMIT_DATA, (now + (220 << 20), resource.RLIM_INFINITY))  # what is mapped from a file does not count
+resource.setrlimit(resource.RLIMIT_DATA, (now + (160 << 20), resource.RLIM_INFINITY))  # what is mapped from a file does not count
 examples = load([Path(sys.argv[1])], Path(sys.argv[3]) if sys.argv[3:] else None)
 train = examples.take(numpy.arange(0, len(examples), 2))
 print(len(train), int(train.relations[::1000, 0, 0].sum()))
@@ -37,7 +37,7 @@ print(len(train), int(train.relations[::1000, 0, 0].sum()))
 
 
 def write_many(path: Path) -> Path:
-    """Windows of which each has its number in its relations: 384 MB of these."""
+    """Windows of which each has its number in its relations: 240 MB of these."""
     form, window = schema(Window()), Window()
     with pq.ParquetWriter(path, form) as writer:
         for start in range(0, WINDOWS, GROUP):
