@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 from msgspec.structs import replace
@@ -29,7 +30,7 @@ from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.evidence.stage import Evidence
 from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.model.judge import Judge
+from packetclip_sensor.model.judge import Decide, Judge
 from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.normalize.normalizer import Normalizer
 from packetclip_sensor.records import Alert, AlertBatch, Batch, VerdictBatch
@@ -47,7 +48,7 @@ from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.sources.other_alerts import recent
 from packetclip_sensor.windows.model_input import model_input
-from packetclip_sensor.windows.windows import Owns, WindowCutters
+from packetclip_sensor.windows.windows import Owns, WindowCutters, Windows
 
 log = structlog.get_logger()
 
@@ -139,10 +140,13 @@ def replay(
     on_unread: Callable[[LogFormatError], None] | None = None,
     counters: Counters | None = None,
     rejects: Rejects | None = None,
+    found: Callable[[Sequence[Path]], Found | None] = lambda paths: None,
 ) -> Counters:
     """Read finished logs, each unit (the logs of one deployment or capture) for itself, through the same stages into the same
     sink.
 
+    Args:
+        found: of a unit's paths, what others have judged of it; None for nothing.
     Raises:
         LogFormatError: a unit cannot be read, and there is no `on_unread` to be told of it.
     """
@@ -162,7 +166,8 @@ def replay(
                 on_unread(err)
                 continue
             batches = zeek.together(zeek.batches(lines, rejects, counters))
-            yield from alerts(batches, bundle, config, counters, checkpoint.State(), rejects=rejects, others=others)
+            state = checkpoint.State()
+            yield from alerts(batches, bundle, config, counters, state, rejects=rejects, others=others, found=found(paths))
 
     with rejects:
         read = 0
@@ -174,6 +179,15 @@ def replay(
                 for alert in batch.alerts:
                     on_alert(alert)
     return counters
+
+
+class Found(Protocol):
+    """`scale.judged.Found`: what others found in the windows of a unit, of which hardly any is judged here then."""
+
+    def instead(self, evidence: Evidence | None) -> Decide | None:
+        """What decides in place of evidence."""
+
+    def __call__(self, windows: Windows, judge: Judge, /) -> VerdictBatch: ...
 
 
 class Judging:
@@ -188,10 +202,11 @@ class Judging:
         state: checkpoint.State,
         rejects: Rejects | None = None,
         owns: Owns | None = None,
+        found: Found | None = None,
     ) -> None:
         """Args:
         state: where a restart goes on. rejects: where packets with a wrong time go.
-        owns: which streams are judged here; None for all.
+        owns: which streams are judged here; None for all. found: what others have judged; None for nothing.
         """
         manifest = bundle.manifest
         thresholds, margins = in_force(bundle, for_missions(config.policy, manifest.missions))
@@ -214,7 +229,9 @@ class Judging:
         self.evidence = Evidence.of(bundle, counters)
         if self.evidence is not None and state.model_version == manifest.version:
             self.evidence.restore(state.evidence_streams)
-        self._judge = Judge(bundle, thresholds, counters, margins, tap=sampler, evidence=self.evidence)
+        self._found = found or (lambda windows, judge: judge(model_input(windows)))
+        decide = found.instead(self.evidence) if found else self.evidence
+        self._judge = Judge(bundle, thresholds, counters, margins, tap=sampler, evidence=decide)
 
     @property
     def held(self) -> int:
@@ -224,7 +241,7 @@ class Judging:
     def __call__(self, read: Batch) -> Iterator[VerdictBatch]:
         """The verdicts of the seconds that a batch ends."""
         for batch in self._normalize(read):
-            yield self._judge(model_input(self._cut(batch)))
+            yield self._found(self._cut(batch), self._judge)
 
 
 class Alerting:
@@ -289,14 +306,15 @@ def alerts(
     health: Health | None = None,
     rejects: Rejects | None = None,
     others: recent.RecentAlerts | None = None,
+    found: Found | None = None,
 ) -> Iterator[AlertBatch]:
     """Records to explained alerts: each batch goes through `Judging` and `Alerting` in turn.
 
     Args:
         state: where a restart goes on. health: of the running sensor; None for a replay. rejects: where packets with a wrong
-            time go. others: what other engines said.
+            time go. others: what other engines said. found: as of `Judging`.
     """
-    judging = Judging(bundle, config, counters, state, rejects)
+    judging = Judging(bundle, config, counters, state, rejects, found=found)
     alerting = Alerting(bundle, config, counters, state, counts_kept=health is not None, others=others)
 
     def stages() -> Iterator[AlertBatch]:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SENSOR = (
     "errors", "common", "records", "config", "sources", "normalize", "windows", "model", "evidence", "alerts", "masking",
-    "elastic", "sinks", "service", "hunt", "pairs", "calibrate", "view", "pipeline", "kafka", "cli", "__main__",
+    "elastic", "sinks", "service", "hunt", "pairs", "calibrate", "view", "pipeline", "kafka", "scale", "cli", "__main__",
 )  # fmt: skip
 """Packages and modules of the sensor, bottom to top: the way of the data, then what looks at it, then the commands."""
 TRAINING = ("common", "missions", "text", "data", "model", "evidence", "ship", "fit", "evaluate", "lab")

@@ -29,13 +29,14 @@ from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.model.bundle import Bundle, fingerprint
 from packetclip_sensor.model.calibration_file import Calibration, Covered
-from packetclip_sensor.model.judge import judge
+from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.pairs.labels import MIXED_BELOW, Labels
-from packetclip_sensor.records import Batch, Episode, Packet, Verdict
+from packetclip_sensor.records import Batch, Episode, Packet, Verdict, VerdictBatch
 from packetclip_sensor.sources import tail, zeek
+from packetclip_sensor.windows.model_input import model_input
 from packetclip_sensor.windows.window_statistics import facts
-from packetclip_sensor.windows.windows import windows
+from packetclip_sensor.windows.windows import Windows, windows
 
 GAP_S = 3600.0
 """A longer time without a packet counts so much: nobody knows whether Zeek ran."""
@@ -198,6 +199,7 @@ def gather(
     on_packets: Callable[[int], None] = lambda count: None,
     margins: Mapping[str, float] | None = None,
     lateness_s: float = 0.0,
+    others: Callable[[Sequence[Path]], Callable[[Windows, Judge], VerdictBatch] | None] = lambda paths: None,
 ) -> SiteLogs:
     """Judge all logs and keep what a fit needs, in bounded memory.
 
@@ -206,6 +208,7 @@ def gather(
         suppresses: whether a rule of the site suppresses a verdict; thresholds need not do it then.
         margins: the widest that a fit may choose, in logits, in place of the bundle's own.
         lateness_s: how late lines of the logs may be, as in the configuration.
+        others: of a unit's paths, what others have judged of it; None for nothing.
     Raises:
         LogFormatError: no packet is left to look at.
     """
@@ -220,7 +223,9 @@ def gather(
             read = zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters)
             batches = normalized(read, found.counters, rejects, lateness_s)
             streams = windows(packets(batches), bundle.manifest.window, found.counters)
-            for judged in judge(streams, bundle, every if labels else floor, found.counters, margins=margins):
+            judge = Judge(bundle, every if labels else floor, found.counters, margins)
+            known = others(paths) or (lambda cut, judge: judge(model_input(cut)))
+            for judged in (known(cut, judge) for cut in streams):
                 found.coverage.add(judged.batch.packets)
                 on_packets(len(judged.batch.packets))
                 for verdict in judged.verdicts:

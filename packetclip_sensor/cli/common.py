@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.config.settings import ElasticsearchConfig
     from packetclip_sensor.pairs.labels import Labels
+    from packetclip_sensor.scale.cuts import Cut
+    from packetclip_sensor.scale.judged import FoundRows, FoundVerdicts, How
     from packetclip_sensor.sources.discovery import PassedOver, Unit
 
 DONE, FAILED, BAD_START = 0, 1, 2
@@ -45,6 +47,19 @@ ClusterUrl = Annotated[
 ]
 Since = Annotated[str | None, typer.Option(metavar="TIME", help=f"Only from this time on: {time_parsing.HELP}")]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only before this time, written the same way.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", min=1, help="Read by N processes of this machine; needs the extra [scale]."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="ADDRESS", help="Read by the workers of this Dask scheduler, which see the same files."),
+]
+Cuts = Annotated[
+    Path,
+    typer.Option("--cuts", metavar="DIR", help="Folder of what workers found in each cut; a rerun goes on."),
+]
+CUTS = Path("packetclip.cuts")
 Units = Annotated[list[Path], typer.Argument(metavar="PATH", help="Log folders, folders of them, log files or captures.")]
 
 
@@ -179,6 +194,49 @@ def opened(units: Sequence[Unit], begin: Callable[[str], None], passed: PassedOv
             yield unit, (made.folder,)
 
 
+def in_cuts(
+    units: Sequence[Unit], passed: PassedOver, memory_s: float, lateness_s: float = 0.0
+) -> Iterator[tuple[Unit, list[Cut]]]:
+    """Each unit with its cuts, for workers; of one that cannot be read `passed` is told."""
+    from packetclip_sensor.scale.cuts import cuts_of
+    from packetclip_sensor.view.terminal import progress
+
+    with progress(len(units)) as shown:
+        for unit in units:
+            shown.unit(unit.name)
+            try:
+                yield unit, cuts_of(unit, memory_s=memory_s, lateness_s=lateness_s)
+            except LogFormatError as err:
+                passed.unread.append(err)
+
+
+@contextmanager
+def judged_by_workers(
+    units: Sequence[Unit],
+    how: Callable[[Unit], How],
+    model: Path,
+    lateness_s: float,
+    cuts: Path,
+    to: tuple[int | None, str | None],
+) -> Iterator[Callable[[Sequence[Path]], FoundVerdicts | FoundRows | None]]:
+    """Have the logs of units judged in cuts, and say of a unit's paths what was found: None of captures, and of units whose clock
+    was set back, which one process judges, and of all where `to` names neither a number of workers nor a scheduler."""
+    if to == (None, None):
+        yield lambda paths: None
+        return
+    from packetclip_sensor.model.bundle import manifest_of
+    from packetclip_sensor.scale import cluster, judged
+    from packetclip_sensor.scale.cuts import folder_of_cuts
+    from packetclip_sensor.sources.discovery import PassedOver
+
+    folder_of_cuts(cuts, "--cuts")
+    logs = [unit for unit in units if unit.kind == "logs"]
+    with cluster.workers(*to) as client:
+        planned = in_cuts(logs, PassedOver(), manifest_of(model).window.seconds, lateness_s)
+        found = {unit.paths: judged.found_in(client, some, cuts, how(unit)) for unit, some in planned}
+        yield lambda paths: found.get(tuple(paths))
+
+
 def tell_unread(passed: PassedOver, rejects: Rejects) -> int:
     """Say on standard error what was left out and what could not be read; returns the exit code."""
     from packetclip_sensor.common.text import counted, printable
@@ -199,13 +257,19 @@ def tell_unread(passed: PassedOver, rejects: Rejects) -> int:
     return FAILED if passed.unread or rejects.count else DONE
 
 
-def labels_beside(unit: Unit, classes: Collection[str] = ()) -> Labels | None:
-    """The labels file beside a unit's logs, whose labels must be of `classes` where any are named."""
-    from packetclip_sensor.pairs.labels import Labels
-
+def labels_file(unit: Unit) -> Path | None:
+    """The labels file beside a unit's logs."""
     folder = unit.paths[0] if unit.paths[0].is_dir() else unit.paths[0].parent
     file = folder / "labels.json"
-    return Labels.load(file, classes) if file.is_file() else None
+    return file if file.is_file() else None
+
+
+def labels_beside(unit: Unit, classes: Collection[str] = ()) -> Labels | None:
+    """The labels beside a unit's logs, which must be of `classes` where any are named."""
+    from packetclip_sensor.pairs.labels import Labels
+
+    file = labels_file(unit)
+    return Labels.load(file, classes) if file else None
 
 
 def write_file(path: Path, made: bytes) -> None:

@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from packetclip_sensor.cli.common import (
+    CUTS,
     ClusterUrl,
     ConfigFile,
+    Cuts,
+    Scheduler,
     Since,
     Units,
     Until,
+    Workers,
     cluster_at,
     discover,
+    in_cuts,
+    judged_by_workers,
     labels_beside,
+    labels_file,
     missions_of_the_sensor,
     opened,
     set_up_logs,
@@ -34,6 +41,8 @@ if TYPE_CHECKING:
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.pairs.labels import Labels
     from packetclip_sensor.records import Batch
+    from packetclip_sensor.scale.judged import How
+    from packetclip_sensor.sources.discovery import Unit
 
 
 def replay(
@@ -52,6 +61,9 @@ def replay(
             show_default=False,
         ),
     ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    cuts: Cuts = CUTS,
 ) -> None:
     """Judge finished logs or captures.
 
@@ -72,13 +84,14 @@ def replay(
       packetclip replay office.pcap
       packetclip replay logs/ --elasticsearch http://127.0.0.1:9200
       packetclip replay logs/ --out - | jq .event.reason
+      packetclip replay /opt/zeek/logs --workers 16
     """
     from msgspec.structs import replace
 
     from packetclip_sensor import pipeline
     from packetclip_sensor.common.rejects import Rejects
     from packetclip_sensor.config.settings import SinkConfig
-    from packetclip_sensor.model.bundle import manifest_of
+    from packetclip_sensor.model.bundle import Bundle, manifest_of
     from packetclip_sensor.view.terminal import Episodes, progress, summary
 
     settings = _replay_settings(out, config, elasticsearch)
@@ -89,7 +102,21 @@ def replay(
     episodes = Episodes(manifest_of(settings.model_path).missions)
     to_stdout = settings.sink == SinkConfig()
     rejects = Rejects(settings.rejects_path)
-    with sigterm_as_interrupt(), progress(len(units)) as shown:
+
+    if (workers or scheduler) and settings.hunt.enabled:
+        raise ConfigError("hunt.enabled: workers keep no samples for hunting; switch it off, or replay without workers")
+
+    def how(_: Unit) -> How:
+        from packetclip_sensor.scale.judged import How
+
+        return How.of(Bundle.open(settings.model_path), settings)
+
+    to = (workers, scheduler)
+    with (
+        sigterm_as_interrupt(),
+        judged_by_workers(units, how, settings.model_path, settings.lateness_s, cuts, to) as found,
+        progress(len(units)) as shown,
+    ):
 
         def logs() -> Iterator[Sequence[Path]]:
             for unit, logs_ in opened(units, shown.unit, passed):
@@ -101,7 +128,7 @@ def replay(
             episodes.unread()
 
         counters = pipeline.replay(
-            logs(), settings, rejects=rejects, on_alert=episodes.add, on_packets=shown.packets, on_unread=failed
+            logs(), settings, rejects=rejects, on_alert=episodes.add, on_packets=shown.packets, on_unread=failed, found=found
         )
     where = elasticsearch or (os.path.relpath(settings.sink.ndjson.path) if settings.sink.ndjson else "")
     summary(episodes, counters, where=where, file=sys.stderr if to_stdout else sys.stdout)
@@ -122,11 +149,14 @@ def pairs(
         list[str] | None,
         typer.Option(metavar="CLASS", help="Label that the model does not know yet (docs/missions.md); repeatable."),
     ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Write text/packet pairs for training.
 
     One row per packet window with text, label and tokens; docs/pairs.md names every column with its unit. Windows that
     mix attack and other packets have no label. Needs pip install '.[pairs]' in a clone.
+    With --workers or --scheduler --out is a folder: one file for each half hour of a unit. What is there is not made again.
 
     \b
     Exit codes:
@@ -138,6 +168,7 @@ def pairs(
     Examples:
       packetclip pairs tests/data --out pairs.parquet
       packetclip pairs office.pcap --label Benign --out benign.parquet
+      packetclip pairs /opt/zeek/logs --label Benign --out benign --workers 16
     """
     from packetclip_sensor.common.metrics import Counters
     from packetclip_sensor.common.rejects import Rejects
@@ -172,8 +203,20 @@ def pairs(
             batches = normalized(zeek.batches(blocks, rejects, counters), counters, rejects)
             yield unit.name, batches, given or labels_beside(unit, classes)
 
-    with sigterm_as_interrupt(), progress(len(units)) as shown:
-        rows = write_pairs(labelled(), out, TRAINED, label=label, counters=counters)
+    if workers or scheduler:
+        from packetclip_sensor.scale import cluster
+        from packetclip_sensor.scale.pairs import write_cuts
+
+        with sigterm_as_interrupt(), cluster.workers(workers, scheduler) as running:
+            cut = [(one, labels or labels_file(unit)) for unit, some in in_cuts(units, passed, TRAINED.seconds) for one in some]
+            with progress(len(cut)) as shown:
+                made = write_cuts(running, cut, out, classes, label, on_done=shown.unit, on_unread=passed.unread.append)
+        read = len({one.paths for one, _ in cut})
+        counters.packets, rejects.count, rejects.first = made.packets, made.rejects, made.first
+        rows = made.rows
+    else:
+        with sigterm_as_interrupt(), progress(len(units)) as shown:
+            rows = write_pairs(labelled(), out, TRAINED, label=label, counters=counters)
     say("pairs hold packet bytes as they were, passwords too: the file is for its owner and group alone (mode 0640)")
     say(f"{rows:,} pairs of {counters.packets:,} packets in {counted(read, 'capture')} -> {out}")
     raise typer.Exit(tell_unread(passed, rejects))

@@ -12,14 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from packetclip_sensor.cli.common import (
+    CUTS,
     DONE,
     FAILED,
     ConfigFile,
     ConfigPath,
+    Cuts,
+    Scheduler,
     Since,
     Until,
+    Workers,
     discover,
+    judged_by_workers,
     labels_beside,
+    labels_file,
     opened,
     set_up_logs,
     sigterm_as_interrupt,
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
     from packetclip_sensor.calibrate.site_logs import AlarmingHost, Fit, SiteLogs
     from packetclip_sensor.config.settings import Config
     from packetclip_sensor.model.calibration_file import Calibration
+    from packetclip_sensor.scale.judged import How
     from packetclip_sensor.sources.discovery import Unit
 
 LISTED = 5
@@ -79,6 +86,9 @@ def calibrate(
         Path | None,
         typer.Option(metavar="FILE", help="labels.json of attacks in the logs. [default: the one beside each folder's logs]"),
     ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    cuts: Cuts = CUTS,
 ) -> None:
     """Fit the thresholds to this site's own logs.
 
@@ -134,7 +144,20 @@ def calibrate(
     if policy.suppress is not None:
         rules = Rules(policy.suppress, missions)
         suppresses = Suppressor(rules, bundle, bundle.manifest.thresholds, margins, Counters()).suppresses
-    with sigterm_as_interrupt(), progress(len(units)) as shown:
+
+    def how(unit: Unit) -> How:
+        from packetclip_sensor.model.bundle import fingerprint
+        from packetclip_sensor.scale.judged import How
+
+        floor = bundle.manifest.thresholds
+        at = dict.fromkeys(floor, 0.0) if known(unit) else floor
+        return How(str(bundle.path.absolute()), fingerprint(bundle.path), at, margins, settings.lateness_s, packets=packets)
+
+    with (
+        sigterm_as_interrupt(),
+        judged_by_workers(units, how, settings.model_path, settings.lateness_s, cuts, (workers, scheduler)) as judged,
+        progress(len(units)) as shown,
+    ):
         paths = opened(units, shown.unit, passed)
         found = site_logs.gather(
             ((unit.name, paths_, known(unit)) for unit, paths_ in paths),
@@ -144,6 +167,7 @@ def calibrate(
             margins=margins,
             lateness_s=settings.lateness_s,
             suppresses=suppresses,
+            others=judged,
         )
     budget = next(each for each in (alerts_per_day, policy.alerts_per_day, 1.0) if each is not None)
     fit = site_logs.fit(found, bundle, policy, budget, paths=logs, excluded=exclude or [])

@@ -11,10 +11,10 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import ModelBundleError
 from packetclip_sensor.evidence.flow_counts import FlowCounts
 from packetclip_sensor.evidence.model import FILE, EvidenceModel, Scorer
-from packetclip_sensor.evidence.rows import rows_of
+from packetclip_sensor.evidence.rows import Rows, rows_of
 from packetclip_sensor.evidence.streams import Streams
 from packetclip_sensor.model.bundle import REMEDY, Bundle, optional
-from packetclip_sensor.records import FloatArray, Trail
+from packetclip_sensor.records import FloatArray, Flow, Trail
 from packetclip_sensor.windows.model_input import ModelInput
 
 WAITING = "\tflows"
@@ -54,11 +54,18 @@ class Evidence:
         Args:
             probabilities: (W, missions + 1), Benign first. fresh: records of `given.windows.fresh`.
         """
-        rows = rows_of(given, probabilities, fresh)
         source = given.windows.batch.source
-        flows = self._flows.setdefault(source, FlowCounts(self._counters))
-        flows.take(given.windows.batch.flows)
-        due = flows.until(float(rows.second[-1])) if len(rows.second) else []
+        self.take_flows(source, given.windows.batch.flows)
+        return self.of_rows(source, rows_of(given, probabilities, fresh))
+
+    def take_flows(self, source: str, flows: Sequence[Flow]) -> None:
+        """Have the flow rows of a batch before its windows."""
+        self._flows.setdefault(source, FlowCounts(self._counters)).take(flows)
+
+    def of_rows(self, source: str, rows: Rows) -> dict[int, tuple[int, Trail]]:
+        """As a call, of a batch's rows, made here or by another process."""
+        flows = self._flows.get(source)
+        due = flows.until(float(rows.second[-1])) if flows is not None and len(rows.second) else []
         inputs, trails = self._streams(source, rows, due)
         log_odds = self._score(inputs)
         above = log_odds - self._score.at

@@ -93,6 +93,7 @@ def _array(kind: type, value: Any) -> Any:
 
 encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 decode_step = msgspec.msgpack.Decoder(Step, dec_hook=_array).decode
+decode_verdict = msgspec.msgpack.Decoder(Verdict, dec_hook=_array).decode
 decode_tick = msgspec.msgpack.Decoder(Tick).decode
 
 

@@ -6,17 +6,20 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from packetclip_sensor.common import durable
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.pairs.labels import Truth
 from packetclip_sensor.pairs.rows import labelled, thinned
 from packetclip_sensor.records import Batch
 from packetclip_sensor.windows import tokens
 from packetclip_sensor.windows.packet_features import RELATIONS
-from packetclip_sensor.windows.windows import Window, windows
+from packetclip_sensor.windows.windows import Window, Windows, windows
 
 try:
     import pyarrow as pa
@@ -27,6 +30,8 @@ except ImportError as err:
 BLOCK_ROWS = 1024
 PACKETS = "packets"
 """Key of the file's metadata: packets of each capture, as JSON."""
+REJECTS = "rejects"
+"""The same of lines that could not be read: how many, and place and reason of the first."""
 
 
 def schema(window: Window) -> pa.Schema:
@@ -63,27 +68,28 @@ def write_pairs(
     *,
     label: str | None = None,
     most_per_unit: int | None = None,
-    period_s: float = 1.0,
     counters: Counters | None = None,
+    rejects: Rejects | None = None,
     progress: Callable[[str, int], None] | None = None,
+    **options: Any,
 ) -> int:
     """Write the pairs of all units (capture name, record batches, labels) and return how many.
 
     Args:
         label: label of every window of a unit without a labels file; None leaves it empty.
         most_per_unit: keep at most so many windows of each label in a unit, spread evenly over its time.
-        period_s: cut windows at the end of each such period instead of each second, see `windows`.
-        counters: of what was read. progress: is given the name and number of pairs of each unit that is done.
+        counters, rejects: of what was read. progress: is given the name and number of pairs of each unit that is done.
+        options: of `WindowCutter`.
     Raises:
         ConfigError: the file cannot be written.
     """
     total = 0
     packets: Counter[str] = Counter()
 
-    def counted(name: str, batches: Iterable[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            packets[name] += len(batch.packets)
-            yield batch
+    def counted(name: str, streams: Iterable[Windows]) -> Iterator[Windows]:
+        for found in streams:
+            packets[name] += len(found.fresh)
+            yield found
 
     form = schema(window)
     try:
@@ -92,13 +98,15 @@ def write_pairs(
         raise ConfigError(f"{out}: cannot be written: {err.strerror}; name a file that you may write by --out") from err
     with os.fdopen(fd, "wb") as file, pq.ParquetWriter(file, form, compression="zstd") as writer:
         for name, batches, labels in units:
-            streams = windows(counted(name, batches), window, counters or Counters(), period_s=period_s)
-            found = thinned(list(labelled(streams, labels, label)), most_per_unit)
-            for start in range(0, len(found), BLOCK_ROWS):
-                rows = [one.row(name, window) for one in found[start : start + BLOCK_ROWS]]
+            streams = windows(batches, window, counters or Counters(), **options)
+            found = labelled(counted(name, streams), labels, label)
+            kept, before = iter(found if most_per_unit is None else thinned(list(found), most_per_unit)), total
+            while some := list(islice(kept, BLOCK_ROWS)):
+                rows = [one.row(name, window) for one in some]
                 writer.write_table(pa.Table.from_pylist(rows, schema=form))
-            total += len(found)
+                total += len(rows)
             if progress:
-                progress(name, len(found))
-        writer.add_key_value_metadata({PACKETS: json.dumps(packets)})
+                progress(name, total - before)
+        bad = [rejects.count, rejects.first] if rejects else [0, ""]
+        writer.add_key_value_metadata({PACKETS: json.dumps(packets), REJECTS: json.dumps(bad)})
     return total

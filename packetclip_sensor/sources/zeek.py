@@ -74,12 +74,12 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
     point. A block whose `data` is empty moves a position and gives no batch of its own; before anything is read, each other
     source whose position was moved so is told by an empty batch, so that later stages know its place.
     """
-    sources: dict[str, _Positions] = {}
+    sources: dict[str, Positions] = {}
     told = True
     for block in blocks:
         counters.rejects, counters.rejects_unwritten = rejects.count, rejects.unwritten
         if isinstance(block, Idle):
-            for source, known in (sources or {"": _Positions()}).items():
+            for source, known in (sources or {"": Positions()}).items():
                 quiet = block.final or source in block.quiet
                 yield Batch([], [], known.before, known.before, idle=True, final=block.final, quiet=quiet, source=source)
             told = True
@@ -87,7 +87,7 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
         source = block.end.source
         if block.start.source != source and (other := sources.get(block.start.source)):
             other.forget(block.start)  # the site has given its folder another name
-        known = sources.setdefault(source, _Positions())
+        known = sources.setdefault(source, Positions())
         before, after = known.move(block)
         if not block.data:
             told = False
@@ -107,7 +107,7 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
         yield Batch(packets, flows, before, after, source=source)
 
 
-class _Positions:
+class Positions:
     """The latest position of every file of one source."""
 
     def __init__(self) -> None:

@@ -235,9 +235,11 @@ class WindowCutter:
         before_s: float = 0.0,
         windows_per_second: int = EVERY,
         owns: Owns | None = None,
+        until: int = EVERY,
     ) -> None:
         """Args:
         judged: seconds up to this one were judged before a restart; they rebuild windows but are not given out again.
+        until: seconds from this one on are not given out.
         before_s: how far before a window's packets, in seconds, a restart must begin to read for what earlier stages remember.
         max_rows: packets held at most; beyond it those of the host pairs longest without a packet are let go
             and counted in `counters.evicted`.
@@ -248,7 +250,7 @@ class WindowCutter:
         """
         self._window, self._counters, self._period_s = window, counters, period_s
         self.max_rows, self._most, self._resume_s = max_rows, windows_per_second, window.seconds + before_s
-        self._owns = owns
+        self._owns, self._until = owns, until
         self._begin(judged)
 
     def _begin(self, judged: int) -> None:
@@ -275,7 +277,7 @@ class WindowCutter:
         volume = np.concatenate([self._volume, ready[beyond]])
         rows, past, view, second = _cut_views(table, self._held, new, self._window, self._most, self._counters, self._owns)
         self._unjudged -= len(ready)
-        chosen = second > self._judged
+        chosen = (second > self._judged) & (second < self._until)
         judged_to = max(self._over, self._judged)
         while len(self._marks) > 1 and self._marks[1][0] < judged_to - self._resume_s:
             self._marks.pop(0)
@@ -283,7 +285,7 @@ class WindowCutter:
             self._marks.clear()
         self._counters.windows += int(chosen.sum())
         resume = _resume(self._marks[0][1], batch.end) if self._marks else batch.end
-        fresh = new[table.second[new] > self._judged]
+        fresh = new[(table.second[new] > self._judged) & (table.second[new] < self._until)]
         judged_by = {batch.source: judged_to}
         out = Windows(
             table, rows[chosen], past[chosen], view[chosen], second[chosen], batch, judged_to, resume, judged_by, fresh, volume

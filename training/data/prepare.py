@@ -17,27 +17,24 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
 from packetclip_sensor.errors import ConfigError, LogFormatError
-from packetclip_sensor.pairs.labels import Interval, Labels, Truth
-from packetclip_sensor.pairs.parquet import write_pairs
-from packetclip_sensor.records import Batch
 from packetclip_sensor.sources.pcap import logs_of
-from packetclip_sensor.windows.windows import TRAINED
 from training.common import exit_code, parser
-from training.data import altered
-from training.data.ground_truth import CHOOSING, PACKET_LOG, TRAINABLE, Listed, read_manifest, records
+from training.data import units
+from training.data.ground_truth import CHOOSING, PACKET_LOG, TRAINABLE, Listed, read_manifest
+from training.data.units import Capture
 from training.missions import CLASS_MISSION
 
-Unit = tuple[str, Iterable[Batch], Truth | None]
-"""Name of a capture, its records, its labels."""
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def allowed(captures: Path, without: Container[str], use: str = TRAINABLE) -> list[Listed]:
@@ -61,9 +58,11 @@ def main(argv: list[str] | None = None) -> int:
     add("--attack-windows", type=int, default=400, help="most windows of one label in one capture")
     add("--benign-windows", type=int, default=150, help="most windows of one benign capture by others")
     add("--altered", type=int, default=0, help="most windows of one label in the altered copy of a capture; 0 makes none")
+    add("--workers", type=int, metavar="N", help="cut by N processes of this machine; needs the extra scale")
+    add("--scheduler", metavar="ADDRESS", help="cut by the workers of this Dask scheduler, which see the same files")
     add("--period", type=float, default=0.1, help="cut windows so often, seconds; the sensor judges each second")
     args = arguments.parse_args(argv)
-    return exit_code(lambda: _prepare(args))
+    return exit_code(lambda: _prepared(args))
 
 
 def named(pairs_of: list[str], option: str) -> list[tuple[str, Path]]:
@@ -79,44 +78,40 @@ def named(pairs_of: list[str], option: str) -> list[tuple[str, Path]]:
     return out
 
 
-def _write(capture: Iterable[Unit], folder: Path, name: str, period_s: float, most: int, **more: Any) -> None:
-    """Write the windows of captures as FOLDER/NAME.parquet and say how many there are."""
-    units = list(capture)
-    folder.mkdir(parents=True, exist_ok=True)
-    count = write_pairs(units, folder / f"{name}.parquet", TRAINED, most_per_unit=most, period_s=period_s, **more)
-    print(f"{folder.name}/{name}.parquet: {count} windows of {len(units)} captures")
+def _prepared(args: argparse.Namespace) -> None:
+    if args.workers is None and args.scheduler is None:
+        _prepare(args, None)
+        return
+    from packetclip_sensor.scale.cluster import workers  # noqa: PLC0415  (Dask is an extra)
+
+    with workers(args.workers, args.scheduler) as client:
+        _prepare(args, client)
 
 
-def _truth(folder: Path) -> Labels:
-    return Labels.load(folder / "labels.json", CLASS_MISSION)
-
-
-def _altered(folders: Iterable[Path], truth_of: Callable[[Path], Truth], way: str = "") -> Iterator[Unit]:
-    """Captures altered in a way; in the one drawn for each where none is named."""
-    for folder in folders:
-        alter = partial(altered.altered, way=way or altered.way_of(folder.name), capture=folder.name)
-        yield folder.name, records([folder], alter=alter), altered.WithDownloads(truth_of(folder))
-
-
-def _prepare(args: argparse.Namespace) -> None:
+def _prepare(args: argparse.Namespace, client: Client | None) -> None:
     also, test = named(args.also, "--also"), named(args.test, "--test")
     hidden = named(args.unreadable, "--unreadable")
     if (test or hidden) and not args.judged:
         raise ConfigError("--test and --unreadable need --judged, the folder for windows as the sensor cuts them")
     cuts = [(args.out, args.period), *([(args.judged, 1.0)] if args.judged else [])]
     with Progress() as progress:
+
+        def write(found: Sequence[Capture], folder: Path, name: str, period_s: float, most: int) -> None:
+            task = progress.add_task(f"{folder.name}/{name}", total=len(found))
+            done = partial(progress.advance, task)
+            count = units.write(found, folder / f"{name}.parquet", units.Cutting(period_s, most), client=client, progress=done)
+            print(f"{folder.name}/{name}.parquet: {count} windows of {len(found)} captures")
+
         for (folder, period_s), more in zip(cuts, (also, test), strict=False):
             for name, logs in [("lab", args.lab), *more]:
                 folders = _folders(logs)
-                task = progress.add_task(f"{folder.name}/{name}", total=len(folders))
-                units = ((f.name, records([f]), _truth(f)) for f in folders)
-                _write(units, folder, name, period_s, args.attack_windows, progress=lambda *_, t=task: progress.advance(t))
+                write([Capture(f) for f in folders], folder, name, period_s, args.attack_windows)
                 if args.altered and folder == args.out:
-                    _write(_altered(folders, _truth), folder, f"{name}-altered", period_s, args.altered)
+                    write([Capture(f, way="") for f in folders], folder, f"{name}-altered", period_s, args.altered)
         for name, logs in hidden:
-            _write(_altered(_folders(logs), _truth, "unreadable"), args.judged, name, 1.0, args.attack_windows)
+            write([Capture(f, way="unreadable") for f in _folders(logs)], args.judged, name, 1.0, args.attack_windows)
         if args.captures:
-            _captures(args, cuts, progress)
+            _captures(args, cuts, progress, write)
 
 
 def _folders(logs: Path) -> list[Path]:
@@ -126,7 +121,7 @@ def _folders(logs: Path) -> list[Path]:
     return folders
 
 
-def _captures(args: argparse.Namespace, cuts: list[tuple[Path, float]], progress: Progress) -> None:
+def _captures(args: argparse.Namespace, cuts: list[tuple[Path, float]], progress: Progress, write: Callable[..., None]) -> None:
     trained = allowed(args.captures, args.without)
     wanted = [*trained, *(allowed(args.captures, args.without, CHOOSING) if args.judged else [])]
     task = progress.add_task("zeek", total=len(wanted))
@@ -152,11 +147,9 @@ def _captures(args: argparse.Namespace, cuts: list[tuple[Path, float]], progress
         kind = "captures" if use == TRAINABLE else use
         name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{kind} {label} {source}")
         for folder, period_s in cuts if use == TRAINABLE else cuts[1:]:
-            _write(((f.name, records([f]), None) for f in own), folder, name, period_s, most, label=label)
+            write([Capture(f, label) for f in own], folder, name, period_s, most)
         if args.altered and use == TRAINABLE:
-            attack = None if label == "Benign" else Interval(label, [], [], 0.0, float("inf"))
-            units = _altered(own, lambda _, attack=attack: altered.Everything(attack))
-            _write(units, args.out, f"{name}-altered", args.period, min(most, args.altered))
+            write([Capture(f, label, "") for f in own], args.out, f"{name}-altered", args.period, min(most, args.altered))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from torch import Tensor
 from packetclip_sensor.alerts.sentences import window_text
 from packetclip_sensor.windows import payload
 from packetclip_sensor.windows.tokens import PAD
-from training.data.windows import Examples, pair_texts
+from training.data.growing import Growing
+from training.data.windows import STEP, Examples, pair_texts
 from training.text import texts
 
 Encode = Callable[[Sequence[str]], Tensor]
@@ -67,14 +68,17 @@ def gather(
         rows[:, :-packets] = -1
     used, number = rows[rows >= 0].unique(return_inverse=True)
     rows = torch.full_like(rows, -1).masked_scatter(rows >= 0, number)
-    own = windows.tokens[used.numpy()]
-    phrases, phrase_of = phrased(own) if with_bytes else (["nothing"], np.zeros(len(own), np.int64))
+    own = Growing(windows.folder)
+    for part in used.split(STEP):
+        own.append(windows.tokens[part.numpy()].astype(np.int16))
+    tokens = own.array()
+    phrases, phrase_of = phrased(tokens) if with_bytes else (["nothing"], np.zeros(len(tokens), np.int64))
     sentences, sentence_of = without_facts(pair, text_of, looks)
     facts, facts_of = np.unique(looks.astype(str), return_inverse=True)
     return TrainingSet(
         windows=windows,
         looks=looks,
-        tokens=torch.from_numpy(own.astype(np.int16)),
+        tokens=torch.from_numpy(tokens),
         rows=rows,
         texts=encode(pair).to(device),
         phrases=encode([texts.packet_prompt(p) for p in phrases]).to(device),
@@ -95,9 +99,12 @@ def without_facts(pair: list[str], text_of: Tensor, looks: npt.NDArray[np.object
     return list(number), torch.tensor([number[text] for text in bare])
 
 
-def phrased(rows: npt.NDArray[np.uint16]) -> tuple[list[str], npt.NDArray[np.int64]]:
+def phrased(rows: npt.NDArray[np.int16]) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Phrases for payloads: (U, W) tokens to the distinct phrases and the (U,) number of each row's."""
-    data, captured = np.where(rows < PAD, rows, 0).astype(np.uint8), (rows != PAD).sum(1)
-    found = payload.words_of([row[:n].tobytes() for row, n in zip(data, captured, strict=True)])
+    found: list[str] = []
+    for start in range(0, len(rows), STEP):
+        some = rows[start : start + STEP]
+        data, captured = np.where(some < PAD, some, 0).astype(np.uint8), (some != PAD).sum(1)
+        found += payload.words_of([row[:n].tobytes() for row, n in zip(data, captured, strict=True)])
     phrases, number = np.unique(np.array(found, dtype=object).astype(str), return_inverse=True)
     return phrases.tolist(), number.astype(np.int64)

@@ -24,10 +24,13 @@ from packetclip_sensor.alerts.sentences import window_text
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.tokens import PAD, ROW_BYTES
 from training.common import DataError
+from training.data.growing import Growing
 from training.missions import CLASS_MISSION, MISSIONS
 from training.text import texts
 
 CLASSES = list(CLASS_MISSION)
+STEP = 2048
+"""Windows read at a time of those kept in a folder."""
 GROUPS = ["Benign", *MISSIONS]
 GROUP_OF_CLASS = [GROUPS.index(CLASS_MISSION[c]) for c in CLASSES]
 
@@ -53,6 +56,8 @@ class Examples:
     """(N,) name of the view, one of VIEWS: pair, source or destination"""
     source: npt.NDArray[np.object_]
     """(N,) where the capture is from, as `source_of` names it"""
+    folder: Path | None = None
+    """Where tokens and relations are kept; None where in memory."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -70,28 +75,34 @@ class Examples:
     def take(self, chosen: npt.NDArray[np.int64]) -> Examples:
         """The windows `chosen`; they share the packet rows."""
         at = torch.from_numpy(chosen)
+        relations = Growing(self.folder)
+        for part in at.split(STEP):
+            relations.append(self.relations[part].numpy())
         return Examples(
             self.tokens,
             self.rows[at],
-            self.relations[at],
+            torch.from_numpy(relations.array()),
             self.label[at],
             self.capture[chosen],
             self.tool[chosen],
             [self.facts[i] for i in chosen],
             self.view[chosen],
             self.source[chosen],
+            self.folder,
         )
 
 
-def load(paths: Iterable[Path]) -> Examples:
+def load(paths: Iterable[Path], folder: Path | None = None) -> Examples:
     """Read Parquet files written by `packetclip pairs`; windows without a label (mixed traffic) are left out.
 
+    Args:
+        folder: where to keep tokens and relations, nearly all of the windows, of a data set larger than memory.
     Raises:
         DataError: nothing to read, or a label that is not one of the classes.
     """
     index: dict[bytes, int] = {}
-    distinct: list[npt.NDArray[np.uint16]] = []
-    rows, relations, labels, captures, tools, facts, views, sources = [], [], [], [], [], [], [], []
+    distinct, relations = Growing(folder), Growing(folder)
+    rows, labels, captures, tools, facts, views, sources = [], [], [], [], [], [], []
     pad_row = np.full(ROW_BYTES, PAD, np.uint16).tobytes()
     for path in paths:
         for batch in pq.ParquetFile(path).iter_batches(2048):
@@ -107,11 +118,14 @@ def load(paths: Iterable[Path]) -> Examples:
                 if key == pad_row:
                     number[i] = -1
                     continue
-                number[i] = index.setdefault(key, len(index))
-                if number[i] == len(distinct):
-                    distinct.append(np.frombuffer(key, np.uint16))
+                count = len(index)
+                number[i] = index.setdefault(hashlib.blake2b(key, digest_size=16).digest(), count)
+                if number[i] == count:
+                    distinct.append(np.frombuffer(key, np.uint16)[None])
             rows.append(number[where.ravel()].reshape(n, -1))
-            relations.append(labelled["relations"].flatten().to_numpy().reshape(n, -1, len(RELATIONS)))
+            relations.append(
+                labelled["relations"].flatten().to_numpy().reshape(n, -1, len(RELATIONS)).astype(np.float32, copy=False)
+            )
             for name in labelled["label"].to_pylist():
                 if name not in CLASSES:
                     raise DataError(f"{path}: label {name!r} is none of {', '.join(CLASSES)}; mend the labels file")
@@ -124,15 +138,16 @@ def load(paths: Iterable[Path]) -> Examples:
     if not rows:
         raise DataError("no labelled window in the pairs given; run `packetclip pairs` on logs with labels first")
     return Examples(
-        np.stack(distinct),
+        distinct.array(),
         torch.from_numpy(np.concatenate(rows)),
-        torch.from_numpy(np.concatenate(relations).astype(np.float32, copy=False)),
+        torch.from_numpy(relations.array()),
         torch.tensor(labels),
         np.array(captures, dtype=object),
         np.array(tools, dtype=object),
         facts,
         np.array(views, dtype=object),
         np.array(sources, dtype=object),
+        folder,
     )
 
 

@@ -151,14 +151,13 @@ class Engine:
     def _train(self, stage: Stage, number: int) -> None:
         run = self.experiment.run
         self.model.train()
-        buffers = [b for b in self.model.buffers() if b.is_floating_point()] if distributed.world() > 1 else []
         saved = time.monotonic()
         columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[status]}"))
         with Progress(*columns, TimeRemainingColumn(), disable=bool(distributed.rank())) as progress:
             task = progress.add_task(stage.name, total=stage.steps, completed=stage.step, status="")
             began, before = time.monotonic(), stage.step
             while stage.step < stage.steps:
-                value = self._step(stage, buffers)
+                value = self._step(stage)
                 stage.step += 1
                 if stage.step % run.log_steps == 0 or stage.step == stage.steps:
                     rate = (stage.step - before) * stage.batch / max(time.monotonic() - began, 1e-9)
@@ -170,12 +169,12 @@ class Engine:
                     self._save(stage, number)
                     saved = time.monotonic()
 
-    def _step(self, stage: Stage, buffers: Sequence[torch.Tensor]) -> float:
+    def _step(self, stage: Stage) -> float:
         loss = stage.loss()
         stage.optimiser.zero_grad()
         loss.backward()
         mean = loss.detach().clone()
-        distributed.average([*(p.grad for p in stage.parameters if p.grad is not None), *buffers, mean])
+        distributed.average([*(p.grad for p in stage.parameters if p.grad is not None), mean])
         value = mean.item()
         if not abs(value) < float("inf"):  # also true of NaN
             raise TrainingError(

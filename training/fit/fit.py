@@ -230,5 +230,5 @@ def fingerprint(train: Examples) -> str:
     """16 hex digits by which training windows are known."""
     digest = hashlib.sha256(str(tuple(train.rows.shape)).encode())
     for array in (train.rows.numpy(), train.label.numpy(), train.relations.numpy()):
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()[:16]

@@ -86,7 +86,7 @@ class Predictor:
         wanted[examples.rows[examples.rows >= 0]] = True
         fresh = (wanted & ~known).nonzero()[:, 0]
         if len(fresh) and self.experiment.model.bytes:
-            tokens = torch.from_numpy(examples.tokens.astype(np.int16))[fresh]
+            tokens = torch.from_numpy(examples.tokens[fresh.numpy()].astype(np.int16))
             if self.experiment.contrast.train_encoder:
                 table[fresh] = encode_all(self.model, tokens)
             else:

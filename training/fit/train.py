@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--seed", type=int, help="the same as --set seed=N")
     add("--budget", type=float, default=5e-5, help="share of benign windows that may pass a mission's threshold")
     add("--version", default="1", help="model version, part of every document id")
+    add("--spill", type=Path, metavar="FOLDER", help="keep the windows in files there: for a data set larger than memory")
     add("--text-cache", type=Path, help="file (.npz) that keeps the features of texts between runs")
     args = arguments.parse_args(argv)
     try:
@@ -72,7 +73,7 @@ def _run(args: argparse.Namespace) -> None:
 def train_and_export(args: argparse.Namespace, experiment: Experiment) -> None:
     """The stages, one after the other."""
     started = time.monotonic()
-    examples = load(args.pairs)
+    examples = load(args.pairs, args.spill)
     at_train, at_held = split(examples, experiment.data.held_out, experiment.seed)
     if not len(at_held):
         raise DataError("no class has two captures, so none can be held out to calibrate on; give the pairs of more captures")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.model.config import ModelConfig
+from training.model.norm import BatchNorm
 from training.text.knowledge import Graph
 
 Affine = tuple[Tensor, Tensor]
@@ -42,7 +43,7 @@ class MissionGraph(nn.Module):
         self.width, self.similar = width, config.message == "similarity"
         first = nn.Linear(config.embedding, config.embedding if self.similar else width)
         self.transform = nn.ModuleList([first, *(nn.Linear(width, width) for _ in range(self.depth))])
-        self.norm = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(self.depth + 1))
+        self.norm = nn.ModuleList(BatchNorm(width) for _ in range(self.depth + 1))
         size = width if self.similar else config.embedding
         self.embedding_node = nn.Parameter(torch.randn(size) / math.sqrt(size))
         if self.similar:
@@ -218,9 +219,9 @@ class PlainMission(nn.Module):
         wanted = sum(p.numel() for p in MissionGraph(graph, config).parameters())
         hidden = max(round((wanted - 3 * config.graph_width) / (config.embedding + config.graph_width + 3)), 1)
         self.inner = nn.Linear(config.embedding, hidden)
-        self.inner_norm = nn.BatchNorm1d(hidden)
+        self.inner_norm = BatchNorm(hidden)
         self.out = nn.Linear(hidden, config.graph_width)
-        self.norm = nn.BatchNorm1d(config.graph_width)
+        self.norm = BatchNorm(config.graph_width)
 
     def forward(
         self, sensor: Tensor, concepts: list[Tensor], keep: list[Tensor] | None = None

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from captures import pcap as pcap_of
 
+from packetclip_sensor.pairs.parquet import PACKETS
 from packetclip_sensor.windows.windows import TRAINED
 from training.data import prepare
 from training.data.replay import ReplayError, find_zeek
@@ -164,3 +165,21 @@ def test_captures_to_choose_with_are_judged_and_train_nothing(tmp_path: Path) ->
     assert prepare.main([*given, "--out", str(out)]) == 0
     assert names(out) == ["lab.parquet"]
     assert names(judged) == ["lab.parquet", "validate-Port-Scan-north.parquet"]
+
+
+def test_workers_cut_what_one_process_does_and_nothing_twice(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    first = lab(tmp_path / "first", "icmp-fping", "os-nping")
+    given = ["--lab", str(first), "--judged", str(tmp_path / "judged"), "--altered", "50", "--attack-windows", "60"]
+    found = []
+    for out, more in (("one", []), ("two", ["--workers", "2"]), ("two", ["--workers", "1"])):
+        assert prepare.main([*given, "--out", str(tmp_path / out), *more]) == 0
+        files = {path.name: path for path in (tmp_path / out).glob("*.parquet")}
+        packets = {name: pq.read_metadata(path).metadata[PACKETS.encode()] for name, path in files.items()}
+        found.append({name: (pq.read_table(path).to_pylist(), packets[name]) for name, path in files.items()})
+    assert found[0] == found[1] == found[2]
+    assert found[0].keys() == {"lab.parquet", "lab-altered.parquet"}
+    cuts = sorted((tmp_path / "two" / "cuts").glob("*/*.parquet"))
+    assert len(cuts) == 4
+    written = [path.stat().st_mtime_ns for path in cuts]
+    assert max(written) < (tmp_path / "two" / "lab.parquet").stat().st_mtime_ns - 1e9, "the last run made no capture again"
