@@ -25,7 +25,6 @@ from packetclip_sensor.cli.common import (
     discover,
     judged_by_workers,
     labels_beside,
-    labels_file,
     opened,
     set_up_logs,
     sigterm_as_interrupt,
