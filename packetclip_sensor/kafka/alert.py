@@ -193,17 +193,22 @@ class _Active:
         options = {"max.poll.interval.ms": 24 * 3600 * 1000, "isolation.level": "read_committed"}
         self._steps = clients.consumer(config.kafka, "alert", **options)
         self._rows = clients.consumer(config.kafka, "alert-flows")
-        self._steps.subscribe([self._topics.step], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        self._subscribe()
         self._producer: Producer | None = None
         self._saved_at = 0.0
 
+    def _subscribe(self) -> None:
+        self._steps.subscribe([self._topics.step], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+
     def _assigned(self, consumer: Consumer, given: list[TopicPartition]) -> None:
-        self._given = bool(given)
+        # `given` is what is new: it is empty where another alerter comes or goes and this one keeps the topic.
         consumer.incremental_assign([TopicPartition(tp.topic, tp.partition, self._begin()) for tp in given])
+        self._given |= bool(given)
 
     def _revoked(self, consumer: Consumer, taken: list[TopicPartition]) -> None:
-        log.info("alerter_waits")
-        self._given = False
+        if taken:
+            log.info("alerter_waits")
+            self._given = False
         consumer.incremental_unassign(taken)
 
     def _begin(self) -> int:
@@ -270,7 +275,11 @@ class _Active:
             self._alerter.flows.take(partition, flow and flow_sides(flow), offset)
 
     def save(self, batch: AlertBatch) -> None:
-        """Remember what is acknowledged, with the offsets, in one transaction. One that fails is made up for by the next."""
+        """Remember what is acknowledged, with the offsets, in one transaction. One that was aborted is made up for by the next.
+
+        Raises:
+            TakenOverError: the writer can write no more, as when another alerter is active; this one stands in line again.
+        """
         self._health.judged, self._health.episodes_open = batch.judged, len(batch.episodes)
         if self._producer is None or (not batch.alerts and time.monotonic() - self._saved_at < SAVE_S):
             return
@@ -282,23 +291,31 @@ class _Active:
             saved=time.time(),
         )
         steps = [TopicPartition(p.path, p.inode, p.offset) for p in batch.positions if p.path == self._topics.step]
+        producer = self._producer
         try:
-            self._producer.begin_transaction()
-            clients.produce(self._producer, self._topics.state, encode(state), key=ALERTER, partition=0)
-            self._producer.send_offsets_to_transaction(steps, self._steps.consumer_group_metadata())
-            self._producer.commit_transaction(30)
+            producer.begin_transaction()
+            clients.produce(producer, self._topics.state, encode(state), key=ALERTER, partition=0)
+            clients.patiently(lambda: producer.send_offsets_to_transaction(steps, self._steps.consumer_group_metadata()), self._stop)
+            clients.patiently(lambda: producer.commit_transaction(clients.ASK_S), self._stop)
         except KafkaException as err:
             self._health.counters.state_unsaved += 1
             self._health.unsaved = str(err)
             log.warning("state_unsaved", reason=str(err))
-            error = err.args[0]
-            if error.fatal():
-                raise TakenOverError from err
-            if error.txn_requires_abort():
-                with contextlib.suppress(KafkaException):
-                    self._producer.abort_transaction(30)
+            try:
+                if not err.args[0].txn_requires_abort():
+                    raise
+                clients.patiently(lambda: producer.abort_transaction(clients.ASK_S), self._stop)
+            except KafkaException as final:
+                self._leave()
+                raise TakenOverError from final
         else:
             self._health.unsaved, self._saved_at = None, time.monotonic()
+
+    def _leave(self) -> None:
+        """Give the topic back, and ask for it anew: who gets it begins at the state that was saved last."""
+        self._given = False
+        self._steps.unsubscribe()
+        self._subscribe()
 
     def close(self) -> None:
         """Leave the group, so that a waiting alerter goes on at once."""
