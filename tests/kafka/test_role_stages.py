@@ -18,10 +18,9 @@ from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.kafka import clients
 from packetclip_sensor.kafka.alert import Steps
 from packetclip_sensor.kafka.clients import Message
-from packetclip_sensor.kafka.judge import Repeats
-from packetclip_sensor.kafka.messages import LINES, Seen, Step, Tick, decode_step, encode, owns, partition_of
+from packetclip_sensor.kafka.messages import LINES, Repeats, Seen, Step, Tick, decode_step, encode, owns, partition_of
 from packetclip_sensor.kafka.route import Router, _Raw
-from packetclip_sensor.records import Verdict
+from packetclip_sensor.records import Packet, Verdict
 
 HOSTS = [f"10.0.0.{i}" for i in range(40)]
 
@@ -70,7 +69,19 @@ def test_no_partition_runs_ahead_of_the_slowest() -> None:
     assert sent == {line(100.0), line(105.0)}
     assert one.raw[0].next == 2
     one.take(Message(1, 1, None, None))  # its end: it follows this machine's clock
-    assert [sent for _ in range(2) for sent in sorted({sent for _, sent in one()})] == [line(105.1), line(200.0)]
+    one.committed()
+    assert [sent for _ in range(2) for sent in sorted({sent for _, sent in one()})] == [line(105.1)]
+
+
+def test_little_event_time_is_routed_before_it_is_committed() -> None:
+    one = router(1, ahead_s=60.0)
+    for offset, ts in enumerate((100.0, 119.0, 121.0, 4000.0)):
+        one.take(Message(0, offset, None, line(ts)))
+    assert {sent for _, sent in one()} == {line(100.0), line(119.0)}
+    assert (one.waits, one.offsets, one.clocks()) == (True, {0: 2}, [Tick(0, 120.0)])
+    one.committed()
+    assert {sent for _, sent in one()} == {line(121.0)}
+    assert one.clocks() == [Tick(0, 141.0)]  # though no line comes before 4000: if the router dies, these come again
 
 
 def test_a_line_of_the_future_does_not_move_the_clock(tmp_path: Path) -> None:
@@ -84,7 +95,7 @@ def test_a_line_of_the_future_does_not_move_the_clock(tmp_path: Path) -> None:
 
 
 def test_repeats_are_left_out_for_a_minute() -> None:
-    left, one = Repeats(), packet(ts=100.0, uid="C1", n=1)
+    left, one = Repeats[Packet](lambda p: (p.uid, p.n), lambda p: p.ts), packet(ts=100.0, uid="C1", n=1)
     assert left([one, one], 100.0) == [one]
     assert left([one], 159.0) == []
     assert left([one], 161.0) == [one]

@@ -82,7 +82,7 @@ def test_every_other_reason_is_told_by_name(health: Health, tmp_path: Path, monk
     health.backlog.blind = [(name, "look") for name in ("no_logs", "unreadable", "logs_gone")]
     health.rejects = Rejects(None)
     health.rejects.add("a\x1b.log", 0, "not JSON", b"")
-    health.counters.lines, health.counters.rejects = 100, 1
+    health.counters.lines, health.counters.rejects, health.counters.flows_dropped = 100, 1, 5
     health.measure()
     health.lag_s, health.lag_bytes = 61.0, 5_000
     health.unsaved = "No space left on device"
@@ -100,6 +100,7 @@ def test_every_other_reason_is_told_by_name(health: Health, tmp_path: Path, monk
         "unreadable",
         "logs_gone",
         "lines_rejected",
+        "flows_dropped",
         "state_unsaved",
         "disk_full",
         "memory",
