@@ -77,8 +77,10 @@ def main() -> None:
         router.raw = {0: _Raw()}
         for number, line in enumerate(lines):
             router.take(Message(0, number, None, line))
-        for partition, line in router():
-            out[partition].append(Message(partition, len(out[partition]), None, line))
+        while router.raw[0].queue:
+            for partition, line in router():
+                out[partition].append(Message(partition, len(out[partition]), None, line))
+            router.committed()
 
     print(
         f"the router's stage {len(lines) / cpu_s(route):,.0f} records a CPU second, {sum(map(len, out)) / len(lines):.2f} copies"

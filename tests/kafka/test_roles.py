@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -10,15 +9,10 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from kafka_broker import Broker, BrokerUnavailableError, Site, merged, site
+from kafka_broker import Broker, BrokerUnavailableError, Site, merged, replayed, site
 from machine import unavailable, until
-
-from packetclip_sensor import pipeline
-from packetclip_sensor.config import config_file
 
 pytest.importorskip("confluent_kafka")
 pytestmark = [
@@ -28,33 +22,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def replayed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What one sensor finds in the same lines."""
-    folder = tmp_path_factory.mktemp("replayed")
-    for log in ("packet", "flow"):
-        (folder / f"packetclip_{log}.log").write_bytes(b"\n".join(merged(log)) + b"\n")
-    settings = {
-        "sensor_name": "site",
-        "lateness_s": 1.0,
-        "state_dir": str(folder),
-        "sink": {"ndjson": {"path": str(folder / "out")}},
-    }
-    (folder / "sensor.yaml").write_text(yaml.safe_dump(settings))
-    logs = [folder / "packetclip_packet.log", folder / "packetclip_flow.log"]
-    pipeline.replay([logs], config_file.load(folder / "sensor.yaml"))
-    return without_flow({json.loads(line)["event"]["id"]: line for line in (folder / "out").read_bytes().splitlines()})
-
-
-def without_flow(documents: dict[str, bytes]) -> dict[str, Any]:
-    """The documents but for which flow row is shown: one sensor takes rows by the batch that it happens to read."""
-    out = {}
-    for id_, line in documents.items():
-        document = json.loads(line)
-        document["packetclip"].pop("flow", None)
-        for key in ("network", "zeek"):
-            document.pop(key, None)
-        out[id_] = document
-    return out
+    return replayed(tmp_path_factory.mktemp("replayed"), merged("packet"), merged("flow"))
 
 
 def shipped(running: Site) -> float:
@@ -65,7 +35,7 @@ def shipped(running: Site) -> float:
 
 
 def test_two_routers_and_two_judges_write_the_documents_of_one_sensor(
-    kafka: str, tmp_path: Path, replayed: dict[str, Any]
+    kafka: str, tmp_path: Path, alone: dict[str, bytes]
 ) -> None:
     with site(kafka, tmp_path, "plain") as running:
         since = shipped(running)
@@ -73,10 +43,10 @@ def test_two_routers_and_two_judges_write_the_documents_of_one_sensor(
             for number in range(count):
                 running.start(role, number + 1)
         running.await_all(since)
-        assert without_flow(running.documents()) == replayed
+        assert running.documents() == alone
 
 
-def test_kill_9_of_every_role_changes_nothing(kafka: str, tmp_path: Path, replayed: dict[str, Any]) -> None:
+def test_kill_9_of_every_role_changes_nothing(kafka: str, tmp_path: Path, alone: dict[str, bytes]) -> None:
     rng, killed = random.Random(1), 0
     with site(kafka, tmp_path, "killed") as running:
         since = shipped(running)
@@ -91,10 +61,10 @@ def test_kill_9_of_every_role_changes_nothing(kafka: str, tmp_path: Path, replay
             killed += 1
         running.await_all(since, 300)
         assert killed == len(roles)
-        assert without_flow(running.documents()) == replayed
+        assert running.documents() == alone
 
 
-def test_a_role_that_stood_still_and_a_broker_that_was_killed_change_nothing(tmp_path: Path, replayed: dict[str, Any]) -> None:
+def test_a_role_that_stood_still_and_a_broker_that_was_killed_change_nothing(tmp_path: Path, alone: dict[str, bytes]) -> None:
     try:
         broker = Broker(tmp_path)
     except BrokerUnavailableError as err:
@@ -115,7 +85,7 @@ def test_a_role_that_stood_still_and_a_broker_that_was_killed_change_nothing(tmp
             broker.kill()
             broker.start()
             running.await_all(since, 300)
-            assert without_flow(running.documents()) == replayed
+            assert running.documents() == alone
     finally:
         broker.kill()
 
@@ -133,7 +103,7 @@ ruleset(name="{log}") {{
 """
 
 
-def test_rsyslog_ships_growing_logs(kafka: str, tmp_path: Path, replayed: dict[str, Any]) -> None:
+def test_rsyslog_ships_growing_logs(kafka: str, tmp_path: Path, alone: dict[str, bytes]) -> None:
     program = shutil.which("rsyslogd", path=os.environ["PATH"] + ":/usr/sbin")
     if program is None or not list(Path("/usr/lib").glob("*/rsyslog/omkafka.so")):
         unavailable("rsyslog with omkafka is not installed: apt-get install rsyslog-kafka")
@@ -151,4 +121,4 @@ def test_rsyslog_ships_growing_logs(kafka: str, tmp_path: Path, replayed: dict[s
         for role in ("route", "judge", "alert"):
             running.start(role)
         running.await_all(since)
-        assert without_flow(running.documents()) == replayed
+        assert running.documents() == alone

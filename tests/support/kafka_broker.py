@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import importlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -20,6 +22,8 @@ import msgspec
 import yaml
 from machine import free_port, until
 
+from packetclip_sensor import pipeline
+from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config import config_file
 from packetclip_sensor.config.settings import Config
 
@@ -74,14 +78,32 @@ class Broker:
         self.process.wait()
 
 
-def merged(log: str) -> list[bytes]:
-    """The lines of all captures of tests/data as one site would write them, in the order of time."""
+def merged(log: str, *captures: str) -> list[bytes]:
+    """The lines of captures of tests/data, or of all, as one site would write them, in the order of time."""
     lines = []
-    for path in sorted((TESTS / "data").glob(f"*/packetclip_{log}.log.gz")):
+    for path in sorted(path for name in captures or "*" for path in (TESTS / "data").glob(f"{name}/packetclip_{log}.log.gz")):
         for line in gzip.decompress(path.read_bytes()).splitlines():
             record = json.loads(line)
             lines.append((record["ts"] + (record.get("duration") or 0.0 if log == "flow" else 0.0), line))
     return [line for _, line in sorted(lines, key=lambda each: each[0])]
+
+
+def replayed(folder: Path, packets: Iterable[bytes], flows: Iterable[bytes]) -> dict[str, bytes]:
+    """What one sensor writes of these lines, by id."""
+    logs = []
+    for log, lines in (("packet", packets), ("flow", flows)):
+        logs.append(folder / f"packetclip_{log}.log")
+        logs[-1].write_bytes(b"".join(line + b"\n" for line in lines))
+    out = folder / "replayed.ndjson"
+    own = {"sensor_name": "site", "lateness_s": 1.0, "state_dir": str(folder), "sink": {"ndjson": {"path": str(out)}}}
+    (folder / "replay.yaml").write_text(yaml.safe_dump(own))
+    pipeline.replay([logs], config_file.load(folder / "replay.yaml"))
+    return by_id(out.read_bytes().splitlines())
+
+
+def by_id(documents: Iterable[bytes]) -> dict[str, bytes]:
+    """Documents by their ids."""
+    return {json.loads(document)["event"]["id"]: document for document in documents}
 
 
 class Site:
@@ -92,8 +114,14 @@ class Site:
 
         from packetclip_sensor.kafka import setup
 
-        self.folder, self.name, self.raw = folder, f"{name}-{uuid.uuid4().hex[:8]}", raw  # a broker may outlive a run
+        self.address, self.folder, self.name, self.raw = (
+            address,
+            folder,
+            f"{name}-{uuid.uuid4().hex[:8]}",
+            raw,
+        )  # a broker may outlive a run
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.threads: list[RoleThread] = []
         self._settings = {
             "sensor_name": "site",
             "kafka": {"brokers": [address], "prefix": self.name},
@@ -107,8 +135,8 @@ class Site:
     def config(self, role: str) -> tuple[Config, Path]:
         """The configuration of one process, which has a state folder and a file of alerts of its own."""
         path = self.folder / f"{role}.yaml"
-        own = {"state_dir": str(self.folder / role), "sink": {"ndjson": {"path": str(self.folder / f"{role}.ndjson")}}}
-        path.write_text(yaml.safe_dump({**self._settings, **own}))
+        sink = {"ndjson": {"path": str(self.folder / f"{role}.ndjson")}}
+        path.write_text(yaml.safe_dump({"sink": sink, **self._settings, "state_dir": str(self.folder / role)}))
         return config_file.load(path), path
 
     def ship(self, log: str, lines: Iterable[bytes], shippers: int = 3) -> None:
@@ -134,10 +162,14 @@ class Site:
         self.processes.append(process)
         return process
 
+    def thread(self, role: str, number: int = 1) -> RoleThread:
+        """Start a role as a thread of this process: as good as a process where nothing is killed, and started at once."""
+        self.threads.append(RoleThread(role, self.config(f"{role}{number}")[0]))
+        return self.threads[-1]
+
     def documents(self) -> dict[str, bytes]:
         """What was written, by id."""
-        lines = [line for path in self.folder.glob("alert*.ndjson") for line in path.read_bytes().splitlines() if line]
-        return {json.loads(line)["event"]["id"]: line for line in lines}
+        return by_id(line for path in self.folder.glob("alert*.ndjson") for line in path.read_bytes().splitlines() if line)
 
     def counted(self, log: str) -> int:
         """How many messages a topic of lines holds."""
@@ -151,6 +183,16 @@ class Site:
         finally:
             reader.close()
         return sum(end[1] for end in ends if end)
+
+    def members(self, role: str) -> int:
+        """How many processes or threads of a role have joined."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        client, group = AdminClient({"bootstrap.servers": self.address}), f"{self.name}.{role}"
+        with contextlib.suppress(KafkaException):  # a broker that has just been started does not know yet
+            return len(client.describe_consumer_groups([group], request_timeout=5)[group].result().members)
+        return 0
 
     def judged(self) -> int:
         """Up to which second of event time the alerter has come."""
@@ -167,9 +209,30 @@ class Site:
         until(lambda: self.judged() > since, seconds=limit_s)
 
     def stop(self) -> None:
+        for thread in self.threads:
+            thread.end()
         for process in self.processes:
             process.kill()
             process.wait()
+
+
+class RoleThread(threading.Thread):
+    """A role that runs in this process."""
+
+    def __init__(self, role: str, config: Config) -> None:
+        super().__init__(name=role, daemon=True)
+        self._role, self._config = importlib.import_module(f"packetclip_sensor.kafka.{role}"), config
+        self.stop, self.counters = threading.Event(), Counters()
+        self.start()
+
+    def run(self) -> None:
+        self._role.run(self._config, self.stop, self.counters)
+
+    def end(self) -> None:
+        """Stop it, and wait until it has left."""
+        self.stop.set()
+        self.join(60)
+        assert not self.is_alive()
 
 
 @contextlib.contextmanager
