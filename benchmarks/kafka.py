@@ -1,11 +1,18 @@
-"""What Kafka costs: records a CPU second of reading, routing and judging, in one run, and how two judges compare with one.
+"""What Kafka costs: records a CPU second of reading, routing and judging, in one run, and how two judges compare with one; then
+how long a line takes to an alert.
 
-python -m benchmarks.kafka --brokers HOST:PORT     makes topics bench-kafka.* on that broker
+    python -m benchmarks.kafka --brokers HOST:PORT [--rate 5000] [--seconds 60]
+
+It makes topics bench-kafka.* on that broker. For the latency the writer of `benchmarks.live` sends the lines of a second at its
+end, one process of each role runs, and the clock goes from sending to the document in the alerter's file.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
+import os
 import sys
 import tempfile
 import time
@@ -15,9 +22,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
+import numpy as np
 from confluent_kafka import TopicPartition
-from kafka_broker import Site, merged
+from kafka_broker import Site, merged, site
 
+from benchmarks.live import Writer
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.kafka import clients
@@ -39,18 +48,27 @@ def cpu_s(work: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--brokers", required=True)
     parser.add_argument("--copies", type=int, default=4, help="how often tests/data is read, to have enough lines to time")
+    parser.add_argument("--rate", type=int, default=5000, help="packets a second for the latency")
+    parser.add_argument("--seconds", type=int, default=60, help="how long; 0 for no latency")
     args = parser.parse_args()
+    costs(args)
+    if args.seconds:
+        latency(args)
+
+
+def costs(args: argparse.Namespace) -> None:
+    """Print the ratios."""
     lines = merged("packet")
     folder = Path(tempfile.mkdtemp())
-    site = Site(args.brokers, folder, f"bench-kafka-{time.time():.0f}", raw=1, partitions=HOSTS)
-    config, _ = site.config("bench")
+    topics = Site(args.brokers, folder, f"bench-kafka-{time.time():.0f}", raw=1, partitions=HOSTS)
+    config, _ = topics.config("bench")
     log, counters, nothing = folder / "packetclip_packet.log", Counters(), Rejects(None)
     log.write_bytes(b"".join(line + b"\n" for line in lines * args.copies))
     for _ in range(args.copies):
-        site.ship("packet", lines)
+        topics.ship("packet", lines)
     count = len(lines) * args.copies
 
     def from_file() -> None:
@@ -59,7 +77,7 @@ def main() -> None:
 
     def from_kafka() -> None:
         reader, left = clients.consumer(config.kafka, "bench"), count
-        reader.assign([TopicPartition(f"{site.name}.packet", 0, clients.BEGINNING)])
+        reader.assign([TopicPartition(f"{topics.name}.packet", 0, clients.BEGINNING)])
         while left:
             values = [m.value for m in clients.read(reader, 4096, 0.1) if m.value]
             left -= len(values)
@@ -102,6 +120,34 @@ def main() -> None:
     print(
         f"the judge's stage {records / one:,.0f} copies a CPU second; two judges cost {sum(two) / one:.2f} of one's CPU seconds"
     )
+
+
+def latency(args: argparse.Namespace) -> None:
+    """Print the quantiles from line to alert."""
+    folder, seen = Path(tempfile.mkdtemp()), dict[str, tuple[float, float]]()
+    with site(args.brokers, folder, "bench-kafka", raw=1, partitions=HOSTS) as running:
+
+        def send(data: bytes) -> None:
+            for line in data.splitlines():
+                running.producer.produce(f"{running.name}.packet", line, partition=0)
+            running.producer.flush()
+
+        for role in ("route", "judge", "alert"):
+            running.start(role)
+        running.await_all(time.time())
+        writer = Writer(send, args.rate, args.seconds)
+        writer.start()
+        while writer.is_alive() or time.time() - writer.flushed[-1][1] < 10:
+            now = time.time()
+            for id_, document in running.documents().items():
+                found = json.loads(document)
+                if id_ not in seen and found["packetclip"]["episode"]["state"] == "open":
+                    seen[id_] = datetime.datetime.fromisoformat(found["@timestamp"]).timestamp(), now
+            time.sleep(0.05)
+    waits = np.array([at - writer.written(ts) for ts, at in seen.values()])
+    p50, p99 = np.quantile(waits, (0.5, 0.99))
+    busy = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    print(f"line to alert at {args.rate:,} packets/s: p50 {p50:.2f} s, p99 {p99:.2f} s, {len(waits)} alerts; {busy}")
 
 
 if __name__ == "__main__":

@@ -166,10 +166,17 @@ def partitions(kafka: KafkaConfig, *names: str) -> list[int]:
     Raises:
         ConfigError: the brokers cannot be reached, or a topic is not there.
     """
+    said: list[KafkaError] = []
+    client = AdminClient(options(kafka, error_cb=said.append))
     try:
-        found = AdminClient(options(kafka)).list_topics(timeout=ASK_S).topics
+        found = client.list_topics(timeout=ASK_S).topics
     except KafkaException as err:
-        raise ConfigError(f"kafka.brokers {', '.join(kafka.brokers)}: {err.args[0].str()}; is the address right?") from err
+        client.poll(0)  # calls `said`
+        refused = [each for each in said if each.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)]
+        error, remedy = (
+            (refused[-1], "are kafka.client and kafka.secrets right?") if refused else (err.args[0], "is the address right?")
+        )
+        raise ConfigError(f"kafka.brokers {', '.join(kafka.brokers)}: {error.str()}; {remedy}") from err
     if missing := [name for name in names if name not in found]:
         raise ConfigError(f"Kafka has no topic {', '.join(missing)}; make the topics: packetclip setup kafka --config FILE")
     return [len(found[name].partitions) for name in names]

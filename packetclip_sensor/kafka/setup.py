@@ -15,11 +15,10 @@ from packetclip_sensor.kafka import clients
 DAY_MS = 24 * 3600 * 1000
 RIGHTS = (
     ("route", "Read", "packet"), ("route", "Read", "clock"), ("route", "Write", "clock"), ("route", "Write", "host"),
-    ("judge", "Describe", "packet"), ("judge", "Read", "host"), ("judge", "Write", "step"),
-    ("alert", "Describe", "host"), ("alert", "Read", "flow"), ("alert", "Read", "step"),
+    ("judge", "Read", "host"), ("judge", "Write", "step"), ("alert", "Read", "flow"), ("alert", "Read", "step"),
     ("alert", "Read", "state"), ("alert", "Write", "state"),
 )  # fmt: skip
-"""Role, operation, topic."""
+"""Role, operation, topic. Beside these each may look at all topics, as `packetclip check` does."""
 
 
 def topics(config: Config, partitions: int, raw: int, replication: int) -> list[NewTopic]:
@@ -66,7 +65,8 @@ def acls(config: Config) -> Iterator[str]:
     for role, operation, topic in RIGHTS:
         yield f"{tool} --allow-principal User:{role.upper()} --operation {operation} --topic {getattr(names, topic)}"
     for role in ("route", "judge", "alert"):
-        yield f"{tool} --allow-principal User:{role.upper()} --operation Read --group {prefix}. --resource-pattern-type prefixed"
+        for what in ("Describe --topic", "Read --group"):
+            yield f"{tool} --allow-principal User:{role.upper()} --operation {what} {prefix}. --resource-pattern-type prefixed"
     yield f"{tool} --allow-principal User:ALERT --operation Write --operation Describe --transactional-id {prefix}.alert"
 
 

@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import yaml
@@ -39,14 +40,16 @@ class BrokerUnavailableError(Exception):
 class Broker:
     """One broker; `address` stays the same for as long as it lives."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises BrokerUnavailableError: there is no Java, no Maven, or it ended."""
+    def __init__(self, folder: Path, properties: str = "") -> None:
+        """`properties` of its own may have {port} and {controller} in them. Raises BrokerUnavailableError: there is no Java, no
+        Maven, or it ended."""
         if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
             raise BrokerUnavailableError("Kafka needs a Java of 17 or newer: none on PATH or in JAVA_HOME")
         if not (shutil.which("mvn") or (HOME / ".assembled").exists()):
             raise BrokerUnavailableError("the real Kafka is put together by Maven: no mvn on PATH")
         self.folder, self.port, self.controller = folder, free_port(), free_port()
         self.address = f"127.0.0.1:{self.port}"
+        (folder / "more.properties").write_text(properties.format(port=self.port, controller=self.controller))
         self.start()
 
     def start(self) -> None:
@@ -54,7 +57,7 @@ class Broker:
         start = str(TESTS / "servers" / "kafka" / "start.sh")
         with (self.folder / "kafka.log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["sh", start, HOME, str(self.port), str(self.controller), self.folder / "kafka"],
+                ["sh", start, HOME, str(self.port), str(self.controller), self.folder / "kafka", self.folder / "more.properties"],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -110,9 +113,7 @@ class Site:
     """Topics of its own on a broker, a configuration, and roles as processes."""
 
     def __init__(self, address: str, folder: Path, name: str, *, partitions: int = 4, raw: int = 3, **settings: object) -> None:
-        from confluent_kafka import Producer
-
-        from packetclip_sensor.kafka import setup
+        from packetclip_sensor.kafka import clients, setup
 
         self.address, self.folder, self.name, self.raw = (
             address,
@@ -122,7 +123,7 @@ class Site:
         )  # a broker may outlive a run
         self.processes: list[subprocess.Popen[bytes]] = []
         self.threads: list[RoleThread] = []
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "sensor_name": "site",
             "kafka": {"brokers": [address], "prefix": self.name},
             "health": {"documents_s": 0},
@@ -130,14 +131,18 @@ class Site:
         }
         for _ in setup.make(self.config("setup")[0], partitions, raw, 1):
             pass
-        self.producer = Producer({"bootstrap.servers": address, "linger.ms": 5, "enable.idempotence": True})
+        self.producer = clients.producer(self.config("setup")[0].kafka)
 
     def config(self, role: str) -> tuple[Config, Path]:
         """The configuration of one process, which has a state folder and a file of alerts of its own."""
         path = self.folder / f"{role}.yaml"
         sink = {"ndjson": {"path": str(self.folder / f"{role}.ndjson")}}
-        path.write_text(yaml.safe_dump({"sink": sink, **self._settings, "state_dir": str(self.folder / role)}))
+        path.write_text(yaml.safe_dump({"sink": sink, **self.settings(role), "state_dir": str(self.folder / role)}))
         return config_file.load(path), path
+
+    def settings(self, role: str) -> dict[str, Any]:
+        """What is set for a process beside its folders."""
+        return self._settings
 
     def ship(self, log: str, lines: Iterable[bytes], shippers: int = 3) -> None:
         """Send lines as that many shippers do, each to a partition of its own: of a connection all to one."""
@@ -236,9 +241,9 @@ class RoleThread(threading.Thread):
 
 
 @contextlib.contextmanager
-def site(address: str, folder: Path, name: str, **options: object) -> Iterator[Site]:
+def site(address: str, folder: Path, name: str, *, kind: type[Site] = Site, **options: object) -> Iterator[Site]:
     """A `Site` whose processes end with the block."""
-    made = Site(address, folder, name, **options)  # type: ignore[arg-type]
+    made = kind(address, folder, name, **options)  # type: ignore[arg-type]
     try:
         yield made
     finally:
