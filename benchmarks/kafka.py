@@ -1,10 +1,11 @@
 """What Kafka costs: records a CPU second of reading, routing and judging, in one run, and how two judges compare with one; then
 how long a line takes to an alert.
 
-    python -m benchmarks.kafka --brokers HOST:PORT [--rate 5000] [--seconds 60]
+    python -m benchmarks.kafka --brokers HOST:PORT [--apart 2]
 
-It makes topics bench-kafka.* on that broker. For the latency the writer of `benchmarks.live` sends the lines of a second at its
-end, one process of each role runs, and the clock goes from sending to the document in the alerter's file.
+It makes topics bench-kafka.* on that broker. For the latency the captures of tests/data happen now, each beginning `--apart`
+seconds behind the one before. Lines are sent once a second, as Zeek's writer flushes them; one process of each role runs. The
+clock of a document goes from the sending of the last packet that it tells of to the line in the alerter's file.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import argparse
 import datetime
 import json
 import os
+import re
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,7 @@ import numpy as np
 from confluent_kafka import TopicPartition
 from kafka_broker import Site, merged, site
 
-from benchmarks.live import Writer
+from benchmarks.common import DATA
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.kafka import clients
@@ -51,12 +55,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--brokers", required=True)
     parser.add_argument("--copies", type=int, default=4, help="how often tests/data is read, to have enough lines to time")
-    parser.add_argument("--rate", type=int, default=5000, help="packets a second for the latency")
-    parser.add_argument("--seconds", type=int, default=60, help="how long; 0 for no latency")
+    parser.add_argument("--apart", type=float, default=2.0, help="seconds; 0 makes about 3,900 packets/s, 2 about 1,050")
     args = parser.parse_args()
     costs(args)
-    if args.seconds:
-        latency(args)
+    latency(args)
 
 
 def costs(args: argparse.Namespace) -> None:
@@ -122,32 +124,52 @@ def costs(args: argparse.Namespace) -> None:
     )
 
 
+def happening(begin: float, apart_s: float) -> Iterator[tuple[float, str, bytes]]:
+    """Time, log and line of all captures, as if they began at `begin` and so far apart."""
+    for number, folder in enumerate(sorted(DATA.glob("demo-*"))):
+        first = json.loads(merged("packet", folder.name)[0])["ts"]
+        for log in ("packet", "flow"):
+            for line in merged(log, folder.name):
+                record = json.loads(line)
+                ts = record["ts"] + begin + number * apart_s - first
+                yield ts + (record.get("duration") or 0.0), log, re.sub(rb'"ts":[0-9.]+', b'"ts":%.6f' % ts, line, count=1)
+
+
 def latency(args: argparse.Namespace) -> None:
     """Print the quantiles from line to alert."""
-    folder, seen = Path(tempfile.mkdtemp()), dict[str, tuple[float, float]]()
-    with site(args.brokers, folder, "bench-kafka", raw=1, partitions=HOSTS) as running:
-
-        def send(data: bytes) -> None:
-            for line in data.splitlines():
-                running.producer.produce(f"{running.name}.packet", line, partition=0)
-            running.producer.flush()
-
+    seen, sent = dict[str, tuple[float, float]](), list[tuple[float, float]]()
+    with site(args.brokers, Path(tempfile.mkdtemp()), "bench-kafka", raw=1, partitions=HOSTS) as running:
         for role in ("route", "judge", "alert"):
             running.start(role)
         running.await_all(time.time())
-        writer = Writer(send, args.rate, args.seconds)
-        writer.start()
-        while writer.is_alive() or time.time() - writer.flushed[-1][1] < 10:
+        begin = time.time() + 3
+        lines = deque(sorted(happening(begin, args.apart)))
+        end, count = lines[-1][0], len(lines)
+
+        def send() -> None:
+            while lines:
+                until = (sent[-1][0] if sent else begin) + 1
+                time.sleep(max(until - time.time(), 0.0))
+                while lines and lines[0][0] < until:
+                    _, log, line = lines.popleft()
+                    running.producer.produce(f"{running.name}.{log}", line, partition=0)
+                running.producer.flush()
+                sent.append((until, time.time()))
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        while sender.is_alive() or time.time() - sent[-1][1] < 10:
             now = time.time()
             for id_, document in running.documents().items():
                 found = json.loads(document)
-                if id_ not in seen and found["packetclip"]["episode"]["state"] == "open":
+                if id_ not in seen and found["packetclip"]["episode"]["state"] != "close":
                     seen[id_] = datetime.datetime.fromisoformat(found["@timestamp"]).timestamp(), now
             time.sleep(0.05)
-    waits = np.array([at - writer.written(ts) for ts, at in seen.values()])
+    waits = np.array([at - next(flushed for until, flushed in sent if ts < until) for ts, at in seen.values()])
     p50, p99 = np.quantile(waits, (0.5, 0.99))
-    busy = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    print(f"line to alert at {args.rate:,} packets/s: p50 {p50:.2f} s, p99 {p99:.2f} s, {len(waits)} alerts; {busy}")
+    late_s, load = max(at - until for until, at in sent), os.getloadavg()[0]
+    print(f"line to alert at {count / (end - begin):,.0f} lines/s: p50 {p50:.2f} s, p99 {p99:.2f} s of {len(waits)} alerts;")
+    print(f"lines were sent {late_s:.2f} s late at most, load average {load:.1f} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -27,11 +27,11 @@ FLOOD_EVERY_S, FLOOD_PACKETS, FLOOD_S = 2, 200, 0.5
 
 
 class Writer(threading.Thread):
-    """Writes lines by `write`; `flushed` holds when each flush was done and up to which event time it went."""
+    """Writes the log; `flushed` holds when each flush was done and up to which event time it went."""
 
-    def __init__(self, write: Callable[[bytes], object], rate: int, seconds: int) -> None:
+    def __init__(self, log: Path, rate: int, seconds: int) -> None:
         super().__init__()
-        self.write, self.rate, self.seconds = write, rate, seconds
+        self.log, self.rate, self.seconds = log, rate, seconds
         self.flushed: list[tuple[float, float]] = []
         self.late_s = 0.0
 
@@ -39,22 +39,23 @@ class Writer(threading.Thread):
         """Flush after flush; the time of the packets is that between two flushes."""
         rng = random.Random(1)
         begun = time.time()
-        for k in range(self.seconds):
-            start = begun + k * FLUSH_S
-            rows = []  # time, uid, source, target, source port, flags, size, number in its connection
-            flood = k % FLOOD_EVERY_S == 0
-            for i in range(self.rate - FLOOD_PACKETS * flood):
-                host, n, size = rng.randrange(400), 1 + i // 400 % 12, rng.choice((52, 60, 300, 1400))
-                ends = (0x0A000000 + host, 0xAC100000 + host % 37, 40000 + k)
-                rows.append((start + i / self.rate, f"B{k}-{host}", *ends, 24, size, n))
-            for j in range(FLOOD_PACKETS * flood):
-                at = start + j * FLOOD_S / FLOOD_PACKETS
-                rows.append((at, f"F{k}-{j}", 0xC6120000 + k, 0xC6130000 + k, 1024 + j, 2, 40, 1))
-            data = b"".join(tcp_line(*row[:5], flags=row[5], size=row[6], n=row[7]) for row in sorted(rows))
-            self.late_s = max(self.late_s, time.time() - start - FLUSH_S)
-            time.sleep(max(start + FLUSH_S - time.time(), 0.0))
-            self.write(data)
-            self.flushed.append((start + FLUSH_S, time.time()))
+        with self.log.open("ab", buffering=0) as file:
+            for k in range(self.seconds):
+                start = begun + k * FLUSH_S
+                rows = []  # time, uid, source, target, source port, flags, size, number in its connection
+                flood = k % FLOOD_EVERY_S == 0
+                for i in range(self.rate - FLOOD_PACKETS * flood):
+                    host, n, size = rng.randrange(400), 1 + i // 400 % 12, rng.choice((52, 60, 300, 1400))
+                    ends = (0x0A000000 + host, 0xAC100000 + host % 37, 40000 + k)
+                    rows.append((start + i / self.rate, f"B{k}-{host}", *ends, 24, size, n))
+                for j in range(FLOOD_PACKETS * flood):
+                    at = start + j * FLOOD_S / FLOOD_PACKETS
+                    rows.append((at, f"F{k}-{j}", 0xC6120000 + k, 0xC6130000 + k, 1024 + j, 2, 40, 1))
+                data = b"".join(tcp_line(*row[:5], flags=row[5], size=row[6], n=row[7]) for row in sorted(rows))
+                self.late_s = max(self.late_s, time.time() - start - FLUSH_S)
+                time.sleep(max(start + FLUSH_S - time.time(), 0.0))
+                file.write(data)
+                self.flushed.append((start + FLUSH_S, time.time()))
 
     def written(self, ts: float) -> float:
         """When the line of a packet of time `ts` was written."""
@@ -80,8 +81,8 @@ def main() -> None:
     args = parser.parse_args()
     banner(f"log line written to alert searchable, {args.rate:,} packets/s for {args.seconds} s")
     seen: dict[str, tuple[float, float]] = {}
-    with following(args.elasticsearch) as sensor, (sensor.logs / "packetclip_packet.log").open("ab", buffering=0) as log:
-        writer = Writer(log.write, args.rate, args.seconds)
+    with following(args.elasticsearch) as sensor:
+        writer = Writer(sensor.logs / "packetclip_packet.log", args.rate, args.seconds)
         writer.start()
         while writer.is_alive() or time.time() - writer.flushed[-1][1] < 10:
             found(sensor, seen)

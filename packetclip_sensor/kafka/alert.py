@@ -87,8 +87,14 @@ class Steps:
     def pop(self, second: int) -> tuple[list[Verdict], list[Seen]]:
         """What was in a second, in the order in which one sensor would have found it."""
         verdicts, seen, _ = self._held.pop(second, ([], [], 0))
-        verdicts.sort(key=lambda v: (VIEWS.index(v.view), v.packets[-1].ts, v.packets[-1].uid, v.packets[-1].n))
-        return verdicts, seen
+        # Parts of a step may come again.
+        once = {(_place(v), v.mission, v.sources, v.destinations, v.packets[0].uid, v.packets[0].n): v for v in verdicts}
+        return sorted(once.values(), key=_place), seen
+
+
+def _place(verdict: Verdict) -> tuple[int, float, str, int]:
+    last = verdict.packets[-1]
+    return VIEWS.index(verdict.view), last.ts, last.uid, last.n
 
 
 @dataclass
@@ -101,7 +107,9 @@ class _Rows:
     """Rows of its second."""
     ended: bool = False
     next: int = 0
-    repeats: Repeats[Flow] = field(default_factory=lambda: Repeats(lambda row: (row.uid, row.written), lambda row: row.written))
+    repeats: Repeats[Flow] = field(
+        default_factory=lambda: Repeats(lambda row: (row.uid, row.written, row.final), lambda row: row.written)
+    )
 
 
 class Flows:

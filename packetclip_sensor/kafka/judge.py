@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import structlog
@@ -27,6 +27,8 @@ from packetclip_sensor.service.load_limits import Shedding
 from packetclip_sensor.sources import zeek
 
 COMMIT_S = 0.5
+MOST_VERDICTS = 300
+"""In one message, about 20 kB each; of more, those before come in steps that end no second."""
 
 log = structlog.get_logger()
 
@@ -82,21 +84,24 @@ class Partition:
         read = self.shedding.batch(next(zeek.batches([block], self._rejects, self._counters)))
         packets = self._repeats(read.packets, self._clock)
         self._counters.repeats += len(read.packets) - len(packets)
-        steps = []
+        steps: list[Step] = []
         for found in self._judging(replace(read, packets=packets, start=(start,), end=(end,), clock=self._clock)):
             self.resume, self.judged = found.resume[0].offset, found.judged
             if found.judged > self._sent:
+                steps += self._steps(found.judged, found.verdicts, found.packets.tolist(), found.seconds.tolist())
                 self._sent = found.judged
-                steps.append(self._step(found.judged, found.verdicts, found.packets.tolist(), found.seconds.tolist()))
         return steps
 
-    def _step(self, judged: int, verdicts: list[Verdict], packets: list[Packet], seconds: list[int]) -> Step:
+    def _steps(self, judged: int, verdicts: list[Verdict], packets: list[Packet], seconds: list[int]) -> Iterator[Step]:
         mine = [
             Seen.of(packet, second)
             for packet, second in zip(packets, seconds, strict=True)
             if partition_of(packet.resp_h, self._hosts) == self._number
         ]
-        return Step(self._number, judged, verdicts, mine)
+        while len(verdicts) > MOST_VERDICTS:
+            yield Step(self._number, self._sent, verdicts[:MOST_VERDICTS], [])
+            verdicts = verdicts[MOST_VERDICTS:]
+        yield Step(self._number, judged, verdicts, mine)
 
     def _position(self, offset: int) -> Position:
         return Position(self._topic, 0, self._number, 0, "", offset)

@@ -76,7 +76,8 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What one partition's judge found up to the second `judged`."""
+    """What one partition's judge found up to the second `judged`. Where there is much, parts of it come before, with the `judged`
+    of the step before; they may come again after a kill."""
 
     partition: int
     judged: int

@@ -59,7 +59,10 @@ def busiest(capture: str) -> tuple[str, str]:
     return Counter((head["id.orig_h"], head["id.resp_h"]) for head in heads).most_common(1)[0][0]
 
 
-def test_silent_partitions_blocks_sent_again_and_hosts_of_one_partition(live: Site, tmp_path: Path, logs: Logs) -> None:
+def test_silent_partitions_blocks_sent_again_and_hosts_of_one_partition(
+    live: Site, tmp_path: Path, logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("packetclip_sensor.kafka.judge.MOST_VERDICTS", 1)
     one, other = busiest("demo-dict-patator-ftp")
     near = next(f"10.9.9.{i}" for i in range(256) if partition_of(f"10.9.9.{i}", PARTITIONS) == partition_of(one, PARTITIONS))
     itself = busiest("demo-udp-hping")
