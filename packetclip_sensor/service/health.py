@@ -89,6 +89,8 @@ class Health:
     unsaved: str | None = None
     """Why the state file could not be written last time."""
     lag_s: float = 0.0
+    behind: str = ""
+    """The partition that was furthest behind when that was measured."""
     lag_bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -130,7 +132,7 @@ class Health:
         if self.backlog is not None:
             self.lag_bytes, self.lag_s = self.backlog.measure(self.now())
         if self.reached is not None and self.reached[1] > 0:
-            self.lag_s = max(0.0, self.now() - self.reached[1])
+            self.behind, self.lag_s = self.reached[0], max(0.0, self.now() - self.reached[1])
         self._counted.append((self.clock(), replace(self.counters)))
         while len(self._counted) > 2 and self._counted[1][0] <= self.clock() - SHARES_S:
             self._counted.popleft()
@@ -202,7 +204,7 @@ class Health:
             yield Reason("stalled", f"the pipeline has not moved for {quiet_s:.0f} s; look at the sensor's log and restart it")
         if self.lag_s > config.max_lag_s:
             unread = f"{self.lag_bytes} bytes of log are unread, the oldest line is {self.lag_s:.0f} s old"
-            yield Reason("behind", f"{self.reached[0]} is {self.lag_s:.0f} s behind" if self.reached else unread)
+            yield Reason("behind", f"{self.behind} is {self.lag_s:.0f} s behind" if self.behind else unread)
         if self._sheds:
             shed = f"{self.counters.shed_lines} lines and {self.counters.shed_packets} packets so far"
             yield Reason("shedding", f"load is shed by the rule limits.shed_load, {shed}")

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka_broker import Broker, BrokerUnavailableError, Site, merged, replayed, site
-from machine import unavailable, until
+from machine import free_port, unavailable, until
 
 pytest.importorskip("confluent_kafka")
+
 pytestmark = [
     pytest.mark.xdist_group("kafka"),
     pytest.mark.skipif(not os.environ.get("PACKETCLIP_SLOW"), reason="minutes each on a real broker: `make kafka` runs them"),
@@ -62,6 +69,94 @@ def test_kill_9_of_every_role_changes_nothing(kafka: str, tmp_path: Path, alone:
         running.await_all(since, 300)
         assert killed == len(roles)
         assert running.documents() == alone
+
+
+def again(log: str, copy: int, later_s: float, captures: tuple[str, ...] = ()) -> list[bytes]:
+    """The lines of captures as they would stand there if all came once more, some time later."""
+    out = []
+    for line in merged(log, *captures):
+        ts = json.loads(line)["ts"] + later_s
+        out.append(re.sub(rb'"ts":[0-9.]+,"uid":"C', b'"ts":%.6f,"uid":"C%d' % (ts, copy), line, count=1))
+    return out
+
+
+def test_lag_is_caught_up_by_routers_and_judges_that_are_killed_on_the_way(kafka: str, tmp_path: Path) -> None:
+    logs = {log: [line for copy in range(3) for line in again(log, copy, 600.0 * copy)] for log in ("packet", "flow")}
+    expected, rng = replayed(tmp_path, logs["packet"], logs["flow"]), random.Random(2)
+    assert len(expected) > 90
+    with site(kafka, tmp_path, "lag") as running:
+        for log, lines in logs.items():
+            running.ship(log, lines)
+        since = time.time()
+        roles = [(role, number) for role in ("route", "judge") for number in (1, 2)]
+        processes = {one: running.start(*one) for one in (*roles, ("alert", 1))}
+        for one in rng.choices(roles, k=8):
+            before = running.counted("host", running.partitions)
+            until(lambda before=before: running.counted("host", running.partitions) > before, 60)  # type: ignore[misc]
+            time.sleep(rng.uniform(0, 1))
+            processes[one].kill()
+            processes[one].wait()
+            processes[one] = running.start(*one)
+        running.await_all(since, 400)
+        assert running.documents() == expected
+
+
+class Watched(Site):
+    """With a health page for the alerter."""
+
+    port = 0
+
+    def settings(self, role: str) -> dict[str, Any]:
+        return self._settings | ({"health": {"documents_s": 0, "max_lag_s": 7, "port": self.port}} if role == "alert1" else {})
+
+    def behind(self) -> str:
+        """What /health says of who is behind."""
+        with contextlib.suppress(OSError):
+            try:
+                page = urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health").read()
+            except urllib.error.HTTPError as err:
+                page = err.read()
+            return next((r["message"] for r in json.loads(page)["reasons"] if r["name"] == "behind"), "")
+        return ""
+
+
+def test_a_flood_on_one_host_changes_nothing_and_health_names_the_partition_that_is_behind(kafka: str, tmp_path: Path) -> None:
+    flood = [line for copy in range(40) for line in again("packet", copy, copy * 1e-5, ("demo-udp-hping",))]
+    packets = sorted([*flood, *merged("packet", "demo-dict-patator-ftp", "demo-b01-monitoring-rollout")], key=_ts)
+    with site(kafka, tmp_path, "flood", kind=Watched) as running:
+        Watched.port = free_port()
+        running.ship("packet", packets)
+        since = time.time()
+        judges = [running.start("judge", 1), running.start("judge", 2)]
+        for role in ("route", "alert"):
+            running.start(role)
+        running.await_all(since)
+        assert running.documents() == replayed(tmp_path, packets, [])
+        until(lambda: not running.behind())
+        of_first = given(tmp_path / "judge1.log") - given(tmp_path / "judge2.log")
+        judges[0].send_signal(signal.SIGSTOP)
+        until(running.behind)
+        found = re.fullmatch(rf"{running.name}\.host\[(\d)\] is \d+ s behind", running.behind())
+        assert found
+        assert int(found[1]) in of_first
+        judges[0].send_signal(signal.SIGCONT)
+        until(lambda: not running.behind())
+
+
+def given(log: Path) -> set[int]:
+    """The partitions that a role says it has."""
+    has = set[int]()
+    for line in filter(lambda line: line.startswith("{"), log.read_text().splitlines()):
+        said = json.loads(line)
+        if said["event"] in ("assigned", "revoked"):
+            some = {int(number) for number in said["partitions"]}
+            has = has | some if said["event"] == "assigned" else has - some
+    return has
+
+
+def _ts(line: bytes) -> float:
+    ts: float = json.loads(line)["ts"]
+    return ts
 
 
 def test_a_role_that_stood_still_and_a_broker_that_was_killed_change_nothing(tmp_path: Path, alone: dict[str, bytes]) -> None:

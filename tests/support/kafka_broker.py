@@ -115,12 +115,8 @@ class Site:
     def __init__(self, address: str, folder: Path, name: str, *, partitions: int = 4, raw: int = 3, **settings: object) -> None:
         from packetclip_sensor.kafka import clients, setup
 
-        self.address, self.folder, self.name, self.raw = (
-            address,
-            folder,
-            f"{name}-{uuid.uuid4().hex[:8]}",
-            raw,
-        )  # a broker may outlive a run
+        self.address, self.folder, self.partitions, self.raw = address, folder, partitions, raw
+        self.name = f"{name}-{uuid.uuid4().hex[:8]}"  # a broker may outlive a run
         self.processes: list[subprocess.Popen[bytes]] = []
         self.threads: list[RoleThread] = []
         self._settings: dict[str, Any] = {
@@ -176,15 +172,18 @@ class Site:
         """What was written, by id."""
         return by_id(line for path in self.folder.glob("alert*.ndjson") for line in path.read_bytes().splitlines() if line)
 
-    def counted(self, log: str) -> int:
-        """How many messages a topic of lines holds."""
+    def counted(self, topic: str, partitions: int = 0) -> int:
+        """How many messages a topic holds; without `partitions` it is one of lines."""
         from confluent_kafka import TopicPartition
 
         from packetclip_sensor.kafka import clients
 
         reader = clients.consumer(self.config("setup")[0].kafka, "count")
         try:
-            ends = [reader.get_watermark_offsets(TopicPartition(f"{self.name}.{log}", number)) for number in range(self.raw)]
+            ends = [
+                reader.get_watermark_offsets(TopicPartition(f"{self.name}.{topic}", number))
+                for number in range(partitions or self.raw)
+            ]
         finally:
             reader.close()
         return sum(end[1] for end in ends if end)
