@@ -33,12 +33,16 @@ from kafka_broker import Site, merged, site
 from benchmarks.common import DATA
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.settings import Config
 from packetclip_sensor.kafka import clients
+from packetclip_sensor.kafka.alert import Alerter, Flows
 from packetclip_sensor.kafka.clients import Message
 from packetclip_sensor.kafka.judge import Partition
-from packetclip_sensor.kafka.messages import TICK, Tick, encode
+from packetclip_sensor.kafka.messages import TICK, Tick, decode_step, encode
 from packetclip_sensor.kafka.route import Router, _Raw
 from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.pipeline import Alerting
+from packetclip_sensor.service.checkpoint import State
 from packetclip_sensor.sources import tail, zeek
 
 HOSTS = 4
@@ -57,12 +61,13 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=4, help="how often tests/data is read, to have enough lines to time")
     parser.add_argument("--apart", type=float, default=2.0, help="seconds; 0 makes about 3,900 packets/s, 2 about 1,050")
     args = parser.parse_args()
-    costs(args)
+    reading(args)
+    stages()
     latency(args)
 
 
-def costs(args: argparse.Namespace) -> None:
-    """Print the ratios."""
+def reading(args: argparse.Namespace) -> None:
+    """Print what reading from Kafka costs over reading a file."""
     lines = merged("packet")
     folder = Path(tempfile.mkdtemp())
     topics = Site(args.brokers, folder, f"bench-kafka-{time.time():.0f}", raw=1, partitions=HOSTS)
@@ -90,7 +95,13 @@ def costs(args: argparse.Namespace) -> None:
     read_file, read_kafka = count / cpu_s(from_file), count / cpu_s(from_kafka)
     print(f"read from a file {read_file:,.0f}, from Kafka {read_kafka:,.0f} records a CPU second: {read_kafka / read_file:.2f}")
 
+
+def stages() -> None:
+    """Print what the stages cost without Kafka."""
+    lines, config, counters, nothing = merged("packet"), Config(), Counters(), Rejects(None)
+    bundle = Bundle.open(config.model_path)
     out: list[list[Message]] = [[] for _ in range(HOSTS)]
+    steps: list[bytes] = []
 
     def route() -> None:
         router = Router((1, HOSTS), 1e9, counters, nothing)
@@ -105,23 +116,34 @@ def costs(args: argparse.Namespace) -> None:
     print(
         f"the router's stage {len(lines) / cpu_s(route):,.0f} records a CPU second, {sum(map(len, out)) / len(lines):.2f} copies"
     )
-    bundle = Bundle.open(config.model_path)
 
     def judge(numbers: Iterable[int]) -> None:
+        steps.clear()
         for number in numbers:
             part = Partition(number, (1, HOSTS), bundle, config, Counters(), nothing)
             for start in range(0, len(out[number]), 2048):
                 some = out[number][start : start + 2048]
                 clock = zeek.packet(some[-1].value or b"").ts
-                part([*some, Message(number, some[-1].offset + 1, TICK, encode(Tick(0, clock)))])
+                end = Message(number, some[-1].offset + 1, TICK, encode(Tick(0, clock)))
+                steps.extend(map(encode, part([*some, end])))
+
+    def alert() -> None:
+        flows = Flows({0: 0}, counters)
+        flows.rows[0].ended = True
+        alerter = Alerter(HOSTS, Alerting(bundle, config, counters, State()), State(), flows)
+        for step in steps:
+            alerter.steps.take(decode_step(step), 0)
+            alerter()
 
     judge([0])  # the model is warm
     one = cpu_s(lambda: judge(range(HOSTS)))
+    alone = cpu_s(alert)
     two = [cpu_s(lambda half=half: judge(half)) for half in ((0, 1), (2, 3))]  # type: ignore[misc]
     records = sum(map(len, out))
     print(
         f"the judge's stage {records / one:,.0f} copies a CPU second; two judges cost {sum(two) / one:.2f} of one's CPU seconds"
     )
+    print(f"the alerter's stage {len(lines) / alone:,.0f} records a CPU second")
 
 
 def happening(begin: float, apart_s: float) -> Iterator[tuple[float, str, bytes]]:

@@ -31,7 +31,8 @@ def topics(config: Config, partitions: int, raw: int, replication: int) -> list[
     names = clients.topics(config)
     counts = dict.fromkeys(names, 1) | {names.packet: raw, names.flow: raw, names.host: partitions}
     kept = {name: {"cleanup.policy": "delete", "retention.ms": str(DAY_MS)} for name in names}
-    kept[names.state] = {"cleanup.policy": "compact"}
+    # A state a second: small segments are compacted soon, and an alerter that takes over reads little.
+    kept[names.state] = {"cleanup.policy": "compact", "segment.ms": str(600_000), "min.cleanable.dirty.ratio": "0.1"}
     big = {"max.message.bytes": str(clients.MESSAGE_BYTES)}
     return [NewTopic(name, counts[name], replication, config=kept[name] | big) for name in names]
 
