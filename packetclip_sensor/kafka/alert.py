@@ -249,7 +249,7 @@ class _Active:
     def _revoked(self, consumer: Consumer, taken: list[TopicPartition]) -> None:
         if taken:
             log.info("alerter_waits")
-            self._given = False
+            self._given, self._health.reached = False, None
         consumer.incremental_unassign(taken)
 
     def _begin(self) -> int:

@@ -131,8 +131,9 @@ class Health:
         """Look how far the reader is behind its logs; lists folders, so not for the pipeline's own thread."""
         if self.backlog is not None:
             self.lag_bytes, self.lag_s = self.backlog.measure(self.now())
-        if self.reached is not None and self.reached[1] > 0:
-            self.behind, self.lag_s = self.reached[0], max(0.0, self.now() - self.reached[1])
+        elif self.reached or self.behind:
+            self.behind, until = self.reached or ("", 0.0)
+            self.lag_s = max(0.0, self.now() - until) if until else 0.0
         self._counted.append((self.clock(), replace(self.counters)))
         while len(self._counted) > 2 and self._counted[1][0] <= self.clock() - SHARES_S:
             self._counted.popleft()

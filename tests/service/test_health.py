@@ -112,6 +112,14 @@ def test_every_other_reason_is_told_by_name(health: Health, tmp_path: Path, monk
     assert {reason.name for reason in found} | {"starting", "stalled", "sink_waiting"} | of_the_link == set(REASONS)
 
 
+def test_a_role_on_kafka_names_the_partition_that_is_furthest_behind(tmp_path: Path, clock: Clock) -> None:
+    health = Health(HealthConfig(), Counters(), state_dir=tmp_path, clock=clock, now=lambda: 1000.0)
+    for reached, message in ((("p.host[3]", 925.0), ["p.host[3] is 75 s behind"]), (("p.host[3]", 990.0), []), (None, [])):
+        health.reached = reached
+        health.measure()
+        assert [reason.message for reason in health.reasons() if reason.name == "behind"] == message
+
+
 @pytest.mark.parametrize(("ahead_s", "told"), [(0.0, None), (-5.0, None), (61.0, "61 s ahead of"), (-3600.0, "3600 s behind")])
 def test_a_source_with_another_clock_is_named_by_its_fresh_lines(
     health: Health, clock: Clock, ahead_s: float, told: str | None
