@@ -1,31 +1,48 @@
-"""What Kafka costs: records a CPU second of reading, routing and judging, in one run, and how two judges compare with one.
+"""What Kafka costs: records a CPU second of reading, routing and judging, in one run, and how two judges compare with one; then
+how long a line takes to an alert.
 
-python -m benchmarks.kafka --brokers HOST:PORT     makes topics bench-kafka.* on that broker
+    python -m benchmarks.kafka --brokers HOST:PORT [--apart 2]
+
+It makes topics bench-kafka.* on that broker. For the latency the captures of tests/data happen now, each beginning `--apart`
+seconds behind the one before. Lines are sent once a second, as Zeek's writer flushes them; one process of each role runs. The
+clock of a document goes from the sending of the last packet that it tells of to the line in the alerter's file.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
+import os
+import re
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
+import numpy as np
 from confluent_kafka import TopicPartition
-from kafka_broker import Site, merged
+from kafka_broker import Site, merged, site
 
+from benchmarks.common import DATA
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
+from packetclip_sensor.config.settings import Config
 from packetclip_sensor.kafka import clients
+from packetclip_sensor.kafka.alert import Alerter, Flows
 from packetclip_sensor.kafka.clients import Message
 from packetclip_sensor.kafka.judge import Partition
-from packetclip_sensor.kafka.messages import TICK, Tick, encode
+from packetclip_sensor.kafka.messages import TICK, Tick, decode_step, encode
 from packetclip_sensor.kafka.route import Router, _Raw
 from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.pipeline import Alerting
+from packetclip_sensor.service.checkpoint import State
 from packetclip_sensor.sources import tail, zeek
 
 HOSTS = 4
@@ -39,18 +56,26 @@ def cpu_s(work: Callable[[], Any]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--brokers", required=True)
     parser.add_argument("--copies", type=int, default=4, help="how often tests/data is read, to have enough lines to time")
+    parser.add_argument("--apart", type=float, default=2.0, help="seconds; 0 makes about 3,900 packets/s, 2 about 1,050")
     args = parser.parse_args()
+    reading(args)
+    stages()
+    latency(args)
+
+
+def reading(args: argparse.Namespace) -> None:
+    """Print what reading from Kafka costs over reading a file."""
     lines = merged("packet")
     folder = Path(tempfile.mkdtemp())
-    site = Site(args.brokers, folder, f"bench-kafka-{time.time():.0f}", raw=1, partitions=HOSTS)
-    config, _ = site.config("bench")
+    topics = Site(args.brokers, folder, f"bench-kafka-{time.time():.0f}", raw=1, partitions=HOSTS)
+    config, _ = topics.config("bench")
     log, counters, nothing = folder / "packetclip_packet.log", Counters(), Rejects(None)
     log.write_bytes(b"".join(line + b"\n" for line in lines * args.copies))
     for _ in range(args.copies):
-        site.ship("packet", lines)
+        topics.ship("packet", lines)
     count = len(lines) * args.copies
 
     def from_file() -> None:
@@ -59,7 +84,7 @@ def main() -> None:
 
     def from_kafka() -> None:
         reader, left = clients.consumer(config.kafka, "bench"), count
-        reader.assign([TopicPartition(f"{site.name}.packet", 0, clients.BEGINNING)])
+        reader.assign([TopicPartition(f"{topics.name}.packet", 0, clients.BEGINNING)])
         while left:
             values = [m.value for m in clients.read(reader, 4096, 0.1) if m.value]
             left -= len(values)
@@ -70,36 +95,103 @@ def main() -> None:
     read_file, read_kafka = count / cpu_s(from_file), count / cpu_s(from_kafka)
     print(f"read from a file {read_file:,.0f}, from Kafka {read_kafka:,.0f} records a CPU second: {read_kafka / read_file:.2f}")
 
+
+def stages() -> None:
+    """Print what the stages cost without Kafka."""
+    lines, config, counters, nothing = merged("packet"), Config(), Counters(), Rejects(None)
+    bundle = Bundle.open(config.model_path)
     out: list[list[Message]] = [[] for _ in range(HOSTS)]
+    steps: list[bytes] = []
 
     def route() -> None:
         router = Router((1, HOSTS), 1e9, counters, nothing)
         router.raw = {0: _Raw()}
         for number, line in enumerate(lines):
             router.take(Message(0, number, None, line))
-        for partition, line in router():
-            out[partition].append(Message(partition, len(out[partition]), None, line))
+        while router.raw[0].queue:
+            for partition, line in router():
+                out[partition].append(Message(partition, len(out[partition]), None, line))
+            router.committed()
 
     print(
         f"the router's stage {len(lines) / cpu_s(route):,.0f} records a CPU second, {sum(map(len, out)) / len(lines):.2f} copies"
     )
-    bundle = Bundle.open(config.model_path)
 
     def judge(numbers: Iterable[int]) -> None:
+        steps.clear()
         for number in numbers:
             part = Partition(number, (1, HOSTS), bundle, config, Counters(), nothing)
             for start in range(0, len(out[number]), 2048):
                 some = out[number][start : start + 2048]
                 clock = zeek.packet(some[-1].value or b"").ts
-                part([*some, Message(number, some[-1].offset + 1, TICK, encode(Tick(0, clock)))])
+                end = Message(number, some[-1].offset + 1, TICK, encode(Tick(0, clock)))
+                steps.extend(map(encode, part([*some, end])))
+
+    def alert() -> None:
+        flows = Flows({0: 0}, counters)
+        flows.rows[0].ended = True
+        alerter = Alerter(HOSTS, Alerting(bundle, config, counters, State()), State(), flows)
+        for step in steps:
+            alerter.steps.take(decode_step(step), 0)
+            alerter()
 
     judge([0])  # the model is warm
     one = cpu_s(lambda: judge(range(HOSTS)))
+    alone = cpu_s(alert)
     two = [cpu_s(lambda half=half: judge(half)) for half in ((0, 1), (2, 3))]  # type: ignore[misc]
     records = sum(map(len, out))
     print(
         f"the judge's stage {records / one:,.0f} copies a CPU second; two judges cost {sum(two) / one:.2f} of one's CPU seconds"
     )
+    print(f"the alerter's stage {len(lines) / alone:,.0f} records a CPU second")
+
+
+def happening(begin: float, apart_s: float) -> Iterator[tuple[float, str, bytes]]:
+    """Time, log and line of all captures, as if they began at `begin` and so far apart."""
+    for number, folder in enumerate(sorted(DATA.glob("demo-*"))):
+        first = json.loads(merged("packet", folder.name)[0])["ts"]
+        for log in ("packet", "flow"):
+            for line in merged(log, folder.name):
+                record = json.loads(line)
+                ts = record["ts"] + begin + number * apart_s - first
+                yield ts + (record.get("duration") or 0.0), log, re.sub(rb'"ts":[0-9.]+', b'"ts":%.6f' % ts, line, count=1)
+
+
+def latency(args: argparse.Namespace) -> None:
+    """Print the quantiles from line to alert."""
+    seen, sent = dict[str, tuple[float, float]](), list[tuple[float, float]]()
+    with site(args.brokers, Path(tempfile.mkdtemp()), "bench-kafka", raw=1, partitions=HOSTS) as running:
+        for role in ("route", "judge", "alert"):
+            running.start(role)
+        running.await_all(time.time())
+        begin = time.time() + 3
+        lines = deque(sorted(happening(begin, args.apart)))
+        end, count = lines[-1][0], len(lines)
+
+        def send() -> None:
+            while lines:
+                until = (sent[-1][0] if sent else begin) + 1
+                time.sleep(max(until - time.time(), 0.0))
+                while lines and lines[0][0] < until:
+                    _, log, line = lines.popleft()
+                    running.producer.produce(f"{running.name}.{log}", line, partition=0)
+                running.producer.flush()
+                sent.append((until, time.time()))
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        while sender.is_alive() or time.time() - sent[-1][1] < 10:
+            now = time.time()
+            for id_, document in running.documents().items():
+                found = json.loads(document)
+                if id_ not in seen and found["packetclip"]["episode"]["state"] != "close":
+                    seen[id_] = datetime.datetime.fromisoformat(found["@timestamp"]).timestamp(), now
+            time.sleep(0.05)
+    waits = np.array([at - next(flushed for until, flushed in sent if ts < until) for ts, at in seen.values()])
+    p50, p99 = np.quantile(waits, (0.5, 0.99))
+    late_s, load = max(at - until for until, at in sent), os.getloadavg()[0]
+    print(f"line to alert at {count / (end - begin):,.0f} lines/s: p50 {p50:.2f} s, p99 {p99:.2f} s of {len(waits)} alerts;")
+    print(f"lines were sent {late_s:.2f} s late at most, load average {load:.1f} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -375,6 +375,11 @@ class Totals(msgspec.Struct):
     """IP lengths on the wire."""
     first: float = 1e10
     last: float = 0.0
+    flow: Flow | None = None
+    """Of the flow rows counted here; the next three as in `Episode`."""
+    flows: int = 0
+    flow_packets: int = 0
+    flow_bytes: int = 0
 
     def copy(self) -> Totals:
         """One that goes on by itself."""
@@ -417,6 +422,8 @@ class Episode(msgspec.Struct):
     """Final flow rows seen of its hosts while it was open; the next two are their sums, both directions."""
     flow_packets: int = 0
     flow_bytes: int = 0
+    began: int = 0
+    """Second of the first verdict; 0 in older states. Flow rows written before are not the episode's."""
     last_verdict: int = msgspec.field(default=0, name="heard")
     """Second of the last verdict: what shows that it is quiet, since packets' own times may run backwards. States keep the name
     that it had first."""

@@ -191,10 +191,10 @@ class EpisodeTracker:
     def _close(self, source: str, now: int | None, events: list[Event], flows: deque[Flow] | None = None) -> None:
         """Close what has been quiet by the clock of a source; `now` None closes all of it, since its input has ended.
 
-        Rows of `flows` that were written until then still belong to what closes, however long a time a batch covers.
+        Rows of `flows` that were written until then come first, however long a time a batch covers.
         """
         closing = self._open.quiet(source, now, quiet_s(self._policy))
-        while closing and now is not None and flows and flows[0].written < now:
+        while now is not None and flows and flows[0].written < now:
             self._open.take_flow(flows.popleft())
         for episode in closing:
             self._open.remove(episode)
@@ -224,6 +224,7 @@ def _start(verdict: Verdict, read_from: str, sensor: str, model_version: str) ->
         documents=0,
         peak=verdict.probability,
         scope=kind,
+        began=verdict.second,
         last_verdict=verdict.second,
         source=read_from,
         weight=verdict.weight,

@@ -292,12 +292,11 @@ class OpenEpisodes:
         return [*pair, *self.by_source.at(source), *self.by_destination.at(destination), *rest]
 
     def take_flow(self, flow: Flow) -> None:
-        """Take a flow row into the open episodes of its hosts. Rows of other times belong to other episodes."""
-        if not self._all:
-            return
-        for episode in self._about(flow.orig_h, flow.resp_h):
-            if episode.first - 1 <= flow.written and flow.ts <= episode.last + 1:
-                take_flow(episode, flow)
+        """Take a flow row into the open episodes of its hosts: one that was written between the second of an episode's first
+        verdict and its close, whatever was read together."""
+        for episode in self._about(flow.orig_h, flow.resp_h) if self._all else ():
+            if episode.began <= flow.written < episode.last_verdict + self._quiet_s + 2:
+                totals.take_flow(episode, flow)
 
 
 def begin_counts(episode: Episode) -> None:
@@ -335,21 +334,3 @@ def count_folded(episode: Episode, source: str | None, destination: str | None) 
     episode.folded_tally.add([f"{source or '*'}>{destination or '*'}"])
     episode.folded = episode.folded_tally.count
     return episode.folded - before
-
-
-def take_flow(episode: Episode, flow: Flow) -> None:
-    """Add a flow row to the totals, and keep the largest; of equal ones the last that ended, in whatever order they come."""
-    if flow.final:
-        episode.flows += 1
-        episode.flow_packets += _packets(flow)
-        episode.flow_bytes += (flow.orig_ip_bytes or 0) + (flow.resp_ip_bytes or 0)
-    if episode.flow is None or _rank(flow) >= _rank(episode.flow):
-        episode.flow = flow
-
-
-def _packets(flow: Flow) -> int:
-    return (flow.orig_pkts or 0) + (flow.resp_pkts or 0)
-
-
-def _rank(flow: Flow) -> tuple[int, float, bool, str]:
-    return _packets(flow), flow.written, flow.final, flow.uid

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from packetclip_sensor.common.hyperloglog import Tally
-from packetclip_sensor.records import Episode, Packet, Totals
+from packetclip_sensor.records import Episode, Flow, Packet, Totals
 
 AFTER_S = 2
 """Seconds after a verdict that are counted with it: the last packets of an attack are often too few for a window."""
@@ -34,6 +34,37 @@ def take(episode: Episode, packets: Sequence[Packet], second: int) -> None:
     _add(episode, episode.tail, packets)
 
 
+def take_flow(episode: Episode, flow: Flow) -> None:
+    """Count a flow row. One that began later than a second after the last window is counted apart until the next verdict."""
+    if flow.ts <= episode.last + 1:
+        _add_flow(episode, flow)
+        return
+    episode.tail = episode.tail or _new(episode)
+    _add_flow(episode.tail, flow)
+
+
+def _add_flow(counts: Episode | Totals, flow: Flow) -> None:
+    if flow.final:
+        counts.flows += 1
+        counts.flow_packets += _packets(flow)
+        counts.flow_bytes += (flow.orig_ip_bytes or 0) + (flow.resp_ip_bytes or 0)
+    _keep_largest(counts, flow)
+
+
+def _keep_largest(counts: Episode | Totals, flow: Flow) -> None:
+    """Of equally large rows the last that ended, in whatever order they come."""
+    if counts.flow is None or _rank(flow) >= _rank(counts.flow):
+        counts.flow = flow
+
+
+def _packets(flow: Flow) -> int:
+    return (flow.orig_pkts or 0) + (flow.resp_pkts or 0)
+
+
+def _rank(flow: Flow) -> tuple[int, float, bool, str]:
+    return _packets(flow), flow.written, flow.final, flow.uid
+
+
 def confirm(episode: Episode) -> None:
     """A further verdict: what came since the last one is of the episode."""
     if episode.tail is not None:
@@ -46,6 +77,10 @@ def merge(episode: Episode, more: Totals) -> None:
     seen = episode.seen = episode.seen or _new(episode)
     for name in ("packets", "sent_packets", "bytes"):
         setattr(seen, name, getattr(seen, name) + getattr(more, name))
+    for name in ("flows", "flow_packets", "flow_bytes"):
+        setattr(episode, name, getattr(episode, name) + getattr(more, name))
+    if more.flow is not None:
+        _keep_largest(episode, more.flow)
     for name in ("ports", "connections"):
         getattr(seen, name).merge(getattr(more, name))
     seen.first, seen.last = min(seen.first, more.first), max(seen.last, more.last)

@@ -28,6 +28,7 @@ class Counters:
     packets: int = _metric("Packet records read.")
     packets_cut: int = _metric("Packets of which more than 512 bytes were logged; the rest is not kept.")
     flows: int = _metric("Flow records read.")
+    flows_dropped: int = _metric("Flow records dropped by the alerter: those beyond 10,000 of one second in one partition.")
     connections_skipped: int = _metric(
         "Connections that Zeek's script left out of the packet log, since a host got more than `max_new_connections` in a second."
     )
@@ -38,7 +39,9 @@ class Counters:
     connections_with_gaps: int = _metric("Of them, those of which bytes are missing.")
     wrong_times: int = _metric("Packets put aside since their time was far from their neighbours'; in `rejects` as well.")
     copies: int = _metric("Packets left out as copies of one before, which a mirror of both directions or of two VLANs makes.")
-    repeats: int = _metric("Packets that came again by Kafka, from a router or a shipper that had to send them again; left out.")
+    repeats: int = _metric(
+        "Packets and flow rows that came again by Kafka, since a router or a shipper sent them again; left out."
+    )
     late_packets: int = _metric(
         "Packets of a second that was already judged, so later than `lateness_s`; they are judged in the next one."
     )

@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,7 +23,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.kafka import clients
-from packetclip_sensor.kafka.messages import ALERTER, LINES, Seen, Step, decode_step, encode
+from packetclip_sensor.kafka.messages import ALERTER, LINES, Repeats, Seen, Step, Topics, decode_step, encode
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.normalize.direction import flow_sides
 from packetclip_sensor.normalize.quality import count_connections
@@ -39,6 +39,9 @@ FAR = 1 << 62
 SAVE_S = 1.0
 """The state is saved at most so often where nothing was written."""
 
+MOST_ROWS = 10_000
+"""Flow rows of one second that are kept of a partition. Where so many wait for the judges, it is read no further."""
+
 log = structlog.get_logger()
 _state = msgspec.msgpack.Decoder(State)
 
@@ -48,28 +51,28 @@ class Steps:
 
     def __init__(self, partitions: int, done: int) -> None:
         """`done`: seconds up to this one were taken before a restart."""
-        self.done, self._judged = done, dict.fromkeys(range(partitions), done)
+        self.done, self.judged_by = done, dict.fromkeys(range(partitions), done)
         self._held: dict[int, tuple[list[Verdict], list[Seen], int]] = {}
         self._next: int | None = None
 
     def take(self, step: Step, offset: int) -> None:
         """Take in a step; what was taken before is dropped."""
         self._next = offset + 1
-        if step.partition not in self._judged:
+        if step.partition not in self.judged_by:
             return
-        known = self._judged[step.partition]
+        known = self.judged_by[step.partition]
         for verdict in step.verdicts:
             if verdict.second > known:
                 self._held.setdefault(verdict.second, ([], [], offset))[0].append(verdict)
         for seen in step.seen:
             if seen.second > known:
                 self._held.setdefault(seen.second, ([], [], offset))[1].append(seen)
-        self._judged[step.partition] = max(known, step.judged)
+        self.judged_by[step.partition] = max(known, step.judged)
 
     @property
     def judged(self) -> int:
         """The second up to which all partitions are judged."""
-        return min(self._judged.values())
+        return min(self.judged_by.values())
 
     @property
     def resume(self) -> int | None:
@@ -84,49 +87,82 @@ class Steps:
     def pop(self, second: int) -> tuple[list[Verdict], list[Seen]]:
         """What was in a second, in the order in which one sensor would have found it."""
         verdicts, seen, _ = self._held.pop(second, ([], [], 0))
-        verdicts.sort(key=lambda v: (VIEWS.index(v.view), v.packets[-1].ts, v.packets[-1].uid, v.packets[-1].n))
-        return verdicts, seen
+        # Parts of a step may come again.
+        once = {(_place(v), v.mission, v.sources, v.destinations, v.packets[0].uid, v.packets[0].n): v for v in verdicts}
+        return sorted(once.values(), key=_place), seen
+
+
+def _place(verdict: Verdict) -> tuple[int, float, str, int]:
+    last = verdict.packets[-1]
+    return VIEWS.index(verdict.view), last.ts, last.uid, last.n
 
 
 @dataclass
 class _Rows:
-    queue: deque[tuple[Flow, int]] = field(default_factory=deque)
+    queue: deque[tuple[float, Flow, int]] = field(default_factory=deque)
+    """Time at which it counts, row, and the offset behind it."""
+    time: float = 0.0
+    """Of the last row: that of its writing, or of a row before it which was written later."""
+    of_second: int = 0
+    """Rows of its second."""
     ended: bool = False
     next: int = 0
+    repeats: Repeats[Flow] = field(
+        default_factory=lambda: Repeats(lambda row: (row.uid, row.written, row.final), lambda row: row.written)
+    )
 
 
 class Flows:
     """The flow rows of all partitions, each partition in its own order."""
 
-    def __init__(self, next_: dict[int, int]) -> None:
-        """`next_`: for each partition the offset from which it is read."""
+    def __init__(self, next_: dict[int, int], counters: Counters, wall: Callable[[], float] = time.time) -> None:
+        """`next_`: for each partition the offset from which it is read. `wall`: this machine's clock, epoch seconds."""
         self.rows = {partition: _Rows(next=offset) for partition, offset in next_.items()}
+        self._counters, self._wall = counters, wall
 
     def take(self, partition: int, flow: Flow | None, offset: int) -> None:
         """Take in a row; None for a line that was none."""
         rows = self.rows[partition]
         rows.ended = False
-        if flow is not None:
-            rows.queue.append((flow, offset + 1))
-        elif not rows.queue:
+        if flow is not None and not rows.repeats([flow], rows.time):
+            self._counters.repeats += 1
+        elif flow is not None:
+            before, rows.time = rows.time, max(rows.time, flow.written)
+            rows.of_second = rows.of_second + 1 if int(before) == int(rows.time) else 1
+            if rows.of_second <= MOST_ROWS:
+                rows.queue.append((rows.time, flow, offset + 1))
+            else:
+                self._counters.flows_dropped += 1
+        if not rows.queue:
             rows.next = offset + 1
 
     @property
     def read(self) -> float:
         """The time up to which all rows are read, epoch seconds."""
-        return min(FAR if rows.ended else rows.queue[-1][0].written if rows.queue else 0.0 for rows in self.rows.values())
+        return min(self.clocks().values())
+
+    def clocks(self) -> dict[int, float]:
+        """The same of each partition."""
+        now = self._wall() - clients.END_S
+        return {number: max(rows.time, now) if rows.ended else rows.time for number, rows in self.rows.items()}
+
+    @property
+    def full(self) -> set[int]:
+        """Partitions of which enough rows wait for the judges. Two seconds are read of each in any case, so that seconds end."""
+        of = self.rows.items()
+        return {number for number, rows in of if len(rows.queue) > MOST_ROWS and rows.time - rows.queue[0][0] > 2}
 
     @property
     def first(self) -> int:
         """The second of the first row that waits."""
-        return min((int(rows.queue[0][0].written) for rows in self.rows.values() if rows.queue), default=FAR)
+        return min((int(rows.queue[0][0]) for rows in self.rows.values() if rows.queue), default=FAR)
 
     def pop(self, before: float) -> list[Flow]:
         """The rows written before a time, by time."""
         found = []
         for rows in self.rows.values():
-            while rows.queue and rows.queue[0][0].written < before:
-                flow, rows.next = rows.queue.popleft()
+            while rows.queue and rows.queue[0][0] < before:
+                _, flow, rows.next = rows.queue.popleft()
                 found.append(flow)
         return sorted(found, key=lambda flow: (flow.written, flow.uid))
 
@@ -152,6 +188,11 @@ class Alerter:
             return None
         out.judged, out.episodes, out.spent = steps.done, last.episodes, last.spent
         return out
+
+    def slowest(self, topics: Topics) -> tuple[str, float] | None:
+        """The partition for which all others wait, and the time that it has come to, epoch seconds."""
+        rows, judged = clients.slowest(topics.flow, self.flows.clocks()), clients.slowest(topics.host, self.steps.judged_by)
+        return min(rows, judged, key=lambda each: each[1]) if rows and judged else None
 
 
 def _batch(verdicts: list[Verdict], seen: list[Seen], flows: list[Flow], judged: int) -> VerdictBatch:
@@ -194,17 +235,22 @@ class _Active:
         options = {"max.poll.interval.ms": 24 * 3600 * 1000, "isolation.level": "read_committed"}
         self._steps = clients.consumer(config.kafka, "alert", **options)
         self._rows = clients.consumer(config.kafka, "alert-flows")
-        self._steps.subscribe([self._topics.step], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        self._subscribe()
         self._producer: Producer | None = None
         self._saved_at = 0.0
 
+    def _subscribe(self) -> None:
+        self._steps.subscribe([self._topics.step], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+
     def _assigned(self, consumer: Consumer, given: list[TopicPartition]) -> None:
-        self._given = bool(given)
+        # `given` is what is new: it is empty where another alerter comes or goes and this one keeps the topic.
         consumer.incremental_assign([TopicPartition(tp.topic, tp.partition, self._begin()) for tp in given])
+        self._given |= bool(given)
 
     def _revoked(self, consumer: Consumer, taken: list[TopicPartition]) -> None:
-        log.info("alerter_waits")
-        self._given = False
+        if taken:
+            log.info("alerter_waits")
+            self._given, self._health.reached = False, None
         consumer.incremental_unassign(taken)
 
     def _begin(self) -> int:
@@ -219,8 +265,9 @@ class _Active:
         count = self._flow_partitions
         flows = {number: offsets.get((topics.flow, number), clients.BEGINNING) for number in range(count)}
         alerting = self._alerting = Alerting(self._bundle, config, self._health.counters, state, counts_kept=True)
-        self._alerter = Alerter(self._partitions, alerting, state, Flows(flows))
+        self._alerter = Alerter(self._partitions, alerting, state, Flows(flows, self._health.counters))
         self._rows.assign([TopicPartition(topics.flow, number, offset) for number, offset in flows.items()])
+        self._paused = clients.hold(self._rows, topics.flow, set(), set(flows))
         log.info("alerter_active", judged=state.judged, episodes=len(state.episodes))
         return offsets.get((topics.step, 0), clients.BEGINNING)
 
@@ -256,7 +303,10 @@ class _Active:
                     alerter.flows.rows[message.partition].ended = True
                 else:
                     self._take_rows(message.partition, message.offset, unwrap(message.value))
-            if (batch := alerter()) is not None:
+            batch = alerter()
+            self._paused = clients.hold(self._rows, topics.flow, alerter.flows.full, self._paused)
+            self._health.reached = alerter.slowest(topics)
+            if batch is not None:
                 found = [Position(topics.flow, 0, number, 0, "", rows.next) for number, rows in alerter.flows.rows.items()]
                 if alerter.steps.resume is not None:
                     found.append(Position(topics.step, 0, 0, 0, "", alerter.steps.resume))
@@ -268,10 +318,17 @@ class _Active:
         flows = next(zeek.batches([Lines("flow", value + b"\n", place, place)], self._rejects, self._health.counters)).flows
         count_connections(flows, self._health.counters)
         for flow in flows or (None,):
-            self._alerter.flows.take(partition, flow and flow_sides(flow), offset)
+            reason = clients.wrong_time(flow.written) if flow else ""
+            if reason:
+                self._rejects.add(place.path, offset, reason, value)
+            self._alerter.flows.take(partition, flow_sides(flow) if flow and not reason else None, offset)
 
     def save(self, batch: AlertBatch) -> None:
-        """Remember what is acknowledged, with the offsets, in one transaction. One that fails is made up for by the next."""
+        """Remember what is acknowledged, with the offsets, in one transaction. One that was aborted is made up for by the next.
+
+        Raises:
+            TakenOverError: the writer can write no more, as when another alerter is active; this one stands in line again.
+        """
         self._health.judged, self._health.episodes_open = batch.judged, len(batch.episodes)
         self._health.budget_used = self._alerting.budget_used
         if self._producer is None or (not batch.alerts and time.monotonic() - self._saved_at < SAVE_S):
@@ -285,23 +342,33 @@ class _Active:
             saved=time.time(),
         )
         steps = [TopicPartition(p.path, p.inode, p.offset) for p in batch.positions if p.path == self._topics.step]
+        producer = self._producer
         try:
-            self._producer.begin_transaction()
-            clients.produce(self._producer, self._topics.state, encode(state), key=ALERTER, partition=0)
-            self._producer.send_offsets_to_transaction(steps, self._steps.consumer_group_metadata())
-            self._producer.commit_transaction(30)
+            producer.begin_transaction()
+            clients.produce(producer, self._topics.state, encode(state), key=ALERTER, partition=0)
+            clients.patiently(
+                lambda: producer.send_offsets_to_transaction(steps, self._steps.consumer_group_metadata()), self._stop
+            )
+            clients.patiently(lambda: producer.commit_transaction(clients.ASK_S), self._stop)
         except KafkaException as err:
             self._health.counters.state_unsaved += 1
             self._health.unsaved = str(err)
             log.warning("state_unsaved", reason=str(err))
-            error = err.args[0]
-            if error.fatal():
-                raise TakenOverError from err
-            if error.txn_requires_abort():
-                with contextlib.suppress(KafkaException):
-                    self._producer.abort_transaction(30)
+            try:
+                if not err.args[0].txn_requires_abort():
+                    raise
+                clients.patiently(lambda: producer.abort_transaction(clients.ASK_S), self._stop)
+            except KafkaException as final:
+                self._leave()
+                raise TakenOverError from final
         else:
             self._health.unsaved, self._saved_at = None, time.monotonic()
+
+    def _leave(self) -> None:
+        """Give the topic back, and ask for it anew: who gets it begins at the state that was saved last."""
+        self._given = False
+        self._steps.unsubscribe()
+        self._subscribe()
 
     def close(self) -> None:
         """Leave the group, so that a waiting alerter goes on at once."""

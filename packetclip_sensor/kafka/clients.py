@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
@@ -29,6 +30,10 @@ BEGINNING, END = OFFSET_BEGINNING, OFFSET_END
 MESSAGE_BYTES = 16 << 20
 """A step of a crowded second, or a state with many open episodes, has megabytes."""
 SECRET_BYTES = 4096
+END_S = 2.0
+"""Where all lines are read, so long ago is the time that none is before, by this machine's clock."""
+FUTURE_S = 60.0
+"""A line so far ahead of this machine's clock has a wrong time; believed, it would make all others late."""
 ASK_S = 30.0
 AWAY = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR)  # fmt: skip
@@ -76,9 +81,36 @@ def consumer(kafka: KafkaConfig, role: str, **more: Any) -> Consumer:
 
 
 def producer(kafka: KafkaConfig, **more: Any) -> Producer:
-    """A writer that loses and doubles nothing while it lives."""
+    """A writer that loses and doubles nothing while it lives: where brokers are away it waits, and what they refuse for good ends
+    the role, before anything is committed."""
     ours = {"enable.idempotence": True, "linger.ms": 5, "compression.type": "lz4", "message.max.bytes": MESSAGE_BYTES}
+    if not more:  # a transaction says itself what became of its messages
+        ours |= {"message.timeout.ms": 0, "delivery.report.only.error": True, "on_delivery": _undelivered}
     return Producer(options(kafka, **ours, **more))
+
+
+def _undelivered(error: KafkaError, message: object) -> None:
+    raise KafkaException(error)
+
+
+def wrong_time(ts: float, wall: float | None = None) -> str:
+    """Why a line's time cannot be believed; empty where it can."""
+    ahead = ts - (time.time() if wall is None else wall) > FUTURE_S
+    return "a wrong time, ahead of this machine's clock; set it by NTP" if ahead else ""
+
+
+def slowest(topic: str, clocks: Mapping[int, float]) -> tuple[str, float] | None:
+    """The partition that is furthest behind, by its clock, epoch seconds."""
+    return min(((f"{topic}[{number}]", float(clock)) for number, clock in clocks.items()), key=lambda each: each[1], default=None)
+
+
+def hold(of: Consumer, topic: str, full: set[int], paused: set[int]) -> set[int]:
+    """Read the `full` partitions of those that are `paused` no further, and the others again; returns what is paused now."""
+    if more := full - paused:
+        of.pause([TopicPartition(topic, number) for number in more])
+    if fewer := paused - full:
+        of.resume([TopicPartition(topic, number) for number in fewer])
+    return full
 
 
 def produce(to: Producer, topic: str, value: bytes, *, partition: int, key: bytes | None = None) -> None:
@@ -114,14 +146,18 @@ def read(of: Consumer, most: int, wait_s: float) -> Iterator[Message]:
             )
 
 
-def commit(of: Consumer, offsets: list[TopicPartition]) -> None:
-    """Commit; one that fails is made up for by the next, or the lines are read again."""
-    if not offsets:
-        return
+def commit(of: Consumer, topic: str, offsets: dict[int, int], metadata: dict[int, str] | None = None) -> bool:
+    """Commit; one that fails is made up for by the next, or the lines are read again. Returns whether it was done."""
     try:
-        of.commit(offsets=offsets, asynchronous=False)
+        if offsets:
+            of.commit(
+                offsets=[TopicPartition(topic, number, at, (metadata or {}).get(number, "")) for number, at in offsets.items()],
+                asynchronous=False,
+            )
     except KafkaException as err:
         log.warning("commit", reason=str(err))
+        return False
+    return True
 
 
 def partitions(kafka: KafkaConfig, *names: str) -> list[int]:
@@ -130,10 +166,17 @@ def partitions(kafka: KafkaConfig, *names: str) -> list[int]:
     Raises:
         ConfigError: the brokers cannot be reached, or a topic is not there.
     """
+    said: list[KafkaError] = []
+    client = AdminClient(options(kafka, error_cb=said.append))
     try:
-        found = AdminClient(options(kafka)).list_topics(timeout=ASK_S).topics
+        found = client.list_topics(timeout=ASK_S).topics
     except KafkaException as err:
-        raise ConfigError(f"kafka.brokers {', '.join(kafka.brokers)}: {err.args[0].str()}; is the address right?") from err
+        client.poll(0)  # calls `said`
+        refused = [each for each in said if each.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)]
+        error, remedy = (
+            (refused[-1], "are kafka.client and kafka.secrets right?") if refused else (err.args[0], "is the address right?")
+        )
+        raise ConfigError(f"kafka.brokers {', '.join(kafka.brokers)}: {error.str()}; {remedy}") from err
     if missing := [name for name in names if name not in found]:
         raise ConfigError(f"Kafka has no topic {', '.join(missing)}; make the topics: packetclip setup kafka --config FILE")
     return [len(found[name].partitions) for name in names]

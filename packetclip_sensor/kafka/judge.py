@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import structlog
@@ -19,38 +18,19 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.kafka import clients
-from packetclip_sensor.kafka.messages import TICK, Seen, Step, decode_tick, encode, owns, partition_of
+from packetclip_sensor.kafka.messages import TICK, Repeats, Seen, Step, decode_tick, encode, owns, partition_of
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.pipeline import Judging
 from packetclip_sensor.records import Lines, Packet, Position, Verdict
 from packetclip_sensor.service.checkpoint import State
+from packetclip_sensor.service.load_limits import Shedding
 from packetclip_sensor.sources import zeek
 
-REPEATS_S = 60.0
-"""Lines that were routed twice are known so long after the first time, by the partition's clock."""
 COMMIT_S = 0.5
+MOST_VERDICTS = 300
+"""In one message, about 20 kB each; of more, those before come in steps that end no second."""
 
 log = structlog.get_logger()
-
-
-class Repeats:
-    """Leaves out packets that came before: a router that was killed, or a shipper, sends a block again."""
-
-    def __init__(self) -> None:
-        self._seen: set[tuple[str, int]] = set()
-        self._order: deque[tuple[float, tuple[str, int]]] = deque()
-
-    def __call__(self, packets: Iterable[Packet], clock: float) -> list[Packet]:
-        """Those that did not come within REPEATS_S of the partition's `clock`."""
-        while self._order and self._order[0][0] < clock - REPEATS_S:
-            self._seen.discard(self._order.popleft()[1])
-        new = []
-        for packet in packets:
-            if (name := (packet.uid, packet.n)) not in self._seen:
-                self._seen.add(name)
-                self._order.append((max(clock, packet.ts), name))
-                new.append(packet)
-        return new
 
 
 class Partition:
@@ -74,7 +54,8 @@ class Partition:
         self._counters, self._rejects, self._lateness_s = counters, rejects, config.kafka.lateness_s
         self._judging = Judging(bundle, config, counters, State(judged=judged), rejects, owns(number, self._hosts))
         self._clocks: dict[int, float] = {}
-        self._repeats, self._clock = Repeats(), 0.0
+        self._clock, self._repeats = 0.0, Repeats[Packet](lambda packet: (packet.uid, packet.n), lambda packet: packet.ts)
+        self.shedding = Shedding(config.limits, counters)
         self._topic = f"{config.kafka.prefix}.host[{number}]"
         self.judged = self._sent = judged
         self.resume: int | None = None
@@ -98,25 +79,29 @@ class Partition:
             self._clock = max(self._clock, min(self._clocks.values()) - self._lateness_s)
         start, end = self._position(messages[0].offset), self._position(messages[-1].offset + 1)
         block = Lines("packet", b"\n".join(lines) + b"\n", start, end)
-        read = next(zeek.batches([block], self._rejects, self._counters))
-        before = len(read.packets)
+        if self.shedding.block(block) is not block:
+            block = Lines("packet", b"\n", start, end)
+        read = self.shedding.batch(next(zeek.batches([block], self._rejects, self._counters)))
         packets = self._repeats(read.packets, self._clock)
-        self._counters.repeats += before - len(packets)
-        steps = []
+        self._counters.repeats += len(read.packets) - len(packets)
+        steps: list[Step] = []
         for found in self._judging(replace(read, packets=packets, start=(start,), end=(end,), clock=self._clock)):
             self.resume, self.judged = found.resume[0].offset, found.judged
             if found.judged > self._sent:
+                steps += self._steps(found.judged, found.verdicts, found.packets.tolist(), found.seconds.tolist())
                 self._sent = found.judged
-                steps.append(self._step(found.judged, found.verdicts, found.packets.tolist(), found.seconds.tolist()))
         return steps
 
-    def _step(self, judged: int, verdicts: list[Verdict], packets: list[Packet], seconds: list[int]) -> Step:
+    def _steps(self, judged: int, verdicts: list[Verdict], packets: list[Packet], seconds: list[int]) -> Iterator[Step]:
         mine = [
             Seen.of(packet, second)
             for packet, second in zip(packets, seconds, strict=True)
             if partition_of(packet.resp_h, self._hosts) == self._number
         ]
-        return Step(self._number, judged, verdicts, mine)
+        while len(verdicts) > MOST_VERDICTS:
+            yield Step(self._number, self._sent, verdicts[:MOST_VERDICTS], [])
+            verdicts = verdicts[MOST_VERDICTS:]
+        yield Step(self._number, judged, verdicts, mine)
 
     def _position(self, offset: int) -> Position:
         return Position(self._topic, 0, self._number, 0, "", offset)
@@ -133,16 +118,9 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         parts: dict[int, Partition] = {}
 
         def commit() -> None:
-            if producer.flush(30):
-                return
-            clients.commit(
-                consumer,
-                [
-                    TopicPartition(topics.host, number, part.resume, metadata=str(part.judged))
-                    for number, part in parts.items()
-                    if part.resume is not None
-                ],
-            )
+            if not producer.flush(30):
+                offsets = {number: part.resume for number, part in parts.items() if part.resume is not None}
+                clients.commit(consumer, topics.host, offsets, {number: str(part.judged) for number, part in parts.items()})
 
         def assigned(consumer: Consumer, given: list[TopicPartition]) -> None:
             found = clients.patiently(lambda: consumer.committed(given, timeout=clients.ASK_S), stop)
@@ -173,6 +151,8 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
                     clients.produce(producer, topics.step, encode(step), partition=0)
                     health.judged = step.judged
             producer.poll(0)
+            health.reached = clients.slowest(topics.host, {number: part.judged for number, part in parts.items()})
+            health.shedding = next((part.shedding for part in parts.values() if part.shedding.on), None)
             health.packets_held = sum(part.held for part in parts.values())
             health.moved()
             if time.monotonic() - committed >= COMMIT_S:

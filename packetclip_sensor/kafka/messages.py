@@ -8,8 +8,9 @@ the pair, so that a busy server's pairs spread over its clients' partitions.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -19,6 +20,8 @@ from packetclip_sensor.windows.windows import Owns
 
 TICK = b"clock"
 """Key of a router's clock among the lines of a host topic; lines have no key."""
+REPEATS_S = 60.0
+"""What came twice is known so long after the first time, by the partition's clock."""
 ALERTER = b"alerter"
 """Key of the alerter's checkpoint in the state topic."""
 
@@ -73,7 +76,8 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What one partition's judge found up to the second `judged`."""
+    """What one partition's judge found up to the second `judged`. Where there is much, parts of it come before, with the `judged`
+    of the step before; they may come again after a kill."""
 
     partition: int
     judged: int
@@ -95,6 +99,31 @@ encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 decode_step = msgspec.msgpack.Decoder(Step, dec_hook=_array).decode
 decode_verdict = msgspec.msgpack.Decoder(Verdict, dec_hook=_array).decode
 decode_tick = msgspec.msgpack.Decoder(Tick).decode
+
+
+Record = TypeVar("Record")
+
+
+class Repeats(Generic[Record]):
+    """Leaves out what came before: a router that was killed, or a shipper, sends a block again."""
+
+    def __init__(self, name: Callable[[Record], Hashable], time: Callable[[Record], float]) -> None:
+        """What a record is known by, and its time, epoch seconds."""
+        self._name, self._time = name, time
+        self._seen: set[Hashable] = set()
+        self._order: deque[tuple[float, Hashable]] = deque()
+
+    def __call__(self, records: Iterable[Record], clock: float) -> list[Record]:
+        """Those that did not come within REPEATS_S of the partition's `clock`."""
+        while self._order and self._order[0][0] < clock - REPEATS_S:
+            self._seen.discard(self._order.popleft()[1])
+        new = []
+        for record in records:
+            if (name := self._name(record)) not in self._seen:
+                self._seen.add(name)
+                self._order.append((max(clock, self._time(record)), name))
+                new.append(record)
+        return new
 
 
 def partition_of(host: str, partitions: int) -> int:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import msgspec
 import structlog
@@ -25,10 +26,9 @@ from packetclip_sensor.sources import zeek
 
 TICK_S = 0.1
 COMMIT_S = 0.5
-END_S = 2.0
-"""Where all lines are read, so long ago is the time that none is before, by this machine's clock."""
-FUTURE_S = 60.0
-"""A line so far ahead of this machine's clock has a wrong time; believed, it would make all others late."""
+UNCOMMITTED_S = 20.0
+"""So much event time of a raw partition is routed at most before it is committed: what comes again after a kill is known still
+to the judges, also where hours are caught up in a second."""
 MOST_QUEUED = 4096
 """Lines of one raw partition that wait for the slowest one; beyond it the partition is read no further."""
 
@@ -56,6 +56,13 @@ class _Raw:
     ended: bool = False
     next: int | None = None
     """Offset behind what was given out."""
+    first: float | None = None
+    """Time of the first line given out that is not committed."""
+
+    @property
+    def most(self) -> float:
+        """The time up to which lines may be given out before they are committed."""
+        return inf if self.first is None else self.first + UNCOMMITTED_S
 
 
 class Router:
@@ -93,9 +100,7 @@ class Router:
                 self._counters.lines += 1
                 try:
                     head = _head.decode(zeek.in_seconds(line))
-                    reason = (
-                        "" if head.ts <= self._wall() + FUTURE_S else "a wrong time, ahead of this machine's clock; set it by NTP"
-                    )
+                    reason = clients.wrong_time(head.ts, self._wall())
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
                     reason = str(err)
                 if reason:
@@ -107,18 +112,33 @@ class Router:
         if not raw.queue:
             raw.next = offset + 1
 
+    @property
+    def offsets(self) -> dict[int, int]:
+        """For each raw partition the offset behind what was given out."""
+        return {partition: raw.next for partition, raw in self.raw.items() if raw.next is not None}
+
+    @property
+    def waits(self) -> bool:
+        """Whether a partition goes on only once it is committed."""
+        return any(raw.queue and raw.queue[0][0] > raw.most for raw in self.raw.values())
+
+    def committed(self) -> None:
+        """All that was given out is committed."""
+        for raw in self.raw.values():
+            raw.first = None
+
     def note_clock(self, tick: Tick) -> None:
         """The clock of a raw partition that another router reads."""
         self._others[tick.partition] = tick.clock
 
     def clocks(self) -> list[Tick]:
         """How far each raw partition of this router's has come: to its next line, or where there is none, with the wall clock."""
-        now = self._wall() - END_S
+        now = self._wall() - clients.END_S
         for raw in self.raw.values():
             if raw.queue:
-                raw.clock = max(raw.clock, min(raw.queue[0][0], now + END_S))
+                raw.clock = max(raw.clock, min(raw.queue[0][0], now + clients.END_S, raw.most))
             elif raw.ended:
-                raw.clock = max(raw.clock, now)
+                raw.clock = max(raw.clock, min(now, raw.most))
         return [Tick(partition, raw.clock) for partition, raw in self.raw.items()]
 
     def __call__(self) -> Iterator[tuple[int, bytes]]:
@@ -128,8 +148,9 @@ class Router:
             return
         limit = min(known.values()) + self._ahead_s
         for raw in self.raw.values():
-            while raw.queue and raw.queue[0][0] <= limit:
-                _, to, line, behind = raw.queue.popleft()
+            while raw.queue and raw.queue[0][0] <= min(limit, raw.most):
+                ts, to, line, behind = raw.queue.popleft()
+                raw.first = ts if raw.first is None else raw.first
                 if not raw.queue or raw.queue[0][3] != behind:
                     raw.next = behind
                 for partition in to:
@@ -148,9 +169,8 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
         consumer = clients.consumer(kafka, "route", **{"queued.max.messages.kbytes": 8192})
 
         def commit() -> None:
-            clients.commit(
-                consumer, [TopicPartition(topics.packet, p, raw.next) for p, raw in router.raw.items() if raw.next is not None]
-            )
+            if not producer.flush(30) and clients.commit(consumer, topics.packet, router.offsets):
+                router.committed()
 
         def assigned(consumer: Consumer, given: list[TopicPartition]) -> None:
             found = clients.patiently(lambda: consumer.committed(given, timeout=clients.ASK_S), stop)
@@ -158,10 +178,10 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             for tp in found:
                 router.raw[tp.partition] = _Raw()
             consumer.incremental_assign(found)
+            clients.hold(consumer, topics.packet, set(), {tp.partition for tp in found})
 
         def revoked(consumer: Consumer, taken: list[TopicPartition]) -> None:
             log.info("revoked", partitions=[tp.partition for tp in taken])
-            producer.flush()
             commit()
             for tp in taken:
                 router.raw.pop(tp.partition, None)
@@ -180,32 +200,21 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
             for partition, line in router():
                 clients.produce(producer, topics.host, line, partition=partition)
                 counters.packets += 1
-            paused = _pause(consumer, topics.packet, router, paused)
+            full = {partition for partition, raw in router.raw.items() if len(raw.queue) > MOST_QUEUED}
+            paused = clients.hold(consumer, topics.packet, full, paused & router.raw.keys())
             producer.poll(0)
             now = time.monotonic()
             if now - ticked >= TICK_S:
                 ticked = now
                 _tick(producer, topics, router, sizes[1])
-            if now - committed >= COMMIT_S:
+            if now - committed >= COMMIT_S or router.waits:
                 committed = now
-                behind = {p: raw.next for p, raw in router.raw.items() if raw.next is not None}
-                if not producer.flush(30):
-                    clients.commit(consumer, [TopicPartition(topics.packet, p, n) for p, n in behind.items()])
+                commit()
+            health.reached = clients.slowest(topics.packet, {number: raw.clock for number, raw in router.raw.items()})
             health.moved()
-        producer.flush()
         commit()
         consumer.close()
     return counters
-
-
-def _pause(consumer: Consumer, topic: str, router: Router, paused: set[int]) -> set[int]:
-    """Read no further where enough lines wait, and go on where they do not; returns the partitions that are paused."""
-    full = {partition for partition, raw in router.raw.items() if len(raw.queue) > MOST_QUEUED}
-    if more := full - paused:
-        consumer.pause([TopicPartition(topic, partition) for partition in more])
-    if fewer := (paused - full) & router.raw.keys():
-        consumer.resume([TopicPartition(topic, partition) for partition in fewer])
-    return full
 
 
 def _tick(producer: Producer, topics: Topics, router: Router, hosts: int) -> None:

@@ -15,11 +15,10 @@ from packetclip_sensor.kafka import clients
 DAY_MS = 24 * 3600 * 1000
 RIGHTS = (
     ("route", "Read", "packet"), ("route", "Read", "clock"), ("route", "Write", "clock"), ("route", "Write", "host"),
-    ("judge", "Describe", "packet"), ("judge", "Read", "host"), ("judge", "Write", "step"),
-    ("alert", "Describe", "host"), ("alert", "Read", "flow"), ("alert", "Read", "step"),
+    ("judge", "Read", "host"), ("judge", "Write", "step"), ("alert", "Read", "flow"), ("alert", "Read", "step"),
     ("alert", "Read", "state"), ("alert", "Write", "state"),
 )  # fmt: skip
-"""Role, operation, topic."""
+"""Role, operation, topic. Beside these each may look at all topics, as `packetclip check` does."""
 
 
 def topics(config: Config, partitions: int, raw: int, replication: int) -> list[NewTopic]:
@@ -32,7 +31,8 @@ def topics(config: Config, partitions: int, raw: int, replication: int) -> list[
     names = clients.topics(config)
     counts = dict.fromkeys(names, 1) | {names.packet: raw, names.flow: raw, names.host: partitions}
     kept = {name: {"cleanup.policy": "delete", "retention.ms": str(DAY_MS)} for name in names}
-    kept[names.state] = {"cleanup.policy": "compact"}
+    # A state a second: small segments are compacted soon, and an alerter that takes over reads little.
+    kept[names.state] = {"cleanup.policy": "compact", "segment.ms": str(600_000), "min.cleanable.dirty.ratio": "0.1"}
     big = {"max.message.bytes": str(clients.MESSAGE_BYTES)}
     return [NewTopic(name, counts[name], replication, config=kept[name] | big) for name in names]
 
@@ -66,7 +66,8 @@ def acls(config: Config) -> Iterator[str]:
     for role, operation, topic in RIGHTS:
         yield f"{tool} --allow-principal User:{role.upper()} --operation {operation} --topic {getattr(names, topic)}"
     for role in ("route", "judge", "alert"):
-        yield f"{tool} --allow-principal User:{role.upper()} --operation Read --group {prefix}. --resource-pattern-type prefixed"
+        for what in ("Describe --topic", "Read --group"):
+            yield f"{tool} --allow-principal User:{role.upper()} --operation {what} {prefix}. --resource-pattern-type prefixed"
     yield f"{tool} --allow-principal User:ALERT --operation Write --operation Describe --transactional-id {prefix}.alert"
 
 

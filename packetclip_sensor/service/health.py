@@ -52,7 +52,7 @@ class Reason(NamedTuple):
 
 REASONS = (
     "starting", "stalled", "sink_waiting", "behind", "shedding", "no_logs", "unreadable", "logs_gone", "lines_rejected", "clock",
-    "copies", "one_way", "gaps",
+    "copies", "one_way", "gaps", "flows_dropped",
     "state_unsaved", "disk_full", "memory", "stopping",
 )  # fmt: skip
 """Every name that a Reason can have."""
@@ -81,6 +81,8 @@ class Health:
     read_since: float = 0.0
     """Archived logs that were written since then may hold what was not read, epoch seconds; 0 before anything was judged."""
     last_packet: float = 0.0
+    reached: tuple[str, float] | None = None
+    """Of a role on Kafka: the partition that is furthest behind, and the time up to which it is read or judged, epoch seconds."""
     shedding: Shedding | None = None
     rejects: Rejects | None = None
     accepted: bool = False
@@ -88,6 +90,8 @@ class Health:
     unsaved: str | None = None
     """Why the state file could not be written last time."""
     lag_s: float = 0.0
+    behind: str = ""
+    """The partition that was furthest behind when that was measured."""
     lag_bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -128,6 +132,9 @@ class Health:
         """Look how far the reader is behind its logs; lists folders, so not for the pipeline's own thread."""
         if self.backlog is not None:
             self.lag_bytes, self.lag_s = self.backlog.measure(self.now())
+        elif self.reached or self.behind:
+            self.behind, until = self.reached or ("", 0.0)
+            self.lag_s = max(0.0, self.now() - until) if until else 0.0
         self._counted.append((self.clock(), replace(self.counters)))
         while len(self._counted) > 2 and self._counted[1][0] <= self.clock() - SHARES_S:
             self._counted.popleft()
@@ -199,7 +206,8 @@ class Health:
         if self.started and not waiting and quiet_s > STALLED_S:
             yield Reason("stalled", f"the pipeline has not moved for {quiet_s:.0f} s; look at the sensor's log and restart it")
         if self.lag_s > config.max_lag_s:
-            yield Reason("behind", f"{self.lag_bytes} bytes of log are unread, the oldest line is {self.lag_s:.0f} s old")
+            unread = f"{self.lag_bytes} bytes of log are unread, the oldest line is {self.lag_s:.0f} s old"
+            yield Reason("behind", f"{self.behind} is {self.lag_s:.0f} s behind" if self.behind else unread)
         if self._sheds:
             shed = f"{self.counters.shed_lines} lines and {self.counters.shed_packets} packets so far"
             yield Reason("shedding", f"load is shed by the rule limits.shed_load, {shed}")
@@ -211,6 +219,8 @@ class Health:
             of = f"{rejected:,} of {max(lines, rejected):,} log lines of the last minutes were rejected"
             remedy = f"see {self.rejects.path}, and take the Zeek package of the sensor's own version"
             yield Reason("lines_rejected", f"{of}, the last: {printable(self.rejects.last)}; {remedy}")
+        if dropped := now.flows_dropped - before.flows_dropped:
+            yield Reason("flows_dropped", f"{dropped:,} flow rows of crowded seconds were dropped; documents may lack them")
         yield from self._reasons_of_the_link()
         if self.unsaved:
             yield Reason("state_unsaved", f"the place to restart from cannot be saved: {self.unsaved}")

@@ -223,6 +223,21 @@ def test_a_row_written_before_an_episode_closes_is_its_own_also_where_a_batch_co
     assert [(e.sources, e.flows, e.flow_packets) for e in closed] == [(["a"], 1, 5), (["x"], 0, 0)]
 
 
+@pytest.mark.parametrize("size", [1, 2, 4, 30, 120])
+def test_an_episode_shows_the_same_flow_rows_however_they_and_its_verdicts_are_read(size: int) -> None:
+    sizes = {99: 20, 100: 3, 104: 7, 118: 30}  # before the first verdict; between two, the largest; after the last one
+    rows = {second: flow(ts=second + 0.2, orig_h="a", resp_h="b", orig_pkts=packets) for second, packets in sizes.items()}
+    found = {second: verdict(second) for second in (100, 108)}
+    track = EpisodeTracker(for_missions(Policy(), MISSIONS), Counters(), sensor="s", model_version="1")
+    closed = []
+    for start in range(98, 218, size):
+        seconds = range(start, start + size)
+        some = Batch([], [rows[second] for second in seconds if second in rows])
+        step = VerdictBatch([found[second] for second in seconds if second in found], some, seconds[-1], ())
+        closed += [event.episode for event in track(step).events if event.state == "close"]
+    assert [(e.flows, e.flow_packets, e.flow) for e in closed] == [(2, 10, rows[104])]
+
+
 def test_identifiers_are_the_same_on_every_machine() -> None:
     assert identifier("s", "1", "DoS", 100) == "d6e306884445b3cc2488"
 

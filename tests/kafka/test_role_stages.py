@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from factories import packet
+from factories import flow, packet, verdict
 
 pytest.importorskip("confluent_kafka")
 
@@ -16,12 +16,11 @@ from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import KafkaConfig
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.kafka import clients
-from packetclip_sensor.kafka.alert import Steps
+from packetclip_sensor.kafka.alert import MOST_ROWS, Flows, Steps
 from packetclip_sensor.kafka.clients import Message
-from packetclip_sensor.kafka.judge import Repeats
-from packetclip_sensor.kafka.messages import LINES, Seen, Step, Tick, decode_step, encode, owns, partition_of
+from packetclip_sensor.kafka.messages import LINES, Repeats, Seen, Step, Tick, decode_step, encode, owns, partition_of
 from packetclip_sensor.kafka.route import Router, _Raw
-from packetclip_sensor.records import Verdict
+from packetclip_sensor.records import Packet, Verdict
 
 HOSTS = [f"10.0.0.{i}" for i in range(40)]
 
@@ -70,7 +69,19 @@ def test_no_partition_runs_ahead_of_the_slowest() -> None:
     assert sent == {line(100.0), line(105.0)}
     assert one.raw[0].next == 2
     one.take(Message(1, 1, None, None))  # its end: it follows this machine's clock
-    assert [sent for _ in range(2) for sent in sorted({sent for _, sent in one()})] == [line(105.1), line(200.0)]
+    one.committed()
+    assert [sent for _ in range(2) for sent in sorted({sent for _, sent in one()})] == [line(105.1)]
+
+
+def test_little_event_time_is_routed_before_it_is_committed() -> None:
+    one = router(1, ahead_s=60.0)
+    for offset, ts in enumerate((100.0, 119.0, 121.0, 4000.0)):
+        one.take(Message(0, offset, None, line(ts)))
+    assert {sent for _, sent in one()} == {line(100.0), line(119.0)}
+    assert (one.waits, one.offsets, one.clocks()) == (True, {0: 2}, [Tick(0, 120.0)])
+    one.committed()
+    assert {sent for _, sent in one()} == {line(121.0)}
+    assert one.clocks() == [Tick(0, 141.0)]  # though no line comes before 4000: if the router dies, these come again
 
 
 def test_a_line_of_the_future_does_not_move_the_clock(tmp_path: Path) -> None:
@@ -84,7 +95,7 @@ def test_a_line_of_the_future_does_not_move_the_clock(tmp_path: Path) -> None:
 
 
 def test_repeats_are_left_out_for_a_minute() -> None:
-    left, one = Repeats(), packet(ts=100.0, uid="C1", n=1)
+    left, one = Repeats[Packet](lambda p: (p.uid, p.n), lambda p: p.ts), packet(ts=100.0, uid="C1", n=1)
     assert left([one, one], 100.0) == [one]
     assert left([one], 159.0) == []
     assert left([one], 161.0) == [one]
@@ -93,8 +104,8 @@ def test_repeats_are_left_out_for_a_minute() -> None:
 def test_a_step_arrives_as_it_was_sent_with_hostile_bytes() -> None:
     arrays = np.arange(6, dtype=np.float32).reshape(2, 3)
     hostile = packet(data=b"\x00\xff\x1b[31m", unasked=True)
-    verdict = Verdict(5, "pair", ("a",), ("b",), "DoS", 0.9, {"Benign": 0.1, "DoS": 0.9}, (hostile,), arrays, arrays)
-    found = decode_step(encode(Step(1, 5, [verdict], [seen(5, "a", "b", 2)])))
+    found_ = Verdict(5, "pair", ("a",), ("b",), "DoS", 0.9, {"Benign": 0.1, "DoS": 0.9}, (hostile,), arrays, arrays)
+    found = decode_step(encode(Step(1, 5, [found_], [seen(5, "a", "b", 2)])))
     assert found.verdicts[0].packets == (hostile,)
     assert np.array_equal(found.verdicts[0].embeddings, arrays)
     assert found.seen == [seen(5, "a", "b", 2)]
@@ -109,6 +120,58 @@ def test_a_second_waits_for_the_slowest_partition_and_repeated_steps_are_dropped
     assert (steps.judged, steps.first) == (6, 6)
     assert steps.pop(6) == ([], [seen(6, "a", "b", 0), seen(6, "c", "b", 0)])
     assert steps.resume == 13
+
+
+def test_parts_of_a_step_that_come_again_count_once() -> None:
+    steps, found = Steps(1, 4), [verdict(5, ("a",), (host,)) for host in "bcd"]
+    for parts in (found[:1], found[:2], found[1:2]):
+        steps.take(Step(0, 4, parts, []), 0)
+    assert steps.judged == 4
+    steps.take(Step(0, 5, found[2:], [seen(5, "a", "b", 0)]), 3)
+    assert steps.judged == 5
+    assert steps.pop(5) == (found, [seen(5, "a", "b", 0)])
+
+
+def rows(*, wall: float = 1000.0, partitions: int = 1) -> tuple[Flows, Counters]:
+    counters = Counters()
+    return Flows(dict.fromkeys(range(partitions), 0), counters, wall=lambda: wall), counters
+
+
+def test_flow_rows_of_a_crowded_second_are_dropped_and_counted() -> None:
+    flows, counters = rows()
+    for number in range(MOST_ROWS + 5):
+        flows.take(0, flow(ts=100.5, uid=f"C{number}"), number)
+    assert counters.flows_dropped == 5
+    flows.take(0, flow(ts=101.5), MOST_ROWS + 5)
+    assert (len(flows.pop(101.0)), len(flows.pop(102.0))) == (MOST_ROWS, 1)
+
+
+def test_a_partition_of_which_many_rows_wait_is_read_no_further_until_its_judges_come() -> None:
+    flows, counters = rows(partitions=2)
+    for number in range(MOST_ROWS):
+        flows.take(0, flow(ts=100.5, uid=f"C{number}"), number)
+    flows.take(0, flow(ts=102.5), MOST_ROWS)
+    assert flows.full == set()  # so far that the second 100 can end
+    flows.take(0, flow(ts=102.6), MOST_ROWS + 1)
+    assert (flows.full, counters.flows_dropped) == ({0}, 0)
+    flows.pop(101.0)
+    assert flows.full == set()
+    assert flows.rows[0].next == MOST_ROWS
+
+
+def test_rows_count_in_their_order_and_once_and_a_partition_at_its_end_follows_the_clock() -> None:
+    flows, counters = rows()
+    assert flows.read == 0
+    for offset, ts in enumerate(
+        (100.0, 105.0, 101.0, 101.0)
+    ):  # Zeek writes a row when it gives a connection up, long after its end
+        flows.take(0, flow(ts=ts, uid=f"C{ts}"), offset)
+    assert (flows.read, counters.repeats) == (105.0, 1)
+    flows.rows[0].ended = True
+    assert flows.read == 998.0
+    assert [row.ts for row in flows.pop(105.0)] == [100.0]
+    assert [row.ts for row in flows.pop(106.0)] == [101.0, 105.0]
+    assert flows.rows[0].next == 3
 
 
 def test_what_a_shipper_put_around_a_line_is_taken_away() -> None:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from kafka_broker import Broker, BrokerUnavailableError, Site, merged, site
-from machine import unavailable, until
-
-from packetclip_sensor import pipeline
-from packetclip_sensor.config import config_file
+from kafka_broker import Broker, BrokerUnavailableError, Site, merged, replayed, site
+from machine import free_port, unavailable, until
 
 pytest.importorskip("confluent_kafka")
+
 pytestmark = [
     pytest.mark.xdist_group("kafka"),
     pytest.mark.skipif(not os.environ.get("PACKETCLIP_SLOW"), reason="minutes each on a real broker: `make kafka` runs them"),
@@ -28,33 +29,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def replayed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What one sensor finds in the same lines."""
-    folder = tmp_path_factory.mktemp("replayed")
-    for log in ("packet", "flow"):
-        (folder / f"packetclip_{log}.log").write_bytes(b"\n".join(merged(log)) + b"\n")
-    settings = {
-        "sensor_name": "site",
-        "lateness_s": 1.0,
-        "state_dir": str(folder),
-        "sink": {"ndjson": {"path": str(folder / "out")}},
-    }
-    (folder / "sensor.yaml").write_text(yaml.safe_dump(settings))
-    logs = [folder / "packetclip_packet.log", folder / "packetclip_flow.log"]
-    pipeline.replay([logs], config_file.load(folder / "sensor.yaml"))
-    return without_flow({json.loads(line)["event"]["id"]: line for line in (folder / "out").read_bytes().splitlines()})
-
-
-def without_flow(documents: dict[str, bytes]) -> dict[str, Any]:
-    """The documents but for which flow row is shown: one sensor takes rows by the batch that it happens to read."""
-    out = {}
-    for id_, line in documents.items():
-        document = json.loads(line)
-        document["packetclip"].pop("flow", None)
-        for key in ("network", "zeek"):
-            document.pop(key, None)
-        out[id_] = document
-    return out
+    return replayed(tmp_path_factory.mktemp("replayed"), merged("packet"), merged("flow"))
 
 
 def shipped(running: Site) -> float:
@@ -65,7 +42,7 @@ def shipped(running: Site) -> float:
 
 
 def test_two_routers_and_two_judges_write_the_documents_of_one_sensor(
-    kafka: str, tmp_path: Path, replayed: dict[str, Any]
+    kafka: str, tmp_path: Path, alone: dict[str, bytes]
 ) -> None:
     with site(kafka, tmp_path, "plain") as running:
         since = shipped(running)
@@ -73,10 +50,10 @@ def test_two_routers_and_two_judges_write_the_documents_of_one_sensor(
             for number in range(count):
                 running.start(role, number + 1)
         running.await_all(since)
-        assert without_flow(running.documents()) == replayed
+        assert running.documents() == alone
 
 
-def test_kill_9_of_every_role_changes_nothing(kafka: str, tmp_path: Path, replayed: dict[str, Any]) -> None:
+def test_kill_9_of_every_role_changes_nothing(kafka: str, tmp_path: Path, alone: dict[str, bytes]) -> None:
     rng, killed = random.Random(1), 0
     with site(kafka, tmp_path, "killed") as running:
         since = shipped(running)
@@ -91,10 +68,98 @@ def test_kill_9_of_every_role_changes_nothing(kafka: str, tmp_path: Path, replay
             killed += 1
         running.await_all(since, 300)
         assert killed == len(roles)
-        assert without_flow(running.documents()) == replayed
+        assert running.documents() == alone
 
 
-def test_a_role_that_stood_still_and_a_broker_that_was_killed_change_nothing(tmp_path: Path, replayed: dict[str, Any]) -> None:
+def again(log: str, copy: int, later_s: float, captures: tuple[str, ...] = ()) -> list[bytes]:
+    """The lines of captures as they would stand there if all came once more, some time later."""
+    out = []
+    for line in merged(log, *captures):
+        ts = json.loads(line)["ts"] + later_s
+        out.append(re.sub(rb'"ts":[0-9.]+,"uid":"C', b'"ts":%.6f,"uid":"C%d' % (ts, copy), line, count=1))
+    return out
+
+
+def test_lag_is_caught_up_by_routers_and_judges_that_are_killed_on_the_way(kafka: str, tmp_path: Path) -> None:
+    logs = {log: [line for copy in range(3) for line in again(log, copy, 600.0 * copy)] for log in ("packet", "flow")}
+    expected, rng = replayed(tmp_path, logs["packet"], logs["flow"]), random.Random(2)
+    assert len(expected) > 90
+    with site(kafka, tmp_path, "lag") as running:
+        for log, lines in logs.items():
+            running.ship(log, lines)
+        since = time.time()
+        roles = [(role, number) for role in ("route", "judge") for number in (1, 2)]
+        processes = {one: running.start(*one) for one in (*roles, ("alert", 1))}
+        for one in rng.choices(roles, k=8):
+            before = running.counted("host", running.partitions)
+            until(lambda before=before: running.counted("host", running.partitions) > before, 60)  # type: ignore[misc]
+            time.sleep(rng.uniform(0, 1))
+            processes[one].kill()
+            processes[one].wait()
+            processes[one] = running.start(*one)
+        running.await_all(since, 400)
+        assert running.documents() == expected
+
+
+class Watched(Site):
+    """With a health page for the alerter."""
+
+    port = 0
+
+    def settings(self, role: str) -> dict[str, Any]:
+        return self._settings | ({"health": {"documents_s": 0, "max_lag_s": 7, "port": self.port}} if role == "alert1" else {})
+
+    def behind(self) -> str:
+        """What /health says of who is behind."""
+        with contextlib.suppress(OSError):
+            try:
+                page = urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health").read()
+            except urllib.error.HTTPError as err:
+                page = err.read()
+            return next((r["message"] for r in json.loads(page)["reasons"] if r["name"] == "behind"), "")
+        return ""
+
+
+def test_a_flood_on_one_host_changes_nothing_and_health_names_the_partition_that_is_behind(kafka: str, tmp_path: Path) -> None:
+    flood = [line for copy in range(40) for line in again("packet", copy, copy * 1e-5, ("demo-udp-hping",))]
+    packets = sorted([*flood, *merged("packet", "demo-dict-patator-ftp", "demo-b01-monitoring-rollout")], key=_ts)
+    with site(kafka, tmp_path, "flood", kind=Watched) as running:
+        Watched.port = free_port()
+        running.ship("packet", packets)
+        since = time.time()
+        judges = [running.start("judge", 1), running.start("judge", 2)]
+        for role in ("route", "alert"):
+            running.start(role)
+        running.await_all(since)
+        assert running.documents() == replayed(tmp_path, packets, [])
+        until(lambda: not running.behind())
+        of_first = given(tmp_path / "judge1.log") - given(tmp_path / "judge2.log")
+        judges[0].send_signal(signal.SIGSTOP)
+        until(running.behind)
+        found = re.fullmatch(rf"{running.name}\.host\[(\d)\] is \d+ s behind", running.behind())
+        assert found
+        assert int(found[1]) in of_first
+        judges[0].send_signal(signal.SIGCONT)
+        until(lambda: not running.behind())
+
+
+def given(log: Path) -> set[int]:
+    """The partitions that a role says it has."""
+    has = set[int]()
+    for line in filter(lambda line: line.startswith("{"), log.read_text().splitlines()):
+        said = json.loads(line)
+        if said["event"] in ("assigned", "revoked"):
+            some = {int(number) for number in said["partitions"]}
+            has = has | some if said["event"] == "assigned" else has - some
+    return has
+
+
+def _ts(line: bytes) -> float:
+    ts: float = json.loads(line)["ts"]
+    return ts
+
+
+def test_a_role_that_stood_still_and_a_broker_that_was_killed_change_nothing(tmp_path: Path, alone: dict[str, bytes]) -> None:
     try:
         broker = Broker(tmp_path)
     except BrokerUnavailableError as err:
@@ -115,7 +180,7 @@ def test_a_role_that_stood_still_and_a_broker_that_was_killed_change_nothing(tmp
             broker.kill()
             broker.start()
             running.await_all(since, 300)
-            assert without_flow(running.documents()) == replayed
+            assert running.documents() == alone
     finally:
         broker.kill()
 
@@ -133,7 +198,7 @@ ruleset(name="{log}") {{
 """
 
 
-def test_rsyslog_ships_growing_logs(kafka: str, tmp_path: Path, replayed: dict[str, Any]) -> None:
+def test_rsyslog_ships_growing_logs(kafka: str, tmp_path: Path, alone: dict[str, bytes]) -> None:
     program = shutil.which("rsyslogd", path=os.environ["PATH"] + ":/usr/sbin")
     if program is None or not list(Path("/usr/lib").glob("*/rsyslog/omkafka.so")):
         unavailable("rsyslog with omkafka is not installed: apt-get install rsyslog-kafka")
@@ -151,4 +216,4 @@ def test_rsyslog_ships_growing_logs(kafka: str, tmp_path: Path, replayed: dict[s
         for role in ("route", "judge", "alert"):
             running.start(role)
         running.await_all(since)
-        assert without_flow(running.documents()) == replayed
+        assert running.documents() == alone

@@ -82,7 +82,7 @@ def test_every_other_reason_is_told_by_name(health: Health, tmp_path: Path, monk
     health.backlog.blind = [(name, "look") for name in ("no_logs", "unreadable", "logs_gone")]
     health.rejects = Rejects(None)
     health.rejects.add("a\x1b.log", 0, "not JSON", b"")
-    health.counters.lines, health.counters.rejects = 100, 1
+    health.counters.lines, health.counters.rejects, health.counters.flows_dropped = 100, 1, 5
     health.measure()
     health.lag_s, health.lag_bytes = 61.0, 5_000
     health.unsaved = "No space left on device"
@@ -100,6 +100,7 @@ def test_every_other_reason_is_told_by_name(health: Health, tmp_path: Path, monk
         "unreadable",
         "logs_gone",
         "lines_rejected",
+        "flows_dropped",
         "state_unsaved",
         "disk_full",
         "memory",
@@ -109,6 +110,14 @@ def test_every_other_reason_is_told_by_name(health: Health, tmp_path: Path, monk
     assert "1 of 100 log lines of the last minutes were rejected, the last: a\\x1b.log, byte 0: not JSON;" in found[6].message
     of_the_link = {"clock", "copies", "one_way", "gaps"}
     assert {reason.name for reason in found} | {"starting", "stalled", "sink_waiting"} | of_the_link == set(REASONS)
+
+
+def test_a_role_on_kafka_names_the_partition_that_is_furthest_behind(tmp_path: Path, clock: Clock) -> None:
+    health = Health(HealthConfig(), Counters(), state_dir=tmp_path, clock=clock, now=lambda: 1000.0)
+    for reached, message in ((("p.host[3]", 925.0), ["p.host[3] is 75 s behind"]), (("p.host[3]", 990.0), []), (None, [])):
+        health.reached = reached
+        health.measure()
+        assert [reason.message for reason in health.reasons() if reason.name == "behind"] == message
 
 
 @pytest.mark.parametrize(("ahead_s", "told"), [(0.0, None), (-5.0, None), (61.0, "61 s ahead of"), (-3600.0, "3600 s behind")])

@@ -27,6 +27,8 @@ class ScriptedServer(ThreadingHTTPServer):
         self.echoes = False
         """Whether errors repeat the Authorization header, as a debugging proxy does."""
         self.calls: list[list[str]] = []
+        self.sources: dict[str, bytes] = {}
+        """What came of each document, by id, whatever was answered."""
         self.streams: list[list[str]] = []
         self.sizes_bytes: list[int] = []
         self.headers: list[dict[str, str]] = []
@@ -50,6 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
         lines = (gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body).splitlines()
         ids = [json.loads(line)["create"]["_id"] for line in lines[::2]]
         self.server.calls.append(ids)
+        self.server.sources |= zip(ids, lines[1::2], strict=True)
         self.server.streams.append([json.loads(line)["create"].get("_index", "") for line in lines[::2]])
         self.server.sizes_bytes.append(sum(len(line) for line in lines[1::2]))
         self.server.headers.append(dict(self.headers.items()))

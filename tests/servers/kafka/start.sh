@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts a real single-broker Kafka (KRaft) in the foreground, from Maven artifacts alone.
-# usage: start.sh HOME PORT CONTROLLER_PORT DATA   needs mvn, and java 17 or newer on PATH or in JAVA_HOME
+# usage: start.sh HOME PORT CONTROLLER_PORT DATA [PROPERTIES]   needs mvn, and java 17 or newer on PATH or in JAVA_HOME
 # HOME keeps the program between runs; DATA keeps the topics.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,6 +27,7 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 P
+[ -z "${5:-}" ] || cat "$5" >> "$data/server.properties"
 if [ ! -e "$data/topics/meta.properties" ]; then
   id=$("$java" -cp "$home/lib/*" kafka.tools.StorageTool random-uuid 2> /dev/null)
   "$java" -cp "$home/lib/*" kafka.tools.StorageTool format -t "$id" -c "$data/server.properties" > /dev/null 2>&1
