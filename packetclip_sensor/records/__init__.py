@@ -3,45 +3,16 @@
 Names inside are Zeek's (`uid`, `orig_h`, `conn_state`); only `documents.py` knows ECS.
 """
 
+# ruff: noqa: I001
 # fmt: off
 from packetclip_sensor.records.alerts import (
-    SURE_FROM,
-    TALLIES,
-    Alert,
-    AlertBatch,
-    Episode,
-    EpisodeBatch,
-    Event,
-    Fired,
-    OtherAlert,
-    Totals,
+    SURE_FROM, TALLIES, Alert, AlertBatch, Episode, EpisodeBatch, Event, Fired, OtherAlert, Totals,
 )
 from packetclip_sensor.records.judged import (
-    Attribution,
-    Concept,
-    Evidence,
-    Explanation,
-    FloatArray,
-    HuntWindow,
-    Path,
-    Trail,
-    Verdict,
-    VerdictBatch,
+    Attribution, Concept, Evidence, Explanation, FloatArray, HuntWindow, Path, Trail, Verdict, VerdictBatch,
 )
 from packetclip_sensor.records.read import (
-    Batch,
-    Count,
-    Flow,
-    Idle,
-    Lines,
-    Name,
-    Packet,
-    Port,
-    Position,
-    Time,
-    is_eve,
-    log_of,
-    of_suricata,
+    Batch, Count, Flow, Idle, Lines, Name, Packet, Port, Position, Time, is_eve, log_of, of_suricata,
 )
 
 __all__ = [
