@@ -18,7 +18,7 @@ try:
     from distributed import Client, Future, KilledWorker, LocalCluster
     from distributed.security import Security
 except ImportError as err:
-    raise ConfigError("dask is not installed: pip install 'packetclip-sensor[scale]'") from err
+    raise ConfigError("dask is not installed: pip install '.[scale]' in a clone") from err
 
 T = TypeVar("T")
 CONNECT_S = 30

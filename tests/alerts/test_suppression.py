@@ -163,7 +163,7 @@ def test_a_rule_keeps_its_name_when_it_is_moved_commented_or_prolonged() -> None
 
 def test_a_proposed_rule_is_read_as_it_stands() -> None:
     hosts = {"source": ["fe80::1", "fe80::2"], "destination": []}
-    text = suppression_rules.proposed(1_795_264_920.0, **hosts, service=[""], mission=["Brute Force"])
+    text = suppression_rules.proposed(1_795_264_920.0, "", **hosts, service=[""], mission=["Brute Force"])
     (one,) = parse(text, "f", MISSIONS)
     assert (one.mission, one.words) == ("Brute Force", "source fe80::1 fe80::2, mission Brute Force")
     assert datetime.fromtimestamp(one.expires, UTC) == datetime(2027, 2, 20, tzinfo=UTC)  # to the end of the 90th day

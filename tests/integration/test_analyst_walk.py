@@ -52,7 +52,7 @@ def walk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     subprocess.run(command, input=gzip.decompress(CAPTURE.read_bytes()), cwd="logs", check=True, stderr=subprocess.DEVNULL)
     assert main(["replay", "logs", "--out", ALERTS]) == 0
     table = capsys.readouterr().out
-    (following,) = re.findall(r"^Next: packetclip (explain .*), or packetclip report", table, re.MULTILINE)
+    (following,) = re.findall(r"^Next: packetclip (explain .*)\n +packetclip report", table, re.MULTILINE)
     assert main([*shlex.split(following), "--pcap", "evidence.pcapng"]) == 0
     return Walk(tmp_path, table, capsys.readouterr().out)
 

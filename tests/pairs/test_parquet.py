@@ -19,7 +19,7 @@ def without_pyarrow(command: str, out: Path) -> tuple[int, str]:
 def test_without_pyarrow_pairs_says_in_one_line_what_to_install(tmp_path: Path) -> None:
     assert without_pyarrow("pairs", tmp_path / "p.parquet") == (
         2,
-        "packetclip: pairs are written by pyarrow, which is not installed: pip install 'packetclip-sensor[pairs]'\n",
+        "packetclip: pairs are written by pyarrow, which is not installed: pip install '.[pairs]' in a clone\n",
     )
 
 

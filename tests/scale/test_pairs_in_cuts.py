@@ -105,7 +105,7 @@ def test_without_dask_one_line_says_what_to_install(tmp_path: Path) -> None:
     program, folder = [sys.executable, "-c", without], DATA / "demo-syn-hping"
     for command in (["pairs", folder, "--out", "p"], ["replay", folder, "--out", "a"], ["calibrate", "--logs", folder]):
         done = subprocess.run([*program, *command, "--workers", "2"], capture_output=True, text=True, check=False, cwd=tmp_path)
-        assert done.stderr.endswith("packetclip: dask is not installed: pip install 'packetclip-sensor[scale]'\n")
+        assert done.stderr.endswith("packetclip: dask is not installed: pip install '.[scale]' in a clone\n")
         assert done.returncode == 2
         alone = subprocess.run([*program, *command], capture_output=True, text=True, check=False, cwd=tmp_path)
         assert alone.returncode in (0, 1), "one process needs none"

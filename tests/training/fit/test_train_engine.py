@@ -322,7 +322,7 @@ def test_data_that_cannot_teach_is_named_before_training() -> None:
 def test_the_command_trains_resumes_and_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(train, "load", lambda _: windows())
+    monkeypatch.setattr(train, "load", lambda *_: windows())
     monkeypatch.setattr(train, "TextEncoder", lambda *_: Words())
     given = ["--pairs", "any.parquet", *(word for setting in TINY for word in ("--set", setting))]
     work = ["--work", str(tmp_path / "work")]
