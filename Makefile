@@ -73,7 +73,7 @@ pairs: .venv/.installed ## Cut the lab's logs (and CAPTURES) into windows to tra
 
 # One thread sums in one order: the same weights on any number of cores. Of seeds 1 to 3 the third is shipped (training/DIARY.md, run 31).
 SEED ?= 3
-VERSION ?= 7
+VERSION ?= 8
 LOGS := lab/logs lab-harden/logs lab-servers/logs lab-chatter/logs lab-world/logs
 # Thresholds come from what training held out, what evades, and captures by others with the use "validate".
 POINT = --logs $(LOGS) --whole lab-evade/logs $(if $(CAPTURES),--captures runs/captures --manifest $(CAPTURES)/MANIFEST.csv) --write
