@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from packetclip_sensor.view.document_access import Document
     from packetclip_sensor.view.next_steps.history import Seen
 
+AlertsFile = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FILE", help="NDJSON file to look in. [default: alerts.ndjson, if it is here]"),
+]
+SinkOf = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="Look in the sink of this configuration: file or cluster."),
+]
 USUAL = Path("alerts.ndjson")
 """What `packetclip replay` writes where nothing else is said."""
 
@@ -30,14 +38,8 @@ def explain(
             help="Id of a document or an episode, or its beginning; or a file with one alert, - for standard input.",
         ),
     ],
-    file: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="FILE", help="NDJSON file to look in. [default: alerts.ndjson, if it is here]"),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", metavar="FILE", help="Look in the sink of this configuration: file or cluster."),
-    ] = None,
+    file: AlertsFile = None,
+    config: SinkOf = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the document as it is.")] = False,
     pcap: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the evidence packets as a capture (pcapng), for Wireshark.")
@@ -120,14 +122,8 @@ def mark(
     alert: Annotated[str, typer.Argument(metavar="ID", help="Id of a document or an episode, or its beginning.")],
     true: Annotated[bool, typer.Option("--true/--false", help="It was an attack, or it was none.")],
     comment: Annotated[str, typer.Option(metavar="TEXT", help="Why; it becomes the comment of the rule.")] = "",
-    file: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="FILE", help="NDJSON file to look in. [default: alerts.ndjson, if it is here]"),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", metavar="FILE", help="Look in the sink of this configuration: file or cluster."),
-    ] = None,
+    file: AlertsFile = None,
+    config: SinkOf = None,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Log in to the cluster as this user.")] = None,
     password_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="Environment variable with that user's password; asked for without it.")
