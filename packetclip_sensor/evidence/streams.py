@@ -7,6 +7,7 @@ of a stream are taken one after the other in the order of seconds, so neither ba
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -85,12 +86,10 @@ class Streams:
         values[:, self._looks] = np.hstack([looks, looks**2])
         damped, trails = np.empty((len(values), width, h)), np.empty((len(values), self._missions, 4))
         seconds, begun, above = rows.second.tolist(), rows.begun[:, :2].tolist(), (odds > 0).tolist()
-        waiting = iter(flows)
-        flow = next(waiting, None)
+        waiting = deque(flows)
         for i, (view, one, other) in enumerate(rows.stream):
-            while flow is not None and flow.due < seconds[i]:
-                self._add(source, flow)
-                flow = next(waiting, None)
+            while waiting and waiting[0].due < seconds[i]:
+                self._add(source, waiting.popleft())
             key = f"{source}\t{view}\t{one}\t{other}"
             slot = self._slot(key)
             second, last = seconds[i], slot[self._damped]
@@ -115,21 +114,20 @@ class Streams:
             trails[i] = trail
             self._changed.pop(key, None)  # the latest is the last
             self._changed[key] = None
-        while flow is not None:
+        for flow in waiting:
             self._add(source, flow)
-            flow = next(waiting, None)
         return self._inputs(rows, damped), trails
 
     def _add(self, source: str, flow: Counted) -> None:
         """Count a flow row in the streams of its hosts."""
-        a, b, second = flow.orig_h, flow.resp_h, math.floor(flow.due)
+        a, b, second, values = flow.orig_h, flow.resp_h, math.floor(flow.due), np.array(flow.values)[:, None]
         for key in (f"{source}\t0\t{min(a, b)}\t{max(a, b)}", f"{source}\t1\t{a}\t", f"{source}\t2\t\t{b}"):
             if (slot := self._slots.get(key)) is not None:
                 counters = slot[: self._damped].reshape(self._flows.stop, len(HALF_LIVES))
                 if second > slot[self._damped]:
                     counters *= _decay(second - slot[self._damped])
                     slot[self._damped] = second
-                counters[self._flows] += np.array(flow.values)[:, None]
+                counters[self._flows] += values
                 self._changed.setdefault(key)
 
     def _slot(self, key: str) -> Floats:
