@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import long_logs
 import pytest
+from killed_worker import killing_one
 
 from packetclip_sensor import pipeline
 from packetclip_sensor.cli.app import main
@@ -86,25 +83,11 @@ def test_evidence_decides_by_the_rows_that_workers_made(
 
 
 def test_a_killed_worker_changes_no_document(long_log: Path, alone: bytes, tmp_path: Path) -> None:
-    killed, over, files = list[int](), threading.Event(), tmp_path / "cuts"
+    files = tmp_path / "cuts"
     files.mkdir()
-    with cluster.workers(2, None) as client:
-        pids = list(client.run(os.getpid).values())
-
-        def kill() -> None:
-            while not over.is_set() and not killed:
-                if list(files.glob("*.new")):  # in the middle of a cut
-                    os.kill(pids[0], signal.SIGKILL)
-                    killed.append(pids[0])
-                time.sleep(0.01)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
+    with cluster.workers(2, None) as client, killing_one(client, files):
         found = judged.found_in(client, cuts(long_log), files, how())
         assert replayed(long_log, tmp_path / "alerts.ndjson", found) == alone
-        over.set()
-        killer.join()
-        assert killed
     assert len(list(files.glob("*.parquet"))) == len(cuts(long_log))
 
 

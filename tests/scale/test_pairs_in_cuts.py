@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import long_logs
 import pytest
+from killed_worker import killing_one
 
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.scale.cuts import Cut, cuts_of
@@ -61,23 +59,10 @@ def test_any_number_of_workers_writes_the_rows_of_one_process(
 
 
 def test_a_killed_worker_costs_its_cut_once_more(long_log: Path, alone: list[dict], tmp_path: Path) -> None:
-    out, killed, over = tmp_path / "out", list[int](), threading.Event()
+    out = tmp_path / "out"
     with cluster.workers(2, None) as running:
-        pids = list(running.run(os.getpid).values())
-
-        def kill() -> None:
-            while not over.is_set() and not killed:
-                if list(out.glob("*.new")):  # in the middle of a cut
-                    os.kill(pids[0], signal.SIGKILL)
-                    killed.append(pids[0])
-                time.sleep(0.01)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        write_cuts(running, cuts(long_log), out, (), None)
-        over.set()
-        killer.join()
-        assert killed
+        with killing_one(running, out) as killed:
+            write_cuts(running, cuts(long_log), out, (), None)
         assert killed[0] not in running.run(os.getpid).values()
     assert rows(out) == alone
 
