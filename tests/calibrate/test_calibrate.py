@@ -22,12 +22,15 @@ from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config import config_file
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.evidence.stage import Evidence
 from packetclip_sensor.model import calibration_file
 from packetclip_sensor.model.bundle import MANIFEST, Bundle, fingerprint
-from packetclip_sensor.model.judge import judge
+from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.model.thresholds import in_force
+from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.pairs.labels import Interval, LabelFile, Labels
 from packetclip_sensor.records import Batch, Trail, Verdict
+from packetclip_sensor.windows.model_input import model_input
 from packetclip_sensor.windows.windows import windows
 
 FLOOR = {"DoS": 0.6, "Reconnaissance": 0.7, "Brute Force": 0.8}
@@ -228,7 +231,9 @@ def test_what_is_kept_is_what_judge_gives_at_the_floor(doubtful: Path, name: str
 
     def told(limits: dict[str, float]) -> list[tuple[str, str]]:
         batches = zeek.batches(tail.finite([folder]), Rejects(None), Counters())
-        verdicts = judge(windows(batches, bundle.manifest.window, Counters()), bundle, limits, Counters())
+        judge = Judge(bundle, limits, Counters(), evidence=Evidence.of(bundle, Counters(), limits))
+        streams = windows(normalized(batches, Counters(), Rejects(None)), bundle.manifest.window, Counters())
+        verdicts = map(judge, map(model_input, streams))
         steps = map(EpisodeTracker(POLICY, Counters(), sensor="", model_version=""), verdicts)
         return [(e.episode.mission, e.episode.id) for step in steps for e in step.events if e.state == "open"]
 
@@ -304,7 +309,7 @@ def test_the_command_shows_what_changes_and_writes_a_file_that_the_sensor_takes(
     assert calibrated("--logs", logs, "--config", sensor, "--out", out) == 0
     said = capsys.readouterr().out
     for words in (
-        "3,353 packets and 280 windows in 1 folder or capture, 14 seconds of traffic",
+        "3,353 packets and 397 windows in 1 folder or capture, 14 seconds of traffic",
         "threshold before",
         "These logs cover only",
         "(95 % confidence). Calibrate again when you have the logs of a week.",
