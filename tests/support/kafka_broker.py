@@ -200,12 +200,12 @@ class Site:
 
     def judged(self) -> int:
         """Up to which second of event time the alerter has come."""
-        from packetclip_sensor.kafka import clients
+        from packetclip_sensor.kafka.kept import latest
         from packetclip_sensor.kafka.messages import ALERTER
         from packetclip_sensor.service.checkpoint import State
 
         config, _ = self.config("setup")
-        saved = clients.latest(config.kafka, f"{self.name}.state", ALERTER)
+        saved = latest(config.kafka, 0).get(ALERTER)
         return msgspec.msgpack.decode(saved, type=State).judged if saved else 0
 
     def await_all(self, since: float, limit_s: float = 180) -> None:
