@@ -76,7 +76,7 @@ class Partition:
         self._version = bundle.manifest.version
         streams = {key.decode("utf-8", "surrogatepass"): value for key, value in kept.items() if key != JUDGE}
         at = decode_checkpoint(kept[JUDGE]) if JUDGE in kept else Checkpoint(clients.BEGINNING, 0, 0, self._version)
-        self.begin, self.judged, self._rows_kept = at.offset, at.judged, at.rows
+        self.begin, self.judged = at.offset, at.judged
         state = State(judged=at.judged, model_version=at.model_version, evidence_streams=streams)
         self._judging = Judging(bundle, config, counters, state, rejects, owns(number, self._hosts))
         self._changes = dict.fromkeys(streams, b"") if at.model_version != self._version else {}
@@ -85,7 +85,7 @@ class Partition:
         self._repeated_rows = repeated_rows()
         self.shedding = Shedding(config.limits, counters)
         self._topic = f"{config.kafka.prefix}.host[{number}]"
-        self._sent, self._behind = at.judged, 0
+        self._sent, self._behind = at.judged, at.rows
         self.resume: int | None = None
         """Offset from which to read after a restart."""
 
@@ -105,7 +105,7 @@ class Partition:
                 self._take_row(message)
             else:
                 lines.append(message.value or b"")
-        self._behind = messages[-1].offset + 1
+        self._behind = max(self._behind, messages[-1].offset + 1)
         if len(self._clocks) == self._routed:
             self._clock = max(self._clock, min(self._clocks.values()) - self._lateness_s)
         start, end = self._position(messages[0].offset), self._position(messages[-1].offset + 1)
@@ -130,7 +130,7 @@ class Partition:
         row = decode_row(message.value or b"")
         with contextlib.suppress(*zeek.BAD):
             new = self._repeated_rows([zeek.flow(row.line)], self._clock)
-            if message.offset >= self._rows_kept:
+            if message.offset >= self._behind:
                 evidence.take_flows("", [*map(flow_sides, new)])
 
     def changes(self) -> dict[bytes, bytes]:
