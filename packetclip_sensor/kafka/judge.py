@@ -131,7 +131,7 @@ class Partition:
         with contextlib.suppress(*zeek.BAD):
             new = self._repeated_rows([zeek.flow(row.line)], self._clock)
             if message.offset >= self._behind:
-                evidence.take_flows("", [*map(flow_sides, new)])
+                evidence.take_flows("", [*map(flow_sides, new)], row.newest)
 
     def changes(self) -> dict[bytes, bytes]:
         """What is to be saved: the checkpoint, and the evidence that changed since `saved`. Empty before anything is judged."""

@@ -18,7 +18,19 @@ from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.kafka import clients
 from packetclip_sensor.kafka.alert import MOST_ROWS, Flows, Steps
 from packetclip_sensor.kafka.clients import Message
-from packetclip_sensor.kafka.messages import LINES, Repeats, Seen, Step, Tick, decode_step, encode, owns, partition_of
+from packetclip_sensor.kafka.messages import (
+    LINES,
+    ROW,
+    Repeats,
+    Seen,
+    Step,
+    Tick,
+    decode_row,
+    decode_step,
+    encode,
+    owns,
+    partition_of,
+)
 from packetclip_sensor.kafka.route import Router, _Raw
 from packetclip_sensor.records import Packet, Verdict
 
@@ -90,6 +102,18 @@ def test_little_event_time_is_routed_before_it_is_committed() -> None:
     one.committed()
     assert {*sent(one)} == {line(121.0)}
     assert one.clocks() == [Tick((PACKET, 0), 141.0)]  # though no line comes before 4000: if the router dies, these come again
+
+
+def test_a_flow_row_goes_to_both_hosts_at_its_place_in_the_log_and_a_router_that_takes_over_knows_that() -> None:
+    one = router(1)
+    one.raw = {("packetclip.flow", 0): _Raw()}
+    for offset, (ts, duration) in enumerate(((100.0, 4.0), (90.0, 2.0))):
+        row = msgspec.json.encode({"ts": ts, "id.orig_h": "10.0.0.1", "id.resp_h": "10.0.0.3", "duration": duration})
+        one.take(Message(0, offset, None, row, "packetclip.flow"))
+    found = [(partition, key, decode_row(value).newest) for partition, key, value in one()]
+    assert found == [(to, ROW, 104.0) for _ in range(2) for to in sorted({partition_of(f"10.0.0.{i}", 4) for i in (1, 3)})]
+    (commit,) = one.offsets
+    assert (commit.topic, commit.offset, float(commit.metadata)) == ("packetclip.flow", 2, 104.0)
 
 
 def test_a_line_of_the_future_does_not_move_the_clock(tmp_path: Path) -> None:
