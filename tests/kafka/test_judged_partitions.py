@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 from evidence_bundle import with_evidence
+from factories import packet
 from kafka_broker import merged
 
 pytest.importorskip("confluent_kafka")
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
-from packetclip_sensor.config.settings import Config
+from packetclip_sensor.config.settings import Config, Limits
 from packetclip_sensor.kafka.clients import Message
 from packetclip_sensor.kafka.judge import Partition
-from packetclip_sensor.kafka.messages import TICK, Step, encode
+from packetclip_sensor.kafka.messages import TICK, Step, Tick, encode
 from packetclip_sensor.kafka.route import Router, _Raw
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.pipeline import Judging
@@ -43,9 +46,9 @@ def lines() -> dict[str, list[bytes]]:
         for log in LOGS:
             for line in merged(log, capture):
                 record = json.loads(line)
-                for time in range(TIMES):
-                    ts = 1_700_000_000 + record["ts"] - first + AGAIN_S * time
-                    moved = re.sub(rb'"ts":[0-9.]+,"uid":"C', b'"ts":%.6f,"uid":"C%d' % (ts, time), line, count=1)
+                for turn in range(TIMES):
+                    ts = 1_700_000_000 + record["ts"] - first + AGAIN_S * turn
+                    moved = re.sub(rb'"ts":[0-9.]+,"uid":"C', b'"ts":%.6f,"uid":"C%d' % (ts, turn), line, count=1)
                     out[log].append((ts + (record.get("duration") or 0.0 if log == "flow" else 0.0), moved))
     rng = random.Random(3)  # Zeek writes some rows only at a timeout
     out["flow"] = [(ts + rng.choice((0, 0, 4, 60)), line) for ts, line in out["flow"]]
@@ -132,3 +135,26 @@ def test_partitions_that_are_killed_find_what_one_sensor_finds_where_evidence_de
         steps = [step for number, messages in enumerate(topic) for step in judges.judged(number, messages, rng)]
         assert sorted({key(v) for step in steps for v in step.verdicts}, key=str) == expected
         assert judges.counters.evidence_late_flows == 0
+
+
+@pytest.mark.parametrize(("rule", "left"), [("skip_old", 0), ("first_packets", 2)])
+def test_load_is_shed_in_the_partition_that_is_behind_and_in_no_other(
+    rule: Literal["skip_old", "first_packets"], left: int, bundle: Bundle
+) -> None:
+    limits, now = Limits(shed_load=rule, shed_after_s=300.0, packets_kept=2), time.time()
+    counters = [Counters(), Counters()]
+    parts = [Partition(number, (1, 2), bundle, Config(limits=limits), counters[number], NOTHING, {}) for number in (0, 1)]
+
+    def give(number: int, at: float, clock: float) -> list[Step]:
+        values = [(None, msgspec.json.encode(packet(ts=at + n / 100, uid="C1", n=n + 1))) for n in range(6)]
+        values.append((TICK, encode(Tick(("packetclip.packet", 0), clock))))
+        return parts[number]([Message(number, offset, *value) for offset, value in enumerate(values)])
+
+    steps = [give(number, at, at + 10) for number, at in enumerate((now - 400, now - 20))]
+    assert [part.shedding.on for part in parts] == [True, False]
+    assert [each.windows > 0 for each in counters] == [False, True]
+    shed = counters[0].shed_lines + counters[0].shed_packets
+    assert (shed, counters[1].shed_lines + counters[1].shed_packets) == (6 - left, 0)
+    assert all(steps), "the second that was passed over is judged too: the others do not wait for it"
+    give(0, now - 10, now)
+    assert not parts[0].shedding.on

@@ -91,7 +91,7 @@ def merged(log: str, *captures: str) -> list[bytes]:
     return [line for _, line in sorted(lines, key=lambda each: each[0])]
 
 
-def replayed(folder: Path, packets: Iterable[bytes], flows: Iterable[bytes]) -> dict[str, bytes]:
+def replayed(folder: Path, packets: Iterable[bytes], flows: Iterable[bytes], **settings: object) -> dict[str, bytes]:
     """What one sensor writes of these lines, by id."""
     logs = []
     for log, lines in (("packet", packets), ("flow", flows)):
@@ -99,7 +99,7 @@ def replayed(folder: Path, packets: Iterable[bytes], flows: Iterable[bytes]) -> 
         logs[-1].write_bytes(b"".join(line + b"\n" for line in lines))
     out = folder / "replayed.ndjson"
     own = {"sensor_name": "site", "lateness_s": 1.0, "state_dir": str(folder), "sink": {"ndjson": {"path": str(out)}}}
-    (folder / "replay.yaml").write_text(yaml.safe_dump(own))
+    (folder / "replay.yaml").write_text(yaml.safe_dump(own | settings))
     pipeline.replay([logs], config_file.load(folder / "replay.yaml"))
     return by_id(out.read_bytes().splitlines())
 
