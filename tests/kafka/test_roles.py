@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from elasticsearch import Elasticsearch
 from evidence_bundle import with_evidence
 from kafka_broker import Broker, BrokerUnavailableError, Site, merged, replayed, site
 from machine import free_port, unavailable, until
@@ -63,9 +64,17 @@ def again(log: str, copy: int, later_s: float, captures: tuple[str, ...] = ()) -
     return out
 
 
+KILLED_IN = (
+    "demo-b01-monitoring-rollout", "demo-dict-patator-ftp", "demo-icmp-fping", "demo-os-nping", "demo-port-zmap",
+    "demo-udp-hping", "demo-vuln-gobuster", "demo-vuln-nmap-safe",
+)  # fmt: skip
+
+
 def test_kill_9_of_every_role_changes_nothing_while_lag_is_caught_up_and_evidence_decides(kafka: str, tmp_path: Path) -> None:
     kills = int(os.environ.get("PACKETCLIP_KILLS", "3"))
-    logs = {log: [line for copy in range(kills) for line in again(log, copy, 600.0 * copy)] for log in ("packet", "flow")}
+    logs = {
+        log: [line for copy in range(kills) for line in again(log, copy, 600.0 * copy, KILLED_IN)] for log in ("packet", "flow")
+    }
     model = {"model": str(with_evidence(tmp_path / "model", at=0.0))}
     expected, rng = replayed(tmp_path, logs["packet"], logs["flow"], **model), random.Random(2)
     assert b" windows in " in b"".join(expected.values())
@@ -187,22 +196,38 @@ ruleset(name="{log}") {{
 """
 
 
-def test_rsyslog_ships_growing_logs(kafka: str, tmp_path: Path, alone: dict[str, bytes]) -> None:
+def test_rsyslog_ships_growing_logs_of_which_the_documents_reach_elasticsearch(
+    kafka: str, elasticsearch_url: str, namespace: str, tmp_path: Path
+) -> None:
     program = shutil.which("rsyslogd", path=os.environ["PATH"] + ":/usr/sbin")
     if program is None or not list(Path("/usr/lib").glob("*/rsyslog/omkafka.so")):
-        unavailable("rsyslog with omkafka is not installed: apt-get install rsyslog-kafka")
-    with site(kafka, tmp_path, "rsyslog", raw=1) as running:
-        conf = RSYSLOG.format(folder=tmp_path)
-        for log in ("flow", "packet"):
+        unavailable("rsyslog with omkafka is not installed: bash tests/install_deps.sh")
+    logs = {log: merged(log, "demo-dict-patator-ftp", "demo-icmp-fping", "demo-udp-hping") for log in ("flow", "packet")}
+    (tmp_path / "alone").mkdir()
+    expected = replayed(tmp_path / "alone", logs["packet"], logs["flow"], namespace=namespace)
+    assert len(expected) > 2
+    sink = {"elasticsearch": {"hosts": [elasticsearch_url]}}
+    with site(kafka, tmp_path, "rsyslog", raw=1, sink=sink, namespace=namespace) as running:
+        conf, files = RSYSLOG.format(folder=tmp_path), {log: tmp_path / f"packetclip_{log}.log" for log in logs}
+        for log, file in files.items():
             conf += LOG.format(folder=tmp_path, log=log, broker=kafka, topic=f"{running.name}.{log}")
-            (tmp_path / f"packetclip_{log}.log").write_bytes(b"\n".join(merged(log)) + b"\n")
+            file.touch()
         (tmp_path / "rsyslog.conf").write_text(conf)
         running.processes.append(
             subprocess.Popen([program, "-n", "-f", tmp_path / "rsyslog.conf", "-i", tmp_path / "rsyslog.pid"])
         )
-        until(lambda: running.counted("packet") >= len(merged("packet")) and running.counted("flow") >= len(merged("flow")))
+        for part in range(4):
+            for log, lines in logs.items():
+                with files[log].open("ab") as file:
+                    file.write(b"".join(line + b"\n" for line in lines[part * len(lines) // 4 : (part + 1) * len(lines) // 4]))
+            time.sleep(1)
+        until(lambda: all(running.counted(log) >= len(lines) for log, lines in logs.items()))
         since = time.time()
         for role in ("route", "judge", "alert"):
             running.start(role)
         running.await_all(since)
-        assert running.documents() == alone
+    with Elasticsearch(elasticsearch_url, request_timeout=60) as client:
+        index = f"logs-packetclip.alert-{namespace}"
+        client.indices.refresh(index=index)
+        found = {hit["_id"]: hit["_source"] for hit in client.search(index=index, size=1000)["hits"]["hits"]}
+    assert found == {id_: json.loads(document) for id_, document in expected.items()}
