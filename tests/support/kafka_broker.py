@@ -174,18 +174,14 @@ class Site:
 
     def counted(self, topic: str, partitions: int = 0) -> int:
         """How many messages a topic holds; without `partitions` it is one of lines."""
-        from confluent_kafka import TopicPartition
+        from confluent_kafka import KafkaException, TopicPartition
 
         from packetclip_sensor.kafka import clients
 
-        reader = clients.consumer(self.config("setup")[0].kafka, "count")
-        try:
-            ends = [
-                reader.get_watermark_offsets(TopicPartition(f"{self.name}.{topic}", number))
-                for number in range(partitions or self.raw)
-            ]
-        finally:
-            reader.close()
+        reader, ends = clients.consumer(self.config("setup")[0].kafka, "count"), []
+        with contextlib.closing(reader), contextlib.suppress(KafkaException):  # a topic that was just made has no leader yet
+            for number in range(partitions or self.raw):
+                ends.append(reader.get_watermark_offsets(TopicPartition(f"{self.name}.{topic}", number)))
         return sum(end[1] for end in ends if end)
 
     def members(self, role: str) -> int:
