@@ -32,9 +32,10 @@ lint: .venv/.installed ## Linters, types, and the Zeek scripts' form
 unit: .venv/.installed
 	.venv/bin/python -m pytest -q -n 2 --dist loadgroup $(PYTEST_ARGS)
 
-# FAULTS_SHARE=0.1 does a tenth of it; FAULTS_ONLY="kill -9" runs what begins so.
+# FAULTS_SHARE=0.1 does a tenth of it; FAULTS_ONLY="kill -9" runs what begins so. Then each role on Kafka is killed 20 times.
 faults: test-deps .venv/.installed ## Let a sensor undergo every fault, hundreds of times; prints the table of docs/reliability.md (an hour)
 	.venv/bin/python -m tests.faults $(if $(FAULTS_ONLY),--only "$(FAULTS_ONLY)") $(if $(FAULTS_SHARE),--share $(FAULTS_SHARE))
+	PACKETCLIP_SLOW=1 PACKETCLIP_KILLS=20 .venv/bin/python -m pytest -q -s -n 0 tests/kafka/test_roles.py -k kill_9
 
 kafka: test-deps .venv/.installed ## Run the roles on a real Kafka, killed and stopped on the way (minutes)
 	PACKETCLIP_SLOW=1 .venv/bin/python -m pytest -q -n 0 tests/kafka

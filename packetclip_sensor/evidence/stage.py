@@ -68,9 +68,9 @@ class Evidence:
         self.take_flows(source, given.windows.batch.flows)
         return self.of_rows(source, rows_of(given, probabilities, fresh))
 
-    def take_flows(self, source: str, flows: Sequence[Flow]) -> None:
-        """Have the flow rows of a batch before its windows."""
-        self._flows.setdefault(source, FlowCounts(self._counters)).take(flows)
+    def take_flows(self, source: str, flows: Sequence[Flow], newest: float | None = None) -> None:
+        """Have the flow rows of a batch before its windows. `newest`: as in `FlowCounts.take`."""
+        self._flows.setdefault(source, FlowCounts(self._counters)).take(flows, newest)
 
     def of_rows(self, source: str, rows: Rows) -> dict[int, tuple[int, Trail]]:
         """As a call, of a batch's rows, made here or by another process."""

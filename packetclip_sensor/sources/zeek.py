@@ -34,7 +34,7 @@ TOGETHER_S = 8.0
 Record = TypeVar("Record", Packet, Flow)
 _packets = msgspec.json.Decoder(Packet)
 _flows = msgspec.json.Decoder(Flow)
-_BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _OTHER_TIME = re.compile(rb'"ts":\s*("[^"]*"|[0-9]{11,16})(?=[,}\s])')
 """ISO 8601 or milliseconds. A quote within a string is escaped, so this finds no text of a packet."""
 
@@ -161,16 +161,16 @@ def _flows_of(block: Lines, rejects: Rejects) -> list[Flow]:
 
 
 def _decode(decoder: msgspec.json.Decoder[Record], block: Lines, rejects: Rejects) -> list[Record]:
-    with contextlib.suppress(*_BAD):
+    with contextlib.suppress(*BAD):
         return decoder.decode_lines(block.data)
     if (data := in_seconds(block.data)) != block.data:
-        with contextlib.suppress(*_BAD):
+        with contextlib.suppress(*BAD):
             return decoder.decode_lines(data)
     good = []
     for offset, line in _lines(block):
         try:
             good.append(decoder.decode(in_seconds(line)))
-        except _BAD as err:
+        except BAD as err:
             rejects.add(block.end.path, offset, _reason(line, err), line)
     return good
 
