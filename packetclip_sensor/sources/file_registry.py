@@ -202,7 +202,7 @@ class FileRegistry:
             with contextlib.suppress(OSError):
                 key, sign = _key_and_sign(path.stat())
                 self._ignored[key] = sign
-                self._unread(path, 0, err, key, told=not finished)
+                self._unread(path, 0, err, key, warn=not finished)
             return None
         self.unread.pop(file.key, None)
         try:
@@ -280,10 +280,10 @@ class FileRegistry:
             self._ignore(file)
             self._copies.setdefault(live.key, set()).add(file.key)
 
-    def _unread(self, path: Path, offset: int, err: OSError, key: Key, *, told: bool) -> None:
-        """Note, and with `told` say, that a file cannot be read: once, for its packer may still be at it."""
+    def _unread(self, path: Path, offset: int, err: OSError, key: Key, *, warn: bool) -> None:
+        """Note, and with `warn` log, that a file cannot be read: once, for its packer may still be at it."""
         reason = err.strerror or str(err)
-        if key not in self.unread and told:
+        if key not in self.unread and warn:
             self._rejects.add(str(path), offset, f"file cannot be read: {reason}", b"")
             log.warning("log_unreadable", path=printable(str(path)), reason=reason)
         self.unread[key] = Unread(path, f"file cannot be read: {reason}", unreadable(path, err))
@@ -323,7 +323,7 @@ class FileRegistry:
             if finished or file.path.exists():
                 self._rejects.add(str(file.path), file.offset, "file is gone before it was read", b"")
         else:
-            self._unread(file.path, file.offset, err, file.key, told=True)
+            self._unread(file.path, file.offset, err, file.key, warn=True)
         self._orphan(file)
         self.rescan = True
         self.replaced |= isinstance(err, FileNotFoundError)

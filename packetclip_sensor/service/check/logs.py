@@ -141,10 +141,10 @@ def unread(config: Config) -> Found:
             for unread in logs.unread.values():
                 yield WRONG if discovery.no_rights(unread.error) else LOOK, str(unread.error)
             for position in logs.missing():
-                told = (
+                words = (
                     f"{position.path} was read up to byte {position.offset:,}, and is neither there nor among rotated logs: what"
                 )
-                yield LOOK, f"{told} came after that is not judged; keep rotated logs, and name their folder in `archives`"
+                yield LOOK, f"{words} came after that is not judged; keep rotated logs, and name their folder in `archives`"
 
 
 def rejected(config: Config) -> Found:
