@@ -145,12 +145,11 @@ def calibrate(
         suppresses = Suppressor(rules, bundle, bundle.manifest.thresholds, margins, Counters()).suppresses
 
     def how(unit: Unit) -> How:
-        from packetclip_sensor.model.bundle import fingerprint
         from packetclip_sensor.scale.judged import How
 
         floor = bundle.manifest.thresholds
         at = dict.fromkeys(floor, 0.0) if known(unit) else floor
-        return How(str(bundle.path.absolute()), fingerprint(bundle.path), at, margins, settings.lateness_s, packets=packets)
+        return How.at(bundle, at, margins, settings.lateness_s, packets=packets)
 
     with (
         sigterm_as_interrupt(),

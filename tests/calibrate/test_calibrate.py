@@ -27,7 +27,7 @@ from packetclip_sensor.model.bundle import MANIFEST, Bundle, fingerprint
 from packetclip_sensor.model.judge import judge
 from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.pairs.labels import Interval, LabelFile, Labels
-from packetclip_sensor.records import Batch, Verdict
+from packetclip_sensor.records import Batch, Trail, Verdict
 from packetclip_sensor.windows.windows import windows
 
 FLOOR = {"DoS": 0.6, "Reconnaissance": 0.7, "Brute Force": 0.8}
@@ -102,6 +102,37 @@ def test_memory_is_bounded_and_no_threshold_falls_to_what_was_let_go() -> None:
     assert all(not p.data for c in candidates.kept for p in c.verdict.packets)
     limits = threshold_fit.fit(candidates, POLICY, 1000)
     assert limits["DoS"] > max(candidates.dropped) > 0.8
+
+
+def test_where_evidence_decides_its_probability_is_what_a_threshold_is_compared_with() -> None:
+    """The window is sure by itself, or not: only its stream's last hour counts."""
+    own = {"mission": "Brute Force", "stream": 5}
+    sure, unsure = verdict(100, 0.99, **own), verdict(9000, 0.1, host="10.0.0.6", **own)
+    decided = [
+        replace(sure, trail=Trail(0.9, 0.5, 9, 60, 0.9)),
+        replace(unsure, trail=Trail(0.85, 0.1, 9, 60, 0.9)),
+        verdict(20000, 0.99, host="10.0.0.7", **own),
+    ]
+
+    def opened(at: float) -> list[str]:
+        candidates = Candidates(FLOOR, CEILING, evidence=frozenset({"Brute Force"}))
+        for v in decided:
+            candidates.add(0, v)
+        return [e.sources[0] for e in threshold_fit.opened(candidates.kept, FLOOR | {"Brute Force": at}, POLICY)]
+
+    assert opened(0.8) == ["10.0.0.5", "10.0.0.6"]
+    assert opened(0.87) == ["10.0.0.5"]
+    assert opened(0.91) == []
+
+
+def test_a_window_of_which_evidence_decided_may_still_be_another_mission_s() -> None:
+    both = replace(verdict(100, 0.9), mission="Brute Force", trail=Trail(0.85, 0.1, 9, 60, 0.9))
+    candidates = Candidates(FLOOR, CEILING, evidence=frozenset({"Brute Force"}))
+    candidates.add(0, both)
+    (at_floor,) = (c.verdict for c in candidates.kept)
+    assert (at_floor.mission, at_floor.probability, at_floor.trail) == ("DoS", 0.9, None)
+    (episode,) = threshold_fit.opened(candidates.kept, FLOOR | {"DoS": 0.92}, POLICY)
+    assert episode.mission == "Brute Force"
 
 
 def test_a_rate_is_told_with_its_poisson_bounds() -> None:

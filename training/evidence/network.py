@@ -77,7 +77,7 @@ class Net(nn.Module):
 
 
 def fit(captures: Sequence[Capture], recipe: Recipe) -> EvidenceModel:
-    """Fit a network on captures; its thresholds are 0 until they are chosen."""
+    """Fit a network on captures."""
     torch.manual_seed(recipe.seed)
     inputs, right, stream, capture = _table(captures, recipe)
     mean, scale = inputs.mean(0), inputs.std(0)
@@ -122,5 +122,5 @@ def fit(captures: Sequence[Capture], recipe: Recipe) -> EvidenceModel:
     return EvidenceModel(
         input_names(len(MISSIONS)), mean.astype(float).round(6).tolist(), scale.astype(float).round(6).tolist(),
         layers[0], layers[1:],
-        dict.fromkeys(MISSIONS, 0.0),
+        list(MISSIONS),
     )  # fmt: skip
