@@ -27,7 +27,7 @@ class Recipe:
     rate: float = 0.02
     decay: float = 0.03
     """Of the squares of the weights, of those that the window's own log-odds begin with their change."""
-    quiet: float = 4.0
+    quiet: float = 64.0
     """Weight of a benign stream's highest row, an attack's is 1."""
     seed: int = 0
     rows: int = 12
