@@ -112,10 +112,10 @@ def of_alert(capture: str, verdict: Verdict, bundle: Bundle, draws: int, rng: np
     names = {(missions[graph], name): i for i, (graph, _, name) in enumerate(bundle.concepts)}
     weight = whole - removal.concepts([(i,) for i in range(len(names))])
     order = [int(i) for i in np.argsort(-weight, kind="stable")]
-    told = [names[concept.graph, concept.name] for concept in why.concepts[:TOP]]
+    named = [names[concept.graph, concept.name] for concept in why.concepts[:TOP]]
     yield Measured(
         capture, verdict.mission, "concepts", whole,
-        *measure([*told, *(i for i in order if i not in told)], removal.concepts, whole, draws, rng),
+        *measure([*named, *(i for i in order if i not in named)], removal.concepts, whole, draws, rng),
         own=why.concepts[0].graph == verdict.mission,
     )  # fmt: skip
     own = [i for i in order if missions[bundle.concepts[i][0]] == verdict.mission]

@@ -248,7 +248,7 @@ class Alerting:
         others: recent.RecentAlerts | None = None,
     ) -> None:
         """Args:
-        state: where a restart goes on. others: what other engines said.
+        state: where a restart goes on. others: alerts of other engines.
         counts_kept: count for `packetclip suppressions`; a replay, which only looks at something, does not.
         """
         manifest, self._others = bundle.manifest, others
@@ -302,7 +302,7 @@ def alerts(
 
     Args:
         state: where a restart goes on. health: of the running sensor; None for a replay. rejects: where packets with a wrong
-            time go. others: what other engines said. found: as of `Judging`.
+            time go. others: alerts of other engines. found: as of `Judging`.
     """
     judging = Judging(bundle, config, counters, state, rejects, found=found)
     alerting = Alerting(bundle, config, counters, state, counts_kept=health is not None, others=others)

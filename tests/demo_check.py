@@ -27,7 +27,7 @@ from packetclip_sensor.sources.discovery import Unit, discover, logs_in
 
 SLACK_S = 61.0
 """An episode's last window may reach so far behind the attack's end: a window is at most 60 s old."""
-MAX_INSTALLED_MB = 400
+MAX_INSTALLED_MB = 260
 MAX_HELP_S = 0.5
 
 Key = tuple[str, str]

@@ -2,7 +2,7 @@
 
 Passwords travel in more protocols than anybody lists, and a segment may begin in the middle of one. So nothing is looked for:
 `masked` keeps what is known to be harmless (TLS records, DNS, an SSH banner, verbs and codes, an HTTP request's path and named
-headers) and makes all other payload zeros. The checksum goes with it, since it tells a payload of one or two bytes.
+headers) and makes all other payload zeros. The checksum goes with it, since it reveals a payload of one or two bytes.
 """
 
 from __future__ import annotations

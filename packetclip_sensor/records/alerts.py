@@ -1,4 +1,4 @@
-"""What is reported: episodes with their totals, what other engines said, and alerts."""
+"""What is reported: episodes with their totals, alerts of other engines, and alerts."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     sure_from: float = SURE_FROM
     """Probability that the model gives to four in five of the attacks of this mission that it was measured on."""
     others: tuple[Fired, ...] = ()
-    """What other engines said of the same connections."""
+    """Alerts of other engines on the same connections."""
 
 
 @dataclass(slots=True)

@@ -133,7 +133,7 @@ def observer(sensor: SensorInfo, uids: Iterable[str] = ()) -> dict[str, str]:
 
 def sessions(uids: Iterable[str]) -> dict[str, Any]:
     """Connections under the names that Elastic's integrations have for them: of Zeek by uid, of Suricata by flow id. An ICMP
-    error has the id of the flow that it speaks of."""
+    error has the id of the flow that it quotes."""
     kept = list(dict.fromkeys(uids))
     zeek = [uid for uid in kept if not of_suricata(uid)][:MAX_CONNECTIONS]
     suricata = list(dict.fromkeys(uid.removesuffix("i") for uid in kept if of_suricata(uid)))[:MAX_CONNECTIONS]

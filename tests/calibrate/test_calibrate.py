@@ -138,12 +138,6 @@ def test_a_window_of_which_evidence_decided_may_still_be_another_mission_s() -> 
     assert episode.mission == "Brute Force"
 
 
-def test_order_does_not_matter_where_times_are_the_same() -> None:
-    verdicts = [verdict(1000 * i, 0.61 + (i * 37 % 30) / 100, host=f"10.0.0.{i}") for i in range(30)]
-    assert fitted(*verdicts, allowed=4) == fitted(*verdicts, allowed=4)
-    assert fitted(*verdicts, allowed=4)[1] == 4
-
-
 def test_a_rate_is_told_with_its_poisson_bounds() -> None:
     assert per_day(0, 2.0) == (0.0, 0.0, pytest.approx(1.83, abs=0.02))  # exact: 3.689 / 2
     assert per_day(10, 1.0) == (10.0, pytest.approx(4.80, abs=0.02), pytest.approx(18.39, abs=0.02))  # exact: 4.795, 18.39

@@ -86,7 +86,7 @@ def test_an_analyst_goes_from_the_table_to_quiet(walk: Walk, capsys: pytest.Capt
     assert main(["replay", "logs", "--config", "sensor.yaml", "--out", "quiet.ndjson"]) == 0
     out = capsys.readouterr().out
     assert ": 0 episodes, 0 documents" in out
-    assert "windows were silenced by the rules of policy.suppress" in out
+    assert "windows were suppressed by the rules of policy.suppress" in out
     assert Path("quiet.ndjson").read_bytes() == b""
 
 
