@@ -254,7 +254,7 @@ def _explanation(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
         "concepts": [{"name": c.name, "weight": c.weight, "level": c.level, "graph": c.graph or None} for c in why.concepts],
         "graphs": keyed(why.graphs, missions.ids),
         "paths": [{"nodes": list(path.nodes), "share": path.share, "graph": path.graph or None} for path in why.paths],
-        "evidence": [_evidence(evidence, sensor.evidence_bytes) for evidence in why.evidence],
+        "evidence": [_evidence(one) for one in evidence_bytes.masked(why.evidence, sensor.evidence_bytes)],
         "texts": [{"text": text, "cosine": cosine} for text, cosine in why.nearest_texts],
         "facts": dict(why.facts),
         "flow": _flow(episode.flow, alert.flow_text),
@@ -294,12 +294,11 @@ def _ends_known(alert: Alert) -> Mapping[str, Any]:
     return whole if episode.connections else alert.why.facts
 
 
-def _evidence(evidence: Evidence, policy: str) -> dict[str, Any]:
+def _evidence(evidence: Evidence) -> dict[str, Any]:
     packet = evidence.packet
     columns = {name: getattr(packet, name) for name in ("orig_h", "orig_p", "resp_h", "resp_p", "proto", "is_orig", "size_bytes")}
     begin = {"uid": packet.uid, "n": packet.n, "ts": time_of(packet.ts), "weight": evidence.weight, "reason": evidence.reason}
-    shown, masked = evidence_bytes.shown(packet.data, policy)
-    return begin | columns | {"data": shown.hex() or None, "masked_bytes": masked or None}
+    return begin | columns | {"data": packet.data.hex() or None, "masked_bytes": evidence.masked_bytes or None}
 
 
 def _flow(flow: Flow | None, text: str | None) -> dict[str, Any]:
