@@ -40,6 +40,7 @@ from packetclip_sensor.sources import discovery, zeek
 from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.sources.file_registry import FileRegistry
 from packetclip_sensor.sources.file_registry import Found as Listed
+from packetclip_sensor.sources.other_alerts import recent
 from packetclip_sensor.sources.suricata import setup
 
 QUIET_S = 900.0
@@ -108,6 +109,8 @@ def _checks(config: Config, path: Path, suricata: Path | None) -> Iterator[tuple
     yield "logs", partial(_archives, config)
     yield "logs", partial(_unread, config)
     yield "logs", partial(_rejected, config)
+    if config.other_alerts:
+        yield "others", partial(recent.inspect, config.other_alerts)
     yield "state", partial(_state, config, path)
     yield "model", partial(_model, config)
     if (calibration := config.policy.calibration) is not None:

@@ -249,8 +249,7 @@ def _explanation(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
             "connections_skipped": episode.connections_skipped or None,
             "peak": episode.peak,
         },
-        # Lens cannot read nested fields: the names of the concepts that spoke for the mission stand flat as well.
-        "concept_names": list(dict.fromkeys(concept.name for concept in why.concepts if concept.weight > 0)),
+        "concept_names": _concept_names(alert, missions),
         "concepts": [{"name": c.name, "weight": c.weight, "level": c.level, "graph": c.graph or None} for c in why.concepts],
         "graphs": keyed(why.graphs, missions.ids),
         "paths": [{"nodes": list(path.nodes), "share": path.share, "graph": path.graph or None} for path in why.paths],
@@ -263,6 +262,14 @@ def _explanation(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
         # Of another length the mapping would refuse the whole document; then there is an alert without it.
         "embedding": list(why.embedding) if len(why.embedding) == EMBEDDING else None,
     }
+
+
+def _concept_names(alert: Alert, missions: Missions) -> list[str]:
+    """The concepts that spoke for the mission, flat as well, since Lens cannot read nested fields; not those that the transport
+    rules out, which would count as reasons in dashboards."""
+    over = missions.transports(alert.episode.mission, alert.why.klass, {one.packet.proto for one in alert.why.evidence})
+    spoke = (one for one in alert.why.concepts if one.weight > 0)
+    return list(dict.fromkeys(one.name for one in spoke if missions.possible(one.name, one.graph, over)))
 
 
 def _fired(fired: Fired) -> dict[str, Any]:
