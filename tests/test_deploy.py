@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,33 @@ def test_zkg_bundles_the_package_in_little_and_removes_it_by_its_name(tmp_path: 
     assert (tmp_path / "script" / "packetclip" / "packets.zeek").exists()
     zkg("remove", "--force", "packetclip")
     assert not (tmp_path / "script" / "packetclip").exists()
+
+
+@pytest.mark.skipif(not os.environ.get("PACKETCLIP_SLOW"), reason="downloads the sensor's wheels: PACKETCLIP_SLOW=1")
+def test_the_wheel_is_installed_by_hash_as_pipx_does_it(tmp_path: Path) -> None:
+    """docs/install.md: pip with the options that pipx passes on, in a virtual environment with nothing in it."""
+    root = DEPLOY.parent
+
+    def pip(python: str, *arguments: str) -> None:
+        ended = subprocess.run([python, "-m", "pip", "-q", *arguments], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+
+    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(root))
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "empty")], check=True)
+    python = str(tmp_path / "empty" / "bin" / "python")
+    spec = f"packetclip-sensor @ {wheel.as_uri()}#sha256="
+    lock = str(root / "requirements" / "sensor.lock.txt")
+    pip(python, "install", "--require-hashes", "--constraint", lock, spec + sha256(wheel.read_bytes()).hexdigest())
+    with pytest.raises(AssertionError, match="DO NOT MATCH THE HASHES"):
+        pip(python, "install", "--force-reinstall", "--require-hashes", "--constraint", lock, spec + "0" * 64)
+    packetclip = str(tmp_path / "empty" / "bin" / "packetclip")
+    assert "replay" in subprocess.run([packetclip, "--help"], capture_output=True, text=True, check=True).stdout
+    logs = [
+        packetclip,
+        "replay",
+        str(root / "tests" / "data" / "demo-dict-patator-ftp"),
+        "--out",
+        str(tmp_path / "alerts.ndjson"),
+    ]
+    assert "1 episode" in subprocess.run(logs, capture_output=True, text=True, check=True).stdout
