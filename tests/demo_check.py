@@ -11,7 +11,6 @@ import gzip
 import importlib.util
 import ipaddress
 import json
-import resource
 import subprocess
 import sys
 import sysconfig
@@ -19,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 
 from packetclip_sensor.common.resources import resource
@@ -95,9 +95,9 @@ def install_claims() -> Iterator[tuple[bool, str]]:
     own = [path for path in site.rglob("*") if path.is_file() and path.relative_to(site).parts[0] not in ("pip", "setuptools")]
     size_mb = sum(path.stat().st_size for path in own) / 1e6
     yield size_mb < MAX_INSTALLED_MB, f"installed: {size_mb:.0f} MB, below {MAX_INSTALLED_MB}"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = getrusage(RUSAGE_CHILDREN)
     subprocess.run([Path(sys.executable).parent / "packetclip", "--help"], check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    after = getrusage(RUSAGE_CHILDREN)
     took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     yield took < MAX_HELP_S, f"packetclip --help: {took:.2f} s of processor time, below {MAX_HELP_S}"
 
