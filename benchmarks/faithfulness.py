@@ -107,7 +107,7 @@ def of_alert(capture: str, verdict: Verdict, bundle: Bundle, draws: int, rng: np
     """Concepts of all graphs, those of the mission's own graph alone, and packets where there are enough."""
     removal = Occlusion(verdict, bundle)
     whole = float(removal.concepts([()])[0])
-    (why,) = explain.explanations([verdict], bundle)
+    (why,) = explain.explanations([verdict], bundle, policy="all")
     missions = bundle.manifest.missions.names
     names = {(missions[graph], name): i for i, (graph, _, name) in enumerate(bundle.concepts)}
     weight = whole - removal.concepts([(i,) for i in range(len(names))])

@@ -254,6 +254,7 @@ class Alerting:
         manifest, self._others = bundle.manifest, others
         policy = for_missions(config.policy, manifest.missions)
         self._bundle, self._sensor, self._suppress = bundle, config.sensor_name, None
+        self._shown = config.evidence_bytes
         if policy.suppress is not None:
             rules, kept_in = Rules(policy.suppress, manifest.missions), config.suppressed_path if counts_kept else None
             self._suppress = Suppressor(rules, bundle, *in_force(bundle, policy), counters, kept_in)
@@ -271,7 +272,7 @@ class Alerting:
     def __call__(self, verdicts: VerdictBatch) -> AlertBatch:
         """What a batch of verdicts opens, updates and closes."""
         left = self._suppress(verdicts) if self._suppress is not None else verdicts
-        explained = explain(self._track(left), self._bundle, sensor=self._sensor)
+        explained = explain(self._track(left), self._bundle, sensor=self._sensor, policy=self._shown)
         if (others := self._others) is not None:
             explained.alerts = [replace(alert, others=others.of(alert.episode)) for alert in explained.alerts]
         return explained

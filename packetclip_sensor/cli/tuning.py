@@ -228,13 +228,11 @@ def _table(made: Calibration, found: SiteLogs) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("Mission")
-    for name in ("threshold before", "after", "alerts in these logs before", "after"):
-        table.add_column(name, justify="right")
+    table.add_column("Mission", no_wrap=True)
     detected = _detected(found, made)
-    if detected:
-        table.add_column("labelled attacks detected before", justify="right")
-        table.add_column("after", justify="right")
+    names = ["threshold before", "after", "alerts in these logs before", "after"]
+    for name in [*names, *(["labelled attacks detected before", "after"] if detected else [])]:
+        table.add_column(name, justify="right", min_width=max(6, *map(len, name.split())))
     for mission, after in made.thresholds.items():
         row = [mission, f"{made.thresholds_before[mission]:.4f}", f"{after:.4f}"]
         row += [f"{made.alerts_before[mission]:,}", f"{made.alerts[mission]:,}"]

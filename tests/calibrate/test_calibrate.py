@@ -7,15 +7,18 @@ import shutil
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 from factories import MISSIONS, POLICY, T0, packet
+from rich.console import Console
 
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.site_logs import Coverage, PacketFilter, SiteLogs, fit, gather
 from packetclip_sensor.calibrate.threshold_fit import Candidates, per_day
+from packetclip_sensor.cli import tuning
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
@@ -362,3 +365,13 @@ def test_a_users_mistake_is_one_line(arguments: list[str], message: str, capsys:
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 1
     assert message in err[0]
+
+
+def test_a_terminal_of_80_columns_breaks_no_word_of_the_table() -> None:
+    thresholds, alerts = dict.fromkeys(MISSIONS.names, 0.97), dict.fromkeys(MISSIONS.names, 12_345)
+    made = SimpleNamespace(thresholds=thresholds, thresholds_before=thresholds, alerts=alerts, alerts_before=alerts)
+    found = SimpleNamespace(attacks={mission: (mission, 0.96) for mission in MISSIONS.names})
+    with (console := Console(width=80)).capture() as printed:
+        console.print(tuning._table(made, found))  # type: ignore[arg-type]
+    words = set(printed.get().split())
+    assert {"threshold", "detected", "labelled", "attacks", "Reconnaissance", "12,345", "0.9700"} <= words

@@ -189,6 +189,13 @@ def files(name: str, text: str) -> Callable[[World], None]:
     return lambda world: world.other_logs(**{name: text})
 
 
+def other_engines(world: World, **texts: str) -> dict[str, Any]:
+    (world.folder / "other").mkdir()
+    for name, text in texts.items():
+        (world.folder / "other" / {"notice": "notice.log", "eve": "eve.json"}[name]).write_text(text)
+    return {"other_alerts": ["other"]}
+
+
 def shared_feedback(world: World) -> dict[str, Any]:
     (world.folder / "shared").mkdir(mode=0o2770)
     (world.folder / "shared").chmod(0o2770)
@@ -224,6 +231,10 @@ CASES: dict[str, Callable[[World], dict[str, Any] | None]] = {
     "a folder that cannot be written": no_write,
     "a file in the folder's place": file_in_place,
     "verdicts for Zeek": lambda world: {"zeek_feedback": {"path": "v.tsv"}},
+    "alerts of other engines": lambda world: other_engines(world, notice='{"ts":1,"note":"Scan::Port_Scan"}\n', eve=""),
+    "alerts of other engines that are not there": other_engines,
+    "a notice.log that is TSV": lambda world: other_engines(world, notice="#separator \\x09\n"),
+    "an eve.json of another form": lambda world: other_engines(world, eve="[]\n"),
     "no model": lambda world: {"model": "nowhere"},
     "an altered model": altered_model,
     "a configuration that does not fit the model": other_models_state,

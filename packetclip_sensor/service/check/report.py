@@ -29,6 +29,7 @@ from packetclip_sensor.service.check.finding import LOOK, OK, WRONG, Found, writ
 from packetclip_sensor.sinks import zeek_notices
 from packetclip_sensor.sinks.forward.forwarding import unreached
 from packetclip_sensor.sinks.forward.targets import targets
+from packetclip_sensor.sources.other_alerts import recent
 from packetclip_sensor.sources.suricata import setup
 
 HANG = 15
@@ -77,6 +78,8 @@ def _checks(config: Config, path: Path, suricata: Path | None) -> Iterator[tuple
     yield "logs", partial(logs.archives, config)
     yield "logs", partial(logs.unread, config)
     yield "logs", partial(logs.rejected, config)
+    if config.other_alerts:
+        yield "others", partial(recent.inspect, config.other_alerts)
     yield "state", partial(_state, config, path)
     yield "model", partial(_model, config)
     if (calibration := config.policy.calibration) is not None:
