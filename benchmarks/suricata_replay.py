@@ -7,7 +7,7 @@ CAPTURES is a folder, searched to its depth, or a pcap; default: tests/data. Bes
 not run, and Suricata's limit of new flows is off, since the recorded logs know none. Two episodes are the same if mission,
 sources and destinations are, and alike if the mission is and each side shares a host: of a flood with forged sources each keeps
 some. With a manifest, an attack capture is named if an episode has its mission, or any where its label is none of our classes,
-and every episode of a benign capture is a false alert. Only captures in which the numbers differ have a line then.
+and every episode of a benign capture is a false alert. A line gives these numbers by source; `!` marks those that differ.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 from benchmarks.common import DATA, banner, verdict
@@ -97,37 +99,45 @@ def side_by_side(paths: Sequence[Path], suricatas: Sequence[Suricata]) -> None:
         print("{:5} {:8} {:5} {:5}".format(*sums), f" captures with an episode: {alarmed[0]} by Zeek, {alarmed[1]} by Suricata")
 
 
-def by_label(manifest: Path, uses: Sequence[str], suricatas: Sequence[Suricata]) -> None:
-    """Print the captures in which the sources differ, and for attacks and benign captures what each names."""
+def judged(path: Path, suricatas: Sequence[Suricata]) -> list[tuple[list[Told], str]]:
+    """Episodes of a capture by Zeek and by each Suricata, and why it could not be read."""
+    found: list[tuple[list[Told], str]] = []
+    for suricata in (None, *suricatas):
+        try:
+            found.append(((by_suricata(path, suricata) if suricata else by_zeek(path)), ""))
+        except LogFormatError as err:
+            found.append(([], str(err)))
+    return found
+
+
+def by_label(manifest: Path, uses: Sequence[str], suricatas: Sequence[Suricata], jobs: int) -> None:
+    """Print a line for each capture, and what each source names of attacks and of benign captures."""
     from training.data.ground_truth import read_manifest
     from training.missions import CLASS_MISSION
 
+    rows = [row for row in read_manifest(manifest) if row.use in uses]
     names = ["Zeek", *(suricata.version for suricata in suricatas)]
-    counts: dict[str, Counter[str]] = {kind: Counter() for kind in ("attack", "benign")}
-    for row in read_manifest(manifest):
-        if row.use not in uses:
-            continue
-        path = manifest.parent / row.file
-        found: dict[str, list[Told]] = {}
-        unread = []
-        for name, suricata in zip(names, (None, *suricatas), strict=True):
-            try:
-                found[name] = by_suricata(path, suricata) if suricata else by_zeek(path)
-            except LogFormatError as err:
-                found[name] = []
-                unread.append(f"{name}: {err}")
-        kind = "benign" if row.label == "Benign" else "attack"
-        mission = CLASS_MISSION.get(row.label)
-        right = {name: sum(mission in (None, told.mission) for told in all_of) for name, all_of in found.items()}
-        these = {name: len(found[name]) if kind == "benign" else int(right[name] > 0) for name in names}
-        counts[kind].update(these, captures=1, unread=bool(unread))
-        if len(set(these.values())) > 1 or unread:
-            print(f"{row.label}: {these} of {row.file}", *unread, sep="\n  # ", flush=True)
+    counts: dict[str, Counter[str]] = {"attack": Counter(), "benign": Counter()}
+    with ProcessPoolExecutor(jobs) as pool:
+        for row, found in zip(
+            rows, pool.map(judged, [manifest.parent / row.file for row in rows], repeat(suricatas)), strict=True
+        ):
+            if benign := row.label == "Benign":
+                alerts = [len(episodes) for episodes, _ in found]
+            else:
+                wanted = CLASS_MISSION.get(row.label)
+                alerts = [any(wanted in (None, told.mission) for told in episodes) for episodes, _ in found]
+            counts["benign" if benign else "attack"].update(dict(zip(names, map(int, alerts), strict=True)), captures=1)
+            mark = "!" if len(set(alerts)) > 1 else " "
+            print(mark, *(f"{int(count):5}" for count in alerts), f"  {row.label}: {row.file}", flush=True)
+            for name, (_, why) in zip(names, found, strict=True):
+                if why:
+                    print(f"  # not read by {name}: {why}", flush=True)
     for kind, words in (("attack", "attack captures named"), ("benign", "false alerts on benign captures")):
-        print(f"{counts[kind]['captures']} {kind} captures, {counts[kind]['unread']} of them not read by all")
+        zeek = counts[kind]["Zeek"]
+        print(f"{counts[kind]['captures']} {kind} captures, {words}: Zeek {zeek}")
         for name in names[1:]:
-            apart = abs(counts[kind][name] - counts[kind]["Zeek"])
-            verdict(f"  {words}: Zeek {counts[kind]['Zeek']}, {name} {counts[kind][name]}; apart", apart, MOST_APART)
+            verdict(f"  {name}: {counts[kind][name]}, apart", abs(counts[kind][name] - zeek), MOST_APART)
 
 
 def main() -> None:
@@ -137,11 +147,12 @@ def main() -> None:
     parser.add_argument("--suricata", nargs="+", default=["suricata"], metavar="PROGRAM")
     parser.add_argument("--manifest", type=Path, metavar="FILE")
     parser.add_argument("--use", nargs="+", default=["train or test", "validate"], help="uses of the manifest's captures")
+    parser.add_argument("--jobs", type=int, default=1, help="captures of the manifest judged at the same time")
     args = parser.parse_args()
     suricatas = [suricata_at(program) for program in args.suricata]
     banner(f"episodes by Suricata {', '.join(one.version for one in suricatas)} beside Zeek's")
     if args.manifest:
-        by_label(args.manifest, args.use, suricatas)
+        by_label(args.manifest, args.use, suricatas, args.jobs)
     else:
         side_by_side(captures(",".join(args.captures)), suricatas)
 
