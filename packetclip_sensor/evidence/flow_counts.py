@@ -21,12 +21,15 @@ SIZES = ("orig_bytes", "resp_bytes", "duration")
 FLOWS = ("flows", "unanswered", *COUNTS, "data", *(f"{name}{power}" for name in SIZES for power in ("", " squared")))
 """Finished connections; those of them that ended without data from the responder; counts of COUNTS; finished connections over TCP
 with data; of these the sums of the natural logarithms of SIZES, and of their squares."""
-WRITTEN_S = 10.0
-"""Zeek writes a closed connection's row five seconds after its end; the rest is for its buffer and for the tail."""
+WRITTEN_S = 15.0
+"""Zeek writes a closed connection's row five seconds after its end; the rest is for its buffer and the tail, and in finished
+logs for `zeek.TOGETHER_S`: a row goes on with the batch after its own."""
 TIMEOUT_S = {"tcp": 300.0}
 """After so long without a packet Zeek takes a connection that was not closed for finished (`tcp_inactivity_timeout`)."""
+DNS_TIMEOUT_S = 10.0
 OTHER_TIMEOUT_S = 60.0
 CLOSED = frozenset({"SF", "REJ", "RSTO", "RSTR", "RSTOS0", "RSTRH"})
+"""Of TCP."""
 MOST_HELD = 20_000
 """Rows that wait for their time at most; beyond it the earliest counts at once."""
 MOST_KNOWN = 2_000
@@ -48,6 +51,7 @@ class Counted(msgspec.Struct, frozen=True, order=True, array_like=True):
 class _State(msgspec.Struct, array_like=True):
     held: list[Counted]
     known: dict[str, tuple[float, ...]]
+    newest: float
 
 
 class FlowCounts:
@@ -58,7 +62,7 @@ class FlowCounts:
         self._counters = counters
         self._held: list[Counted] = []
         self._known: dict[str, tuple[float, ...]] = {}
-        self._until = -math.inf
+        self._until = self._newest = -math.inf
         self.changed = False
 
     def take(self, flows: Sequence[Flow]) -> None:
@@ -73,7 +77,7 @@ class FlowCounts:
             if before is not None:
                 counts = tuple(max(now - then, 0.0) for now, then in zip(counts, before, strict=True))
             if flow.final or any(counts):
-                counted = Counted(_due(flow), flow.uid, flow.orig_h, flow.resp_h, (*_ends(flow), *counts, *_sizes(flow)))
+                counted = Counted(self._due(flow), flow.uid, flow.orig_h, flow.resp_h, (*_ends(flow), *counts, *_sizes(flow)))
                 self._counters.evidence_late_flows += counted.due < self._until
                 heapq.heappush(self._held, counted)
             self.changed = True
@@ -90,19 +94,20 @@ class FlowCounts:
     def state(self) -> bytes:
         """What waits, to be saved."""
         self.changed = False
-        return msgspec.msgpack.encode(_State(sorted(self._held), self._known))
+        return msgspec.msgpack.encode(_State(sorted(self._held), self._known, self._newest))
 
     def restore(self, state: bytes) -> None:
         """Go on from what `state` gave."""
         found = msgspec.msgpack.decode(state, type=_State)
-        self._held, self._known = found.held, found.known
+        self._held, self._known, self._newest = found.held, found.known, found.newest
 
-
-def _due(flow: Flow) -> float:
-    timeout = 0.0
-    if flow.final and flow.conn_state not in CLOSED:
-        timeout = TIMEOUT_S.get(flow.proto, OTHER_TIMEOUT_S)
-    return flow.written + timeout + WRITTEN_S
+    def _due(self, flow: Flow) -> float:
+        """A row is written no earlier than those before it in the log, nor before its connection's timeout."""
+        timeout = 0.0
+        if flow.final and not (flow.proto == "tcp" and flow.conn_state in CLOSED):
+            timeout = TIMEOUT_S.get(flow.proto, DNS_TIMEOUT_S if flow.service == "dns" else OTHER_TIMEOUT_S)
+        self._newest = max(self._newest, flow.written)
+        return WRITTEN_S + min(max(flow.written + timeout, self._newest), flow.written + TIMEOUT_S["tcp"])
 
 
 def _ends(flow: Flow) -> tuple[float, float]:

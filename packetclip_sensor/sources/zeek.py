@@ -28,6 +28,9 @@ MAX_POSITIONS = 4096
 DATA_BYTES = 512
 """Most bytes kept of a packet, four times what the model reads: a site may log whole packets, and 150,000 are held."""
 
+TOGETHER_S = 8.0
+"""Event time of a batch of finished logs, which a flow row may come late by; `evidence.flow_counts` waits longer than that."""
+
 Record = TypeVar("Record", Packet, Flow)
 _packets = msgspec.json.Decoder(Packet)
 _flows = msgspec.json.Decoder(Flow)
@@ -36,7 +39,7 @@ _OTHER_TIME = re.compile(rb'"ts":\s*("[^"]*"|[0-9]{11,16})(?=[,}\s])')
 """ISO 8601 or milliseconds. A quote within a string is escaped, so this finds no text of a packet."""
 
 
-def together(batches: Iterable[Batch], *, packets: int = 2048, seconds: float = 30.0) -> Iterator[Batch]:
+def together(batches: Iterable[Batch], *, packets: int = 2048, seconds: float = TOGETHER_S) -> Iterator[Batch]:
     """Put small batches of finished logs into one, of at most so many packets and so many seconds of event time: each costs its
     stages some milliseconds, and where traffic is thin a batch of the tail holds a few packets."""
     parts: list[Batch] = []

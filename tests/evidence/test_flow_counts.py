@@ -45,13 +45,28 @@ def test_counts_of_one_connection_are_taken_once_over_its_interim_rows() -> None
 
 @pytest.mark.parametrize(
     ("changed", "after_s"),
-    [({}, 11.0), ({"conn_state": "S1"}, 311.0), ({"proto": "udp"}, 11.0), ({"proto": "udp", "conn_state": "S0"}, 71.0)],
+    [({}, 16.0), ({"conn_state": "S1"}, 316.0), ({"proto": "udp"}, 76.0), ({"proto": "udp", "service": "dns"}, 26.0)],
 )
 def test_a_row_counts_from_when_zeek_must_have_written_it(changed: dict[str, Any], after_s: float) -> None:
     found = FlowCounts(Counters())
     found.take([login("C1", 1000.0, **changed)])
     assert found.until(1000 + after_s) == []
     assert len(found.until(1000 + after_s + 0.1)) == 1
+
+
+@pytest.mark.parametrize(("newest", "after_s"), [(1200.0, 215.0), (5e9, 315.0)])
+def test_a_row_counts_no_earlier_than_rows_before_it_in_the_log_but_a_wrong_time_holds_none_for_ever(
+    newest: float, after_s: float
+) -> None:
+    """Zeek keeps some closed connections until their timeout; the rows before say so."""
+    found = FlowCounts(Counters())
+    found.take([login("C1", newest - 1), login("C2", 1000.0 - 1)])
+    restored = FlowCounts(Counters())
+    restored.restore(found.state())
+    restored.take([login("C3", 1000.0 - 1)])
+    early = restored.until(1000 + after_s - 0.1)
+    assert {c.uid for c in early} <= {"C1"}
+    assert {c.uid for c in restored.until(1000 + after_s + 0.1)} - {"C1"} == {"C2", "C3"}
 
 
 def test_a_row_that_comes_too_late_is_counted_and_says_so() -> None:
@@ -86,7 +101,7 @@ def test_what_a_stream_is_follows_from_its_rows_and_not_from_batches_or_a_restar
         parts.append(apart("", rows([second]), flows.until(second))[0])
     assert np.array_equal(np.concatenate(parts), whole)
     failures, share = (whole[:, NAMES.index(name)] for name in ("flow login_failures 3600s", "flow failed 600s"))
-    assert failures[2] == 0 < failures[4]
+    assert failures[4] == 0 < failures[5]
     assert share[-1] == pytest.approx(1.0, abs=0.02)
     assert whole[-1, NAMES.index("flow orig_bytes spread 600s")] == pytest.approx(0, abs=1e-3)
     assert whole[-1, NAMES.index("flow resp_bytes spread 600s")] > 0.005
