@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import struct
 import subprocess
 from collections import Counter
@@ -88,6 +89,18 @@ def test_the_unit_loads_the_script_as_a_replay_does() -> None:
             "-c", "/etc/packetclip/suricata/packetclip.yaml", "--af-packet=eth0", "-l", "/var/log/packetclip-suricata",
         ]  # fmt: skip
         assert line.split()[6:] == capture.loading(major, Path("/etc/packetclip/suricata"))
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_the_unit(suricata: Suricata, tmp_path: Path) -> None:
+    """A copy for this version, with the path of the program that is here."""
+    file = tmp_path / "packetclip-suricata.service"
+    text = (resource("suricata_scripts") / file.name).read_text(encoding="utf-8")
+    if suricata.major > capture.OLDEST:
+        text = text.replace("\nExecStart=", "\n# ").replace("\n# ExecStart=", "\nExecStart=")
+    file.write_text(text.replace("ExecStart=/usr/bin/suricata", f"ExecStart={suricata.program}"))
+    done = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True, check=False)
+    assert [line for line in done.stderr.splitlines() if "packetclip" in line and "SYSTEMD_UNIT_PATH" not in line] == []
 
 
 def of_capture(suricata: Suricata, pcap: Path, work: Path) -> list[Packet]:
