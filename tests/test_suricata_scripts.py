@@ -159,6 +159,18 @@ def test_packets_that_a_snap_length_cut_are_not_recorded(suricata: Suricata, tmp
     assert all(len(p.data) == p.size_bytes for p in cut)
 
 
+def test_packets_without_a_length_that_a_network_card_was_to_cut_are_not_recorded(suricata: Suricata, tmp_path: Path) -> None:
+    """TCP segmentation offload: captured on the sending host, the total length of the IP header is 0."""
+    ends = (make_pcaps.V4A, make_pcaps.V4B)
+    plain = make_pcaps.tcp(ends, (1400, 80), 2, (1, 0))
+    offloaded = make_pcaps.tcp(ends, (1401, 80), 2, (1, 0))
+    offloaded = offloaded[:2] + b"\0\0" + offloaded[4:10] + b"\0\0" + offloaded[12:]
+    offloaded = offloaded[:10] + struct.pack("!H", make_pcaps.checksum(offloaded[:20])) + offloaded[12:]
+    frames = map(make_pcaps.ethernet, (offloaded, plain))
+    make_pcaps.write(tmp_path / "a.pcap", make_pcaps.ETHERNET, make_pcaps.spaced(frames))
+    assert [p.orig_p for p in of_capture(suricata, tmp_path / "a.pcap", tmp_path)] == [1400]
+
+
 def test_icmp_errors_have_a_flow_of_their_own_and_addresses_are_short(suricata: Suricata, tmp_path: Path) -> None:
     a, b = make_pcaps.V4A, make_pcaps.V4B
     asks = [make_pcaps.udp(a, b, (1300 + i, 9), b"probe") for i in range(2)]

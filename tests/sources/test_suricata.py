@@ -5,16 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from captures import packets, pcap
 from suricata_run import DATA, suricata_of, unpacked
 
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError, LogFormatError
@@ -258,6 +261,14 @@ class TestWithoutZeek:
             (1700000001.0, "192.0.2.1", 40001, 1, 32),
             (1700000002.0, "192.0.2.1", 40002, 1, 32),
         ]
+
+    def test_pairs_have_the_labels_beside_the_capture(self, tmp_path: Path) -> None:
+        name, out = "demo-dict-patator-ftp", tmp_path / "pairs.parquet"
+        unpacked(name, tmp_path)
+        shutil.copy(DATA / name / "labels.json", tmp_path / f"{name}.labels.json")
+        assert main(["pairs", str(tmp_path / f"{name}.pcap"), "--out", str(out)]) == 0
+        labels = pq.read_table(out)["label"].to_pylist()
+        assert set(labels) >= {"Benign", "Dictionary Attack"}
 
     def test_what_is_no_capture_or_empty_is_named(self, tmp_path: Path) -> None:
         file = tmp_path / "a.pcap"
