@@ -265,7 +265,7 @@ class TestWithoutZeek:
     def test_pairs_have_the_labels_beside_the_capture(self, tmp_path: Path) -> None:
         name, out = "demo-dict-patator-ftp", tmp_path / "pairs.parquet"
         unpacked(name, tmp_path)
-        shutil.copy(DATA / name / "labels.json", tmp_path / f"{name}.labels.json")
+        shutil.copy(DATA / name / "labels.json", tmp_path)
         assert main(["pairs", str(tmp_path / f"{name}.pcap"), "--out", str(out)]) == 0
         labels = pq.read_table(out)["label"].to_pylist()
         assert set(labels) >= {"Benign", "Dictionary Attack"}
