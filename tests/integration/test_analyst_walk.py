@@ -69,7 +69,7 @@ def tshark(path: Path, *options: str) -> list[str]:
 def test_an_analyst_goes_from_the_table_to_quiet(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
     (document,) = {one["packetclip"]["episode"]["id"]: one for one in alert_reader.read(Path(ALERTS))}.values()
     assert document["packetclip"]["episode"]["id"] in walk.table
-    assert "medium" in walk.table
+    assert "high" in walk.table
     said = " ".join(walk.explained.split())
     assert document["event"]["reason"] in said
     assert "172.25.134.222 sent 50 TCP packets" in said
