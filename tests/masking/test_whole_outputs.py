@@ -137,7 +137,7 @@ def test_a_replay_and_what_is_asked_of_it_show_no_password(packetclip: Commands,
     recorded, keys = logins.recorded(tmp_path / "logs" / "recorded")
     secrets = recorded | session_logs(tmp_path / "logs" / "session")
     Path("sensor.yaml").write_text(f"evidence_bytes: {policy}\n" * (policy != "masked") + EAGER)
-    packetclip("replay", "logs", "--config", "sensor.yaml", "--out", "alerts.ndjson")
+    packetclip("replay", "logs" if policy == "masked" else "logs/session", "--config", "sensor.yaml", "--out", "alerts.ndjson")
     packetclip("report", "alerts.ndjson", "--navigator", "layer.json", "--stix", "stix.json")
     if policy == "masked":
         asked_of(packetclip, Path("alerts.ndjson"), "--from", "alerts.ndjson")

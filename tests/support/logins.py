@@ -88,8 +88,9 @@ def recorded(folder: Path) -> tuple[set[bytes], set[tuple[str, int]]]:
             of_logins |= {packet.uid} if found else set()
         of_logins |= {packet.uid for packet in packets if packet.proto == "udp" and b"\x04\x06public" in packet.data}
         lines = [msgspec.json.encode(packet) for packet in packets if packet.uid in of_logins]
-        (folder / log.parent.name).mkdir(parents=True)
-        (folder / log.parent.name / "packetclip_packet.log").write_bytes(b"".join(line + b"\n" for line in lines))
+        if lines:
+            (folder / log.parent.name).mkdir(parents=True)
+            (folder / log.parent.name / "packetclip_packet.log").write_bytes(b"\n".join(lines) + b"\n")
     common = {b"": b"", b"admin": b"PASS admin", b"123456": b"PASS 123456"}
     return {common.get(secret, secret) for secret in secrets} - {b""} | {b"\x04\x06public"}, keys
 
