@@ -16,7 +16,8 @@ if [ ! -e "$assembled" ]; then
 fi
 secured=$home/.assembled-$version-security
 if [ "$5" = opensearch-security ] && [ ! -e "$secured" ]; then
-  mvn -q -B dependency:unpack -Dartifact="org.opensearch.plugin:opensearch-security:$version.0:zip" -DoutputDirectory="$home/security"
+  mvn -q -B dependency:unpack -Dartifact="org.opensearch.plugin:opensearch-security:$version.0:zip" -DoutputDirectory="$home/security" \
+    -DmarkersDirectory="$home/markers"
   mvn -q -B dependency:copy -Dartifact=org.apache.commons:commons-collections4:4.4 -DoutputDirectory="$home/security"
   mkdir -p "$home/config/opensearch-security"
   cp "$home"/security/config/*.yml "$home/config/opensearch-security"
