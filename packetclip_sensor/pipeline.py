@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 from msgspec.structs import replace
@@ -27,10 +26,10 @@ from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Config, SinkConfig
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.evidence.stage import Evidence
+from packetclip_sensor.evidence.stage import Evidence, Found
 from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.model.judge import Decide, Judge
+from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.normalize.normalizer import Normalizer
 from packetclip_sensor.records import Alert, AlertBatch, Batch, VerdictBatch
@@ -48,7 +47,7 @@ from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.sources.other_alerts import recent
 from packetclip_sensor.windows.model_input import model_input
-from packetclip_sensor.windows.windows import Owns, WindowCutters, Windows
+from packetclip_sensor.windows.windows import Owns, WindowCutters
 
 log = structlog.get_logger()
 
@@ -181,15 +180,6 @@ def replay(
     return counters
 
 
-class Found(Protocol):
-    """`scale.judged.Found`: what others found in the windows of a unit, of which hardly any is judged here then."""
-
-    def instead(self, evidence: Evidence | None) -> Decide | None:
-        """What decides in place of evidence."""
-
-    def __call__(self, windows: Windows, judge: Judge, /) -> VerdictBatch: ...
-
-
 class Judging:
     """From records to verdicts: each batch is put in order, cut into windows and judged. What is kept of a stream between two
     batches is here; `kafka.judge` has one of these for each partition."""
@@ -226,7 +216,7 @@ class Judging:
             windows_per_second=config.limits.windows_per_second,
             owns=owns,
         )
-        self.evidence = Evidence.of(bundle, counters)
+        self.evidence = Evidence.of(bundle, counters, thresholds)
         if self.evidence is not None and state.model_version == manifest.version:
             self.evidence.restore(state.evidence_streams)
         self._found = found or (lambda windows, judge: judge(model_input(windows)))
@@ -258,12 +248,13 @@ class Alerting:
         others: recent.RecentAlerts | None = None,
     ) -> None:
         """Args:
-        state: where a restart goes on. others: what other engines said.
+        state: where a restart goes on. others: alerts of other engines.
         counts_kept: count for `packetclip suppressions`; a replay, which only looks at something, does not.
         """
         manifest, self._others = bundle.manifest, others
         policy = for_missions(config.policy, manifest.missions)
         self._bundle, self._sensor, self._suppress = bundle, config.sensor_name, None
+        self._shown = config.evidence_bytes
         if policy.suppress is not None:
             rules, kept_in = Rules(policy.suppress, manifest.missions), config.suppressed_path if counts_kept else None
             self._suppress = Suppressor(rules, bundle, *in_force(bundle, policy), counters, kept_in)
@@ -281,7 +272,7 @@ class Alerting:
     def __call__(self, verdicts: VerdictBatch) -> AlertBatch:
         """What a batch of verdicts opens, updates and closes."""
         left = self._suppress(verdicts) if self._suppress is not None else verdicts
-        explained = explain(self._track(left), self._bundle, sensor=self._sensor)
+        explained = explain(self._track(left), self._bundle, sensor=self._sensor, policy=self._shown)
         if (others := self._others) is not None:
             explained.alerts = [replace(alert, others=others.of(alert.episode)) for alert in explained.alerts]
         return explained
@@ -312,7 +303,7 @@ def alerts(
 
     Args:
         state: where a restart goes on. health: of the running sensor; None for a replay. rejects: where packets with a wrong
-            time go. others: what other engines said. found: as of `Judging`.
+            time go. others: alerts of other engines. found: as of `Judging`.
     """
     judging = Judging(bundle, config, counters, state, rejects, found=found)
     alerting = Alerting(bundle, config, counters, state, counts_kept=health is not None, others=others)

@@ -9,11 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SENSOR = (
-    "errors", "common", "records", "config", "sources", "normalize", "windows", "model", "evidence", "alerts", "masking",
+    "errors", "common", "records", "config", "sources", "normalize", "windows", "model", "evidence", "masking", "alerts",
     "elastic", "sinks", "service", "hunt", "pairs", "calibrate", "view", "pipeline", "kafka", "scale", "cli", "__main__",
 )  # fmt: skip
 """Packages and modules of the sensor, bottom to top: the way of the data, then what looks at it, then the commands."""
-TRAINING = ("common", "missions", "text", "data", "model", "evidence", "ship", "fit", "evaluate", "lab")
+TRAINING = ("common", "missions", "text", "data", "model", "ship", "evidence", "fit", "evaluate", "lab")
 """The same of training. `fit.train` exports what it trained, so `fit` is above `ship`; the lab replays what it recorded."""
 EVALUATE = (
     "plan", "metrics", "captures", "occlusion", "altered_graphs", "baselines", "predictions", "runs", "report", "__main__",

@@ -27,16 +27,17 @@ from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import ConfigError, LogFormatError
+from packetclip_sensor.evidence.stage import Evidence, Found
 from packetclip_sensor.model.bundle import Bundle, fingerprint
 from packetclip_sensor.model.calibration_file import Calibration, Covered
 from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.pairs.labels import MIXED_BELOW, Labels
-from packetclip_sensor.records import Batch, Episode, Packet, Verdict, VerdictBatch
+from packetclip_sensor.records import Batch, Episode, Packet, Verdict
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.windows.model_input import model_input
 from packetclip_sensor.windows.window_statistics import facts
-from packetclip_sensor.windows.windows import Windows, windows
+from packetclip_sensor.windows.windows import windows
 
 GAP_S = 3600.0
 """A longer time without a packet counts so much: nobody knows whether Zeek ran."""
@@ -68,13 +69,15 @@ class PacketFilter:
         return PacketFilter(tuple(networks), *time_parsing.span(since, until))
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches with the chosen packets, and no flow rows, which judge nothing."""
+        """The batches with the chosen packets, and the flow rows of their hosts and times."""
         excluded = lru_cache(maxsize=200_000)(self._excluded)
         for batch in batches:
             packets = [p for p in batch.packets if self.since <= p.ts < self.until]
+            flows = [f for f in batch.flows if self.since <= f.ts < self.until]
             if self.exclude:
                 packets = [p for p in packets if not (excluded(p.orig_h) or excluded(p.resp_h))]
-            yield replace(batch, packets=packets, flows=[])
+                flows = [f for f in flows if not (excluded(f.orig_h) or excluded(f.resp_h))]
+            yield replace(batch, packets=packets, flows=flows)
 
     def _excluded(self, host: str) -> bool:
         try:
@@ -167,7 +170,7 @@ class SiteLogs:
         if mission not in (None, BENIGN):
             key = (unit, main.label, main.start)
             peak = self.attacks.get(key, ("", 0.0))[1]
-            self.attacks[key] = (mission, max(peak, verdict.missions[mission]))
+            self.attacks[key] = (mission, max(peak, self.candidates.by_mission(verdict)[mission]))
         return mission == BENIGN
 
     def add_benign(self, number: int, unit: str, verdict: Verdict, suppresses: Callable[[Verdict], bool] | None) -> None:
@@ -178,7 +181,7 @@ class SiteLogs:
         if suppresses and suppresses(found):
             self.suppressed += found.weight == 1
             return
-        self.candidates.add(number, found)
+        self.candidates.add(number, verdict)
         if found.weight < 1:
             return
         key = (found.mission, verdict.destinations[0] if verdict.view == "destination" else verdict.sources[0])
@@ -199,7 +202,7 @@ def gather(
     on_packets: Callable[[int], None] = lambda count: None,
     margins: Mapping[str, float] | None = None,
     lateness_s: float = 0.0,
-    others: Callable[[Sequence[Path]], Callable[[Windows, Judge], VerdictBatch] | None] = lambda paths: None,
+    others: Callable[[Sequence[Path]], Found | None] = lambda paths: None,
 ) -> SiteLogs:
     """Judge all logs and keep what a fit needs, in bounded memory.
 
@@ -214,7 +217,9 @@ def gather(
     """
     floor = bundle.manifest.thresholds
     margins = bundle.manifest.margins if margins is None else margins
-    candidates = Candidates(floor, threshold_fit.ceilings(floor, bundle.manifest.ceilings), margins)
+    evidence = Evidence.of(bundle, Counters())
+    decides = evidence.missions if evidence else frozenset()
+    candidates = Candidates(floor, threshold_fit.ceilings(floor, bundle.manifest.ceilings), margins, decides)
     found = SiteLogs(candidates, mission_of=bundle.manifest.missions.of_class)
     every = dict.fromkeys(floor, 0.0)
     for number, (name, paths, labels) in enumerate(units):
@@ -223,9 +228,10 @@ def gather(
             read = zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters)
             batches = normalized(read, found.counters, rejects, lateness_s)
             streams = windows(packets(batches), bundle.manifest.window, found.counters)
-            judge = Judge(bundle, every if labels else floor, found.counters, margins)
-            known = others(paths) or (lambda cut, judge: judge(model_input(cut)))
-            for judged in (known(cut, judge) for cut in streams):
+            at, known = every if labels else floor, others(paths)
+            evidence = Evidence.of(bundle, found.counters, at)
+            judge = Judge(bundle, at, found.counters, margins, evidence=known.instead(evidence) if known else evidence)
+            for judged in (known(cut, judge) if known else judge(model_input(cut)) for cut in streams):
                 found.coverage.add(judged.batch.packets)
                 on_packets(len(judged.batch.packets))
                 for verdict in judged.verdicts:

@@ -21,7 +21,7 @@ from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds, logit
-from packetclip_sensor.records import Batch, Episode, Packet, Verdict, VerdictBatch
+from packetclip_sensor.records import Batch, Episode, Packet, Trail, Verdict, VerdictBatch
 
 CEILING = 0.95
 """No threshold is raised above it where the bundle names no ceilings of its own: a model that is calibrated is seldom surer."""
@@ -50,6 +50,8 @@ class Candidate:
     negative where none is reached at the floor."""
     verdict: Verdict
     """Without bytes: a packet stands for all of its hosts, their number is right."""
+    trail: tuple[str, Trail | None] = ("", None)
+    """Of the mission that evidence has decided on."""
 
 
 @dataclass(slots=True)
@@ -62,6 +64,8 @@ class Candidates:
     """Above it a mission would be as good as switched off."""
     margins: Mapping[str, float] = field(default_factory=dict)
     """The bundle's own margins, above which none is fitted."""
+    evidence: frozenset[str] = frozenset()
+    """Missions of which evidence decides, and not the window alone."""
     most: int = 50_000
     kept: list[Candidate] = field(default_factory=list)
     seen: int = 0
@@ -71,29 +75,34 @@ class Candidates:
     def __post_init__(self) -> None:
         self.dropped = self.dropped or [0.0] * len(self.floor)
 
-    def _probabilities(self, verdict: Verdict) -> tuple[float, ...]:
-        return tuple(verdict.missions[m] for m in self.floor)
+    def by_mission(self, verdict: Verdict) -> dict[str, float]:
+        """The probability of each mission that is compared with its threshold; evidence that is below its own says none."""
+        own = {verdict.mission: verdict.trail.probability} if verdict.trail else {}
+        return {m: own.get(m, 0.0) if m in self.evidence else verdict.missions[m] for m in self.floor}
 
     def at_floor(self, verdict: Verdict) -> Verdict | None:
         """The window as a verdict at the bundle's own thresholds and margins; None where it does not come near any."""
-        limits, p = Thresholds.of(self.floor, self.margins), np.array(self._probabilities(verdict), np.float32)
+        of_each = tuple(self.by_mission(verdict).values())
+        limits, p = Thresholds.of(self.floor, self.margins), np.array(of_each, np.float32)
         if not (p >= limits.near).any():
             return None
         number, weight = limits.decide(p, verdict.fresh)
         mission = list(self.floor)[number]
-        return replace(verdict, mission=mission, probability=verdict.missions[mission], weight=weight)
+        trail = verdict.trail if mission == verdict.mission else None
+        return replace(verdict, mission=mission, probability=of_each[number], weight=weight, trail=trail)
 
     def add(self, unit: int, verdict: Verdict) -> None:
         """Take in a window of the capture or folder number `unit`; what comes near no threshold is forgotten."""
         found = self.at_floor(verdict)
         if found is None:
             return
-        p = self._probabilities(verdict)
+        p = tuple(self.by_mission(verdict).values())
         rise = max(
             logit(x) - logit(self.floor[m]) if x < self.ceiling[m] else math.inf for m, x in zip(self.floor, p, strict=True)
         )
         light = replace(found, packets=_outline(verdict), embeddings=_NOTHING, relations=_NOTHING)
-        self.kept.append(Candidate(unit, self.seen, p, min(rise, -1e-9) if found.weight < 1 else rise, light))
+        rise, trail = min(rise, -1e-9) if found.weight < 1 else rise, (verdict.mission, verdict.trail)
+        self.kept.append(Candidate(unit, self.seen, p, rise, light, trail))
         self.seen += 1
         if len(self.kept) > 2 * self.most:
             self._thin()
@@ -150,7 +159,9 @@ def _verdicts_at(limits: Thresholds, missions: Sequence[str], unit: Iterable[Can
                 number, weight = limits.decide(np.array(c.probabilities, np.float32), c.verdict.fresh)
                 verdict, mission = c.verdict, missions[number]
                 if (verdict.mission, verdict.weight) != (mission, weight):
-                    verdict = replace(verdict, mission=mission, probability=c.probabilities[number], weight=weight)
+                    decided, trail = c.trail
+                    trail = trail if decided == mission else None
+                    verdict = replace(verdict, mission=mission, probability=c.probabilities[number], weight=weight, trail=trail)
                 verdicts.append(verdict)
         if verdicts:
             yield VerdictBatch(verdicts, Batch([], []), second, ())

@@ -70,9 +70,14 @@ class FlowCounts:
         self._until = self._newest = -math.inf
         self.changed = False
 
-    def take(self, flows: Sequence[Flow]) -> None:
-        """Have rows in the order of their log."""
+    def take(self, flows: Sequence[Flow], newest: float | None = None) -> None:
+        """Have rows in the order of their log.
+
+        Args:
+            newest: when the newest row of the log up to these was written, where not all of its rows come here.
+        """
         for flow in flows:
+            self._newest = max(self._newest, flow.written) if newest is None else newest
             counts = tuple(float(getattr(flow, name) or 0) for name in COUNTS)
             before = self._known.pop(flow.uid, None)
             if not flow.final:
@@ -116,7 +121,6 @@ class FlowCounts:
         timeout = 0.0
         if flow.final and not (flow.proto == "tcp" and flow.conn_state in CLOSED):
             timeout = TIMEOUT_S.get(flow.proto, DNS_TIMEOUT_S if flow.service == "dns" else OTHER_TIMEOUT_S)
-        self._newest = max(self._newest, flow.written)
         return WRITTEN_S + min(max(flow.written + timeout, self._newest), flow.written + TIMEOUT_S["tcp"])
 
 

@@ -97,7 +97,8 @@ class EvidenceJournal:
     def _take(self, changes: dict[str, bytes]) -> None:
         for key, stream in changes.items():
             self._all.pop(key, None)
-            self._all[key] = stream
+            if stream:
+                self._all[key] = stream
         while len(self._all) > MOST_STREAMS:
             del self._all[next(iter(self._all))]
 

@@ -1,6 +1,7 @@
 """The evidence model of a bundle: a small network in plain numbers, `evidence.json`.
 
-It gives each row the log-odds of each mission, as calibrated on labelled streams; at a threshold the row's window is a verdict.
+It gives each row the log-odds of each mission, as calibrated on labelled streams; at the threshold of one the row's window is a
+verdict.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class EvidenceModel(msgspec.Struct, frozen=True):
     scale: list[float]
     direct: Layer
     layers: list[Layer]
-    thresholds: dict[str, float]
-    """Log-odds from which a row's window is a verdict, by mission; of missions not named single windows decide."""
+    missions: list[str]
+    """Of which it decides; of others single windows do."""
 
     @staticmethod
     def of(content: bytes, missions: Sequence[str]) -> EvidenceModel:
@@ -41,8 +42,8 @@ class EvidenceModel(msgspec.Struct, frozen=True):
         found = msgspec.json.decode(content, type=EvidenceModel)
         if found.inputs != input_names(len(missions)):
             raise ValueError("has other inputs than this sensor's evidence")
-        if unknown := [name for name in found.thresholds if name not in missions]:
-            raise ValueError(f"has a threshold of {unknown[0]}, the missions are {', '.join(missions)}")
+        if unknown := [name for name in found.missions if name not in missions]:
+            raise ValueError(f"decides of {unknown[0]}, the missions are {', '.join(missions)}")
         width = len(found.inputs)
         for values in (found.mean, found.scale):
             if len(values) != width or not np.isfinite(values).all() or (values is found.scale and min(values) <= 0):
@@ -61,11 +62,9 @@ class EvidenceModel(msgspec.Struct, frozen=True):
 class Scorer:
     """An `EvidenceModel` as arrays."""
 
-    def __init__(self, model: EvidenceModel, missions: Sequence[str]) -> None:
+    def __init__(self, model: EvidenceModel) -> None:
         self._mean, self._scale = np.array(model.mean), np.array(model.scale)
         self._direct, *self._layers = [(np.array(layer.weight), np.array(layer.bias)) for layer in (model.direct, *model.layers)]
-        self.at = np.array([model.thresholds.get(name, np.inf) for name in missions])
-        """(missions,) thresholds, log-odds; infinite where single windows decide."""
 
     def __call__(self, inputs: Floats) -> Floats:
         """(W, inputs) to (W, missions) log-odds, rounded: the last bits of a product depend on how many rows it has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,11 @@ from packetclip_sensor.evidence.model import FILE, EvidenceModel, Scorer
 from packetclip_sensor.evidence.rows import Rows, rows_of
 from packetclip_sensor.evidence.streams import Streams
 from packetclip_sensor.model.bundle import REMEDY, Bundle, optional
-from packetclip_sensor.records import FloatArray, Flow, Trail
+from packetclip_sensor.model.judge import Decide, Judge
+from packetclip_sensor.model.thresholds import logit
+from packetclip_sensor.records import FloatArray, Flow, Trail, VerdictBatch
 from packetclip_sensor.windows.model_input import ModelInput
+from packetclip_sensor.windows.windows import Windows
 
 WAITING = "\tflows"
 """Behind a source's name, the key of the flow rows that wait for their time."""
@@ -24,25 +28,31 @@ WAITING = "\tflows"
 class Evidence:
     """Decides by a stream's last hour which windows are verdicts; called with a batch's windows in their order."""
 
-    def __init__(self, model: EvidenceModel, missions: Sequence[str], counters: Counters) -> None:
-        self._score = Scorer(model, missions)
-        self._streams, self._counters = Streams(len(missions), counters), counters
-        self._flows: dict[str, FlowCounts] = {}
-        self.missions = frozenset(model.thresholds)
+    def __init__(self, model: EvidenceModel, thresholds: Mapping[str, float], counters: Counters) -> None:
+        """Args:
+        thresholds: probability from which a window is a verdict, by mission, in the order of the model's outputs.
+        """
+        self.missions = frozenset(model.missions)
         """Those of which it decides."""
+        self._at = np.array([p if m in self.missions else np.inf for m, p in thresholds.items()], np.float32)
+        self._score = Scorer(model)
+        self._streams, self._counters = Streams(len(thresholds), counters), counters
+        self._flows: dict[str, FlowCounts] = {}
 
     @staticmethod
-    def of(bundle: Bundle, counters: Counters) -> Evidence | None:
+    def of(bundle: Bundle, counters: Counters, thresholds: Mapping[str, float] | None = None) -> Evidence | None:
         """The evidence of a bundle; None where it has none, and single windows decide.
 
+        Args:
+            thresholds: those in force; by default the bundle's own.
         Raises:
             ModelBundleError: its file is altered, or of another version of the sensor.
         """
         if (content := optional(bundle.path, FILE)) is None:
             return None
         try:
-            names = bundle.manifest.missions.names
-            return Evidence(EvidenceModel.of(content, names), names, counters)
+            model = EvidenceModel.of(content, bundle.manifest.missions.names)
+            return Evidence(model, thresholds or bundle.manifest.thresholds, counters)
         except (ValueError, RecursionError) as err:
             raise ModelBundleError(f"model bundle {bundle.path}: {FILE}: {err}; {REMEDY}") from err
 
@@ -58,9 +68,9 @@ class Evidence:
         self.take_flows(source, given.windows.batch.flows)
         return self.of_rows(source, rows_of(given, probabilities, fresh))
 
-    def take_flows(self, source: str, flows: Sequence[Flow]) -> None:
-        """Have the flow rows of a batch before its windows."""
-        self._flows.setdefault(source, FlowCounts(self._counters)).take(flows)
+    def take_flows(self, source: str, flows: Sequence[Flow], newest: float | None = None) -> None:
+        """Have the flow rows of a batch before its windows. `newest`: as in `FlowCounts.take`."""
+        self._flows.setdefault(source, FlowCounts(self._counters)).take(flows, newest)
 
     def of_rows(self, source: str, rows: Rows) -> dict[int, tuple[int, Trail]]:
         """As a call, of a batch's rows, made here or by another process."""
@@ -68,14 +78,16 @@ class Evidence:
         due = flows.until(float(rows.second[-1])) if flows is not None and len(rows.second) else []
         inputs, trails = self._streams(source, rows, due)
         log_odds = self._score(inputs)
-        above = log_odds - self._score.at
+        probabilities = 1 / (1 + np.exp(-log_odds))
+        reached = probabilities.astype(np.float32) >= self._at
         out = {}
-        for i in np.nonzero((above >= 0).any(1))[0].tolist():
-            mission = int(np.where(above[i] >= 0, log_odds[i], -np.inf).argmax())
+        for i in np.nonzero(reached.any(1))[0].tolist():
+            mission = int(np.where(reached[i], log_odds[i], -np.inf).argmax())
             windows, total, first, last = trails[i, mission].tolist()
             mean = 1 / (1 + np.exp(-total / max(windows, 1.0)))
-            own = 1 / (1 + np.exp(-log_odds[i, mission]))
-            out[i] = mission, Trail(float(own), float(above[i, mission]), int(windows), int(last - first) + 1, float(mean))
+            above = max(float(log_odds[i, mission]) - logit(float(self._at[mission])), 0.0)
+            own = float(probabilities[i, mission])
+            out[i] = mission, Trail(own, above, int(windows), int(last - first) + 1, float(mean))
         return out
 
     def state(self) -> dict[str, bytes]:
@@ -95,3 +107,12 @@ class Evidence:
             if key.endswith(WAITING):
                 flows = self._flows[key.removesuffix(WAITING)] = FlowCounts(self._counters)
                 flows.restore(content)
+
+
+class Found(Protocol):
+    """`scale.judged`'s: what others found in the windows of a unit, of which hardly any is judged here then."""
+
+    def instead(self, evidence: Evidence | None) -> Decide | None:
+        """What decides in place of evidence."""
+
+    def __call__(self, windows: Windows, judge: Judge, /) -> VerdictBatch: ...

@@ -137,7 +137,7 @@ class Streams:
             if len(self._slots) >= self._most:
                 gone = next(iter(self._slots))
                 del self._slots[gone]
-                self._changed.pop(gone, None)
+                self._changed[gone] = None
                 self._counters.evidence_evicted += 1
         self._slots[key] = slot
         return slot
@@ -194,8 +194,8 @@ class Streams:
         return {key: slot.tobytes() for key, slot in self._slots.items()}
 
     def changes(self) -> dict[str, bytes]:
-        """The streams that changed since the last call, in the order in which they last did."""
-        found = {key: slot.tobytes() for key in self._changed if (slot := self._slots.get(key)) is not None}
+        """The streams that changed since the last call, in the order in which they last did; empty where one is forgotten."""
+        found = {key: slot.tobytes() if (slot := self._slots.get(key)) is not None else b"" for key in self._changed}
         self._changed.clear()
         return found
 

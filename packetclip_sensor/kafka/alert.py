@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 import structlog
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.kafka import clients
-from packetclip_sensor.kafka.messages import ALERTER, LINES, Repeats, Seen, Step, Topics, decode_step, encode
+from packetclip_sensor.kafka.kept import Kept, TakenOverError
+from packetclip_sensor.kafka.messages import ALERTER, LINES, Repeats, Seen, Step, Topics, decode_step, encode, repeated_rows
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.normalize.direction import flow_sides
 from packetclip_sensor.normalize.quality import count_connections
@@ -107,9 +108,7 @@ class _Rows:
     """Rows of its second."""
     ended: bool = False
     next: int = 0
-    repeats: Repeats[Flow] = field(
-        default_factory=lambda: Repeats(lambda row: (row.uid, row.written, row.final), lambda row: row.written)
-    )
+    repeats: Repeats[Flow] = field(default_factory=repeated_rows)
 
 
 class Flows:
@@ -191,8 +190,8 @@ class Alerter:
 
     def slowest(self, topics: Topics) -> tuple[str, float] | None:
         """The partition for which all others wait, and the time that it has come to, epoch seconds."""
-        rows, judged = clients.slowest(topics.flow, self.flows.clocks()), clients.slowest(topics.host, self.steps.judged_by)
-        return min(rows, judged, key=lambda each: each[1]) if rows and judged else None
+        rows = {(topics.flow, number): clock for number, clock in self.flows.clocks().items()}
+        return clients.slowest(rows | {(topics.host, number): judged for number, judged in self.steps.judged_by.items()})
 
 
 def _batch(verdicts: list[Verdict], seen: list[Seen], flows: list[Flow], judged: int) -> VerdictBatch:
@@ -200,10 +199,6 @@ def _batch(verdicts: list[Verdict], seen: list[Seen], flows: list[Flow], judged:
     packets[:] = seen
     seconds = np.array([each.second for each in seen], np.int64)
     return VerdictBatch(verdicts, Batch([], flows), judged, (), packets, seconds)
-
-
-class TakenOverError(Exception):
-    """The step topic was given to another alerter."""
 
 
 def run(config: Config, stop: threading.Event, counters: Counters | None = None) -> Counters:
@@ -236,7 +231,6 @@ class _Active:
         self._steps = clients.consumer(config.kafka, "alert", **options)
         self._rows = clients.consumer(config.kafka, "alert-flows")
         self._subscribe()
-        self._producer: Producer | None = None
         self._saved_at = 0.0
 
     def _subscribe(self) -> None:
@@ -256,10 +250,8 @@ class _Active:
     def _begin(self) -> int:
         """Take over from the alerter before; returns the offset from which to read steps."""
         config, topics = self._config, self._topics
-        self._producer = clients.producer(config.kafka, **{"transactional.id": f"{config.kafka.prefix}.alert"})
-        producer = self._producer
-        clients.patiently(lambda: producer.init_transactions(clients.ASK_S), self._stop)  # now the one before can commit nothing
-        saved = clients.latest(config.kafka, topics.state, ALERTER)
+        self._kept = Kept(config, 0, "alert", self._health, self._stop)
+        saved = self._kept.found.get(ALERTER)
         state = _state.decode(saved) if saved else State()
         offsets = {(p.path, p.inode): p.offset for p in state.positions}
         count = self._flow_partitions
@@ -267,7 +259,7 @@ class _Active:
         alerting = self._alerting = Alerting(self._bundle, config, self._health.counters, state, counts_kept=True)
         self._alerter = Alerter(self._partitions, alerting, state, Flows(flows, self._health.counters))
         self._rows.assign([TopicPartition(topics.flow, number, offset) for number, offset in flows.items()])
-        self._paused = clients.hold(self._rows, topics.flow, set(), set(flows))
+        self._paused = clients.hold(self._rows, set(), {(topics.flow, number) for number in flows})
         log.info("alerter_active", judged=state.judged, episodes=len(state.episodes))
         return offsets.get((topics.step, 0), clients.BEGINNING)
 
@@ -304,7 +296,7 @@ class _Active:
                 else:
                     self._take_rows(message.partition, message.offset, unwrap(message.value))
             batch = alerter()
-            self._paused = clients.hold(self._rows, topics.flow, alerter.flows.full, self._paused)
+            self._paused = clients.hold(self._rows, {(topics.flow, number) for number in alerter.flows.full}, self._paused)
             self._health.reached = alerter.slowest(topics)
             if batch is not None:
                 found = [Position(topics.flow, 0, number, 0, "", rows.next) for number, rows in alerter.flows.rows.items()]
@@ -324,14 +316,14 @@ class _Active:
             self._alerter.flows.take(partition, flow_sides(flow) if flow and not reason else None, offset)
 
     def save(self, batch: AlertBatch) -> None:
-        """Remember what is acknowledged, with the offsets, in one transaction. One that was aborted is made up for by the next.
+        """Remember what is acknowledged, with the offsets.
 
         Raises:
-            TakenOverError: the writer can write no more, as when another alerter is active; this one stands in line again.
+            TakenOverError: another alerter is active; this one stands in line again.
         """
         self._health.judged, self._health.episodes_open = batch.judged, len(batch.episodes)
         self._health.budget_used = self._alerting.budget_used
-        if self._producer is None or (not batch.alerts and time.monotonic() - self._saved_at < SAVE_S):
+        if not batch.alerts and time.monotonic() - self._saved_at < SAVE_S:
             return
         state = State(
             positions=batch.positions,
@@ -342,27 +334,12 @@ class _Active:
             saved=time.time(),
         )
         steps = [TopicPartition(p.path, p.inode, p.offset) for p in batch.positions if p.path == self._topics.step]
-        producer = self._producer
         try:
-            producer.begin_transaction()
-            clients.produce(producer, self._topics.state, encode(state), key=ALERTER, partition=0)
-            clients.patiently(
-                lambda: producer.send_offsets_to_transaction(steps, self._steps.consumer_group_metadata()), self._stop
-            )
-            clients.patiently(lambda: producer.commit_transaction(clients.ASK_S), self._stop)
-        except KafkaException as err:
-            self._health.counters.state_unsaved += 1
-            self._health.unsaved = str(err)
-            log.warning("state_unsaved", reason=str(err))
-            try:
-                if not err.args[0].txn_requires_abort():
-                    raise
-                clients.patiently(lambda: producer.abort_transaction(clients.ASK_S), self._stop)
-            except KafkaException as final:
-                self._leave()
-                raise TakenOverError from final
-        else:
-            self._health.unsaved, self._saved_at = None, time.monotonic()
+            if self._kept.save({ALERTER: encode(state)}, steps, self._steps):
+                self._saved_at = time.monotonic()
+        except TakenOverError:
+            self._leave()
+            raise
 
     def _leave(self) -> None:
         """Give the topic back, and ask for it anew: who gets it begins at the state that was saved last."""

@@ -21,7 +21,7 @@ from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config import secrets
 from packetclip_sensor.config.settings import Config, KafkaConfig
 from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.kafka.messages import Topics
+from packetclip_sensor.kafka.messages import Place, Topics
 from packetclip_sensor.service import checkpoint, systemd
 from packetclip_sensor.service.health import Health
 from packetclip_sensor.service.monitor import watched
@@ -99,25 +99,26 @@ def wrong_time(ts: float, wall: float | None = None) -> str:
     return "a wrong time, ahead of this machine's clock; set it by NTP" if ahead else ""
 
 
-def slowest(topic: str, clocks: Mapping[int, float]) -> tuple[str, float] | None:
+def slowest(clocks: Mapping[Place, float]) -> tuple[str, float] | None:
     """The partition that is furthest behind, by its clock, epoch seconds."""
-    return min(((f"{topic}[{number}]", float(clock)) for number, clock in clocks.items()), key=lambda each: each[1], default=None)
+    found = ((f"{topic}[{number}]", float(clock)) for (topic, number), clock in clocks.items())
+    return min(found, key=lambda each: each[1], default=None)
 
 
-def hold(of: Consumer, topic: str, full: set[int], paused: set[int]) -> set[int]:
+def hold(of: Consumer, full: set[Place], paused: set[Place]) -> set[Place]:
     """Read the `full` partitions of those that are `paused` no further, and the others again; returns what is paused now."""
     if more := full - paused:
-        of.pause([TopicPartition(topic, number) for number in more])
+        of.pause([TopicPartition(*place) for place in more])
     if fewer := paused - full:
-        of.resume([TopicPartition(topic, number) for number in fewer])
+        of.resume([TopicPartition(*place) for place in fewer])
     return full
 
 
 def produce(to: Producer, topic: str, value: bytes, *, partition: int, key: bytes | None = None) -> None:
-    """Hand over a message, waiting while the writer's queue is full."""
+    """Hand over a message, waiting while the writer's queue is full. An empty value takes the key out of a compacted topic."""
     while True:
         try:
-            to.produce(topic, value, key=key, partition=partition)
+            to.produce(topic, value or None, key=key, partition=partition)
         except BufferError:
             to.poll(0.1)
         else:
@@ -132,28 +133,30 @@ class Message(NamedTuple):
     key: bytes | None
     value: bytes | None
     """None at the end of the partition."""
+    topic: str = ""
+
+    @property
+    def place(self) -> Place:
+        """The partition with its topic."""
+        return self.topic, self.partition
 
 
 def read(of: Consumer, most: int, wait_s: float) -> Iterator[Message]:
     """Messages, and the ends of partitions; an error of the connection is logged, and librdkafka goes on by itself."""
     for found in of.consume(most, wait_s):
-        partition, offset, error = found.partition(), found.offset(), found.error()
+        partition, offset, error, topic = found.partition(), found.offset(), found.error(), found.topic() or ""
         if error is not None and error.code() != KafkaError._PARTITION_EOF:
             log.warning("kafka", reason=error.str())
         elif partition is not None and offset is not None:
-            yield (
-                Message(partition, offset, None, None) if error else Message(partition, offset, found.key(), found.value() or b"")
-            )
+            key, value = (None, None) if error else (found.key(), found.value() or b"")
+            yield Message(partition, offset, key, value, topic)
 
 
-def commit(of: Consumer, topic: str, offsets: dict[int, int], metadata: dict[int, str] | None = None) -> bool:
+def commit(of: Consumer, offsets: list[TopicPartition]) -> bool:
     """Commit; one that fails is made up for by the next, or the lines are read again. Returns whether it was done."""
     try:
         if offsets:
-            of.commit(
-                offsets=[TopicPartition(topic, number, at, (metadata or {}).get(number, "")) for number, at in offsets.items()],
-                asynchronous=False,
-            )
+            of.commit(offsets=offsets, asynchronous=False)
     except KafkaException as err:
         log.warning("commit", reason=str(err))
         return False
@@ -180,21 +183,6 @@ def partitions(kafka: KafkaConfig, *names: str) -> list[int]:
     if missing := [name for name in names if name not in found]:
         raise ConfigError(f"Kafka has no topic {', '.join(missing)}; make the topics: packetclip setup kafka --config FILE")
     return [len(found[name].partitions) for name in names]
-
-
-def latest(kafka: KafkaConfig, topic: str, key: bytes) -> bytes | None:
-    """The last value of a key in the first partition of a compacted topic."""
-    reader, found = consumer(kafka, "look", **{"isolation.level": "read_committed"}), None
-    reader.assign([TopicPartition(topic, 0, BEGINNING)])
-    try:
-        while True:
-            for message in read(reader, 100, 1.0):
-                if message.value is None:
-                    return found
-                if message.key == key:
-                    found = message.value
-    finally:
-        reader.close()
 
 
 def patiently(ask: Callable[[], Result], stop: threading.Event) -> Result:

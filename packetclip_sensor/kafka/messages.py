@@ -2,7 +2,7 @@
 
 Two copies of a packet, one for each of its hosts, are enough for all three views: all that a source starts is in its own
 partition, all that a destination receives in that host's, and all of a pair in both. Of a pair one of the two judges, chosen by
-the pair, so that a busy server's pairs spread over its clients' partitions.
+the pair, so that a busy server's pairs spread over its clients' partitions. The same goes for flow rows, which are evidence.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from packetclip_sensor.records import Packet, Verdict
+from packetclip_sensor.records import Flow, Packet, Verdict
 from packetclip_sensor.windows.windows import Owns
 
-TICK = b"clock"
-"""Key of a router's clock among the lines of a host topic; lines have no key."""
+TICK, ROW = b"clock", b"flow"
+"""Keys of a router's clock and of a flow row among the packet lines of a host topic, which have no key."""
 REPEATS_S = 60.0
 """What came twice is known so long after the first time, by the partition's clock."""
-ALERTER = b"alerter"
-"""Key of the alerter's checkpoint in the state topic."""
+ALERTER, JUDGE = b"alerter", b"judge"
+"""Keys of checkpoints in the state topic; what else stands there are streams of a judge's evidence, by name."""
+Place = tuple[str, int]
+"""A partition: its topic and number."""
 
 
 class Topics(NamedTuple):
@@ -33,13 +35,13 @@ class Topics(NamedTuple):
     """Lines of packet logs as a shipper sends them; `flow` likewise."""
     flow: str
     host: str
-    """Each packet line in the partitions of its two hosts, and among them the routers' clocks."""
+    """Each packet line and flow row in the partitions of its two hosts, and among them the routers' clocks."""
     clock: str
     """The routers' clocks, for each other; one partition."""
     step: str
     """What the judges found; one partition."""
     state: str
-    """The alerter's checkpoint, compacted; one partition."""
+    """Checkpoints, compacted: the alerter's in the first partition, then a partition for each of the host topic."""
 
     @classmethod
     def of(cls, prefix: str) -> Topics:
@@ -50,8 +52,28 @@ class Topics(NamedTuple):
 class Tick(msgspec.Struct, frozen=True, array_like=True):
     """How far a router has come with a partition of raw lines: no line before `clock`, epoch seconds, is to come from it."""
 
-    partition: int
+    place: Place
     clock: float
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """A line of the flow log for the judges of its hosts."""
+
+    newest: float
+    """When the newest row up to it in its log was written, epoch seconds: no judge has them all."""
+    line: bytes
+
+
+class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
+    """Where the judge of a partition goes on. The streams of its evidence stand beside it."""
+
+    offset: int
+    """From which lines are read again, to rebuild windows."""
+    judged: int
+    """Last judged second."""
+    rows: int
+    """Offset before which all flow rows are in the evidence."""
+    model_version: str
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -99,6 +121,8 @@ encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 decode_step = msgspec.msgpack.Decoder(Step, dec_hook=_array).decode
 decode_verdict = msgspec.msgpack.Decoder(Verdict, dec_hook=_array).decode
 decode_tick = msgspec.msgpack.Decoder(Tick).decode
+decode_row = msgspec.msgpack.Decoder(Row).decode
+decode_checkpoint = msgspec.msgpack.Decoder(Checkpoint).decode
 
 
 Record = TypeVar("Record")
@@ -124,6 +148,11 @@ class Repeats(Generic[Record]):
                 self._order.append((max(clock, self._time(record)), name))
                 new.append(record)
         return new
+
+
+def repeated_rows() -> Repeats[Flow]:
+    """`Repeats` of flow rows."""
+    return Repeats(lambda row: (row.uid, row.written, row.final), lambda row: row.written)
 
 
 def partition_of(host: str, partitions: int) -> int:

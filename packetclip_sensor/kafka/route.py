@@ -1,4 +1,4 @@
-"""The router: copies each packet line into the partitions of its two hosts, and says behind it how far it has come.
+"""The router: copies each packet line and flow row into the partitions of its two hosts, and says behind how far it has come.
 
 No partition of raw lines is routed more than `ahead_s` seconds of event time ahead of the slowest, whoever routes that. Else, in
 catching up, the judges would have to hold all that one shipper sent while another's lines are still unread.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import inf
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -21,7 +22,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.kafka import clients
-from packetclip_sensor.kafka.messages import LINES, TICK, Tick, Topics, decode_tick, encode, partition_of
+from packetclip_sensor.kafka.messages import LINES, ROW, TICK, Place, Row, Tick, Topics, decode_tick, encode, partition_of
 from packetclip_sensor.sources import zeek
 
 TICK_S = 0.1
@@ -41,17 +42,31 @@ class Head(msgspec.Struct, gc=False):
     ts: float
     orig_h: str = msgspec.field(name="id.orig_h")
     resp_h: str = msgspec.field(name="id.resp_h")
+    duration: float | None = None
 
 
 _head = msgspec.json.Decoder(Head)
+
+
+class _Line(NamedTuple):
+    time: float
+    """Of a packet; of a flow row when it was written, or a row before it which was written later."""
+    to: tuple[int, ...]
+    key: bytes | None
+    value: bytes
+    behind: int
+    """Offset behind it."""
 
 
 @dataclass
 class _Raw:
     """A partition of raw lines that this router reads."""
 
-    queue: deque[tuple[float, tuple[int, ...], bytes, int]] = field(default_factory=deque)
-    """Time, partitions that the line goes to, line, and the offset behind it."""
+    newest: float = 0.0
+    """Of the flow rows read."""
+    given: float = 0.0
+    """Time of the last line given out."""
+    queue: deque[_Line] = field(default_factory=deque)
     clock: float = 0.0
     ended: bool = False
     next: int | None = None
@@ -70,28 +85,29 @@ class Router:
 
     def __init__(
         self,
-        of: Sequence[int],
+        partitions: int,
+        hosts: int,
         ahead_s: float,
         counters: Counters,
         rejects: Rejects,
         *,
-        topic: str = "packetclip.packet",
+        flow: str = "packetclip.flow",
         unwrap: Callable[[bytes], bytes] = bytes,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Args:
-        of: how many partitions the raw topic and the host topic have.
-        unwrap: one of LINES. wall: this machine's clock, epoch seconds.
+        partitions: how many the raw topics have, together. hosts: how many the host topic has. flow: which of the raw topics
+            has flow rows. unwrap: one of LINES. wall: this machine's clock, epoch seconds.
         """
-        (self._partitions, self._hosts), self._ahead_s, self._wall = of, ahead_s, wall
-        self._counters, self._rejects, self._topic, self._unwrap = counters, rejects, topic, unwrap
-        self.raw: dict[int, _Raw] = {}
-        self._others: dict[int, float] = {}
+        self._partitions, self._hosts, self._ahead_s, self._wall = partitions, hosts, ahead_s, wall
+        self._counters, self._rejects, self._flow, self._unwrap = counters, rejects, flow, unwrap
+        self.raw: dict[Place, _Raw] = {}
+        self._others: dict[Place, float] = {}
 
     def take(self, message: clients.Message) -> None:
         """Take in a message of a raw partition, which may hold several lines, or its end."""
-        partition, offset, _, value = message
-        raw = self.raw[partition]
+        value, behind = message.value, message.offset + 1
+        raw = self.raw[message.place]
         raw.ended = value is None
         if value is None:
             return
@@ -100,27 +116,32 @@ class Router:
                 self._counters.lines += 1
                 try:
                     head = _head.decode(zeek.in_seconds(line))
-                    reason = clients.wrong_time(head.ts, self._wall())
+                    ts = head.ts + (head.duration or 0.0)
+                    reason = clients.wrong_time(ts, self._wall())
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
                     reason = str(err)
                 if reason:
-                    self._rejects.add(f"{self._topic}[{partition}]", offset, reason, line)
+                    self._rejects.add(f"{message.topic}[{message.partition}]", message.offset, reason, line)
                     self._counters.rejects = self._rejects.count
                     continue
-                to = {partition_of(head.orig_h, self._hosts), partition_of(head.resp_h, self._hosts)}
-                raw.queue.append((head.ts, tuple(sorted(to)), line, offset + 1))
+                to = tuple(sorted({partition_of(head.orig_h, self._hosts), partition_of(head.resp_h, self._hosts)}))
+                if message.topic == self._flow:
+                    raw.newest = max(raw.newest, ts)
+                    raw.queue.append(_Line(raw.newest, to, ROW, encode(Row(raw.newest, line)), behind))
+                else:
+                    raw.queue.append(_Line(ts, to, None, line, behind))
         if not raw.queue:
-            raw.next = offset + 1
+            raw.next = behind
 
     @property
-    def offsets(self) -> dict[int, int]:
-        """For each raw partition the offset behind what was given out."""
-        return {partition: raw.next for partition, raw in self.raw.items() if raw.next is not None}
+    def offsets(self) -> list[TopicPartition]:
+        """For each raw partition the offset behind what was given out, with the time of that."""
+        return [TopicPartition(*place, raw.next, str(raw.given)) for place, raw in self.raw.items() if raw.next is not None]
 
     @property
     def waits(self) -> bool:
         """Whether a partition goes on only once it is committed."""
-        return any(raw.queue and raw.queue[0][0] > raw.most for raw in self.raw.values())
+        return any(raw.queue and raw.queue[0].time > raw.most for raw in self.raw.values())
 
     def committed(self) -> None:
         """All that was given out is committed."""
@@ -129,88 +150,90 @@ class Router:
 
     def note_clock(self, tick: Tick) -> None:
         """The clock of a raw partition that another router reads."""
-        self._others[tick.partition] = tick.clock
+        self._others[tick.place] = tick.clock
 
     def clocks(self) -> list[Tick]:
         """How far each raw partition of this router's has come: to its next line, or where there is none, with the wall clock."""
         now = self._wall() - clients.END_S
         for raw in self.raw.values():
             if raw.queue:
-                raw.clock = max(raw.clock, min(raw.queue[0][0], now + clients.END_S, raw.most))
+                raw.clock = max(raw.clock, min(raw.queue[0].time, now + clients.END_S, raw.most))
             elif raw.ended:
                 raw.clock = max(raw.clock, min(now, raw.most))
-        return [Tick(partition, raw.clock) for partition, raw in self.raw.items()]
+        return [Tick(place, raw.clock) for place, raw in self.raw.items()]
 
-    def __call__(self) -> Iterator[tuple[int, bytes]]:
-        """The lines that may go out now, each with its host partition."""
-        known = self._others | {tick.partition: tick.clock for tick in self.clocks()}
+    def __call__(self) -> Iterator[tuple[int, bytes | None, bytes]]:
+        """The lines that may go out now, each with its host partition and key."""
+        known = self._others | {tick.place: tick.clock for tick in self.clocks()}
         if len(known) < self._partitions:
             return
         limit = min(known.values()) + self._ahead_s
         for raw in self.raw.values():
-            while raw.queue and raw.queue[0][0] <= min(limit, raw.most):
-                ts, to, line, behind = raw.queue.popleft()
-                raw.first = ts if raw.first is None else raw.first
-                if not raw.queue or raw.queue[0][3] != behind:
-                    raw.next = behind
-                for partition in to:
-                    yield partition, line
+            while raw.queue and raw.queue[0].time <= min(limit, raw.most):
+                line = raw.queue.popleft()
+                raw.first = line.time if raw.first is None else raw.first
+                raw.given = line.time
+                if not raw.queue or raw.queue[0].behind != line.behind:
+                    raw.next = line.behind
+                for partition in line.to:
+                    yield partition, line.key, line.value
 
 
 def run(config: Config, stop: threading.Event, counters: Counters | None = None) -> Counters:
     """Route until stopped."""
     with clients.role(config, stop, counters) as (health, rejects):
         kafka, topics, counters = config.kafka, clients.topics(config), health.counters
-        sizes = clients.partitions(kafka, topics.packet, topics.host)
-        router = Router(sizes, kafka.ahead_s, counters, rejects, topic=topics.packet, unwrap=LINES[kafka.format])
+        packets, flows, hosts = clients.partitions(kafka, topics.packet, topics.flow, topics.host)
+        router = Router(packets + flows, hosts, kafka.ahead_s, counters, rejects, flow=topics.flow, unwrap=LINES[kafka.format])
         producer = clients.producer(kafka)
         others = clients.consumer(kafka, "clock")
         others.assign([TopicPartition(topics.clock, 0, clients.END)])
         consumer = clients.consumer(kafka, "route", **{"queued.max.messages.kbytes": 8192})
 
         def commit() -> None:
-            if not producer.flush(30) and clients.commit(consumer, topics.packet, router.offsets):
+            if not producer.flush(30) and clients.commit(consumer, router.offsets):
                 router.committed()
 
         def assigned(consumer: Consumer, given: list[TopicPartition]) -> None:
             found = clients.patiently(lambda: consumer.committed(given, timeout=clients.ASK_S), stop)
-            log.info("assigned", partitions={tp.partition: tp.offset for tp in found})
+            log.info("assigned", partitions=[f"{tp.topic}[{tp.partition}] {tp.offset}" for tp in found])
             for tp in found:
-                router.raw[tp.partition] = _Raw()
+                until = float(tp.metadata or 0.0)
+                router.raw[tp.topic, tp.partition] = _Raw(until, until)
             consumer.incremental_assign(found)
-            clients.hold(consumer, topics.packet, set(), {tp.partition for tp in found})
+            clients.hold(consumer, set(), {(tp.topic, tp.partition) for tp in found})
 
         def revoked(consumer: Consumer, taken: list[TopicPartition]) -> None:
-            log.info("revoked", partitions=[tp.partition for tp in taken])
+            log.info("revoked", partitions=[f"{tp.topic}[{tp.partition}]" for tp in taken])
             commit()
             for tp in taken:
-                router.raw.pop(tp.partition, None)
+                router.raw.pop((tp.topic, tp.partition), None)
             consumer.incremental_unassign(taken)
 
-        consumer.subscribe([topics.packet], on_assign=assigned, on_revoke=revoked, on_lost=revoked)
-        paused: set[int] = set()
+        consumer.subscribe([topics.packet, topics.flow], on_assign=assigned, on_revoke=revoked, on_lost=revoked)
+        paused: set[Place] = set()
         ticked = committed = 0.0
         while not stop.is_set():
             for message in clients.read(consumer, 2000, 0.02):
-                if message.partition in router.raw:
+                if message.place in router.raw:
                     router.take(message)
             for message in clients.read(others, 1000, 0.0):
-                if message.value and (tick := decode_tick(message.value)).partition not in router.raw:
+                if message.value and (tick := decode_tick(message.value)).place not in router.raw:
                     router.note_clock(tick)
-            for partition, line in router():
-                clients.produce(producer, topics.host, line, partition=partition)
+            for partition, key, value in router():
+                clients.produce(producer, topics.host, value, key=key, partition=partition)
                 counters.packets += 1
-            full = {partition for partition, raw in router.raw.items() if len(raw.queue) > MOST_QUEUED}
-            paused = clients.hold(consumer, topics.packet, full, paused & router.raw.keys())
+            full = {place for place, raw in router.raw.items() if len(raw.queue) > MOST_QUEUED}
+            paused = clients.hold(consumer, full, paused & router.raw.keys())
             producer.poll(0)
             now = time.monotonic()
             if now - ticked >= TICK_S:
                 ticked = now
-                _tick(producer, topics, router, sizes[1])
+                _tick(producer, topics, router, hosts)
             if now - committed >= COMMIT_S or router.waits:
                 committed = now
                 commit()
-            health.reached = clients.slowest(topics.packet, {number: raw.clock for number, raw in router.raw.items()})
+            health.reached = clients.slowest({place: raw.clock for place, raw in router.raw.items()})
             health.moved()
         commit()
         consumer.close()

@@ -14,9 +14,10 @@ from packetclip_sensor.kafka import clients
 
 DAY_MS = 24 * 3600 * 1000
 RIGHTS = (
-    ("route", "Read", "packet"), ("route", "Read", "clock"), ("route", "Write", "clock"), ("route", "Write", "host"),
-    ("judge", "Read", "host"), ("judge", "Write", "step"), ("alert", "Read", "flow"), ("alert", "Read", "step"),
-    ("alert", "Read", "state"), ("alert", "Write", "state"),
+    ("route", "Read", "packet"), ("route", "Read", "flow"), ("route", "Read", "clock"), ("route", "Write", "clock"),
+    ("route", "Write", "host"), ("judge", "Read", "host"), ("judge", "Write", "step"), ("judge", "Read", "state"),
+    ("judge", "Write", "state"), ("alert", "Read", "flow"), ("alert", "Read", "step"), ("alert", "Read", "state"),
+    ("alert", "Write", "state"),
 )  # fmt: skip
 """Role, operation, topic. Beside these each may look at all topics, as `packetclip check` does."""
 
@@ -29,9 +30,9 @@ def topics(config: Config, partitions: int, raw: int, replication: int) -> list[
         raw: of the packet and of the flow topic; at least the routers. replication: copies of each partition.
     """
     names = clients.topics(config)
-    counts = dict.fromkeys(names, 1) | {names.packet: raw, names.flow: raw, names.host: partitions}
+    counts = dict.fromkeys(names, 1) | {names.packet: raw, names.flow: raw, names.host: partitions, names.state: partitions + 1}
     kept = {name: {"cleanup.policy": "delete", "retention.ms": str(DAY_MS)} for name in names}
-    # A state a second: small segments are compacted soon, and an alerter that takes over reads little.
+    # States come every second: small segments are compacted soon, and who takes over reads little.
     kept[names.state] = {"cleanup.policy": "compact", "segment.ms": str(600_000), "min.cleanable.dirty.ratio": "0.1"}
     big = {"max.message.bytes": str(clients.MESSAGE_BYTES)}
     return [NewTopic(name, counts[name], replication, config=kept[name] | big) for name in names]
@@ -68,7 +69,9 @@ def acls(config: Config) -> Iterator[str]:
     for role in ("route", "judge", "alert"):
         for what in ("Describe --topic", "Read --group"):
             yield f"{tool} --allow-principal User:{role.upper()} --operation {what} {prefix}. --resource-pattern-type prefixed"
-    yield f"{tool} --allow-principal User:ALERT --operation Write --operation Describe --transactional-id {prefix}.alert"
+    by_name = ("ALERT", f"{prefix}.alert"), ("JUDGE", f"{prefix}.judge. --resource-pattern-type prefixed")
+    for role, writer in by_name:
+        yield f"{tool} --allow-principal User:{role} --operation Write --operation Describe --transactional-id {writer}"
 
 
 def check(config: Config) -> list[str]:
@@ -79,7 +82,7 @@ def check(config: Config) -> list[str]:
     except ConfigError as err:
         return [str(err)]
     return [
-        f"topic {getattr(names, name)} has {counts[name]} partitions, and must have one; delete it, then: packetclip setup kafka"
-        for name in ("clock", "step", "state")
-        if counts[name] != 1
+        f"topic {getattr(names, name)} has {counts[name]} partitions, not {must}; delete it, then: packetclip setup kafka"
+        for name, must in (("clock", 1), ("step", 1), ("state", counts["host"] + 1))
+        if counts[name] != must
     ]

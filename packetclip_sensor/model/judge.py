@@ -162,10 +162,11 @@ def reaches(probabilities: FloatArray, limit: FloatArray) -> npt.NDArray[np.bool
 
 
 def accused(packets: Sequence[Packet], view: str) -> tuple[str, ...]:
-    """The hosts that a window can accuse, most packets first: those that sent something in a connection which they began. None
-    where half of the packets or more are answers to hosts that were not seen, where the host of most packets of a pair is none of
-    them, or where few hosts send answers that nobody asked for."""
-    began = {p.orig_h for p in packets if p.is_orig}
+    """The hosts that a window can accuse, most packets first: those that were seen to begin a connection, of a pair in the window
+    itself: a flood may be answered, and the last packets of a second be the answers alone. None where half of the packets or more
+    are answers to hosts that were not seen, where the host of most packets of a pair is none of them, or where few hosts send
+    answers that nobody asked for."""
+    began = {p.orig_h for p in packets if p.is_orig or (view != "pair" and not p.unasked)}
     if packets[-1].unasked and packets[-1].is_orig:
         enough = len(began) >= REFLECTORS
     else:

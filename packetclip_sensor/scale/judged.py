@@ -8,7 +8,7 @@ or where the model has evidence those windows alone that this decides on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
@@ -78,17 +78,17 @@ class How(msgspec.Struct, frozen=True):
     def of(bundle: Bundle, config: Config) -> How:
         """As a replay with this configuration judges them."""
         thresholds, margins = in_force(bundle, for_missions(config.policy, bundle.manifest.missions))
-        limits, sha256 = config.limits, fingerprint(bundle.path)
-        sizes = limits.packets_held, limits.windows_per_second
-        return How(
-            str(bundle.path.absolute()),
-            sha256,
-            thresholds,
-            margins,
-            config.lateness_s,
-            *sizes,
-            Evidence.of(bundle, Counters()) is not None,
-        )
+        held, most = config.limits.packets_held, config.limits.windows_per_second
+        return How.at(bundle, thresholds, margins, config.lateness_s, packets_held=held, windows_per_second=most)
+
+    @staticmethod
+    def at(
+        bundle: Bundle, thresholds: Mapping[str, float], margins: Mapping[str, float], lateness_s: float, **options: Any
+    ) -> How:
+        """With these thresholds and margins; options are the other fields."""
+        decides = Evidence.of(bundle, Counters()) is not None
+        sha256 = fingerprint(bundle.path)
+        return How(str(bundle.path.absolute()), sha256, {**thresholds}, {**margins}, lateness_s, evidence=decides, **options)
 
 
 @lru_cache(maxsize=1)

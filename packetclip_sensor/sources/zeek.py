@@ -34,7 +34,7 @@ TOGETHER_S = 8.0
 Record = TypeVar("Record", Packet, Flow)
 _packets = msgspec.json.Decoder(Packet)
 _flows = msgspec.json.Decoder(Flow)
-_BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _OTHER_TIME = re.compile(rb'"ts":\s*("[^"]*"|[0-9]{11,16})(?=[,}\s])')
 """ISO 8601 or milliseconds. A quote within a string is escaped, so this finds no text of a packet."""
 
@@ -75,17 +75,17 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
 
     `start` and `end` hold the latest position of every file of the source read so far, so that either is a complete resume
     point. A block whose `data` is empty moves a position and gives no batch of its own; before anything is read, each other
-    source whose position was moved so is told by an empty batch, so that later stages know its place.
+    source whose position was moved so gets an empty batch, so that later stages know its place.
     """
     sources: dict[str, Positions] = {}
-    told = True
+    passed_on = True
     for block in blocks:
         counters.rejects, counters.rejects_unwritten = rejects.count, rejects.unwritten
         if isinstance(block, Idle):
             for source, known in (sources or {"": Positions()}).items():
                 quiet = block.final or source in block.quiet
                 yield Batch([], [], known.before, known.before, idle=True, final=block.final, quiet=quiet, source=source)
-            told = True
+            passed_on = True
             continue
         source = block.end.source
         if block.start.source != source and (other := sources.get(block.start.source)):
@@ -93,10 +93,10 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
         known = sources.setdefault(source, Positions())
         before, after = known.move(block)
         if not block.data:
-            told = False
+            passed_on = False
             continue
-        if not told:
-            told = True
+        if not passed_on:
+            passed_on = True
             for name, each in sources.items():
                 if each is not known:
                     yield Batch([], [], each.before, each.before, source=name)
@@ -161,16 +161,16 @@ def _flows_of(block: Lines, rejects: Rejects) -> list[Flow]:
 
 
 def _decode(decoder: msgspec.json.Decoder[Record], block: Lines, rejects: Rejects) -> list[Record]:
-    with contextlib.suppress(*_BAD):
+    with contextlib.suppress(*BAD):
         return decoder.decode_lines(block.data)
     if (data := in_seconds(block.data)) != block.data:
-        with contextlib.suppress(*_BAD):
+        with contextlib.suppress(*BAD):
             return decoder.decode_lines(data)
     good = []
     for offset, line in _lines(block):
         try:
             good.append(decoder.decode(in_seconds(line)))
-        except _BAD as err:
+        except BAD as err:
             rejects.add(block.end.path, offset, _reason(line, err), line)
     return good
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.records import Trail, Verdict
 from packetclip_sensor.windows.model_input import model_input
 from packetclip_sensor.windows.packet_features import RELATIONS
+from tests.support.bundles import without_evidence
 from tests.support.factories import MISSIONS, POLICY, verdict
 from tests.support.recorded import ATTACKS, NOTHING_NEEDED, cut
 
@@ -29,12 +31,12 @@ NAMES = input_names(len(MISSIONS))
 PAIR = (0, "192.0.2.1", "192.0.2.9")
 
 
-def model(weights: dict[str, float], at: float = 0.0) -> EvidenceModel:
+def model(weights: dict[str, float]) -> EvidenceModel:
     """A model in which all missions have the weighted sum of a few inputs."""
     missions = len(MISSIONS)
     direct = Layer([[weights.get(name, 0.0)] * missions for name in NAMES], [0.0] * missions)
     nothing = [Layer([[0.0]] * len(NAMES), [0.0]), Layer([[0.0] * missions], [0.0] * missions)]
-    return EvidenceModel(NAMES, [0.0] * len(NAMES), [1.0] * len(NAMES), direct, nothing, dict.fromkeys(MISSIONS.names, at))
+    return EvidenceModel(NAMES, [0.0] * len(NAMES), [1.0] * len(NAMES), direct, nothing, list(MISSIONS.names))
 
 
 def rows(seconds: list[int], odds: float = 2.0, stream: tuple[int, str, str] = PAIR) -> Rows:
@@ -104,9 +106,9 @@ def test_a_restart_goes_on_bit_by_bit() -> None:
 
 
 def test_many_windows_that_single_would_not_do_are_evidence_together() -> None:
-    score = Scorer(model({"above 2 600s": 2.0, "odds 2": 0.5}, at=6.0), MISSIONS.names)
+    score = Scorer(model({"above 2 600s": 2.0, "odds 2": 0.5}))
     inputs, trails = Streams(len(MISSIONS), Counters())("", rows([1000 + 8 * i for i in range(70)]))
-    found = (score(inputs) >= score.at).all(1)
+    found = (score(inputs) >= 6.0).all(1)
     assert not found[:5].any()
     assert found[40]
     assert trails[-1, 2].tolist() == [70.0, 140.0, 1000.0, 1552.0]
@@ -119,11 +121,11 @@ def key(verdict: Verdict) -> tuple[Any, ...]:
 @pytest.fixture
 def judged(bundle: Bundle) -> Callable[..., list[tuple[Any, ...]]]:
     def of(batch: int, restart_after: int = 1 << 30) -> list[tuple[Any, ...]]:
-        fit = model({"odds 0": 1.0, "odds 1": 0.5, "above 0 600s": 1.0}, at=2.0)
-        evidence, out = Evidence(fit, MISSIONS.names, Counters()), list[tuple[Any, ...]]()
+        fit, at = model({"odds 0": 1.0, "odds 1": 0.5, "above 0 600s": 1.0}), dict.fromkeys(MISSIONS.names, 0.12)
+        evidence, out = Evidence(fit, at, Counters()), list[tuple[Any, ...]]()
         for number, windows in enumerate(cut(ATTACKS, batch)):
             if number == restart_after:
-                saved, evidence = evidence.state(), Evidence(fit, MISSIONS.names, Counters())
+                saved, evidence = evidence.state(), Evidence(fit, at, Counters())
                 evidence.restore(saved)
             judge = Judge(bundle, NOTHING_NEEDED, Counters(), evidence=evidence)
             out += map(key, judge(model_input(windows)).verdicts)
@@ -139,6 +141,19 @@ def test_neither_batches_nor_a_restart_change_verdicts(judged: Callable[..., lis
     assert judged(700, restart_after=2) == once
 
 
+def test_a_site_s_threshold_holds_for_evidence_too(bundle: Bundle) -> None:
+    fit = model({"odds 0": 1.0, "odds 1": 0.5, "above 0 600s": 1.0})
+
+    def found(at: float) -> list[float]:
+        evidence = Evidence(fit, dict.fromkeys(MISSIONS.names, at), Counters())
+        judge = Judge(bundle, NOTHING_NEEDED, Counters(), evidence=evidence)
+        return [v.probability for w in cut(ATTACKS) for v in judge(model_input(w)).verdicts]
+
+    low, high = found(0.12), found(0.4)
+    assert len(low) > len(high) > 0
+    assert [p for p in low if p >= 0.4] == high
+
+
 def test_a_verdict_of_evidence_opens_an_episode_by_itself_and_says_why() -> None:
     few = verdict(5, packets=4, mission="Brute Force", stream_packets=4, connections=1)
     assert not enough(few, POLICY)
@@ -152,7 +167,7 @@ def test_a_verdict_of_evidence_opens_an_episode_by_itself_and_says_why() -> None
     ("changed", "says"),
     [
         ({"inputs": NAMES[1:]}, "other inputs"),
-        ({"thresholds": {"Worms": 0.0}}, "a threshold of Worms"),
+        ({"missions": ["Worms"]}, "decides of Worms"),
         ({"scale": [0.0] * len(NAMES)}, "scales"),
         ({"direct": Layer([[0.0]], [0.0])}, "layers"),
     ],
@@ -163,11 +178,11 @@ def test_a_model_that_does_not_fit_is_refused(changed: dict[str, Any], says: str
         EvidenceModel.of(content, MISSIONS.names)
 
 
-def test_of_missions_without_a_threshold_single_windows_decide(bundle: Bundle) -> None:
-    fit = msgspec.structs.replace(model({}, at=1e3), thresholds={"DoS": 1e3})
+def test_of_missions_that_evidence_does_not_name_single_windows_decide(bundle: Bundle) -> None:
+    fit = msgspec.structs.replace(model({}), missions=["DoS"])
     low = dict.fromkeys(MISSIONS.names, 0.2)
     found = [v for w in cut(ATTACKS) for v in Judge(bundle, low, Counters())(model_input(w)).verdicts]
-    evidence = Evidence(fit, MISSIONS.names, Counters())
+    evidence = Evidence(fit, dict.fromkeys(MISSIONS.names, 0.9), Counters())
     judge = Judge(bundle, low, Counters(), evidence=evidence)
     left = [v for w in cut(ATTACKS) for v in judge(model_input(w)).verdicts]
     assert "DoS" in {v.mission for v in found}
@@ -175,5 +190,6 @@ def test_of_missions_without_a_threshold_single_windows_decide(bundle: Bundle) -
     assert {key(v) for v in found if v.mission != "DoS"} <= {key(v) for v in left}
 
 
-def test_a_bundle_without_the_file_has_no_evidence(bundle: Bundle) -> None:
-    assert Evidence.of(bundle, Counters()) is None
+def test_a_bundle_without_the_file_has_no_evidence(bundle: Bundle, tmp_path: Path) -> None:
+    assert Evidence.of(bundle, Counters()) is not None
+    assert Evidence.of(Bundle.open(without_evidence(bundle.path, tmp_path / "model")), Counters()) is None

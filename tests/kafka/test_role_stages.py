@@ -18,10 +18,23 @@ from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.kafka import clients
 from packetclip_sensor.kafka.alert import MOST_ROWS, Flows, Steps
 from packetclip_sensor.kafka.clients import Message
-from packetclip_sensor.kafka.messages import LINES, Repeats, Seen, Step, Tick, decode_step, encode, owns, partition_of
+from packetclip_sensor.kafka.messages import (
+    LINES,
+    ROW,
+    Repeats,
+    Seen,
+    Step,
+    Tick,
+    decode_row,
+    decode_step,
+    encode,
+    owns,
+    partition_of,
+)
 from packetclip_sensor.kafka.route import Router, _Raw
 from packetclip_sensor.records import Packet, Verdict
 
+PACKET = "packetclip.packet"
 HOSTS = [f"10.0.0.{i}" for i in range(40)]
 
 
@@ -34,9 +47,17 @@ def line(ts: float, orig: str = "10.0.0.1", resp: str = "10.0.0.2") -> bytes:
 
 
 def router(raw: int = 2, *, ahead_s: float = 5.0, rejects: Rejects | None = None) -> Router:
-    made = Router((raw, 4), ahead_s, Counters(), rejects or Rejects(None), wall=lambda: 10_000.0)
-    made.raw = {number: _Raw() for number in range(raw)}
+    made = Router(raw, 4, ahead_s, Counters(), rejects or Rejects(None), wall=lambda: 10_000.0)
+    made.raw = {(PACKET, number): _Raw() for number in range(raw)}
     return made
+
+
+def sent(by: Router) -> list[bytes]:
+    return [value for _, _, value in by()]
+
+
+def said(partition: int, offset: int, value: bytes | None) -> Message:
+    return Message(partition, offset, None, value, PACKET)
 
 
 @pytest.mark.parametrize("view", ["pair", "source", "destination"])
@@ -54,43 +75,54 @@ def test_each_stream_is_judged_by_one_partition_which_has_its_packets(view: str)
 def test_a_line_goes_to_both_hosts_once_each() -> None:
     one = router(1)
     for resp in ("10.0.0.1", *HOSTS):
-        one.take(Message(0, 0, None, line(100.0, "10.0.0.1", resp)))
-        to = [partition for partition, _ in one()]
+        one.take(said(0, 0, line(100.0, "10.0.0.1", resp)))
+        to = [partition for partition, _, _ in one()]
         assert sorted(to) == sorted({partition_of("10.0.0.1", 4), partition_of(resp, 4)})
 
 
 def test_no_partition_runs_ahead_of_the_slowest() -> None:
     one = router()
     for offset, ts in enumerate((100.0, 105.0, 105.1, 200.0)):
-        one.take(Message(0, offset, None, line(ts)))
+        one.take(said(0, offset, line(ts)))
     assert not list(one())  # nothing is known yet of the other
-    one.take(Message(1, 0, None, line(100.0)))
-    sent = {bytes(sent) for _, sent in one()}
-    assert sent == {line(100.0), line(105.0)}
-    assert one.raw[0].next == 2
-    one.take(Message(1, 1, None, None))  # its end: it follows this machine's clock
+    one.take(said(1, 0, line(100.0)))
+    assert {*sent(one)} == {line(100.0), line(105.0)}
+    assert one.raw[PACKET, 0].next == 2
+    one.take(said(1, 1, None))  # its end: it follows this machine's clock
     one.committed()
-    assert [sent for _ in range(2) for sent in sorted({sent for _, sent in one()})] == [line(105.1)]
+    assert [value for _ in range(2) for value in sorted({*sent(one)})] == [line(105.1)]
 
 
 def test_little_event_time_is_routed_before_it_is_committed() -> None:
     one = router(1, ahead_s=60.0)
     for offset, ts in enumerate((100.0, 119.0, 121.0, 4000.0)):
-        one.take(Message(0, offset, None, line(ts)))
-    assert {sent for _, sent in one()} == {line(100.0), line(119.0)}
-    assert (one.waits, one.offsets, one.clocks()) == (True, {0: 2}, [Tick(0, 120.0)])
+        one.take(said(0, offset, line(ts)))
+    assert {*sent(one)} == {line(100.0), line(119.0)}
+    assert (one.waits, [tp.offset for tp in one.offsets], one.clocks()) == (True, [2], [Tick((PACKET, 0), 120.0)])
     one.committed()
-    assert {sent for _, sent in one()} == {line(121.0)}
-    assert one.clocks() == [Tick(0, 141.0)]  # though no line comes before 4000: if the router dies, these come again
+    assert {*sent(one)} == {line(121.0)}
+    assert one.clocks() == [Tick((PACKET, 0), 141.0)]  # though no line comes before 4000: if the router dies, these come again
+
+
+def test_a_flow_row_goes_to_both_hosts_at_its_place_in_the_log_and_a_router_that_takes_over_knows_that() -> None:
+    one = router(1)
+    one.raw = {("packetclip.flow", 0): _Raw()}
+    for offset, (ts, duration) in enumerate(((100.0, 4.0), (90.0, 2.0))):
+        row = msgspec.json.encode({"ts": ts, "id.orig_h": "10.0.0.1", "id.resp_h": "10.0.0.3", "duration": duration})
+        one.take(Message(0, offset, None, row, "packetclip.flow"))
+    found = [(partition, key, decode_row(value).newest) for partition, key, value in one()]
+    assert found == [(to, ROW, 104.0) for _ in range(2) for to in sorted({partition_of(f"10.0.0.{i}", 4) for i in (1, 3)})]
+    (commit,) = one.offsets
+    assert (commit.topic, commit.offset, float(commit.metadata)) == ("packetclip.flow", 2, 104.0)
 
 
 def test_a_line_of_the_future_does_not_move_the_clock(tmp_path: Path) -> None:
     with Rejects(tmp_path / "rejects.jsonl") as rejects:
         one = router(1, rejects=rejects)
-        one.take(Message(0, 0, None, line(4e9)))
-        one.take(Message(0, 1, None, b"\xff\x00 no line"))
-        one.take(Message(0, 2, None, line(100.0)))
-        assert one.clocks() == [Tick(0, 100.0)]
+        one.take(said(0, 0, line(4e9)))
+        one.take(said(0, 1, b"\xff\x00 no line"))
+        one.take(said(0, 2, line(100.0)))
+        assert one.clocks() == [Tick((PACKET, 0), 100.0)]
         assert rejects.count == 2
 
 

@@ -149,7 +149,8 @@ def answers(count: int, senders: int = 1, **fields: object) -> list[Packet]:
 def test_only_who_was_seen_to_begin_is_accused() -> None:
     unseen, asked = answers(10, is_orig=False, unasked=True), answers(10, 2, is_orig=False)
     assert accused(answers(10), "pair") == ("192.0.2.0",)
-    assert accused(asked, "destination") == ()
+    assert accused(asked, "pair") == ()
+    assert accused(asked, "destination") == ("192.0.2.0", "192.0.2.1")  # the second ends with answers to what they sent
     assert accused([*asked, *answers(2, 2)], "destination") == ("192.0.2.0", "192.0.2.1")
     assert accused([*unseen, *answers(9)], "source") == ()  # most of it answers somebody who was not seen
     assert accused([*unseen, *answers(11)], "source") == ("192.0.2.0",)

@@ -71,8 +71,8 @@ def test_evidence_decides_by_the_rows_that_workers_made(
     monkeypatch.setattr(
         Evidence,
         "of",
-        lambda bundle, counters: Evidence(
-            model({"odds 0": 0.5, "odds 0 600s": 1.0}, at=2.0), bundle.manifest.missions.names, counters
+        lambda bundle, counters, thresholds=None: Evidence(
+            model({"odds 0": 0.5, "odds 0 600s": 1.0}), dict.fromkeys(bundle.manifest.missions.names, 0.88), counters
         ),
     )
     expected = replayed(long_log, tmp_path / "alone.ndjson")

@@ -91,7 +91,7 @@ def merged(log: str, *captures: str) -> list[bytes]:
     return [line for _, line in sorted(lines, key=lambda each: each[0])]
 
 
-def replayed(folder: Path, packets: Iterable[bytes], flows: Iterable[bytes]) -> dict[str, bytes]:
+def replayed(folder: Path, packets: Iterable[bytes], flows: Iterable[bytes], **settings: object) -> dict[str, bytes]:
     """What one sensor writes of these lines, by id."""
     logs = []
     for log, lines in (("packet", packets), ("flow", flows)):
@@ -99,7 +99,7 @@ def replayed(folder: Path, packets: Iterable[bytes], flows: Iterable[bytes]) -> 
         logs[-1].write_bytes(b"".join(line + b"\n" for line in lines))
     out = folder / "replayed.ndjson"
     own = {"sensor_name": "site", "lateness_s": 1.0, "state_dir": str(folder), "sink": {"ndjson": {"path": str(out)}}}
-    (folder / "replay.yaml").write_text(yaml.safe_dump(own))
+    (folder / "replay.yaml").write_text(yaml.safe_dump(own | settings))
     pipeline.replay([logs], config_file.load(folder / "replay.yaml"))
     return by_id(out.read_bytes().splitlines())
 
@@ -174,18 +174,14 @@ class Site:
 
     def counted(self, topic: str, partitions: int = 0) -> int:
         """How many messages a topic holds; without `partitions` it is one of lines."""
-        from confluent_kafka import TopicPartition
+        from confluent_kafka import KafkaException, TopicPartition
 
         from packetclip_sensor.kafka import clients
 
-        reader = clients.consumer(self.config("setup")[0].kafka, "count")
-        try:
-            ends = [
-                reader.get_watermark_offsets(TopicPartition(f"{self.name}.{topic}", number))
-                for number in range(partitions or self.raw)
-            ]
-        finally:
-            reader.close()
+        reader, ends = clients.consumer(self.config("setup")[0].kafka, "count"), []
+        with contextlib.closing(reader), contextlib.suppress(KafkaException):  # a topic that was just made has no leader yet
+            for number in range(partitions or self.raw):
+                ends.append(reader.get_watermark_offsets(TopicPartition(f"{self.name}.{topic}", number)))
         return sum(end[1] for end in ends if end)
 
     def members(self, role: str) -> int:
@@ -200,12 +196,12 @@ class Site:
 
     def judged(self) -> int:
         """Up to which second of event time the alerter has come."""
-        from packetclip_sensor.kafka import clients
+        from packetclip_sensor.kafka.kept import latest
         from packetclip_sensor.kafka.messages import ALERTER
         from packetclip_sensor.service.checkpoint import State
 
         config, _ = self.config("setup")
-        saved = clients.latest(config.kafka, f"{self.name}.state", ALERTER)
+        saved = latest(config.kafka, 0).get(ALERTER)
         return msgspec.msgpack.decode(saved, type=State).judged if saved else 0
 
     def await_all(self, since: float, limit_s: float = 180) -> None:

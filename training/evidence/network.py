@@ -27,7 +27,7 @@ class Recipe:
     rate: float = 0.02
     decay: float = 0.03
     """Of the squares of the weights, of those that the window's own log-odds begin with their change."""
-    quiet: float = 4.0
+    quiet: float = 64.0
     """Weight of a benign stream's highest row, an attack's is 1."""
     seed: int = 0
     rows: int = 12
@@ -77,7 +77,7 @@ class Net(nn.Module):
 
 
 def fit(captures: Sequence[Capture], recipe: Recipe) -> EvidenceModel:
-    """Fit a network on captures; its thresholds are 0 until they are chosen."""
+    """Fit a network on captures."""
     torch.manual_seed(recipe.seed)
     inputs, right, stream, capture = _table(captures, recipe)
     mean, scale = inputs.mean(0), inputs.std(0)
@@ -122,5 +122,5 @@ def fit(captures: Sequence[Capture], recipe: Recipe) -> EvidenceModel:
     return EvidenceModel(
         input_names(len(MISSIONS)), mean.astype(float).round(6).tolist(), scale.astype(float).round(6).tolist(),
         layers[0], layers[1:],
-        dict.fromkeys(MISSIONS, 0.0),
+        list(MISSIONS),
     )  # fmt: skip

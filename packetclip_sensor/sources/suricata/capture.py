@@ -43,10 +43,10 @@ def find_suricata(program: str = "suricata") -> Suricata | None:
     if found is None:
         return None
     try:
-        said = subprocess.run([found, "-V"], capture_output=True, check=False, text=True, errors="backslashreplace").stdout
+        printed = subprocess.run([found, "-V"], capture_output=True, check=False, text=True, errors="backslashreplace").stdout
     except OSError:
         return None
-    version = _VERSION.search(said)
+    version = _VERSION.search(printed)
     return Suricata(Path(found), version[1]) if version and int(version[2]) >= OLDEST else None
 
 
@@ -86,20 +86,20 @@ def run(suricata: Suricata, pcap: Path, workdir: Path, *, given: Path | None = N
         LogFormatError: it fails, or found no IP packet.
     """
     named = given or pcap
-    said = ""
+    printed = ""
     try:
         with subprocess.Popen(
             command(suricata, pcap, workdir), env=environment(**options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as running:
             for line in running.stdout or ():
-                said += line.decode("utf-8", "backslashreplace")
-                if _WAITS in said:
+                printed += line.decode("utf-8", "backslashreplace")
+                if _WAITS in printed:
                     running.kill()
     except OSError as err:
         raise ConfigError(f"{suricata.program} cannot be started ({err.strerror}); install Suricata again") from err
-    told = re.findall(r"^E(?:rror)?: (.*)|(PacketCLIP: .*)", said, re.MULTILINE) or [(f"exit status {running.returncode}", "")]
-    if (running.returncode and _NO_PACKET not in said) or "PacketCLIP: " in said:
-        raise LogFormatError(f"suricata could not read {named}: {''.join(told[0])}; is it a whole pcap or pcapng?")
+    why = re.findall(r"^E(?:rror)?: (.*)|(PacketCLIP: .*)", printed, re.MULTILINE) or [(f"exit status {running.returncode}", "")]
+    if (running.returncode and _NO_PACKET not in printed) or "PacketCLIP: " in printed:
+        raise LogFormatError(f"suricata could not read {named}: {''.join(why[0])}; is it a whole pcap or pcapng?")
     if not (workdir / "packetclip_packet.log").exists():
         raise LogFormatError(f"{named} gave no packetclip_packet.log: Suricata saw no IP packet in it; give another capture")
     _by_end(workdir / "eve.json")
