@@ -46,6 +46,7 @@ from packetclip_sensor.service.checkpoint import State
 from packetclip_sensor.sources import tail, zeek
 
 HOSTS = 4
+PACKET = "packetclip.packet", 0
 
 
 def cpu_s(work: Callable[[], Any]) -> float:
@@ -104,14 +105,12 @@ def stages() -> None:
     steps: list[bytes] = []
 
     def route() -> None:
-        router = Router((1, HOSTS), 1e9, counters, nothing)
-        router.raw = {0: _Raw()}
+        router = Router(1, HOSTS, 1e9, counters, nothing)
+        router.raw = {PACKET: _Raw()}
         for number, line in enumerate(lines):
-            router.take(Message(0, number, None, line))
-        while router.raw[0].queue:
-            for partition, line in router():
-                out[partition].append(Message(partition, len(out[partition]), None, line))
-            router.committed()
+            router.take(Message(0, number, None, line, PACKET[0]))
+        for partition, key, line in router():
+            out[partition].append(Message(partition, len(out[partition]), key, line))
 
     print(
         f"the router's stage {len(lines) / cpu_s(route):,.0f} records a CPU second, {sum(map(len, out)) / len(lines):.2f} copies"
@@ -120,11 +119,11 @@ def stages() -> None:
     def judge(numbers: Iterable[int]) -> None:
         steps.clear()
         for number in numbers:
-            part = Partition(number, (1, HOSTS), bundle, config, Counters(), nothing)
+            part = Partition(number, (1, HOSTS), bundle, config, Counters(), nothing, {})
             for start in range(0, len(out[number]), 2048):
                 some = out[number][start : start + 2048]
                 clock = zeek.packet(some[-1].value or b"").ts
-                end = Message(number, some[-1].offset + 1, TICK, encode(Tick(0, clock)))
+                end = Message(number, some[-1].offset + 1, TICK, encode(Tick(PACKET, clock)))
                 steps.extend(map(encode, part([*some, end])))
 
     def alert() -> None:

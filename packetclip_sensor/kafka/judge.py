@@ -23,7 +23,7 @@ from packetclip_sensor.kafka import clients
 from packetclip_sensor.kafka.kept import Kept, TakenOverError
 from packetclip_sensor.kafka.messages import (
     JUDGE,
-    ROW,
+    ORIGIN,
     TICK,
     Checkpoint,
     Place,
@@ -81,6 +81,7 @@ class Partition:
         self._judging = Judging(bundle, config, counters, state, rejects, owns(number, self._hosts))
         self._changes = dict.fromkeys(streams, b"") if at.model_version != self._version else {}
         self._clocks: dict[Place, float] = {}
+        self._read: dict[tuple[bool, int], list[int]] = {}  # of each raw partition: offset and line, the last ones
         self._clock, self._repeats = 0.0, Repeats[Packet](lambda packet: (packet.uid, packet.n), lambda packet: packet.ts)
         self._repeated_rows = repeated_rows()
         self.shedding = Shedding(config.limits, counters)
@@ -101,7 +102,13 @@ class Partition:
             if message.key == TICK:
                 tick = decode_tick(message.value or b"")
                 self._clocks[tick.place] = max(tick.clock, self._clocks.get(tick.place, 0.0))
-            elif message.key == ROW:
+                continue
+            of_flow, raw, *at = ORIGIN.unpack(message.key or b"")
+            if at <= self._read.get((of_flow, raw), []):
+                self._counters.repeats += 1
+                continue
+            self._read[of_flow, raw] = at
+            if of_flow:
                 self._take_row(message)
             else:
                 lines.append(message.value or b"")

@@ -75,7 +75,7 @@ def test_kill_9_of_every_role_changes_nothing_while_lag_is_caught_up_and_evidenc
     logs = {
         log: [line for copy in range(kills) for line in again(log, copy, 600.0 * copy, KILLED_IN)] for log in ("packet", "flow")
     }
-    model = {"model": str(with_evidence(tmp_path / "model", at=0.0))}
+    model = {"model": str(with_evidence(tmp_path / "model", least=0.5))}
     expected, rng = replayed(tmp_path, logs["packet"], logs["flow"], **model), random.Random(2)
     assert b" windows in " in b"".join(expected.values())
     with site(kafka, tmp_path, "killed", **model) as running:
