@@ -208,6 +208,7 @@ class _Member:
             kept = Kept(config, number + 1, f"judge.{number}", health, self._stop)
             part = Partition(number, self._sizes, self._bundle, config, health.counters, self._rejects, kept.found)
             self._parts[number], begin[number] = (part, kept), part.begin
+            kept.found.clear()  # megabytes
         log.info("assigned", partitions=begin)
         consumer.incremental_assign([TopicPartition(self._topics.host, *each) for each in begin.items()])
 
