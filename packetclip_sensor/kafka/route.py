@@ -26,8 +26,8 @@ from packetclip_sensor.service.health import Health
 from packetclip_sensor.sources import zeek
 
 TICK_S = 0.1
-STILL_S = 5.0
-"""A router that stood still for so long is believed dead, or will be: its partitions may be another's."""
+STILL_S = 10.0
+"""A router that stood still for so long, which is the session's time, is believed dead: its partitions are another's."""
 COMMIT_S = 0.5
 MOST_QUEUED = 4096
 """Lines of one raw partition that wait for the slowest one; beyond it the partition is read no further."""
@@ -165,13 +165,13 @@ def run(config: Config, stop: threading.Event, counters: Counters | None = None)
     """Route until stopped."""
     with clients.role(config, stop, counters) as (health, rejects):
         member = _Member(config, health, rejects, stop)
-        ticked = committed = turned = time.monotonic()
+        ticked = committed = time.monotonic()
         while not stop.is_set():
             member.route()
             now = time.monotonic()
-            if now - turned > STILL_S:
+            if now - member.turned > STILL_S:
                 member.leave()
-            turned = now
+            member.turned = now
             if now - ticked >= TICK_S:
                 ticked = now
                 member.tick()
@@ -204,6 +204,8 @@ class _Member:
         self._others.assign([TopicPartition(topics.clock, 0, clients.END)])
         self._consumer = clients.consumer(kafka, "route", **{"queued.max.messages.kbytes": 8192})
         self._paused: set[Place] = set()
+        self.turned = time.monotonic()
+        """When this member last went on."""
         self._subscribe()
 
     def _subscribe(self) -> None:
@@ -218,6 +220,7 @@ class _Member:
             self._router.raw[tp.topic, tp.partition] = _Raw(until, until)
         consumer.incremental_assign(found)
         clients.hold(consumer, set(), {(tp.topic, tp.partition) for tp in found})
+        self.turned = time.monotonic()
 
     def _revoked(self, consumer: Consumer, taken: list[TopicPartition]) -> None:
         log.info("revoked", partitions=[f"{tp.topic}[{tp.partition}]" for tp in taken])
@@ -257,7 +260,7 @@ class _Member:
             clients.commit(self._consumer, self._router.offsets)
 
     def leave(self) -> None:
-        """Give all partitions back, and stand in line again: this process was believed dead, or may be."""
+        """Give all partitions back, and stand in line again."""
         self._router.raw.clear()
         self._consumer.unsubscribe()
         self._subscribe()
