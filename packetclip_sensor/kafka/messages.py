@@ -78,6 +78,8 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     rows: int
     """Offset before which all flow rows are in the evidence."""
     model_version: str
+    read: list[tuple[bool, int, int, int]] = []
+    """As ORIGIN, of each raw partition: the last line before `offset`."""
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):

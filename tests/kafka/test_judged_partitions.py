@@ -77,7 +77,7 @@ def alone(folder: Path, bundle: Bundle, logs: dict[str, list[bytes]]) -> list[tu
 
 
 def routed(logs: dict[str, list[bytes]]) -> list[list[Message]]:
-    """The host partitions as a router fills them, with its clocks."""
+    """The host partitions as routers fill them, with their clocks: what one sent for a while another sends again."""
     router, out = Router(2, HOSTS, 5.0, Counters(), NOTHING), [list[Message]() for _ in range(HOSTS)]
     router.raw = {(f"packetclip.{log}", 0): _Raw() for log in LOGS}
     for log, of in logs.items():
@@ -89,7 +89,11 @@ def routed(logs: dict[str, list[bytes]]) -> list[list[Message]]:
             out[number].append(Message(number, len(out[number]), key, value))
         for each, tick in ((each, tick) for each in out for tick in router.clocks()):
             each.append(Message(out.index(each), len(each), TICK, encode(tick)))
-    return out
+    return [_offsets([*each[:at], *each[at // 4 :]]) for each in out for at in (len(each) * 3 // 5,)]
+
+
+def _offsets(messages: list[Message]) -> list[Message]:
+    return [message._replace(offset=offset) for offset, message in enumerate(messages)]
 
 
 class Judges:
