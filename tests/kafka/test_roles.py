@@ -230,4 +230,7 @@ def test_rsyslog_ships_growing_logs_of_which_the_documents_reach_elasticsearch(
         index = f"logs-packetclip.alert-{namespace}"
         client.indices.refresh(index=index)
         found = {hit["_id"]: hit["_source"] for hit in client.search(index=index, size=1000)["hits"]["hits"]}
-    assert found == {id_: json.loads(document) for id_, document in expected.items()}
+    documents = {id_: json.loads(document) for id_, document in expected.items()}
+    for document in documents.values():
+        del document["packetclip"]["embedding"]  # Elasticsearch keeps vectors out of what it shows
+    assert found == documents
