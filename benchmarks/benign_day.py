@@ -3,9 +3,9 @@
     python -m benchmarks.benign_day --benign FOLDER... [--attacks FOLDER...] [--folds 4] [--margin 2]
 
 FOLDER holds logs, or folders of logs; those with attacks need their labels.json. Captures go into folds by number: every fold
-is told with thresholds and margins that `packetclip calibrate` fits on the others with a budget of no alert, then all of them
-with those fitted on all; what is left then gets a rule each. An attack counts as told when an episode of its mission opens while
-it goes on. An alert has two documents or more.
+is judged with thresholds and margins that `packetclip calibrate` fits on the others with a budget of no alert, then all of them
+with those fitted on all; what is left then gets a rule each. An attack counts as detected when an episode of its mission
+opens while it goes on. An alert has two documents or more.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Capture:
         """Episodes that open at these thresholds and margins."""
         return threshold_fit.opened(self.candidates.kept, limits[0], POLICY, margins=limits[1])
 
-    def told(self, limits: Limits) -> list[tuple[str, bool]]:
+    def detected(self, limits: Limits) -> list[tuple[str, bool]]:
         """Mission of each attack, and whether an episode of that mission opened while it went on."""
         episodes = self.opened(limits)
         out = []
@@ -123,9 +123,12 @@ def words(limits: Limits) -> str:
 
 
 def recall(attacks: Sequence[Capture], limits: Limits) -> str:
-    told = [t for capture in attacks for t in capture.told(limits)]
-    parts = [f"{m} {sum(hit for name, hit in told if name == m)} of {sum(name == m for name, _ in told)}" for m in MISSIONS.names]
-    return f"{sum(hit for _, hit in told)} of {len(told)} ({', '.join(parts)})"
+    detected = [t for capture in attacks for t in capture.detected(limits)]
+    parts = [
+        f"{m} {sum(hit for name, hit in detected if name == m)} of {sum(name == m for name, _ in detected)}"
+        for m in MISSIONS.names
+    ]
+    return f"{sum(hit for _, hit in detected)} of {len(detected)} ({', '.join(parts)})"
 
 
 def main() -> None:
@@ -147,17 +150,17 @@ def main() -> None:
     print(f"{len(benign)} benign captures, {packets:,} packets, {hours:.2f} hours; {len(attacks)} captures with attacks")
     print(f"\nModel's own thresholds: {words(own)}")
     print(f"  alerts on the benign captures: {alerts(benign, own)}")
-    print(f"  attacks told: {recall(attacks, own)}")
+    print(f"  attacks detected: {recall(attacks, own)}")
     print(f"\nFitted on the other folds of {args.folds}")
     for fold in range(args.folds):
         rest = [c for i, c in enumerate(benign) if i % args.folds != fold]
         held_out = [c for i, c in enumerate(benign) if i % args.folds == fold]
         limits = fitted(rest)
-        print(f"  fold {fold + 1}: {words(limits)}: {alerts(held_out, limits)}; attacks told: {recall(attacks, limits)}")
+        print(f"  fold {fold + 1}: {words(limits)}: {alerts(held_out, limits)}; attacks detected: {recall(attacks, limits)}")
     limits = fitted(benign)
     print(f"\nFitted on all of it: {words(limits)}")
     print(f"  alerts on the whole benign day: {alerts(benign, limits)}")
-    print(f"  attacks told: {recall(attacks, limits)}")
+    print(f"  attacks detected: {recall(attacks, limits)}")
     left = [(c, e) for c in benign for e in c.opened(limits)]
     for capture, episode in left:
         hosts = f"{episode.sources[0]} -> {episode.destinations[0]}"

@@ -106,6 +106,8 @@ def following(url: str) -> Iterator[Following]:
     """Start one, and end it with its data stream."""
     from elasticsearch import Elasticsearch  # not above: benchmarks that measure memory need none
 
+    from packetclip_sensor.service import checkpoint
+
     namespace = "bench" + uuid.uuid4().hex[:8]
     index = f"logs-packetclip.alert-{namespace}"
     with tempfile.TemporaryDirectory() as work, Elasticsearch(url) as client:
@@ -117,7 +119,11 @@ def following(url: str) -> Iterator[Following]:
         with place.said.open("wb") as said:
             sensor = subprocess.Popen(command, stderr=said, env=ENVIRONMENT)
         try:
-            time.sleep(3)  # the sensor is there before the traffic, as in real life
+            # The sensor is there before the traffic, as in real life: it has put its templates and saved a first state.
+            while not ((state := Path(work, "state", "state.json")).exists() and checkpoint.load(state).saved):
+                if sensor.poll() is not None:
+                    sys.exit(f"error: the sensor ended; it said: {place.said.read_text()[-500:]}")
+                time.sleep(0.1)
             yield place
         finally:
             sensor.terminate()

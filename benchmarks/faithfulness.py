@@ -107,15 +107,15 @@ def of_alert(capture: str, verdict: Verdict, bundle: Bundle, draws: int, rng: np
     """Concepts of all graphs, those of the mission's own graph alone, and packets where there are enough."""
     removal = Occlusion(verdict, bundle)
     whole = float(removal.concepts([()])[0])
-    (why,) = explain.explanations([verdict], bundle)
+    (why,) = explain.explanations([verdict], bundle, policy="all")
     missions = bundle.manifest.missions.names
     names = {(missions[graph], name): i for i, (graph, _, name) in enumerate(bundle.concepts)}
     weight = whole - removal.concepts([(i,) for i in range(len(names))])
     order = [int(i) for i in np.argsort(-weight, kind="stable")]
-    told = [names[concept.graph, concept.name] for concept in why.concepts[:TOP]]
+    named = [names[concept.graph, concept.name] for concept in why.concepts[:TOP]]
     yield Measured(
         capture, verdict.mission, "concepts", whole,
-        *measure([*told, *(i for i in order if i not in told)], removal.concepts, whole, draws, rng),
+        *measure([*named, *(i for i in order if i not in named)], removal.concepts, whole, draws, rng),
         own=why.concepts[0].graph == verdict.mission,
     )  # fmt: skip
     own = [i for i in order if missions[bundle.concepts[i][0]] == verdict.mission]

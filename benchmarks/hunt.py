@@ -1,4 +1,4 @@
-"""Precision of `packetclip hunt`: how many of the ten best windows are of the class that a sentence speaks of; and what it costs.
+"""Precision of `packetclip hunt`: how many of the ten best windows are of the class that a sentence describes; and what it costs.
 
     python -m benchmarks.hunt [LOG_FOLDER ...]
 
@@ -114,9 +114,9 @@ def main() -> None:
     for name, text in sentences():
         if not stored[name]:
             continue
-        told = encoder(text)
+        encoded = encoder(text)
         shares = []
-        for vector, kept in ((told.query, hits), (told.embedding, alone)):
+        for vector, kept in ((encoded.query, hits), (encoded.embedding, alone)):
             best = np.argsort(-(embeddings @ vector), kind="stable")[: min(AT, stored[name])]
             shares.append(float((labels[best] == name).mean()))
             kept.setdefault(name, []).append(shares[-1])

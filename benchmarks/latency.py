@@ -27,11 +27,11 @@ from packetclip_sensor.records import Packet
 
 FLOODS = ("SYN Flood", "UDP Flood", "ICMP Flood", "DNS Flood")
 TIMES = """
-global told = F;
+global begun = F;
 event new_connection(c: connection)
     {
-    if ( told ) return;
-    told = T;
+    if ( begun ) return;
+    begun = T;
     print fmt("%.6f", network_time());
     flush_all();
     }

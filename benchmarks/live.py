@@ -4,7 +4,7 @@
 
 A writer appends made-up packets to a log, once a second all of the second before, as Zeek's writer does; every two seconds a
 short SYN flood begins between two hosts of its own. A sensor follows the log. The clock of an alert runs from the flush that
-wrote the last packet it tells of (its @timestamp) until a search finds it.
+wrote the last packet it counts (its @timestamp) until a search finds it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main() -> None:
             found(sensor, seen)
             time.sleep(0.05)
         if not seen:
-            sys.exit("error: no alert; the sensor said: " + sensor.said.read_text()[-500:])
+            sys.exit("error: no alert; the sensor logged: " + sensor.said.read_text()[-500:])
     waits = np.array([at - writer.written(ts) for ts, at in seen.values()])
     p50, p99 = np.quantile(waits, (0.5, 0.99))
     floods = len(range(0, args.seconds, FLOOD_EVERY_S))

@@ -2,7 +2,7 @@
 
     python -m benchmarks.memory [--packets 5000000] [--streams 100000]
 
-Packets are made up, at 50,000 a second of event time: each stream, a pair of hosts, speaks once, for a second, while a thousand
+Packets are made up, at 50,000 a second of event time: each stream, a pair of hosts, sends for one second, while a thousand
 others do; one packet in fifty belongs to a flood. The slope is fitted to the second half of what stands between two batches; the
 peak is the kernel's own, so what a stage takes and gives back in between counts too.
 """
@@ -70,12 +70,12 @@ def main() -> None:
     config, counters = Config(), Counters()
     bundle = Bundle.open(config.model_path)
     batches = zeek.batches(lines(args.packets, args.streams), Rejects(None), counters)
-    seen, began, told = [], time.process_time(), 0
+    seen, began, printed = [], time.process_time(), 0
     for _ in alerts(batches, bundle, config, counters, checkpoint.State()):
         seen.append((counters.packets / 1e6, resident_mb()))
-        if counters.packets - told >= args.packets // 10:
-            told = counters.packets
-            print(f"{told:>10,} packets {seen[-1][1]:6.0f} MB  {time.process_time() - began:6.0f} s of processor", flush=True)
+        if counters.packets - printed >= args.packets // 10:
+            printed = counters.packets
+            print(f"{printed:>10,} packets {seen[-1][1]:6.0f} MB  {time.process_time() - began:6.0f} s of processor", flush=True)
     half = np.array(seen[len(seen) // 2 :])
     slope = float(np.polyfit(half[:, 0], half[:, 1], 1)[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -24,6 +24,7 @@ import msgspec
 
 from benchmarks.common import CAPTURES, banner, packets
 from packetclip_sensor.records import Packet
+from packetclip_sensor.sources.pcap import CaptureFile
 from packetclip_sensor.sources.suricata import capture
 
 SAME = ("bytes", "len", "proto", "order")
@@ -150,10 +151,16 @@ def compared(folders: Sequence[Path], suricata: capture.Suricata) -> Comparison:
 
 @contextmanager
 def logs_of(pcap: Path, suricata: capture.Suricata, **options: int) -> Iterator[Path]:
-    """A folder with the logs that Suricata writes of a capture, plain or .gz."""
+    """A folder with the logs that Suricata writes of a capture, which it gets as from `packetclip replay`.
+
+    Raises:
+        LogFormatError: nothing in it can be read.
+    """
     with tempfile.TemporaryDirectory() as work:
         plain = Path(work, "capture.pcap")
-        plain.write_bytes(gzip.decompress(pcap.read_bytes()) if pcap.suffix == ".gz" else pcap.read_bytes())
+        file = CaptureFile(pcap)
+        blocks = b"".join(file.blocks())
+        plain.write_bytes(file.header + blocks)
         logs = Path(work, "logs")
         logs.mkdir()
         capture.run(suricata, plain, logs, given=pcap, **options)

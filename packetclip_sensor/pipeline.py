@@ -248,12 +248,13 @@ class Alerting:
         others: recent.RecentAlerts | None = None,
     ) -> None:
         """Args:
-        state: where a restart goes on. others: what other engines said.
+        state: where a restart goes on. others: alerts of other engines.
         counts_kept: count for `packetclip suppressions`; a replay, which only looks at something, does not.
         """
         manifest, self._others = bundle.manifest, others
         policy = for_missions(config.policy, manifest.missions)
         self._bundle, self._sensor, self._suppress = bundle, config.sensor_name, None
+        self._shown = config.evidence_bytes
         if policy.suppress is not None:
             rules, kept_in = Rules(policy.suppress, manifest.missions), config.suppressed_path if counts_kept else None
             self._suppress = Suppressor(rules, bundle, *in_force(bundle, policy), counters, kept_in)
@@ -271,7 +272,7 @@ class Alerting:
     def __call__(self, verdicts: VerdictBatch) -> AlertBatch:
         """What a batch of verdicts opens, updates and closes."""
         left = self._suppress(verdicts) if self._suppress is not None else verdicts
-        explained = explain(self._track(left), self._bundle, sensor=self._sensor)
+        explained = explain(self._track(left), self._bundle, sensor=self._sensor, policy=self._shown)
         if (others := self._others) is not None:
             explained.alerts = [replace(alert, others=others.of(alert.episode)) for alert in explained.alerts]
         return explained
@@ -302,7 +303,7 @@ def alerts(
 
     Args:
         state: where a restart goes on. health: of the running sensor; None for a replay. rejects: where packets with a wrong
-            time go. others: what other engines said. found: as of `Judging`.
+            time go. others: alerts of other engines. found: as of `Judging`.
     """
     judging = Judging(bundle, config, counters, state, rejects, found=found)
     alerting = Alerting(bundle, config, counters, state, counts_kept=health is not None, others=others)

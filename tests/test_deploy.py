@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import tomllib
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import yaml
 
 from packetclip_sensor.config.config_file import load
+from packetclip_sensor.sources.pcap import find_zeek
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
+ZKG = Path(sys.executable).parent / "zkg"
 SERVICES = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
 
 
@@ -54,3 +59,65 @@ def test_the_image_takes_all_that_the_wheel_needs() -> None:
     needed = {*wheel["packages"], *wheel["force-include"], project["project"]["readme"], "pyproject.toml", "requirements"}
     let_in = {line[1:] for line in (DEPLOY.parent / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert needed <= let_in
+
+
+@pytest.mark.skipif(not ZKG.exists() or find_zeek() is None, reason="needs Zeek, and zkg in this environment: pip install zkg")
+def test_zkg_bundles_the_package_in_little_and_removes_it_by_its_name(tmp_path: Path) -> None:
+    subprocess.run(["make", "zkg"], cwd=DEPLOY.parent, check=True, capture_output=True)
+    package, bundle, config = (
+        str(DEPLOY.parent / "dist" / "zkg" / "packetclip"),
+        tmp_path / "packetclip.bundle",
+        tmp_path / "config",
+    )
+    folders = "".join(f"{name}_dir = {tmp_path / name}\n" for name in ("state", "script", "plugin", "bin"))
+    config.write_text(f"[sources]\n[paths]\n{folders}zeek_dist =\n")
+    zeek = find_zeek()
+    assert zeek is not None
+    path = {"PATH": f"{zeek.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+
+    def zkg(*command: str) -> str:
+        whole = [str(ZKG), "--configfile", str(config), *command]
+        ended = subprocess.run(whole, env=path, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    zkg("install", "--force", "--skiptests", package)
+    zkg("bundle", "--force", str(bundle), "--manifest", package)
+    assert bundle.stat().st_size < 1_000_000
+    zkg("remove", "--force", "packetclip")
+    assert zkg("list") == ""
+    zkg("unbundle", "--force", str(bundle))
+    assert (tmp_path / "script" / "packetclip" / "packets.zeek").exists()
+    zkg("remove", "--force", "packetclip")
+    assert not (tmp_path / "script" / "packetclip").exists()
+
+
+@pytest.mark.skipif(not os.environ.get("PACKETCLIP_SLOW"), reason="downloads the sensor's wheels: PACKETCLIP_SLOW=1")
+def test_the_wheel_is_installed_by_hash_as_pipx_does_it(tmp_path: Path) -> None:
+    """docs/install.md: pip with the options that pipx passes on, in a virtual environment with nothing in it."""
+    root = DEPLOY.parent
+
+    def pip(python: str, *arguments: str) -> None:
+        ended = subprocess.run([python, "-m", "pip", "-q", *arguments], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+
+    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(root))
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "empty")], check=True)
+    python = str(tmp_path / "empty" / "bin" / "python")
+    pip(python, "install", "--upgrade", "pip")  # as pipx does: one of 2023 knows no hashes of constraints
+    spec = f"packetclip-sensor @ {wheel.as_uri()}#sha256="
+    lock = str(root / "requirements" / "sensor.lock.txt")
+    pip(python, "install", "--require-hashes", "--constraint", lock, spec + sha256(wheel.read_bytes()).hexdigest())
+    with pytest.raises(AssertionError, match="DO NOT MATCH THE HASHES"):
+        pip(python, "install", "--force-reinstall", "--require-hashes", "--constraint", lock, spec + "0" * 64)
+    packetclip = str(tmp_path / "empty" / "bin" / "packetclip")
+    assert "replay" in subprocess.run([packetclip, "--help"], capture_output=True, text=True, check=True).stdout
+    logs = [
+        packetclip,
+        "replay",
+        str(root / "tests" / "data" / "demo-dict-patator-ftp"),
+        "--out",
+        str(tmp_path / "alerts.ndjson"),
+    ]
+    assert "1 episode" in subprocess.run(logs, capture_output=True, text=True, check=True).stdout

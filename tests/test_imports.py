@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SENSOR = (
-    "errors", "common", "records", "config", "sources", "normalize", "windows", "model", "evidence", "alerts", "masking",
+    "errors", "common", "records", "config", "sources", "normalize", "windows", "model", "evidence", "masking", "alerts",
     "elastic", "sinks", "service", "hunt", "pairs", "calibrate", "view", "pipeline", "kafka", "scale", "cli", "__main__",
 )  # fmt: skip
 """Packages and modules of the sensor, bottom to top: the way of the data, then what looks at it, then the commands."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import struct
 import subprocess
 from collections import Counter
@@ -90,6 +91,18 @@ def test_the_unit_loads_the_script_as_a_replay_does() -> None:
         assert line.split()[6:] == capture.loading(major, Path("/etc/packetclip/suricata"))
 
 
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_the_unit(suricata: Suricata, tmp_path: Path) -> None:
+    """A copy for this version, with the path of the program that is here."""
+    file = tmp_path / "packetclip-suricata.service"
+    text = (resource("suricata_scripts") / file.name).read_text(encoding="utf-8")
+    if suricata.major > capture.OLDEST:
+        text = text.replace("\nExecStart=", "\n# ").replace("\n# ExecStart=", "\nExecStart=")
+    file.write_text(text.replace("ExecStart=/usr/bin/suricata", f"ExecStart={suricata.program}"))
+    done = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True, check=False)
+    assert [line for line in done.stderr.splitlines() if "packetclip" in line and "SYSTEMD_UNIT_PATH" not in line] == []
+
+
 def of_capture(suricata: Suricata, pcap: Path, work: Path) -> list[Packet]:
     capture.run(suricata, pcap, work)
     return records(work / "packetclip_packet.log")
@@ -144,6 +157,18 @@ def test_packets_that_a_snap_length_cut_are_not_recorded(suricata: Suricata, tmp
     assert len(whole) == 28
     assert {p.data for p in cut} < {p.data for p in whole}
     assert all(len(p.data) == p.size_bytes for p in cut)
+
+
+def test_packets_without_a_length_that_a_network_card_was_to_cut_are_not_recorded(suricata: Suricata, tmp_path: Path) -> None:
+    """TCP segmentation offload: captured on the sending host, the total length of the IP header is 0."""
+    ends = (make_pcaps.V4A, make_pcaps.V4B)
+    plain = make_pcaps.tcp(ends, (1400, 80), 2, (1, 0))
+    offloaded = make_pcaps.tcp(ends, (1401, 80), 2, (1, 0))
+    offloaded = offloaded[:2] + b"\0\0" + offloaded[4:10] + b"\0\0" + offloaded[12:]
+    offloaded = offloaded[:10] + struct.pack("!H", make_pcaps.checksum(offloaded[:20])) + offloaded[12:]
+    frames = map(make_pcaps.ethernet, (offloaded, plain))
+    make_pcaps.write(tmp_path / "a.pcap", make_pcaps.ETHERNET, make_pcaps.spaced(frames))
+    assert [p.orig_p for p in of_capture(suricata, tmp_path / "a.pcap", tmp_path)] == [1400]
 
 
 def test_icmp_errors_have_a_flow_of_their_own_and_addresses_are_short(suricata: Suricata, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ TO_LOGS = kibana.to_url("to-logs", "All logs with this value in Discover", click
 
 def overview(missions: Missions) -> kibana.Json:
     text = (
-        "**Overview** · [Alert explorer](#/view/packetclip-explorer)\n\nAn episode is one story; it has several documents. "
+        "**Overview** · [Alert explorer](#/view/packetclip-explorer)\n\nAn episode has several documents. "
         "Click a bar, a slice or a cell: it becomes a filter, or opens the explorer or Discover with it."
     )
     numbers = [

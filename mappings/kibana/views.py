@@ -89,7 +89,7 @@ def searches() -> list[kibana.Json]:
         kibana.search(
             "packetclip-open-episodes",
             "PacketCLIP: open episodes",
-            "Episodes with a sign of life in the last five minutes. An open one is told once a minute.",
+            "Episodes with a sign of life in the last five minutes. An open one has a document a minute.",
             ALERTS,
             ["packetclip.episode.state", *short],
             'packetclip.episode.state: ("open" or "update")',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import msgspec
@@ -9,6 +10,7 @@ import numpy as np
 
 from packetclip_sensor.alerts import sentences
 from packetclip_sensor.alerts.episodes import identifier
+from packetclip_sensor.masking.evidence_bytes import masked
 from packetclip_sensor.model.attribution import attribute
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import SURE_FROM, Alert, AlertBatch, EpisodeBatch, Event, Evidence, Explanation, Verdict
@@ -17,10 +19,14 @@ from packetclip_sensor.windows.window_statistics import describe
 TOP_PACKETS = 5
 
 
-def explain(batch: EpisodeBatch, bundle: Bundle, *, sensor: str) -> AlertBatch:
-    """Turn every event into an alert; the open episodes go on as they are then, so that a restart finds the same ones."""
+def explain(batch: EpisodeBatch, bundle: Bundle, *, sensor: str, policy: str = "masked") -> AlertBatch:
+    """Turn every event into an alert; the open episodes go on as they are then, so that a restart finds the same ones.
+
+    Args:
+        policy: `evidence_bytes` of the settings: what of a packet is kept to be shown.
+    """
     verdicts = [event.verdict for event in batch.events if event.verdict is not None]
-    explained = iter(explanations(verdicts, bundle) if verdicts else ())
+    explained = iter(explanations(verdicts, bundle, policy) if verdicts else ())
     alerts = []
     for event in batch.events:
         if event.verdict is not None:
@@ -58,20 +64,23 @@ def _alert(event: Event, bundle: Bundle, sensor: str) -> Alert:
     )
 
 
-def explanations(verdicts: Sequence[Verdict], bundle: Bundle) -> list[Explanation]:
+def explanations(verdicts: Sequence[Verdict], bundle: Bundle, policy: str = "masked") -> list[Explanation]:
     """Explain verdicts; model and windows are asked once for all of them."""
     attributions = attribute(verdicts, bundle)
     heaviest = [np.argsort(-weights, kind="stable")[:TOP_PACKETS].tolist() for _, weights in attributions]
     described = describe([(v.packets, v.view, places) for v, places in zip(verdicts, heaviest, strict=True)])
+    whole = [
+        Evidence(verdict.packets[i], round(float(weights[i]), 4), sentences.packet_reason(verdict.packets, window, i))
+        for verdict, (_, weights), places, window in zip(verdicts, attributions, heaviest, described, strict=True)
+        for i in places
+    ]
+    evidence = iter(masked(whole, policy))
     return [
         Explanation(
             **msgspec.structs.asdict(found),
             reason=sentences.sentence(window.facts, verdict.sources, verdict.destinations) + sentences.trail(verdict),
-            evidence=tuple(
-                Evidence(verdict.packets[i], round(float(weights[i]), 4), sentences.packet_reason(verdict.packets, window, i))
-                for i in places
-            ),
+            evidence=tuple(itertools.islice(evidence, len(places))),
             facts=window.facts,
         )
-        for verdict, (found, weights), places, window in zip(verdicts, attributions, heaviest, described, strict=True)
+        for verdict, (found, _), places, window in zip(verdicts, attributions, heaviest, described, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""What analysts said of alerts: an attack that is no benign traffic, or a false alert that wants a rule.
+"""Verdicts of analysts on alerts: an attack that is no benign traffic, or a false alert that wants a rule.
 
 The verdict stands in the alert's documents (`packetclip.analyst`), where `packetclip mark` or a person in Kibana put it.
 """
@@ -18,7 +18,7 @@ ANYBODY = ["0.0.0.0/0", "::/0"]
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """One episode and what was said of it."""
+    """One episode and the verdict on it."""
 
     true: bool
     episode: str
@@ -49,7 +49,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
         return suppression_rules.proposed(now, self.comment, **hosts, service=service, mission=[self.mission])
 
     def among(self, alerts: Sequence[Episode]) -> bool:
-        """Whether one of these episodes tells the same."""
+        """Whether one of these episodes is of the same."""
         return any(
             alert.mission == self.mission
             and alert.first <= self.last

@@ -158,12 +158,12 @@ def check(
       packetclip check --config /etc/packetclip/sensor.yaml --source suricata
     """
     from packetclip_sensor.config import config_file as configs
-    from packetclip_sensor.service import check as checks
+    from packetclip_sensor.service.check.report import report
 
     settings = configs.load(config)
     set_up_logs("error")
     suricata = suricata_config if source == "suricata" else None
-    well = checks.report(settings, config, sys.stdout, suricata)
+    well = report(settings, config, sys.stdout, suricata)
     if settings.kafka.brokers:
         found = list(_kafka("setup").check(settings))
         for words in found or ["brokers answer, topics are there"]:

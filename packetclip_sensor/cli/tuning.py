@@ -94,7 +94,7 @@ def calibrate(
     The logs are taken as benign traffic. Thresholds rise above the model's own until no more alerts open than the budget
     allows; they never fall below them. Prints what changes, and which hosts pushed a threshold up: look at these before you
     use the file, for an attack in the logs would raise the threshold until it no longer alerts. Alerts that are marked as true
-    (`packetclip mark`) are kept out of the benign traffic; of each marked one it is said whether it would still alert.
+    (`packetclip mark`) are kept out of the benign traffic; each marked one is listed if it would no longer, or still, alert.
 
     \b
     Exit codes:
@@ -129,11 +129,11 @@ def calibrate(
     bundle = Bundle.open(settings.model_path)
     missions = bundle.manifest.missions
     given = Labels.load(labels, missions.classes) if labels else None
-    said = _marks(marks, settings if config else None)
-    attacks = [mark.interval() for mark in said if mark.true]
+    marked = _marks(marks, settings if config else None)
+    attacks = [mark.interval() for mark in marked if mark.true]
 
     def known(unit: Unit) -> Labels | None:
-        """What is known of a unit's packets: its labels, and what analysts said."""
+        """What is known of a unit's packets: its labels, and what analysts marked."""
         found = given or labels_beside(unit, missions.classes)
         return found.also(attacks) if found else Labels(LabelFile("", attacks)) if attacks else None
 
@@ -171,7 +171,7 @@ def calibrate(
     fit = site_logs.fit(found, bundle, policy, budget, paths=logs, excluded=exclude or [])
     file.save(fit.calibration, out)
     _show(fit, found, len(units))
-    _show_marks(said, fit, found)
+    _show_marks(marked, fit, found)
     say(f"\n{out} written. To use it, in the sensor's configuration:\n  policy:\n    calibration: {out.absolute()}")
     if policy.thresholds:
         say(f"{config} sets thresholds of its own for {', '.join(policy.thresholds)}; they go before this file")
@@ -186,33 +186,33 @@ def _show(fit: Fit, found: SiteLogs, units: int) -> None:
     where = f"{units:,} folders or captures" if units > 1 else "1 folder or capture"
     made, days = fit.calibration, max(fit.calibration.logs.hours / 24, 1 / 86400)
     console = console_for(sys.stdout)
-    tell = partial(say, hang=0)
-    tell(
+    line = partial(say, hang=0)
+    line(
         f"{made.logs.packets:,} packets and {made.logs.windows:,} windows in {where}, "
         f"{_time(days)} of traffic, {made.logs.first} to {made.logs.last}"
     )
     console.print(_table(made, found))
     before, after = sum(made.alerts_before.values()), sum(made.alerts.values())
     _, low, high = per_day(after, days)
-    tell(f"Alerts a day: {_rate(before / days)} before, {_rate(after / days)} after; the budget is {made.alerts_per_day:g}.")
+    line(f"Alerts a day: {_rate(before / days)} before, {_rate(after / days)} after; the budget is {made.alerts_per_day:g}.")
     if made.margins != made.margins_before:
         kept = ", ".join(f"{mission} {value:g} of {made.margins_before[mission]:g}" for mission, value in made.margins.items())
-        tell(f"Windows near a threshold that count together, in logits below it: {kept}; more would break the budget.")
+        line(f"Windows near a threshold that count together, in logits below it: {kept}; more would break the budget.")
     if days < FEW_DAYS:
-        tell(
+        line(
             f"These logs cover only {_time(days)}: what was counted is compatible with {_rate(low)} to {_rate(high)} alerts "
             "a day (95 % confidence). Calibrate again when you have the logs of a week."
         )
     if made.suppressed:
-        tell(f"{made.suppressed:,} windows are suppressed by the rules of policy.suppress and were left out.")
+        line(f"{made.suppressed:,} windows are suppressed by the rules of policy.suppress and were left out.")
     if fit.no_longer:
-        tell("\nThese pushed a threshold up and will no longer alert. If one is an attack, leave it out by --exclude or --until:")
+        line("\nThese pushed a threshold up and will no longer alert. If one is an attack, leave it out by --exclude or --until:")
         _hosts(fit.no_longer)
     for mission, (host, limit) in fit.with_rule.items():
         words = f"a rule for {printable(host.host, 60)} would leave the threshold at {limit:.4f}"
-        tell(f"{mission}: {words}; if that is a known duty, prefer the rule.")
+        line(f"{mission}: {words}; if that is a known duty, prefer the rule.")
     for mission in dict.fromkeys(host.mission for host in fit.above_ceiling):
-        tell(
+        line(
             f"\n{mission}: the budget does not hold. A threshold above these would miss attacks of {mission} too, so it stays at "
             f"{made.thresholds[mission]:g}.\nLook at what they do. If it is their duty, suppress them by a rule and calibrate "
             "again with --config, so that the thresholds need not rise for them:"
@@ -228,13 +228,11 @@ def _table(made: Calibration, found: SiteLogs) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("Mission")
-    for name in ("threshold before", "after", "alerts in these logs before", "after"):
-        table.add_column(name, justify="right")
+    table.add_column("Mission", no_wrap=True)
     detected = _detected(found, made)
-    if detected:
-        table.add_column("labelled attacks detected before", justify="right")
-        table.add_column("after", justify="right")
+    names = ["threshold before", "after", "alerts in these logs before", "after"]
+    for name in [*names, *(["labelled attacks detected before", "after"] if detected else [])]:
+        table.add_column(name, justify="right", min_width=max(6, *map(len, name.split())))
     for mission, after in made.thresholds.items():
         row = [mission, f"{made.thresholds_before[mission]:.4f}", f"{after:.4f}"]
         row += [f"{made.alerts_before[mission]:,}", f"{made.alerts[mission]:,}"]
@@ -266,7 +264,7 @@ def _hosts(hosts: list[AlarmingHost]) -> None:
 
 
 def _marks(path: Path | None, settings: Config | None) -> list[Mark]:
-    """The marks of the file, or else of the sink; a sensor's key may not read, and then it is said and they are left out."""
+    """The marks of the file, or else of the sink; a sensor's key may not read, and then a line says so and they are left out."""
     from packetclip_sensor.view import alert_reader
     from packetclip_sensor.view.document_access import text
 

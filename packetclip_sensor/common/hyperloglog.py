@@ -2,7 +2,7 @@
 
 A flood names ten thousand sources and a checkpoint is written every second, so an episode cannot carry them all. Names are hashed
 under a key, since who forges sources could else choose such as fall together, or as count for millions. The key is the episode's
-id: nobody can tell it beforehand (it holds a uid, which Zeek draws at random), and a replay of the same logs, or a restart in the
+id: nobody can know it beforehand (it holds a uid, which Zeek draws at random), and a replay of the same logs, or a restart in the
 middle, finds it again and counts the same.
 """
 

@@ -51,7 +51,7 @@ class Counters:
     )
     windows: int = _metric("Windows judged.")
     windows_skipped: int = _metric(
-        "Windows not judged, since more were due in a second than `limits.windows_per_second` allows and others had more news."
+        "Windows not judged, since more than `limits.windows_per_second` were due in a second and others had more new packets."
     )
     encoded_rows: int = _metric("Distinct token rows that went through the encoder.")
     cached_rows: int = _metric("Token rows whose embedding came from the cache.")
@@ -60,7 +60,7 @@ class Counters:
     evidence_evicted: int = _metric("Streams whose evidence was forgotten because there were too many, the least recent first.")
     evidence_late_flows: int = _metric("Flow rows read after the time from which evidence counts them; they count from then on.")
     verdicts: int = _metric("Windows whose probability reached the threshold.")
-    suppressed: int = _metric("Of them, those that a rule of `policy.suppress` silenced.")
+    suppressed: int = _metric("Of them, those that a rule of `policy.suppress` suppressed.")
     episodes: int = _metric("Episodes opened.")
     episodes_over_budget: int = _metric(
         "Of them, those beyond `policy.alerts_per_day`; below severity high they are written as events, not as alerts."

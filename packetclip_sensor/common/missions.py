@@ -1,4 +1,4 @@
-"""The missions that a model knows, with their classes: names, order, and what a sensor does and says where it finds one.
+"""The missions that a model knows, with their classes: names, order, and what a sensor does and writes where it detects one.
 
 No name of a mission or a class stands in the code. Training makes all of this from one file a mission (`training/missions/`) and
 writes it into the bundle's manifest; who needs it is given the opened bundle's `Missions`.
@@ -36,7 +36,7 @@ class Least(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 
 class Colour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a mission is told from the others at a glance."""
+    """What distinguishes a mission from the others at a glance."""
 
     terminal: Annotated[str, Meta(pattern="^[a-z0-9_]+$")]
     """A colour that rich knows; the next two are for the report, on a light and on a dark page."""

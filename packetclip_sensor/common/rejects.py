@@ -1,13 +1,14 @@
 """The rejects file: every line that could not be used, with its place and the reason, so that no loss is silent.
 
 NDJSON, one object per bad line: `ts` (when it was written), `path`, `offset` (bytes of plain text before the line), `reason`,
-`line` (its first bytes, undecodable ones as \\xNN). A broken writer can make bad lines as fast as good ones, so the file is
-bounded: when full it is renamed to `.1`, which replaces an older `.1`.
+`line` (its first bytes, undecodable ones as \\xNN, without a packet's bytes, which may hold a password). A broken writer can make
+bad lines as fast as good ones, so the file is bounded: when full it is renamed to `.1`, which replaces an older `.1`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,8 @@ import structlog
 from packetclip_sensor.common import durable
 
 SHOWN_BYTES = 200
+_PACKET_BYTES = re.compile(rb'("data"\s*:\s*")[^"]*|\A[A-Za-z0-9+/]{4,}=*(?=")')
+"""Of a packet's row, or of the rest of one whose beginning is lost."""
 
 log = structlog.get_logger()
 
@@ -50,7 +53,7 @@ class Rejects:
         self.first = self.first or self.last
         if self.path is None:
             return
-        shown = line[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
+        shown = _PACKET_BYTES.sub(rb"\1...", line[:SHOWN_BYTES]).decode("utf-8", "backslashreplace")
         entry = {"ts": time.time(), "path": path, "offset": offset, "reason": reason, "line": shown}
         row = msgspec.json.encode(entry) + b"\n"
         try:

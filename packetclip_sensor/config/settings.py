@@ -355,7 +355,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def suppressed_path(self) -> Path:
-        """File in which what each rule of `policy.suppress` silenced is counted."""
+        """File in which what each rule of `policy.suppress` suppressed is counted."""
         return self.state_dir / "suppressed.json"
 
     @property

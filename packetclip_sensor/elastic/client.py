@@ -154,7 +154,7 @@ def reason(err: ApiError) -> str:
     """What Elasticsearch says is wrong, in its own words."""
     body: Any = err.body
     error = body.get("error", body) if isinstance(body, Mapping) else body
-    return _said(str(error.get("reason", error) if isinstance(error, Mapping) else error), MAX_TEXT_CHARS)
+    return _in_a_line(str(error.get("reason", error) if isinstance(error, Mapping) else error), MAX_TEXT_CHARS)
 
 
 def trouble(err: ClusterError, config: ElasticsearchConfig, remedies: Mapping[int, str] = MappingProxyType({})) -> str:
@@ -171,7 +171,7 @@ def trouble(err: ClusterError, config: ElasticsearchConfig, remedies: Mapping[in
             return refusal(config, err.status_code, reason(err), remedies)
         case TlsError():
             return f"{at}: TLS: {_tls_remedy(err.message, config)}"
-    return f"{at}: {_said(str(err.message))}; check address, port and firewall, and that it runs"
+    return f"{at}: {_in_a_line(str(err.message))}; check address, port and firewall, and that it runs"
 
 
 def refusal(config: ElasticsearchConfig, status: int, why: str, remedies: Mapping[int, str] = MappingProxyType({})) -> str:
@@ -182,7 +182,7 @@ def refusal(config: ElasticsearchConfig, status: int, why: str, remedies: Mappin
     remedy = remedies.get(status, usual)
     if "Invalid media-type value on headers" in why:  # the words of 8 for a client of 9; its own remedies would mislead
         remedy = "this is an older Elasticsearch; the sensor needs Elasticsearch 9, or OpenSearch 3 (sink.opensearch)"
-    return f"{config.product} {', '.join(config.hosts)}: answers {status}: {_said(why)}; {remedy}"
+    return f"{config.product} {', '.join(config.hosts)}: answers {status}: {_in_a_line(why)}; {remedy}"
 
 
 def unreadable(
@@ -212,24 +212,24 @@ def _login(config: ElasticsearchConfig) -> str:
     return f"{config.key}: it names no api_key_env, api_key_file or username"
 
 
-def _tls_remedy(said: str, config: ElasticsearchConfig) -> str:
+def _tls_remedy(error: str, config: ElasticsearchConfig) -> str:
     """OpenSSL's words (by way of Python's ssl) as what to do."""
-    if "mismatch" in said or "not valid for" in said or "doesn't match" in said:
+    if "mismatch" in error or "not valid for" in error or "doesn't match" in error:
         return f"the certificate is for another name; write the name that it carries in {config.key}.hosts, or renew it"
-    if "expired" in said or "not yet valid" in said:
+    if "expired" in error or "not yet valid" in error:
         return "the certificate is not valid now; renew it, or set this machine's clock"
-    if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
+    if "WRONG_VERSION_NUMBER" in error or "record layer failure" in error:
         return f"this port does not speak TLS; write http:// in {config.key}.hosts, or its TLS port"
-    if "CERTIFICATE_VERIFY_FAILED" in said:
+    if "CERTIFICATE_VERIFY_FAILED" in error:
         if config.ca_certs is None:
             return f"the certificate's authority is unknown to this machine; set {config.key}.ca_certs to its PEM file"
         return (
             f"the certificate is not signed by the authority in ca_certs {config.ca_certs}; name the PEM file of the one that did"
         )
-    return f"{_said(said)}; check ca_certs and the server's certificate"
+    return f"{_in_a_line(error)}; check ca_certs and the server's certificate"
 
 
-def _said(words: str, max_chars: int = 300) -> str:
+def _in_a_line(words: str, max_chars: int = 300) -> str:
     """The words of a server or library, in a line of ours."""
     return printable(" ".join(words.split()), max_chars)
 

@@ -121,7 +121,7 @@ class Client:
             meta = ApiResponseMeta(int(err.status_code), "1.1", HttpHeaders(), 0.0, node)
             if meta.status in self._ignore:
                 return ObjectApiResponse(body=err.info, meta=meta)
-            raise ApiError(str(err.error), meta, err.info) from err
+            raise ApiError(str(err.error), meta, err.info or str(err.error)) from err
 
     def bulk(self, *, index: str, operations: Collection[bytes], require_data_stream: bool, filter_path: str) -> Any:
         body = b"".join(line + b"\n" for line in operations)

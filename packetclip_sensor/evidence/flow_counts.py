@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.records import Flow
+from packetclip_sensor.records import Flow, of_suricata
 
 COUNTS = ("login_attempts", "login_failures", "requests", "requests_unfinished", "requests_alike", "dns_queries", "dns_names")
 SIZES = ("orig_bytes", "resp_bytes", "duration")
@@ -30,6 +30,11 @@ DNS_TIMEOUT_S = 10.0
 OTHER_TIMEOUT_S = 60.0
 CLOSED = frozenset({"SF", "REJ", "RSTO", "RSTR", "RSTOS0", "RSTRH"})
 """Of TCP."""
+SURICATA_S, OTHER_SURICATA_S = {"tcp": (60.0, 600.0)}, (30.0, 300.0)
+"""After so long without a packet Suricata, as it is shipped, writes a flow's row: if the flow was closed or never answered, and
+otherwise."""
+HEADER_BYTES, OTHER_HEADER_BYTES, SYN_BYTES, IPV6_BYTES = {"tcp": 52}, 28, 8, 20
+"""Usual headers of a packet, IPv4's among them: TCP with timestamps; more in the packet with SYN, and of IPv6 in each."""
 MOST_HELD = 20_000
 """Rows that wait for their time at most; beyond it the earliest counts at once."""
 MOST_KNOWN = 2_000
@@ -107,19 +112,34 @@ class FlowCounts:
         self._held, self._known, self._newest = found.held, found.known, found.newest
 
     def _due(self, flow: Flow) -> float:
-        """A row is written no earlier than those before it in the log, nor before its connection's timeout."""
+        """A row of Zeek is written no earlier than those before it in the log, nor before its connection's timeout; Suricata's
+        have no order."""
+        if of_suricata(flow.uid):
+            short, long = SURICATA_S.get(flow.proto, OTHER_SURICATA_S)
+            over = not flow.resp_pkts or (flow.proto == "tcp" and flow.conn_state in CLOSED)
+            return WRITTEN_S + flow.written + (short if over else long)
         timeout = 0.0
         if flow.final and not (flow.proto == "tcp" and flow.conn_state in CLOSED):
             timeout = TIMEOUT_S.get(flow.proto, DNS_TIMEOUT_S if flow.service == "dns" else OTHER_TIMEOUT_S)
         return WRITTEN_S + min(max(flow.written + timeout, self._newest), flow.written + TIMEOUT_S["tcp"])
 
 
+def _bytes(flow: Flow, side: str) -> float:
+    """Bytes of payload that a side sent. Suricata does not say; they are taken for its IP bytes less usual headers."""
+    packets, ip_bytes = getattr(flow, f"{side}_pkts") or 0, getattr(flow, f"{side}_ip_bytes") or 0
+    if not of_suricata(flow.uid) or not packets:
+        return float(getattr(flow, f"{side}_bytes") or 0)
+    header = HEADER_BYTES.get(flow.proto, OTHER_HEADER_BYTES) + IPV6_BYTES * (":" in flow.orig_h)
+    return max(float(ip_bytes - header * packets - SYN_BYTES * (flow.proto == "tcp")), float(flow.service is not None))
+
+
 def _ends(flow: Flow) -> tuple[float, float]:
-    return float(flow.final), float(flow.final and not flow.resp_bytes)
+    return float(flow.final), float(flow.final and not _bytes(flow, "resp"))
 
 
 def _sizes(flow: Flow) -> tuple[float, ...]:
-    if not (flow.final and flow.proto == "tcp" and flow.resp_bytes):
+    resp_bytes = _bytes(flow, "resp")
+    if not (flow.final and flow.proto == "tcp" and resp_bytes):
         return (0.0,) * (1 + 2 * len(SIZES))
-    logs = [math.log1p(1000 * x if name == "duration" else x) for name in SIZES for x in [getattr(flow, name) or 0]]
+    logs = [math.log1p(x) for x in (_bytes(flow, "orig"), resp_bytes, 1000 * (flow.duration or 0.0))]  # as SIZES
     return (1.0, *(power for x in logs for power in (x, x * x)))

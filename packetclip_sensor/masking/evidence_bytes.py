@@ -2,16 +2,20 @@
 
 Passwords travel in more protocols than anybody lists, and a segment may begin in the middle of one. So nothing is looked for:
 `masked` keeps what is known to be harmless (TLS records, DNS, an SSH banner, verbs and codes, an HTTP request's path and named
-headers) and makes all other payload zeros. The checksum goes with it, since it tells a payload of one or two bytes.
+headers) and makes all other payload zeros. The checksum goes with it, since it reveals a payload of one or two bytes.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import takewhile
 
+from msgspec.structs import replace
+
+from packetclip_sensor.records import Evidence
 from packetclip_sensor.windows import headers, payload
-from packetclip_sensor.windows.headers import ICMP, ICMP6, LATER_FRAGMENT, TCP, UDP
+from packetclip_sensor.windows.headers import ICMP, ICMP6, LATER_FRAGMENT, TCP, UDP, Header
 
 _CHECKSUM = {TCP: 16, UDP: 6, ICMP: 2, ICMP6: 2}
 """Its offset in the transport header, bytes."""
@@ -28,24 +32,37 @@ _SSH = re.compile(rb"SSH-[12]\.\d+-[ -~]{0,80}\r?\n")
 _CODE = re.compile(rb"[1-5][0-5]\d[ -]|\+OK|-ERR")
 
 
-def shown(data: bytes, policy: str) -> tuple[bytes, int]:
-    """What a policy (`evidence_bytes`) lets be shown of a packet's first bytes, from the IP header on.
+def masked(evidence: Sequence[Evidence], policy: str) -> list[Evidence]:
+    """The same with the bytes that may be shown; what is masked already stays as it is."""
+    made = shown([one.packet.data for one in evidence], policy)
+    return [
+        replace(one, packet=replace(one.packet, data=data), masked_bytes=count) if one.masked_bytes is None else one
+        for one, (data, count) in zip(evidence, made, strict=True)
+    ]
+
+
+def shown(packets: Sequence[bytes], policy: str) -> list[tuple[bytes, int]]:
+    """What a policy (`evidence_bytes`) lets be shown of packets' first bytes, from the IP header on.
 
     Returns:
-        The bytes, with zeros for masked ones, and how many were masked or cut off.
+        Of each the bytes, with zeros for masked ones, and how many were masked or cut off.
     """
     if policy == "all":
-        return data, 0
+        return [(data, 0) for data in packets]
     if policy == "none":
-        return b"", len(data)
-    (head,) = headers.read([data])
+        return [(b"", len(data)) for data in packets]
+    read = zip(packets, headers.read(packets), payload.words_of(packets), strict=True)
+    return [_shown(data, head, words, headers_alone=policy == "headers") for data, head, words in read]
+
+
+def _shown(data: bytes, head: Header, words: str, *, headers_alone: bool) -> tuple[bytes, int]:
     known = head.version and head.fragment != LATER_FRAGMENT and head.proto in _CHECKSUM and head.l4_bytes >= 0
     end = min(head.l4 + max(head.l4_bytes, 20 if head.proto == TCP else 8) if known else head.l4, len(data))
-    if policy == "headers":
+    if headers_alone:
         return data[:end], len(data) - end
     kept, load = bytearray(len(data) - end), data[end:]
     if known and head.proto in (TCP, UDP):
-        for start, stop in _harmless(load, data):
+        for start, stop in _harmless(load, words):
             kept[start:stop] = load[start:stop]
     elif known and len(set(load)) == 1:
         kept[:] = load
@@ -58,9 +75,9 @@ def shown(data: bytes, policy: str) -> tuple[bytes, int]:
     return bytes(out), sum(a != b for a, b in zip(kept, load, strict=True))
 
 
-def _harmless(load: bytes, data: bytes) -> list[tuple[int, int]]:
+def _harmless(load: bytes, words: str) -> list[tuple[int, int]]:
     """The parts of a payload that hold no secret, as (start, end)."""
-    if _TLS.match(load) or payload.words(data).startswith("DNS ") or (len(load) > 1 and len(set(load)) == 1):
+    if _TLS.match(load) or words.startswith("DNS ") or (len(load) > 1 and len(set(load)) == 1):
         return [(0, len(load))]
     for pattern in (_SSH, _TELNET, _CODE):
         if found := pattern.match(load):

@@ -64,7 +64,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     margins: dict[str, Margin] = {}
     """How far below its threshold, in logits, a window counts towards an alert together with others; none by default."""
     ceilings: dict[str, Probability] = {}
-    """How far a site may raise each threshold: above it more than a fifth of the held-out attacks would no longer be told."""
+    """How far a site may raise each threshold: above it more than a fifth of the held-out attacks would no longer be detected."""
 
 
 class Graph(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ class Graph(msgspec.Struct, frozen=True):
     """Concepts by level, key concepts first."""
     edges: list[tuple[str, str]]
     leaves: list[str]
-    """Concepts that speak to the embedding node."""
+    """Concepts with an edge to the embedding node."""
     own: list[list[list[float]]]
     """The constant h of each level's concepts, (n, H) each, for the exact shares of the paths."""
 
@@ -120,7 +120,7 @@ class Bundle:
         return {name: round(float(p), 6) for name, p in zip(self.manifest.classes, z / z.sum(), strict=True)}
 
     @staticmethod
-    def open(path: Path, *, threads: int = 1) -> Bundle:
+    def open(path: Path) -> Bundle:
         """Read and check a bundle folder.
 
         Raises:
@@ -131,8 +131,7 @@ class Bundle:
         manifest = _manifest(path)
         content = {name: _checked(path, name, manifest) for name in FILES}
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         # A batch's size changes all the time; keeping an arena for the largest would only hold memory.
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
@@ -154,7 +153,7 @@ class Bundle:
 
 @contextlib.contextmanager
 def _understood(path: Path, name: str) -> Iterator[None]:
-    """Whatever goes wrong with a file of the bundle is told with its name."""
+    """Whatever goes wrong with a file of the bundle is reported with its name."""
     try:
         yield
     except Exception as err:  # onnxruntime raises classes of its own, numpy ValueError, KeyError or BadZipFile

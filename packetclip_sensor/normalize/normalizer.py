@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, pairwise
 from math import inf
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -26,7 +25,7 @@ from packetclip_sensor.normalize.copies import Copies
 from packetclip_sensor.normalize.direction import Direction
 from packetclip_sensor.normalize.order import Order
 from packetclip_sensor.normalize.quality import count_connections
-from packetclip_sensor.records import Batch, Flow, Packet, log_of
+from packetclip_sensor.records import Batch, Flow, Packet
 from packetclip_sensor.sources.logfile import FAR_S
 
 log = structlog.get_logger()
@@ -124,7 +123,7 @@ class _Source:
         """Count a packet with a wrong time, and write it to the rejects file with the place from which it was read."""
         batch = self._inputs[0][1]
         before = {(p.device, p.inode): p.offset for p in batch.start}
-        logs = [p for p in batch.end if p not in batch.start and log_of(Path(p.path).name) != "flow"]
+        logs = [p for p in batch.end if p not in batch.start and p.log != "flow"]
         path, offset = (logs[0].path, before.get((logs[0].device, logs[0].inode), 0)) if logs else (self._name, 0)
         away = f"{abs(ahead_s):.0f} s {'before' if ahead_s < 0 else 'after'} the lines before it"
         far = "far from the lines after it" if abs(ahead_s) == inf else away

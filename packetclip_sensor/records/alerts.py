@@ -1,4 +1,4 @@
-"""What is reported: episodes with their totals, what other engines said, and alerts."""
+"""What is reported: episodes with their totals, alerts of other engines, and alerts."""
 
 from __future__ import annotations
 
@@ -90,6 +90,8 @@ class Episode(msgspec.Struct):
     """Connections to its destination that Zeek's script left out of the packet log while it lasted (`max_new_connections`)."""
     over_budget: bool = False
     """It opened when `policy.alerts_per_day` was used up."""
+    by_evidence: bool = False
+    """Evidence over minutes decided on a verdict of it."""
     folded: int = 0
     """Episodes that stand in this one because there were too many to report each; 0 where none does."""
     sent_packets: int = 0
@@ -211,7 +213,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     sure_from: float = SURE_FROM
     """Probability that the model gives to four in five of the attacks of this mission that it was measured on."""
     others: tuple[Fired, ...] = ()
-    """What other engines said of the same connections."""
+    """Alerts of other engines on the same connections."""
 
 
 @dataclass(slots=True)

@@ -132,9 +132,12 @@ class Evidence(msgspec.Struct, frozen=True):
     """A packet of the judged window and what its absence takes from the verdict (occlusion), in log-odds as a concept's."""
 
     packet: Packet
+    """Its `data` is what `evidence_bytes` lets be shown, from the explanation on: no later stage, file or topic has the rest."""
     weight: float
     reason: str
     """What the record fields say of it, for example "SYN to port 8080, the 14th new port"."""
+    masked_bytes: int | None = None
+    """Bytes that are zeros or cut off for that; None where the packet is still as it was, as in states of before."""
 
 
 class Attribution(msgspec.Struct, frozen=True, kw_only=True):

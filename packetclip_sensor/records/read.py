@@ -60,6 +60,11 @@ class Position(msgspec.Struct, frozen=True):
     source: str = ""
     """The Zeek that wrote the file: the log folder that the site names. All files of a source have one clock."""
 
+    @property
+    def log(self) -> str:
+        """ "packet" or "flow", as far as the name says: a file with another name is a packet log."""
+        return log_of(self.path.rpartition("/")[2]) or "packet"
+
 
 class Lines(msgspec.Struct, frozen=True):
     """A block of whole lines of one log file, as bytes: `data` ends with a newline. `log` is "packet" or "flow"."""

@@ -236,8 +236,8 @@ class Health:
         source, ahead_s = self._skewed()
         if abs(ahead_s) > SKEW_S:
             way = "ahead of" if ahead_s > 0 else "behind"
-            told = f"fresh lines of {source} are {abs(ahead_s):.0f} s {way} this machine's clock"
-            yield Reason("clock", f"{told}; set the clocks by NTP, or see why that Zeek lags")
+            words = f"fresh lines of {source} are {abs(ahead_s):.0f} s {way} this machine's clock"
+            yield Reason("clock", f"{words}; set the clocks by NTP, or see why that Zeek lags")
         copies, one_way, gaps = self._shares()
         if copies >= MANY_COPIES:
             words = f"{copies:.0%} of the packets are copies and counted once"
@@ -284,7 +284,7 @@ def _size(path: Path) -> int:
 
 
 def _free(folder: Path) -> int:
-    """Bytes that this user may still write where `folder` is; as if plenty where that cannot be told."""
+    """Bytes that this user may still write where `folder` is; as if plenty where that cannot be words."""
     try:
         stat = os.statvfs(folder)
     except OSError:

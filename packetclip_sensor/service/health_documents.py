@@ -2,7 +2,7 @@
 
 Names are those of ECS and of Elastic's own metric sets where they have one (`agent.*`, `service.state`, `process.*`,
 `system.process.*`); ours stand under `packetclip.health.*`. A document that cannot be sent is counted and forgotten: every number
-in it is a total or a present value, so the next one tells the same and more. Nothing waits for it, least of all the alerts.
+in it is a total or a present value, so the next one has the same and more. Nothing waits for it, least of all the alerts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 
 def document(health: Health, sensor: SensorInfo, run_id: str, now: float) -> dict[str, Any]:
-    """One document of how the sensor is at `now` (epoch seconds); `run_id` tells one start of the sensor from the next."""
+    """One document of how the sensor is at `now` (epoch seconds); `run_id` is another one at each start."""
     reasons = health.reasons()
     gauges = health.gauges().as_dict()
     del gauges["healthy"]

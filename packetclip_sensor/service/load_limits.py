@@ -20,7 +20,7 @@ class Shedding:
     """Sheds load by the configured rule; without one it passes everything on.
 
     The rule looks at the age of what is read, not at a measured lag, so it starts and ends at exact lines. It makes a replay of
-    the same logs tell other stories: that is why it has to be asked for.
+    the same logs give other alerts: that is why it has to be asked for.
     """
 
     def __init__(self, limits: Limits, counters: Counters, *, now: Callable[[], float] = time.time) -> None:

@@ -1,6 +1,6 @@
 """Watches the sensor from a thread of its own: the `interval` line each minute, a line when it stops or begins to be well.
 
-A thread of its own, because the pipeline stands still while its sink waits, and that is when somebody must speak.
+A thread of its own, because the pipeline stands still while its sink waits, and that is when somebody must report it.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Monitor:
         """`send` writes one health document; it is called every `health.config.documents_s` seconds and may take a few."""
         self._health, self._send, self._clock = health, send, clock
         self._measured = -MEASURE_S
-        self._told = self._looked = clock()
-        self._sent = self._told - health.config.documents_s + FIRST_S
+        self._logged = self._looked = clock()
+        self._sent = self._logged - health.config.documents_s + FIRST_S
         self._names: frozenset[str] = frozenset({"starting"})
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
@@ -75,8 +75,8 @@ class Monitor:
         if "stalled" not in names:
             status = f"not well: {', '.join(sorted(names))}" if names else f"lag {health.lag_s:.1f} s"
             notify("WATCHDOG=1", f"STATUS={status}")
-        if now - self._told >= INTERVAL_S:
-            self._told = now
+        if now - self._logged >= INTERVAL_S:
+            self._logged = now
             gauges = health.gauges()
             log.info(
                 "interval",

@@ -1,4 +1,4 @@
-"""The sensor as a systemd service: the unit with an installation's own paths, and what the running sensor tells systemd.
+"""The sensor as a systemd service: the unit with an installation's own paths, and what the running sensor reports to systemd.
 
 Source: systemd.exec(5), systemd.service(5), sd_notify(3).
 """

@@ -133,7 +133,7 @@ def observer(sensor: SensorInfo, uids: Iterable[str] = ()) -> dict[str, str]:
 
 def sessions(uids: Iterable[str]) -> dict[str, Any]:
     """Connections under the names that Elastic's integrations have for them: of Zeek by uid, of Suricata by flow id. An ICMP
-    error has the id of the flow that it speaks of."""
+    error has the id of the flow that it quotes."""
     kept = list(dict.fromkeys(uids))
     zeek = [uid for uid in kept if not of_suricata(uid)][:MAX_CONNECTIONS]
     suricata = list(dict.fromkeys(uid.removesuffix("i") for uid in kept if of_suricata(uid)))[:MAX_CONNECTIONS]
@@ -249,12 +249,11 @@ def _explanation(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
             "connections_skipped": episode.connections_skipped or None,
             "peak": episode.peak,
         },
-        # Lens cannot read nested fields: the names of the concepts that spoke for the mission stand flat as well.
-        "concept_names": list(dict.fromkeys(concept.name for concept in why.concepts if concept.weight > 0)),
+        "concept_names": _concept_names(alert, missions),
         "concepts": [{"name": c.name, "weight": c.weight, "level": c.level, "graph": c.graph or None} for c in why.concepts],
         "graphs": keyed(why.graphs, missions.ids),
         "paths": [{"nodes": list(path.nodes), "share": path.share, "graph": path.graph or None} for path in why.paths],
-        "evidence": [_evidence(evidence, sensor.evidence_bytes) for evidence in why.evidence],
+        "evidence": [_evidence(one) for one in evidence_bytes.masked(why.evidence, sensor.evidence_bytes)],
         "texts": [{"text": text, "cosine": cosine} for text, cosine in why.nearest_texts],
         "facts": dict(why.facts),
         "flow": _flow(episode.flow, alert.flow_text),
@@ -263,6 +262,14 @@ def _explanation(alert: Alert, sensor: SensorInfo) -> dict[str, Any]:
         # Of another length the mapping would refuse the whole document; then there is an alert without it.
         "embedding": list(why.embedding) if len(why.embedding) == EMBEDDING else None,
     }
+
+
+def _concept_names(alert: Alert, missions: Missions) -> list[str]:
+    """The concepts that spoke for the mission, flat as well, since Lens cannot read nested fields; not those that the transport
+    rules out, which would count as reasons in dashboards."""
+    over = missions.transports(alert.episode.mission, alert.why.klass, {one.packet.proto for one in alert.why.evidence})
+    spoke = (one for one in alert.why.concepts if one.weight > 0)
+    return list(dict.fromkeys(one.name for one in spoke if missions.possible(one.name, one.graph, over)))
 
 
 def _fired(fired: Fired) -> dict[str, Any]:
@@ -294,12 +301,11 @@ def _ends_known(alert: Alert) -> Mapping[str, Any]:
     return whole if episode.connections else alert.why.facts
 
 
-def _evidence(evidence: Evidence, policy: str) -> dict[str, Any]:
+def _evidence(evidence: Evidence) -> dict[str, Any]:
     packet = evidence.packet
     columns = {name: getattr(packet, name) for name in ("orig_h", "orig_p", "resp_h", "resp_p", "proto", "is_orig", "size_bytes")}
     begin = {"uid": packet.uid, "n": packet.n, "ts": time_of(packet.ts), "weight": evidence.weight, "reason": evidence.reason}
-    shown, masked = evidence_bytes.shown(packet.data, policy)
-    return begin | columns | {"data": shown.hex() or None, "masked_bytes": masked or None}
+    return begin | columns | {"data": packet.data.hex() or None, "masked_bytes": evidence.masked_bytes or None}
 
 
 def _flow(flow: Flow | None, text: str | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ LINE_BYTES = 4096
 ROTATION_S = 900.0
 """A folder that had a log may be without one for so long: after a rotation Zeek makes the next log with the next packet."""
 GONE_S = 3600.0
-"""A log that is gone is told for so long: there is nothing to be done about it."""
+"""A log that is gone is reported for so long: there is nothing to be done about it."""
 
 
 class Backlog:

@@ -59,7 +59,7 @@ def discover(path: Path, *, join: bool = False, passed: PassedOver | None = None
     Args:
         join: captures of one folder whose names differ in their numbers alone, and which follow each other in time, are one unit:
             `tcpdump -G` and `-C`, `dumpcap -b`.
-        passed: is told what in a folder is left out.
+        passed: takes what in a folder is left out.
     Raises:
         LogFormatError: the path is missing or unreadable, or there is nothing in it to read.
     """
@@ -151,7 +151,7 @@ def _runs(captures: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
         for path in paths:
             try:
                 files.append(pcap.CaptureFile(path).extent())
-            except LogFormatError:  # it is told when its turn comes
+            except LogFormatError:  # it is reported when its turn comes
                 yield (path,)
         run: list[pcap.CaptureFile] = []
         for file in sorted(files, key=lambda file: file.first):

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import structlog
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.text import printable
 from packetclip_sensor.errors import ConfigError, LogFormatError
-from packetclip_sensor.records import Lines, Position, log_of
+from packetclip_sensor.records import Lines, Position
 from packetclip_sensor.sources.discovery import content_log, refuse_tsv
 from packetclip_sensor.sources.logfile import LogFile
 from packetclip_sensor.sources.plaintext import HEAD_BYTES, unreadable
@@ -30,9 +31,6 @@ LINGER_S = 60.0
 """A deleted or moved file is kept open this long after its last line: its writer may still have it."""
 ORPHANS = 256
 """Logs remembered whose file was truncated or deleted, to know their copies by."""
-
-EVERYTHING = 1 << 62
-"""More bytes than a file has."""
 
 log = structlog.get_logger()
 
@@ -104,7 +102,7 @@ class FileRegistry:
         """
         ignored: dict[Key, int | None] = dict.fromkeys(self._ignored.copy())
         files = self._files.copy().values()
-        return ignored | {file.key: EVERYTHING if file.packed and not file.more else file.offset for file in files}
+        return ignored | {file.key: sys.maxsize if file.packed and not file.more else file.offset for file in files}
 
     def open_files(self) -> int:
         """Descriptors held for logs. May be called by any thread."""
@@ -113,7 +111,7 @@ class FileRegistry:
     def restored(self) -> Iterator[Lines]:
         """After the first scan, once: an empty block per position that still counts, so that later stages know it."""
         for p in self._kept:
-            yield Lines(log_of(Path(p.path).name) or "packet", b"", p, p)
+            yield Lines(p.log, b"", p, p)
         self._kept = []
 
     def missing(self) -> list[Position]:
@@ -167,21 +165,20 @@ class FileRegistry:
         fresh: dict[Key, Found] = {}
         self._present = set()
         for item in found:
-            path, asked = item.path, item.asked
             try:
-                stat = path.stat()
+                stat = item.path.stat()
             except OSError as err:
-                if strict and asked and (finished or not isinstance(err, FileNotFoundError)):
-                    raise unreadable(path, err) from err
+                if strict and item.asked and (finished or not isinstance(err, FileNotFoundError)):
+                    raise unreadable(item.path, err) from err
                 continue  # rotated away since the folder was listed
             key, sign = _key_and_sign(stat)
             self._present.add(key)
             if (file := self._files.get(key)) is not None:
-                file.path = path
+                file.path = item.path
                 if not file.is_open and self._signs.get(key) != sign:
                     file.more = True
             elif stat.st_size == 0:
-                self.incomplete |= asked
+                self.incomplete |= item.asked
             elif self._ignored.get(key) != sign:
                 fresh.setdefault(key, item)
             self._signs[key] = sign
@@ -205,7 +202,7 @@ class FileRegistry:
             with contextlib.suppress(OSError):
                 key, sign = _key_and_sign(path.stat())
                 self._ignored[key] = sign
-                self._unread(path, 0, err, key, told=not finished)
+                self._unread(path, 0, err, key, warn=not finished)
             return None
         self.unread.pop(file.key, None)
         try:
@@ -240,9 +237,7 @@ class FileRegistry:
             if (position.device, position.inode) == file.key and _begins(file, position):
                 if file.resume(position):
                     self._restored.remove(position)
-                    self._take_up(file)
-                    return True
-                self._take_up(file)  # shorter than what was read: truncated since, and written anew
+                self._take_up(file)  # where it is shorter than what was read, it was truncated since, and written anew
                 return True
         return False
 
@@ -285,10 +280,10 @@ class FileRegistry:
             self._ignore(file)
             self._copies.setdefault(live.key, set()).add(file.key)
 
-    def _unread(self, path: Path, offset: int, err: OSError, key: Key, *, told: bool) -> None:
-        """Note, and with `told` say, that a file cannot be read: once, for its packer may still be at it."""
+    def _unread(self, path: Path, offset: int, err: OSError, key: Key, *, warn: bool) -> None:
+        """Note, and with `warn` log, that a file cannot be read: once, for its packer may still be at it."""
         reason = err.strerror or str(err)
-        if key not in self.unread and told:
+        if key not in self.unread and warn:
             self._rejects.add(str(path), offset, f"file cannot be read: {reason}", b"")
             log.warning("log_unreadable", path=printable(str(path)), reason=reason)
         self.unread[key] = Unread(path, f"file cannot be read: {reason}", unreadable(path, err))
@@ -328,7 +323,7 @@ class FileRegistry:
             if finished or file.path.exists():
                 self._rejects.add(str(file.path), file.offset, "file is gone before it was read", b"")
         else:
-            self._unread(file.path, file.offset, err, file.key, told=True)
+            self._unread(file.path, file.offset, err, file.key, warn=True)
         self._orphan(file)
         self.rescan = True
         self.replaced |= isinstance(err, FileNotFoundError)

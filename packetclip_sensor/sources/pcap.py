@@ -307,9 +307,9 @@ def logs_of(
                 file.writelines(chain([first], blocks))
             run(suricata, plain, Path(folder), given=name)
         else:
-            status, said = _fed(command, Path(folder), chain([first], blocks))
+            status, errors = _fed(command, Path(folder), chain([first], blocks))
             if status:
-                raise LogFormatError(f"zeek could not read {name}: {_why(status, said)}; is it Zeek 7 or later?")
+                raise LogFormatError(f"zeek could not read {name}: {_why(status, errors)}; is it Zeek 7 or later?")
         if not Path(folder, LOGS[-1]).exists():
             raise LogFormatError(f"{name} gave no packetclip_packet.log: Zeek saw no IP packet in it; give another capture")
         for log in LOGS:
@@ -329,9 +329,9 @@ def _joined(files: Iterable[CaptureFile]) -> Iterator[bytes]:
 
 def _fed(command: Sequence[str], folder: Path, blocks: Iterable[bytes]) -> tuple[int, bytes]:
     """Exit status and last words of a program that reads these blocks from its standard input."""
-    with (folder / "stderr").open("w+b") as said:
+    with (folder / "stderr").open("w+b") as errors:
         try:
-            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
+            process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors)
         except OSError as err:
             raise ConfigError(f"{command[0]} cannot be started ({err.strerror}); give the path of a working zeek") from err
         with process:
@@ -344,12 +344,12 @@ def _fed(command: Sequence[str], folder: Path, blocks: Iterable[bytes]) -> tuple
                 process.kill()
                 raise
             status = process.wait()
-        said.seek(max(0, said.tell() - 4096))
-        return status, said.read()
+        errors.seek(max(0, errors.tell() - 4096))
+        return status, errors.read()
 
 
-def _why(status: int, said: bytes) -> str:
+def _why(status: int, errors: bytes) -> str:
     if status < 0:
         return f"it was ended by {signal.Signals(-status).name}, perhaps for want of memory"
-    lines = said.decode("utf-8", "backslashreplace").strip().splitlines()
+    lines = errors.decode("utf-8", "backslashreplace").strip().splitlines()
     return printable(lines[-1], 500) if lines else f"exit status {status}"

@@ -39,7 +39,7 @@ def data_from(fd: int, at: int) -> int:
     terabyte of them takes no room."""
     try:
         return os.lseek(fd, at, os.SEEK_DATA)
-    except OSError as err:  # ENXIO: nothing but a hole to the end; others: the file system does not tell
+    except OSError as err:  # ENXIO: nothing but a hole to the end; others: the file system does not know
         return max(at, os.fstat(fd).st_size) if err.errno == errno.ENXIO else at
 
 

@@ -75,7 +75,7 @@ def follow(
         poll_s: longest wait between two looks at the files; changes seen by the operating system end it early.
         stop: set it to end the iteration.
         rejects: where bad lines go.
-        backlog: is told where this reader stands.
+        backlog: is given where this reader stands.
         archives: folders into which rotated logs are moved; their dated subfolders are searched as well.
         archived_since: time (epoch seconds) since which a file there must have been written to be looked at.
         quiet_s: how long a source has stood at its end when `Idle` names it as quiet.
@@ -101,7 +101,7 @@ def follow(
         first, scanned_at = True, -inf
         while not stop.is_set():
             if logs.rescan or logs.incomplete or wake.folders_changed() or time.monotonic() - scanned_at > RESCAN_S:
-                if first:  # what cannot be read in the log folders ends the start, in the archives it is told and passed over
+                if first:  # what cannot be read in the log folders ends the start, in the archives it is reported and passed over
                     logs.scan(_listing(paths, log), strict=True)
                 logs.scan(listing())
                 if first and logs.missing():  # an archive that is older than all that was judged had been read, or not
@@ -275,7 +275,7 @@ def _earliest(files: list[LogFile], logs: FileRegistry, finished: bool) -> tuple
 
 
 class Wake(FileSystemEventHandler):
-    """Ends a wait when a log in the folders of `paths` was written; where the operating system cannot tell, the clock does."""
+    """Ends a wait when a log in the folders of `paths` was written; without notice from the operating system, after a time."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths, self._written = paths, threading.Event()

@@ -75,17 +75,17 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
 
     `start` and `end` hold the latest position of every file of the source read so far, so that either is a complete resume
     point. A block whose `data` is empty moves a position and gives no batch of its own; before anything is read, each other
-    source whose position was moved so is told by an empty batch, so that later stages know its place.
+    source whose position was moved so gets an empty batch, so that later stages know its place.
     """
     sources: dict[str, Positions] = {}
-    told = True
+    passed_on = True
     for block in blocks:
         counters.rejects, counters.rejects_unwritten = rejects.count, rejects.unwritten
         if isinstance(block, Idle):
             for source, known in (sources or {"": Positions()}).items():
                 quiet = block.final or source in block.quiet
                 yield Batch([], [], known.before, known.before, idle=True, final=block.final, quiet=quiet, source=source)
-            told = True
+            passed_on = True
             continue
         source = block.end.source
         if block.start.source != source and (other := sources.get(block.start.source)):
@@ -93,10 +93,10 @@ def batches(blocks: Iterable[Lines | Idle], rejects: Rejects, counters: Counters
         known = sources.setdefault(source, Positions())
         before, after = known.move(block)
         if not block.data:
-            told = False
+            passed_on = False
             continue
-        if not told:
-            told = True
+        if not passed_on:
+            passed_on = True
             for name, each in sources.items():
                 if each is not known:
                     yield Batch([], [], each.before, each.before, source=name)

@@ -22,16 +22,19 @@ from packetclip_sensor.view import packet_fields
 from packetclip_sensor.view.document_access import (
     SEVERITY_NAMES,
     Document,
+    by_mission,
     clock,
     concepts,
     data,
     ends,
+    fired,
     get,
     hosts,
     number,
     objects,
     shown,
     strings,
+    technique,
     text,
     when,
 )
@@ -80,8 +83,8 @@ def _parts(document: Document, missions: Missions) -> Iterable[RenderableType]:
         yield Text(f"Judged window: {_safe(window, 1000)}", style="dim")
     yield Text()
     yield _pairs(_meta(document))
-    likeliest = sorted(_numbers(get(document, "packetclip.missions"), missions), key=lambda row: -row[1])[:LISTED]
-    yield from _titled("Missions", _bars([(Text(name), min(value, 0.999)) for name, value in likeliest], "{:.3f}"))
+    likeliest = sorted(by_mission(document, "packetclip.missions", missions), key=lambda row: -row[1])[:LISTED]
+    yield from _titled("Missions", _bars([(Text(_safe(name)), min(value, 0.999)) for name, value in likeliest], "{:.3f}"))
     bars = [
         (
             Text.assemble(
@@ -93,7 +96,7 @@ def _parts(document: Document, missions: Missions) -> Iterable[RenderableType]:
         for c, possible in concepts(document, missions)[: 2 * LISTED]
     ]
     unit = "log-odds" if any(text(c, "graph") for c in objects(document, "packetclip.concepts")) else OLD_UNIT
-    yield from _titled(f"Concepts: {unit} lost when one is silenced", _bars(bars, "{:+.2f}" if unit != OLD_UNIT else "{:+.3f}"))
+    yield from _titled(f"Concepts: {unit} lost when one is removed", _bars(bars, "{:+.2f}" if unit != OLD_UNIT else "{:+.3f}"))
     yield from _titled(f"Packets: {unit} lost when one is left out", _evidence(document))
     facts = get(document, "packetclip.facts")
     if isinstance(facts, dict) and facts:
@@ -101,8 +104,8 @@ def _parts(document: Document, missions: Missions) -> Iterable[RenderableType]:
         yield from _titled("Measured facts of the window", Columns(pairs, padding=(0, 3)))
     flow = text(document, "packetclip.flow.text")
     yield from _titled("Flow", Text(_safe(flow, 1000)) if flow else None)
-    graphs = [(Text(name), weight) for name, weight in _numbers(get(document, "packetclip.graphs"), missions)]
-    yield from _titled("For experts: graphs, log-odds lost when all concepts of one are silenced", _bars(graphs, "{:+.2f}"))
+    graphs = [(Text(_safe(name)), weight) for name, weight in by_mission(document, "packetclip.graphs", missions)]
+    yield from _titled("For experts: graphs, log-odds lost when all concepts of one are removed", _bars(graphs, "{:+.2f}"))
     yield from _titled(
         "For experts: heaviest paths, shares of the message that reaches a graph's embedding node", _paths(document)
     )
@@ -115,8 +118,6 @@ def _parts(document: Document, missions: Missions) -> Iterable[RenderableType]:
 def _meta(document: Document) -> list[tuple[str, str]]:
     first, last = when(document, "packetclip.episode.first"), when(document, "packetclip.episode.last")
     severity = int(number(document, "event.severity"))
-    technique = text(document, "threat.technique.subtechnique.id") or text(document, "threat.technique.id")
-    name = text(document, "threat.technique.subtechnique.name") or text(document, "threat.technique.name")
     source = hosts(document, "source.ip", "packetclip.episode.source_count")
     destination = hosts(document, "destination.ip", "packetclip.episode.destination_count")
     probability, peak = (min(number(document, f"packetclip.{name}"), 0.9999) for name in ("probability", "episode.peak"))
@@ -127,29 +128,21 @@ def _meta(document: Document) -> list[tuple[str, str]]:
         ("Probability", f"{probability:.4f}, highest {peak:.4f}"),
         ("Severity", f"{SEVERITY_NAMES.get(severity, 'none')}, risk {number(document, 'event.risk_score'):.0f} of 100"),
         ("Windows, packets", f"{windows:,.0f}, {packets:,.0f}"),
-        ("ATT&CK", f"{technique} {name}"),
+        ("ATT&CK", " ".join(technique(document))),
         ("Episode", f"{text(document, 'packetclip.episode.id')} ({text(document, 'packetclip.episode.state')})"),
         ("Document", text(document, "event.id")),
         ("Zeek uids", ", ".join(strings(document, "zeek.session_id")[:LISTED])),
         ("Suricata flow ids", ", ".join(strings(document, "suricata.eve.flow_id")[:LISTED])),
         ("Community ids", ", ".join(strings(document, "network.community_id")[:LISTED])),
-        ("Also fired", "; ".join(_fired(other) for other in objects(document, "packetclip.other_alerts")[:LISTED])),
-        ("Analyst", _said(document)),
+        ("Also fired", fired(document, LISTED)),
+        ("Analyst", _analyst(document)),
         ("Sensor, model", f"{text(document, 'observer.name')}, {text(document, 'packetclip.model.version')}"),
     ]
     return [(what, value) for what, value in found if value.strip(" ,()")]
 
 
-def _fired(other: Document) -> str:
-    """An alert of another engine on the same hosts."""
-    count = number(other, "count")
-    return f"{text(other, 'engine')} {text(other, 'rule')} {text(other, 'name')}" + (
-        f" ({count:,.0f} times)" if count > 1 else ""
-    )
-
-
-def _said(document: Document) -> str:
-    """What an analyst said of it."""
+def _analyst(document: Document) -> str:
+    """The verdict of an analyst on it."""
     verdict, by, marked, comment = (
         text(document, f"packetclip.analyst.{name}") for name in ("verdict", "by", "marked", "comment")
     )
@@ -171,14 +164,8 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> Table:
     return made
 
 
-def _numbers(values: object, missions: Missions) -> list[tuple[str, float]]:
-    """A document's numbers by mission, with the missions' own names in place of field names."""
-    found = values if isinstance(values, dict) else {}
-    return [(missions.by_id.get(name) or _safe(name, 30), number(found, name)) for name in found]
-
-
 def _bars(rows: Sequence[tuple[Text, float]], form: str) -> Table | None:
-    """Names, numbers and bars; bars of what speaks against are dotted."""
+    """Names, numbers and bars; bars of negative numbers are dotted."""
     if not rows:
         return None
     most = max(*(abs(value) for _, value in rows), 1e-9)
@@ -251,8 +238,8 @@ def _hex(raw: bytes) -> RenderableType:
         for i in row:
             out.append(chr(raw[i]) if 32 <= raw[i] < 127 else ".", style=style[i])
         out.append("\n")
-    said = [f"{field.name} {field.value}" for field in found if field.name in FIRST_FIELDS]
-    out.append("; ".join(said), style="dim")
+    shown_fields = [f"{field.name} {field.value}" for field in found if field.name in FIRST_FIELDS]
+    out.append("; ".join(shown_fields), style="dim")
     return out
 
 

@@ -49,6 +49,29 @@ def concepts(document: Any, missions: Missions) -> list[tuple[Document, bool]]:
     return sorted(found, key=lambda each: not each[1])
 
 
+def technique(document: Any) -> tuple[str, str]:
+    """Id and name of the most exact ATT&CK technique of an alert, T1110.001 before T1110; empty where it names none."""
+    both = ("threat.technique.subtechnique", "threat.technique")
+    id_, name = (text(document, f"{both[0]}.{key}") or text(document, f"{both[1]}.{key}") for key in ("id", "name"))
+    return id_, name
+
+
+def by_mission(document: Any, where: str, missions: Missions) -> list[tuple[str, float]]:
+    """The numbers of a field that has one for each mission, with the missions' own names in place of field names."""
+    found = get(document, where)
+    values = found.items() if isinstance(found, dict) else ()
+    return [(missions.by_id.get(str(name), str(name)), finite(value)) for name, value in values]
+
+
+def fired(document: Any, most: int) -> str:
+    """The alerts of other engines on the same hosts."""
+    found = []
+    for other in objects(document, "packetclip.other_alerts")[:most]:
+        words, count = " ".join(text(other, key) for key in ("engine", "rule", "name")), number(other, "count")
+        found.append(f"{words} ({count:,.0f} times)" if count > 1 else words)
+    return "; ".join(found)
+
+
 def items(document: Any, where: str) -> list[Any]:
     """A list, else an empty one."""
     value = get(document, where)

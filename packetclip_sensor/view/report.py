@@ -32,11 +32,12 @@ from packetclip_sensor.view import drawing, packet_fields
 from packetclip_sensor.view.document_access import (
     SEVERITY_NAMES,
     Document,
+    by_mission,
     clock,
     concepts,
     data,
     ends,
-    finite,
+    fired,
     get,
     hosts,
     items,
@@ -45,6 +46,7 @@ from packetclip_sensor.view.document_access import (
     sessions,
     shown,
     strings,
+    technique,
     text,
     when,
 )
@@ -143,7 +145,6 @@ def _graphs(model: Path) -> dict[str, drawing.Layout]:
 def _row(document: Document, missions: Missions) -> Row:
     """What the table and the timeline show of one episode, and `find`, what the search box looks through."""
     mission, first = text(document, "packetclip.mission"), _first(document)
-    technique = _technique(document)
     row: Row = {
         "first": first,
         "last": max(first, when(document, "packetclip.episode.last")),
@@ -165,7 +166,7 @@ def _row(document: Document, missions: Missions) -> Row:
     ids = ["zeek.session_id", "suricata.eve.flow_id", "network.community_id"]
     also = ["source.ip", "destination.ip", *ids, "packetclip.concept_names"]
     words = [row[name] for name in ("title", "reason", "mission", "class", "level", "state", "id", "when")]
-    row["find"] = " ".join([*words, technique, *(v for where in also for v in strings(document, where))]).lower()
+    row["find"] = " ".join([*words, technique(document)[0], *(v for where in also for v in strings(document, where))]).lower()
     return row
 
 
@@ -176,7 +177,7 @@ def _panel(document: Document, missions: Missions, uid_link: str | None, seen: H
         (text(path, "graph"), [str(node) for node in items(path, "nodes")][:MAX_ITEMS], number(path, "share"))
         for path in objects(document, "packetclip.paths")[: 2 * MAX_ITEMS]
     ]
-    technique = _technique(document)
+    technique_id, technique_name = technique(document)
     evidence = [_evidence(item) for item in objects(document, "packetclip.evidence")[:MAX_ITEMS]]
     facts, flow = get(document, "packetclip.facts"), get(document, "packetclip.flow")
     before = [[one.what, one.words] for one in seen.before(document)]
@@ -186,19 +187,15 @@ def _panel(document: Document, missions: Missions, uid_link: str | None, seen: H
         "seen": before,
         "steps": steps(document),
         "capture": capture(document).hex(),
-        "technique": [
-            technique,
-            text(document, "threat.technique.subtechnique.name") or text(document, "threat.technique.name"),
-            drawing.technique_address(technique),
-        ],
+        "technique": [technique_id, technique_name, drawing.technique_address(technique_id)],
         "uids": [[uid, _uid_address(uid, uid_link)] for uid in sessions(document)[:MAX_ITEMS]],
-        "missions": _shares(_named(get(document, "packetclip.missions"), missions)),
+        "missions": _shares(by_mission(document, "packetclip.missions", missions)),
         "classes": [
             [text(c, "name"), f"{min(number(c, 'probability'), 0.999):.3f}", _unit(number(c, "probability"))]
             for c in objects(document, "packetclip.classes")[:5]
         ],
         "concepts": _weights([(text(c, "name"), number(c, "weight"), text(c, "graph")) for c, _ in concepts(document, missions)]),
-        "graphs": _weights([(name, weight, "") for name, weight in _named(get(document, "packetclip.graphs"), missions)]),
+        "graphs": _weights([(name, weight, "") for name, weight in by_mission(document, "packetclip.graphs", missions)]),
         "paths": [[graph, nodes, f"{share:+.3f}", share] for graph, nodes, share in paths],
         "drawn": {
             graph: astuple(drawn)
@@ -230,12 +227,7 @@ def _meta(document: Document) -> list[tuple[str, str]]:
         ("Sources", _some(document, "source.ip", "packetclip.episode.source_count")),
         ("Destinations", _some(document, "destination.ip", "packetclip.episode.destination_count")),
         ("Community ID", _some(document, "network.community_id")),
-        (
-            "Also fired",
-            "; ".join(
-                f"{text(o, 'engine')} {text(o, 'rule')} {text(o, 'name')}" for o in objects(document, "packetclip.other_alerts")
-            ),
-        ),
+        ("Also fired", fired(document, MAX_ITEMS)),
         ("Episode", text(document, "packetclip.episode.id")),
         ("Sensor", text(document, "observer.name")),
     ]
@@ -247,14 +239,8 @@ def _shares(rows: Sequence[tuple[str, float]]) -> list[list[Any]]:
     return [[name, f"{min(value, 0.999):.3f}", _unit(value)] for name, value in likeliest]
 
 
-def _named(values: Any, missions: Missions) -> list[tuple[str, float]]:
-    """A document's numbers by mission, with the missions' own names in place of field names."""
-    found = values if isinstance(values, dict) else {}
-    return [(missions.by_id.get(str(name), str(name)), finite(value)) for name, value in found.items()]
-
-
 def _weights(rows: Sequence[tuple[str, float, str]]) -> list[list[Any]]:
-    """(name, weight, graph) to (name, text, share of a full bar, whether it speaks against, graph, weight)."""
+    """(name, weight, graph) to (name, text, share of a full bar, whether it is negative, graph, weight)."""
     rows = rows[:MAX_ITEMS]
     most = max([MIN_FULL_BAR, *(abs(weight) for _, weight, _ in rows)])
     return [[name, f"{weight:+.2f}", _unit(abs(weight) / most), weight < 0, graph, weight] for name, weight, graph in rows]
@@ -274,10 +260,6 @@ def _evidence(item: Mapping[str, Any]) -> Row:
             [f"first {len(raw)} of {size:,.0f} bytes"] * (len(raw) < size) + [f"{masked:,.0f} masked or left out"] * (masked > 0)
         ),
     }
-
-
-def _technique(document: Document) -> str:
-    return text(document, "threat.technique.subtechnique.id") or text(document, "threat.technique.id")
 
 
 def _first(document: Document) -> float:

@@ -24,7 +24,7 @@ from packetclip_sensor.alerts.severity import severity_and_risk
 from packetclip_sensor.common import text
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
-from packetclip_sensor.common.text import printable
+from packetclip_sensor.common.text import counted, printable
 from packetclip_sensor.records import Alert
 from packetclip_sensor.view.document_access import SEVERITY_NAMES
 
@@ -71,33 +71,28 @@ class Episodes:
 
 
 class Shown:
-    """What the progress bar is told."""
+    """What the progress bar shows."""
 
-    def __init__(self, bar: Progress | None, task: TaskID | None) -> None:
+    def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar, self._task = bar, task
         self._begun = 0
         self._packets = 0
 
     def unit(self, name: str) -> None:
         """The next unit begins."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._begun, unit=printable(name, 40))
+        self._bar.update(self._task, completed=self._begun, unit=printable(name, 40))
         self._begun += 1
 
     def packets(self, count: int) -> None:
         """So many more packets have been read."""
         self._packets += count
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, packets=self._packets)
+        self._bar.update(self._task, packets=self._packets)
 
 
 @contextmanager
 def progress(units: int) -> Iterator[Shown]:
     """A progress bar over `units` on standard error, gone at the end; nothing at all where that is no terminal."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield Shown(None, None)
-        return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.fields[unit]}", markup=False),
@@ -106,7 +101,7 @@ def progress(units: int) -> Iterator[Shown]:
         TextColumn("{task.fields[packets]:,} packets"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield Shown(bar, bar.add_task("", total=units, unit="", packets=0))
 
 
@@ -117,14 +112,14 @@ def summary(episodes: Episodes, counters: Counters, *, where: str, file: TextIO)
         console.print(table(episodes, console.width))
     quiet = [printable(name, 60) for name, alerts in episodes.captures.items() if not alerts]
     if len(episodes) and quiet:
-        say(f"No alert in {', '.join(quiet) if len(quiet) <= LISTED_CAPTURES else _count(len(quiet), 'other capture')}")
-    read = f"{_count(counters.packets, 'packet')} and {_count(counters.flows, 'flow')}"
-    told = f"{_count(len(episodes), 'episode')}, {_count(episodes.documents, 'document')}"
-    say(f"{read} in {_count(len(episodes.captures), 'capture')}: {told}{' -> ' + where if where else ''}")
+        say(f"No alert in {', '.join(quiet) if len(quiet) <= LISTED_CAPTURES else counted(len(quiet), 'other capture')}")
+    read = f"{counted(counters.packets, 'packet')} and {counted(counters.flows, 'flow')}"
+    found = f"{counted(len(episodes), 'episode')}, {counted(episodes.documents, 'document')}"
+    say(f"{read} in {counted(len(episodes.captures), 'capture')}: {found}{' -> ' + where if where else ''}")
     if counters.suppressed:
-        say(f"{_count(counters.suppressed, 'window')} were silenced by the rules of policy.suppress")
+        say(f"{counted(counters.suppressed, 'window')} were suppressed by the rules of policy.suppress")
     if counters.alerts_duplicate:
-        say(f"{_count(counters.alerts_duplicate, 'document')} had been written before")
+        say(f"{counted(counters.alerts_duplicate, 'document')} had been written before")
     if len(episodes) and where and "://" not in where:
         first = next(episodes.rows())[1].episode.id
         path = shlex.quote(where)
@@ -201,23 +196,19 @@ def _ends(alert: Alert) -> list[str]:
 
 
 def _extent(alert: Alert, capture: str) -> Text:
-    """What the reason does not tell: the windows, where it was read, and its id."""
+    """What is not in the reason: the windows, where it was read, and its id."""
     episode = alert.episode
     seconds = max(0.0, episode.last - episode.first)
-    parts = [_count(episode.verdicts, "window"), f"{seconds:.1f} s"]
+    parts = [counted(episode.verdicts, "window"), f"{seconds:.1f} s"]
     parts += [f"in {printable(capture, 60)}"] * bool(capture) + [f"id {episode.id}"]
     return Text(f"[{'so far ' if alert.state != 'close' else ''}{', '.join(parts)}]", style="dim")
 
 
 def _concepts(alert: Alert, missions: Missions) -> list[str]:
-    """The concepts that spoke for the mission, with what their silence takes from its log-odds; those that the transport rules
-    out come last."""
+    """The concepts that raised the mission's log-odds, with what is lost without each; those that the transport rules out come
+    last."""
     seen = {evidence.packet.proto for evidence in alert.why.evidence}
     over = missions.transports(alert.episode.mission, alert.why.klass, seen)
-    spoke = (c for c in alert.why.concepts if c.weight >= SHOWN_WEIGHT)
-    found = sorted(spoke, key=lambda c: (not missions.possible(c.name, c.graph, over), -c.weight))[:TOP_CONCEPTS]
+    raised = (c for c in alert.why.concepts if c.weight >= SHOWN_WEIGHT)
+    found = sorted(raised, key=lambda c: (not missions.possible(c.name, c.graph, over), -c.weight))[:TOP_CONCEPTS]
     return [f"{printable(c.name, 24)} {c.weight:+.2f}" for c in found] or ["none alone"]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -112,20 +112,20 @@ def words_of(packets: Sequence[bytes]) -> list[str]:
 def _words(data: bytes, head: Header) -> str:
     if not head.version or head.fragment == LATER_FRAGMENT:
         return "later fragment of an IP packet" if head.version else "no IP header"
-    said, at = f"IP protocol {head.proto}", head.l4
+    text, at = f"IP protocol {head.proto}", head.l4
     if head.proto == TCP and head.l4_bytes >= 0:
-        said = _tcp(head.flags & 63, data[at + max(head.l4_bytes, 20) :])
+        text = _tcp(head.flags & 63, data[at + max(head.l4_bytes, 20) :])
     elif head.proto == UDP and head.has_l4:
-        said = _udp(data[at + 8 :])
+        text = _udp(data[at + 8 :])
     elif head.icmp_type >= 0:
-        said = _icmp(head.icmp_type, data[at + 1], data[at + 8 :], head.version)
-    return said + " in a first fragment" if head.fragment == FIRST_FRAGMENT else said
+        text = _icmp(head.icmp_type, data[at + 1], data[at + 8 :], head.version)
+    return text + " in a first fragment" if head.fragment == FIRST_FRAGMENT else text
 
 
 def known(data: bytes) -> str:
     """The words of a packet whose payload is of a known protocol over TCP or UDP, else ""."""
-    said = words(data)
-    return "" if said.startswith(UNKNOWN) else said
+    text = words(data)
+    return "" if text.startswith(UNKNOWN) else text
 
 
 def _tcp(bits: int, payload: bytes) -> str:

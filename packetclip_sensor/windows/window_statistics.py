@@ -59,7 +59,7 @@ def facts(packets: Sequence[Packet], view: str) -> Facts:
 
     Shares are 0 to 1: `*_share` of flags over the TCP packets whose flags can be read (`syn_share` counts SYN without ACK),
     `icmp_*_share` over readable ICMP packets, `one_packet_connections_share` over connections, the others over all packets.
-    `completed_connections` counts TCP connections whose handshake was answered and went on; None where the window cannot tell.
+    `completed_connections` counts TCP connections whose handshake was answered and went on; None where that is not seen.
     """
     heads = headers_of(packets)
     times = sorted(p.ts for p in packets)
@@ -147,7 +147,7 @@ def _completed(packets: Sequence[Packet], heads: Sequence[Header]) -> int | None
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a window's packets are, as far as their first bytes tell."""
+    """What a window's packets are, as far as their first bytes show."""
 
     facts: Facts
     kinds: tuple[str, ...]

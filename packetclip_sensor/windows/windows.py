@@ -3,8 +3,8 @@
 A stream is one view of the traffic (a host pair, all that a source starts, all that a destination receives); its window is its
 last A packets not older than T seconds, and is judged at the end of each whole second in which the stream saw a packet. The state
 between two batches is nothing but the packets that may still stand in a later window, as columns, and one array of row numbers
-per view: a sort groups a batch by stream, so no work is done per packet in Python, and re-reading the last T seconds rebuilds it
-exactly.
+per view: a sort groups a batch by stream, so no work is done per packet in Python, and to read the last T seconds again rebuilds
+it exactly.
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from math import floor, inf
-from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta
 
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.records import Batch, Packet, Position, log_of
+from packetclip_sensor.records import Batch, Packet, Position
 from packetclip_sensor.windows.headers import Bools, Ints
 from packetclip_sensor.windows.packet_table import Latest, PacketColumns, PacketTable, compact, light, one_way, view_keys
 
@@ -106,13 +103,12 @@ class View:
         rows = np.concatenate([held, new])
         order = np.argsort(keys[rows], kind="stable")
         self._window, self._rows = window, rows[order]
-        key, second, ts = keys[self._rows], table.second[self._rows], table.ts[self._rows]
-        self._second, self._ts = second, ts
+        key, self._second, self._ts = keys[self._rows], table.second[self._rows], table.ts[self._rows]
         m = len(rows)
         self._place = np.arange(m)
         starts_key, starts_second = np.ones((2, m), np.bool_)
         starts_key[1:] = key[1:] != key[:-1]
-        starts_second[1:] = starts_key[1:] | (second[1:] != second[:-1])
+        starts_second[1:] = starts_key[1:] | (self._second[1:] != self._second[:-1])
         ends_key, ends_second = np.roll(starts_key, -1), np.roll(starts_second, -1)
         self._first = np.maximum.accumulate(np.where(starts_key, self._place, 0))
         self._first_of_second = np.maximum.accumulate(np.where(starts_second, self._place, 0))
@@ -135,6 +131,8 @@ class View:
         )
         self.ends = np.concatenate([ends, light])
         """(W,) places at which windows end."""
+        self.end_rows: Ints = self._rows[self.ends]
+        """(W,) their rows in the table."""
         self._of_light = np.arange(len(self.ends)) >= len(ends)
 
     def _last_of(self, among: Bools, ends: Ints, count: int) -> tuple[Ints, Bools]:
@@ -158,13 +156,7 @@ class View:
 
     def keep(self, mine: Bools) -> None:
         """Have no windows but these of its own."""
-        self.ends, self._of_light = self.ends[mine], self._of_light[mine]
-
-    @property
-    def end_rows(self) -> Ints:
-        """(W,) rows at which the windows end."""
-        rows: Ints = self._rows[self.ends]
-        return rows
+        self.ends, self.end_rows, self._of_light = self.ends[mine], self.end_rows[mine], self._of_light[mine]
 
     def urgency(self, chosen: Bools, phase: Ints) -> Ints:
         """How much is new in the `chosen` windows: (n,) the longest span of PATIENCE_S in which a packet count of STEPS is
@@ -263,7 +255,8 @@ class WindowCutter:
 
     def __call__(self, batch: Batch) -> Windows:
         """The windows of the seconds that this batch ends."""
-        self._take(batch)
+        if batch.packets:
+            self._take(batch)
         crowded = self._unjudged > self.max_rows
         self._counters.seconds_split += crowded
         over = batch.final or batch.quiet or crowded
@@ -284,12 +277,12 @@ class WindowCutter:
         if batch.clock is not None and not self._unjudged and self._latest < judged_to - self._resume_s:
             self._marks.clear()
         self._counters.windows += int(chosen.sum())
-        resume = _resume(self._marks[0][1], batch.end) if self._marks else batch.end
+        begin = self._marks[0][1] if self._marks else batch.end
+        # Packets are read again to rebuild windows, flow rows are not: episodes have counted them already.
+        resume = (*(p for p in begin if p.log != "flow"), *(p for p in batch.end if p.log == "flow"))
         fresh = new[(table.second[new] > self._judged) & (table.second[new] < self._until)]
-        judged_by = {batch.source: judged_to}
-        out = Windows(
-            table, rows[chosen], past[chosen], view[chosen], second[chosen], batch, judged_to, resume, judged_by, fresh, volume
-        )
+        rows, past, view, second = (each[chosen] for each in (rows, past, view, second))
+        out = Windows(table, rows, past, view, second, batch, judged_to, resume, {batch.source: judged_to}, fresh, volume)
         if len(ready):
             volume = volume[table.ts[volume] > float(table.ts[ready].max()) - self._window.seconds]
             held = [*self._held, volume]
@@ -299,8 +292,6 @@ class WindowCutter:
         return out
 
     def _take(self, batch: Batch) -> None:
-        if not batch.packets:
-            return
         fresh = PacketColumns.of(batch.packets, max(self._latest, self._over + 1), self._period_s)
         self._marks.append((self._latest, batch.start))
         self._counters.late_packets += int((np.floor(fresh.ts / self._period_s) < fresh.second).sum())
@@ -318,20 +309,17 @@ class WindowCutters:
         counters: Counters,
         *,
         judged: int = 0,
-        judged_by: Mapping[str, int] = MappingProxyType({}),
+        judged_by: Mapping[str, int] | None = None,
         max_rows: int = 150_000,
         **options: Any,
     ) -> None:
-        """Args:
-        judged, judged_by: see `checkpoint.State`. max_rows: packets held at most, of all.
-        options: of each `WindowCutter`.
-        """
+        """`judged` and `judged_by` as in `checkpoint.State`; `max_rows`: packets held at most; `options`: of each cutter."""
         self._window, self._counters, self._max_rows = window, counters, max_rows
-        self._before, self._before_by, self._options = judged, judged_by, options
+        self._before, self._before_by, self._options = judged, judged_by or {}, options
         self._cutters: dict[str, WindowCutter] = {}
         self._rows: dict[str, int] = {}
         self._resume: dict[str, tuple[Position, ...]] = {}
-        self._judged = dict(judged_by)
+        self._judged = dict(self._before_by)
 
     @property
     def held(self) -> int:
@@ -349,18 +337,12 @@ class WindowCutters:
         cut.max_rows = max(self._max_rows - others, self._max_rows // len(self._cutters))
         found = cut(batch)
         self._rows[source], self._resume[source], self._judged[source] = len(found.table), found.resume, found.judged
-        return replace(found, resume=tuple(chain.from_iterable(self._resume.values())), judged_by=dict(self._judged))
+        return replace(found, resume=tuple(p for places in self._resume.values() for p in places), judged_by=dict(self._judged))
 
 
 def windows(batches: Iterable[Batch], window: Window, counters: Counters, **options: Any) -> Iterator[Windows]:
     """`WindowCutter` over finished input."""
     return map(WindowCutter(window, counters, **options), batches)
-
-
-def _resume(packets_from: tuple[Position, ...], end: tuple[Position, ...]) -> tuple[Position, ...]:
-    """Packets are read again to rebuild windows, flow rows are not: episodes have counted them already."""
-    flows = [p for p in end if log_of(Path(p.path).name) == "flow"]
-    return (*(p for p in packets_from if log_of(Path(p.path).name) != "flow"), *flows)
 
 
 def _cut_views(

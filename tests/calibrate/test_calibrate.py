@@ -7,27 +7,33 @@ import shutil
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 from factories import MISSIONS, POLICY, T0, packet
+from rich.console import Console
 
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.site_logs import Coverage, PacketFilter, SiteLogs, fit, gather
 from packetclip_sensor.calibrate.threshold_fit import Candidates, per_day
+from packetclip_sensor.cli import tuning
 from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config import config_file
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.errors import ConfigError
+from packetclip_sensor.evidence.stage import Evidence
 from packetclip_sensor.model import calibration_file
 from packetclip_sensor.model.bundle import MANIFEST, Bundle, fingerprint
-from packetclip_sensor.model.judge import judge
+from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.model.thresholds import in_force
+from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.pairs.labels import Interval, LabelFile, Labels
 from packetclip_sensor.records import Batch, Trail, Verdict
+from packetclip_sensor.windows.model_input import model_input
 from packetclip_sensor.windows.windows import windows
 
 FLOOR = {"DoS": 0.6, "Reconnaissance": 0.7, "Brute Force": 0.8}
@@ -135,12 +141,6 @@ def test_a_window_of_which_evidence_decided_may_still_be_another_mission_s() -> 
     assert episode.mission == "Brute Force"
 
 
-def test_order_does_not_matter_where_times_are_the_same() -> None:
-    verdicts = [verdict(1000 * i, 0.61 + (i * 37 % 30) / 100, host=f"10.0.0.{i}") for i in range(30)]
-    assert fitted(*verdicts, allowed=4) == fitted(*verdicts, allowed=4)
-    assert fitted(*verdicts, allowed=4)[1] == 4
-
-
 def test_a_rate_is_told_with_its_poisson_bounds() -> None:
     assert per_day(0, 2.0) == (0.0, 0.0, pytest.approx(1.83, abs=0.02))  # exact: 3.689 / 2
     assert per_day(10, 1.0) == (10.0, pytest.approx(4.80, abs=0.02), pytest.approx(18.39, abs=0.02))  # exact: 4.795, 18.39
@@ -228,7 +228,9 @@ def test_what_is_kept_is_what_judge_gives_at_the_floor(doubtful: Path, name: str
 
     def told(limits: dict[str, float]) -> list[tuple[str, str]]:
         batches = zeek.batches(tail.finite([folder]), Rejects(None), Counters())
-        verdicts = judge(windows(batches, bundle.manifest.window, Counters()), bundle, limits, Counters())
+        judge = Judge(bundle, limits, Counters(), evidence=Evidence.of(bundle, Counters(), limits))
+        streams = windows(normalized(batches, Counters(), Rejects(None)), bundle.manifest.window, Counters())
+        verdicts = map(judge, map(model_input, streams))
         steps = map(EpisodeTracker(POLICY, Counters(), sensor="", model_version=""), verdicts)
         return [(e.episode.mission, e.episode.id) for step in steps for e in step.events if e.state == "open"]
 
@@ -304,7 +306,7 @@ def test_the_command_shows_what_changes_and_writes_a_file_that_the_sensor_takes(
     assert calibrated("--logs", logs, "--config", sensor, "--out", out) == 0
     said = capsys.readouterr().out
     for words in (
-        "3,353 packets and 280 windows in 1 folder or capture, 14 seconds of traffic",
+        "3,353 packets and 397 windows in 1 folder or capture, 14 seconds of traffic",
         "threshold before",
         "These logs cover only",
         "(95 % confidence). Calibrate again when you have the logs of a week.",
@@ -363,3 +365,13 @@ def test_a_users_mistake_is_one_line(arguments: list[str], message: str, capsys:
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 1
     assert message in err[0]
+
+
+def test_a_terminal_of_80_columns_breaks_no_word_of_the_table() -> None:
+    thresholds, alerts = dict.fromkeys(MISSIONS.names, 0.97), dict.fromkeys(MISSIONS.names, 12_345)
+    made = SimpleNamespace(thresholds=thresholds, thresholds_before=thresholds, alerts=alerts, alerts_before=alerts)
+    found = SimpleNamespace(attacks={mission: (mission, 0.96) for mission in MISSIONS.names})
+    with (console := Console(width=80)).capture() as printed:
+        console.print(tuning._table(made, found))  # type: ignore[arg-type]
+    words = set(printed.get().split())
+    assert {"threshold", "detected", "labelled", "attacks", "Reconnaissance", "12,345", "0.9700"} <= words

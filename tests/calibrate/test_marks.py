@@ -15,7 +15,10 @@ from packetclip_sensor.sinks.documents import document
 from packetclip_sensor.view import alert_reader
 
 TESTS = Path(__file__).parents[1]
-PNSCAN, ZMAP = "4035673ac8b48c3c5d14", "f41115d398780c85743a"
+GOLDEN = {one["packetclip"]["episode"]["id"]: one for one in alert_reader.read(TESTS / "golden" / "alerts.ndjson")}
+PNSCAN, ZMAP = (
+    next(i for i, one in GOLDEN.items() if one["source"]["ip"] == host) for host in ("198.51.100.73", "10.130.199.61")
+)
 """Episodes of the golden file: the port scan of demo-port-pnscan, and that of demo-port-zmap."""
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import ssl
-import subprocess
 from pathlib import Path
 
 import msgspec
@@ -14,6 +12,7 @@ from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig, TlsError
 from elastic_transport import ConnectionError as TransportConnectionError
 from elasticsearch import ApiError, TransportError, UnsupportedProductError
 from factories import alert, safe
+from receivers import certificate, server_context
 from scripted_server import ScriptedServer
 from sink_run import Run
 from snapshot import compare
@@ -57,29 +56,15 @@ def test_tls_to_a_server_that_speaks_none_stops_at_start(server: ScriptedServer,
         Run(server.url.replace("http:", "https:"), tmp_path).write(safe(alert()))
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    made, key = folder / "ca.pem", folder / "key.pem"
-    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test"
-    options += " -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run(["openssl", *options.split(), "-keyout", str(key), "-out", str(made)], check=True, capture_output=True)
-    return made, key
-
-
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificate with openssl")
-def test_tls_is_verified_by_default_and_trusts_the_given_authority(
-    server: ScriptedServer, tmp_path: Path, certificate: tuple[Path, Path]
-) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
+def test_tls_is_verified_by_default_and_trusts_the_given_authority(server: ScriptedServer, tmp_path: Path) -> None:
+    pem = certificate(tmp_path)
+    server.socket = server_context(pem).wrap_socket(server.socket, server_side=True)
     url = server.url.replace("http:", "https:")
     with pytest.raises(SinkError, match=r"authority is unknown to this machine; set sink\.elasticsearch\.ca_certs"):
         Run(url, tmp_path).write(safe(alert()))
     assert server.calls == []
-    Run(url, tmp_path, ca_certs=certificate[0]).write(safe(alert(id="a")))
+    Run(url, tmp_path, ca_certs=pem).write(safe(alert(id="a")))
     with capture_logs() as logs:
         Run(url, tmp_path, verify_certs=False).write(safe(alert(id="b")))
     assert server.calls == [["a"], ["b"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from packetclip_sensor.alerts.episodes import enough
 from packetclip_sensor.alerts.sentences import trail as words
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.evidence.model import FILE, EvidenceModel, Layer, Scorer
+from packetclip_sensor.evidence.model import EvidenceModel, Layer, Scorer
 from packetclip_sensor.evidence.rows import SECOND, STREAM, Rows
 from packetclip_sensor.evidence.stage import Evidence
 from packetclip_sensor.evidence.streams import Streams, input_names
@@ -24,6 +23,7 @@ from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.records import Trail, Verdict
 from packetclip_sensor.windows.model_input import model_input
 from packetclip_sensor.windows.packet_features import RELATIONS
+from tests.support.bundles import without_evidence
 from tests.support.factories import MISSIONS, POLICY, verdict
 from tests.support.recorded import ATTACKS, NOTHING_NEEDED, cut
 
@@ -121,7 +121,7 @@ def key(verdict: Verdict) -> tuple[Any, ...]:
 @pytest.fixture
 def judged(bundle: Bundle) -> Callable[..., list[tuple[Any, ...]]]:
     def of(batch: int, restart_after: int = 1 << 30) -> list[tuple[Any, ...]]:
-        fit, at = model({"odds 0": 1.0, "odds 1": 0.5, "above 0 600s": 1.0}), dict.fromkeys(MISSIONS.names, 0.88)
+        fit, at = model({"odds 0": 1.0, "odds 1": 0.5, "above 0 600s": 1.0}), dict.fromkeys(MISSIONS.names, 0.12)
         evidence, out = Evidence(fit, at, Counters()), list[tuple[Any, ...]]()
         for number, windows in enumerate(cut(ATTACKS, batch)):
             if number == restart_after:
@@ -149,9 +149,9 @@ def test_a_site_s_threshold_holds_for_evidence_too(bundle: Bundle) -> None:
         judge = Judge(bundle, NOTHING_NEEDED, Counters(), evidence=evidence)
         return [v.probability for w in cut(ATTACKS) for v in judge(model_input(w)).verdicts]
 
-    low, high = found(0.7), found(0.88)
+    low, high = found(0.12), found(0.4)
     assert len(low) > len(high) > 0
-    assert [p for p in low if p >= 0.88] == high
+    assert [p for p in low if p >= 0.4] == high
 
 
 def test_a_verdict_of_evidence_opens_an_episode_by_itself_and_says_why() -> None:
@@ -191,5 +191,5 @@ def test_of_missions_that_evidence_does_not_name_single_windows_decide(bundle: B
 
 
 def test_a_bundle_without_the_file_has_no_evidence(bundle: Bundle, tmp_path: Path) -> None:
-    copy = shutil.copytree(bundle.path, tmp_path / "model", ignore=shutil.ignore_patterns(FILE))
-    assert Evidence.of(replace(bundle, path=copy), Counters()) is None
+    assert Evidence.of(bundle, Counters()) is not None
+    assert Evidence.of(Bundle.open(without_evidence(bundle.path, tmp_path / "model")), Counters()) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,6 +68,36 @@ def test_a_row_counts_no_earlier_than_rows_before_it_in_the_log_but_a_wrong_time
     early = restored.until(1000 + after_s - 0.1)
     assert {c.uid for c in early} <= {"C1"}
     assert {c.uid for c in restored.until(1000 + after_s + 0.1)} - {"C1"} == {"C2", "C3"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "after_s"),
+    [
+        ({}, 76.0), ({"conn_state": "S0", "resp_pkts": 0}, 76.0), ({"conn_state": "S1"}, 616.0),
+        ({"proto": "udp"}, 316.0), ({"proto": "udp", "resp_pkts": 0}, 46.0),
+    ],
+)  # fmt: skip
+def test_a_row_of_suricata_counts_from_its_flows_timeout_whatever_came_before(changed: dict[str, Any], after_s: float) -> None:
+    found = FlowCounts(Counters())
+    found.take([login("1", 3000.0), login("2", 1000.0, **{"resp_pkts": 5} | changed)])
+    assert found.until(1000 + after_s) == []
+    assert [c.uid for c in found.until(1000 + after_s + 0.1)] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sent"),
+    [
+        ({"resp_pkts": 4, "resp_ip_bytes": 4 * 52 + 8}, 0.0),
+        ({"resp_pkts": 4, "resp_ip_bytes": 4 * 52 + 8 + 100}, 100.0),
+        ({"resp_pkts": 4, "resp_ip_bytes": 4 * 72 + 8 + 100, "orig_h": "2001:db8::1"}, 100.0),
+        ({"resp_pkts": 4, "resp_ip_bytes": 4 * 40 + 4 + 20, "service": "ftp"}, 1.0),
+    ],
+)
+def test_data_that_suricata_does_not_count_are_its_ip_bytes_less_headers(changed: dict[str, Any], sent: float) -> None:
+    (one,) = taken([flow(**ENDS | {"uid": "1", "ts": 1000.0, "duration": 1.0} | changed)])
+    assert value(one, "unanswered") == (sent == 0)
+    assert value(one, "data") == (sent > 0)
+    assert value(one, "resp_bytes") == pytest.approx(math.log1p(sent))
 
 
 def test_a_row_that_comes_too_late_is_counted_and_says_so() -> None:

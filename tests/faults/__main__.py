@@ -17,7 +17,7 @@ from elasticsearch_node import Node  # noqa: E402
 
 from benchmarks.common import machine  # noqa: E402
 from faults import faults, proxy, zeek  # noqa: E402
-from faults.faults import Disturb, Row, undergo  # noqa: E402
+from faults.undergo import Disturb, Row, undergo  # noqa: E402
 from faults.workload import BURST_S  # noqa: E402
 
 Case = Callable[[Node, float], Row]

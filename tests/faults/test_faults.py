@@ -10,7 +10,7 @@ from elasticsearch_node import Node, NodeUnavailableError
 from machine import unavailable
 
 from . import faults, proxy, zeek
-from .faults import undergo
+from .undergo import Disturb, undergo
 
 pytestmark = pytest.mark.xdist_group("faults")
 PAUSE_S = 0.25
@@ -26,7 +26,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     started.end()
 
 
-def check(node: Node | None, disturb: faults.Disturb, **more: Any) -> None:
+def check(node: Node | None, disturb: Disturb, **more: Any) -> None:
     row = undergo(node, "short form", disturb, 1, pause_s=PAUSE_S, **more)
     assert row.caught_up, row.note
     assert row.expected > 0

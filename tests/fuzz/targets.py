@@ -130,8 +130,8 @@ PLAIN = re.compile(r"[A-Za-z0-9 ,.:/()-]{1,100}")
 
 def packet_words(data: bytes) -> None:
     """Packets to words, which go into pages and prompts: nothing of a packet's own may stand in them."""
-    said = payload.words(data)
-    assert PLAIN.fullmatch(said), f"says {said!r}"
+    words = payload.words(data)
+    assert PLAIN.fullmatch(words), f"has {words!r}"
 
 
 def settings(data: bytes) -> None:
@@ -207,7 +207,7 @@ def packed_log(data: bytes) -> None:
             pass
 
 
-def told_file(data: bytes) -> None:
+def verdict_file(data: bytes) -> None:
     """The file for Zeek, as another hand may have left it."""
     path = MEMORY / "packetclip-fuzz-verdicts.tsv"
     path.write_bytes(feedback.HEADER + data)
@@ -229,8 +229,8 @@ def verdict_line(data: bytes) -> None:
     parts = [part.decode("utf-8", "replace") for part in data.split(b"|")] + [""] * 6
     seen = packet(uid=parts[0], orig_h=parts[1], resp_h=parts[2], proto=parts[3], data=data)
     story = episode(sources=[parts[1]], destinations=[parts[2]])
-    told = alert(title=parts[4], reason=parts[5], episode=story, evidence=(Evidence(seen, 0.5, ""),))
-    line = feedback.line(told, "e1", 47)
+    written = alert(title=parts[4], reason=parts[5], episode=story, evidence=(Evidence(seen, 0.5, ""),))
+    line = feedback.line(written, "e1", 47)
     assert len(line) <= feedback.PAGE_BYTES
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
@@ -349,6 +349,6 @@ TARGETS: dict[str, Target] = {
     "verdict-line": Target(
         verdict_line, lambda: [b"C1|10.0.0.1|fe80::1%a|tcp|title|why", b"-|-|-|-|-|-"], (b"|", b"-", b"\\x09", b"\t", b"\n"), 1500
     ),
-    "verdict-file": Target(told_file, _verdict_seed, (b"\t", b".\n", b"\t47\t", b"9" * 5000, "²٣".encode()), 6000),
+    "verdict-file": Target(verdict_file, _verdict_seed, (b"\t", b".\n", b"\t47\t", b"9" * 5000, "²٣".encode()), 6000),
 }
 """By name."""

@@ -69,7 +69,7 @@ def tshark(path: Path, *options: str) -> list[str]:
 def test_an_analyst_goes_from_the_table_to_quiet(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
     (document,) = {one["packetclip"]["episode"]["id"]: one for one in alert_reader.read(Path(ALERTS))}.values()
     assert document["packetclip"]["episode"]["id"] in walk.table
-    assert "medium" in walk.table
+    assert "high" in walk.table
     said = " ".join(walk.explained.split())
     assert document["event"]["reason"] in said
     assert "172.25.134.222 sent 50 TCP packets" in said
@@ -86,7 +86,7 @@ def test_an_analyst_goes_from_the_table_to_quiet(walk: Walk, capsys: pytest.Capt
     assert main(["replay", "logs", "--config", "sensor.yaml", "--out", "quiet.ndjson"]) == 0
     out = capsys.readouterr().out
     assert ": 0 episodes, 0 documents" in out
-    assert "windows were silenced by the rules of policy.suppress" in out
+    assert "windows were suppressed by the rules of policy.suppress" in out
     assert Path("quiet.ndjson").read_bytes() == b""
 
 

@@ -229,20 +229,3 @@ def test_a_sites_own_component_may_add_fields_but_not_change_ours(client: Elasti
     client.cluster.put_component_template(name=custom, template=wrong)
     with pytest.raises(SinkError, match=r"packetclip\.probability is keyword, not double; take these fields out of .*@custom"):
         ensure_templates(client, config.namespace, MISSIONS)
-
-
-def test_a_stream_of_an_older_sensor_gets_the_fields_that_it_lacks(client: Elasticsearch, config: ElasticsearchConfig) -> None:
-    stream = stream_name(config.namespace)
-    client.indices.put_index_template(
-        name="packetclip-test-other",
-        index_patterns=[stream],
-        data_stream={},
-        priority=500,
-        template={
-            "mappings": {"properties": {"packetclip": {"dynamic": "strict", "properties": {"mission": {"type": "keyword"}}}}}
-        },
-    )
-    client.index(index=stream, op_type="create", document={"@timestamp": "2025-10-09", "packetclip": {"mission": "DoS"}})
-    client.indices.delete_index_template(name="packetclip-test-other")
-    assert told(run(config, alert(id="new"))) == {"alerts_written": 1}
-    assert len(hits(client, config, {"term": {"packetclip.class": "SYN Flood"}})) == 1

@@ -63,6 +63,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
     new = {name: other for other, name in old.items() if other.startswith("Goal ")}
     graphs = json.loads((path / "graphs.json").read_text())
     (path / "graphs.json").write_text(json.dumps([graph | {"mission": new[graph["mission"]]} for graph in graphs]))
+    evidence = json.loads((path / "evidence.json").read_text())
+    (path / "evidence.json").write_text(json.dumps(evidence | {"missions": [new[name] for name in evidence["missions"]]}))
     (path / MANIFEST).write_text(json.dumps(sealed(manifest, path)))
     return path, old
 

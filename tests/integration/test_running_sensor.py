@@ -202,7 +202,7 @@ def scan(later_s: int) -> bytes:
 
 
 def test_rules_come_and_go_while_the_sensor_runs(tmp_path: Path) -> None:
-    """Without a restart; what they silenced is kept."""
+    """Without a restart; what they suppressed is counted."""
     out, rules = tmp_path / "alerts.ndjson", tmp_path / "suppress.yaml"
     sensor = SensorProcess(tmp_path, "{logs: [logs], sink: {ndjson: {path: alerts.ndjson}}, policy: {suppress: suppress.yaml}}")
     log = tmp_path / "logs" / "packetclip_packet.log"

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from packet_bytes import icmp, ip4, ip6, tcp, tcp_header, udp
 
-from packetclip_sensor.masking.evidence_bytes import shown
+from packetclip_sensor.masking import evidence_bytes
 from packetclip_sensor.records import Packet
 
 DATA = Path(__file__).parents[1] / "data"
@@ -39,6 +39,11 @@ TCP_SECRETS = (
 UDP_SECRETS = (
     b"\x30\x29\x02\x01\x01\x04\x10" + SECRET + b"\xa0\x12", b"REGISTER sip:a SIP/2.0\r\nAuthorization: " + SECRET, SECRET,
 )  # fmt: skip
+
+
+def shown(raw: bytes, policy: str) -> tuple[bytes, int]:
+    (out,) = evidence_bytes.shown([raw], policy)
+    return out
 
 
 def hidden(raw: bytes) -> None:

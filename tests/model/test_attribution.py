@@ -75,7 +75,7 @@ def test_a_graphs_weight_is_what_the_log_odds_lose_without_all_its_concepts(bund
 
 
 def test_a_packets_weight_is_what_the_log_odds_lose_without_it(bundle: Bundle, uncertain: Verdict) -> None:
-    (why,) = explanations([uncertain], bundle)
+    (why,) = explanations([uncertain], bundle, policy="all")
     whole = odds(bundle, uncertain)
     assert len(why.evidence) == 5
     for evidence in why.evidence:

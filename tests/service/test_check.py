@@ -27,8 +27,9 @@ from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.elastic import templates
+from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import Position
-from packetclip_sensor.service import check, checkpoint
+from packetclip_sensor.service import checkpoint
 
 SYN = "4500003c000040004006b1e60a0000050a0000099c4000500000000000000000a002faf0917000000204"
 DENIED = (403, {"error": {"reason": "unauthorized"}})
@@ -37,8 +38,8 @@ SAID = Path(__file__).parent / "check.txt"
 
 
 @pytest.fixture(scope="module")
-def bundle() -> check.Bundle:
-    return check.Bundle.open(resource("model/shipped"))
+def bundle() -> Bundle:
+    return Bundle.open(resource("model/shipped"))
 
 
 class World:
@@ -85,10 +86,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bundle: check.Bundle) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bundle: Bundle) -> World:
     """The shipped model is opened once for all tests here."""
-    really = check.Bundle.open
-    monkeypatch.setattr(check.Bundle, "open", lambda path: bundle if path == resource("model/shipped") else really(path))
+    really = Bundle.open
+    monkeypatch.setattr(Bundle, "open", lambda path: bundle if path == resource("model/shipped") else really(path))
     return World(tmp_path, monkeypatch, capsys)
 
 
@@ -188,6 +189,13 @@ def files(name: str, text: str) -> Callable[[World], None]:
     return lambda world: world.other_logs(**{name: text})
 
 
+def other_engines(world: World, **texts: str) -> dict[str, Any]:
+    (world.folder / "other").mkdir()
+    for name, text in texts.items():
+        (world.folder / "other" / {"notice": "notice.log", "eve": "eve.json"}[name]).write_text(text)
+    return {"other_alerts": ["other"]}
+
+
 def shared_feedback(world: World) -> dict[str, Any]:
     (world.folder / "shared").mkdir(mode=0o2770)
     (world.folder / "shared").chmod(0o2770)
@@ -223,6 +231,10 @@ CASES: dict[str, Callable[[World], dict[str, Any] | None]] = {
     "a folder that cannot be written": no_write,
     "a file in the folder's place": file_in_place,
     "verdicts for Zeek": lambda world: {"zeek_feedback": {"path": "v.tsv"}},
+    "alerts of other engines": lambda world: other_engines(world, notice='{"ts":1,"note":"Scan::Port_Scan"}\n', eve=""),
+    "alerts of other engines that are not there": other_engines,
+    "a notice.log that is TSV": lambda world: other_engines(world, notice="#separator \\x09\n"),
+    "an eve.json of another form": lambda world: other_engines(world, eve="[]\n"),
     "no model": lambda world: {"model": "nowhere"},
     "an altered model": altered_model,
     "a configuration that does not fit the model": other_models_state,

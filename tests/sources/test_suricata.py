@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from captures import packets, pcap
 from suricata_run import DATA, suricata_of, unpacked
 
+from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.errors import ConfigError, LogFormatError
+from packetclip_sensor.evidence.flow_counts import FLOWS, FlowCounts
 from packetclip_sensor.records import Flow, Packet, log_of
 from packetclip_sensor.sources import pcap as source
 from packetclip_sensor.sources import zeek
@@ -203,7 +209,7 @@ def test_rotation_of_the_event_log_while_it_is_followed_loses_and_doubles_no_flo
 
 @pytest.mark.parametrize("major", [7, 8])
 def test_flows_of_a_capture_are_zeeks(major: int, tmp_path: Path) -> None:
-    """Rows of four packets and more have the addresses, counts and states that Zeek gives them, but for a few in a hundred."""
+    """Rows of four packets and more, but for a few in a hundred; they stand by their ends, and evidence counts much the same."""
     name = "demo-b02-flash-slow"
     capture.run(suricata_of(major), unpacked(name, tmp_path), tmp_path)
     decoder = msgspec.json.Decoder(Flow)
@@ -219,6 +225,15 @@ def test_flows_of_a_capture_are_zeeks(major: int, tmp_path: Path) -> None:
     expected = facts(zeek)
     assert len(expected) > 100
     assert len(expected & facts(suricata)) >= 0.98 * len(expected)
+    assert [flow.written for flow in suricata] == sorted(flow.written for flow in suricata)
+
+    def evidence(flows: list[Flow]) -> dict[str, float]:
+        counts = FlowCounts(Counters())
+        counts.take([flow for flow in flows if flow.final and (flow.orig_pkts or 0) + (flow.resp_pkts or 0) >= eve.MIN_PACKETS])
+        return dict(zip(FLOWS, np.sum([one.values for one in counts.until(math.inf)], axis=0), strict=True))
+
+    ours, theirs = evidence(suricata), evidence(zeek)
+    assert all(ours[name] == pytest.approx(theirs[name], rel=0.05) for name in ("flows", "data", "resp_bytes", "duration"))
 
 
 @pytest.fixture
@@ -246,6 +261,14 @@ class TestWithoutZeek:
             (1700000001.0, "192.0.2.1", 40001, 1, 32),
             (1700000002.0, "192.0.2.1", 40002, 1, 32),
         ]
+
+    def test_pairs_have_the_labels_beside_the_capture(self, tmp_path: Path) -> None:
+        name, out = "demo-dict-patator-ftp", tmp_path / "pairs.parquet"
+        unpacked(name, tmp_path)
+        shutil.copy(DATA / name / "labels.json", tmp_path)
+        assert main(["pairs", str(tmp_path / f"{name}.pcap"), "--out", str(out)]) == 0
+        labels = pq.read_table(out)["label"].to_pylist()
+        assert set(labels) >= {"Benign", "Dictionary Attack"}
 
     def test_what_is_no_capture_or_empty_is_named(self, tmp_path: Path) -> None:
         file = tmp_path / "a.pcap"

@@ -70,7 +70,7 @@ def test_all_is_well(major: int, tmp_path: Path) -> None:
 
 def test_what_is_missing_is_told_with_the_remedy(major: int, tmp_path: Path) -> None:
     (told,) = wrong(said(tmp_path, major, NO_FLOWS))
-    assert told == "no enabled eve-log output has the type `flow`; alerts will lack what a flow row tells"
+    assert told == "no enabled eve-log output has the type `flow`; alerts will lack what a flow row has"
     (told,) = wrong(said(tmp_path, major, NO_ID))
     assert "without community id; set community-id: true there" in told
     (tmp_path / "packetclip.lua").write_text("-- another")

@@ -22,7 +22,12 @@ from typing import Any
 from machine import free_port, unavailable, until
 
 TESTS = Path(__file__).parents[1]
-HOMES = {"kql": "elasticsearch", "security": "elasticsearch-security", "opensearch": "opensearch"}
+HOMES = {
+    "kql": "elasticsearch",
+    "security": "elasticsearch-security",
+    "opensearch": "opensearch",
+    "opensearch-security": "opensearch",
+}
 """Below `.servers`, by kind of node: the program, kept between runs; data lie in temporary folders."""
 PASSWORD = "packetclip-test"
 """Of the user `elastic` on a node with security."""
@@ -42,7 +47,8 @@ class Node:
         """Start it, with its output and, unless they are to be elsewhere, its data in `folder`.
 
         Args:
-            kind: "kql"; "security" for one with users, roles and keys, where `elastic` has PASSWORD; or "opensearch".
+            kind: "kql"; "security" for one with users, roles and keys, where `elastic` has PASSWORD; "opensearch"; or
+                "opensearch-security" for one with its security plugin, where `admin` has the password `admin`.
 
         Raises:
             NodeUnavailableError: there is no JDK, no Maven, or it ended.
@@ -53,7 +59,7 @@ class Node:
                 f"Elasticsearch and OpenSearch need a JDK of {MIN_JDK} or newer: none in JAVA_HOME, /usr/lib/jvm, /opt"
             )
         self.kind, self.home = kind, TESTS / ".servers" / HOMES[kind]
-        self.script = TESTS / "servers" / ("opensearch" if kind == "opensearch" else "elasticsearch") / "start.sh"
+        self.script = TESTS / "servers" / ("opensearch" if kind.startswith("opensearch") else "elasticsearch") / "start.sh"
         if not (shutil.which("mvn") or list(self.home.glob(".assembled-*"))):
             raise NodeUnavailableError("the real Elasticsearch is put together by Maven: no mvn on PATH")
         self.jdk, self.output, self.data = jdk, folder / "elasticsearch.log", data or folder / "es-data"
@@ -84,7 +90,8 @@ class Node:
     def healthy(self) -> bool:
         """Whether it answers, and every index that there is can be written."""
         try:
-            login = {"authorization": f"Basic {base64.b64encode(f'elastic:{PASSWORD}'.encode()).decode()}"}
+            user = "admin:admin" if self.kind == "opensearch-security" else f"elastic:{PASSWORD}"
+            login = {"authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
             asked = urllib.request.Request(f"{self.url}/_cluster/health?wait_for_status=yellow&timeout=2s", headers=login)
             with urllib.request.urlopen(asked, timeout=5) as answer:
                 return bool(answer.status == 200)

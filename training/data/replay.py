@@ -26,11 +26,11 @@ from training.common import exit_code, parser
 SUFFIXES = (".pcap", ".pcapng", ".cap")
 SCRIPTS = Path(__file__).parents[2] / "zeek_scripts"
 WHOLE_FLOWS = ("PacketCLIP::flow_min_packets=1", "PacketCLIP::packet_statistics=T")
-"""A trainer wants every flow with all its columns, whatever it costs Zeek: labels are matched to flows, texts told from them."""
+"""A trainer wants every flow with all its columns, whatever it costs Zeek: labels are matched to flows, texts made from them."""
 
 
 class ReplayError(SensorError):
-    """Zeek is missing or refused a pcap; the message names the pcap and what Zeek said."""
+    """Zeek is missing or refused a pcap; the message names the pcap and what Zeek printed."""
 
 
 def find_zeek() -> str:

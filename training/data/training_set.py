@@ -24,7 +24,7 @@ Encode = Callable[[Sequence[str]], Tensor]
 
 @dataclass
 class TrainingSet:
-    """N windows of A packets over U distinct packet rows, with features of what is said of them."""
+    """N windows of A packets over U distinct packet rows, with features of their texts."""
 
     windows: Examples
     looks: npt.NDArray[np.object_]

@@ -189,7 +189,7 @@ def section(profile: str, captures: list[Counted]) -> str:
 
 def draw(path: Path, profiles: dict[str, list[Counted]]) -> None:
     """Packets and flows of each class, MTUs, TTLs and links, a colour a profile; PNG."""
-    import matplotlib as mpl  # noqa: PLC0415 - slow to import, and a user's mistake should be told at once
+    import matplotlib as mpl  # noqa: PLC0415 - slow to import, and a user's mistake should be reported at once
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415

@@ -21,7 +21,7 @@ def accounts(work: Path, capture: Capture) -> dict[str, str]:
     home = work / "home"
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o777)
-    # git serves a repository that belongs to another user only where it is told to.
+    # git serves a repository that belongs to another user only where its configuration allows it.
     (home / ".gitconfig").write_text("[safe]\n\tdirectory = *\n")
     digest = _crypt(capture.password)
     user, dns = capture.user, capture.host("infra").address

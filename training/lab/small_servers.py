@@ -180,7 +180,7 @@ class Portal(Login):
     """Login pages of many kinds: /login with cookie and token, WordPress's two, basic, digest, and JSON.
 
     Drawn once from `seed`: whether a refusal is a redirect or a page, whether pages are always as long, whether connections stay,
-    and after how many refusals, if at all, everyone is told to wait.
+    and after how many refusals, if at all, everyone has to wait.
     """
 
     def __init__(self, user: str, password: str, delay_s: float, seed: object) -> None:
@@ -301,7 +301,7 @@ async def modbus(reader: Reader, writer: Writer) -> None:
 
 
 async def bounce(reader: Reader, writer: Writer) -> None:
-    """An old FTP server that opens data connections to any address that it is told (RFC 2577)."""
+    """An old FTP server that opens data connections to any address that a client names (RFC 2577)."""
     writer.write(b"220 FTP server ready.\r\n")
     with contextlib.suppress(OSError, ValueError):
         far = ["127", "0", "0", "1", "0", "0"]

@@ -35,7 +35,7 @@ class HeldOut(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Texts(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What is said of a class. Sentences stand by what the facts must show, tags of `texts.tags`; braces hold alternatives."""
+    """The texts of a class. Sentences stand by what the facts must show, tags of `texts.tags`; braces hold alternatives."""
 
     author: str
     date: Any

@@ -1,4 +1,4 @@
-"""How large and how varied the bank of texts is, and how well the text encoder tells its classes apart.
+"""How large and how varied the bank of texts is, and how well the text encoder distinguishes its classes.
 
     python -m training.text.report --figure docs/img/texts.png
 

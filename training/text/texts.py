@@ -49,7 +49,7 @@ _PER_CORE = 5
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence and the tags (see `tags`) that a window's facts must have before it may be said of the window."""
+    """A sentence and the tags (see `tags`) that a window's facts must have before it may describe the window."""
 
     text: str
     needs: frozenset[str]
@@ -250,7 +250,7 @@ def normalised(text: str) -> str:
 
 
 def text_id(text: str) -> str:
-    """16 hex digits that tell normalised texts apart."""
+    """16 hex digits that distinguish normalised texts."""
     return hashlib.sha256(normalised(text).encode()).hexdigest()[:16]
 
 

@@ -91,13 +91,13 @@ class Webhook:
             answer = self._pool.request(
                 "POST", self._url, body=body, headers=headers, redirect=False, preload_content=False, decode_content=False
             )
-            said = answer.read(ANSWER_BYTES)
-            answer.release_conn() if len(said) < ANSWER_BYTES else answer.close()
+            body = answer.read(ANSWER_BYTES)
+            answer.release_conn() if len(body) < ANSWER_BYTES else answer.close()
         except urllib3.exceptions.HTTPError as err:
             raise BusyError(printable(unreached("sink.webhook", self.where, err), 500)) from err
         if answer.status < 300 or answer.status == 409:  # 409: it has this id already
             return
-        why = printable(f"answers {answer.status}: {' '.join(said.decode('utf-8', 'replace').split())}", 300)
+        why = printable(f"answers {answer.status}: {' '.join(body.decode('utf-8', 'replace').split())}", 300)
         if answer.status in REFUSES:
             raise RefusedError(answer.status, why)
         usual = "it is tried again" if answer.status in BUSY else "look into the receiver's log"

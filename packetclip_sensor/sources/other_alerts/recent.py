@@ -117,6 +117,28 @@ def files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+def inspect(paths: Sequence[Path]) -> Iterator[tuple[bool | None, str]]:
+    """For `packetclip check`: of each path whether it is a log of alerts, and the words; None is worth a look.
+
+    Raises:
+        ConfigError, LogFormatError: one is TSV, or cannot be read.
+    """
+    for path in paths:
+        there = [file for file in files([path]) if file.exists()]
+        if not there:
+            what = "neither notice.log nor eve.json is in it" if path.is_dir() else "is not there"
+            yield None, f"{path}: {what}; alerts of other engines are not named until it is"
+        for file in there:
+            with readable(file), reading(file) as text:
+                line, end, _ = text.head().partition(b"\n")
+            try:
+                if end:
+                    rows.row(line)
+                yield True, f"{file}: {'alerts of another engine' if line else 'empty so far'}"
+            except rows.ROW_ERRORS:
+                yield None, f"{file}: its first line is of neither notice.log nor eve.json; name these logs, or their folder"
+
+
 @contextlib.contextmanager
 def followed(paths: Sequence[Path], counters: Counters) -> Iterator[RecentAlerts | None]:
     """What other engines write from now on, and their last files; None where no path is named."""

@@ -22,6 +22,7 @@ _NO_PACKET = "pcap_next_ex(): -2"
 _WAITS = "failed to initialize"
 """What Suricata says of a capture that it cannot read, before it waits a minute for its own thread."""
 _VERSION = re.compile(r"Suricata version ((\d+)\.\S*)")
+_TIME, _END = re.compile(rb'{"timestamp":"[^"]*"'), re.compile(rb'"end":"([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,10 @@ def find_suricata(program: str = "suricata") -> Suricata | None:
     if found is None:
         return None
     try:
-        said = subprocess.run([found, "-V"], capture_output=True, check=False, text=True, errors="backslashreplace").stdout
+        printed = subprocess.run([found, "-V"], capture_output=True, check=False, text=True, errors="backslashreplace").stdout
     except OSError:
         return None
-    version = _VERSION.search(said)
+    version = _VERSION.search(printed)
     return Suricata(Path(found), version[1]) if version and int(version[2]) >= OLDEST else None
 
 
@@ -76,7 +77,7 @@ def environment(**options: int) -> dict[str, str]:
 
 
 def run(suricata: Suricata, pcap: Path, workdir: Path, *, given: Path | None = None, **options: int) -> None:
-    """Run Suricata over a plain capture; packetclip_packet.log, and eve.json with its flows, come to `workdir`.
+    """Run Suricata over a plain capture; packetclip_packet.log, and eve.json with its flows by their ends, come to `workdir`.
 
     Args:
         given: the capture as the user named it. options: those of the script, such as MAX_NEW_FLOWS.
@@ -85,19 +86,28 @@ def run(suricata: Suricata, pcap: Path, workdir: Path, *, given: Path | None = N
         LogFormatError: it fails, or found no IP packet.
     """
     named = given or pcap
-    said = ""
+    printed = ""
     try:
         with subprocess.Popen(
             command(suricata, pcap, workdir), env=environment(**options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as running:
             for line in running.stdout or ():
-                said += line.decode("utf-8", "backslashreplace")
-                if _WAITS in said:
+                printed += line.decode("utf-8", "backslashreplace")
+                if _WAITS in printed:
                     running.kill()
     except OSError as err:
         raise ConfigError(f"{suricata.program} cannot be started ({err.strerror}); install Suricata again") from err
-    told = re.findall(r"^E(?:rror)?: (.*)|(PacketCLIP: .*)", said, re.MULTILINE) or [(f"exit status {running.returncode}", "")]
-    if (running.returncode and _NO_PACKET not in said) or "PacketCLIP: " in said:
-        raise LogFormatError(f"suricata could not read {named}: {''.join(told[0])}; is it a whole pcap or pcapng?")
+    why = re.findall(r"^E(?:rror)?: (.*)|(PacketCLIP: .*)", printed, re.MULTILINE) or [(f"exit status {running.returncode}", "")]
+    if (running.returncode and _NO_PACKET not in printed) or "PacketCLIP: " in printed:
+        raise LogFormatError(f"suricata could not read {named}: {''.join(why[0])}; is it a whole pcap or pcapng?")
     if not (workdir / "packetclip_packet.log").exists():
         raise LogFormatError(f"{named} gave no packetclip_packet.log: Suricata saw no IP packet in it; give another capture")
+    _by_end(workdir / "eve.json")
+
+
+def _by_end(events: Path) -> None:
+    """Put the rows of flows in the order of the flows' ends, which become the rows' times: a capture is read faster than its time
+    went, so Suricata writes most rows at its end, in no order."""
+    rows = sorted((end[1], line) for line in events.read_bytes().splitlines() if (end := _END.search(line)))
+    with events.open("wb") as file:
+        file.writelines(_TIME.sub(b'{"timestamp":"%s"' % end, line, count=1) + b"\n" for end, line in rows)

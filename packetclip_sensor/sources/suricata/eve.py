@@ -19,7 +19,7 @@ _FLOW = b'"event_type":"flow"'
 """Stands in each row of a flow, for Suricata writes no blanks; within a string its quotes would be escaped."""
 
 _ETHERNET_BYTES, _VLAN_BYTES = 14, 4
-"""Link header in Suricata's byte counts, which no row tells."""
+"""Link header in Suricata's byte counts, which no row has."""
 _PROTOCOLS = {"TCP": ("tcp", 6), "UDP": ("udp", 17), "ICMP": ("icmp", 1), "IPv6-ICMP": ("icmp", 58)}
 _SERVICES = {"tls": "ssl", "dcerpc": "dce_rpc", "krb5": "krb", "failed": None, "unknown": None}
 """Zeek's words for what Suricata calls otherwise."""
@@ -111,7 +111,7 @@ def _address(text: str) -> str:
 
 
 def _state(proto: str, counts: _Counts, tcp: _Tcp | None) -> str | None:
-    """conn.log's word for how a connection ended, as far as counts and the flags of both sides tell: not in which order."""
+    """conn.log's word for how a connection ended, as far as counts and the flags of both sides show: not in which order."""
     answered = counts.pkts_toclient > 0
     if proto == "udp":
         return "SF" if answered else "S0"

@@ -124,7 +124,7 @@ def _events(settings: dict[str, str], folder: Path) -> Found:
         else:
             yield True, f"flows go to {file}"
         return
-    yield None, "no enabled eve-log output has the type `flow`; alerts will lack what a flow row tells"
+    yield None, "no enabled eve-log output has the type `flow`; alerts will lack what a flow row has"
 
 
 def _folder(folder: Path, logs: Sequence[Path]) -> Found:

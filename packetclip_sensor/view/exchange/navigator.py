@@ -10,19 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from packetclip_sensor.common.text import counted, printable
-from packetclip_sensor.view.document_access import Document, text
-
-
-def technique(document: Document) -> str:
-    """The most exact technique of an alert: T1110.001 before T1110; empty where it names none."""
-    return text(document, "threat.technique.subtechnique.id") or text(document, "threat.technique.id")
+from packetclip_sensor.view.document_access import Document, technique, text
 
 
 def layer(documents: Sequence[Document], title: str) -> dict[str, Any]:
     """The layer of episodes, of each one document: a technique's score is their number."""
     seen: dict[str, list[Document]] = defaultdict(list)
     for document in documents:
-        if name := technique(document):
+        if name := technique(document)[0]:
             seen[name].append(document)
     return {
         "name": title,

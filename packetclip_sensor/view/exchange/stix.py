@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from packetclip_sensor.view.document_access import Document, number, strings, text
-from packetclip_sensor.view.exchange.navigator import technique
+from packetclip_sensor.view.document_access import Document, number, strings, technique, text
 
 OBSERVABLES = uuid.UUID("00abedb4-aa42-466c-9c01-fed23315a9b7")
 """The specification's namespace for ids of observables."""
@@ -33,7 +32,7 @@ def bundle(documents: Sequence[Document], title: str) -> Thing:
         return str(thing["id"])
 
     for document in documents:
-        if not technique(document):
+        if not technique(document)[0]:
             continue
         first, last = text(document, "event.start"), text(document, "event.end")
         name = text(document, "observer.name") or "packetclip"
@@ -81,12 +80,12 @@ def _observable(kind: str, **facts: Any) -> Thing:
 
 
 def _technique(document: Document, at: str) -> Thing:
-    id_ = technique(document)
+    id_, name = technique(document)
     of = "threat.technique.subtechnique" if "." in id_ else "threat.technique"
     reference = {"source_name": "mitre-attack", "external_id": id_}
     if url := text(document, f"{of}.reference"):
         reference["url"] = url
-    return _domain("attack-pattern", id_, at, name=text(document, f"{of}.name") or id_, external_references=[reference])
+    return _domain("attack-pattern", id_, at, name=name or id_, external_references=[reference])
 
 
 def _traffic(document: Document) -> list[Thing]:

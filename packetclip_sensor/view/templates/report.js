@@ -138,7 +138,7 @@ function why(r, p) {
         p.seen.length ? [el("h3", "Seen before, on this page"), el("ul.texts", p.seen.map(([name, words]) => el("li", name + ": ", el("span.soft", words))))] : [],
         el("h3", "Missions"), bars(p.missions, "tone"), el("h3", "Nearest classes"), bars(p.classes, "tone")),
       el("div", el("h3", p.concepts.some(c => c[4]) || !p.concepts.length ? "Concepts that weigh most" : "Concepts, by loss of probability (older sensor)"), bars(p.concepts, "for"),
-        p.graphs.length ? [el("h3", "Graphs, silenced whole"), bars(p.graphs, "for")] : [],
+        p.graphs.length ? [el("h3", "Graphs, each removed whole"), bars(p.graphs, "for")] : [],
         p.texts.length ? [el("h3", "Nearest texts"), el("ol.texts", p.texts.map(([text, cosine]) => el("li", text + " ", el("span.soft", cosine))))] : [])),
     p.steps.length ? el("div", el("h3", "Next steps"), p.steps.map(([title, words]) => step(title, words))) : "",
     p.paths.length ? el("details.experts", el("summary", "For experts: the knowledge graph and its active paths"), networks(p)) : "",

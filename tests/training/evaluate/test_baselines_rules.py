@@ -1,4 +1,4 @@
-"""The plain rate rules: each speaks at its threshold and not below it, once for the same hosts; and what the command prints."""
+"""The plain rate rules: each alerts at its threshold and not below it, once for the same hosts; and what the command prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from packetclip_sensor.records import Flow, Packet
 from training.data.ground_truth import from_labels
 from training.evaluate.baselines import rules
-from training.evaluate.baselines.rules import Rules, Said, evaluate, main
+from training.evaluate.baselines.rules import RuleAlert, Rules, evaluate, main
 
 DATA = Path(__file__).parents[2] / "data"
 T = 1_700_000_000.0
@@ -30,10 +30,10 @@ def flow(at: float, number: int, *, port: int = 4022, proto: str = "tcp", **more
     return Flow(ts=T + at, uid=f"C{number}", proto=proto, final=True, **ends, **more)  # type: ignore[arg-type]
 
 
-def said(records: Iterable[Packet | Flow]) -> list[Said]:
+def said(records: Iterable[Packet | Flow]) -> list[RuleAlert]:
     made = Rules()
 
-    def each() -> Iterator[Said]:
+    def each() -> Iterator[RuleAlert]:
         for record in records:
             yield from made.packet(record) if isinstance(record, Packet) else made.flow(record)
 

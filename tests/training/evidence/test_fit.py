@@ -12,6 +12,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.evidence.stage import Evidence
 from packetclip_sensor.model.bundle import Bundle
+from tests.support.bundles import without_evidence
 from training.evidence import collect, fit
 
 DATA = Path(__file__).parents[2] / "data"
@@ -29,7 +30,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bundle(folder: Path) -> Path:
-    return shutil.copytree(SHIPPED, folder / "model", ignore=shutil.ignore_patterns("evidence.json"))
+    return without_evidence(SHIPPED, folder / "model")
 
 
 def test_single_windows_name_what_stands_above_every_benign_row(

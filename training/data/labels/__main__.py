@@ -7,7 +7,7 @@
     python -m training.fit.train --pairs runs/pairs/mine.parquet --out runs/model
 
 DIR holds pcaps (plain or .gz, at any depth; Zeek is needed then) or folders of logs that Zeek wrote with the PacketCLIP package.
-A wrong or ambiguous label is reported with its file and line, and its packets stay without a label; docs/labels.md tells more.
+A wrong or ambiguous label is reported with its file and line, and its packets stay without a label; see docs/labels.md.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ def _by_interval(
             report.add("capture", capture.name, text)
         found = intervals.check(found, capture, report)
         # In a labels.json what is not an attack is benign, by its definition; a table says so by --rest.
-        silent = rest if table else None if file else NOT_KNOWN
-        truths[capture.name] = intervals.ByInterval(found, silent if found or file else NOT_KNOWN, file)
+        unnamed = rest if table else None if file else NOT_KNOWN
+        truths[capture.name] = intervals.ByInterval(found, unnamed if found or file else NOT_KNOWN, file)
     return truths
 
 

@@ -1,7 +1,7 @@
 """Labelled flows to Zeek's connections: by uid where it is the same run of Zeek, else by both ends and overlap in time.
 
 Flow meters cut a connection differently than Zeek does, so that several flows may meet one connection. Where these disagree, it
-has no label. Where no flow meets a connection it has none either: what a source is silent about is not benign.
+has no label. Where no flow meets a connection it has none either: what a source does not name is not benign.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Matcher:
         """What met and what did not, for the report."""
         labelled = sum(c.claim is not None and not c.conflict and c.label != "" for c in self.connections)
         conflicts = sum(c.conflict for c in self.connections)
-        silent = sum(c.claim is None for c in self.connections)
+        unnamed = sum(c.claim is None for c in self.connections)
         return {
             "flows of the source": self.flows,
             "flows that met a connection": self.matched,
@@ -149,9 +149,9 @@ class Matcher:
             "of these, between ends of no connection": self.strangers,
             "connections in the captures": len(self.connections),
             "connections labelled": labelled,
-            "connections with a label of no class": len(self.connections) - labelled - conflicts - silent,
+            "connections with a label of no class": len(self.connections) - labelled - conflicts - unnamed,
             "connections ambiguous": conflicts,
-            "connections without a flow": silent,
+            "connections without a flow": unnamed,
         }
 
 

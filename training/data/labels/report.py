@@ -21,7 +21,7 @@ from training.missions import CLASS_MISSION
 KEPT = 200
 """Problems of one kind that are kept with their text; the others are counted."""
 NAMES = 100
-"""Distinct unknown labels that are told apart."""
+"""Distinct unknown labels that are counted one by one."""
 
 KINDS = {
     "unknown label": "labels that the mapping does not have",

@@ -59,7 +59,7 @@ class Rule:
         return len(times) >= self.least
 
 
-class Said(NamedTuple):
+class RuleAlert(NamedTuple):
     """An alert of a rule."""
 
     ts: float
@@ -69,7 +69,7 @@ class Said(NamedTuple):
 
 
 class Rules:
-    """The eight rules and what they have said; fed with packets and flow rows in the order of time."""
+    """The eight rules and what they have alerted on; fed with packets and flow rows in the order of time."""
 
     def __init__(self) -> None:
         minute, second = 60.0, 1.0
@@ -81,7 +81,7 @@ class Rules:
         self.held = Rule("held", DOS, HELD, minute)
         self.last: dict[tuple[str, tuple[str, ...]], float] = {}
 
-    def packet(self, p: Packet) -> Iterator[Said]:
+    def packet(self, p: Packet) -> Iterator[RuleAlert]:
         """What the packet makes the rules say."""
         if p.n == 1 and p.proto in ("tcp", "udp"):
             yield from self._says(self.ports, p.ts, (p.orig_h, p.resp_h), p.resp_p)
@@ -91,7 +91,7 @@ class Rules:
         if p.is_orig and (kind := _kind(p)):
             yield from self._says(self.floods[kind], p.ts, (p.resp_h,), (p.uid, p.n), source=p.orig_h)
 
-    def flow(self, f: Flow) -> Iterator[Said]:
+    def flow(self, f: Flow) -> Iterator[RuleAlert]:
         """What a connection's row makes them say: one that had packets faster than the limit on average, or that was held."""
         duration = f.duration or 0.0
         if f.proto == "tcp" and (f.resp_p in LOGIN_PORTS or LOGIN_SERVICES & {*(f.service or "").split(",")}):
@@ -104,15 +104,15 @@ class Rules:
 
     def _says(
         self, rule: Rule, ts: float, hosts: tuple[str, ...], item: Hashable, key: Hashable = None, source: str = ""
-    ) -> Iterator[Said]:
+    ) -> Iterator[RuleAlert]:
         if rule.crossed(ts, key or hosts, item):
             yield from self._once(rule, ts, hosts, source)
 
-    def _once(self, rule: Rule, ts: float, hosts: tuple[str, ...], source: str = "") -> Iterator[Said]:
+    def _once(self, rule: Rule, ts: float, hosts: tuple[str, ...], source: str = "") -> Iterator[RuleAlert]:
         last = self.last.get((rule.name, hosts))
         self.last[rule.name, hosts] = ts
         if last is None or ts > last + QUIET_S:
-            yield Said(ts, rule.name, rule.mission, (*hosts, source) if source else hosts)
+            yield RuleAlert(ts, rule.name, rule.mission, (*hosts, source) if source else hosts)
 
 
 def _kind(p: Packet) -> str:
@@ -124,7 +124,7 @@ def _kind(p: Packet) -> str:
     return {"udp": "UDP", "icmp": "ICMP"}.get(p.proto, "")
 
 
-def alerts(logs: Iterable[Path]) -> tuple[list[Said], int]:
+def alerts(logs: Iterable[Path]) -> tuple[list[RuleAlert], int]:
     """What the rules say about finished logs, in the order of time, and how many packets there were."""
     packets: list[Packet] = []
     flows: list[Flow] = []
@@ -134,15 +134,15 @@ def alerts(logs: Iterable[Path]) -> tuple[list[Said], int]:
     packets.sort(key=lambda p: p.ts)
     flows.sort(key=lambda f: f.ts)
     rules = Rules()
-    said = [one for p in packets for one in rules.packet(p)] + [one for f in flows for one in rules.flow(f)]
-    return sorted(said), len(packets)
+    found = [one for p in packets for one in rules.packet(p)] + [one for f in flows for one in rules.flow(f)]
+    return sorted(found), len(packets)
 
 
 def evaluate(truth: Truth) -> dict[str, Any]:
     """One capture as plain values, in the form of `training.evaluate.captures.evaluate`; `classes` are names of rules."""
-    said, packets = alerts([truth.folder])
-    right = [a for a in said if any(matches(a.mission, a.ts, a.ts, {*a.hosts}, i) for i in truth.intervals)]
-    other = [a for a in said if a not in right]
+    found, packets = alerts([truth.folder])
+    right = [a for a in found if any(matches(a.mission, a.ts, a.ts, {*a.hosts}, i) for i in truth.intervals)]
+    other = [a for a in found if a not in right]
     return {
         "capture": truth.folder.name,
         "label": truth.label,
@@ -161,12 +161,12 @@ def rows(logs: Path, manifest: Path | None, use: str) -> list[dict[str, Any]]:
 
 
 def _print(args: argparse.Namespace) -> None:
-    said = rows(args.logs, args.manifest, args.use)
-    for r in said:
+    found = rows(args.logs, args.manifest, args.use)
+    for r in found:
         if r["label"] != "Benign" or r["other"] or not args.quiet:
             print(f"{r['capture'][:58]:58} {r['label']:18} {r['right']:3} right {r['classes']:30} ", end="")
             print(f"{r['other']:3} other {r['titles']}")
-    attacks, benign = ([r for r in said if (r["label"] == "Benign") is calm] for calm in (False, True))
+    attacks, benign = ([r for r in found if (r["label"] == "Benign") is calm] for calm in (False, True))
     named = {label: [bool(r["right"]) for r in attacks if r["label"] == label] for label in sorted({r["label"] for r in attacks})}
     for label, found in named.items():
         print(f"{label:18} {sum(found)} of {len(found)}")

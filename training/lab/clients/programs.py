@@ -1,4 +1,4 @@
-"""Programs that speak to servers of many kinds, and those that do it for hours: clients, desktops, pollers, devices."""
+"""Clients of servers of many kinds, and those that do it for hours: clients, desktops, pollers, devices."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ async def fan_out(p: Params) -> None:
 
 @habit
 async def git(p: Params) -> None:
-    """A build server that asks for news in many short logins, then fetches everything once."""
+    """A build server that polls in many short logins, then fetches everything once."""
     shell = " ".join(map(str, ["ssh", *ssh_options(p), "-p", p["port"]]))
     far = f"ssh://{p['user']}@{bracket(p['host'])}:{p['port']}{Path(p['key']).parent}/repo.git"
     for _ in range(p["count"]):

@@ -5,7 +5,7 @@ A graph is layered: an edge goes from a word to a word of the next level only, s
 
 Rule for the embedding node: every associated word of the last level, and every associated word of an earlier level that has no
 child, has an edge to the embedding node. Key concepts never have one, so a key concept without a child is an error: nothing that
-the sensor node tells it could reach the verdict.
+the sensor node sends it could reach the verdict.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Makes a mission graph with a language model: the paper's two prompts over N rounds (section III-A).
 
-The second prompt names "vocabularies in set K" without saying how the answer tells which word belongs to which concept. So it is
+The second prompt names "vocabularies in set K" without saying how the answer shows which word belongs to which concept. So it is
 asked once per concept, with K = {concept}, which gives the edges; words that were seen before join the concept as one more parent
 when they stand in the next level, and are dropped when they stand in an earlier one (K and K_a stay disjoint).
 """
