@@ -185,7 +185,7 @@ class EpisodeTracker:
     def _count(self, batch: VerdictBatch, start: int, before: int | None) -> int:
         """Count the packets of `batch` from number `start` on, up to the second `before`; returns the next number."""
         end = len(batch.seconds) if before is None else int(batch.seconds.searchsorted(before))
-        self._open.count(batch.packets[start:end], batch.seconds[start:end], quiet_s(self._policy))
+        self._open.count(batch.packets[start:end], batch.seconds[start:end])
         return max(start, end)
 
     def _close(self, source: str, now: int | None, events: list[Event], flows: deque[Flow] | None = None) -> None:
@@ -193,7 +193,7 @@ class EpisodeTracker:
 
         Rows of `flows` that were written until then come first, however long a time a batch covers.
         """
-        closing = self._open.quiet(source, now, quiet_s(self._policy))
+        closing = self._open.quiet(source, now)
         while now is not None and flows and flows[0].written < now:
             self._open.take_flow(flows.popleft())
         for episode in closing:
@@ -228,6 +228,7 @@ def _start(verdict: Verdict, read_from: str, sensor: str, model_version: str) ->
         last_verdict=verdict.second,
         source=read_from,
         weight=verdict.weight,
+        by_evidence=verdict.trail is not None,
     )
     begin_counts(episode)
     totals.begin(episode, verdict.packets, verdict.second)

@@ -17,6 +17,8 @@ from packetclip_sensor.records import Episode, Flow, Packet, Verdict
 
 FOLD_PAIRS = 10
 """Pairs of one host reported at a time; the next ones are folded into the first. Where half of the room is taken, one pair."""
+EVIDENCE_CLOSE_S = 3600
+"""As long as evidence remembers (`evidence.streams.TRAIL_S`)."""
 LISTED_HOSTS = 100
 """Hosts of a side kept by name; the counts go on where the list ends."""
 
@@ -75,7 +77,7 @@ class OpenEpisodes:
     def __init__(self, restored: Iterable[Episode], room: int, missions: Sequence[str], quiet_s: int) -> None:
         """Args:
         room: how many may be reported at a time; a place is kept for each mission, for what shares no host with another.
-        quiet_s: seconds without a verdict after which an episode closes.
+        quiet_s: seconds without a verdict after which an episode closes, of evidence at least EVIDENCE_CLOSE_S.
         """
         self._room, self._missions, self._quiet_s = room, missions, quiet_s
         self._all: dict[int, Episode] = {}
@@ -87,6 +89,11 @@ class OpenEpisodes:
         for episode in restored:
             episode.last_verdict = episode.last_verdict or int(episode.last)  # a state saved before there was `last_verdict`
             self.add(episode)
+
+    def close_after_s(self, episode: Episode) -> int:
+        """Seconds without a verdict after which an episode closes. What evidence says of a stream changes slowly and may be about
+        its threshold for hours, so an episode of evidence lasts as long as that remembers, and does not open again and again."""
+        return max(self._quiet_s, EVIDENCE_CLOSE_S) if episode.by_evidence else self._quiet_s
 
     def all(self) -> tuple[Episode, ...]:
         """All that are open, reported or not."""
@@ -179,6 +186,7 @@ class OpenEpisodes:
             sources = verdict.sources if source is None else (source,)
             take_hosts(episode, sources, verdict.destinations if destination is None else (destination,))
         self._seen(episode, verdict.packets, verdict.second)
+        episode.by_evidence = episode.by_evidence or verdict.trail is not None
         episode.weight = max(episode.weight, verdict.weight)
         episode.peak = max(episode.peak, verdict.probability)
         return 0 if episode.folded_tally is None else count_folded(episode, source, destination)
@@ -234,6 +242,7 @@ class OpenEpisodes:
         target.first, target.last = min(target.first, episode.first), max(target.last, episode.last)
         target.last_verdict = max(target.last_verdict, episode.last_verdict)
         target.peak = max(target.peak, episode.peak)
+        target.by_evidence = target.by_evidence or episode.by_evidence
         for name in ("verdicts", "packets", "flows", "flow_packets", "flow_bytes", "connections_skipped"):
             setattr(target, name, getattr(target, name) + getattr(episode, name))
         for counted in (episode.seen, episode.tail):
@@ -244,12 +253,12 @@ class OpenEpisodes:
             target, episode.sources[0] if one_source else None, episode.destinations[0] if one_destination else None
         )
 
-    def quiet(self, source: str, now: int | None, quiet_s: int) -> list[Episode]:
-        """Those of a source that had no verdict for more than `quiet_s` seconds; all of it where `now` is None."""
+    def quiet(self, source: str, now: int | None) -> list[Episode]:
+        """Those of a source that had no verdict for so long that they close; all of it where `now` is None."""
         mine = (e for e in self._all.values() if e.source in (source, ""))
-        return [e for e in mine if now is None or now - e.last_verdict > quiet_s]
+        return [e for e in mine if now is None or now - e.last_verdict > self.close_after_s(e)]
 
-    def count(self, packets: npt.NDArray[np.object_], seconds: npt.NDArray[np.int64], quiet_s: int) -> None:
+    def count(self, packets: npt.NDArray[np.object_], seconds: npt.NDArray[np.int64]) -> None:
         """Count the packets of its hosts for each episode, and their other side where it is many, while the episode lasts.
 
         A window shows at most 30 packets a second of what may be thousands.
@@ -258,20 +267,20 @@ class OpenEpisodes:
             return
         for packet, second in zip(packets.tolist(), seconds.tolist(), strict=True):
             if packet.skipped:
-                self._count_skipped(packet, second, quiet_s)
+                self._count_skipped(packet, second)
         starts = [0, *(np.nonzero(np.diff(seconds))[0] + 1).tolist()]
         for start, end in zip(starts, [*starts[1:], len(seconds)], strict=True):
-            self._count(packets[start:end].tolist(), int(seconds[start]), quiet_s)
+            self._count(packets[start:end].tolist(), int(seconds[start]))
 
-    def _count_skipped(self, packet: Packet, second: int, quiet_s: int) -> None:
+    def _count_skipped(self, packet: Packet, second: int) -> None:
         """Count what was left out before a packet for the episodes of its destination that had a verdict near a second."""
         pairs = (e for m in self._missions for e in self.pairs_to.at(m, packet.resp_h))
         for episode in (*self.by_destination.at(packet.resp_h), *pairs):
-            if abs(episode.last_verdict - second) <= quiet_s:
+            if abs(episode.last_verdict - second) <= self.close_after_s(episode):
                 episode.connections_skipped += packet.skipped
 
-    def _count(self, packets: list[Packet], second: int, quiet_s: int) -> None:
-        """Count one second's packets for the episodes that had a verdict at most `quiet_s` seconds from it."""
+    def _count(self, packets: list[Packet], second: int) -> None:
+        """Count one second's packets for the episodes that had a verdict near it."""
         between = dict[tuple[str, str], list[Packet]]()
         for packet in packets:
             between.setdefault((packet.orig_h, packet.resp_h), []).append(packet)
@@ -279,7 +288,7 @@ class OpenEpisodes:
         for ends, these in between.items():
             back = self.by_pair.at(*reversed(ends)) if ends[0] != ends[1] else ()
             for episode in (*self._about(*ends), *back):
-                if abs(episode.last_verdict - second) <= quiet_s:
+                if abs(episode.last_verdict - second) <= self.close_after_s(episode):
                     of.setdefault(id(episode), []).extend(these)
         for key, mine in of.items():
             episode = self._all[key]
@@ -295,7 +304,7 @@ class OpenEpisodes:
         """Take a flow row into the open episodes of its hosts: one that was written between the second of an episode's first
         verdict and its close, whatever was read together."""
         for episode in self._about(flow.orig_h, flow.resp_h) if self._all else ():
-            if episode.began <= flow.written < episode.last_verdict + self._quiet_s + 2:
+            if episode.began <= flow.written < episode.last_verdict + self.close_after_s(episode) + 2:
                 totals.take_flow(episode, flow)
 
 

@@ -90,6 +90,8 @@ class Episode(msgspec.Struct):
     """Connections to its destination that Zeek's script left out of the packet log while it lasted (`max_new_connections`)."""
     over_budget: bool = False
     """It opened when `policy.alerts_per_day` was used up."""
+    by_evidence: bool = False
+    """Evidence over minutes decided on a verdict of it."""
     folded: int = 0
     """Episodes that stand in this one because there were too many to report each; 0 where none does."""
     sent_packets: int = 0

@@ -19,7 +19,7 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Least
 from packetclip_sensor.config.policy import for_missions
 from packetclip_sensor.config.settings import Policy
-from packetclip_sensor.records import TALLIES, Batch, Episode, Event, Flow, Verdict, VerdictBatch
+from packetclip_sensor.records import TALLIES, Batch, Episode, Event, Flow, Trail, Verdict, VerdictBatch
 
 
 def tracked(
@@ -56,6 +56,16 @@ def opened(*verdicts: Verdict, policy: Policy | None = None) -> list[int]:
 def saved(still: tuple[Episode, ...]) -> tuple[Episode, ...]:
     """What a checkpoint gives back of open episodes."""
     return msgspec.json.decode(msgspec.json.encode(still), type=tuple[Episode, ...])
+
+
+def test_what_evidence_decides_opens_once_while_evidence_remembers() -> None:
+    """A stream about its threshold for hours is one alert, also over a restart; a single window's episode closes as ever."""
+    decided = [replace(verdict(second), trail=Trail(0.9, 0.1, 9, 60, 0.9)) for second in (1000, 1500, 4500, 9000)]
+    assert opened(*decided) == [1000, 9000]
+    assert opened(*(replace(v, trail=None) for v in decided)) == [1000, 1500, 4500, 9000]
+    events, still = tracked([[v] for v in decided[:2]], final=False)
+    more, _ = tracked([[v] for v in decided[2:]], restored=saved(still))
+    assert [e.state for e in (*events, *more)] == ["open", "update", "update", "close", "open", "close"]
 
 
 def test_an_attack_opens_once_is_reported_each_minute_and_closes() -> None:
