@@ -18,7 +18,6 @@ from packetclip_sensor.cli.app import main
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.sources.pcap import find_zeek
 from packetclip_sensor.view import alert_reader
-from packetclip_sensor.view.document_access import SEVERITY_NAMES
 from packetclip_sensor.view.next_steps.capture import capture
 from packetclip_sensor.view.next_steps.queries import steps
 
@@ -70,7 +69,7 @@ def tshark(path: Path, *options: str) -> list[str]:
 def test_an_analyst_goes_from_the_table_to_quiet(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
     (document,) = {one["packetclip"]["episode"]["id"]: one for one in alert_reader.read(Path(ALERTS))}.values()
     assert document["packetclip"]["episode"]["id"] in walk.table
-    assert SEVERITY_NAMES[document["event"]["severity"]] in walk.table
+    assert "high" in walk.table
     said = " ".join(walk.explained.split())
     assert document["event"]["reason"] in said
     assert "172.25.134.222 sent 50 TCP packets" in said
