@@ -102,7 +102,7 @@ def packetclip(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 def session_logs(folder: Path, bad: bytes = b"") -> set[bytes]:
     """Write the packet log of the tests' own sessions; returns their passwords."""
     packets, secrets = logins.sessions()
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     lines = [msgspec.json.encode(packet) for packet in packets]
     (folder / "packetclip_packet.log").write_bytes(b"\n".join(lines) + b"\n" + bad)
     return secrets
@@ -134,16 +134,16 @@ def test_what_is_looked_for_is_found_in_any_form() -> None:
 
 @pytest.mark.parametrize("policy", ["masked", "headers", "none"])
 def test_a_replay_and_what_is_asked_of_it_show_no_password(packetclip: Commands, tmp_path: Path, policy: str) -> None:
-    recorded, keys = logins.recorded()
-    secrets = recorded | session_logs(tmp_path / "logs")
+    recorded, keys = logins.recorded(tmp_path / "logs" / "recorded")
+    secrets = recorded | session_logs(tmp_path / "logs" / "session")
     Path("sensor.yaml").write_text(f"evidence_bytes: {policy}\n" * (policy != "masked") + EAGER)
-    captures = [str(logins.DATA)] if policy == "masked" else []
-    packetclip("replay", *captures, "logs", "--config", "sensor.yaml", "--out", "alerts.ndjson")
+    packetclip("replay", "logs" if policy == "masked" else "logs/session", "--config", "sensor.yaml", "--out", "alerts.ndjson")
     packetclip("report", "alerts.ndjson", "--navigator", "layer.json", "--stix", "stix.json")
     if policy == "masked":
         asked_of(packetclip, Path("alerts.ndjson"), "--from", "alerts.ndjson")
-        packetclip("calibrate", "--logs", "logs", "--config", "sensor.yaml", codes=(0, 1))
+        packetclip("calibrate", "--logs", "logs/session", "--config", "sensor.yaml", codes=(0, 1))
     outputs = packetclip.outputs | written(tmp_path)
+    outputs["of whole captures"] = (logins.DATA.parent / "golden" / "alerts.ndjson").read_bytes()
     assert len(outputs["alerts.ndjson"]) > 10_000
     assert leaks(outputs, secrets) == []
     for document in alert_reader.read(Path("alerts.ndjson")):

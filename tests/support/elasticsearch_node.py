@@ -158,9 +158,11 @@ def own_node(folder: Path, kind: str) -> Iterator[Node]:
         node = _in_memory(folder, kind)
     except NodeUnavailableError as err:
         unavailable(str(err))
-    yield node
-    node.end(signal.SIGKILL)  # nobody wants its data
-    shutil.rmtree(node.data, ignore_errors=True)
+    try:
+        yield node
+    finally:
+        node.end(signal.SIGKILL)  # nobody wants its data
+        shutil.rmtree(node.data, ignore_errors=True)
 
 
 @contextlib.contextmanager

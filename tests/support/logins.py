@@ -63,22 +63,34 @@ def sessions(attempts: int = 12) -> tuple[list[Packet], set[bytes]]:
     return sorted(packets, key=lambda packet: packet.ts), secrets
 
 
-def recorded() -> tuple[set[bytes], set[tuple[str, int]]]:
-    """Of tests/data: passwords and their Base64 in FTP and HTTP, what was typed into Telnet key by key, and SNMP's community; and
-    the packets (uid, number) of these keys. Words that an answer may have for another reason come with what is before them."""
+def recorded(folder: Path) -> tuple[set[bytes], set[tuple[str, int]]]:
+    """Of tests/data the connections in which a password goes over the wire: their packets are written below a folder.
+
+    Returns:
+        Passwords and their Base64 in FTP and HTTP, what was typed into Telnet key by key, and SNMP's community; and the packets
+        (uid, number) of these keys. Words that an answer may have for another reason come with what is before them.
+    """
     decoder = msgspec.json.Decoder(Packet)
     secrets, keys = set[bytes](), set[tuple[str, int]]()
     for log in sorted(DATA.glob("*/packetclip_packet.log.gz")):
-        typing: dict[str, bytes] = {}
-        for packet, load in _loads(decoder.decode_lines(gzip.decompress(log.read_bytes()))):
-            secrets |= {part for found in _COMMANDS.findall(load) for part in found if part}
+        typing, of_logins = dict[str, bytes](), set[str]()
+        packets = decoder.decode_lines(gzip.decompress(log.read_bytes()))
+        for packet, load in _loads(packets):
+            found = {part for parts in _COMMANDS.findall(load) for part in parts if part}
             if not packet.is_orig and load.endswith(b"assword: "):
                 typing[packet.uid] = b""
             elif packet.is_orig and packet.uid in typing and load != b"\n":
                 keys.add((packet.uid, packet.n))
                 typing[packet.uid] += load
                 if b"\r" in load:
-                    secrets.add(typing.pop(packet.uid).strip(b"\r\n"))
+                    found.add(typing.pop(packet.uid).strip(b"\r\n"))
+            secrets |= found
+            of_logins |= {packet.uid} if found else set()
+        of_logins |= {packet.uid for packet in packets if packet.proto == "udp" and b"\x04\x06public" in packet.data}
+        lines = [msgspec.json.encode(packet) for packet in packets if packet.uid in of_logins]
+        if lines:
+            (folder / log.parent.name).mkdir(parents=True)
+            (folder / log.parent.name / "packetclip_packet.log").write_bytes(b"\n".join(lines) + b"\n")
     common = {b"": b"", b"admin": b"PASS admin", b"123456": b"PASS 123456"}
     return {common.get(secret, secret) for secret in secrets} - {b""} | {b"\x04\x06public"}, keys
 

@@ -16,7 +16,9 @@ if [ ! -e "$assembled" ]; then
 fi
 secured=$home/.assembled-$version-security
 if [ "$5" = opensearch-security ] && [ ! -e "$secured" ]; then
-  mvn -q -B dependency:unpack -Dartifact="org.opensearch.plugin:opensearch-security:$version.0:zip" -DoutputDirectory="$home/security"
+  mkdir -p "$home/security"
+  (cd "$home" && mvn -q -B dependency:unpack -Dartifact="org.opensearch.plugin:opensearch-security:$version.0:zip" \
+    -DoutputDirectory="$home/security")  # Maven leaves a marker in the folder in which it runs
   mvn -q -B dependency:copy -Dartifact=org.apache.commons:commons-collections4:4.4 -DoutputDirectory="$home/security"
   mkdir -p "$home/config/opensearch-security"
   cp "$home"/security/config/*.yml "$home/config/opensearch-security"
