@@ -23,12 +23,12 @@ from packetclip_sensor.sources import tail, zeek
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(packetclip_sensor.__file__).parent
-WAY = ("sources", "normalize", "windows", "model", "alerts", "masking")
+WAY = ("sources", "normalize", "windows", "model", "evidence", "alerts", "masking")
 BELOW_ALL = ("errors", "records", "common", "config")
-AGAIN = 6
-"""Five without rules of suppression: `model` asks for packets of its verdicts, `alerts` asks `model` and `windows` once for what
-is explained, and `masking`, the last where something is, asks `windows` for headers and words of the packets to be shown. Rules
-ask `model` once more."""
+AGAIN = 11
+"""`windows` six times by `model` and `evidence`: packets of fresh rows, which are answers without a request, columns of fresh
+rows and their keys, packets of verdicts, totals so far. `alerts` asks `model` and `windows` once each for what is explained,
+`masking` asks `windows` for headers and words of the packets to be shown. At last `evidence` says what changed."""
 
 
 @cache

@@ -74,7 +74,7 @@ def rows_of(given: ModelInput, probabilities: FloatArray, fresh: npt.NDArray[np.
             (mine,) = np.nonzero(w.view == view)
             if len(mine):
                 ends = np.searchsorted(w.fresh, last[mine])
-                use = np.ones(len(columns), np.bool_) if VIEWS[view] == "destination" else ~lone[w.fresh]
+                use = np.ones(len(fresh), np.bool_) if VIEWS[view] == "destination" else ~lone[w.fresh]
                 counts[mine, : len(SECOND)], begun[mine] = _second(columns, keys, weight, skipped, use, ends)
         past = w.past[:, 1]
         counts[:, len(SECOND)] = (past >= 0).sum(1)
@@ -97,7 +97,7 @@ def _weights(table: PacketColumns, fresh: Ints) -> Floats:
     if late.any():
         (known,) = np.nonzero(np.isin(table.uid, table.uid[fresh[late]]))
         order = known[np.lexsort((table.n[known], table.uid[known]))]
-        before = np.zeros(len(table), np.int64)
+        before = np.zeros(len(table.n), np.int64)
         same = table.uid[order[1:]] == table.uid[order[:-1]]
         before[order[1:]] = np.where(same, table.n[order[:-1]], 0)
         since = before[fresh]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import altered_captures
 import msgspec
 import pytest
 from factories import told
-from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from packetclip_sensor import pipeline
@@ -81,6 +81,14 @@ def judged(
 def documents(alerts: Iterable[Alert], bundle: Bundle) -> list[str]:
     sensor = SensorInfo("s", "0", missions=bundle.manifest.missions)
     return [json.dumps(document(alert, sensor), sort_keys=True, default=str) for alert in alerts]
+
+
+def evidence_behind(batches: Iterable[AlertBatch]) -> dict[str, bytes]:
+    """The evidence of all streams after these batches, the least recent first, as the journal gives it to the next process."""
+    streams: dict[str, bytes] = {}
+    for batch in batches:
+        streams = {key: data for key, data in streams.items() if key not in batch.evidence} | batch.evidence
+    return {key: data for key, data in streams.items() if data}
 
 
 def of_all(batches: Iterable[AlertBatch]) -> list[Alert]:
@@ -186,24 +194,18 @@ def test_a_kill_while_lines_are_held_loses_and_doubles_nothing(lateness_s: float
     whole = documents(of_all(read(State())), bundle)
     steps = len(list(read(State())))
     for stop in range(1, steps, 9):
-        done: list[Alert] = []
-        state, streams = State(), dict[str, bytes]()
-        for number, batch in enumerate(read(State()), 1):
-            done += batch.alerts
-            streams |= batch.evidence
-            state = State(
-                positions=batch.positions,
-                judged=batch.judged,
-                judged_by=batch.judged_by,
-                episodes=batch.episodes,
-                model_version=bundle.manifest.version,
-            )
-            if number == stop:
-                break
+        done = list(islice(read(State()), stop))
+        last = done[-1]
+        state = State(
+            positions=last.positions,
+            judged=last.judged,
+            judged_by=last.judged_by,
+            episodes=last.episodes,
+            model_version=bundle.manifest.version,
+        )
         checkpoint.save(tmp_path / "state.json", state)
-        again = checkpoint.load(tmp_path / "state.json")
-        rest = of_all(read(replace(again, evidence_streams={key: stream for key, stream in streams.items() if stream})))
-        assert documents([*done, *rest], bundle) == whole, stop
+        state = msgspec.structs.replace(checkpoint.load(tmp_path / "state.json"), evidence_streams=evidence_behind(done))
+        assert documents([*of_all(done), *of_all(read(state))], bundle) == whole, stop
 
 
 @pytest.mark.parametrize("ahead_s", [61.0, -3600.0, 86400.0 * 365])
@@ -228,19 +230,22 @@ def test_a_second_zeek_with_another_clock_costs_neither_its_own_nor_the_others_d
 
 def test_an_old_state_without_sources_goes_on(bundle: Bundle, tmp_path: Path) -> None:
     """What a sensor of the version before wrote: positions and episodes of no source, one judged second."""
-    lines = ordered("demo-slow-read")
+    lines = ordered("demo-dict-patator-ftp")
     logs = written(tmp_path / "logs", lines)
     whole = documents(of_all(judged(tail.finite([logs], block_bytes=16384), bundle)), bundle)
     batches = list(judged(tail.finite([logs], block_bytes=16384), bundle))
     stop = next(i for i, batch in enumerate(batches) if batch.alerts) + 2
     last = batches[stop]
     old = json.loads(
-        msgspec.json.encode(State(positions=last.positions, judged=last.judged, episodes=last.episodes, model_version="7"))
+        msgspec.json.encode(
+            State(positions=last.positions, judged=last.judged, episodes=last.episodes, model_version=bundle.manifest.version)
+        )
     )
     del old["judged_by"], old["saved"]
     for each in (*old["positions"], *old["episodes"]):
         del each["source"]
     state = msgspec.json.decode(json.dumps(old), type=State)
+    state = msgspec.structs.replace(state, evidence_streams=evidence_behind(batches[: stop + 1]))
     rest = of_all(judged(tail.finite([logs], state.positions, block_bytes=16384), bundle, state=state))
     assert documents([*of_all(batches[: stop + 1]), *rest], bundle) == whole
 
