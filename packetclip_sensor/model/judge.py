@@ -196,9 +196,10 @@ def _verdict(
     fresh = float((w.table.second[rows] == w.second[i]).sum() / w.rows.shape[1])
     mission, trail = decided or (0, None)
     probability, weight = (trail.probability, 1.0) if trail else (0.0, 1.0)
-    if trail is None:
-        mission, weight = bounds.decide(p[1:], fresh)
-        probability = float(p[1 + mission])
+    if trail is None or (p[1:] >= bounds.at).any():
+        alone, share = bounds.decide(p[1:], fresh)
+        if float(p[1 + alone]) > probability:  # of several missions the likeliest, whoever decides
+            mission, trail, probability, weight = alone, None, float(p[1 + alone]), share
     view = VIEWS[int(w.view[i])]
     sources, destinations = accused(packets, view), tuple(h for h, _ in Counter(x.resp_h for x in packets).most_common())
     # Where one host is named, the connections of others in its stream are none of its own.

@@ -32,7 +32,7 @@ def test_an_overlong_line_is_skipped_and_rejected_in_bounded_memory(tmp_path: Pa
     entry = msgspec.json.decode((tmp_path / "rejects.ndjson").read_bytes())
     assert entry["offset"] == len(packet(1))
     assert entry["reason"] == "line of 10000019 bytes, longer than the 1048576 allowed"
-    assert entry["line"] == '{"ts":1,"data":"' + "A" * 184
+    assert entry["line"] == '{"ts":1,"data":"...'
     assert got[-1].start.offset == len(packet(1)) + 10_000_019
     assert [block.start for block in got[1:]] == [block.end for block in got[:-1]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterable
 from pathlib import Path
@@ -146,7 +147,7 @@ def test_a_bad_packet_line_is_rejected_with_its_place_and_reason_and_costs_no_ot
     assert (counters.lines, counters.packets, counters.rejects) == (3, 2, 1)
     entry = msgspec.json.decode((tmp_path / "rejects.ndjson").read_bytes())
     assert (entry["path"], entry["offset"], entry["reason"]) == ("p.log", 1000 + len(PACKET), reason)
-    assert entry["line"] == line[:200].decode("utf-8", "backslashreplace")
+    assert entry["line"] == re.sub(r'("data":")[^"]*', r"\1...", line[:200].decode("utf-8", "backslashreplace"))
     assert entry["ts"] > 1.7e9
 
 
