@@ -1,11 +1,12 @@
-"""What Kafka costs: records a CPU second of reading, routing and judging, in one run, and how two judges compare with one; then
-how long a line takes to an alert.
+"""What Kafka costs: records a CPU second of reading, routing and judging, in one run, and how two judges compare with one; how
+fast lag is caught up; and how long a line takes to an alert.
 
-    python -m benchmarks.kafka --brokers HOST:PORT [--apart 2]
+    python -m benchmarks.kafka --brokers HOST:PORT [--only reading stages lag latency]
 
-It makes topics bench-kafka.* on that broker. For the latency the captures of tests/data happen now, each beginning `--apart`
-seconds behind the one before. Lines are sent once a second, as Zeek's writer flushes them; one process of each role runs. The
-clock of a document goes from the sending of the last packet that it tells of to the line in the alerter's file.
+It makes topics bench-kafka.* on that broker. Figures a CPU second of the lag are of whole processes, their start left out. For
+the latency the captures of tests/data happen now, `--times` over, each beginning `--apart` seconds behind the one before. Lines
+are sent once a second, as Zeek's writer flushes them; one process of each role runs. The clock of a document goes from the
+sending of the last packet that it tells of to the line in the alerter's file.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import datetime
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -29,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import numpy as np
 from confluent_kafka import TopicPartition
 from kafka_broker import Site, merged, site
+from machine import until
 
 from benchmarks.common import DATA
 from packetclip_sensor.common.metrics import Counters
@@ -46,6 +49,7 @@ from packetclip_sensor.service.checkpoint import State
 from packetclip_sensor.sources import tail, zeek
 
 HOSTS = 4
+PACKET = "packetclip.packet", 0
 
 
 def cpu_s(work: Callable[[], Any]) -> float:
@@ -59,11 +63,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--brokers", required=True)
     parser.add_argument("--copies", type=int, default=4, help="how often tests/data is read, to have enough lines to time")
-    parser.add_argument("--apart", type=float, default=2.0, help="seconds; 0 makes about 3,900 packets/s, 2 about 1,050")
+    parser.add_argument("--times", type=int, default=2)
+    parser.add_argument("--apart", type=float, default=0.22, help="seconds; with twice tests/data 0.22 makes 5,000 packets/s")
+    parts = {"reading": reading, "stages": stages, "lag": lag, "latency": latency}
+    parser.add_argument("--only", nargs="+", choices=parts, default=[*parts])
     args = parser.parse_args()
-    reading(args)
-    stages()
-    latency(args)
+    for name in args.only:
+        parts[name](args)
 
 
 def reading(args: argparse.Namespace) -> None:
@@ -96,7 +102,7 @@ def reading(args: argparse.Namespace) -> None:
     print(f"read from a file {read_file:,.0f}, from Kafka {read_kafka:,.0f} records a CPU second: {read_kafka / read_file:.2f}")
 
 
-def stages() -> None:
+def stages(args: argparse.Namespace) -> None:
     """Print what the stages cost without Kafka."""
     lines, config, counters, nothing = merged("packet"), Config(), Counters(), Rejects(None)
     bundle = Bundle.open(config.model_path)
@@ -104,14 +110,12 @@ def stages() -> None:
     steps: list[bytes] = []
 
     def route() -> None:
-        router = Router((1, HOSTS), 1e9, counters, nothing)
-        router.raw = {0: _Raw()}
+        router = Router(1, HOSTS, 1e9, counters, nothing)
+        router.raw = {PACKET: _Raw()}
         for number, line in enumerate(lines):
-            router.take(Message(0, number, None, line))
-        while router.raw[0].queue:
-            for partition, line in router():
-                out[partition].append(Message(partition, len(out[partition]), None, line))
-            router.committed()
+            router.take(Message(0, number, None, line, PACKET[0]))
+        for partition, key, line in router():
+            out[partition].append(Message(partition, len(out[partition]), key, line))
 
     print(
         f"the router's stage {len(lines) / cpu_s(route):,.0f} records a CPU second, {sum(map(len, out)) / len(lines):.2f} copies"
@@ -120,11 +124,11 @@ def stages() -> None:
     def judge(numbers: Iterable[int]) -> None:
         steps.clear()
         for number in numbers:
-            part = Partition(number, (1, HOSTS), bundle, config, Counters(), nothing)
+            part = Partition(number, (1, HOSTS), bundle, config, Counters(), nothing, {})
             for start in range(0, len(out[number]), 2048):
                 some = out[number][start : start + 2048]
                 clock = zeek.packet(some[-1].value or b"").ts
-                end = Message(number, some[-1].offset + 1, TICK, encode(Tick(0, clock)))
+                end = Message(number, some[-1].offset + 1, TICK, encode(Tick(PACKET, clock)))
                 steps.extend(map(encode, part([*some, end])))
 
     def alert() -> None:
@@ -146,15 +150,41 @@ def stages() -> None:
     print(f"the alerter's stage {len(lines) / alone:,.0f} records a CPU second")
 
 
-def happening(begin: float, apart_s: float) -> Iterator[tuple[float, str, bytes]]:
-    """Time, log and line of all captures, as if they began at `begin` and so far apart."""
-    for number, folder in enumerate(sorted(DATA.glob("demo-*"))):
+def happening(begin: float, apart_s: float, times: int) -> Iterator[tuple[float, str, bytes]]:
+    """Time, log and line of all captures, so many times, as if they began at `begin` and so far apart."""
+    for number, folder in enumerate(sorted(DATA.glob("demo-*")) * times):
         first = json.loads(merged("packet", folder.name)[0])["ts"]
         for log in ("packet", "flow"):
             for line in merged(log, folder.name):
                 record = json.loads(line)
                 ts = record["ts"] + begin + number * apart_s - first
-                yield ts + (record.get("duration") or 0.0), log, re.sub(rb'"ts":[0-9.]+', b'"ts":%.6f' % ts, line, count=1)
+                new = b'"ts":%.6f,"uid":"C%d' % (ts, number)
+                yield ts + (record.get("duration") or 0.0), log, re.sub(rb'"ts":[0-9.]+,"uid":"C', new, line, count=1)
+
+
+def used_s(process: subprocess.Popen[bytes]) -> float:
+    """CPU seconds that a running process has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def lag(args: argparse.Namespace) -> None:
+    """Print how fast one process of each role catches up what waits for it."""
+    folder = Path(tempfile.mkdtemp())
+    with site(args.brokers, folder, "bench-kafka", raw=1, partitions=HOSTS) as running:
+        lines = sorted(happening(time.time() - 40_000, 60.0, args.copies))
+        for _, log, line in lines:
+            clients.produce(running.producer, f"{running.name}.{log}", line, partition=0)
+        running.producer.flush()
+        packets, end = sum(log == "packet" for _, log, _ in lines), int(lines[-1][0]) + 1
+        roles = {role: running.start(role) for role in ("route", "judge", "alert")}
+        until(lambda: all(re.search('"(assigned|alerter_active)"', (folder / f"{role}1.log").read_text()) for role in roles))
+        began, before = time.monotonic(), {role: used_s(process) for role, process in roles.items()}
+        until(lambda: running.judged() >= end, 3600)
+        took, rates = time.monotonic() - began, {role: packets / (used_s(roles[role]) - before[role]) for role in roles}
+    each = ", ".join(f"{role} {rate:,.0f}" for role, rate in rates.items())
+    print(f"{packets:,} packets of {len(lines):,} lines caught up, a CPU second of each process: {each} packets;")
+    print(f"by the clock {packets / took:,.0f} packets a second, load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 def latency(args: argparse.Namespace) -> None:
@@ -165,18 +195,19 @@ def latency(args: argparse.Namespace) -> None:
             running.start(role)
         running.await_all(time.time())
         begin = time.time() + 3
-        lines = deque(sorted(happening(begin, args.apart)))
-        end, count = lines[-1][0], len(lines)
+        lines = deque(sorted(happening(begin, args.apart, args.times)))
+        packets = [ts for ts, log, _ in lines if log == "packet"]
+        rate = len(packets) / (packets[-1] - begin)
 
         def send() -> None:
             while lines:
-                until = (sent[-1][0] if sent else begin) + 1
-                time.sleep(max(until - time.time(), 0.0))
-                while lines and lines[0][0] < until:
+                flush = (sent[-1][0] if sent else begin) + 1
+                time.sleep(max(flush - time.time(), 0.0))
+                while lines and lines[0][0] < flush:
                     _, log, line = lines.popleft()
                     running.producer.produce(f"{running.name}.{log}", line, partition=0)
                 running.producer.flush()
-                sent.append((until, time.time()))
+                sent.append((flush, time.time()))
 
         sender = threading.Thread(target=send)
         sender.start()
@@ -187,10 +218,10 @@ def latency(args: argparse.Namespace) -> None:
                 if id_ not in seen and found["packetclip"]["episode"]["state"] != "close":
                     seen[id_] = datetime.datetime.fromisoformat(found["@timestamp"]).timestamp(), now
             time.sleep(0.05)
-    waits = np.array([at - next(flushed for until, flushed in sent if ts < until) for ts, at in seen.values()])
+    waits = np.array([at - next(flushed for at_, flushed in sent if ts < at_) for ts, at in seen.values()])
     p50, p99 = np.quantile(waits, (0.5, 0.99))
-    late_s, load = max(at - until for until, at in sent), os.getloadavg()[0]
-    print(f"line to alert at {count / (end - begin):,.0f} lines/s: p50 {p50:.2f} s, p99 {p99:.2f} s of {len(waits)} alerts;")
+    late_s, load = max(at - flush for flush, at in sent), os.getloadavg()[0]
+    print(f"line to alert at {rate:,.0f} packets/s: p50 {p50:.2f} s, p99 {p99:.2f} s of {len(waits)} alerts;")
     print(f"lines were sent {late_s:.2f} s late at most, load average {load:.1f} on {os.cpu_count()} cores")
 
 

@@ -2,9 +2,10 @@
 
     python -m benchmarks.scale [--workers 2] [--benign 20]
 
-Input: tests/data, one capture after the other, and its benign captures so many times more: most traffic is benign, and explaining
-alerts is no work of workers. Workers are started before the clock. Where something else runs on the machine the figure by the
-clock is too low: look at the load, and at the processor seconds.
+Input: tests/data, a capture every two minutes or so, and its benign captures so many times more: most traffic is benign, and
+explaining alerts is no work of workers. Cuts are as long as they are by default; of shorter ones a greater part is read twice.
+Workers are started before the clock. Where something else runs on the machine the figure by the clock is too low: look at the
+load, and at the processor seconds.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from packetclip_sensor.sources.discovery import Unit
 from packetclip_sensor.windows.windows import TRAINED
 
 BOUND, BOUND_MB = 1.5, 1000
-LENGTH_S = 300
+PAUSE_S = 100.0
 
 
 def memory_mb() -> float:
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--benign", type=int, default=20, help="how often benign captures stand in the log once more")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as work:
-        folder = long_logs.write(Path(work, "logs"), benign=args.benign)
+        folder = long_logs.write(Path(work, "logs"), benign=args.benign, pause_s=PAUSE_S)
         measure(folder, Path(work), args.workers)
 
 
@@ -90,11 +91,11 @@ def measure(folder: Path, work: Path, count: int) -> None:
     with cluster.workers(count, None) as client:
 
         def pairs_in_cuts() -> None:
-            cuts = [(cut, labels) for cut in cuts_of(unit, memory_s=TRAINED.seconds, length_s=LENGTH_S)]
+            cuts = [(cut, labels) for cut in cuts_of(unit, memory_s=TRAINED.seconds)]
             write_cuts(client, cuts, work / "pairs", (), None)
 
         def replay_in_cuts() -> None:
-            cuts = cuts_of(unit, memory_s=60.0, length_s=LENGTH_S)
+            cuts = cuts_of(unit, memory_s=60.0)
             (work / "cuts").mkdir()
             replay("two.ndjson", judged.found_in(client, cuts, work / "cuts", how))
 

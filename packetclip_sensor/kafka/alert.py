@@ -117,7 +117,7 @@ class Flows:
     def __init__(self, next_: dict[int, int], counters: Counters, wall: Callable[[], float] = time.time) -> None:
         """`next_`: for each partition the offset from which it is read. `wall`: this machine's clock, epoch seconds."""
         self.rows = {partition: _Rows(next=offset) for partition, offset in next_.items()}
-        self._counters, self._wall = counters, wall
+        self._counters, self.ends = counters, clients.EndClock(wall)
 
     def take(self, partition: int, flow: Flow | None, offset: int) -> None:
         """Take in a row; None for a line that was none."""
@@ -142,7 +142,7 @@ class Flows:
 
     def clocks(self) -> dict[int, float]:
         """The same of each partition."""
-        now = self._wall() - clients.END_S
+        now = self.ends.time
         return {number: max(rows.time, now) if rows.ended else rows.time for number, rows in self.rows.items()}
 
     @property
@@ -287,6 +287,7 @@ class _Active:
                 raise TakenOverError
             self._health.moved()
             alerter = self._alerter
+            alerter.flows.ends.reading()
             for message in messages:
                 if message.value is not None:
                     alerter.steps.take(decode_step(message.value), message.offset)

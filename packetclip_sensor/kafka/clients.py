@@ -9,6 +9,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -99,6 +100,23 @@ def wrong_time(ts: float, wall: float | None = None) -> str:
     return "a wrong time, ahead of this machine's clock; set it by NTP" if ahead else ""
 
 
+class EndClock:
+    """The time before which no line is to come from a partition that is read to its end: END_S before one of the last readings
+    began, by this machine's clock. A process that stood still has not read at once what came meanwhile."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall, self._began = wall, deque([wall()] * 3, 3)
+
+    def reading(self) -> None:
+        """Reading begins now."""
+        self._began.append(self._wall())
+
+    @property
+    def time(self) -> float:
+        """Epoch seconds."""
+        return self._began[0] - END_S
+
+
 def slowest(clocks: Mapping[Place, float]) -> tuple[str, float] | None:
     """The partition that is furthest behind, by its clock, epoch seconds."""
     found = ((f"{topic}[{number}]", float(clock)) for (topic, number), clock in clocks.items())
@@ -152,15 +170,13 @@ def read(of: Consumer, most: int, wait_s: float) -> Iterator[Message]:
             yield Message(partition, offset, key, value, topic)
 
 
-def commit(of: Consumer, offsets: list[TopicPartition]) -> bool:
-    """Commit; one that fails is made up for by the next, or the lines are read again. Returns whether it was done."""
+def commit(of: Consumer, offsets: list[TopicPartition]) -> None:
+    """Commit; one that fails is made up for by the next, or the lines are read again."""
     try:
         if offsets:
             of.commit(offsets=offsets, asynchronous=False)
     except KafkaException as err:
         log.warning("commit", reason=str(err))
-        return False
-    return True
 
 
 def partitions(kafka: KafkaConfig, *names: str) -> list[int]:

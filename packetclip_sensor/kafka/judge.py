@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ from packetclip_sensor.kafka import clients
 from packetclip_sensor.kafka.kept import Kept, TakenOverError
 from packetclip_sensor.kafka.messages import (
     JUDGE,
-    ROW,
+    ORIGIN,
     TICK,
     Checkpoint,
     Place,
@@ -81,6 +82,10 @@ class Partition:
         self._judging = Judging(bundle, config, counters, state, rejects, owns(number, self._hosts))
         self._changes = dict.fromkeys(streams, b"") if at.model_version != self._version else {}
         self._clocks: dict[Place, float] = {}
+        self._read = {(of_flow, raw): (offset, line) for of_flow, raw, offset, line in at.read}
+        """Of each raw partition its last line."""
+        self._read_until = deque([(at.offset, dict(self._read))])
+        """The same before an offset of this partition."""
         self._clock, self._repeats = 0.0, Repeats[Packet](lambda packet: (packet.uid, packet.n), lambda packet: packet.ts)
         self._repeated_rows = repeated_rows()
         self.shedding = Shedding(config.limits, counters)
@@ -101,11 +106,18 @@ class Partition:
             if message.key == TICK:
                 tick = decode_tick(message.value or b"")
                 self._clocks[tick.place] = max(tick.clock, self._clocks.get(tick.place, 0.0))
-            elif message.key == ROW:
+                continue
+            of_flow, raw, offset, line = ORIGIN.unpack(message.key or b"")
+            if (offset, line) <= self._read.get((of_flow, raw), (-1, 0)):
+                self._counters.repeats += 1
+                continue
+            self._read[of_flow, raw] = offset, line
+            if of_flow:
                 self._take_row(message)
             else:
                 lines.append(message.value or b"")
         self._behind = max(self._behind, messages[-1].offset + 1)
+        self._read_until.append((messages[-1].offset + 1, dict(self._read)))
         if len(self._clocks) == self._routed:
             self._clock = max(self._clock, min(self._clocks.values()) - self._lateness_s)
         start, end = self._position(messages[0].offset), self._position(messages[-1].offset + 1)
@@ -118,6 +130,8 @@ class Partition:
         steps: list[Step] = []
         for found in self._judging(replace(read, packets=packets, start=(start,), end=(end,), clock=self._clock)):
             self.resume, self.judged = found.resume[0].offset, found.judged
+            while len(self._read_until) > 1 and self._read_until[1][0] <= self.resume:
+                self._read_until.popleft()
             if found.judged > self._sent:
                 steps += self._steps(found.judged, found.verdicts, found.packets.tolist(), found.seconds.tolist())
                 self._sent = found.judged
@@ -141,7 +155,8 @@ class Partition:
             more = evidence.changes()
             self._changes = {key: value for key, value in self._changes.items() if key not in more} | more
         streams = {key.encode("utf-8", "surrogatepass"): value for key, value in self._changes.items()}
-        return streams | {JUDGE: encode(Checkpoint(self.resume, self.judged, self._behind, self._version))}
+        read = [(*raw, *line) for raw, line in self._read_until[0][1].items()]
+        return streams | {JUDGE: encode(Checkpoint(self.resume, self.judged, self._behind, self._version, read))}
 
     def saved(self) -> None:
         """What `changes` gave is kept."""
@@ -201,6 +216,7 @@ class _Member:
             kept = Kept(config, number + 1, f"judge.{number}", health, self._stop)
             part = Partition(number, self._sizes, self._bundle, config, health.counters, self._rejects, kept.found)
             self._parts[number], begin[number] = (part, kept), part.begin
+            kept.found.clear()  # megabytes
         log.info("assigned", partitions=begin)
         consumer.incremental_assign([TopicPartition(self._topics.host, *each) for each in begin.items()])
 

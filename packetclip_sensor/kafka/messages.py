@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from struct import Struct
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -18,8 +19,11 @@ import numpy as np
 from packetclip_sensor.records import Flow, Packet, Verdict
 from packetclip_sensor.windows.windows import Owns
 
-TICK, ROW = b"clock", b"flow"
-"""Keys of a router's clock and of a flow row among the packet lines of a host topic, which have no key."""
+TICK = b"clock"
+"""Key of a router's clock among the lines of a host topic."""
+ORIGIN = Struct(">?IQI")
+"""Key of a line there: whether it is a flow row's, the raw partition, offset and number of the line in the message. Routers send
+the lines of a raw partition in their order, so one no later than another that was read came again, however long after."""
 REPEATS_S = 60.0
 """What came twice is known so long after the first time, by the partition's clock."""
 ALERTER, JUDGE = b"alerter", b"judge"
@@ -74,6 +78,8 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     rows: int
     """Offset before which all flow rows are in the evidence."""
     model_version: str
+    read: list[tuple[bool, int, int, int]] = []
+    """As ORIGIN, of each raw partition: the last line before `offset`."""
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -129,7 +135,7 @@ Record = TypeVar("Record")
 
 
 class Repeats(Generic[Record]):
-    """Leaves out what came before: a router that was killed, or a shipper, sends a block again."""
+    """Leaves out what came before: a shipper sends a block again."""
 
     def __init__(self, name: Callable[[Record], Hashable], time: Callable[[Record], float]) -> None:
         """What a record is known by, and its time, epoch seconds."""

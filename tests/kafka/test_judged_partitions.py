@@ -23,7 +23,7 @@ from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.config.settings import Config, Limits
 from packetclip_sensor.kafka.clients import Message
 from packetclip_sensor.kafka.judge import Partition
-from packetclip_sensor.kafka.messages import TICK, Step, Tick, encode
+from packetclip_sensor.kafka.messages import ORIGIN, TICK, Step, Tick, encode
 from packetclip_sensor.kafka.route import Router, _Raw
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.pipeline import Judging
@@ -77,7 +77,7 @@ def alone(folder: Path, bundle: Bundle, logs: dict[str, list[bytes]]) -> list[tu
 
 
 def routed(logs: dict[str, list[bytes]]) -> list[list[Message]]:
-    """The host partitions, filled by a router that commits now and then, with its clocks."""
+    """The host partitions as routers fill them, with their clocks: what one sent for a while another sends again."""
     router, out = Router(2, HOSTS, 5.0, Counters(), NOTHING), [list[Message]() for _ in range(HOSTS)]
     router.raw = {(f"packetclip.{log}", 0): _Raw() for log in LOGS}
     for log, of in logs.items():
@@ -87,10 +87,13 @@ def routed(logs: dict[str, list[bytes]]) -> list[list[Message]]:
     while any(raw.queue for raw in router.raw.values()):
         for number, key, value in router():
             out[number].append(Message(number, len(out[number]), key, value))
-        router.committed()
         for each, tick in ((each, tick) for each in out for tick in router.clocks()):
             each.append(Message(out.index(each), len(each), TICK, encode(tick)))
-    return out
+    return [_offsets([*each[:at], *each[at // 4 :]]) for each in out for at in (len(each) * 3 // 5,)]
+
+
+def _offsets(messages: list[Message]) -> list[Message]:
+    return [message._replace(offset=offset) for offset, message in enumerate(messages)]
 
 
 class Judges:
@@ -137,6 +140,18 @@ def test_partitions_that_are_killed_find_what_one_sensor_finds_where_evidence_de
         assert judges.counters.evidence_late_flows == 0
 
 
+def test_what_a_router_that_stood_still_sends_when_others_have_long_gone_on_is_left_out(bundle: Bundle) -> None:
+    values = [msgspec.json.encode(packet(ts=1000.0 + n, uid="C1", n=n + 1)) for n in range(300)]
+    keys = [ORIGIN.pack(False, 0, n, 0) for n in range(300)]
+    counters = Counters()
+    part = Partition(0, (1, 1), bundle, Config(), counters, NOTHING, {})
+    clock = TICK, encode(Tick(("packetclip.packet", 0), 1300.0))
+    topic = [*zip(keys, values, strict=True), clock, *zip(keys[:50], values[:50], strict=True), clock]
+    part([Message(0, offset, *message) for offset, message in enumerate(topic)][:301])
+    part([Message(0, offset, *message) for offset, message in enumerate(topic)][301:])
+    assert (counters.repeats, counters.packets, counters.late_packets) == (50, 300, 0)
+
+
 @pytest.mark.parametrize(("rule", "left"), [("skip_old", 0), ("first_packets", 2)])
 def test_load_is_shed_in_the_partition_that_is_behind_and_in_no_other(
     rule: Literal["skip_old", "first_packets"], left: int, bundle: Bundle
@@ -146,7 +161,10 @@ def test_load_is_shed_in_the_partition_that_is_behind_and_in_no_other(
     parts = [Partition(number, (1, 2), bundle, Config(limits=limits), counters[number], NOTHING, {}) for number in (0, 1)]
 
     def give(number: int, at: float, clock: float) -> list[Step]:
-        values = [(None, msgspec.json.encode(packet(ts=at + n / 100, uid="C1", n=n + 1))) for n in range(6)]
+        values = [
+            (ORIGIN.pack(False, 0, int(at) + n, 0), msgspec.json.encode(packet(ts=at + n / 100, uid="C1", n=n + 1)))
+            for n in range(6)
+        ]
         values.append((TICK, encode(Tick(("packetclip.packet", 0), clock))))
         return parts[number]([Message(number, offset, *value) for offset, value in enumerate(values)])
 

@@ -20,7 +20,7 @@ from packetclip_sensor.kafka.alert import MOST_ROWS, Flows, Steps
 from packetclip_sensor.kafka.clients import Message
 from packetclip_sensor.kafka.messages import (
     LINES,
-    ROW,
+    ORIGIN,
     Repeats,
     Seen,
     Step,
@@ -89,19 +89,7 @@ def test_no_partition_runs_ahead_of_the_slowest() -> None:
     assert {*sent(one)} == {line(100.0), line(105.0)}
     assert one.raw[PACKET, 0].next == 2
     one.take(said(1, 1, None))  # its end: it follows this machine's clock
-    one.committed()
-    assert [value for _ in range(2) for value in sorted({*sent(one)})] == [line(105.1)]
-
-
-def test_little_event_time_is_routed_before_it_is_committed() -> None:
-    one = router(1, ahead_s=60.0)
-    for offset, ts in enumerate((100.0, 119.0, 121.0, 4000.0)):
-        one.take(said(0, offset, line(ts)))
-    assert {*sent(one)} == {line(100.0), line(119.0)}
-    assert (one.waits, [tp.offset for tp in one.offsets], one.clocks()) == (True, [2], [Tick((PACKET, 0), 120.0)])
-    one.committed()
-    assert {*sent(one)} == {line(121.0)}
-    assert one.clocks() == [Tick((PACKET, 0), 141.0)]  # though no line comes before 4000: if the router dies, these come again
+    assert [value for _ in range(2) for value in sorted({*sent(one)})] == [line(105.1), line(200.0)]
 
 
 def test_a_flow_row_goes_to_both_hosts_at_its_place_in_the_log_and_a_router_that_takes_over_knows_that() -> None:
@@ -110,10 +98,22 @@ def test_a_flow_row_goes_to_both_hosts_at_its_place_in_the_log_and_a_router_that
     for offset, (ts, duration) in enumerate(((100.0, 4.0), (90.0, 2.0))):
         row = msgspec.json.encode({"ts": ts, "id.orig_h": "10.0.0.1", "id.resp_h": "10.0.0.3", "duration": duration})
         one.take(Message(0, offset, None, row, "packetclip.flow"))
-    found = [(partition, key, decode_row(value).newest) for partition, key, value in one()]
-    assert found == [(to, ROW, 104.0) for _ in range(2) for to in sorted({partition_of(f"10.0.0.{i}", 4) for i in (1, 3)})]
+    found = [(partition, ORIGIN.unpack(key), decode_row(value).newest) for partition, key, value in one()]
+    both = sorted({partition_of(f"10.0.0.{i}", 4) for i in (1, 3)})
+    assert found == [(to, (True, 0, offset, 0), 104.0) for offset in (0, 1) for to in both]
     (commit,) = one.offsets
     assert (commit.topic, commit.offset, float(commit.metadata)) == ("packetclip.flow", 2, 104.0)
+
+
+def test_a_router_that_stood_still_does_not_take_what_it_has_not_read_for_nothing() -> None:
+    wall = iter((1000.0, 1000.0, 1000.02, 1065.0, 1065.02, 1065.04))
+    one = Router(1, 4, 5.0, Counters(), Rejects(None), wall=lambda: next(wall))
+    one.raw = {(PACKET, 0): _Raw(ended=True)}
+    clocks = []
+    for _ in range(5):
+        one.ends.reading()
+        clocks += [tick.clock for tick in one.clocks()]
+    assert clocks == [998.0, 998.0, 998.0, 998.02, 1063.0]
 
 
 def test_a_line_of_the_future_does_not_move_the_clock(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_kill_9_of_every_role_changes_nothing_while_lag_is_caught_up_and_evidenc
     logs = {
         log: [line for copy in range(kills) for line in again(log, copy, 600.0 * copy, KILLED_IN)] for log in ("packet", "flow")
     }
-    model = {"model": str(with_evidence(tmp_path / "model", at=0.0))}
+    model = {"model": str(with_evidence(tmp_path / "model", least=0.5))}
     expected, rng = replayed(tmp_path, logs["packet"], logs["flow"], **model), random.Random(2)
     assert b" windows in " in b"".join(expected.values())
     with site(kafka, tmp_path, "killed", **model) as running:
@@ -91,7 +91,7 @@ def test_kill_9_of_every_role_changes_nothing_while_lag_is_caught_up_and_evidenc
             processes[one].wait()
             before_the_end += running.judged() < end
             processes[one] = running.start(*one)
-        running.await_all(since, 600)
+        running.await_all(since, 1200)
         found = running.documents()
         print(f"{3 * kills} kills, {before_the_end} of them before all was judged; {len(expected)} documents, of which equal:")
         print(sum(found.get(id_) == document for id_, document in expected.items()), "and others:", len(found.keys() - expected))
@@ -171,13 +171,13 @@ def test_a_role_that_stood_still_and_a_broker_that_was_killed_change_nothing(tmp
                 running.start(role, 2)
             for process in first:
                 process.send_signal(signal.SIGSTOP)
-            time.sleep(12)  # longer than the session: the others have taken over
+            time.sleep(65)  # longer than the session, and than judges know what came twice: the others have taken over
             for process in first:
                 process.send_signal(signal.SIGCONT)
             time.sleep(3)
             broker.kill()
             broker.start()
-            running.await_all(since, 300)
+            running.await_all(since)
             assert running.documents() == alone
     finally:
         broker.kill()
@@ -230,4 +230,7 @@ def test_rsyslog_ships_growing_logs_of_which_the_documents_reach_elasticsearch(
         index = f"logs-packetclip.alert-{namespace}"
         client.indices.refresh(index=index)
         found = {hit["_id"]: hit["_source"] for hit in client.search(index=index, size=1000)["hits"]["hits"]}
-    assert found == {id_: json.loads(document) for id_, document in expected.items()}
+    documents = {id_: json.loads(document) for id_, document in expected.items()}
+    for document in documents.values():
+        del document["packetclip"]["embedding"]  # Elasticsearch keeps vectors out of what it shows
+    assert found == documents

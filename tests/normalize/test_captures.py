@@ -33,7 +33,7 @@ def opened(capture: Capture, folder: Path, bundle: Bundle) -> tuple[list[tuple[s
 
 
 @with_zeek
-@pytest.mark.parametrize("name", ["demo-icmp-fping", "demo-port-pnscan"])
+@pytest.mark.parametrize("name", ["demo-icmp-fping", "demo-port-zmap"])
 @pytest.mark.parametrize("kind", ["each packet twice", "each packet twice, one hop apart"])
 def test_a_capture_with_each_packet_twice_opens_the_episodes_of_the_single_one(
     kind: str, name: str, bundle: Bundle, tmp_path: Path

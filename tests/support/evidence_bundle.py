@@ -17,10 +17,12 @@ RULE = {"odds 0": 0.5, "odds 0 600s": 1.0, "flow unanswered 3600s": 0.5, "flow o
 """Weights of windows and of finished connections."""
 
 
-def with_evidence(path: Path, rule: dict[str, float] = RULE, at: float = -4.0) -> Path:
-    """The shipped model with an evidence model in which all missions have the weighted sum of some inputs."""
+def with_evidence(path: Path, rule: dict[str, float] = RULE, least: float = 0.018) -> Path:
+    """The shipped model with an evidence model in which all missions have the weighted sum of some inputs, and `least` as the
+    probability from which a window is a verdict."""
     shutil.copytree(resource("model/shipped"), path)
-    (path / FILE).write_bytes(msgspec.json.encode(model(rule, at)))
+    (path / FILE).write_bytes(msgspec.json.encode(model(rule)))
     manifest = json.loads((path / MANIFEST).read_bytes())
+    manifest["thresholds"] = dict.fromkeys(manifest["thresholds"], least)
     (path / MANIFEST).write_text(json.dumps(sealed(manifest, path)))
     return path

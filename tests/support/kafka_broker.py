@@ -204,7 +204,7 @@ class Site:
         saved = latest(config.kafka, 0).get(ALERTER)
         return msgspec.msgpack.decode(saved, type=State).judged if saved else 0
 
-    def await_all(self, since: float, limit_s: float = 180) -> None:
+    def await_all(self, since: float, limit_s: float = 600) -> None:
         """Wait until all that was shipped before `since`, epoch seconds, is alerted: the clocks follow this machine's then."""
         until(lambda: self.judged() > since, seconds=limit_s)
 
