@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from packetclip_sensor.alerts.open_episodes import EVIDENCE_CLOSE_S
+
 DATA = Path(__file__).parents[1] / "data"
 CAPTURES = ("demo-dict-patator-ftp", "demo-os-nping", "demo-vuln-gobuster", "demo-udp-hping", "demo-os-nmap-ports")
 LOGS = ("packet", "flow")
@@ -25,7 +27,7 @@ BURST_S = 4
 """Event time of one burst."""
 BURSTS = ROUND_S // BURST_S
 """Bursts in a round."""
-TAIL_S = 180
+TAIL_S = EVIDENCE_CLOSE_S + 180
 """Event time between the last round and the two packets that let every episode close."""
 
 Burst = list[tuple[str, float, bytes]]
