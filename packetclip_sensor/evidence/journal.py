@@ -62,6 +62,10 @@ class EvidenceJournal:
             log.warning("evidence_lost", file=str(self._path(mark.number)), reason=str(err), remedy="none: it grows anew")
         return dict(self._all)
 
+    def forget(self) -> None:
+        """Keep nothing of what was loaded: it is another model's."""
+        self._all, self._again = {}, True
+
     def append(self, changes: dict[str, bytes]) -> Mark:
         """Keep the streams that changed.
 

@@ -168,8 +168,8 @@ class Saver:
         self._mark: Mark | None = None
         self._changes: dict[str, bytes] = {}
 
-    def load(self) -> State:
-        """The state to start from.
+    def load(self, model_version: str | None = None) -> State:
+        """The state to start from, without the evidence of another model where a model's version is given.
 
         Raises:
             ConfigError: it cannot be read, or the folder cannot be written now: at the start there is somebody to mend it.
@@ -179,7 +179,11 @@ class Saver:
             state = msgspec.structs.replace(state, began=time.time())
         self._began, self._mark = state.began, state.evidence
         save(self._path, state)
-        return msgspec.structs.replace(state, evidence_streams=self._journal.load(state.evidence))
+        streams = self._journal.load(state.evidence)
+        if model_version not in (None, state.model_version):
+            self._journal.forget()
+            self._mark, streams = None, {}
+        return msgspec.structs.replace(state, evidence_streams=streams)
 
     def save(self, batch: AlertBatch, model_version: str) -> None:
         """Save the state behind a batch that the sink has acknowledged."""

@@ -50,6 +50,23 @@ def test_what_is_used_of_the_alert_budget_outlives_a_restart(tmp_path: Path) -> 
     assert saver.load().spent == (1763725901,)
 
 
+def test_evidence_of_another_model_is_forgotten_for_good(tmp_path: Path) -> None:
+    def started(version: str) -> tuple[checkpoint.Saver, dict[str, bytes]]:
+        saver = checkpoint.Saver(tmp_path / "state.json", Health(HealthConfig(), Counters()))
+        return saver, saver.load(version).evidence_streams
+
+    saver, _ = started("7")
+    saver.save(AlertBatch(evidence={"a": b"1"}), "7")
+    saver.flush()
+    assert started("7")[1] == {"a": b"1"}
+    for changed in ({}, {"b": b"2"}):
+        saver, found = started("8")
+        assert found == {}
+        saver.save(AlertBatch(evidence=changed), "8")
+        saver.flush()
+    assert started("8")[1] == {"b": b"2"}
+
+
 def test_a_missing_file_is_an_empty_state(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path / "state.json") == State(version=1, positions=(), judged=0, episodes=(), model_version="")
 
