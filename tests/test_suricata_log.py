@@ -152,5 +152,5 @@ def test_a_log_that_cannot_be_written_for_a_minute_is_reported_once_and_tried_ev
     assert set(found.values()) == {1}
     missing = set(range(running.put)) - set(found)
     assert missing <= set(range(PART, 7 * PART))
-    assert len(missing) >= 5 * PART
+    assert len(missing) >= 4 * PART  # each thread opens its log anew only every 5 s
     assert sum(int(message.split()[2]) for message in messages if "not recorded" in message) == len(missing)

@@ -49,8 +49,15 @@ def log_of_before(folder: Path) -> Path:
     return log
 
 
+def model_of_before(folder: Path) -> None:
+    with tarfile.open(RECORDED / "model-7.tar.xz") as packed:
+        packed.extractall(folder / "model", filter="data")
+
+
 def test_state_log_configuration_and_alerts_are_taken_over_and_nothing_is_lost_or_twice(tmp_path: Path) -> None:
-    sensor = SensorProcess(tmp_path, (RECORDED / "sensor.yaml").read_text())
+    """With the model of before, for another one's episodes have other names."""
+    model_of_before(tmp_path)
+    sensor = SensorProcess(tmp_path, f"{(RECORDED / 'sensor.yaml').read_text()}\nmodel: {tmp_path / 'model'}\n")
     log = log_of_before(tmp_path)
     shutil.copy(RECORDED / "alerts.ndjson", tmp_path / "alerts.ndjson")
     found = log.stat()
@@ -84,8 +91,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     log_of_before(tmp_path)
     for name in ("alerts.ndjson", "verdicts.tsv", "calibration.yaml", "suppress.yaml"):
         shutil.copy(RECORDED / name, tmp_path)
-    with tarfile.open(RECORDED / "model-7.tar.xz") as packed:
-        packed.extractall(tmp_path / "model", filter="data")
+    model_of_before(tmp_path)
     return tmp_path
 
 
