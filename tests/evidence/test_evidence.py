@@ -23,20 +23,13 @@ from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.records import Trail, Verdict
 from packetclip_sensor.windows.model_input import model_input
 from packetclip_sensor.windows.packet_features import RELATIONS
+from tests.support.bundles import evidence_model as model
 from tests.support.bundles import without_evidence
 from tests.support.factories import MISSIONS, POLICY, verdict
 from tests.support.recorded import ATTACKS, NOTHING_NEEDED, cut
 
 NAMES = input_names(len(MISSIONS))
 PAIR = (0, "192.0.2.1", "192.0.2.9")
-
-
-def model(weights: dict[str, float]) -> EvidenceModel:
-    """A model in which all missions have the weighted sum of a few inputs."""
-    missions = len(MISSIONS)
-    direct = Layer([[weights.get(name, 0.0)] * missions for name in NAMES], [0.0] * missions)
-    nothing = [Layer([[0.0]] * len(NAMES), [0.0]), Layer([[0.0] * missions], [0.0] * missions)]
-    return EvidenceModel(NAMES, [0.0] * len(NAMES), [1.0] * len(NAMES), direct, nothing, list(MISSIONS.names))
 
 
 def rows(seconds: list[int], odds: float = 2.0, stream: tuple[int, str, str] = PAIR) -> Rows:

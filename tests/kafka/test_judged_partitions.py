@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
-from evidence_bundle import with_evidence
 from factories import packet
 from kafka_broker import merged
+
+from tests.support.bundles import with_evidence
 
 pytest.importorskip("confluent_kafka")
 

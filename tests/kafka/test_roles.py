@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
-from evidence_bundle import with_evidence
 from kafka_broker import Broker, BrokerUnavailableError, Site, merged, replayed, site
 from machine import free_port, unavailable, until
+
+from tests.support.bundles import with_evidence
 
 pytest.importorskip("confluent_kafka")
 

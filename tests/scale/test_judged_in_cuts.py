@@ -16,7 +16,7 @@ from packetclip_sensor.evidence.stage import Evidence
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.scale.cuts import cuts_of
 from packetclip_sensor.sources.discovery import Unit
-from tests.evidence.test_evidence import model
+from tests.support.bundles import evidence_model as model
 
 pytest.importorskip("distributed")
 from packetclip_sensor.scale import cluster, judged
