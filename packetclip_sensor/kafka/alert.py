@@ -53,7 +53,8 @@ class Steps:
     def __init__(self, partitions: int, done: int) -> None:
         """`done`: seconds up to this one were taken before a restart."""
         self.done, self.judged_by = done, dict.fromkeys(range(partitions), done)
-        self._held: dict[int, tuple[list[Verdict], list[Seen], int]] = {}
+        self._held: dict[int, tuple[dict[tuple[int, int], Verdict], list[Seen], int]] = {}
+        """By second: verdicts by partition and number, of which parts of a step may come again; packets; offset of the first step."""
         self._next: int | None = None
 
     def take(self, step: Step, offset: int) -> None:
@@ -62,12 +63,12 @@ class Steps:
         if step.partition not in self.judged_by:
             return
         known = self.judged_by[step.partition]
-        for verdict in step.verdicts:
+        for verdict, number in zip(step.verdicts, step.numbers, strict=True):
             if verdict.second > known:
-                self._held.setdefault(verdict.second, ([], [], offset))[0].append(verdict)
+                self._held.setdefault(verdict.second, ({}, [], offset))[0][step.partition, number] = verdict
         for seen in step.seen:
             if seen.second > known:
-                self._held.setdefault(seen.second, ([], [], offset))[1].append(seen)
+                self._held.setdefault(seen.second, ({}, [], offset))[1].append(seen)
         self.judged_by[step.partition] = max(known, step.judged)
 
     @property
@@ -87,10 +88,8 @@ class Steps:
 
     def pop(self, second: int) -> tuple[list[Verdict], list[Seen]]:
         """What was in a second, in the order in which one sensor would have found it."""
-        verdicts, seen, _ = self._held.pop(second, ([], [], 0))
-        # Parts of a step may come again.
-        once = {(_place(v), v.mission, v.sources, v.destinations, v.packets[0].uid, v.packets[0].n): v for v in verdicts}
-        return sorted(once.values(), key=_place), seen
+        verdicts, seen, _ = self._held.pop(second, ({}, [], 0))
+        return sorted(verdicts.values(), key=_place), seen
 
 
 def _place(verdict: Verdict) -> tuple[int, float, str, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -168,10 +169,12 @@ class Partition:
             for packet, second in zip(packets, seconds, strict=True)
             if partition_of(packet.resp_h, self._hosts) == self._number
         ]
+        of = [verdict.second for verdict in verdicts]
+        numbers = [i - bisect_left(of, second) for i, second in enumerate(of)]
         while len(verdicts) > MOST_VERDICTS:
-            yield Step(self._number, self._sent, verdicts[:MOST_VERDICTS], [])
-            verdicts = verdicts[MOST_VERDICTS:]
-        yield Step(self._number, judged, verdicts, mine)
+            yield Step(self._number, self._sent, verdicts[:MOST_VERDICTS], numbers[:MOST_VERDICTS], [])
+            verdicts, numbers = verdicts[MOST_VERDICTS:], numbers[MOST_VERDICTS:]
+        yield Step(self._number, judged, verdicts, numbers, mine)
 
     def _position(self, offset: int) -> Position:
         return Position(self._topic, 0, self._number, 0, "", offset)

@@ -110,6 +110,9 @@ class Step(msgspec.Struct, frozen=True):
     partition: int
     judged: int
     verdicts: list[Verdict]
+    numbers: list[int]
+    """Of each verdict which one it is of its second in this partition: two windows may have the same packets, and parts that come
+    again may be cut elsewhere."""
     seen: list[Seen]
     """Packets of the seconds judged, each in the step of its responder's partition alone."""
 

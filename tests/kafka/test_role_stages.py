@@ -137,7 +137,7 @@ def test_a_step_arrives_as_it_was_sent_with_hostile_bytes() -> None:
     arrays = np.arange(6, dtype=np.float32).reshape(2, 3)
     hostile = packet(data=b"\x00\xff\x1b[31m", unasked=True)
     found_ = Verdict(5, "pair", ("a",), ("b",), "DoS", 0.9, {"Benign": 0.1, "DoS": 0.9}, (hostile,), arrays, arrays)
-    found = decode_step(encode(Step(1, 5, [found_], [seen(5, "a", "b", 2)])))
+    found = decode_step(encode(Step(1, 5, [found_], [0], [seen(5, "a", "b", 2)])))
     assert found.verdicts[0].packets == (hostile,)
     assert np.array_equal(found.verdicts[0].embeddings, arrays)
     assert found.seen == [seen(5, "a", "b", 2)]
@@ -145,21 +145,21 @@ def test_a_step_arrives_as_it_was_sent_with_hostile_bytes() -> None:
 
 def test_a_second_waits_for_the_slowest_partition_and_repeated_steps_are_dropped() -> None:
     steps = Steps(2, 0)
-    steps.take(Step(0, 7, [], [seen(6, "a", "b", 0)]), 10)
+    steps.take(Step(0, 7, [], [], [seen(6, "a", "b", 0)]), 10)
     assert (steps.judged, steps.resume) == (0, 10)
-    steps.take(Step(0, 7, [], [seen(6, "a", "b", 0)]), 11)
-    steps.take(Step(1, 6, [], [seen(6, "c", "b", 0)]), 12)
+    steps.take(Step(0, 7, [], [], [seen(6, "a", "b", 0)]), 11)
+    steps.take(Step(1, 6, [], [], [seen(6, "c", "b", 0)]), 12)
     assert (steps.judged, steps.first) == (6, 6)
     assert steps.pop(6) == ([], [seen(6, "a", "b", 0), seen(6, "c", "b", 0)])
     assert steps.resume == 13
 
 
-def test_parts_of_a_step_that_come_again_count_once() -> None:
-    steps, found = Steps(1, 4), [verdict(5, ("a",), (host,)) for host in "bcd"]
-    for parts in (found[:1], found[:2], found[1:2]):
-        steps.take(Step(0, 4, parts, []), 0)
+def test_parts_of_a_step_that_come_again_count_once_and_two_windows_of_the_same_packets_twice() -> None:
+    steps, found = Steps(1, 4), [verdict(5, ("a",), (host,)) for host in "bccd"]
+    for begin, end in ((0, 1), (0, 2), (1, 3)):
+        steps.take(Step(0, 4, found[begin:end], [*range(begin, end)], []), 0)
     assert steps.judged == 4
-    steps.take(Step(0, 5, found[2:], [seen(5, "a", "b", 0)]), 3)
+    steps.take(Step(0, 5, found[3:], [3], [seen(5, "a", "b", 0)]), 3)
     assert steps.judged == 5
     assert steps.pop(5) == (found, [seen(5, "a", "b", 0)])
 
