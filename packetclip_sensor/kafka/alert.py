@@ -54,7 +54,7 @@ class Steps:
         """`done`: seconds up to this one were taken before a restart."""
         self.done, self.judged_by = done, dict.fromkeys(range(partitions), done)
         self._held: dict[int, tuple[dict[tuple[int, int], Verdict], list[Seen], int]] = {}
-        """By second: verdicts by partition and number, of which parts of a step may come again; packets; offset of the first step."""
+        """By second: verdicts by partition and number, for parts of a step may come again; packets; offset of the first step."""
         self._next: int | None = None
 
     def take(self, step: Step, offset: int) -> None:
