@@ -112,11 +112,11 @@ class Judge:
             found[chosen] = scored.probabilities
             for j in np.nonzero(reaches(scored.probabilities, near))[0].tolist():  # copies: a view would keep all windows'
                 alarming[int(chosen[j])] = scored.embeddings[j].copy(), scored.relations[j].copy()
-        probabilities = found[given.distinct]
+        probabilities, fresh = found[given.distinct], w.table.packets(w.fresh)
         trails: dict[int, tuple[int, Trail]] = {}
         (reaching,) = np.nonzero(reaches(probabilities, near))
         if self._evidence is not None:
-            trails = self._evidence(given, probabilities, w.table.packets(w.fresh))
+            trails = self._evidence(given, probabilities, fresh)
             reaching = np.union1d(reaching, np.array([*trails], np.int64))
             chosen = np.array(sorted({*given.distinct[reaching].tolist()} - alarming.keys()), np.int64)
             for start in range(0, len(chosen), REASON_WINDOWS):
@@ -125,8 +125,7 @@ class Judge:
                 alarming |= zip(some.tolist(), zip(scored.embeddings, scored.relations, strict=True), strict=True)
         rows = np.unique(w.rows[reaching])
         rows = rows[rows >= 0]
-        packets = w.table.packets(np.concatenate([w.fresh, rows]))  # in one call: of the batch, and of its verdicts
-        records = dict(zip(rows.tolist(), packets[len(w.fresh) :].tolist(), strict=True))
+        records = dict(zip(rows.tolist(), w.table.packets(rows).tolist(), strict=True))
         past = w.past[reaching, 1]
         counted, _ = so_far(w.table, w.volume, np.maximum(past, 0).ravel(), np.repeat(w.second[reaching], past.shape[1]))
         found_in = (
@@ -140,8 +139,7 @@ class Judge:
         verdicts = [verdict for verdict in found_in if verdict.sources]
         self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
         kept = self._tap(given, probabilities, self._encoder) if self._tap else []
-        fresh, seconds = packets[: len(w.fresh)], w.table.second[w.fresh]
-        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, fresh, seconds, kept, w.judged_by)
+        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, fresh, w.table.second[w.fresh], kept, w.judged_by)
 
 
 def judge(

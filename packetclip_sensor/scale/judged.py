@@ -148,12 +148,13 @@ def judge_cut(cut: Cut, out: Path, how: How) -> None:
     ):
         for batch in how.packets(chain.from_iterable(map(normalize, zeek.together(read)))):
             w = cutter(batch)
-            verdicts = judge(model_input(w)).verdicts
+            judged = judge(model_input(w))
+            verdicts = judged.verdicts
             if kept is None:
                 columns: dict[str, Any] = {"second": [v.second for v in verdicts], "verdict": [encode(v) for v in verdicts]}
             else:
                 found = {_key(v.second, VIEWS.index(v.view), v.packets[-1]) for v in verdicts}
-                keys = [*map(_key, w.second.tolist(), w.view.tolist(), w.table.packets(w.rows[:, -1]))]
+                keys = [*map(_key, w.second.tolist(), w.view.tolist(), judged.packets[np.searchsorted(w.fresh, w.rows[:, -1])])]
                 columns = {name: [key[i] for key in keys] for i, name in enumerate(("second", "view", "uid", "n"))}
                 columns |= {"verdict": [key in found for key in keys]} | _columns(kept.rows)
             if columns["second"]:
