@@ -44,6 +44,7 @@ from packetclip_sensor.kafka.judge import Partition
 from packetclip_sensor.kafka.messages import TICK, Tick, decode_step, encode
 from packetclip_sensor.kafka.route import Router, _Raw
 from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.pipeline import Alerting
 from packetclip_sensor.service.checkpoint import State
 from packetclip_sensor.sources import tail, zeek
@@ -123,8 +124,9 @@ def stages(args: argparse.Namespace) -> None:
 
     def judge(numbers: Iterable[int]) -> None:
         steps.clear()
+        encoder = Encoder(bundle)
         for number in numbers:
-            part = Partition(number, (1, HOSTS), bundle, config, Counters(), nothing, {})
+            part = Partition(number, (1, HOSTS), bundle, config, Counters(), nothing, {}, encoder)
             for start in range(0, len(out[number]), 2048):
                 some = out[number][start : start + 2048]
                 clock = zeek.packet(some[-1].value or b"").ts

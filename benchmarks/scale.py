@@ -51,7 +51,11 @@ def memory_mb() -> float:
 
 def imported() -> None:
     """Have what the tasks need, by its import with this module's function."""
+    import pyarrow as pa
+
     from packetclip_sensor.scale import judged, pairs  # noqa: F401
+
+    pa.array([0.0, None], from_pandas=True)  # imports pandas, where it is installed
 
 
 def measured(work: Callable[[], object], client: Client) -> tuple[float, float, list[float]]:

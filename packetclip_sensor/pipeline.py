@@ -29,6 +29,7 @@ from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.evidence.stage import Evidence, Found
 from packetclip_sensor.hunt.sampler import Sampler
 from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.normalize.normalizer import Normalizer
@@ -193,9 +194,10 @@ class Judging:
         rejects: Rejects | None = None,
         owns: Owns | None = None,
         found: Found | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         """Args:
-        state: where a restart goes on. rejects: where packets with a wrong time go.
+        state: where a restart goes on. rejects: where packets with a wrong time go. encoder: as of `Judge`.
         owns: which streams are judged here; None for all. found: what others have judged; None for nothing.
         """
         manifest = bundle.manifest
@@ -221,7 +223,7 @@ class Judging:
             self.evidence.restore(state.evidence_streams)
         self._found = found or (lambda windows, judge: judge(model_input(windows)))
         decide = found.instead(self.evidence) if found else self.evidence
-        self._judge = Judge(bundle, thresholds, counters, margins, tap=sampler, evidence=decide)
+        self._judge = Judge(bundle, thresholds, counters, margins, tap=sampler, evidence=decide, encoder=encoder)
 
     @property
     def held(self) -> int:

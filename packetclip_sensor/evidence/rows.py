@@ -47,11 +47,11 @@ class Rows:
     the natural logarithms of the gaps between those of the second, seconds."""
 
 
-def rows_of(given: ModelInput, probabilities: FloatArray, fresh: npt.NDArray[np.object_]) -> Rows:
+def rows_of(given: ModelInput, probabilities: FloatArray) -> Rows:
     """The rows of a batch.
 
     Args:
-        probabilities: (W, missions + 1), Benign first. fresh: records of `given.windows.fresh`.
+        probabilities: (W, missions + 1), Benign first.
     """
     w, table = given.windows, given.windows.table
     p = probabilities[:, 1:].astype(np.float64).clip(1e-6, 1 - 1e-6)
@@ -60,7 +60,7 @@ def rows_of(given: ModelInput, probabilities: FloatArray, fresh: npt.NDArray[np.
     real = given.rows >= 0
     looks = (given.relations.sum(1) / np.maximum(real.sum(1), 1)[:, None])[given.distinct]
     last = w.rows[:, -1]
-    records = fresh[np.searchsorted(w.fresh, last)]
+    records = w.packets[np.searchsorted(w.fresh, last)]
     lone = one_way(table)
     stream = [_stream(int(v), r, bool(a)) for v, r, a in zip(w.view, records, lone[last], strict=True)]
     counts = np.zeros((len(last), len(SECOND) + len(STREAM)), np.float32)
@@ -69,12 +69,12 @@ def rows_of(given: ModelInput, probabilities: FloatArray, fresh: npt.NDArray[np.
     if len(last):
         columns = table.take(w.fresh)
         weight = _weights(table, w.fresh)
-        skipped = np.array([r.skipped for r in fresh], np.float64)
+        skipped = np.array([r.skipped for r in w.packets], np.float64)
         for view, keys in enumerate(view_keys(columns)):
             (mine,) = np.nonzero(w.view == view)
             if len(mine):
                 ends = np.searchsorted(w.fresh, last[mine])
-                use = np.ones(len(fresh), np.bool_) if VIEWS[view] == "destination" else ~lone[w.fresh]
+                use = np.ones(len(w.fresh), np.bool_) if VIEWS[view] == "destination" else ~lone[w.fresh]
                 counts[mine, : len(SECOND)], begun[mine] = _second(columns, keys, weight, skipped, use, ends)
         past = w.past[:, 1]
         counts[:, len(SECOND)] = (past >= 0).sum(1)

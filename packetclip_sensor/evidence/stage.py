@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.errors import ModelBundleError
@@ -56,17 +55,15 @@ class Evidence:
         except (ValueError, RecursionError) as err:
             raise ModelBundleError(f"model bundle {bundle.path}: {FILE}: {err}; {REMEDY}") from err
 
-    def __call__(
-        self, given: ModelInput, probabilities: FloatArray, fresh: npt.NDArray[np.object_]
-    ) -> dict[int, tuple[int, Trail]]:
+    def __call__(self, given: ModelInput, probabilities: FloatArray) -> dict[int, tuple[int, Trail]]:
         """Of each window that is a verdict, by its number, its mission's number and what that rests on.
 
         Args:
-            probabilities: (W, missions + 1), Benign first. fresh: records of `given.windows.fresh`.
+            probabilities: (W, missions + 1), Benign first.
         """
         source = given.windows.batch.source
         self.take_flows(source, given.windows.batch.flows)
-        return self.of_rows(source, rows_of(given, probabilities, fresh))
+        return self.of_rows(source, rows_of(given, probabilities))
 
     def take_flows(self, source: str, flows: Sequence[Flow], newest: float | None = None) -> None:
         """Have the flow rows of a batch before its windows. `newest`: as in `FlowCounts.take`."""

@@ -41,6 +41,7 @@ from packetclip_sensor.kafka.messages import (
     repeated_rows,
 )
 from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.normalize.direction import flow_sides
 from packetclip_sensor.pipeline import Judging
 from packetclip_sensor.records import Lines, Packet, Position, Verdict
@@ -68,10 +69,11 @@ class Partition:
         counters: Counters,
         rejects: Rejects,
         kept: Mapping[bytes, bytes],
+        encoder: Encoder | None = None,
     ) -> None:
         """Args:
         of: how many partitions the raw topics, together, and the host topic have.
-        kept: what `changes` gave before a restart.
+        kept: what `changes` gave before a restart. encoder: as of `Judge`; most lines stand in two partitions.
         """
         self._number, (self._routed, self._hosts) = number, of
         self._counters, self._rejects, self._lateness_s = counters, rejects, config.kafka.lateness_s
@@ -80,7 +82,7 @@ class Partition:
         at = decode_checkpoint(kept[JUDGE]) if JUDGE in kept else Checkpoint(clients.BEGINNING, 0, 0, self._version)
         self.begin, self.judged = at.offset, at.judged
         state = State(judged=at.judged, model_version=at.model_version, evidence_streams=streams)
-        self._judging = Judging(bundle, config, counters, state, rejects, owns(number, self._hosts))
+        self._judging = Judging(bundle, config, counters, state, rejects, owns(number, self._hosts), encoder=encoder)
         self._changes = dict.fromkeys(streams, b"") if at.model_version != self._version else {}
         self._clocks: dict[Place, float] = {}
         self._read = {(of_flow, raw): (offset, line) for of_flow, raw, offset, line in at.read}
@@ -202,7 +204,8 @@ class _Member:
 
     def __init__(self, config: Config, bundle: Bundle, health: Health, rejects: Rejects, stop: threading.Event) -> None:
         self._config, self._bundle, self._health, self._rejects, self._stop = config, bundle, health, rejects, stop
-        self._topics = topics = clients.topics(config)
+        self._topics, self._encoder = clients.topics(config), Encoder(bundle, health.counters)
+        topics = self._topics
         packets, flows, hosts = clients.partitions(config.kafka, topics.packet, topics.flow, topics.host)
         self._sizes = packets + flows, hosts
         self._producer, self._consumer = clients.producer(config.kafka), clients.consumer(config.kafka, "judge")
@@ -217,7 +220,8 @@ class _Member:
         begin, config, health = {}, self._config, self._health
         for number in (tp.partition for tp in given):
             kept = Kept(config, number + 1, f"judge.{number}", health, self._stop)
-            part = Partition(number, self._sizes, self._bundle, config, health.counters, self._rejects, kept.found)
+            options = health.counters, self._rejects, kept.found, self._encoder
+            part = Partition(number, self._sizes, self._bundle, config, *options)
             self._parts[number], begin[number] = (part, kept), part.begin
             kept.found.clear()  # megabytes
         log.info("assigned", partitions=begin)

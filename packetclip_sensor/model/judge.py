@@ -71,9 +71,7 @@ class Decide(Protocol):
 
     missions: frozenset[str]
 
-    def __call__(
-        self, given: ModelInput, probabilities: FloatArray, fresh: npt.NDArray[np.object_]
-    ) -> dict[int, tuple[int, Trail]]: ...
+    def __call__(self, given: ModelInput, probabilities: FloatArray) -> dict[int, tuple[int, Trail]]: ...
 
 
 class Judge:
@@ -88,14 +86,16 @@ class Judge:
         margins: Mapping[str, float] = NO_MARGIN,
         tap: Tap | None = None,
         evidence: Decide | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         """Args:
         thresholds: probability for each mission, from the bundle, a site's calibration or the configuration.
         margins: how near is near, in logits below the threshold, by mission; see `Thresholds`.
         evidence: decides in place of both, of its missions.
+        encoder: of this bundle, shared with other judges, so that what one has seen no other encodes again.
         """
         self._bundle, self._counters, self._tap, self._evidence = bundle, counters, tap, evidence
-        self._encoder = Encoder(bundle, counters)
+        self._encoder = encoder or Encoder(bundle, counters)
         self._missions = bundle.manifest.missions
         alone = {m: NEVER if evidence and m in evidence.missions else thresholds[m] for m in self._missions.names}
         self._bounds = Thresholds.of(alone, {m: margin for m, margin in margins.items() if alone.get(m) != NEVER})
@@ -112,11 +112,11 @@ class Judge:
             found[chosen] = scored.probabilities
             for j in np.nonzero(reaches(scored.probabilities, near))[0].tolist():  # copies: a view would keep all windows'
                 alarming[int(chosen[j])] = scored.embeddings[j].copy(), scored.relations[j].copy()
-        probabilities, fresh = found[given.distinct], w.table.packets(w.fresh)
+        probabilities = found[given.distinct]
         trails: dict[int, tuple[int, Trail]] = {}
         (reaching,) = np.nonzero(reaches(probabilities, near))
         if self._evidence is not None:
-            trails = self._evidence(given, probabilities, fresh)
+            trails = self._evidence(given, probabilities)
             reaching = np.union1d(reaching, np.array([*trails], np.int64))
             chosen = np.array(sorted({*given.distinct[reaching].tolist()} - alarming.keys()), np.int64)
             for start in range(0, len(chosen), REASON_WINDOWS):
@@ -139,7 +139,8 @@ class Judge:
         verdicts = [verdict for verdict in found_in if verdict.sources]
         self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
         kept = self._tap(given, probabilities, self._encoder) if self._tap else []
-        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, fresh, w.table.second[w.fresh], kept, w.judged_by)
+        seconds = w.table.second[w.fresh]
+        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, w.packets, seconds, kept, w.judged_by)
 
 
 def judge(

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute  # pa.compute is there only once it is imported
 import pyarrow.parquet as pq
@@ -33,6 +32,7 @@ from packetclip_sensor.evidence.stage import Evidence
 from packetclip_sensor.kafka.messages import decode_verdict as decode
 from packetclip_sensor.kafka.messages import encode
 from packetclip_sensor.model.bundle import Bundle, fingerprint
+from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.judge import Decide, Judge
 from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.normalize.normalizer import Normalizer
@@ -92,11 +92,11 @@ class How(msgspec.Struct, frozen=True):
 
 
 @lru_cache(maxsize=1)
-def _opened(model: str, sha256: str) -> Bundle:
+def _opened(model: str, sha256: str) -> tuple[Bundle, Encoder]:
     bundle = Bundle.open(Path(model))
     if fingerprint(bundle.path) != sha256:
         raise ModelBundleError(f"a worker has another model in {model}; put the same one there")
-    return bundle
+    return bundle, Encoder(bundle)
 
 
 class _Keeps:
@@ -105,10 +105,8 @@ class _Keeps:
     def __init__(self, missions: frozenset[str]) -> None:
         self.missions = missions
 
-    def __call__(
-        self, given: ModelInput, probabilities: FloatArray, fresh: npt.NDArray[np.object_]
-    ) -> dict[int, tuple[int, Trail]]:
-        self.rows = rows_of(given, probabilities, fresh)
+    def __call__(self, given: ModelInput, probabilities: FloatArray) -> dict[int, tuple[int, Trail]]:
+        self.rows = rows_of(given, probabilities)
         return {}
 
 
@@ -119,18 +117,16 @@ class _Says:
         self.missions = missions
         self.trails: dict[int, tuple[int, Trail]] = {}
 
-    def __call__(
-        self, given: ModelInput, probabilities: FloatArray, fresh: npt.NDArray[np.object_]
-    ) -> dict[int, tuple[int, Trail]]:
+    def __call__(self, given: ModelInput, probabilities: FloatArray) -> dict[int, tuple[int, Trail]]:
         return self.trails
 
 
 def judge_cut(cut: Cut, out: Path, how: How) -> None:
     """Write which windows of a cut are verdicts, and where the model has evidence the rows of all windows."""
-    bundle, counters, rejects = _opened(how.model, how.sha256), Counters(), Rejects(None)
+    (bundle, encoder), counters, rejects = _opened(how.model, how.sha256), Counters(), Rejects(None)
     window, evidence = bundle.manifest.window, Evidence.of(bundle, counters) if how.evidence else None
     kept = _Keeps(evidence.missions) if evidence else None
-    judge = Judge(bundle, how.thresholds, counters, how.margins, evidence=kept)
+    judge = Judge(bundle, how.thresholds, counters, how.margins, evidence=kept, encoder=encoder)
     cutter = WindowCutter(
         window,
         counters,
@@ -148,13 +144,12 @@ def judge_cut(cut: Cut, out: Path, how: How) -> None:
     ):
         for batch in how.packets(chain.from_iterable(map(normalize, zeek.together(read)))):
             w = cutter(batch)
-            judged = judge(model_input(w))
-            verdicts = judged.verdicts
+            verdicts = judge(model_input(w)).verdicts
             if kept is None:
                 columns: dict[str, Any] = {"second": [v.second for v in verdicts], "verdict": [encode(v) for v in verdicts]}
             else:
                 found = {_key(v.second, VIEWS.index(v.view), v.packets[-1]) for v in verdicts}
-                keys = [*map(_key, w.second.tolist(), w.view.tolist(), judged.packets[np.searchsorted(w.fresh, w.rows[:, -1])])]
+                keys = [*map(_key, w.second.tolist(), w.view.tolist(), w.packets[np.searchsorted(w.fresh, w.rows[:, -1])])]
                 columns = {name: [key[i] for key in keys] for i, name in enumerate(("second", "view", "uid", "n"))}
                 columns |= {"verdict": [key in found for key in keys]} | _columns(kept.rows)
             if columns["second"]:
@@ -201,8 +196,8 @@ class FoundVerdicts:
 
     def __call__(self, w: Windows, judge: Judge) -> VerdictBatch:
         """What was found up to the second that is judged now."""
-        fresh = w.table.packets(w.fresh), w.table.second[w.fresh]
-        return VerdictBatch([*self._upto(w.judged)], w.batch, w.judged, w.resume, *fresh, judged_by=w.judged_by)
+        verdicts, seconds = [*self._upto(w.judged)], w.table.second[w.fresh]
+        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, w.packets, seconds, judged_by=w.judged_by)
 
     def _upto(self, second: int) -> Iterator[Verdict]:
         while True:

@@ -16,6 +16,7 @@ from math import floor, inf
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 from msgspec import Meta
 
 from packetclip_sensor.common.metrics import Counters
@@ -88,6 +89,8 @@ class Windows:
     """`judged` of every source."""
     fresh: Ints
     """Rows of the packets whose second is judged now, in log order: each packet once, over restarts too."""
+    packets: npt.NDArray[np.object_]
+    """Their records, which `table` may hold packed already."""
     volume: Ints
     """Rows of the last T seconds' lines beyond connections' first packets, ascending; see `so_far`."""
 
@@ -282,7 +285,8 @@ class WindowCutter:
         resume = (*(p for p in begin if p.log != "flow"), *(p for p in batch.end if p.log == "flow"))
         fresh = new[(table.second[new] > self._judged) & (table.second[new] < self._until)]
         rows, past, view, second = (each[chosen] for each in (rows, past, view, second))
-        out = Windows(table, rows, past, view, second, batch, judged_to, resume, {batch.source: judged_to}, fresh, volume)
+        by, packets = {batch.source: judged_to}, table.record[fresh]
+        out = Windows(table, rows, past, view, second, batch, judged_to, resume, by, fresh, packets, volume)
         if len(ready):
             volume = volume[table.ts[volume] > float(table.ts[ready].max()) - self._window.seconds]
             held = [*self._held, volume]

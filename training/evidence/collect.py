@@ -45,9 +45,8 @@ def collect(truth: Truth, bundle: Bundle) -> tuple[Rows, list[Counted], int]:
     found: list[Rows] = []
 
     def tap(given: ModelInput, probabilities: FloatArray, _: Encoder) -> list[HuntWindow]:
-        w = given.windows
-        found.append(rows_of(given, probabilities, w.table.packets(w.fresh)))
-        flows.take(w.batch.flows)
+        found.append(rows_of(given, probabilities))
+        flows.take(given.windows.batch.flows)
         return []
 
     counters, rejects = Counters(), Rejects(None)
