@@ -20,6 +20,8 @@ class Growing:
         Raises:
             OSError: no file can be made there.
         """
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder) if folder else None  # noqa: SIM115  (it lives as long as the array)
         self._parts: list[npt.NDArray[Any]] = []
         self._rows = 0

@@ -65,11 +65,12 @@ def write(
     client: Client | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> int:
-    """Write the windows of captures into one file and return how many; with a `client` of Dask's each capture by a worker, into a
-    file of its own first, which a rerun does not make again."""
+    """Write the windows of captures into one file, whole or not at all, and return how many; with a `client` of Dask's each
+    capture by a worker, into a file of its own first, which a rerun does not make again."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if client is None:
-        return _write(captures, out, cutting, progress)
+        with written(out) as part:
+            return _write(captures, part, cutting, progress)
     from packetclip_sensor.scale.cluster import result, submit  # noqa: PLC0415  (Dask is an extra)
 
     cuts = out.parent.absolute() / CUTS / out.stem

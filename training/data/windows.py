@@ -98,14 +98,18 @@ def load(paths: Iterable[Path], folder: Path | None = None) -> Examples:
     Args:
         folder: where to keep tokens and relations, nearly all of the windows, of a data set larger than memory.
     Raises:
-        DataError: nothing to read, or a label that is not one of the classes.
+        DataError: nothing to read, a file that is none or was cut short, or a label that is not one of the classes.
     """
     index: dict[bytes, int] = {}
     distinct, relations = Growing(folder), Growing(folder)
     rows, labels, captures, tools, facts, views, sources = [], [], [], [], [], [], []
     pad_row = np.full(ROW_BYTES, PAD, np.uint16).tobytes()
     for path in paths:
-        for batch in pq.ParquetFile(path).iter_batches(2048):
+        try:
+            file = pq.ParquetFile(path)
+        except pa.ArrowInvalid as err:
+            raise DataError(f"{path}: no Parquet file, or one that was cut short; make it anew (make pairs)") from err
+        for batch in file.iter_batches(2048):
             labelled = batch.filter(pa.compute.is_valid(batch["label"]))
             n = len(labelled)
             if not n:

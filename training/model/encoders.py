@@ -130,19 +130,21 @@ class Segments(nn.Module):
         super().__init__()
         cut = [i for i, name in enumerate(RELATIONS) if name not in FLAGS] if count else []
         self.count = count
-        self.register_buffer("column", torch.tensor([i for i in cut for _ in range(count)], dtype=torch.long), persistent=False)
+        chosen = torch.eye(len(RELATIONS))[cut].repeat_interleave(count, 0)
+        # A product, with one number that is not 0 in a column: onnxruntime takes longer to gather columns than to add zeros.
+        self.register_buffer("scale", count * chosen.T, persistent=False)
         self.register_buffer("below", torch.tensor([float(k) for _ in cut for k in range(count)]), persistent=False)
 
     def forward(self, relations: Tensor) -> Tensor:
         """(..., R) to (..., R + count for each relation that is no flag)."""
         if not self.count:
             return relations
-        parts = (relations[..., self.column] * self.count - self.below).clamp(0.0, 1.0)
+        parts = (relations @ self.scale - self.below).clamp(0.0, 1.0)
         return torch.cat([relations, parts], dim=-1)
 
     def first_layer(self, width: int) -> nn.Linear:
         """The layer behind: fresh weights for the plain numbers, zero for the parts."""
-        plain, layer = nn.Linear(len(RELATIONS), width), nn.Linear(len(RELATIONS) + len(self.column), width)
+        plain, layer = nn.Linear(len(RELATIONS), width), nn.Linear(len(RELATIONS) + len(self.below), width)
         with torch.no_grad():
             layer.weight.zero_()[:, : len(RELATIONS)] = plain.weight
             layer.bias.copy_(plain.bias)

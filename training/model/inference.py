@@ -44,7 +44,12 @@ class Reasoner(nn.Module):
 
 
 class Explainer(nn.Module):
-    """The same with keep (B or 1, C), to logits, window embedding, node states and leaves: what an alert's explanation needs."""
+    """The same with keep (k, C), to logits, window embedding, node states and leaves: what an alert's explanation needs.
+
+    One window with k rows of keep, or B windows with one row of ones. Graphs share nothing before the temporal model, and most
+    rows of keep take something from one graph alone: each graph is computed for the rows that take something from it, and once
+    for all others.
+    """
 
     def __init__(self, model: PacketClip) -> None:
         super().__init__()
@@ -52,9 +57,22 @@ class Explainer(nn.Module):
         self.register_buffer("nodes", _event_nodes(model))
 
     def forward(self, embedding: Tensor, relations: Tensor, padding: Tensor, keep: Tensor) -> tuple[Tensor, ...]:
-        sensor = self.model.sensor(embedding, relations)
-        logits, states, ends = self.model.reason(sensor, padding, keep, last=True, nodes=self.nodes)
-        return logits[:, 0], self.model.window_embedding(sensor, padding), torch.cat(states, dim=2), torch.cat(ends, dim=2)
+        model, sensor = self.model, self.model.sensor(embedding, relations)
+        concepts, kept = (x.split(model.sizes, dim) for x, dim in ((model.encode_text(model.concepts), 0), (keep, 1)))
+        windows, frames, states, ends = torch.arange(sensor.shape[0]), [], [], []
+        for graph, levels in model.by_mission():
+            own = torch.cat(kept[levels], dim=1)
+            taken = (own < 1).any(1).long()
+            rows = torch.cat([torch.ones_like(own[:1]), own[taken.nonzero()[:, 0]]]).split(model.sizes[levels], 1)
+            frame = graph(sensor, list(concepts[levels]), list(rows))[0]
+            frames.append(frame[taken * taken.cumsum(0) + windows])
+            _, sent, end = graph(sensor, list(concepts[levels]))
+            states.extend(sent)
+            ends.append(end)
+        logits = model.temporal(torch.cat(frames, dim=2), padding, last=True)
+        evidence = model.evidence(sensor, padding, nodes=self.nodes, keep=keep)
+        embedded = model.window_embedding(sensor, padding)
+        return (logits + evidence)[:, 0], embedded, torch.cat(states, dim=2), torch.cat(ends, dim=2)
 
 
 @torch.no_grad()
@@ -129,4 +147,4 @@ def _normalised(pair: Affine, norm: nn.BatchNorm1d) -> Affine:
 
 def elu(x: Tensor) -> Tensor:
     """ELU of operators that onnxruntime has vectorised; its own ELU takes longer than all matrix products together."""
-    return torch.maximum(x, x.clamp(max=0).exp() - 1)
+    return torch.relu(x) - torch.relu(1 - x.exp())

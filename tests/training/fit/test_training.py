@@ -101,6 +101,12 @@ def test_a_split_keeps_captures_whole(pairs: Path) -> None:
     assert len(at_train) + len(at_held) == len(examples)
 
 
+def test_pairs_that_were_cut_short_are_named(pairs: Path, tmp_path: Path) -> None:
+    (short := tmp_path / "short.parquet").write_bytes(pairs.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"short\.parquet: no Parquet file, or one that was cut short"):
+        load([pairs, short])
+
+
 def test_pairs_without_labels_are_refused(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     source = DATA / "demo-b00-startup-discovery" / "packetclip_packet.log.gz"

@@ -1,4 +1,4 @@
-"""Export and int8: what is shipped is what was measured, and an int8 form is taken only where it pays."""
+"""Export: what is shipped is what was measured."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from tiny import Words
 from untrained import LENGTH, examples, features, untrained
 
@@ -79,6 +80,29 @@ def test_a_short_window_needs_no_padding(bundle: Path) -> None:
     np.testing.assert_allclose(reasoner.logits(**inputs), whole, atol=1e-5)
     short = {name: each[:, 2:] for name, each in inputs.items()}
     np.testing.assert_allclose(reasoner.reasoner.run(["logits"], short)[0], whole, atol=1e-5)
+
+
+def test_concepts_that_are_taken_away_of_one_graph_or_of_several_leave_what_the_whole_model_leaves(
+    bundle: Path, model: PacketClip
+) -> None:
+    rng = np.random.default_rng(2)
+    concepts, last = sum(model.sizes), [end - 1 for end in np.cumsum(model.sizes).tolist()]
+    keep = np.ones((concepts + 3, concepts), np.float32)
+    keep[1 : concepts + 1] -= np.eye(concepts, dtype=np.float32)
+    keep[concepts + 1, [0, *last]] = 0.0
+    keep[concepts + 2] = 0.0
+    window = {
+        "embedding": rng.normal(size=(1, LENGTH, 64)).astype(np.float32),
+        "relations": rng.random((1, LENGTH, len(RELATIONS)), np.float32),
+        "padding": np.arange(LENGTH)[None] < 1,
+    }
+    found = Bundle.open(bundle).explainer.run(["logits"], window | {"keep": keep})[0]
+    embedding, relations, padding = map(torch.from_numpy, window.values())
+    with torch.no_grad():
+        sensor = model.eval().sensor(embedding, relations)
+        whole = [model.reason(sensor, padding, torch.from_numpy(row[None]), last=True)[0][0, 0] for row in keep]
+    np.testing.assert_allclose(found, torch.stack(whole).numpy(), atol=1e-4)
+    assert len(np.unique(found.round(5), axis=0)) > concepts / 2
 
 
 @pytest.mark.parametrize("name", ["reasoner.onnx", "explainer.onnx"])
