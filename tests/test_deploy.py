@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,18 +30,22 @@ def compose_v2() -> bool:
 @pytest.mark.skipif(not compose_v2(), reason="no docker compose v2 here; install it to have compose.yaml checked by it")
 def test_compose_takes_the_file() -> None:
     command = ["docker", "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
-    ended = subprocess.run(command, env={"INTERFACE": "lo", "PATH": "/usr/bin:/usr/local/bin"}, capture_output=True, check=False)
+    ended = subprocess.run(command, env=os.environ | {"INTERFACE": "lo"}, capture_output=True, check=False)
     assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_images_have_versions_mounts_exist_and_ports_are_this_machines(name: str) -> None:
+def test_images_have_versions_mounts_exist_ports_are_this_machines_and_no_secret_stands_there(name: str) -> None:
     service = SERVICES[name]
     assert "build" in service or service["image"].partition(":")[2]
     for mount in service.get("volumes", []):
         source = mount.split(":")[0]
         assert not source.startswith(".") or (DEPLOY / source).exists(), mount
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert not [key for key in service.get("environment", {}) if re.search("password|secret|token|key", key, re.IGNORECASE)]
+    for other, wanted in service.get("depends_on", {}).items():
+        assert wanted == {"condition": "service_healthy"}
+        assert SERVICES[other]["healthcheck"]["test"][0] == "CMD"
 
 
 def test_the_sensor_takes_its_configuration_and_reads_where_zeek_writes() -> None:

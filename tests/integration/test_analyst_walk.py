@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from elasticsearch import Elasticsearch
 from machine import unavailable
 
 from packetclip_sensor.cli.app import main
@@ -55,6 +57,45 @@ def walk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     (following,) = re.findall(r"^Next: packetclip (explain .*)\n +packetclip report", table, re.MULTILINE)
     assert main([*shlex.split(following), "--pcap", "evidence.pcapng"]) == 0
     return Walk(tmp_path, table, capsys.readouterr().out)
+
+
+@pytest.mark.elasticsearch
+def test_the_walk_begins_at_the_dashboard(
+    walk: Walk, elasticsearch_url: str, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What dashboard and saved search ask finds the alert; its id leads to the same words, evidence and next steps."""
+    sink = f"sink: {{elasticsearch: {{hosts: ['{elasticsearch_url}']}}}}\nnamespace: {namespace}\n"
+    Path("cluster.yaml").write_text(sink)
+    assert main(["replay", "logs", "--config", "cluster.yaml"]) == 0
+    lines = (TESTS.parent / "mappings" / "kibana" / "packetclip.ndjson").read_text().splitlines()
+    made = {one["id"]: one["attributes"] for one in map(json.loads, lines) if "attributes" in one}
+    search = made["packetclip-high-severity"]
+    asked = [
+        json.loads(made[name]["kibanaSavedObjectMeta"]["searchSourceJSON"])
+        for name in ("packetclip-overview", "packetclip-high-severity")
+    ]
+    query = {"bool": {"filter": [asked[0]["filter"][0]["query"], {"kql": {"query": asked[1]["query"]["query"]}}]}}
+    index = made["packetclip-alerts"]["title"].replace("*", namespace)
+    with Elasticsearch(elasticsearch_url) as client:
+        client.indices.refresh(index=index)
+        sort = [{field: order} for field, order in search["sort"]]
+        hits = client.search(index=index, query=query, sort=sort, fields=search["columns"])["hits"]["hits"]
+    (episode,) = {hit["fields"]["packetclip.episode.id"][0] for hit in hits}
+    assert set(hits[0]["fields"]) == set(search["columns"])
+    assert "172.25.134.222 sent 50 TCP packets" in hits[0]["fields"]["event.reason"][0]
+
+    capsys.readouterr()
+    assert main(["explain", episode, "--config", "cluster.yaml", "--pcap", "from-cluster.pcapng"]) == 0
+    explained = Walk(walk.folder, "", capsys.readouterr().out)
+    assert hits[0]["fields"]["event.reason"][0] in " ".join(explained.explained.split())
+    assert Path("from-cluster.pcapng").read_bytes() == Path("evidence.pcapng").read_bytes()
+    for title in ("Wireshark", "KQL", "Zeek's logs", "If it is harmless"):
+        assert explained.step(title) == walk.step(title)
+
+    Path("suppress.yaml").write_text(explained.step("If it is harmless"))
+    Path("cluster.yaml").write_text(f"{sink[:-1]}q\npolicy: {{suppress: suppress.yaml}}\n")
+    assert main(["replay", "logs", "--config", "cluster.yaml"]) == 0
+    assert ": 0 episodes, 0 documents" in capsys.readouterr().out
 
 
 def tshark(path: Path, *options: str) -> list[str]:

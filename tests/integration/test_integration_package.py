@@ -1,8 +1,9 @@
 """The integration package on the real node, put there as Fleet would: its mapping takes real documents, its dashboards,
 searches and rules find them, and the sensor leaves its templates alone.
 
-Queries are asked in KQL as they stand, by Elastic's own module. EQL and ES|QL are not to be had for this node, nor are Kibana,
-Fleet, ILM and ingest processors: of those rules only fields and values are tested (tests/mappings/test_integration.py).
+Queries are asked in KQL as they stand, by Elastic's own module; the rules in EQL and ES|QL, which this node has not, in
+test_rules_esql_eql.py. Kibana, Fleet, ILM and ingest processors are not to be had: of those only the form is tested
+(tests/mappings/test_integration.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from elasticsearch import ApiError, BadRequestError, Elasticsearch
+from elasticsearch import BadRequestError, Elasticsearch
 from factories import MISSIONS
 from fleet import Package, types
 from structlog.testing import capture_logs
@@ -250,16 +251,6 @@ def test_a_threshold_rule_finds_who_reaches_it_and_nobody_else(
         if all(group[f"of{n}"]["value"] >= value for n, value in enumerate(wanted))
     ]
     assert set(reached) == found
-
-
-def test_what_this_node_cannot_run_is_not_there(client: Elasticsearch) -> None:
-    """Where it is, one day, the rules in EQL and ES|QL are to be run here."""
-    assert sorted(rule["type"] for rule in RULES.values()) == ["eql", "esql", "query", "threshold", "threshold"]
-    for path, body in ((f"/{ALERTS}/_eql/search", {"query": "any where true"}), ("/_query", {"query": "ROW a = 1"})):
-        headers = {"accept": "application/json", "content-type": "application/json"}
-        with pytest.raises(ApiError) as refused:
-            client.perform_request("POST", path, headers=headers, body=body)
-        assert refused.value.status_code in (400, 405)
 
 
 @pytest.fixture

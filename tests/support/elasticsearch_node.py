@@ -25,6 +25,7 @@ TESTS = Path(__file__).parents[1]
 HOMES = {
     "kql": "elasticsearch",
     "security": "elasticsearch-security",
+    "esql": "elasticsearch-esql",
     "opensearch": "opensearch",
     "opensearch-security": "opensearch",
 }
@@ -47,8 +48,9 @@ class Node:
         """Start it, with its output and, unless they are to be elsewhere, its data in `folder`.
 
         Args:
-            kind: "kql"; "security" for one with users, roles and keys, where `elastic` has PASSWORD; "opensearch"; or
-                "opensearch-security" for one with its security plugin, where `admin` has the password `admin`.
+            kind: "kql"; "security" for one with users, roles and keys, where `elastic` has PASSWORD; "esql" for an
+                8.19 with ES|QL; "opensearch"; or "opensearch-security" for one with its security plugin, where `admin` has the
+                password `admin`.
 
         Raises:
             NodeUnavailableError: there is no JDK, no Maven, or it ended.
