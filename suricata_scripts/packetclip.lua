@@ -15,7 +15,6 @@ local MAX_BYTES = setting("MAX_BYTES", 128)          -- bytes recorded per packe
 local MAX_NEW_FLOWS = setting("MAX_NEW_FLOWS", 500)  -- flows to one host recorded of those that begin in a second; 0 for all
 
 local NAME = "packetclip_packet.log"
-local LINE_BYTES = 2 * MAX_BYTES + 1000   -- more than any line has
 local REOPEN_S = 5               -- seconds after which the file is opened anew: a renamed log is left, a lost one tried again
 local ICMP_QUIET_S = 60          -- seconds after which the same ICMP error between two hosts is a new flow
 local MAX_REMEMBERED = 100000    -- flows, addresses and ICMP errors kept in memory, each
@@ -80,8 +79,7 @@ end
 
 -- RFC 5952, as Zeek writes it; Suricata writes all eight groups in full.
 local shortened = memory()
-local function address(text)
-  if not text:find(":", 1, true) then return text end
+local function short_v6(text)
   local short = shortened.get(text)
   if short then return short end
   local groups = {}
@@ -156,7 +154,7 @@ local function write(line, sec)
     if file then file:close() end
     file = nil
     file = assert(io.open(path, "a"))
-    file:setvbuf("full", LINE_BYTES)
+    file:setvbuf("no")                                       -- so a line goes to the system as it is, in one call
     opened = sec
     if failed then                                           -- what failed may have left the beginning of a line
       line = "\n" .. line
@@ -164,7 +162,6 @@ local function write(line, sec)
     end
   end
   assert(file:write(line))
-  assert(file:flush())
 end
 
 -- Flows to a host in the second at hand, and those left out since the last one that was let in.
@@ -186,8 +183,8 @@ local ANSWER = {
            [130] = 131, [131] = 130, [144] = 145, [145] = 144 },
 }
 local NAMES = { [1] = "icmp", [6] = "tcp", [17] = "udp", [58] = "icmp" }
-local LINE = '{"ts":%.0f.%06.0f,"uid":"%s","id.orig_h":"%s","id.orig_p":%.0f,"id.resp_h":"%s","id.resp_p":%.0f,"proto":"%s",'
-  .. '"is_orig":%s,"n":%.0f,"len":%.0f,"data":"%s"%s}\n'
+local LINE = '{"ts":%d.%06d,"uid":"%s","id.orig_h":"%s","id.orig_p":%d,"id.resp_h":"%s","id.resp_p":%d,"proto":"%s",'
+  .. '"is_orig":%s,"n":%d,"len":%d,"data":"%s"%s}\n'
 
 -- Record one packet. Takes the packet's bytes, its flow's id, packets and bytes of the flow so far with this one, the packet's time,
 -- addresses, protocol and ports (of ICMP: type and code), and the same of the flow. Returns true where no later packet of this
@@ -196,7 +193,7 @@ local errors = memory()
 local function record(p, id, n, bytes, sec, usec, src, dst, proto, sp, dp, flow_src, flow_dst, flow_proto, flow_sp, flow_dp)
   local at, version = ip_header(p, src, dst)
   if at == nil then return false end
-  local uid = fmt("%.0f", id)
+  local uid = fmt("%d", id)
   local orig_h, orig_p, resp_h, resp_p = flow_src, flow_sp, flow_dst, flow_dp
   local is_orig = src == flow_src and (src ~= dst or sp == flow_sp)
   local own
@@ -218,7 +215,7 @@ local function record(p, id, n, bytes, sec, usec, src, dst, proto, sp, dp, flow_
     if too_many(resp_h, sec) then return not own end
     local count = skipped.get(resp_h) or 0
     if count > 0 then
-      more = fmt(',"skipped":%.0f', count)
+      more = fmt(',"skipped":%d', count)
       skipped.set(resp_h, 0)
     end
   end
@@ -229,10 +226,11 @@ local function record(p, id, n, bytes, sec, usec, src, dst, proto, sp, dp, flow_
     bytes = own.bytes
     if n > MAX_PACKETS and not COUNTED[n] then return false end
   end
-  if n > MAX_PACKETS then more = fmt('%s,"bytes":%.0f', more, bytes) end
+  if n > MAX_PACKETS then more = fmt('%s,"bytes":%d', more, bytes) end
+  if #orig_h > 15 then orig_h, resp_h = short_v6(orig_h), short_v6(resp_h) end   -- longer than any of IPv4
   local last = at + (length < MAX_BYTES and length or MAX_BYTES) - 1
   if last > #p then last = #p end
-  local line = fmt(LINE, sec, usec, uid, address(orig_h), orig_p, address(resp_h), resp_p, NAMES[proto] or "unknown_transport",
+  local line = fmt(LINE, sec, usec, uid, orig_h, orig_p, resp_h, resp_p, NAMES[proto] or "unknown_transport",
     is_orig and "true" or "false", n, length, base64(p, at, last), more)
   write(line, sec)
   return false
@@ -241,15 +239,15 @@ end
 -- Whatever fails costs this log some packets and Suricata nothing: one message, and another try after a while.
 local waits_until, lost = nil, 0
 local say
-local function attempt(...)
-  local sec = select(5, ...)
+local function attempt(p, id, n, bytes, sec, usec, src, dst, proto, sp, dp, flow_src, flow_dst, flow_proto, flow_sp, flow_dp)
   if waits_until then
     if sec < waits_until and sec >= waits_until - REOPEN_S then
       lost = lost + 1
       return false
     end
   end
-  local ok, result = pcall(record, ...)
+  local ok, result = pcall(record, p, id, n, bytes, sec, usec, src, dst, proto, sp, dp,
+    flow_src, flow_dst, flow_proto, flow_sp, flow_dp)
   if not ok then
     if file then pcall(file.close, file) end
     file, failed = nil, true
@@ -278,7 +276,8 @@ function match(args)
   if path == nil then path, say = SCLogPath() .. "/" .. NAME, SCLogWarning end
   local sec, usec = SCPacketTimestamp()
   local _, src, dst, proto, sp, dp = SCPacketTuple()
-  local _, flow_src, flow_dst, flow_proto, flow_sp, flow_dp = SCFlowTuple()
+  local flow_src, flow_dst, flow_proto, flow_sp, flow_dp = src, dst, proto, sp, dp   -- as a flow's first packet has them
+  if n > 1 or to_client > 0 then _, flow_src, flow_dst, flow_proto, flow_sp, flow_dp = SCFlowTuple() end
   return attempt(args["packet"], SCFlowId(), n, bytes_there + bytes_back, sec, usec, src, dst, proto, sp, dp,
     flow_src, flow_dst, flow_proto, flow_sp, flow_dp) and 1 or 0
 end
@@ -305,7 +304,8 @@ function log(args)
   local p = packet.get()
   local sec, usec = p:timestamp()
   local _, src, dst, proto, sp, dp = p:tuple()
-  local _, flow_src, flow_dst, flow_proto, flow_sp, flow_dp = f:tuple()
+  local flow_src, flow_dst, flow_proto, flow_sp, flow_dp = src, dst, proto, sp, dp
+  if n > 1 or to_client > 0 then _, flow_src, flow_dst, flow_proto, flow_sp, flow_dp = f:tuple() end
   if attempt(p:packet(), id, n, bytes_there + bytes_back, sec, usec, src, dst, proto, sp, dp,
     flow_src, flow_dst, flow_proto, flow_sp, flow_dp) then
     done.set(id, true)
