@@ -208,8 +208,9 @@ def stored(node: Node, namespace: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _small_disk(folder: Path, size: str = "256k") -> Iterator[Path]:
-    """A small tmpfs at `folder`; PermissionError where this user may not mount one."""
+def _small_disk(folder: Path, size: str = "4m") -> Iterator[Path]:
+    """A small tmpfs at `folder`; PermissionError where this user may not mount one. The journal of evidence has a MiB before it
+    is written anew, beside the one before."""
     folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, check=False)
     if done.returncode:

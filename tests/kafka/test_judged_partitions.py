@@ -27,6 +27,7 @@ from packetclip_sensor.kafka.judge import Partition
 from packetclip_sensor.kafka.messages import ORIGIN, TICK, Step, Tick, encode
 from packetclip_sensor.kafka.route import Router, _Raw
 from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.pipeline import Judging
 from packetclip_sensor.records import Verdict
 from packetclip_sensor.service.checkpoint import State
@@ -101,11 +102,12 @@ class Judges:
     """The partitions' pipelines, and what the state topic would hold of them."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self._bundle, self.counters = bundle, Counters()
+        self._bundle, self.counters, self._encoder = bundle, Counters(), Encoder(bundle)
         self.kept: list[dict[bytes, bytes]] = [{} for _ in range(HOSTS)]
 
     def start(self, number: int) -> Partition:
-        return Partition(number, (2, HOSTS), self._bundle, Config(), self.counters, NOTHING, self.kept[number])
+        kept = self.kept[number]
+        return Partition(number, (2, HOSTS), self._bundle, Config(), self.counters, NOTHING, kept, self._encoder)
 
     def save(self, number: int, part: Partition) -> None:
         for key, value in part.changes().items():

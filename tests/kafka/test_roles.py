@@ -21,8 +21,6 @@ from elasticsearch import Elasticsearch
 from kafka_broker import Broker, BrokerUnavailableError, Site, merged, replayed, site
 from machine import free_port, unavailable, until
 
-from tests.support.bundles import with_evidence
-
 pytest.importorskip("confluent_kafka")
 
 pytestmark = [
@@ -76,10 +74,9 @@ def test_kill_9_of_every_role_changes_nothing_while_lag_is_caught_up_and_evidenc
     logs = {
         log: [line for copy in range(kills) for line in again(log, copy, 600.0 * copy, KILLED_IN)] for log in ("packet", "flow")
     }
-    model = {"model": str(with_evidence(tmp_path / "model", least=0.5))}
-    expected, rng = replayed(tmp_path, logs["packet"], logs["flow"], **model), random.Random(2)
+    expected, rng = replayed(tmp_path, logs["packet"], logs["flow"]), random.Random(2)
     assert b" windows in " in b"".join(expected.values())
-    with site(kafka, tmp_path, "killed", **model) as running:
+    with site(kafka, tmp_path, "killed") as running:
         for log, lines in logs.items():
             running.ship(log, lines)
         since, end = time.time(), _ts(logs["packet"][-1])
