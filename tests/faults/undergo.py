@@ -1,4 +1,4 @@
-"""Lets a sensor undergo a fault, and counts what the cluster or file has then: the ids of an undisturbed run, none lost, none twice."""
+"""Lets a sensor undergo a fault, and counts what cluster or file has then: an undisturbed run's ids, none lost, none twice."""
 
 from __future__ import annotations
 
