@@ -8,6 +8,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=$(realpath -s "${PYTHON:-$here/.venv/bin/python}")
+readarray -t captures < <(realpath -e "${@:-$here/tests/data/demo-dict-patator-ftp}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -31,8 +32,8 @@ sed -E '/^#/d; s/ .*//' "$here/requirements/sensor.lock.txt" > wanted.txt
 "$python" -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.11 -d wheels \
   --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 -r wanted.txt
 for wheel in wheels/*.whl; do "$python" -m zipfile -e "$wheel" site; done
-for capture in "${@:-$here/tests/data/demo-dict-patator-ftp}"; do
-  arguments=(-m packetclip_sensor replay "$(realpath "$capture")" --config "$here/tests/golden/sensor.yaml" --out)
+for capture in "${captures[@]}"; do
+  arguments=(-m packetclip_sensor replay "$capture" --config "$here/tests/golden/sensor.yaml" --out)
   (cd "$here" && "$python" "${arguments[@]}" "$work/here.ndjson") > /dev/null 2>&1
   PYTHONPATH=$here:$work/site qemu/usr/bin/qemu-aarch64-static -cpu cortex-a72 -L root root/usr/bin/python3.11 "${arguments[@]}" there.ndjson > /dev/null
   "$python" - here.ndjson there.ndjson <<'END'

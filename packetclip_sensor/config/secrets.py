@@ -47,7 +47,8 @@ def from_file(file: Path, option: str, what: str, max_bytes: int) -> tuple[str, 
                 raise ConfigError(f"{named}: is no regular file; put {what} into a file and name that")
             content = opened.read(max_bytes + 1)
     except OSError as err:
-        raise ConfigError(f"{named}: cannot be read: {err.strerror}; put {what} there") from err
+        remedy = "give it to the user that runs the sensor: chown" if isinstance(err, PermissionError) else f"put {what} there"
+        raise ConfigError(f"{named}: cannot be read: {err.strerror}; {remedy}") from err
     by_group = stat.S_IRGRP * (found.st_uid == 0 and (os.geteuid() != 0 or found.st_gid != 0))
     if found.st_mode & 0o077 & ~by_group:
         raise ConfigError(f"{named}: mode {stat.S_IMODE(found.st_mode):04o} lets others read or change it; chmod 600")

@@ -109,6 +109,17 @@ def test_a_key_file_that_root_gives_to_a_service_by_its_group_is_taken(tmp_path:
     connect(ElasticsearchConfig(hosts=["https://es:9200"], api_key_file=file)).close()
 
 
+def test_a_key_file_that_setup_made_for_root_is_answered_with_whose_it_must_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: Any) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.open", denied)
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied; give it to the user that runs the sensor: chown"):
+        connect(ElasticsearchConfig(hosts=["https://es:9200"], api_key_file=tmp_path / "key"))
+
+
 @pytest.mark.parametrize(
     ("login", "words"),
     [

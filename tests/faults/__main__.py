@@ -69,6 +69,7 @@ CASES = dict(
         case("reset after the server indexed", faults.acting, 100, proxy.reset_after),
         case("cut in the middle of the answer", faults.acting, 100, proxy.half_answer),
         case("checkpoint damaged", faults.corrupted, 12),
+        case("cluster away for a minute, webhook and syslog beside it", faults.refused, 1, 60, forward=True, **LIVE),
         case("webhook, then syslog away for a minute", faults.receivers_away, 1, 60, forward=True, **LIVE),
         case("kill -9 with webhook and syslog", faults.kills, 20, forward=True),
         case("disk full below the state folder", faults.full_disk, 5, 4, supervised=True, small_disk=True),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from elasticsearch_node import Node, NodeUnavailableError
+from elasticsearch_node import Node, NodeUnavailableError, own_node
 from machine import unavailable
 
 from . import faults, proxy, zeek
@@ -57,8 +58,8 @@ def test_a_sensor_killed_stopped_or_robbed_of_its_checkpoint_while_logs_are_arch
     check(node, disturb, rotate=zeek.archive, rotations=6)
 
 
-@pytest.mark.elasticsearch
-def test_a_server_that_is_busy_late_away_cut_off_or_killed_in_a_bulk_request_gets_every_alert_once(node: Node) -> None:
+def of_the_server() -> Disturb:
+    """It is busy, late, away, cut off and killed in a bulk request, one after the other."""
     acts = (
         proxy.some_items(429),
         proxy.cut_before,
@@ -67,13 +68,24 @@ def test_a_server_that_is_busy_late_away_cut_off_or_killed_in_a_bulk_request_get
         proxy.half_answer,
         proxy.delayed(after_s=2.5),
     )
-    disturb = faults.in_turn(
+    return faults.in_turn(
         *(faults.acting(1, act, share=1.0) for act in acts),
         faults.storms(2, (429, 503), 0.5, retry_after_s=1),
         faults.refused(1, 1.0),
         faults.killed_in_bulk(1),
     )
-    check(node, disturb, timeout_s=2.0)
+
+
+@pytest.mark.elasticsearch
+def test_a_server_that_is_busy_late_away_cut_off_or_killed_in_a_bulk_request_gets_every_alert_once(node: Node) -> None:
+    check(node, of_the_server(), timeout_s=2.0)
+
+
+@pytest.mark.elasticsearch
+def test_an_opensearch_that_undergoes_the_same_gets_every_alert_once(tmp_path: Path) -> None:
+    pytest.importorskip("opensearchpy", reason="its client: pip install '.[opensearch]'")
+    with own_node(tmp_path, "opensearch") as node:
+        check(node, of_the_server(), timeout_s=2.0)
 
 
 @pytest.mark.elasticsearch

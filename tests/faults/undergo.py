@@ -1,20 +1,21 @@
-"""Lets a sensor undergo a fault, and counts what Elasticsearch has then: the ids of an undisturbed run, none lost, none twice."""
+"""Lets a sensor undergo a fault, and counts what cluster or file has then: an undisturbed run's ids, none lost, none twice."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import msgspec
-from elasticsearch import Elasticsearch
 from elasticsearch_node import Node
 from receivers import SyslogReceiver, WebhookReceiver, certificate
 
@@ -126,7 +127,8 @@ def undergo(
         between = FaultProxy(node.url if node else "http://127.0.0.1:9")
         stack.callback(between.down)
         namespace, out = f"f{os.getpid()}x{int(began * 1000)}", folder / "alerts.ndjson"
-        cluster = f"elasticsearch: {{hosts: ['{between.url}'], batch_documents: 4, timeout_s: {timeout_s}}}"
+        kind = "opensearch" if node and node.kind == "opensearch" else "elasticsearch"
+        cluster = f"{kind}: {{hosts: ['{between.url}'], batch_documents: 4, timeout_s: {timeout_s}}}"
         sinks = [cluster if node else f"ndjson: {{path: '{out}'}}"]
         receivers: tuple[WebhookReceiver | SyslogReceiver, ...] = ()
         if forward:
@@ -197,12 +199,13 @@ def written(out: Path) -> list[str]:
 
 
 def stored(node: Node, namespace: str) -> list[str]:
-    """Ids of the documents in Elasticsearch."""
-    index = f"logs-packetclip.alert-{namespace}"
+    """Ids of the documents in Elasticsearch or OpenSearch."""
     node.await_healthy()
-    with Elasticsearch(node.url, request_timeout=60) as client:
-        client.indices.refresh(index=index)
-        hits = client.search(index=index, size=10_000, source=["event.id"])["hits"]["hits"]
+    stream = f"{node.url}/logs-packetclip.alert-{namespace}"
+    with urllib.request.urlopen(f"{stream}/_refresh", timeout=60):
+        pass
+    with urllib.request.urlopen(f"{stream}/_search?size=10000&_source=event.id", timeout=60) as answer:
+        hits = json.load(answer)["hits"]["hits"]
     assert all(hit["_id"] == hit["_source"]["event"]["id"] for hit in hits)
     return [hit["_id"] for hit in hits]
 
