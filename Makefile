@@ -69,7 +69,7 @@ pairs: .venv/.installed ## Cut the lab's logs (and CAPTURES) into windows to tra
 	rm -rf runs/pairs runs/judged
 	.venv/bin/python -m training.data.prepare --lab lab/logs --altered 100 --out runs/pairs --judged runs/judged \
 	  --also harden=lab-harden/logs servers=lab-servers/logs talk=lab-chatter/logs world=lab-world/logs \
-	  --test unseen=lab-unseen/logs evade=lab-evade/logs world-unseen=lab-world-unseen/logs \
+	  --test world=lab-world/logs unseen=lab-unseen/logs evade=lab-evade/logs world-unseen=lab-world-unseen/logs \
 	  --unreadable unreadable=lab-unseen/logs world-unreadable=lab-world-unseen/logs $(if $(CAPTURES),--captures $(CAPTURES))
 
 # One thread sums in one order: the same weights on any number of cores. The third seed is shipped (training/DIARY.md, run 31); evidence
