@@ -74,7 +74,7 @@ pairs: .venv/.installed ## Cut the lab's logs (and CAPTURES) into windows to tra
 
 # One thread sums in one order: the same weights on any number of cores. The third seed is shipped (training/DIARY.md, run 31); evidence
 # and thresholds come from what each of three seeds held out of its training.
-VERSION ?= 9
+VERSION ?= 8
 LOGS := lab/logs lab-harden/logs lab-servers/logs lab-chatter/logs lab-world/logs
 TRAIN := env OMP_NUM_THREADS=1 .venv/bin/python -m training.fit.train --version $(VERSION)
 OTHERS = $(if $(CAPTURES),--captures runs/captures --manifest $(CAPTURES)/MANIFEST.csv)

@@ -167,7 +167,7 @@ class Losses(Section):
 class Reason(Section):
     """Reasoner stage: relations, graphs and the temporal model; the packet encoder is fixed."""
 
-    steps: Steps = 2500
+    steps: Steps = 1000
     batch: Batch = 256
     learning_rate: Rate = 2e-3
     betas: Betas = (0.9, 0.98)
