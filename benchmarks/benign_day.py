@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from packetclip_sensor.alerts.suppression_rules import as_yaml
+from packetclip_sensor.alerts.suppression_rules import proposed
 from packetclip_sensor.alerts.suppressor import Rules, Suppressor
 from packetclip_sensor.calibrate import threshold_fit
 from packetclip_sensor.calibrate.site_logs import Coverage, gather
@@ -103,8 +103,8 @@ def with_rules(left: Sequence[tuple[Capture, Episode]], captures: Sequence[Captu
 
 def _rule(episode: Episode) -> str:
     hosts = {"source": episode.sources[0], "destination": episode.destinations[0]}
-    about = {key: host for key, host in hosts.items() if episode.scope in (key, "pair")}
-    return as_yaml("known to be harmless", **about, mission=episode.mission, expires="never")
+    about = {key: [host] for key, host in hosts.items() if episode.scope in (key, "pair")}
+    return proposed(episode.last, "known to be harmless", **about, mission=[episode.mission])
 
 
 def fitted(captures: Sequence[Capture]) -> Limits:

@@ -1,13 +1,21 @@
-"""What the benchmarks share: a cluster that is asked for has to answer."""
+"""What the benchmarks share: each finds what it imports, and a cluster that is asked for has to answer."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+from pathlib import Path
 
 import pytest
 from scripted_server import ScriptedServer
 
+import benchmarks
 from benchmarks.common import ask_for_cluster
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(*benchmarks.__path__).glob("*.py")))
+def test_each_benchmark_finds_what_it_imports(name: str) -> None:
+    importlib.import_module(f"benchmarks.{name}")
 
 
 def parsed(*argv: str) -> str:
