@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = commands.add_parser("report", help="write the tables and figures from the store")
     report.add_argument("--out", type=Path, default=Path("training/RESULTS.md"))
     report.add_argument("--figures", type=Path, default=Path("training/figures"))
+    report.add_argument("--done", action="store_true", help="leave out what was not run, in place of showing it as missing")
     for one_of in (run, one, report):
         one_of.add_argument("--plan", type=Path, default=plans.PLAN)
         one_of.add_argument("--store", type=Path, default=Path("runs/evaluation"))
@@ -77,7 +78,7 @@ def _one(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    for path in write(plans.read(args.plan), args.plan, Store(args.store), args.out, args.figures):
+    for path in write(plans.read(args.plan), args.plan, Store(args.store), args.out, args.figures, done=args.done):
         print(path)
     return 0
 

@@ -301,6 +301,19 @@ def test_the_report_shows_figures_what_failed_and_what_is_missing(ran: tuple[pla
     assert {p.name for p in (folder / "figures").glob("*.png")} >= {"confusion.png", "calibration.png", "scarcity.png"}
 
 
+def test_the_report_leaves_out_what_was_not_run(ran: tuple[plans.Plan, Store], folder: Path) -> None:
+    where = ["--plan", str(folder / "plan.yaml"), "--store", str(folder / "store"), "--figures", str(folder / "figures")]
+    assert command.main(["report", *where, "--out", str(folder / "whole.md")]) == 0
+    assert command.main(["report", *where, "--out", str(folder / "done.md"), "--done"]) == 0
+    whole, done = ((folder / name).read_text().splitlines() for name in ("whole.md", "done.md"))
+    assert "5 of 7 runs done, 1 failed, 1 missing" in "\n".join(done)
+    left_out = set(whole) - set(done)
+    assert "| `ours` | 2 | **missing** |  |  |  |  |  |" in left_out
+    assert all("missing" in line or line.startswith(("|", "#")) or not re.search(r"\d\.\d{3}", line) for line in left_out)
+    assert not [line for line in left_out if line.startswith("|") and re.search(r"\| [01]\.\d{3}", line)], "no figure"
+    assert "| of no name | failed | failed |" in "\n".join(done)
+
+
 def test_a_killed_plan_goes_on_with_what_is_missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Real processes: the one run that the store lacks is made, the other is left alone."""
     where = ["--plan", str(folder / "plan.yaml"), "--store", str(folder / "fresh")]

@@ -28,8 +28,19 @@ Figure = Callable[[str, str, Callable[[Path], None]], str]
 """Name of the file, title, what draws it, to its Markdown."""
 
 
-def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path) -> list[Path]:
-    """Write the report and the figures for which there are results; returns what was written."""
+MISSING = re.compile(
+    r"\|[^|]*\|( \d+ % \||[^|\d]*\|)?( *(\*\*missing\*\*|missing|–|0|[a-z ]+ missing; [a-z ]+ missing)? *\|)+"
+    r"|\|[^|]*\|[^|]*\| \*\*missing\*\* \|.*|(\*\*.*\*\*: )?missing|Run `.*`: missing\..*"
+)
+"""A line of what was not run: of a table one that has nothing behind its first cell, or its first two."""
+
+
+def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path, *, done: bool = False) -> list[Path]:
+    """Write the report and the figures for which there are results; returns what was written.
+
+    Args:
+        done: leave out rows, tables and sections of what was not run.
+    """
     results = Results(plan, store)
     written: list[Path] = []
 
@@ -69,13 +80,27 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path) ->
         "curves": _curves(results, figure),
         "confusion": _confusion(results, figure),
         "notes": NOTES.read_text().strip(),
+        "done": done,
         "runs": _runs(results),
     }
     # Markdown, not HTML: nothing is to be escaped.
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False).from_string(TEMPLATE.read_text())  # noqa: S701
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(re.sub(r"\n{3,}", "\n\n", template.render(context)).strip() + "\n")
+    text = template.render(context)
+    out.write_text(re.sub(r"\n{3,}", "\n\n", without_missing(text) if done else text).strip() + "\n")
     return [out, *written]
+
+
+def without_missing(text: str) -> str:
+    """A report without lines of what was not run, without tables that have no row left, and without sections that had tables and
+    have none left."""
+    sections = []
+    for section in re.split(r"^(?=## )", text, flags=re.M):
+        kept = "\n".join(line for line in section.split("\n") if not MISSING.fullmatch(line))
+        kept = re.sub(r"^\|.*\n\|( --- \|)+\n(?!\|)", "", kept, flags=re.M)
+        if "| --- |" in kept or "| --- |" not in section:
+            sections.append(kept)
+    return "".join(sections)
 
 
 def _costs() -> str:
