@@ -11,7 +11,15 @@ from types import SimpleNamespace
 from typing import Any, Self, cast
 
 import urllib3
-from elastic_transport import ApiResponseMeta, ConnectionError, HttpHeaders, NodeConfig, ObjectApiResponse, TlsError
+from elastic_transport import (
+    ApiResponseMeta,
+    ConnectionError,
+    HttpHeaders,
+    NodeConfig,
+    ObjectApiResponse,
+    SerializationError,
+    TlsError,
+)
 from elasticsearch import ApiError, Elasticsearch
 
 from packetclip_sensor.config.settings import ElasticsearchConfig
@@ -117,6 +125,8 @@ class Client:
         except opensearchpy.ConnectionError as err:
             kind = TlsError if isinstance(err, opensearchpy.SSLError) else ConnectionError
             raise kind(str(err.info)) from err
+        except opensearchpy.SerializationError as err:  # of a proxy between, say
+            raise SerializationError(f"an answer that is no JSON: {err}") from err
         except opensearchpy.TransportError as err:
             meta = ApiResponseMeta(int(err.status_code), "1.1", HttpHeaders(), 0.0, node)
             if meta.status in self._ignore:

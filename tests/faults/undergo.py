@@ -82,7 +82,9 @@ class Scene:
 
     def await_acts(self, act: str, count: int, timeout_s: float = 600.0) -> None:
         until = time.monotonic() + timeout_s
-        while self.proxy.acts[act] < count and time.monotonic() < until:
+        ended = 0  # rounds in which the sensor was not there: a supervisor may start it again
+        while self.proxy.acts[act] < count and time.monotonic() < until and ended < 100:
+            ended = ended + 1 if self.sensor.process.poll() is not None else 0
             self.wait(0.1)
 
 
