@@ -43,6 +43,6 @@ def test_an_answer_in_no_form_that_the_client_knows_is_an_error_at_which_the_sen
 
     with (
         connect(ElasticsearchConfig(hosts=[proxy]), {}) as client,
-        pytest.raises(TransportError, match="no JSON.*application/x-page"),
+        pytest.raises(TransportError, match=r"no JSON.*application/x-page"),
     ):
         client.bulk(index="alerts", operations=[b"{}", b"{}"], require_data_stream=True, filter_path="items")
