@@ -31,7 +31,7 @@ TOP_TEXTS = 3
 
 def attribute(verdicts: Iterable[Verdict], bundle: Bundle) -> list[tuple[Attribution, Floats]]:
     """What each verdict rests on, and the (P,) weights of the packets of its window. Costs about 170 judgements a verdict: every
-    concept and every packet taken away once."""
+    concept and every packet taken away once; without a concept only its own graph is computed anew."""
     return [_attribute(verdict, bundle) for verdict in verdicts]
 
 
