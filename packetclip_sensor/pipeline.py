@@ -47,8 +47,9 @@ from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.sources.other_alerts import recent
-from packetclip_sensor.windows.model_input import model_input
-from packetclip_sensor.windows.windows import Owns, WindowCutters
+from packetclip_sensor.windows.cutter import WindowCutters
+from packetclip_sensor.windows.packet_features import model_input
+from packetclip_sensor.windows.windows import Owns
 
 log = structlog.get_logger()
 

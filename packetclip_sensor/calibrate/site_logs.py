@@ -35,9 +35,9 @@ from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.pairs.labels import MIXED_BELOW, Labels
 from packetclip_sensor.records import Batch, Episode, Packet, Verdict
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.windows.model_input import model_input
+from packetclip_sensor.windows.cutter import windows
+from packetclip_sensor.windows.packet_features import model_input
 from packetclip_sensor.windows.window_statistics import facts
-from packetclip_sensor.windows.windows import windows
 
 GAP_S = 3600.0
 """A longer time without a packet counts so much: nobody knows whether Zeek ran."""

@@ -17,7 +17,7 @@ from packetclip_sensor.model.bundle import REMEDY, Bundle, optional
 from packetclip_sensor.model.judge import Decide, Judge
 from packetclip_sensor.model.thresholds import logit
 from packetclip_sensor.records import FloatArray, Flow, Trail, VerdictBatch
-from packetclip_sensor.windows.model_input import ModelInput
+from packetclip_sensor.windows.packet_features import ModelInput
 from packetclip_sensor.windows.windows import Windows
 
 WAITING = "\tflows"

@@ -17,7 +17,7 @@ from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds
 from packetclip_sensor.records import FloatArray, HuntWindow, Packet, Trail, Verdict, VerdictBatch
 from packetclip_sensor.windows.headers import Ints
-from packetclip_sensor.windows.model_input import ModelInput, model_input
+from packetclip_sensor.windows.packet_features import ModelInput, model_input
 from packetclip_sensor.windows.packet_table import so_far
 from packetclip_sensor.windows.windows import VIEWS, Windows
 

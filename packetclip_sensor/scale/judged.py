@@ -40,8 +40,9 @@ from packetclip_sensor.records import FloatArray, Packet, Trail, Verdict, Verdic
 from packetclip_sensor.scale.cluster import result, submit
 from packetclip_sensor.scale.cuts import Cut, packets_of, written
 from packetclip_sensor.sources import zeek
-from packetclip_sensor.windows.model_input import ModelInput, model_input
-from packetclip_sensor.windows.windows import EVERY, VIEWS, WindowCutter, Windows
+from packetclip_sensor.windows.cutter import EVERY, WindowCutter
+from packetclip_sensor.windows.packet_features import ModelInput, model_input
+from packetclip_sensor.windows.windows import VIEWS, Windows
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -15,14 +15,13 @@ from packetclip_sensor.alerts.episodes import enough
 from packetclip_sensor.alerts.sentences import trail as words
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.evidence.model import EvidenceModel, Layer, Scorer
-from packetclip_sensor.evidence.rows import SECOND, STREAM, Rows
+from packetclip_sensor.evidence.rows import Rows
 from packetclip_sensor.evidence.stage import Evidence
 from packetclip_sensor.evidence.streams import Streams, input_names
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.records import Trail, Verdict
-from packetclip_sensor.windows.model_input import model_input
-from packetclip_sensor.windows.packet_features import RELATIONS
+from packetclip_sensor.windows.packet_features import RELATIONS, SECOND, STREAM, model_input
 from tests.support.bundles import evidence_model as model
 from tests.support.bundles import without_evidence
 from tests.support.factories import MISSIONS, POLICY, verdict

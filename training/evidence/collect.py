@@ -34,8 +34,8 @@ from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.records import FloatArray, HuntWindow
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.windows.model_input import ModelInput, model_input
-from packetclip_sensor.windows.windows import windows
+from packetclip_sensor.windows.cutter import windows
+from packetclip_sensor.windows.packet_features import ModelInput, model_input
 from training.common import DataError, exit_code, parser, write_arrays
 from training.data.ground_truth import Truth, from_labels, from_manifest, read_manifest
 
