@@ -102,8 +102,8 @@ class Judge:
 
     def __call__(self, given: ModelInput) -> VerdictBatch:
         """The verdicts of W windows, in their order."""
-        w, near = given.windows, self._bounds.near
-        found = np.empty((len(given.rows), len(self._missions) + 1), np.float32)
+        w, near, missions = given.windows, self._bounds.near, self._missions
+        found = np.empty((len(given.rows), len(missions) + 1), np.float32)
         alarming: dict[int, tuple[FloatArray, FloatArray]] = {}
         by_length = np.argsort((given.rows >= 0).sum(1), kind="stable")  # a short one is not padded to the longest
         for start in range(0, len(by_length), REASON_WINDOWS):
@@ -129,9 +129,7 @@ class Judge:
         past = w.past[reaching, 1]
         counted, _ = so_far(w.table, w.volume, np.maximum(past, 0).ravel(), np.repeat(w.second[reaching], past.shape[1]))
         found_in = (
-            _verdict(
-                w, i, probabilities[i], *alarming[int(given.distinct[i])], sent, self._bounds, self._missions, records, decided
-            )
+            _verdict(given, i, probabilities[i], *alarming[given.distinct[i]], sent, self._bounds, missions, records, decided)
             for i, sent, decided in zip(
                 reaching.tolist(), counted.reshape(past.shape), map(trails.get, reaching.tolist()), strict=True
             )
@@ -177,7 +175,7 @@ def accused(packets: Sequence[Packet], view: str) -> tuple[str, ...]:
 
 
 def _verdict(
-    w: Windows,
+    given: ModelInput,
     i: int,
     p: FloatArray,
     embeddings: FloatArray,
@@ -188,8 +186,9 @@ def _verdict(
     records: dict[int, Packet],
     decided: tuple[int, Trail] | None = None,
 ) -> Verdict:
-    """The i-th window of `w`, judged as `p`, or as evidence has `decided`; `records` has its packets by row, `sent` (C,) the
-    packets so far of the connections that it remembers."""
+    """The i-th window, judged as `p`, or as evidence has `decided`; `records` has its packets by row, `sent` (C,) the packets so
+    far of the connections that it remembers."""
+    w = given.windows
     rows = w.rows[i][w.rows[i] >= 0]
     packets = tuple(records[row] for row in rows.tolist())
     fresh = float((w.table.second[rows] == w.second[i]).sum() / w.rows.shape[1])
@@ -226,5 +225,6 @@ def _verdict(
         weight=weight,
         stream_packets=int(sent.sum()),
         connections=max(len(latest), len(uids)),
+        per_second=round(given.streams.rate[i]),
         trail=trail,
     )

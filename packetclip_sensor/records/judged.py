@@ -60,6 +60,8 @@ class Verdict:
     destination is named, of its own. The next likewise."""
     connections: int = 0
     """How many connections it rests on: those begun within the last T seconds, at least its window's."""
+    per_second: int = 0
+    """Packets of its stream in `second`, as `StreamSeconds.rate`."""
     trail: Trail | None = None
     """None where the window alone decided."""
 

@@ -97,6 +97,8 @@ class StreamSeconds:
     nobody asked for are a stream of their own, so the view is then that of VIEWS plus len(VIEWS)."""
     counts: FloatArray
     """(W, len(SECOND) + len(STREAM))"""
+    rate: Floats
+    """(W,) packets a second: as the first of SECOND, but of a line that stands for more than a second only a second's share."""
     begun: Floats
     """(W, 5): time of the second's first and last connection's beginning, NaN where none began; number, sum and sum of squares of
     the natural logarithms of the gaps between those of the second, seconds."""
@@ -253,22 +255,23 @@ def _decades(seconds: Floats, least: float, span: float) -> Floats:
 def stream_seconds(w: Windows) -> StreamSeconds:
     """What the streams of windows had in the windows' seconds."""
     last, past = w.rows[:, -1], w.past[:, 1]
-    counts = np.zeros((len(last), len(SECOND) + len(STREAM)), np.float32)
+    counts, rate = np.zeros((len(last), len(SECOND) + len(STREAM)), np.float32), np.zeros(len(last))
     begun = np.zeros((len(last), 5))
     if not len(last):
-        return StreamSeconds([], counts, begun)
+        return StreamSeconds([], counts, rate, begun)
     fresh, ends = w.table.take(w.fresh), np.searchsorted(w.fresh, last)
-    weight, lone = _weights(w.table, w.fresh), one_way(fresh)
+    (weight, lasting), lone = _weights(w.table, w.fresh), one_way(fresh)
     skipped = np.array([r.skipped for r in w.packets], np.float64)
     for view, keys in enumerate(view_keys(fresh)):
         (mine,) = np.nonzero(w.view == view)
         if len(mine):
             use = np.ones(len(lone), np.bool_) if VIEWS[view] == "destination" else ~lone
-            counts[mine, : len(SECOND)], begun[mine] = _seconds(fresh, keys, weight, skipped, use, ends[mine])
+            found = _seconds(fresh, keys, weight, lasting, skipped, use, ends[mine])
+            counts[mine, : len(SECOND)], rate[mine], begun[mine] = found
     counts[:, len(SECOND)] = (past >= 0).sum(1)
     counts[:, len(SECOND) + 1] = np.where(past >= 0, w.table.n[past], 0).sum(1)
     stream = [_stream(*each) for each in zip(w.view.tolist(), w.packets[ends], lone[ends].tolist(), strict=True)]
-    return StreamSeconds(stream, counts, begun)
+    return StreamSeconds(stream, counts, rate, begun)
 
 
 def _stream(view: int, last: Packet, lone: bool) -> tuple[int, str, str]:
@@ -278,24 +281,28 @@ def _stream(view: int, last: Packet, lone: bool) -> tuple[int, str, str]:
     return (view, a, "") if VIEWS[view] == "source" else (view + len(VIEWS) * lone, "", b)
 
 
-def _weights(table: PacketColumns, fresh: Ints) -> Floats:
-    """(F,) packets that each line stands for."""
+def _weights(table: PacketColumns, fresh: Ints) -> tuple[Floats, Floats]:
+    """(F,) packets that each line stands for, and (F,) the seconds that these took, at least one."""
     n = table.n[fresh]
-    weight = np.ones(len(fresh))
+    weight, lasting = np.ones((2, len(fresh)))
     late = n > FIRST_PACKETS
     if late.any():
         (known,) = np.nonzero(np.isin(table.uid, table.uid[fresh[late]]))
         order = known[np.lexsort((table.n[known], table.uid[known]))]
-        before = np.zeros(len(table.n), np.int64)
+        before = np.arange(len(table.n))
         same = table.uid[order[1:]] == table.uid[order[:-1]]
-        before[order[1:]] = np.where(same, table.n[order[:-1]], 0)
-        since = before[fresh]
-        weight[late] = np.where(since > 0, np.maximum(n - since, 1), 1)[late]
-    return weight
+        before[order[1:][same]] = order[:-1][same]
+        since = before[fresh[late]]
+        weight[late] = np.maximum(n[late] - table.n[since], 1)
+        lasting[late] = np.maximum(table.ts[fresh[late]] - table.ts[since], 1.0)
+    return weight, lasting
 
 
-def _seconds(t: PacketColumns, keys: Ints, weight: Floats, skipped: Floats, use: Bools, ends: Ints) -> tuple[Floats, Floats]:
-    """Counts, (w, len(SECOND)), and beginnings, (w, 5), of the streams and seconds in which the packets `ends` stand."""
+def _seconds(
+    t: PacketColumns, keys: Ints, weight: Floats, lasting: Floats, skipped: Floats, use: Bools, ends: Ints
+) -> tuple[Floats, Floats, Floats]:
+    """Counts, (w, len(SECOND)), packets a second, (w,), and beginnings, (w, 5), of the streams and seconds in which the packets
+    `ends` stand."""
     order = np.lexsort((t.second, keys))
     starts = np.ones(len(order), np.bool_)
     starts[1:] = (np.diff(keys[order]) != 0) | (np.diff(t.second[order]) != 0)
@@ -340,4 +347,4 @@ def _seconds(t: PacketColumns, keys: Ints, weight: Floats, skipped: Floats, use:
         for column, values in enumerate((np.ones(len(gaps)), gaps, gaps**2), 2):
             begun[:, column] = np.bincount(of[1:][same], values, groups)
     mine = group[ends]
-    return counts[mine], begun[mine]
+    return counts[mine], total(weight / lasting)[mine], begun[mine]

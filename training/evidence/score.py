@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -108,10 +108,7 @@ class Curve:
         return best[1], self.at(best[1])
 
 
-def by_least(capture: Capture, scores: Floats, least: Mapping[str, tuple[int, int]]) -> Floats:
-    """Scores with those taken out that have too few packets or, of Brute Force, connections, behind them."""
-    out = scores.copy()
-    for m, mission in enumerate(MISSIONS):
-        packets, connections = least[mission]
-        out[(capture.connections[:, 1] < packets) | (capture.connections[:, 0] < connections), m] = -np.inf
-    return out
+def by_least(capture: Capture, scores: Floats, least: Sequence[Sequence[int]]) -> Floats:
+    """Scores with those taken out that have less behind them than a verdict of the mission must have, (missions, 3)."""
+    enough = (capture.behind[:, None] >= np.array(least)).all(2)
+    return np.where(enough, scores, -np.inf)
