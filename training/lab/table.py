@@ -57,6 +57,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     mixed_profile: str = ""
     web_server: dict[str, list[Any]] = {}
     busy_resolver: bool = False
+    unlimited_errors: bool = False
     stale_s: float = 0
 
 
