@@ -98,7 +98,8 @@ class StreamSeconds:
     counts: FloatArray
     """(W, len(SECOND) + len(STREAM))"""
     rate: Floats
-    """(W,) packets a second: as the first of SECOND, but of a line that stands for more than a second only a second's share."""
+    """(W,) packets a second: as the first of SECOND, but of packets without a line only the share that came in this second, if
+    they came evenly."""
     begun: Floats
     """(W, 5): time of the second's first and last connection's beginning, NaN where none began; number, sum and sum of squares of
     the natural logarithms of the gaps between those of the second, seconds."""
@@ -260,13 +261,13 @@ def stream_seconds(w: Windows) -> StreamSeconds:
     if not len(last):
         return StreamSeconds([], counts, rate, begun)
     fresh, ends = w.table.take(w.fresh), np.searchsorted(w.fresh, last)
-    (weight, lasting), lone = _weights(w.table, w.fresh), one_way(fresh)
+    (weight, within), lone = _weights(w.table, w.fresh), one_way(fresh)
     skipped = np.array([r.skipped for r in w.packets], np.float64)
     for view, keys in enumerate(view_keys(fresh)):
         (mine,) = np.nonzero(w.view == view)
         if len(mine):
             use = np.ones(len(lone), np.bool_) if VIEWS[view] == "destination" else ~lone
-            found = _seconds(fresh, keys, weight, lasting, skipped, use, ends[mine])
+            found = _seconds(fresh, keys, weight, within, skipped, use, ends[mine])
             counts[mine, : len(SECOND)], rate[mine], begun[mine] = found
     counts[:, len(SECOND)] = (past >= 0).sum(1)
     counts[:, len(SECOND) + 1] = np.where(past >= 0, w.table.n[past], 0).sum(1)
@@ -282,9 +283,9 @@ def _stream(view: int, last: Packet, lone: bool) -> tuple[int, str, str]:
 
 
 def _weights(table: PacketColumns, fresh: Ints) -> tuple[Floats, Floats]:
-    """(F,) packets that each line stands for, and (F,) the seconds that these took, at least one."""
+    """(F,) packets that each line stands for, and (F,) how many of them came in the line's own second, if they came evenly."""
     n = table.n[fresh]
-    weight, lasting = np.ones((2, len(fresh)))
+    weight, within = np.ones((2, len(fresh)))
     late = n > FIRST_PACKETS
     if late.any():
         (known,) = np.nonzero(np.isin(table.uid, table.uid[fresh[late]]))
@@ -294,12 +295,13 @@ def _weights(table: PacketColumns, fresh: Ints) -> tuple[Floats, Floats]:
         before[order[1:][same]] = order[:-1][same]
         since = before[fresh[late]]
         weight[late] = np.maximum(n[late] - table.n[since], 1)
-        lasting[late] = np.maximum(table.ts[fresh[late]] - table.ts[since], 1.0)
-    return weight, lasting
+        ts, lasting = table.ts[fresh[late]], np.maximum(table.ts[fresh[late]] - table.ts[since], 1e-6)
+        within[late] = np.maximum(weight[late] * np.minimum((ts - np.floor(ts)) / lasting, 1.0), 1.0)
+    return weight, within
 
 
 def _seconds(
-    t: PacketColumns, keys: Ints, weight: Floats, lasting: Floats, skipped: Floats, use: Bools, ends: Ints
+    t: PacketColumns, keys: Ints, weight: Floats, within: Floats, skipped: Floats, use: Bools, ends: Ints
 ) -> tuple[Floats, Floats, Floats]:
     """Counts, (w, len(SECOND)), packets a second, (w,), and beginnings, (w, 5), of the streams and seconds in which the packets
     `ends` stand."""
@@ -347,4 +349,4 @@ def _seconds(
         for column, values in enumerate((np.ones(len(gaps)), gaps, gaps**2), 2):
             begun[:, column] = np.bincount(of[1:][same], values, groups)
     mine = group[ends]
-    return counts[mine], total(weight / lasting)[mine], begun[mine]
+    return counts[mine], total(within)[mine], begun[mine]

@@ -123,12 +123,15 @@ def test_a_stream_s_second_counts_all_its_packets_and_the_beginnings_of_its_conn
     assert found.begun[source, 3] == pytest.approx(59 * np.log(1e-3), rel=1e-3)
 
 
-def test_a_line_that_stands_for_seconds_has_a_second_s_share_in_a_rate() -> None:
-    lines = [packet(100.0, "a", "b", 53, "C", 1000), packet(110.0, "a", "b", 53, "C", 2000)]  # a hundred packets a second
-    more = [packet(110.1 + i / 10, "a", "b", 53, f"D{i}", 1) for i in range(5)]
-    found = stream_seconds(WindowCutter(Window(), Counters())(Batch([*lines, *more], [], final=True)))
-    assert found.rate.tolist() == [105.0] * 3
-    assert found.counts[:, 0].tolist() == [1005.0] * 3
+def test_packets_without_a_line_count_in_a_rate_for_their_own_second_alone() -> None:
+    call = [
+        packet(100 + n / 50, "a", "b", 5004, "C", n) for n in (*range(1, 101), 128, 160, 192, 224, 256, 320, 384, 448, 512, 640)
+    ]
+    cut = WindowCutter(Window(volume=True), Counters())
+    rates = [r for p in call for r in stream_seconds(cut(Batch([p], [], final=p is call[-1]))).rate.tolist()]
+    assert 40 <= max(rates) <= 51  # fifty packets a second, however many each line stands for
+    more = [packet(120.1 + i / 10, "a", "b", 53, f"D{i}", 1) for i in range(5)]
+    assert stream_seconds(WindowCutter(Window(), Counters())(Batch(more, [], final=True))).rate.tolist() == [5.0] * 3
 
 
 def test_each_window_has_the_tokens_and_relations_that_it_has_alone() -> None:
