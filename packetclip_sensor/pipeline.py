@@ -316,8 +316,7 @@ def alerts(
             for read in batches:
                 for verdicts in judging(read):
                     explained = alerting(verdicts)
-                    if judging.evidence is not None:
-                        explained.evidence = judging.evidence.changes()
+                    explained.evidence = verdicts.evidence
                     if health is not None:
                         health.read(verdicts.batch, held=judging.held)
                         health.budget_used = alerting.budget_used

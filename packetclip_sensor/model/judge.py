@@ -15,10 +15,9 @@ from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds
-from packetclip_sensor.records import FloatArray, HuntWindow, Packet, Trail, Verdict, VerdictBatch
+from packetclip_sensor.records import Decided, FloatArray, HuntWindow, Packet, Trail, Verdict, VerdictBatch
 from packetclip_sensor.windows.headers import Ints
 from packetclip_sensor.windows.packet_features import ModelInput, model_input
-from packetclip_sensor.windows.packet_table import so_far
 from packetclip_sensor.windows.windows import VIEWS, Windows
 
 REASON_WINDOWS = 32
@@ -71,7 +70,7 @@ class Decide(Protocol):
 
     missions: frozenset[str]
 
-    def __call__(self, given: ModelInput, probabilities: FloatArray) -> dict[int, tuple[int, Trail]]: ...
+    def __call__(self, given: ModelInput, probabilities: FloatArray) -> Decided: ...
 
 
 class Judge:
@@ -113,32 +112,26 @@ class Judge:
             for j in np.nonzero(reaches(scored.probabilities, near))[0].tolist():  # copies: a view would keep all windows'
                 alarming[int(chosen[j])] = scored.embeddings[j].copy(), scored.relations[j].copy()
         probabilities = found[given.distinct]
-        trails: dict[int, tuple[int, Trail]] = {}
+        trails, changes = Decided({}, {})
         (reaching,) = np.nonzero(reaches(probabilities, near))
         if self._evidence is not None:
-            trails = self._evidence(given, probabilities)
+            trails, changes = self._evidence(given, probabilities)
             reaching = np.union1d(reaching, np.array([*trails], np.int64))
             chosen = np.array(sorted({*given.distinct[reaching].tolist()} - alarming.keys()), np.int64)
             for start in range(0, len(chosen), REASON_WINDOWS):
                 some = chosen[start : start + REASON_WINDOWS]
                 scored = score(self._bundle, self._encoder, given, some)
                 alarming |= zip(some.tolist(), zip(scored.embeddings, scored.relations, strict=True), strict=True)
-        rows = np.unique(w.rows[reaching])
-        rows = rows[rows >= 0]
-        records = dict(zip(rows.tolist(), w.table.packets(rows).tolist(), strict=True))
-        past = w.past[reaching, 1]
-        counted, _ = so_far(w.table, w.volume, np.maximum(past, 0).ravel(), np.repeat(w.second[reaching], past.shape[1]))
+        records, counted = w.behind(reaching)
         found_in = (
-            _verdict(given, i, probabilities[i], *alarming[given.distinct[i]], sent, self._bounds, missions, records, decided)
-            for i, sent, decided in zip(
-                reaching.tolist(), counted.reshape(past.shape), map(trails.get, reaching.tolist()), strict=True
-            )
+            _verdict(given, i, probabilities[i], *alarming[j], sent, self._bounds, missions, records, trails.get(i))
+            for i, j, sent in zip(reaching.tolist(), given.distinct[reaching].tolist(), counted, strict=True)
         )
         verdicts = [verdict for verdict in found_in if verdict.sources]
         self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
         kept = self._tap(given, probabilities, self._encoder) if self._tap else []
         seconds = w.table.second[w.fresh]
-        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, w.packets, seconds, kept, w.judged_by)
+        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, w.packets, seconds, kept, w.judged_by, changes)
 
 
 def judge(

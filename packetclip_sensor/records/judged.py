@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,6 +28,15 @@ class Trail:
     """From the first to the last of them."""
     each: float
     """Their mean probability, over log-odds."""
+
+
+class Decided(NamedTuple):
+    """What evidence says of a batch's windows."""
+
+    trails: dict[int, tuple[int, Trail]]
+    """Of each window that is a verdict, by its number, its mission's number and what that rests on."""
+    changes: dict[str, bytes]
+    """What changed of what is kept of streams, to be saved with the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,8 @@ class VerdictBatch:
     hunt_windows: list[HuntWindow] = field(default_factory=list)
     judged_by: dict[str, int] = field(default_factory=dict)
     """As in `Windows`."""
+    evidence: dict[str, bytes] = field(default_factory=dict)
+    """As `changes` in `Decided`."""
 
 
 class Concept(msgspec.Struct, frozen=True):

@@ -36,7 +36,7 @@ from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.judge import Decide, Judge
 from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.normalize.normalizer import Normalizer
-from packetclip_sensor.records import FloatArray, Packet, Trail, Verdict, VerdictBatch
+from packetclip_sensor.records import Decided, FloatArray, Packet, Trail, Verdict, VerdictBatch
 from packetclip_sensor.scale.cluster import result, submit
 from packetclip_sensor.scale.cuts import Cut, packets_of, written
 from packetclip_sensor.sources import zeek
@@ -106,9 +106,9 @@ class _Keeps:
     def __init__(self, missions: frozenset[str]) -> None:
         self.missions = missions
 
-    def __call__(self, given: ModelInput, probabilities: FloatArray) -> dict[int, tuple[int, Trail]]:
+    def __call__(self, given: ModelInput, probabilities: FloatArray) -> Decided:
         self.rows = rows_of(given, probabilities)
-        return {}
+        return Decided({}, {})
 
 
 class _Says:
@@ -118,8 +118,8 @@ class _Says:
         self.missions = missions
         self.trails: dict[int, tuple[int, Trail]] = {}
 
-    def __call__(self, given: ModelInput, probabilities: FloatArray) -> dict[int, tuple[int, Trail]]:
-        return self.trails
+    def __call__(self, given: ModelInput, probabilities: FloatArray) -> Decided:
+        return Decided(self.trails, {})
 
 
 def judge_cut(cut: Cut, out: Path, how: How) -> None:
@@ -247,7 +247,7 @@ class FoundRows:
             chosen[start:end] = [key in self._verdicts for key in keys[start:end]]
             if self._evidence is not None:
                 found = self._evidence.of_rows(w.batch.source, _rows(self._take(keys[start:end])))
-                trails |= {start + number: trail for number, trail in found.items()}
+                trails |= {start + number: trail for number, trail in found.trails.items()}
             start = end
         chosen[list(trails)] = True
         number = np.cumsum(chosen) - 1

@@ -22,7 +22,7 @@ from msgspec import Meta
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Packet, Position
 from packetclip_sensor.windows.headers import Bools, Ints
-from packetclip_sensor.windows.packet_table import Latest, PacketColumns, light, one_way, view_keys
+from packetclip_sensor.windows.packet_table import Latest, PacketColumns, light, one_way, so_far, view_keys
 
 VIEWS = ("pair", "source", "destination")
 PATIENCE_S = (32, 16, 8, 4, 2)
@@ -91,6 +91,16 @@ class Windows:
     """Their records, which `table` may hold packed already."""
     volume: Ints
     """Rows of the last T seconds' lines beyond connections' first packets, ascending; see `so_far`."""
+
+    def behind(self, chosen: Ints) -> tuple[dict[int, Packet], Ints]:
+        """What the `chosen` windows rest on: the packets that stand in them, by their rows, and (n, C) the packets so far of the
+        connections that each remembers."""
+        rows, past = np.unique(self.rows[chosen]), self.past[chosen, 1]
+        rows = rows[rows >= 0]
+        records = dict(zip(rows.tolist(), self.table.packets(rows).tolist(), strict=True))
+        seconds = np.repeat(self.second[chosen], past.shape[1])
+        sent, _ = so_far(self.table, self.volume, np.maximum(past, 0).ravel(), seconds)
+        return records, sent.reshape(past.shape)
 
 
 class View:

@@ -113,9 +113,9 @@ def test_a_packet_is_said_in_fixed_words(packet: bytes, said: str) -> None:
 
 
 def test_only_payload_of_a_known_protocol_is_known() -> None:
-    assert known(tcp(b"530 Login incorrect.\r\n")) == "reply 530, login refused"
+    assert known(words(tcp(b"530 Login incorrect.\r\n"))) == "reply 530, login refused"
     for unknown in (tcp(b"some words"), tcp(b"", 2), udp(b""), udp(b"\x99\x98"), icmp(8), icmp(3, 3), ip4(47, b""), b""):
-        assert known(unknown) == ""
+        assert known(words(unknown)) == ""
 
 
 def either(*said: str) -> str:
