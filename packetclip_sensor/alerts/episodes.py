@@ -44,8 +44,11 @@ def enough(verdict: Verdict, policy: Policy) -> bool:
     has all missions."""
     if verdict.trail is not None:
         return True  # evidence has counted both
-    least, tcp = policy.least[verdict.mission], verdict.packets[-1].proto == "tcp"
-    if verdict.connections < (least.connections or 0) if tcp else verdict.per_second < (least.datagrams_per_s or 0):
+    least = policy.least[verdict.mission]
+    if verdict.packets[-1].proto == "tcp":
+        if verdict.connections < (least.connections or 0):
+            return False
+    elif verdict.per_second < (least.datagrams_per_s or 0) and verdict.probability < (least.slow_probability or 1.0):
         return False
     return verdict.volume >= (least.packets or policy.open_packets)
 
