@@ -43,5 +43,6 @@ def rows_of(given: ModelInput, probabilities: FloatArray) -> Rows:
     log_odds = np.log(p / (1 - p)).clip(-MOST_LOG_ODDS, MOST_LOG_ODDS).round(2).astype(np.float32)
     real = given.rows >= 0
     looks = (given.relations.sum(1) / np.maximum(real.sum(1), 1)[:, None])[given.distinct]
-    streams = given.streams
+    if (streams := given.streams) is None:
+        raise AssertionError("evidence decides on windows without their streams' seconds")
     return Rows(streams.stream, given.windows.second, log_odds, streams.counts, looks, streams.begun)

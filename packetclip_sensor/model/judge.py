@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -141,8 +142,8 @@ def judge(
     counters: Counters,
     margins: Mapping[str, float] = NO_MARGIN,
 ) -> Iterator[VerdictBatch]:
-    """`Judge` over finished input."""
-    return map(Judge(bundle, thresholds, counters, margins), map(model_input, streams))
+    """`Judge` over finished input, without evidence."""
+    return map(Judge(bundle, thresholds, counters, margins), map(partial(model_input, streams=False), streams))
 
 
 def reaches(probabilities: FloatArray, limit: FloatArray) -> npt.NDArray[np.bool_]:

@@ -253,7 +253,7 @@ class FoundRows:
         number = np.cumsum(chosen) - 1
         self._says.trails = {int(number[i]): trail for i, trail in trails.items()}
         few = replace(w, rows=w.rows[chosen], past=w.past[chosen], view=w.view[chosen], second=w.second[chosen])
-        return judge(model_input(few))
+        return judge(model_input(few, streams=False))
 
     def _next(self) -> None:
         file, self._end = _made(self._left[0]), self._left.popleft()[0].end

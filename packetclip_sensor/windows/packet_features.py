@@ -118,11 +118,12 @@ class ModelInput:
     """(P, ROW_BYTES)"""
     relations: FloatArray
     """(V, A, R), zero on padding."""
-    streams: StreamSeconds
+    streams: StreamSeconds | None
+    """None where no evidence decides."""
 
 
-def model_input(windows: Windows) -> ModelInput:
-    """The model input of a batch of windows."""
+def model_input(windows: Windows, *, streams: bool = True) -> ModelInput:
+    """The model input of a batch of windows, with what their streams had, where evidence decides."""
     table, both = windows.table, np.hstack([windows.rows, windows.past[:, 0]])
     _, first, distinct = np.unique(both, axis=0, return_index=True, return_inverse=True)
     rows, past = windows.rows[first], windows.past[first]
@@ -132,7 +133,7 @@ def model_input(windows: Windows) -> ModelInput:
         some = slice(start, start + RELATED_WINDOWS)
         related[some] = relations(table, rows[some], past[some])
     toks, places = tokens.tokenize(table.take(used)), np.where(rows < 0, -1, np.searchsorted(used, rows))
-    return ModelInput(windows, distinct.ravel(), places, toks, related, stream_seconds(windows))
+    return ModelInput(windows, distinct.ravel(), places, toks, related, stream_seconds(windows) if streams else None)
 
 
 def relations(table: PacketColumns, rows: Ints, past: Ints) -> FloatArray:

@@ -42,7 +42,7 @@ class Capture:
     """Of each stream."""
     second: Ints
     connections: npt.NDArray[np.float32]
-    """(W, 2) as `rows.STREAM`: what `policy.least` asks for."""
+    """(W, 2) as `packet_features.STREAM`: what `policy.least` asks for."""
 
 
 def group_of(name: str, source: str) -> str:
