@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
-from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.bundle import Bundle, softmax
 from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds
 from packetclip_sensor.records import Decided, FloatArray, HuntWindow, Packet, Trail, Verdict, VerdictBatch
@@ -40,14 +40,6 @@ class Scored:
     """(W, missions + 1), Benign first, calibrated."""
 
 
-def calibrated(bundle: Bundle, logits: FloatArray) -> FloatArray:
-    """(W, missions + 1) logits to probabilities, with the temperature fitted after training."""
-    z = logits.astype(np.float64) / bundle.manifest.temperature
-    z = np.exp(z - z.max(1, keepdims=True))
-    probabilities: FloatArray = (z / z.sum(1, keepdims=True)).astype(np.float32)
-    return probabilities
-
-
 def score(bundle: Bundle, encoder: Encoder, given: ModelInput, chosen: slice | Ints) -> Scored:
     """Score those of the distinct windows of `given` that are `chosen`."""
     rows = given.rows[chosen]
@@ -57,7 +49,7 @@ def score(bundle: Bundle, encoder: Encoder, given: ModelInput, chosen: slice | I
     embedding[real] = encoder(given.tokens[used[real]])
     x, relations = embedding[place.reshape(rows.shape)], given.relations[chosen]
     logits = bundle.logits(x, relations, rows < 0)
-    return Scored(x, relations, calibrated(bundle, logits))
+    return Scored(x, relations, softmax(logits, bundle.manifest.temperature).astype(np.float32))
 
 
 Tap = Callable[[ModelInput, FloatArray, Encoder], list[HuntWindow]]
