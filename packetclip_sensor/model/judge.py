@@ -115,7 +115,7 @@ class Judge:
                 some = chosen[start : start + REASON_WINDOWS]
                 scored = score(self._bundle, self._encoder, given, some)
                 alarming |= zip(some.tolist(), zip(scored.embeddings, scored.relations, strict=True), strict=True)
-        records, counted = w.behind(reaching)
+        records, counted = w.contents(reaching)
         found_in = (
             _verdict(w, i, probabilities[i], *alarming[j], sent, self._bounds, self._missions, records, trails.get(i))
             for i, j, sent in zip(reaching.tolist(), given.distinct[reaching].tolist(), counted, strict=True)
