@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
-from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.bundle import Bundle, softmax
 from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds
 from packetclip_sensor.records import Decided, FloatArray, HuntWindow, Packet, Trail, Verdict, VerdictBatch
@@ -39,14 +39,6 @@ class Scored:
     """(W, missions + 1), Benign first, calibrated."""
 
 
-def calibrated(bundle: Bundle, logits: FloatArray) -> FloatArray:
-    """(W, missions + 1) logits to probabilities, with the temperature fitted after training."""
-    z = logits.astype(np.float64) / bundle.manifest.temperature
-    z = np.exp(z - z.max(1, keepdims=True))
-    probabilities: FloatArray = (z / z.sum(1, keepdims=True)).astype(np.float32)
-    return probabilities
-
-
 def score(bundle: Bundle, encoder: Encoder, given: ModelInput, chosen: slice | Ints) -> Scored:
     """Score those of the distinct windows of `given` that are `chosen`."""
     rows = given.rows[chosen]
@@ -56,7 +48,7 @@ def score(bundle: Bundle, encoder: Encoder, given: ModelInput, chosen: slice | I
     embedding[real] = encoder(given.tokens[used[real]])
     x, relations = embedding[place.reshape(rows.shape)], given.relations[chosen]
     logits = bundle.logits(x, relations, rows < 0)
-    return Scored(x, relations, calibrated(bundle, logits))
+    return Scored(x, relations, softmax(logits, bundle.manifest.temperature).astype(np.float32))
 
 
 Tap = Callable[[ModelInput, FloatArray, Encoder], list[HuntWindow]]
@@ -122,7 +114,7 @@ class Judge:
                 some = chosen[start : start + REASON_WINDOWS]
                 scored = score(self._bundle, self._encoder, given, some)
                 alarming |= zip(some.tolist(), zip(scored.embeddings, scored.relations, strict=True), strict=True)
-        records, counted = w.behind(reaching)
+        records, counted = w.contents(reaching)
         found_in = (
             _verdict(given, i, probabilities[i], *alarming[j], sent, self._bounds, missions, records, trails.get(i))
             for i, j, sent in zip(reaching.tolist(), given.distinct[reaching].tolist(), counted, strict=True)
@@ -141,7 +133,7 @@ def judge(
     counters: Counters,
     margins: Mapping[str, float] = NO_MARGIN,
 ) -> Iterator[VerdictBatch]:
-    """`Judge` over finished input."""
+    """`Judge` over finished input, without evidence."""
     return map(Judge(bundle, thresholds, counters, margins), map(model_input, streams))
 
 

@@ -92,8 +92,8 @@ class Windows:
     volume: Ints
     """Rows of the last T seconds' lines beyond connections' first packets, ascending; see `so_far`."""
 
-    def behind(self, chosen: Ints) -> tuple[dict[int, Packet], Ints]:
-        """What the `chosen` windows rest on: the packets that stand in them, by their rows, and (n, C) the packets so far of the
+    def contents(self, chosen: Ints) -> tuple[dict[int, Packet], Ints]:
+        """What the `chosen` windows hold: their packets by row of the table, and (n, C) the packets so far of the
         connections that each remembers."""
         rows, past = np.unique(self.rows[chosen]), self.past[chosen, 1]
         rows = rows[rows >= 0]

@@ -133,6 +133,18 @@ def test_neither_batches_nor_a_restart_change_verdicts(judged: Callable[..., lis
     assert judged(700, restart_after=2) == once
 
 
+def test_verdicts_bring_what_is_to_be_saved_unless_who_saves_it_asks(bundle: Bundle) -> None:
+    evidence = Evidence(model({}), dict.fromkeys(MISSIONS.names, 0.9), Counters())
+    judge, saved = Judge(bundle, NOTHING_NEEDED, Counters(), evidence=evidence), dict[str, bytes]()
+    first, *others = cut(ATTACKS, 2000)
+    for windows in others:
+        saved |= judge(model_input(windows)).evidence
+    assert saved == evidence.state() != {}
+    evidence.hands_on = False
+    assert judge(model_input(first)).evidence == {}
+    assert evidence.changes().items() <= evidence.state().items()
+
+
 def test_a_site_s_threshold_holds_for_evidence_too(bundle: Bundle) -> None:
     fit = model({"odds 0": 1.0, "odds 1": 0.5, "above 0 600s": 1.0})
 

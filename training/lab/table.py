@@ -16,12 +16,14 @@ import yaml
 from msgspec import Meta, Struct
 from yaml.constructor import SafeConstructor
 
+from training.common import DataError
+
 TABLES = Path(__file__).with_name("tables")
 SERVERS = ("web", "files", "infra")
 T = TypeVar("T")
 
 
-class TableError(Exception):
+class TableError(DataError):
     """A table that cannot be used; the message names its file, the entry and what is wrong."""
 
 

@@ -41,7 +41,6 @@ class Results:
     def __init__(self, plan: Plan, store: Store, *, done_only: bool = False) -> None:
         """`done_only`: without rows and tables of what was not run."""
         self.plan, self.done_only = plan, done_only
-        self._store = store
         self.outcomes = [Outcome(task, store.read(task)) for task in tasks(plan)]
         self._predictions = lru_cache(maxsize=512)(self._read)
         self._task = {o.task.name: o.task for o in self.outcomes}
