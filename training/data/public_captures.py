@@ -1,14 +1,14 @@
-"""Captures of public repositories, out of git mirrors that a user has fetched, into a folder that `training.data.prepare` takes.
+"""Captures of public repositories, out of git mirrors that a user has fetched, into a folder for `training.data.prepare`.
 
     git clone --bare URL/cisagov/icsnpp-bacnet mirrors/cisagov+icsnpp-bacnet
     python -m training.data.public_captures --mirrors mirrors --out CAPTURES --besides OTHER-CAPTURES
     python -m training.data.prepare --lab lab/logs --captures CAPTURES --out runs/pairs
 
-public_captures.yaml names repositories, commits and paths, with each label, its ground, and the licence; the captures themselves
-are never part of the project. Each becomes CAPTURES/LABEL/SOURCE__NAME.pcap, and CAPTURES/MANIFEST.csv says what it is. Captures of
-few packets, and ones whose packets are in another capture already (of the table, or of a folder given by --besides), are left out.
+public_captures.yaml names repositories, commits and paths, with each label, its ground, and the licence; the captures are never
+part of the project. Each becomes CAPTURES/LABEL/SOURCE__NAME.pcap, and CAPTURES/MANIFEST.csv says what it is. Captures of few
+packets are left out, and ones whose packets are in another one already, of the table or of a folder given by --besides.
 
-A mirror is looked for in MIRRORS as OWNER/NAME, OWNER+NAME and OWNER+NAME/repo. What is missing is named, and the others are taken.
+A mirror is looked for in MIRRORS as OWNER/NAME, OWNER+NAME and OWNER+NAME/repo. What is missing is named, the others are taken.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Mirror:
             if self.folder.is_dir() and self._git("cat-file", "-e", f"{self.commit}^{{commit}}").returncode == 0:
                 break
         else:
-            raise DataError(f"{source.repository}: no mirror with commit {self.commit} at {joined}; fetch it by git clone --bare")
+            raise DataError(f"{source.repository}: no mirror with commit {self.commit} at {joined}; get it by git clone --bare")
         listed = self._git("ls-tree", "-r", "-z", "--full-tree", self.commit).stdout.decode("utf-8", "surrogateescape")
         blobs = [entry.split("\t", 1) for entry in listed.split("\0") if entry.startswith("100")]
         self.files = {path: about.split()[2] for about, path in blobs}
@@ -209,7 +209,7 @@ def _run(args: argparse.Namespace) -> int:
     taking = Taking(args.out, args.least, args.most)
     for path in sorted(p for folder in args.besides for p in folder.rglob("*") if p.is_file()):
         try:
-            taking.known.add(taken(path, COMPARED).digest)
+            taking.known.add(taken(path, min(COMPARED, args.most)).digest)
         except LogFormatError:  # a manifest, a text
             continue
     for source in sources:
