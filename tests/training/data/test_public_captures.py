@@ -15,7 +15,7 @@ import yaml
 from captures import packets, pcap, pcapng
 
 from training.data import public_captures
-from training.data.ground_truth import CHOOSING, TRAINABLE, read_manifest
+from training.data.ground_truth import CHOOSING, TRAINABLE
 from training.data.prepare import allowed
 
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
@@ -165,9 +165,3 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         public_captures.main(["--help"])
     assert "python -m training.data.public_captures --mirrors mirrors --out CAPTURES" in capsys.readouterr().out
-
-
-def test_a_manifest_of_it_names_uses(tmp_path: Path) -> None:
-    commit = mirror(tmp_path / "a+b", {"one.pcap": OURS})
-    assert run(tmp_path, source("a/b", commit, {"ground": "g", "paths": ["*"]}, use="validate")) == 0
-    assert [row.use for row in read_manifest(tmp_path / "out" / "MANIFEST.csv")] == [CHOOSING]
