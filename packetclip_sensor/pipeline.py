@@ -222,7 +222,7 @@ class Judging:
         self.evidence = Evidence.of(bundle, counters, thresholds)
         if self.evidence is not None and state.model_version == manifest.version:
             self.evidence.restore(state.evidence_streams)
-        self._found = found or (lambda windows, judge: judge(model_input(windows)))
+        self._found, self._counters = found, counters
         decide = found.instead(self.evidence) if found else self.evidence
         self._judge = Judge(bundle, thresholds, counters, margins, tap=sampler, evidence=decide, encoder=encoder)
 
@@ -234,7 +234,8 @@ class Judging:
     def __call__(self, read: Batch) -> Iterator[VerdictBatch]:
         """The verdicts of the seconds that a batch ends."""
         for batch in self._normalize(read):
-            yield self._found(self._cut(batch), self._judge)
+            found = self._found
+            yield found(batch, self._judge, self._counters) if found else self._judge(model_input(self._cut(batch)))
 
 
 class Alerting:

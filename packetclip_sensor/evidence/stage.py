@@ -16,9 +16,8 @@ from packetclip_sensor.evidence.streams import Streams
 from packetclip_sensor.model.bundle import REMEDY, Bundle, optional
 from packetclip_sensor.model.judge import Decide, Judge
 from packetclip_sensor.model.thresholds import logit
-from packetclip_sensor.records import Decided, FloatArray, Flow, Trail, VerdictBatch
+from packetclip_sensor.records import Batch, Decided, FloatArray, Flow, Trail, VerdictBatch
 from packetclip_sensor.windows.packet_features import ModelInput
-from packetclip_sensor.windows.windows import Windows
 
 WAITING = "\tflows"
 """Behind a source's name, the key of the flow rows that wait for their time."""
@@ -114,4 +113,4 @@ class Found(Protocol):
     def instead(self, evidence: Evidence | None) -> Decide | None:
         """What decides in place of evidence."""
 
-    def __call__(self, windows: Windows, judge: Judge, /) -> VerdictBatch: ...
+    def __call__(self, batch: Batch, judge: Judge, counters: Counters, /) -> VerdictBatch: ...
