@@ -16,7 +16,7 @@ from packetclip_sensor.alerts.sentences import trail as words
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.evidence.model import EvidenceModel, Layer, Scorer
 from packetclip_sensor.evidence.rows import Rows
-from packetclip_sensor.evidence.stage import Evidence
+from packetclip_sensor.evidence.stage import WAITING, Evidence
 from packetclip_sensor.evidence.streams import Streams, input_names
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Judge
@@ -139,7 +139,9 @@ def test_verdicts_bring_what_is_to_be_saved_unless_who_saves_it_asks(bundle: Bun
     first, *others = cut(ATTACKS, 2000)
     for windows in others:
         saved |= judge(model_input(windows)).evidence
-    assert saved == evidence.state() != {}
+    assert len(saved) > 1
+    assert saved.items() <= evidence.state().items()  # but for flow rows, of which there are none
+    assert {key for key in evidence.state() if key not in saved} <= {WAITING}
     evidence.hands_on = False
     assert judge(model_input(first)).evidence == {}
     assert evidence.changes().items() <= evidence.state().items()
