@@ -55,27 +55,27 @@ fuzz: .venv/.installed ## Feed FUZZ_INPUTS (a million) hostile inputs to each re
 test-deps:
 	@bash tests/install_deps.sh
 
-# first, breadth, harden, servers, chatter and world are trained on; unseen and world-unseen (tools never seen, other networks) and
+# first, breadth, harden, servers, chatter, world and answers are trained on; unseen and world-unseen (tools never seen, other networks) and
 # evade are tests.
 lab: .venv/.installed ## Record labelled traffic in network namespaces (root, Debian; installs the tools of training/lab/packages.txt)
 	xargs -a <(grep -v '^#' training/lab/packages.txt) apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends
 	.venv/bin/python -m training.lab --profile first breadth --out lab
-	.venv/bin/python -m training.lab --profile world world-unseen harden servers chatter unseen evade --out 'lab-{profile}' --jobs 4
-	for folder in lab lab-harden lab-servers lab-chatter lab-world lab-unseen lab-evade lab-world-unseen; do .venv/bin/python -m training.data.replay $$folder --out $$folder/logs; done
-	.venv/bin/python -m training.lab.card lab lab-harden lab-servers lab-chatter lab-world lab-unseen lab-evade lab-world-unseen --out runs
+	.venv/bin/python -m training.lab --profile world world-unseen harden servers chatter answers unseen evade --out 'lab-{profile}' --jobs 4
+	for folder in lab lab-harden lab-servers lab-chatter lab-world lab-answers lab-unseen lab-evade lab-world-unseen; do .venv/bin/python -m training.data.replay $$folder --out $$folder/logs; done
+	.venv/bin/python -m training.lab.card lab lab-harden lab-servers lab-chatter lab-world lab-answers lab-unseen lab-evade lab-world-unseen --out runs
 
 # CAPTURES=DIR adds captures by others whose MANIFEST.csv allows training or choosing; they go through zeek.
 pairs: .venv/.installed ## Cut the lab's logs (and CAPTURES) into windows to train on (runs/pairs) and to test on (runs/judged)
 	rm -rf runs/pairs runs/judged
 	.venv/bin/python -m training.data.prepare --lab lab/logs --altered 100 --out runs/pairs --judged runs/judged \
-	  --also harden=lab-harden/logs servers=lab-servers/logs talk=lab-chatter/logs world=lab-world/logs \
+	  --also harden=lab-harden/logs servers=lab-servers/logs talk=lab-chatter/logs world=lab-world/logs answers=lab-answers/logs \
 	  --test world=lab-world/logs unseen=lab-unseen/logs evade=lab-evade/logs world-unseen=lab-world-unseen/logs \
 	  --unreadable unreadable=lab-unseen/logs world-unreadable=lab-world-unseen/logs $(if $(CAPTURES),--captures $(CAPTURES))
 
 # One thread sums in one order: the same weights on any number of cores. The third seed is shipped (training/DIARY.md, run 31); evidence
 # and thresholds come from what each of three seeds held out of its training.
 VERSION ?= 8
-LOGS := lab/logs lab-harden/logs lab-servers/logs lab-chatter/logs lab-world/logs
+LOGS := lab/logs lab-harden/logs lab-servers/logs lab-chatter/logs lab-world/logs lab-answers/logs
 TRAIN := env OMP_NUM_THREADS=1 .venv/bin/python -m training.fit.train --version $(VERSION)
 OTHERS = $(if $(CAPTURES),--captures runs/captures --manifest $(CAPTURES)/MANIFEST.csv)
 model: pairs ## Train on runs/pairs and put the bundle into packetclip_sensor/model/shipped

@@ -33,7 +33,7 @@ from packetclip_sensor.model.judge import judge
 from packetclip_sensor.model.occlusion import Occlusion
 from packetclip_sensor.records import Verdict
 from packetclip_sensor.sources import discovery, tail, zeek
-from packetclip_sensor.windows.windows import windows
+from packetclip_sensor.windows.cutter import windows
 
 ROOT = Path(__file__).parents[1]
 TOP, TIMES, SHARE = 3, 5.0, 0.9

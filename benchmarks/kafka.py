@@ -6,7 +6,7 @@ fast lag is caught up; and how long a line takes to an alert.
 It makes topics bench-kafka.* on that broker. Figures a CPU second of the lag are of whole processes, their start left out. For
 the latency the captures of tests/data happen now, `--times` over, each beginning `--apart` seconds behind the one before. Lines
 are sent once a second, as Zeek's writer flushes them; one process of each role runs. The clock of a document goes from the
-sending of the last packet that it tells of to the line in the alerter's file.
+sending of the last packet that it counts to the line in the alerter's file.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from packetclip_sensor.model.judge import judge
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.windows.windows import windows
+from packetclip_sensor.windows.cutter import windows
 import packetclip_sensor.cli.app, packetclip_sensor.pipeline
 bundle, counters, rejects = Bundle.open(Config().model_path), Counters(), Rejects(None)
 batches = zeek.batches(tail.finite([Path(sys.argv[1])], rejects=rejects, block_bytes=1 << 16), rejects, counters)

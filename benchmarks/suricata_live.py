@@ -4,7 +4,7 @@
 
 nmap scans a thousand ports, and hydra guesses passwords of a dropbear, each time between two hosts of its own. Suricata
 (suricata_scripts/packetclip.yaml) writes the packet log, a sensor follows it, and Elasticsearch is asked until it has the alert.
-The clock of the bound runs from the last packet that the alert tells of, whose line is written at once. The first alert is left
+The clock of the bound runs from the last packet that the alert counts, whose line is written at once. The first alert is left
 out of the bound: Elasticsearch makes the index then. Needs root, nmap, hydra and dropbear.
 """
 
@@ -51,7 +51,7 @@ class Arrival:
     after_start_s: float
     """Since the tool was started."""
     after_packet_s: float
-    """Since the last packet of which it tells."""
+    """Since the last packet that it counts."""
     document: dict[str, Any]
 
 

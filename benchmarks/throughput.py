@@ -112,7 +112,7 @@ def main() -> None:
     from packetclip_sensor.sinks import ndjson
     from packetclip_sensor.sinks.documents import SensorInfo
     from packetclip_sensor.sources import tail, zeek
-    from packetclip_sensor.windows.windows import windows
+    from packetclip_sensor.windows.cutter import windows
 
     made = Path("/dev/shm") / f"packetclip-load-{os.getpid()}"
     if args.flood or args.pairs:

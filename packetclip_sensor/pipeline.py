@@ -47,8 +47,9 @@ from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.backlog import Backlog
 from packetclip_sensor.sources.discovery import archives_of
 from packetclip_sensor.sources.other_alerts import recent
-from packetclip_sensor.windows.model_input import model_input
-from packetclip_sensor.windows.windows import Owns, WindowCutters
+from packetclip_sensor.windows.cutter import WindowCutters
+from packetclip_sensor.windows.packet_features import model_input
+from packetclip_sensor.windows.windows import Owns
 
 log = structlog.get_logger()
 
@@ -221,7 +222,7 @@ class Judging:
         self.evidence = Evidence.of(bundle, counters, thresholds)
         if self.evidence is not None and state.model_version == manifest.version:
             self.evidence.restore(state.evidence_streams)
-        self._found = found or (lambda windows, judge: judge(model_input(windows)))
+        self._found, self._counters = found, counters
         decide = found.instead(self.evidence) if found else self.evidence
         self._judge = Judge(bundle, thresholds, counters, margins, tap=sampler, evidence=decide, encoder=encoder)
 
@@ -233,7 +234,8 @@ class Judging:
     def __call__(self, read: Batch) -> Iterator[VerdictBatch]:
         """The verdicts of the seconds that a batch ends."""
         for batch in self._normalize(read):
-            yield self._found(self._cut(batch), self._judge)
+            found = self._found
+            yield found(batch, self._judge, self._counters) if found else self._judge(model_input(self._cut(batch)))
 
 
 class Alerting:
@@ -315,8 +317,7 @@ def alerts(
             for read in batches:
                 for verdicts in judging(read):
                     explained = alerting(verdicts)
-                    if judging.evidence is not None:
-                        explained.evidence = judging.evidence.changes()
+                    explained.evidence = verdicts.evidence
                     if health is not None:
                         health.read(verdicts.batch, held=judging.held)
                         health.budget_used = alerting.budget_used

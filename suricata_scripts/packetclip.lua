@@ -197,7 +197,7 @@ local function record(p, id, n, bytes, sec, usec, src, dst, proto, sp, dp, flow_
   local orig_h, orig_p, resp_h, resp_p = flow_src, flow_sp, flow_dst, flow_dp
   local is_orig = src == flow_src and (src ~= dst or sp == flow_sp)
   local own
-  if (proto == 1 or proto == 58) and flow_proto ~= proto then       -- an ICMP error, which Suricata counts to the flow that it speaks of
+  if (proto == 1 or proto == 58) and flow_proto ~= proto then       -- an ICMP error, which Suricata counts to the flow that it quotes
     local key = src .. dst .. sp .. "." .. dp
     own = errors.get(key)
     if own == nil or sec - own.last > ICMP_QUIET_S then

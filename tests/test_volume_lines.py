@@ -16,8 +16,9 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.normalize.copies import Copies
 from packetclip_sensor.records import Batch, Packet
 from packetclip_sensor.sources.suricata import capture
+from packetclip_sensor.windows.cutter import windows
 from packetclip_sensor.windows.packet_table import so_far
-from packetclip_sensor.windows.windows import Window, Windows, windows
+from packetclip_sensor.windows.windows import Window, Windows
 
 COUNT = 10_000
 BEYOND = [q * 2**k for k in range(4, 12) for q in (4, 5, 6, 7) if 100 < q * 2**k <= COUNT]

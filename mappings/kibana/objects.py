@@ -18,8 +18,6 @@ CORE_VERSION = "8.8.0"
 TYPE_VERSIONS = {"index-pattern": "8.0.0", "search": "8.0.0", "dashboard": "8.9.0"}
 """`typeMigrationVersion`: an importing Kibana migrates upwards from it, and refuses what is newer than itself."""
 PANEL_VERSION = "8.9.0"
-GRID_WIDTH = 48
-"""Columns of a dashboard's grid."""
 FILTER = "kibanaSavedObjectMeta.searchSourceJSON.filter[0].meta.index"
 """Name of a reference: the data view of a dashboard's own filter."""
 

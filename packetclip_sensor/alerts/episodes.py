@@ -40,11 +40,15 @@ log = structlog.get_logger()
 
 
 def enough(verdict: Verdict, policy: Policy) -> bool:
-    """Whether there are packets, and connections, enough behind a verdict to open an episode; `policy.least` has all missions."""
+    """Whether there are packets, and connections or packets a second, enough behind a verdict to open an episode; `policy.least`
+    has all missions."""
     if verdict.trail is not None:
         return True  # evidence has counted both
     least = policy.least[verdict.mission]
-    if verdict.packets[-1].proto == "tcp" and verdict.connections < (least.connections or 0):
+    if verdict.packets[-1].proto == "tcp":
+        if verdict.connections < (least.connections or 0):
+            return False
+    elif verdict.per_second < (least.datagrams_per_s or 0) and verdict.probability < (least.slow_probability or 1.0):
         return False
     return verdict.volume >= (least.packets or policy.open_packets)
 

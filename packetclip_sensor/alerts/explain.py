@@ -74,7 +74,8 @@ def explanations(verdicts: Sequence[Verdict], bundle: Bundle, policy: str = "mas
         for verdict, (_, weights), places, window in zip(verdicts, attributions, heaviest, described, strict=True)
         for i in places
     ]
-    evidence = iter(masked(whole, policy))
+    read = [window.contents[i] for places, window in zip(heaviest, described, strict=True) for i in places]
+    evidence = iter(masked(whole, policy, read))
     return [
         Explanation(
             **msgspec.structs.asdict(found),

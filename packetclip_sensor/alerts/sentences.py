@@ -336,7 +336,7 @@ def packet_reason(packets: Sequence[Packet], window: Description, at: int) -> st
     packet, before, kind = packets[at], packets[:at], window.kinds[at]
     out = kind + _side(packet)
     if payload := window.payload_bytes[at]:
-        content = window.contents[at]
+        content = window.known[at]
         out += f" with {payload} bytes of payload" + (f": {content}" if content else "")
     transport = packet.proto in ("tcp", "udp")
     orders = [

@@ -35,9 +35,9 @@ from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.pairs.labels import MIXED_BELOW, Labels
 from packetclip_sensor.records import Batch, Episode, Packet, Verdict
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.windows.model_input import model_input
+from packetclip_sensor.windows.cutter import WindowCutter
+from packetclip_sensor.windows.packet_features import model_input
 from packetclip_sensor.windows.window_statistics import facts
-from packetclip_sensor.windows.windows import windows
 
 GAP_S = 3600.0
 """A longer time without a packet counts so much: nobody knows whether Zeek ran."""
@@ -227,11 +227,12 @@ def gather(
         with Rejects(None) as rejects:
             read = zeek.batches(tail.finite(paths, rejects=rejects), rejects, found.counters)
             batches = normalized(read, found.counters, rejects, lateness_s)
-            streams = windows(packets(batches), bundle.manifest.window, found.counters)
+            cut = WindowCutter(bundle.manifest.window, found.counters)
             at, known = every if labels else floor, others(paths)
             evidence = Evidence.of(bundle, found.counters, at)
             judge = Judge(bundle, at, found.counters, margins, evidence=known.instead(evidence) if known else evidence)
-            for judged in (known(cut, judge) if known else judge(model_input(cut)) for cut in streams):
+            for batch in packets(batches):
+                judged = known(batch, judge, found.counters) if known else judge(model_input(cut(batch)))
                 found.coverage.add(judged.batch.packets)
                 on_packets(len(judged.batch.packets))
                 for verdict in judged.verdicts:

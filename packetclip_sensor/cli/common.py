@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from packetclip_sensor.config.settings import ElasticsearchConfig
     from packetclip_sensor.pairs.labels import Labels
     from packetclip_sensor.scale.cuts import Cut
-    from packetclip_sensor.scale.judged import FoundRows, FoundVerdicts, How
+    from packetclip_sensor.scale.judged import FoundWindows, How
     from packetclip_sensor.sources.discovery import PassedOver, Unit
 
 DONE, FAILED, BAD_START = 0, 1, 2
@@ -218,7 +218,7 @@ def judged_by_workers(
     lateness_s: float,
     cuts: Path,
     to: tuple[int | None, str | None],
-) -> Iterator[Callable[[Sequence[Path]], FoundVerdicts | FoundRows | None]]:
+) -> Iterator[Callable[[Sequence[Path]], FoundWindows | None]]:
     """Have the logs of units judged in cuts, and say of a unit's paths what was found: None of captures, and of units whose clock
     was set back, which one process judges, and of all where `to` names neither a number of workers nor a scheduler."""
     if to == (None, None):

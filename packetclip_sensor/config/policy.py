@@ -30,10 +30,8 @@ def for_missions(policy: Policy, missions: Missions) -> Policy:
 
 
 def _over(own: Least, site: Least) -> Least:
-    return Least(
-        packets=own.packets if site.packets is None else site.packets,
-        connections=own.connections if site.connections is None else site.connections,
-    )
+    asked = {key: getattr(own if getattr(site, key) is None else site, key) for key in Least.__struct_fields__}
+    return Least(**asked)
 
 
 def _by_name(key: str, values: Mapping[str, Any], missions: Missions) -> dict[str, Any]:

@@ -163,7 +163,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         dict[str, Least],
         "The same by mission, in place of the model's own (docs/tuning.md), for example {DoS: {packets: 40}}. `connections` are "
         "TCP connections, begun within the window's time or seen in it. Connections of one packet count up to the 64 that a "
-        "window remembers.",
+        "window remembers. `datagrams_per_s` are packets that are not TCP, of the window's stream in its second; from "
+        "`slow_probability` on fewer will do.",
     ] = {}
     update_s: Annotated[Positive, "Seconds of event time between two documents of an episode that goes on."] = 60.0
     close_s: Annotated[Positive, "An episode closes when no verdict has come for so many seconds of event time."] = 60.0

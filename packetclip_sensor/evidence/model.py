@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from packetclip_sensor.evidence.rows import Floats
 from packetclip_sensor.evidence.streams import input_names
+from packetclip_sensor.windows.packet_features import Floats
 
 FILE = "evidence.json"
 

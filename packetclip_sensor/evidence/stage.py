@@ -16,9 +16,8 @@ from packetclip_sensor.evidence.streams import Streams
 from packetclip_sensor.model.bundle import REMEDY, Bundle, optional
 from packetclip_sensor.model.judge import Decide, Judge
 from packetclip_sensor.model.thresholds import logit
-from packetclip_sensor.records import FloatArray, Flow, Trail, VerdictBatch
-from packetclip_sensor.windows.model_input import ModelInput
-from packetclip_sensor.windows.windows import Windows
+from packetclip_sensor.records import Batch, Decided, FloatArray, Flow, Trail, VerdictBatch
+from packetclip_sensor.windows.packet_features import ModelInput
 
 WAITING = "\tflows"
 """Behind a source's name, the key of the flow rows that wait for their time."""
@@ -33,6 +32,8 @@ class Evidence:
         """
         self.missions = frozenset(model.missions)
         """Those of which it decides."""
+        self.hands_on = True
+        """Whether what changed comes with each batch; where not, who saves it asks for `changes`."""
         self._at = np.array([p if m in self.missions else np.inf for m, p in thresholds.items()], np.float32)
         self._score = Scorer(model)
         self._streams, self._counters = Streams(len(thresholds), counters), counters
@@ -55,8 +56,8 @@ class Evidence:
         except (ValueError, RecursionError) as err:
             raise ModelBundleError(f"model bundle {bundle.path}: {FILE}: {err}; {REMEDY}") from err
 
-    def __call__(self, given: ModelInput, probabilities: FloatArray) -> dict[int, tuple[int, Trail]]:
-        """Of each window that is a verdict, by its number, its mission's number and what that rests on.
+    def __call__(self, given: ModelInput, probabilities: FloatArray) -> Decided:
+        """Which windows are verdicts, and what changed of the streams.
 
         Args:
             probabilities: (W, missions + 1), Benign first.
@@ -69,7 +70,7 @@ class Evidence:
         """Have the flow rows of a batch before its windows. `newest`: as in `FlowCounts.take`."""
         self._flows.setdefault(source, FlowCounts(self._counters)).take(flows, newest)
 
-    def of_rows(self, source: str, rows: Rows) -> dict[int, tuple[int, Trail]]:
+    def of_rows(self, source: str, rows: Rows) -> Decided:
         """As a call, of a batch's rows, made here or by another process."""
         flows = self._flows.get(source)
         due = flows.until(float(rows.second[-1])) if flows is not None and len(rows.second) else []
@@ -85,7 +86,7 @@ class Evidence:
             above = max(float(log_odds[i, mission]) - logit(float(self._at[mission])), 0.0)
             own = float(probabilities[i, mission])
             out[i] = mission, Trail(own, above, int(windows), int(last - first) + 1, float(mean))
-        return out
+        return Decided(out, self.changes() if self.hands_on else {})
 
     def state(self) -> dict[str, bytes]:
         """All streams and what waits to be counted in them, to be saved. A stream's part is its own, so that another sensor may
@@ -93,7 +94,7 @@ class Evidence:
         return self._streams.state() | {source + WAITING: flows.state() for source, flows in self._flows.items()}
 
     def changes(self) -> dict[str, bytes]:
-        """What changed of these since the last call."""
+        """What changed of these since the last call, or the last batch."""
         waiting = {source + WAITING: flows.state() for source, flows in self._flows.items() if flows.changed}
         return self._streams.changes() | waiting
 
@@ -112,4 +113,4 @@ class Found(Protocol):
     def instead(self, evidence: Evidence | None) -> Decide | None:
         """What decides in place of evidence."""
 
-    def __call__(self, windows: Windows, judge: Judge, /) -> VerdictBatch: ...
+    def __call__(self, batch: Batch, judge: Judge, counters: Counters, /) -> VerdictBatch: ...

@@ -14,8 +14,8 @@ import numpy as np
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.evidence.flow_counts import COUNTS, FLOWS, SIZES, Counted
-from packetclip_sensor.evidence.rows import SECOND, STREAM, Floats, Rows, log_gap
-from packetclip_sensor.windows.packet_features import RELATIONS
+from packetclip_sensor.evidence.rows import Rows
+from packetclip_sensor.windows.packet_features import LEAST_GAP_S, RELATIONS, SECOND, STREAM, Floats
 from packetclip_sensor.windows.windows import VIEWS
 
 HALF_LIVES = (10.0, 60.0, 600.0, 3600.0)
@@ -101,7 +101,7 @@ class Streams:
             first_begun, last_begun = begun[i]
             if not math.isnan(last_begun):
                 if before := slot[self._damped + 1]:
-                    gap = float(log_gap(np.array([first_begun - before]))[0])
+                    gap = float(np.log(max(first_begun - before, LEAST_GAP_S)))
                     value[self._gaps] += (1.0, gap, gap * gap)
                 slot[self._damped + 1] = last_begun
             counters += value[:, None]

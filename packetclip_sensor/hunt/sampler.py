@@ -17,7 +17,7 @@ from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.judge import reaches, score
 from packetclip_sensor.records import FloatArray, HuntWindow, Packet
 from packetclip_sensor.windows.headers import Ints
-from packetclip_sensor.windows.model_input import ModelInput
+from packetclip_sensor.windows.packet_features import ModelInput
 from packetclip_sensor.windows.packet_table import view_keys
 from packetclip_sensor.windows.window_statistics import facts
 from packetclip_sensor.windows.windows import VIEWS

@@ -83,6 +83,8 @@ class Partition:
         self.begin, self.judged = at.offset, at.judged
         state = State(judged=at.judged, model_version=at.model_version, evidence_streams=streams)
         self._judging = Judging(bundle, config, counters, state, rejects, owns(number, self._hosts), encoder=encoder)
+        if self._judging.evidence is not None:
+            self._judging.evidence.hands_on = False  # a save comes every few seconds, batches come more often
         self._changes = dict.fromkeys(streams, b"") if at.model_version != self._version else {}
         self._clocks: dict[Place, float] = {}
         self._read = {(of_flow, raw): (offset, line) for of_flow, raw, offset, line in at.read}

@@ -14,8 +14,9 @@ from itertools import takewhile
 from msgspec.structs import replace
 
 from packetclip_sensor.records import Evidence
-from packetclip_sensor.windows import headers, payload
+from packetclip_sensor.windows import payload
 from packetclip_sensor.windows.headers import ICMP, ICMP6, LATER_FRAGMENT, TCP, UDP, Header
+from packetclip_sensor.windows.payload import Content
 
 _CHECKSUM = {TCP: 16, UDP: 6, ICMP: 2, ICMP6: 2}
 """Its offset in the transport header, bytes."""
@@ -32,16 +33,19 @@ _SSH = re.compile(rb"SSH-[12]\.\d+-[ -~]{0,80}\r?\n")
 _CODE = re.compile(rb"[1-5][0-5]\d[ -]|\+OK|-ERR")
 
 
-def masked(evidence: Sequence[Evidence], policy: str) -> list[Evidence]:
-    """The same with the bytes that may be shown; what is masked already stays as it is."""
-    made = shown([one.packet.data for one in evidence], policy)
+def masked(evidence: Sequence[Evidence], policy: str, read: Sequence[Content] | None = None) -> list[Evidence]:
+    """The same with the bytes that may be shown; what is masked already stays as it is. `read` is what the packets hold, where
+    somebody has read them."""
+    if all(one.masked_bytes is not None for one in evidence):
+        return [*evidence]
+    made = shown([one.packet.data for one in evidence], policy, read)
     return [
         replace(one, packet=replace(one.packet, data=data), masked_bytes=count) if one.masked_bytes is None else one
         for one, (data, count) in zip(evidence, made, strict=True)
     ]
 
 
-def shown(packets: Sequence[bytes], policy: str) -> list[tuple[bytes, int]]:
+def shown(packets: Sequence[bytes], policy: str, read: Sequence[Content] | None = None) -> list[tuple[bytes, int]]:
     """What a policy (`evidence_bytes`) lets be shown of packets' first bytes, from the IP header on.
 
     Returns:
@@ -51,8 +55,8 @@ def shown(packets: Sequence[bytes], policy: str) -> list[tuple[bytes, int]]:
         return [(data, 0) for data in packets]
     if policy == "none":
         return [(b"", len(data)) for data in packets]
-    read = zip(packets, headers.read(packets), payload.words_of(packets), strict=True)
-    return [_shown(data, head, words, headers_alone=policy == "headers") for data, head, words in read]
+    both = zip(packets, read or payload.contents(packets), strict=True)
+    return [_shown(data, *content, headers_alone=policy == "headers") for data, content in both]
 
 
 def _shown(data: bytes, head: Header, words: str, *, headers_alone: bool) -> tuple[bytes, int]:

@@ -80,6 +80,13 @@ class Graph(msgspec.Struct, frozen=True):
     """The constant h of each level's concepts, (n, H) each, for the exact shares of the paths."""
 
 
+def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> npt.NDArray[np.float64]:
+    """(..., n) logits to probabilities; the temperature is a divisor that is fitted after training."""
+    z = logits.astype(np.float64) / temperature
+    z = np.exp(z - z.max(-1, keepdims=True))
+    return np.asarray(z / z.sum(-1, keepdims=True))
+
+
 @dataclass(frozen=True)
 class Bundle:
     """An opened bundle; the models are onnxruntime sessions on the CPU."""
@@ -115,9 +122,8 @@ class Bundle:
 
     def classes(self, embedding: FloatArray) -> dict[str, float]:
         """Each class's probability: softmax over the cosines of a (D,) unit norm window embedding with the classes' texts."""
-        z = self.logit_scale * (self.class_embeddings @ embedding).astype(np.float64)
-        z = np.exp(z - z.max())
-        return {name: round(float(p), 6) for name, p in zip(self.manifest.classes, z / z.sum(), strict=True)}
+        shares = softmax(self.logit_scale * (self.class_embeddings @ embedding).astype(np.float64))
+        return {name: round(float(p), 6) for name, p in zip(self.manifest.classes, shares, strict=True)}
 
     @staticmethod
     def open(path: Path) -> Bundle:

@@ -12,13 +12,12 @@ import numpy.typing as npt
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
-from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.bundle import Bundle, softmax
 from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds
-from packetclip_sensor.records import FloatArray, HuntWindow, Packet, Trail, Verdict, VerdictBatch
+from packetclip_sensor.records import Decided, FloatArray, HuntWindow, Packet, Trail, Verdict, VerdictBatch
 from packetclip_sensor.windows.headers import Ints
-from packetclip_sensor.windows.model_input import ModelInput, model_input
-from packetclip_sensor.windows.packet_table import so_far
+from packetclip_sensor.windows.packet_features import ModelInput, model_input
 from packetclip_sensor.windows.windows import VIEWS, Windows
 
 REASON_WINDOWS = 32
@@ -40,14 +39,6 @@ class Scored:
     """(W, missions + 1), Benign first, calibrated."""
 
 
-def calibrated(bundle: Bundle, logits: FloatArray) -> FloatArray:
-    """(W, missions + 1) logits to probabilities, with the temperature fitted after training."""
-    z = logits.astype(np.float64) / bundle.manifest.temperature
-    z = np.exp(z - z.max(1, keepdims=True))
-    probabilities: FloatArray = (z / z.sum(1, keepdims=True)).astype(np.float32)
-    return probabilities
-
-
 def score(bundle: Bundle, encoder: Encoder, given: ModelInput, chosen: slice | Ints) -> Scored:
     """Score those of the distinct windows of `given` that are `chosen`."""
     rows = given.rows[chosen]
@@ -57,7 +48,7 @@ def score(bundle: Bundle, encoder: Encoder, given: ModelInput, chosen: slice | I
     embedding[real] = encoder(given.tokens[used[real]])
     x, relations = embedding[place.reshape(rows.shape)], given.relations[chosen]
     logits = bundle.logits(x, relations, rows < 0)
-    return Scored(x, relations, calibrated(bundle, logits))
+    return Scored(x, relations, softmax(logits, bundle.manifest.temperature).astype(np.float32))
 
 
 Tap = Callable[[ModelInput, FloatArray, Encoder], list[HuntWindow]]
@@ -71,7 +62,7 @@ class Decide(Protocol):
 
     missions: frozenset[str]
 
-    def __call__(self, given: ModelInput, probabilities: FloatArray) -> dict[int, tuple[int, Trail]]: ...
+    def __call__(self, given: ModelInput, probabilities: FloatArray) -> Decided: ...
 
 
 class Judge:
@@ -102,8 +93,8 @@ class Judge:
 
     def __call__(self, given: ModelInput) -> VerdictBatch:
         """The verdicts of W windows, in their order."""
-        w, near = given.windows, self._bounds.near
-        found = np.empty((len(given.rows), len(self._missions) + 1), np.float32)
+        w, near, missions = given.windows, self._bounds.near, self._missions
+        found = np.empty((len(given.rows), len(missions) + 1), np.float32)
         alarming: dict[int, tuple[FloatArray, FloatArray]] = {}
         by_length = np.argsort((given.rows >= 0).sum(1), kind="stable")  # a short one is not padded to the longest
         for start in range(0, len(by_length), REASON_WINDOWS):
@@ -113,34 +104,26 @@ class Judge:
             for j in np.nonzero(reaches(scored.probabilities, near))[0].tolist():  # copies: a view would keep all windows'
                 alarming[int(chosen[j])] = scored.embeddings[j].copy(), scored.relations[j].copy()
         probabilities = found[given.distinct]
-        trails: dict[int, tuple[int, Trail]] = {}
+        trails, changes = Decided({}, {})
         (reaching,) = np.nonzero(reaches(probabilities, near))
         if self._evidence is not None:
-            trails = self._evidence(given, probabilities)
+            trails, changes = self._evidence(given, probabilities)
             reaching = np.union1d(reaching, np.array([*trails], np.int64))
             chosen = np.array(sorted({*given.distinct[reaching].tolist()} - alarming.keys()), np.int64)
             for start in range(0, len(chosen), REASON_WINDOWS):
                 some = chosen[start : start + REASON_WINDOWS]
                 scored = score(self._bundle, self._encoder, given, some)
                 alarming |= zip(some.tolist(), zip(scored.embeddings, scored.relations, strict=True), strict=True)
-        rows = np.unique(w.rows[reaching])
-        rows = rows[rows >= 0]
-        records = dict(zip(rows.tolist(), w.table.packets(rows).tolist(), strict=True))
-        past = w.past[reaching, 1]
-        counted, _ = so_far(w.table, w.volume, np.maximum(past, 0).ravel(), np.repeat(w.second[reaching], past.shape[1]))
+        records, counted = w.contents(reaching)
         found_in = (
-            _verdict(
-                w, i, probabilities[i], *alarming[int(given.distinct[i])], sent, self._bounds, self._missions, records, decided
-            )
-            for i, sent, decided in zip(
-                reaching.tolist(), counted.reshape(past.shape), map(trails.get, reaching.tolist()), strict=True
-            )
+            _verdict(given, i, probabilities[i], *alarming[j], sent, self._bounds, missions, records, trails.get(i))
+            for i, j, sent in zip(reaching.tolist(), given.distinct[reaching].tolist(), counted, strict=True)
         )
         verdicts = [verdict for verdict in found_in if verdict.sources]
         self._counters.verdicts += sum(v.weight == 1 for v in verdicts)
         kept = self._tap(given, probabilities, self._encoder) if self._tap else []
         seconds = w.table.second[w.fresh]
-        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, w.packets, seconds, kept, w.judged_by)
+        return VerdictBatch(verdicts, w.batch, w.judged, w.resume, w.packets, seconds, kept, w.judged_by, changes)
 
 
 def judge(
@@ -150,7 +133,7 @@ def judge(
     counters: Counters,
     margins: Mapping[str, float] = NO_MARGIN,
 ) -> Iterator[VerdictBatch]:
-    """`Judge` over finished input."""
+    """`Judge` over finished input, without evidence."""
     return map(Judge(bundle, thresholds, counters, margins), map(model_input, streams))
 
 
@@ -177,7 +160,7 @@ def accused(packets: Sequence[Packet], view: str) -> tuple[str, ...]:
 
 
 def _verdict(
-    w: Windows,
+    given: ModelInput,
     i: int,
     p: FloatArray,
     embeddings: FloatArray,
@@ -188,8 +171,9 @@ def _verdict(
     records: dict[int, Packet],
     decided: tuple[int, Trail] | None = None,
 ) -> Verdict:
-    """The i-th window of `w`, judged as `p`, or as evidence has `decided`; `records` has its packets by row, `sent` (C,) the
-    packets so far of the connections that it remembers."""
+    """The i-th window, judged as `p`, or as evidence has `decided`; `records` has its packets by row, `sent` (C,) the packets so
+    far of the connections that it remembers."""
+    w = given.windows
     rows = w.rows[i][w.rows[i] >= 0]
     packets = tuple(records[row] for row in rows.tolist())
     fresh = float((w.table.second[rows] == w.second[i]).sum() / w.rows.shape[1])
@@ -226,5 +210,6 @@ def _verdict(
         weight=weight,
         stream_packets=int(sent.sum()),
         connections=max(len(latest), len(uids)),
+        per_second=round(given.streams.rate[i]),
         trail=trail,
     )

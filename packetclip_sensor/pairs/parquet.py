@@ -18,8 +18,9 @@ from packetclip_sensor.pairs.labels import Truth
 from packetclip_sensor.pairs.rows import labelled, thinned
 from packetclip_sensor.records import Batch
 from packetclip_sensor.windows import tokens
+from packetclip_sensor.windows.cutter import windows
 from packetclip_sensor.windows.packet_features import RELATIONS
-from packetclip_sensor.windows.windows import Window, Windows, windows
+from packetclip_sensor.windows.windows import Window, Windows
 
 try:
     import pyarrow as pa

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,6 +28,15 @@ class Trail:
     """From the first to the last of them."""
     each: float
     """Their mean probability, over log-odds."""
+
+
+class Decided(NamedTuple):
+    """What evidence says of a batch's windows."""
+
+    trails: dict[int, tuple[int, Trail]]
+    """Of each window that is a verdict, by its number, its mission's number and what that rests on."""
+    changes: dict[str, bytes]
+    """What changed of what is kept of streams, to be saved with the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,8 @@ class Verdict:
     destination is named, of its own. The next likewise."""
     connections: int = 0
     """How many connections it rests on: those begun within the last T seconds, at least its window's."""
+    per_second: int = 0
+    """Packets of its stream in `second`, as `StreamSeconds.rate`."""
     trail: Trail | None = None
     """None where the window alone decided."""
 
@@ -103,6 +115,8 @@ class VerdictBatch:
     hunt_windows: list[HuntWindow] = field(default_factory=list)
     judged_by: dict[str, int] = field(default_factory=dict)
     """As in `Windows`."""
+    evidence: dict[str, bytes] = field(default_factory=dict)
+    """As `changes` in `Decided`."""
 
 
 class Concept(msgspec.Struct, frozen=True):

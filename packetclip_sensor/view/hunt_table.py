@@ -56,7 +56,7 @@ def show(found: Found, file: TextIO, missions: Missions, *, asked: str, encoded:
 
 
 def doubts(found: Found, encoded: EncodedSentence | None) -> list[str]:
-    """Why the list may mean nothing; empty where nothing speaks against it."""
+    """Why the list may mean nothing; empty where there is no doubt."""
     out = []
     if encoded is not None and not encoded.familiar:
         out.append(

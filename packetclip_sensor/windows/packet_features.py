@@ -1,18 +1,25 @@
-"""What a packet is within its window, as numbers that hold on networks never seen: the part of a token that is not bytes.
+"""Windows to model input: the tokens of each packet once, the relations of each distinct window once, and what streams had in
+a second.
 
-Sizes, gaps, flags and what is new within the window come from the window's own packets. History comes from the stream's last
-connections within T seconds, of which most began before the window's oldest packet: a window of 30 packets sees one log-in over
-SSH, its history sees sixty.
+Relations are what a packet is within its window, as numbers that hold on networks never seen: the part of a token that is not
+bytes. Sizes, gaps, flags and what is new within the window come from the window's own packets. History comes from the stream's
+last connections within T seconds, of which most began before the window's oldest packet: a window of 30 packets sees one log-in
+over SSH, its history sees sixty. Everything that the model and evidence have to know of a batch is made here in one step, so that
+they need only these arrays.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-from packetclip_sensor.records import FloatArray
+from packetclip_sensor.records import FloatArray, Packet
+from packetclip_sensor.windows import tokens
 from packetclip_sensor.windows.headers import TCP, UDP, Bools, Ints
-from packetclip_sensor.windows.packet_table import PacketColumns
+from packetclip_sensor.windows.packet_table import PacketColumns, one_way, view_keys
+from packetclip_sensor.windows.windows import VIEWS, Windows
 
 HISTORY = (
     "history_connections",
@@ -65,7 +72,70 @@ RELATIONS = (
 )
 """The relations of one token, in order; all scaled to about [-1, 1]. They hold on networks never seen, see docs/decisions.md."""
 
+SECOND = ("packets", "sent", "bytes", "begun", "ports", "destinations", "sources", "skipped")
+"""What a stream had in a second: packets, those of them that connections' originators sent, their bytes; connections begun,
+distinct responder ports, responders and originators of these; connections that Zeek left out of the log."""
+STREAM = ("connections", "volume")
+"""Of the last T seconds: connections that the window remembers, and their packets."""
+FIRST_PACKETS = 100
+"""Every packet up to this one of a connection has a line; later lines stand for all packets since the one before."""
+LEAST_GAP_S = 1e-3
+"""Between beginnings of connections: what is below says how busy a machine was."""
+RELATED_WINDOWS = 128
+"""Windows whose relations are made at a time: their comparisons of all packets with all stay in the processor's cache."""
+
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSeconds:
+    """What the streams of W windows had in the windows' seconds, beside the last A packets that each window holds: a flood has
+    thousands of them."""
+
+    stream: list[tuple[int, str, str]]
+    """Of each window its view and hosts, which are sorted for a pair, with "" for a side that the view leaves open. Answers that
+    nobody asked for are a stream of their own, so the view is then that of VIEWS plus len(VIEWS)."""
+    counts: FloatArray
+    """(W, len(SECOND) + len(STREAM))"""
+    rate: Floats
+    """(W,) packets a second: as the first of SECOND, but of packets without a line only the share that came in this second, if
+    they came evenly."""
+    begun: Floats
+    """(W, 5): time of the second's first and last connection's beginning, NaN where none began; number, sum and sum of squares of
+    the natural logarithms of the gaps between those of the second, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """The V distinct windows of a batch's W windows, and the P packets that stand in them.
+
+    Views that hold the same packets and began the same connections are one window.
+    """
+
+    windows: Windows
+    distinct: Ints
+    """(W,) which of the V windows each window is."""
+    rows: Ints
+    """(V, A) numbers of the rows of `tokens`, oldest packet first, -1 in front where a window is shorter than A."""
+    tokens: npt.NDArray[np.uint16]
+    """(P, ROW_BYTES)"""
+    relations: FloatArray
+    """(V, A, R), zero on padding."""
+    streams: StreamSeconds
+
+
+def model_input(windows: Windows) -> ModelInput:
+    """The model input of a batch of windows."""
+    table, both = windows.table, np.hstack([windows.rows, windows.past[:, 0]])
+    _, first, distinct = np.unique(both, axis=0, return_index=True, return_inverse=True)
+    rows, past = windows.rows[first], windows.past[first]
+    used = np.unique(rows[rows >= 0])
+    related = np.empty((*rows.shape, len(RELATIONS)), np.float32)
+    for start in range(0, len(rows), RELATED_WINDOWS):
+        some = slice(start, start + RELATED_WINDOWS)
+        related[some] = relations(table, rows[some], past[some])
+    toks, places = tokens.tokenize(table.take(used)), np.where(rows < 0, -1, np.searchsorted(used, rows))
+    return ModelInput(windows, distinct.ravel(), places, toks, related, stream_seconds(windows))
 
 
 def relations(table: PacketColumns, rows: Ints, past: Ints) -> FloatArray:
@@ -181,3 +251,102 @@ def _decades(seconds: Floats, least: float, span: float) -> Floats:
     """Logarithm of seconds, 0 at `least` and 1 at `span` decades more."""
     out: Floats = (np.log10(seconds + least) - np.log10(least)) / span
     return out
+
+
+def stream_seconds(w: Windows) -> StreamSeconds:
+    """What the streams of windows had in the windows' seconds."""
+    last, past = w.rows[:, -1], w.past[:, 1]
+    counts, rate = np.zeros((len(last), len(SECOND) + len(STREAM)), np.float32), np.zeros(len(last))
+    begun = np.zeros((len(last), 5))
+    if not len(last):
+        return StreamSeconds([], counts, rate, begun)
+    fresh, ends = w.table.take(w.fresh), np.searchsorted(w.fresh, last)
+    (weight, within), lone = _weights(w.table, w.fresh), one_way(fresh)
+    skipped = np.array([r.skipped for r in w.packets], np.float64)
+    for view, keys in enumerate(view_keys(fresh)):
+        (mine,) = np.nonzero(w.view == view)
+        if len(mine):
+            use = np.ones(len(lone), np.bool_) if VIEWS[view] == "destination" else ~lone
+            found = _seconds(fresh, keys, weight, within, skipped, use, ends[mine])
+            counts[mine, : len(SECOND)], rate[mine], begun[mine] = found
+    counts[:, len(SECOND)] = (past >= 0).sum(1)
+    counts[:, len(SECOND) + 1] = np.where(past >= 0, w.table.n[past], 0).sum(1)
+    stream = [_stream(*each) for each in zip(w.view.tolist(), w.packets[ends], lone[ends].tolist(), strict=True)]
+    return StreamSeconds(stream, counts, rate, begun)
+
+
+def _stream(view: int, last: Packet, lone: bool) -> tuple[int, str, str]:
+    a, b = last.orig_h, last.resp_h
+    if VIEWS[view] == "pair":
+        return view, min(a, b), max(a, b)
+    return (view, a, "") if VIEWS[view] == "source" else (view + len(VIEWS) * lone, "", b)
+
+
+def _weights(table: PacketColumns, fresh: Ints) -> tuple[Floats, Floats]:
+    """(F,) packets that each line stands for, and (F,) how many of them came in the line's own second, if they came evenly."""
+    n = table.n[fresh]
+    weight, within = np.ones((2, len(fresh)))
+    late = n > FIRST_PACKETS
+    if late.any():
+        (known,) = np.nonzero(np.isin(table.uid, table.uid[fresh[late]]))
+        order = known[np.lexsort((table.n[known], table.uid[known]))]
+        before = np.arange(len(table.n))
+        same = table.uid[order[1:]] == table.uid[order[:-1]]
+        before[order[1:][same]] = order[:-1][same]
+        since = before[fresh[late]]
+        weight[late] = np.maximum(n[late] - table.n[since], 1)
+        ts, lasting = table.ts[fresh[late]], np.maximum(table.ts[fresh[late]] - table.ts[since], 1e-6)
+        within[late] = np.maximum(weight[late] * np.minimum((ts - np.floor(ts)) / lasting, 1.0), 1.0)
+    return weight, within
+
+
+def _seconds(
+    t: PacketColumns, keys: Ints, weight: Floats, within: Floats, skipped: Floats, use: Bools, ends: Ints
+) -> tuple[Floats, Floats, Floats]:
+    """Counts, (w, len(SECOND)), packets a second, (w,), and beginnings, (w, 5), of the streams and seconds in which the packets
+    `ends` stand."""
+    order = np.lexsort((t.second, keys))
+    starts = np.ones(len(order), np.bool_)
+    starts[1:] = (np.diff(keys[order]) != 0) | (np.diff(t.second[order]) != 0)
+    group = np.empty(len(order), np.int64)
+    group[order] = np.cumsum(starts) - 1
+    groups = int(starts.sum())
+    (at,) = np.nonzero(use & (t.n == 1))
+    at = at[np.lexsort((t.ts[at], group[at]))]
+    of, ts = group[at], t.ts[at]
+
+    def total(values: Floats, chosen: Bools = use) -> Floats:
+        out: Floats = np.bincount(group[chosen], values[chosen], groups).astype(np.float64)
+        return out
+
+    def distinct(values: Ints) -> Ints:
+        """Of the connections begun."""
+        by = np.lexsort((values[at], of))
+        new = np.ones(len(by), np.bool_)
+        new[1:] = (np.diff(values[at][by]) != 0) | (np.diff(of[by]) != 0)
+        return np.bincount(of[by][new], minlength=groups)
+
+    counts = np.stack(
+        [
+            total(weight),
+            total(weight, use & t.is_orig),
+            total(weight * t.size_bytes),
+            np.bincount(of, minlength=groups),
+            distinct(t.resp_p),
+            distinct(t.resp_h),
+            distinct(t.orig_h),
+            total(skipped),
+        ],
+        axis=1,
+    )
+    begun = np.zeros((groups, 5))
+    begun[:, :2] = np.nan
+    if len(at):
+        same = of[1:] == of[:-1]
+        begun[of[np.append(True, ~same)], 0] = ts[np.append(True, ~same)]
+        begun[of[np.append(~same, True)], 1] = ts[np.append(~same, True)]
+        gaps = np.log(np.maximum(np.diff(ts)[same], LEAST_GAP_S))
+        for column, values in enumerate((np.ones(len(gaps)), gaps, gaps**2), 2):
+            begun[:, column] = np.bincount(of[1:][same], values, groups)
+    mine = group[ends]
+    return counts[mine], total(within)[mine], begun[mine]

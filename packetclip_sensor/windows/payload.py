@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from packetclip_sensor.windows import headers
 from packetclip_sensor.windows.headers import ACK, FIN, FIRST_FRAGMENT, LATER_FRAGMENT, PSH, RST, SYN, TCP, UDP, URG, Header
@@ -95,18 +96,25 @@ COUNTING = bytes(range(256)) * 2
 UNKNOWN = ("TCP ", "UDP ", "ICMP", "IP protocol", "ping", "answer to a ping", "later fragment", "no IP header", "empty UDP")
 
 
+class Content(NamedTuple):
+    """What a packet's first bytes hold."""
+
+    head: Header
+    words: str
+
+
 def words(data: bytes) -> str:
-    """The content of one packet, from the IP header on; see `words_of`."""
-    return words_of([data])[0]
+    """The content of one packet, from the IP header on; see `contents`."""
+    return contents([data])[0].words
 
 
-def words_of(packets: Sequence[bytes]) -> list[str]:
+def contents(packets: Sequence[bytes]) -> list[Content]:
     """The content of each packet, from the IP header on (at most its first bytes, as Zeek logs them).
 
     Never fails: bytes that nothing knows are "text", "binary data" or "one repeated byte". Source: RFC 9112, 959, 5321, 4253,
     8446, 1035, 854, 5905, 3416, 7252, 2131, 9000, MQTT 3.1.1 and Modbus over TCP, for the few bytes looked at.
     """
-    return [_words(data, head) for data, head in zip(packets, headers.read(packets), strict=True)]
+    return [Content(head, _words(data, head)) for data, head in zip(packets, headers.read(packets), strict=True)]
 
 
 def _words(data: bytes, head: Header) -> str:
@@ -122,9 +130,8 @@ def _words(data: bytes, head: Header) -> str:
     return text + " in a first fragment" if head.fragment == FIRST_FRAGMENT else text
 
 
-def known(data: bytes) -> str:
-    """The words of a packet whose payload is of a known protocol over TCP or UDP, else ""."""
-    text = words(data)
+def known(text: str) -> str:
+    """The `words` of a packet whose payload is of a known protocol over TCP or UDP, else ""."""
     return "" if text.startswith(UNKNOWN) else text
 
 

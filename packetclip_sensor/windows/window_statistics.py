@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from packetclip_sensor.records import Packet
 from packetclip_sensor.windows import headers
 from packetclip_sensor.windows.headers import ACK, FIN, PSH, RST, SYN, TCP, URG
-from packetclip_sensor.windows.payload import known
+from packetclip_sensor.windows.payload import Content, contents, known
 
 Fact = float | int | str | None
 Facts = dict[str, Fact]
@@ -154,22 +154,26 @@ class Description:
     """Of each packet: "SYN-ACK", "echo request", "UDP packet"."""
     payload_bytes: tuple[int | None, ...]
     """Of each packet; None where a cut header hides it."""
-    contents: dict[int, str]
+    known: dict[int, str]
     """Of the packets that were asked for, by number: what the payload says, "" where no known protocol is in it."""
+    contents: dict[int, Content]
+    """Of the same, all that their bytes hold."""
 
 
 def describe(windows: Sequence[tuple[Sequence[Packet], str, Sequence[int]]]) -> list[Description]:
     """Describe windows: of each its packets, oldest first, its view, and the numbers of packets whose payload is asked for."""
-    return [_describe(packets, view, closely) for packets, view, closely in windows]
+    read = iter(contents([packets[i].data for packets, _, closely in windows for i in closely]))
+    return [_describe(packets, view, dict(zip(closely, read, strict=False))) for packets, view, closely in windows]
 
 
-def _describe(packets: Sequence[Packet], view: str, closely: Sequence[int]) -> Description:
+def _describe(packets: Sequence[Packet], view: str, closely: dict[int, Content]) -> Description:
     heads = headers_of(packets)
     return Description(
         facts(packets, view),
         tuple(map(_kind, packets, heads)),
         tuple(head.payload_bytes for head in heads),
-        {i: known(packets[i].data) if heads[i].payload_bytes else "" for i in closely},
+        {i: known(content.words) if heads[i].payload_bytes else "" for i, content in closely.items()},
+        closely,
     )
 
 

@@ -102,6 +102,18 @@ def test_a_guess_is_one_only_when_it_is_repeated() -> None:
         assert opened(verdict(100, mission=mission, connections=1)) == [100]
 
 
+def test_a_flood_of_datagrams_is_one_only_at_a_rate() -> None:
+    least = {"dos": Least(datagrams_per_s=100)}
+    slow = [verdict(100 + i, proto="udp", per_second=99) for i in range(3)]  # a voice call: fifty packets a second each way
+    assert opened(*slow, policy=Policy(least=least)) == []
+    assert opened(*slow, verdict(103, proto="udp", per_second=100), policy=Policy(least=least)) == [103]
+    sure = {"dos": Least(datagrams_per_s=100, slow_probability=0.99)}
+    assert opened(verdict(100, proto="udp", per_second=9, probability=0.991), policy=Policy(least=sure)) == [100]
+    assert opened(verdict(100, proto="udp", per_second=9, probability=0.989), policy=Policy(least=sure)) == []
+    # Half-open connections fill a table slowly, too.
+    assert opened(verdict(100, proto="tcp"), policy=Policy(least=least)) == [100]
+
+
 def test_the_packets_of_the_window_count_where_its_connections_are_not_remembered() -> None:
     policy = Policy(open_packets=12, least={"dos": Least(packets=12)})
     assert opened(verdict(100, packets=11, stream_packets=0), policy=policy) == []

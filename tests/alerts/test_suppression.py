@@ -29,7 +29,7 @@ from packetclip_sensor.pipeline import alerts
 from packetclip_sensor.records import Batch, Verdict, VerdictBatch
 from packetclip_sensor.service.checkpoint import State
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.windows.windows import windows
+from packetclip_sensor.windows.cutter import windows
 
 SCAN = Path(__file__).parents[1] / "scans" / "nmap-1000-ports"
 SCANNER, VICTIM = "172.29.40.7", "172.29.40.90"

@@ -1,4 +1,4 @@
-"""An episode speaks of all of its packets, and the numbers of its sentence are fields of its document."""
+"""An episode counts all of its packets, and the numbers of its sentence are fields of its document."""
 
 from __future__ import annotations
 

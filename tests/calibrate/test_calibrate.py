@@ -33,8 +33,8 @@ from packetclip_sensor.model.thresholds import in_force
 from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.pairs.labels import Interval, LabelFile, Labels
 from packetclip_sensor.records import Batch, Trail, Verdict
-from packetclip_sensor.windows.model_input import model_input
-from packetclip_sensor.windows.windows import windows
+from packetclip_sensor.windows.cutter import windows
+from packetclip_sensor.windows.packet_features import model_input
 
 FLOOR = {"DoS": 0.6, "Reconnaissance": 0.7, "Brute Force": 0.8}
 CEILING = dict.fromkeys(MISSIONS.names, 0.95)

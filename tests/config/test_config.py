@@ -80,7 +80,8 @@ def test_a_policy_is_held_against_the_missions_of_the_model() -> None:
     config = parse("policy: {thresholds: {dos: 0.9, Brute Force: 1}, margins: {brute_force: 2}, least: {dos: {packets: 40}}}")
     policy = for_missions(config.policy, MISSIONS)
     assert (policy.thresholds, policy.margins) == ({"DoS": 0.9, "Brute Force": 1.0}, {"Brute Force": 2.0})
-    least = {"DoS": Least(packets=40), "Reconnaissance": Least(), "Brute Force": Least(connections=3)}
+    flood = Least(packets=40, datagrams_per_s=150, slow_probability=0.997)
+    least = {"DoS": flood, "Reconnaissance": Least(), "Brute Force": Least(connections=3)}
     assert policy.least == least
     assert list(policy.least) == list(MISSIONS.names)
     assert for_missions(policy, MISSIONS) == policy

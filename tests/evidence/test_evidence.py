@@ -15,14 +15,13 @@ from packetclip_sensor.alerts.episodes import enough
 from packetclip_sensor.alerts.sentences import trail as words
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.evidence.model import EvidenceModel, Layer, Scorer
-from packetclip_sensor.evidence.rows import SECOND, STREAM, Rows
-from packetclip_sensor.evidence.stage import Evidence
+from packetclip_sensor.evidence.rows import Rows
+from packetclip_sensor.evidence.stage import WAITING, Evidence
 from packetclip_sensor.evidence.streams import Streams, input_names
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.records import Trail, Verdict
-from packetclip_sensor.windows.model_input import model_input
-from packetclip_sensor.windows.packet_features import RELATIONS
+from packetclip_sensor.windows.packet_features import RELATIONS, SECOND, STREAM, model_input
 from tests.support.bundles import evidence_model as model
 from tests.support.bundles import without_evidence
 from tests.support.factories import MISSIONS, POLICY, verdict
@@ -132,6 +131,20 @@ def test_neither_batches_nor_a_restart_change_verdicts(judged: Callable[..., lis
     assert once
     assert judged(700) == once
     assert judged(700, restart_after=2) == once
+
+
+def test_verdicts_bring_what_is_to_be_saved_unless_who_saves_it_asks(bundle: Bundle) -> None:
+    evidence = Evidence(model({}), dict.fromkeys(MISSIONS.names, 0.9), Counters())
+    judge, saved = Judge(bundle, NOTHING_NEEDED, Counters(), evidence=evidence), dict[str, bytes]()
+    first, *others = cut(ATTACKS, 2000)
+    for windows in others:
+        saved |= judge(model_input(windows)).evidence
+    assert len(saved) > 1
+    assert saved.items() <= evidence.state().items()  # but for flow rows, of which there are none
+    assert {key for key in evidence.state() if key not in saved} <= {WAITING}
+    evidence.hands_on = False
+    assert judge(model_input(first)).evidence == {}
+    assert evidence.changes().items() <= evidence.state().items()
 
 
 def test_a_site_s_threshold_holds_for_evidence_too(bundle: Bundle) -> None:

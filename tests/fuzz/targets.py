@@ -34,7 +34,8 @@ from packetclip_sensor.sinks import dead_letters
 from packetclip_sensor.sinks import zeek_notices as feedback
 from packetclip_sensor.sources import pcap, tail, zeek
 from packetclip_sensor.windows import headers, payload, tokens
-from packetclip_sensor.windows.windows import Window, windows
+from packetclip_sensor.windows.cutter import windows
+from packetclip_sensor.windows.windows import Window
 
 DATA = Path(__file__).parents[1] / "data"
 MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())

@@ -17,7 +17,7 @@ from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.encoder import Encoder
 from packetclip_sensor.model.judge import REFLECTORS, accused, calibrated, judge, score
 from packetclip_sensor.records import Packet
-from packetclip_sensor.windows.model_input import ModelInput, model_input
+from packetclip_sensor.windows.packet_features import ModelInput, model_input
 from packetclip_sensor.windows.windows import Window
 
 

@@ -23,7 +23,7 @@ from packetclip_sensor.model.judge import judge
 from packetclip_sensor.model.thresholds import Thresholds, in_force
 from packetclip_sensor.records import Batch, Episode, Event, Verdict, VerdictBatch
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.windows.windows import windows
+from packetclip_sensor.windows.cutter import windows
 
 DATA = Path(__file__).parents[1] / "data"
 EMPTY = np.zeros((30, 1), np.float32)

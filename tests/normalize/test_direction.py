@@ -23,7 +23,8 @@ from packetclip_sensor.normalize import direction
 from packetclip_sensor.normalize.direction import Direction
 from packetclip_sensor.records import Alert, Batch, Flow, Packet, Position
 from packetclip_sensor.service.checkpoint import State
-from packetclip_sensor.windows.windows import Window, WindowCutter
+from packetclip_sensor.windows.cutter import WindowCutter
+from packetclip_sensor.windows.windows import Window
 
 DATA = Path(__file__).parents[1] / "data"
 CAPTURES = sorted(folder.name for folder in DATA.iterdir() if folder.is_dir())

@@ -17,7 +17,8 @@ from packetclip_sensor.records import Packet
 from packetclip_sensor.scale.cuts import FOREVER, Cut, cuts_of, packets_of
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.discovery import Unit
-from packetclip_sensor.windows.windows import TRAINED, Windows, windows
+from packetclip_sensor.windows.cutter import windows
+from packetclip_sensor.windows.windows import TRAINED, Windows
 
 LENGTH_S = 40
 

@@ -21,12 +21,13 @@ from tests.support.bundles import evidence_model as model
 pytest.importorskip("distributed")
 from packetclip_sensor.scale import cluster, judged
 
-LENGTH_S = 30
+LENGTH_S = 120
 
 
 @pytest.fixture(scope="module")
 def long_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return long_logs.write(tmp_path_factory.mktemp("long") / "logs", captures=12, rotate_s=97)
+    """With pauses in which the one pass lets packets go that it has not cut."""
+    return long_logs.write(tmp_path_factory.mktemp("long") / "logs", captures=12, rotate_s=97, pause_s=45.0)
 
 
 @pytest.fixture(scope="module")

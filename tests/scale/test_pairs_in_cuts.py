@@ -22,7 +22,6 @@ from packetclip_sensor.scale import cluster  # noqa: E402  (only where there is 
 from packetclip_sensor.scale.pairs import write_cuts  # noqa: E402
 
 DATA = Path(__file__).parents[1] / "data"
-LABEL = "Benign"
 
 
 def rows(folder: Path) -> list[dict]:

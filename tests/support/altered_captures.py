@@ -140,12 +140,6 @@ def rotated(capture: Capture, every_s: float = 2.0) -> list[Capture]:
     return [capture.of(parts[number]) for number in sorted(parts)]
 
 
-def set_off(capture: Capture, numbers: Iterable[int], by_s: float) -> Capture:
-    """With a wrong time of single packets."""
-    wrong = set(numbers)
-    return capture.of(replace(r, time=r.time + capture.ticks(by_s)) if i in wrong else r for i, r in enumerate(capture.records))
-
-
 CAPTURES: dict[str, Callable[[Capture], Capture]] = {
     "each packet twice": twice,
     "each packet twice, one hop apart": lambda capture: twice(capture, hop=True),

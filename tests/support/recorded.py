@@ -10,7 +10,8 @@ from factories import MISSIONS
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Packet
-from packetclip_sensor.windows.windows import Window, Windows, windows
+from packetclip_sensor.windows.cutter import windows
+from packetclip_sensor.windows.windows import Window, Windows
 
 DATA = Path(__file__).parents[1] / "data"
 NOTHING_NEEDED = dict.fromkeys(MISSIONS.names, 0.0)

@@ -1,13 +1,20 @@
-"""Numbers of packets within their window, and of the connections that their stream began before, against values by hand."""
+"""Numbers of packets within their window, of the connections that their stream began before, and of all that it had in a second,
+against values by hand; the model input of a batch at once against that of each window alone."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from recorded import ATTACKS, cut
 
-from packetclip_sensor.records import Packet
-from packetclip_sensor.windows.packet_features import HISTORY, RELATIONS, history, relations
+from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.records import Batch, Packet
+from packetclip_sensor.windows.cutter import WindowCutter
+from packetclip_sensor.windows.packet_features import HISTORY, RELATIONS, SECOND, history, model_input, relations, stream_seconds
 from packetclip_sensor.windows.packet_table import PacketColumns
+from packetclip_sensor.windows.windows import Window
 
 NO_PAST = np.full((1, 2, 4), -1)
 
@@ -93,3 +100,54 @@ def test_history_stands_at_every_packet_and_padding_is_zero() -> None:
     assert not found[:2].any()
     assert found[2:, -len(HISTORY)].tolist() == pytest.approx([0.277259] * 3, abs=2e-6)
     assert (found[2:, -len(HISTORY) :] == found[2, -len(HISTORY) :]).all()
+
+
+def test_a_stream_s_second_counts_all_its_packets_and_the_beginnings_of_its_connections() -> None:
+    early = [packet(100.0 + i / 1000, "a", "b", 80 + i % 3, f"C{i}", 1) for i in range(60)]
+    late = packet(100.5, "a", "c", 81, "D", 120, is_orig=False)  # stands for all since the connection's first line
+    w = WindowCutter(Window(), Counters())(Batch([packet(100.0, "a", "c", 81, "D", 100), *early, late], [], final=True))
+    found = stream_seconds(w)
+    source = found.stream.index((1, "a", ""))
+    counts = dict(zip(SECOND, found.counts[source].tolist(), strict=False))
+    assert counts == {
+        "packets": 81,
+        "sent": 61,
+        "bytes": 60 * 81,
+        "begun": 60,
+        "ports": 3,
+        "destinations": 1,
+        "sources": 1,
+        "skipped": 0,
+    }
+    assert found.begun[source, :3].tolist() == pytest.approx([100.0, 100.059, 59])
+    assert found.begun[source, 3] == pytest.approx(59 * np.log(1e-3), rel=1e-3)
+
+
+def test_packets_without_a_line_count_in_a_rate_for_their_own_second_alone() -> None:
+    call = [
+        packet(100 + n / 50, "a", "b", 5004, "C", n) for n in (*range(1, 101), 128, 160, 192, 224, 256, 320, 384, 448, 512, 640)
+    ]
+    cut = WindowCutter(Window(volume=True), Counters())
+    rates = [r for p in call for r in stream_seconds(cut(Batch([p], [], final=p is call[-1]))).rate.tolist()]
+    assert 40 <= max(rates) <= 51  # fifty packets a second, however many each line stands for
+    more = [packet(120.1 + i / 10, "a", "b", 53, f"D{i}", 1) for i in range(5)]
+    assert stream_seconds(WindowCutter(Window(), Counters())(Batch(more, [], final=True))).rate.tolist() == [5.0] * 3
+
+
+def test_each_window_has_the_tokens_and_relations_that_it_has_alone() -> None:
+    w = cut(ATTACKS)[0]
+    given = model_input(w)
+    assert len(given.rows) < len(w.rows)  # views that hold the same packets are one window
+    for i in range(0, len(w.rows), 7):
+        alone = model_input(replace(w, rows=w.rows[i : i + 1], past=w.past[i : i + 1], view=w.view[i : i + 1]))
+        rows = given.rows[given.distinct[i]]
+        np.testing.assert_array_equal(rows >= 0, w.rows[i] >= 0)
+        np.testing.assert_array_equal(given.tokens[rows[rows >= 0]], alone.tokens[alone.rows[0][rows >= 0]])
+        np.testing.assert_array_equal(given.relations[given.distinct[i]], alone.relations[0])
+        sent = [p.data[0] for p in w.table.packets(w.rows[i][rows >= 0])]  # the one byte of an IP header that is never masked
+        assert given.tokens[rows[rows >= 0], 0].tolist() == sent
+
+
+def test_a_batch_without_a_window_has_no_input() -> None:
+    given = model_input(WindowCutter(Window(), Counters())(Batch([], [], idle=True)))
+    assert [len(part) for part in (given.distinct, given.rows, given.tokens, given.relations)] == [0, 0, 0, 0]

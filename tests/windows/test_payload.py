@@ -113,9 +113,9 @@ def test_a_packet_is_said_in_fixed_words(packet: bytes, said: str) -> None:
 
 
 def test_only_payload_of_a_known_protocol_is_known() -> None:
-    assert known(tcp(b"530 Login incorrect.\r\n")) == "reply 530, login refused"
+    assert known(words(tcp(b"530 Login incorrect.\r\n"))) == "reply 530, login refused"
     for unknown in (tcp(b"some words"), tcp(b"", 2), udp(b""), udp(b"\x99\x98"), icmp(8), icmp(3, 3), ip4(47, b""), b""):
-        assert known(unknown) == ""
+        assert known(words(unknown)) == ""
 
 
 def either(*said: str) -> str:
@@ -187,7 +187,7 @@ def test_any_bytes_give_a_phrase_of_the_fixed_set(packet: bytes) -> None:
 
 def test_random_bytes_are_seldom_taken_for_a_protocol() -> None:
     rng = random.Random(5)
-    over_tcp = sum(bool(known(tcp(rng.randbytes(64)))) for _ in range(4000))
-    over_udp = sum(bool(known(udp(rng.randbytes(64)))) for _ in range(4000))
+    over_tcp = sum(bool(known(words(tcp(rng.randbytes(64))))) for _ in range(4000))
+    over_udp = sum(bool(known(words(udp(rng.randbytes(64))))) for _ in range(4000))
     assert over_tcp <= 8
     assert over_udp <= 40

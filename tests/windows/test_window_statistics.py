@@ -88,4 +88,4 @@ def test_a_description_says_what_each_packet_is_and_what_stands_in_those_asked_f
     (found,) = describe([(window, "pair", [0, 5, 6])])
     assert found.kinds == ("SYN", "RST-ACK", "TCP packet without flags", "echo request", "UDP packet", "ACK", "ACK")
     assert found.payload_bytes == (0, 0, 0, 56, 3, 11, 4)
-    assert found.contents == {0: "", 5: "SSH version greeting", 6: ""}
+    assert found.known == {0: "", 5: "SSH version greeting", 6: ""}

@@ -18,8 +18,9 @@ from msgspec.structs import replace
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.records import Batch, Packet, Position
+from packetclip_sensor.windows.cutter import WindowCutters, windows
 from packetclip_sensor.windows.packet_features import relations
-from packetclip_sensor.windows.windows import PACKETS_EACH, PATIENCE_S, VIEWS, Window, WindowCutters, Windows, windows
+from packetclip_sensor.windows.windows import PACKETS_EACH, PATIENCE_S, VIEWS, Window, Windows
 
 SMALL = Window(packets=5, seconds=4.0, min_packets=2, connections=3)
 Past = tuple[tuple[int, int], ...]

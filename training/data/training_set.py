@@ -105,6 +105,6 @@ def phrased(rows: npt.NDArray[np.int16]) -> tuple[list[str], npt.NDArray[np.int6
     for start in range(0, len(rows), STEP):
         some = rows[start : start + STEP]
         data, captured = np.where(some < PAD, some, 0).astype(np.uint8), (some != PAD).sum(1)
-        found += payload.words_of([row[:n].tobytes() for row, n in zip(data, captured, strict=True)])
+        found += [c.words for c in payload.contents([row[:n].tobytes() for row, n in zip(data, captured, strict=True)])]
     phrases, number = np.unique(np.array(found, dtype=object).astype(str), return_inverse=True)
     return phrases.tolist(), number.astype(np.int64)

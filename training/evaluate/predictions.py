@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from packetclip_sensor.model.bundle import softmax
 from training.data.windows import GROUP_OF_CLASS, GROUPS, Examples
 from training.evaluate import metrics
 from training.missions import MISSIONS
-from training.ship.calibration import fit_temperature, softmax
+from training.ship.calibration import fit_temperature
 
 RATE = 0.001
 """False positives of the operating point: the share of benign windows, as in the issue's Table II."""

@@ -34,18 +34,20 @@ from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.records import FloatArray, HuntWindow
 from packetclip_sensor.sources import tail, zeek
-from packetclip_sensor.windows.model_input import ModelInput, model_input
-from packetclip_sensor.windows.windows import windows
+from packetclip_sensor.windows.cutter import windows
+from packetclip_sensor.windows.packet_features import ModelInput, model_input
 from training.common import DataError, exit_code, parser, write_arrays
 from training.data.ground_truth import Truth, from_labels, from_manifest, read_manifest
 
 
-def collect(truth: Truth, bundle: Bundle) -> tuple[Rows, list[Counted], int]:
-    """All rows of a capture in the sensor's order, what its flow rows add, and its packets."""
+def collect(truth: Truth, bundle: Bundle) -> tuple[Rows, FloatArray, list[Counted], int]:
+    """All rows of a capture in the sensor's order with the rates of their streams, what its flow rows add, and its packets."""
     found: list[Rows] = []
+    rates: list[FloatArray] = []
 
     def tap(given: ModelInput, probabilities: FloatArray, _: Encoder) -> list[HuntWindow]:
         found.append(rows_of(given, probabilities))
+        rates.append(given.streams.rate)
         flows.take(given.windows.batch.flows)
         return []
 
@@ -57,10 +59,11 @@ def collect(truth: Truth, bundle: Bundle) -> tuple[Rows, list[Counted], int]:
     for cut in windows(normalized(batches, counters, rejects), bundle.manifest.window, counters):
         judge(model_input(cut))
     arrays = [np.concatenate([getattr(r, name) for r in found]) for name in ("second", "log_odds", "counts", "looks", "begun")]
-    return Rows([s for r in found for s in r.stream], *arrays), flows.until(math.inf), counters.packets
+    rows = Rows([s for r in found for s in r.stream], *arrays)
+    return rows, np.concatenate(rates), flows.until(math.inf), counters.packets
 
 
-def save(path: Path, rows: Rows, flows: Sequence[Counted], packets: int, truth: Truth, source: str) -> None:
+def save(path: Path, rows: Rows, rate: FloatArray, flows: Sequence[Counted], packets: int, truth: Truth, source: str) -> None:
     """Write a capture's rows with what is in it."""
     about = {"packets": packets, "source": source, "intervals": msgspec.to_builtins(truth.intervals)}
     write_arrays(
@@ -71,6 +74,7 @@ def save(path: Path, rows: Rows, flows: Sequence[Counted], packets: int, truth: 
         counts=rows.counts,
         looks=rows.looks.astype(np.float16),
         begun=rows.begun,
+        rate=rate,
         flow_due=np.array([f.due for f in flows], np.float64),
         flow_hosts=np.array([f"{f.orig_h}\t{f.resp_h}" for f in flows], np.str_),
         flow_values=np.array([f.values for f in flows], np.float64).reshape(-1, len(FLOWS)),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
+from packetclip_sensor.common.missions import Least
+from packetclip_sensor.config.settings import Policy
+from packetclip_sensor.model.thresholds import logit
 from training.evidence.table import Capture
 from training.missions import CLASS_MISSION, MISSIONS
 
@@ -108,10 +111,12 @@ class Curve:
         return best[1], self.at(best[1])
 
 
-def by_least(capture: Capture, scores: Floats, least: Mapping[str, tuple[int, int]]) -> Floats:
-    """Scores with those taken out that have too few packets or, of Brute Force, connections, behind them."""
+def by_least(capture: Capture, scores: Floats, least: Sequence[Least]) -> Floats:
+    """Log-odds without those that have less behind them than a verdict of their mission must have, see `episodes.enough`."""
+    packets, connections, datagrams_per_s = capture.behind.T
     out = scores.copy()
-    for m, mission in enumerate(MISSIONS):
-        packets, connections = least[mission]
-        out[(capture.connections[:, 1] < packets) | (capture.connections[:, 0] < connections), m] = -np.inf
+    for m, one in enumerate(least):
+        slow = (datagrams_per_s < (one.datagrams_per_s or 0)) & (scores[:, m] < logit(one.slow_probability or 1.0))
+        few = (packets < (one.packets or Policy().open_packets)) | (connections < (one.connections or 0))
+        out[slow | few, m] = -np.inf
     return out

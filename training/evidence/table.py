@@ -17,9 +17,11 @@ from packetclip_sensor.evidence.flow_counts import Counted
 from packetclip_sensor.evidence.rows import Rows
 from packetclip_sensor.evidence.streams import Streams
 from packetclip_sensor.pairs.labels import Interval
+from packetclip_sensor.windows.packet_features import RELATIONS
 from training.missions import CLASS_MISSION, MISSIONS
 
 IGNORED = -1
+TCP = RELATIONS.index("tcp")
 Ints = npt.NDArray[np.int64]
 
 
@@ -41,8 +43,9 @@ class Capture:
     hosts: list[frozenset[str]]
     """Of each stream."""
     second: Ints
-    connections: npt.NDArray[np.float32]
-    """(W, 2) as `rows.STREAM`: what `policy.least` asks for."""
+    behind: npt.NDArray[np.float64]
+    """(W, 3) packets, connections and datagrams a second, of which `policy.least` asks for some; of datagrams no end where
+    the window is mostly TCP."""
 
 
 def group_of(name: str, source: str) -> str:
@@ -63,6 +66,7 @@ def _capture(path: Path) -> Capture:
         about: dict[str, Any] = msgspec.json.decode(str(a["about"]))
         stream = [(int(v), one, other) for v, one, other in (s.split("\t") for s in a["stream"].tolist())]
         rows = Rows(stream, a["second"], a["log_odds"], a["counts"], a["looks"].astype(np.float32), a["begun"])
+        rate = a["rate"]
         due, hosts, values = (a[f"flow_{name}"].tolist() for name in ("due", "hosts", "values"))
     flows = [Counted(t, "", *pair.split("\t"), tuple(v)) for t, pair, v in zip(due, hosts, values, strict=True)]
     endless = {"end": float("inf")}  # JSON has no infinity
@@ -79,7 +83,7 @@ def _capture(path: Path) -> Capture:
         np.array([number[s] for s in stream], np.int64),
         [frozenset(h for h in s[1:] if h) for s in number],
         rows.second,
-        rows.counts[:, -2:],
+        np.stack([rows.counts[:, -1], rows.counts[:, -2], np.where(rows.looks[:, TCP] >= 0.5, np.inf, rate)], axis=1),
     )
 
 

@@ -25,11 +25,12 @@ from subprocess import SubprocessError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from training.common import DataError, exit_code, parser
 from training.lab import network, services
 from training.lab.catalogue import captures
 from training.lab.plan import Capture
 from training.lab.record import LabError, finished, outdated, record, tidy
-from training.lab.table import TableError, profiles
+from training.lab.table import profiles
 
 LOCK = Path("/run/packetclip-lab.lock")
 SLOW_S, SLOW_JOBS = 120, 24
@@ -38,19 +39,17 @@ NEEDED = ("ip", "ethtool", "tcpdump", "nmap", "hping3", "nginx", "dnsmasq", "vsf
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.lab", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    arguments = parser("training.lab", __doc__)
     help_out = "folder for NAME.pcap and NAME.labels.json; {profile} in it stands for the profile's name"
-    parser.add_argument("--out", type=Path, default=Path("lab"), help=help_out)
-    parser.add_argument("--seed", type=int, default=1, help="seed of the plan")
+    arguments.add_argument("--out", type=Path, default=Path("lab"), help=help_out)
+    arguments.add_argument("--seed", type=int, default=1, help="seed of the plan")
     about = ", ".join(f"{name} {profile.about}" for name, profile in profiles().items())
-    parser.add_argument("--profile", choices=sorted(profiles()), nargs="+", default=["first"], help=about)
-    parser.add_argument("--only", default="", help="record only captures whose name contains this (one of these, with commas)")
-    parser.add_argument("--again", action="store_true", help="also record anew the captures whose plan has changed since")
-    parser.add_argument("--jobs", type=int, default=3, help="captures recorded at the same time")
-    parser.add_argument("--plan", action="store_true", help="print the plan as JSON lines and stop")
-    return parser.parse_args(argv)
+    arguments.add_argument("--profile", choices=sorted(profiles()), nargs="+", default=["first"], help=about)
+    arguments.add_argument("--only", default="", help="record only captures whose name contains this (one of these, with commas)")
+    arguments.add_argument("--again", action="store_true", help="also record anew the captures whose plan has changed since")
+    arguments.add_argument("--jobs", type=int, default=3, help="captures recorded at the same time")
+    arguments.add_argument("--plan", action="store_true", help="print the plan as JSON lines and stop")
+    return arguments.parse_args(argv)
 
 
 def _lacking() -> str:
@@ -70,12 +69,11 @@ def _stop(signum: int, frame: object) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all recorded, 1 some failed, 2 cannot start."""
-    try:
-        options = _options(argv)
-        every = {profile: captures(profile, options.seed) for profile in options.profile}
-    except TableError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _record(_options(argv)))
+
+
+def _record(options: argparse.Namespace) -> int:
+    every = {profile: captures(profile, options.seed) for profile in options.profile}
     planned: dict[Path, list[Capture]] = {}
     for profile, found in every.items():
         here = [capture for capture in found if any(part in capture.name for part in options.only.split(","))]
@@ -85,15 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(capture.described()))
         return 0
     if lack := _lacking():
-        print(f"error: {lack}", file=sys.stderr)
-        return 2
+        raise DataError(lack)
     # Two runs would delete each other's namespaces as leftovers; the lock goes with the process, however it ends.
     lock = LOCK.open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        print(f"error: another lab is recording (it holds {LOCK}); wait for its end", file=sys.stderr)
-        return 2
+    except OSError as err:
+        raise DataError(f"another lab is recording (it holds {LOCK}); wait for its end") from err
     network.remove(network.PREFIX)
     atexit.register(network.remove, network.PREFIX)
     for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -8,7 +8,6 @@ Packets and flows of a class are counted in the logs that `training.data.replay`
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import sys
@@ -23,6 +22,7 @@ from rich.progress import track
 
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.pairs.labels import Labels
+from training.common import DataError, exit_code, parser
 from training.missions import CLASS_MISSION
 
 LOG = "packetclip_packet.log"
@@ -230,38 +230,33 @@ def draw(path: Path, profiles: dict[str, list[Counted]]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 written, 2 nothing to count."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m training.lab.card", description=__doc__, formatter_class=form)
-    parser.add_argument("folders", type=Path, nargs="+", help="folders that python -m training.lab recorded into")
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for data.md and img/data.png")
-    options = parser.parse_args(argv)
-    captures = [one for folder in options.folders for one in found(folder)]
+    arguments = parser("training.lab.card", __doc__)
+    arguments.add_argument("folders", type=Path, nargs="+", help="folders that python -m training.lab recorded into")
+    arguments.add_argument("--out", type=Path, default=Path("docs"), help="folder for data.md and img/data.png")
+    options = arguments.parse_args(argv)
+    return exit_code(lambda: _write(options.folders, options.out))
+
+
+def _write(folders: Sequence[Path], out: Path) -> None:
+    captures = [one for folder in folders for one in found(folder)]
     if not captures:
-        names = ", ".join(map(str, options.folders))
-        print(f"error: {names}: no recorded capture; run python -m training.lab --out lab", file=sys.stderr)
-        return 2
+        raise DataError(f"{', '.join(map(str, folders))}: no recorded capture; run python -m training.lab --out lab")
     profiles: dict[str, list[Counted]] = {}
-    try:
-        for path, logs in track(captures, "counting"):
-            one = count(path, logs)
-            profiles.setdefault(one.labels.get("profile", "?"), []).append(one)
-    except LogFormatError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 2
-    (options.out / "img").mkdir(parents=True, exist_ok=True)
-    draw(options.out / "img" / "data.png", profiles)
+    for path, logs in track(captures, "counting"):
+        one = count(path, logs)
+        profiles.setdefault(one.labels.get("profile", "?"), []).append(one)
+    (out / "img").mkdir(parents=True, exist_ok=True)
+    draw(out / "img" / "data.png", profiles)
     sections = "\n".join(section(profile, every) for profile, every in profiles.items())
-    folders = " ".join(map(str, options.folders))
     text = f"""# Data card
 
 For those who train or judge a result: what the lab (docs/lab.md) recorded. Real services, clients and tools in network
-namespaces, labelled by attacker, victim, time and tool. Written by `python -m training.lab.card {folders}`.
+namespaces, labelled by attacker, victim, time and tool. Written by `python -m training.lab.card {" ".join(map(str, folders))}`.
 
 ![Packets and flows by class, MTUs, TTLs, links and address plans](img/data.png)
 
 {sections}"""
-    (options.out / "data.md").write_text(text)
-    return 0
+    (out / "data.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from training.lab.attacks import attack, modes
 from training.lab.benign import burst, everyday, life, lighter, with_login_services
-from training.lab.plan import Capture, network, with_busy_resolver, with_web_server
+from training.lab.plan import Capture, network, with_busy_resolver, with_unlimited_errors, with_web_server
 from training.lab.table import Mode, profiles
 
 LONG_S = 1500
@@ -55,6 +55,8 @@ def _mixed(profile: str, seed: int, index: int, bursts: list[str], long: bool = 
         capture = with_web_server(capture, table.web_server)
     if table.busy_resolver:
         capture = with_busy_resolver(capture)
+    if table.unlimited_errors:
+        capture = with_unlimited_errors(capture)
     needs = dict.fromkeys(need for which in bursts for need in life().bursts[which].needs)
     thin = 45 / LONG_S if long else 1.0
     capture = with_login_services(capture, list(needs), thin, table.stale_s)
@@ -80,6 +82,8 @@ def _attacked(profile: str, seed: int, mode: Mode, turn: int) -> Capture:
     capture = with_login_services(replace(capture, profile=profile), mode.needs, thin, table.stale_s)
     if table.web_server:
         capture = with_web_server(capture, table.web_server)
+    if table.unlimited_errors:
+        capture = with_unlimited_errors(capture)
     first, words = attack(mode, capture, rng, rng.uniform(2, 4) if small else rng.uniform(4, 9))
     runs = [first]
     if mode.then and not turn:

@@ -225,6 +225,16 @@ def with_busy_resolver(capture: Capture) -> Capture:
     return replace(capture, hosts=hosts)
 
 
+def with_unlimited_errors(capture: Capture) -> Capture:
+    """The capture with hosts that send every ICMP error: Linux sends one a second to a host (net.ipv4.icmp_ratelimit)."""
+    limits: dict[str, int | str] = {
+        "net.ipv4.icmp_ratelimit": 0,
+        "net.ipv4.icmp_msgs_per_sec": 1_000_000,
+        "net.ipv6.icmp.ratelimit": 0,
+    }
+    return replace(capture, hosts=[replace(host, sysctls=host.sysctls | limits) for host in capture.hosts])
+
+
 def network(
     name: str, profile: str, seed: int, duration_s: float, vary: bool, attackers: int = 1
 ) -> tuple[Capture, random.Random]:

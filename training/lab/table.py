@@ -16,12 +16,14 @@ import yaml
 from msgspec import Meta, Struct
 from yaml.constructor import SafeConstructor
 
+from training.common import DataError
+
 TABLES = Path(__file__).with_name("tables")
 SERVERS = ("web", "files", "infra")
 T = TypeVar("T")
 
 
-class TableError(Exception):
+class TableError(DataError):
     """A table that cannot be used; the message names its file, the entry and what is wrong."""
 
 
@@ -57,6 +59,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     mixed_profile: str = ""
     web_server: dict[str, list[Any]] = {}
     busy_resolver: bool = False
+    unlimited_errors: bool = False
     stale_s: float = 0
 
 

@@ -18,13 +18,6 @@ KEPT_ATTACKS = 0.8
 Floats = npt.NDArray[np.float64]
 
 
-def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> Floats:
-    """(N, M+1) logits to probabilities, as the sensor calibrates them."""
-    z = logits.astype(np.float64) / temperature
-    z = np.exp(z - z.max(1, keepdims=True))
-    return np.asarray(z / z.sum(1, keepdims=True))
-
-
 def fit_temperature(logits: Tensor, group: Tensor) -> float:
     """The divisor of the logits with the least cross-entropy, from a fine grid. Source: Guo et al. 2017, arXiv:1706.04599."""
     grid = torch.logspace(-0.5, 1.0, 61)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from packetclip_sensor.hunt.text_encoder import FILE
-from packetclip_sensor.model.bundle import FILES, FORMAT, MANIFEST, OPTIONAL, sealed
+from packetclip_sensor.model.bundle import FILES, FORMAT, MANIFEST, OPTIONAL, sealed, softmax
 from packetclip_sensor.model.encoder import ENCODE_ROWS
 from packetclip_sensor.model.judge import REASON_WINDOWS
 from packetclip_sensor.windows.packet_features import RELATIONS
@@ -26,7 +26,7 @@ from training.data.windows import CLASSES, Examples
 from training.missions import ALL
 from training.model.inference import Encoder, Explainer, Reasoner
 from training.model.packetclip import PacketClip
-from training.ship.calibration import ceilings, softmax
+from training.ship.calibration import ceilings
 from training.ship.missions import described
 from training.text import texts
 from training.text.knowledge import Graph

@@ -1,7 +1,7 @@
 """The sentences of `texts.py`: the sentences of a class and what the facts must show.
 
 Sentences are data, so they stand in YAML: those of an attack in its mission's file (`training/missions/`), those of Benign and
-what all share in `training/text/sentences/`. Paraphrases by a language model are one more file (`paraphrase.py`).
+what all share in `training/text/sentences/`.
 """
 
 from __future__ import annotations

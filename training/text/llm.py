@@ -1,4 +1,4 @@
-"""The one client for language models: an OpenAI-compatible endpoint, or a GGUF file served inside this process.
+"""The one client for language models: an OpenAI-compatible endpoint.
 
 What passes (no connection, time-outs, 429, 5xx, a cut body) is tried again with growing pauses; what does not (401, 404, a web
 page) ends at once with the remedy. Answers that were accepted go into a work file, so a stopped run goes on where it was.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
 import time
 import urllib.error
 import urllib.request
@@ -70,7 +69,7 @@ class Endpoint:
     max_tokens: int = 512
     sleep: Callable[[float], None] = time.sleep
 
-    def ask(self, prompt: str, *, system: str | None = None, temperature: float = 0.0) -> Answer:
+    def ask(self, prompt: str, *, temperature: float = 0.0) -> Answer:
         """The model's answer to one prompt.
 
         Raises:
@@ -79,7 +78,7 @@ class Endpoint:
         attempt, pause = 1, self.pause_s
         while True:
             try:
-                return self._once(prompt, system, temperature)
+                return self._once(prompt, temperature)
             except _PassingError as err:
                 if attempt >= self.tries:
                     again = f" ({self.tries} tries)" if self.tries > 1 else ""
@@ -87,12 +86,11 @@ class Endpoint:
                 self.sleep(min(err.pause_s if err.pause_s is not None else pause, _LONGEST_PAUSE_S))
                 attempt, pause = attempt + 1, pause * 2
 
-    def _once(self, prompt: str, system: str | None, temperature: float) -> Answer:
+    def _once(self, prompt: str, temperature: float) -> Answer:
         address = self.url.rstrip("/") + "/chat/completions"
         if not address.startswith(("http://", "https://")):
             raise EndpointError(f"{self.url}: not an http address; give one such as http://127.0.0.1:8080/v1")
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": prompt})
+        messages = [{"role": "user", "content": prompt}]
         body = {"model": self.model, "temperature": temperature, "max_tokens": self.max_tokens, "messages": messages}
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.api_key}"} if self.api_key else {})
         raw = self._post(address, json.dumps(body).encode(), headers)
@@ -196,41 +194,11 @@ class Work:
                 self.path.unlink(missing_ok=True)
 
 
-@contextmanager
-def served(gguf: Path, **limits: Any) -> Iterator[Endpoint]:
-    """Serve a GGUF file on a loopback port of this process with llama.cpp (package xllamacpp), for as long as the block runs.
-
-    Raises:
-        EndpointError: the package is not installed, the file is no GGUF model, or llama.cpp cannot load it.
-    """
-    try:
-        with gguf.open("rb") as file:
-            magic = file.read(4)
-    except OSError as err:
-        raise EndpointError(f"{gguf}: cannot be read ({err.strerror}); give a model file with --gguf") from err
-    if magic != b"GGUF":
-        raise EndpointError(f"{gguf}: begins with {magic!r}, so it is no GGUF model; convert it with llama.cpp first")
-    try:
-        import xllamacpp  # noqa: PLC0415  (an optional extra of 100 MB)
-    except ImportError as err:
-        raise EndpointError(f"{gguf}: needs llama.cpp; run pip install xllamacpp, or start a server and give --endpoint") from err
-    params = xllamacpp.CommonParams()
-    params.model.path, params.n_ctx, params.verbosity = str(gguf), 2048, 0
-    # llama.cpp's threads wait for each other by spinning, so one thread too many on a busy machine costs minutes.
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = max((os.cpu_count() or 2) // 2, 1)
-    try:
-        server = xllamacpp.Server(params)
-    except (RuntimeError, ValueError) as err:
-        raise EndpointError(f"{gguf}: llama.cpp cannot load it ({err}); is the file whole?") from err
-    yield Endpoint(server.listening_address + "/v1", gguf.stem, **limits)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that `chosen` reads."""
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--endpoint", help="base address of an OpenAI-compatible server, for example http://127.0.0.1:8080/v1")
-    where.add_argument("--gguf", type=Path, help="model file to serve in this process (needs the package xllamacpp)")
-    parser.add_argument("--model", help="name of the endpoint's model; written down as the author")
+    """The arguments that `session` reads."""
+    where = "base address of an OpenAI-compatible server, for example http://127.0.0.1:8080/v1"
+    parser.add_argument("--endpoint", required=True, help=where)
+    parser.add_argument("--model", required=True, help="name of the endpoint's model; written down as the author")
     parser.add_argument("--api-key-file", type=Path, help="file that holds the endpoint's key, where it wants one")
     parser.add_argument("--timeout-s", type=float, default=120.0, help="longest wait for one answer, seconds")
     parser.add_argument("--tries", type=int, default=5, help="tries of one question, with growing pauses between them")
@@ -239,27 +207,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def chosen(args: argparse.Namespace) -> Iterator[Endpoint]:
-    """The model that the arguments name. Raises EndpointError."""
-    limits = {"timeout_s": args.timeout_s, "tries": args.tries, "max_tokens": args.max_tokens}
-    if args.gguf:
-        with served(args.gguf, **limits) as endpoint:
-            yield endpoint
-        return
-    if not args.model:
-        raise EndpointError(f"--endpoint {args.endpoint}: --model is missing; give the name under which the server knows it")
+def session(args: argparse.Namespace) -> Iterator[tuple[Endpoint, Work, Progress]]:
+    """The model that the arguments name, its answers so far, and progress on stderr; the answers' file goes when all is done.
+
+    Raises:
+        EndpointError: the file with the key cannot be read.
+    """
+    path = args.work or (args.out.with_name(args.out.name + ".work") if args.out else None)
     try:
         key = args.api_key_file.read_text(encoding="utf-8").strip() if args.api_key_file else None
     except OSError as err:
         raise EndpointError(f"{args.api_key_file}: cannot be read ({err.strerror}); give the file with the key") from err
-    yield Endpoint(args.endpoint, args.model, key, **limits)
-
-
-@contextmanager
-def session(args: argparse.Namespace) -> Iterator[tuple[Endpoint, Work, Progress]]:
-    """The model that the arguments name, its answers so far, and progress on stderr; the answers' file goes when all is done."""
-    path = args.work or (args.out.with_name(args.out.name + ".work") if args.out else None)
-    with chosen(args) as endpoint, Progress(console=Console(stderr=True)) as bar:
+    limits = {"timeout_s": args.timeout_s, "tries": args.tries, "max_tokens": args.max_tokens}
+    endpoint = Endpoint(args.endpoint, args.model, key, **limits)
+    with Progress(console=Console(stderr=True)) as bar:
         work = Work(path, endpoint.model)
         if len(work):
             bar.console.print(f"{path}: {len(work)} answers of an earlier run are used")

@@ -51,9 +51,9 @@ def nearest(features: Mapping[str, npt.NDArray[np.float32]], asked: Mapping[str,
     return {name: float(np.mean((rows @ means.T).argmax(1) == names.index(name))) for name, rows in asked.items()}
 
 
-def report(encode: Encode, every: int = 1) -> tuple[list[tuple[str, str]], npt.NDArray[np.float64], str]:
-    """Each class and its line, the (C, C) similarities, and a line of means; `every` looks at each n-th sentence only."""
-    features = {name: encode(TEXTS[name][::every]) for name in CLASSES}
+def report(encode: Encode) -> tuple[list[tuple[str, str]], npt.NDArray[np.float64], str]:
+    """Each class and its line, the (C, C) similarities, and a line of means."""
+    features = {name: encode(TEXTS[name]) for name in CLASSES}
     found = nearest(features, {name: encode([s.text for s in held_out(name).sentences]) for name in CLASSES})
     prompts = nearest(features, {name: encode([*held_out(name).prompts, *class_prompts(name)]) for name in CLASSES})
     alike = similarity(features)
@@ -89,13 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the text encoder or a file of the bank cannot be used."""
     arguments = parser("training.text.report", __doc__)
     arguments.add_argument("--text-encoder", help="folder of another text encoder than the packaged MiniLM")
-    arguments.add_argument("--every", type=int, default=1, help="look at each n-th sentence only, which is faster")
     arguments.add_argument("--figure", type=Path, help="PNG file for the similarities")
     args = arguments.parse_args(argv)
 
     def show() -> None:
         encoder = TextEncoder(args.text_encoder)
-        rows, alike, means = report(lambda texts: np.asarray(encoder(texts), np.float32), max(args.every, 1))
+        rows, alike, means = report(lambda texts: np.asarray(encoder(texts), np.float32))
         head = ("sentences", "words", "within", "nearest other", "across", "held out", "prompts")
         for name, measured in [("class", "{:>10}{:>7}{:>8}{:>20}{:>8}{:>10}{:>9}".format(*head)), *rows]:
             print(f"{name:<19}{measured}")

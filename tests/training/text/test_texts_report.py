@@ -49,7 +49,7 @@ def test_the_report_names_each_class_and_draws_the_similarities(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(report, "TextEncoder", lambda _: Words())
-    assert report.main(["--figure", str(tmp_path / "f.png"), "--every", "9"]) == 0
+    assert report.main(["--figure", str(tmp_path / "f.png")]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert [line[:19].strip() for line in printed[1:11]] == list(CLASS_MISSION)
     assert f"{sum(len(t) for t in TEXTS.values())} distinct sentences" in printed[11]

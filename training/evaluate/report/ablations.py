@@ -11,7 +11,7 @@ from training.evaluate import metrics
 from training.evaluate.altered_graphs import WAYS, shown
 from training.evaluate.occlusion import GROUPS as HIDDEN
 from training.evaluate.predictions import OURS, Predictions
-from training.evaluate.report.results import Results, cell, cells, signed, table
+from training.evaluate.report.results import MISSING, Results, cell, cells, signed
 from training.evaluate.report.zero_shot import zero_shot
 
 TESTS = {"lab": "test captures", "unseen": "tools never seen", "evade": "attacks that evade", "others": "captures by others"}
@@ -56,7 +56,7 @@ def ablations(results: Results) -> str:
             row += [*results.cells(name, test, measure, 3), "" if whole else signed(difference(results, name, test))]
         rows.append(["**whole model**" if whole else row[0], *row[1:], str(len(results.done(name)))])
     per_test = ["mean AUC", "of opening windows", "zero-shot macro recall", "difference in mean AUC"]
-    return table(["", *(f"{m}, {t}" for t in SEEN.values() for m in per_test), "seeds"], rows)
+    return results.table(["", *(f"{m}, {t}" for t in SEEN.values() for m in per_test), "seeds"], rows)
 
 
 def ablation_settings(results: Results) -> str:
@@ -83,7 +83,7 @@ def unlabelled_loss(results: Results, form: str, test: str) -> metrics.Spread | 
         one, other = (results.over_seeds(f"unlabelled/{name}{x}", test, partial(_of_class, name)) for x in ("", f" by {form}"))
         if not isinstance(one, str) and not isinstance(other, str):
             found.append(other[0].mean - one[0].mean)
-    return metrics.spread(found) if found else "missing"
+    return metrics.spread(found) if found else MISSING
 
 
 def unlabelled(results: Results) -> str:
@@ -93,7 +93,7 @@ def unlabelled(results: Results) -> str:
         for test, label in SEEN.items():
             runs = (*(f"unlabelled/{name}{form}" for form in FORMS), "ours")
             rows.append([name, label, *(results.cells(run, test, partial(_of_class, name), 1)[0] for run in runs)])
-    return table(["class", "windows", *FORMS.values(), "labelled"], rows) if rows else ""
+    return results.table(["class", "windows", *FORMS.values(), "labelled"], rows, labels=2) if rows else ""
 
 
 def graphs(results: Results) -> str:
@@ -108,7 +108,7 @@ def graphs(results: Results) -> str:
         for form in WITHOUT_GRAPHS
         for test, label in TESTS.items()
     ]
-    return table(["in place of the graphs", "windows", *figures], rows)
+    return results.table(["in place of the graphs", "windows", *figures], rows, labels=2)
 
 
 def altered_loss(results: Results, test: str, way: str) -> metrics.Spread | str:
@@ -119,7 +119,7 @@ def altered_loss(results: Results, test: str, way: str) -> metrics.Spread | str:
 def altered(results: Results) -> str:
     """What the trained model loses when its graphs are wrong or zero, and it is not trained anew."""
     rows = [[shown(way), *(signed(altered_loss(results, test, way)) for test in TESTS)] for way in WAYS]
-    return table(["", *TESTS.values()], rows)
+    return results.table(["", *TESTS.values()], rows)
 
 
 def hidden(results: Results) -> tuple[str, dict[str, float]]:
@@ -138,4 +138,4 @@ def hidden(results: Results) -> tuple[str, dict[str, float]]:
         rows.append([group, *(cells(f, 1)[0] for f in found.values()), *losses])
         if samples[0] in lost:
             bars[group] = lost[samples[0]]
-    return table(["hidden", *(f"{m}, {t}" for m in ("mean AUC", "loss") for t in SEEN.values())], rows), bars
+    return results.table(["hidden", *(f"{m}, {t}" for m in ("mean AUC", "loss") for t in SEEN.values())], rows), bars

@@ -13,7 +13,7 @@ from training.data.windows import CLASSES, GROUPS
 from training.evaluate import metrics
 from training.evaluate.metrics import mean
 from training.evaluate.predictions import OURS, Predictions
-from training.evaluate.report.results import PAPER, Results, cell, table
+from training.evaluate.report.results import MISSING, PAPER, Results, cell
 
 TABLE_II = {
     "ET-BERT, fine-tuned": (0.717, 0.731, 0.752, 0.784, 0.746),
@@ -64,7 +64,7 @@ def groups(results: Results, test: str, opening: bool) -> str:
     ]
     if test == "lab":
         rows += [[PAPER + name, *table_ii(name, GROUPS), "–", "–", "–"] for name in TABLE_II]
-    return table(["", *AUCS, "mean AUC", "mean AUC, captures weighted equally", "mean AP", "macro-F1"], rows)
+    return results.table(["", *AUCS, "mean AUC", "mean AUC, captures weighted equally", "mean AP", "macro-F1"], rows)
 
 
 def at_rate(results: Results, test: str, opening: bool) -> tuple[int, bool, str]:
@@ -75,7 +75,7 @@ def at_rate(results: Results, test: str, opening: bool) -> tuple[int, bool, str]
     ]
     made = [j for outcome in results.done("ours") if (j := results.predictions(outcome, test)) is not None]
     at = [_part(j, opening).at_rate()[0] for j in made]
-    return at[-1].negatives if at else 0, all(a.enough for a in at), table(["", "any attack", *GROUPS[1:]], rows)
+    return at[-1].negatives if at else 0, all(a.enough for a in at), results.table(["", "any attack", *GROUPS[1:]], rows)
 
 
 def decisive(results: Results, test: str) -> str:
@@ -89,7 +89,7 @@ def decisive(results: Results, test: str) -> str:
         recall, mean_recall = made[0].class_recall()
         ranges = [ranged(mean_recall), *([ranged(r) for r in made[0].named()] if made[0].benign_packets else ["–"] * 2)]
         rows.append([name, *(cell(recall.get(k, math.nan), 2) for k in range(1, len(CLASSES))), *ranges])
-    return table(["", *CLASSES[1:], "mean over classes", "captures named", "captures named, mean over classes"], rows)
+    return results.table(["", *CLASSES[1:], "mean over classes", "captures named", "captures named, mean over classes"], rows)
 
 
 def ranged(found: metrics.Range) -> str:
@@ -107,7 +107,7 @@ def encrypted(results: Results) -> str:
                 figures = [found[0].mean_auc, found[0].opening.mean_auc]
                 rows.append([name, test, *(cell(x) for x in figures), ranged(found[0].class_recall()[1]), captures])
     head = ["", "test", "mean AUC", "mean AUC, opening windows", "recall at the rate, mean over classes", "captures named"]
-    return table(head, rows) if rows else "missing"
+    return results.table(head, rows)
 
 
 def scarcity(results: Results) -> tuple[str, dict[str, dict[int, metrics.Spread]]]:
@@ -127,10 +127,10 @@ def scarcity(results: Results) -> tuple[str, dict[str, dict[int, metrics.Spread]
                 continue
             lines.setdefault(label, {})[share] = found[0]
             whole = found[0].mean if share == 100 else whole
-            rows.append([*row, f"{found[0].mean / whole:.1%}" if whole else "missing"])
+            rows.append([*row, f"{found[0].mean / whole:.1%}" if whole else MISSING])
     for share, (ours, theirs) in SCARCE.items():
         rows.append([PAPER + "PacketCLIP, ET-BERT", f"{share} %", "", "", "", "", f"~{ours}, ~{theirs}", ""])
-    return table(["", "training captures", *AUCS, "mean AUC", "of full"], rows), lines
+    return results.table(["", "training captures", *AUCS, "mean AUC", "of full"], rows, labels=2), lines
 
 
 def views(results: Results) -> str:
@@ -142,7 +142,7 @@ def views(results: Results) -> str:
             count = found if isinstance(found, str) else f"{found[0].mean:,.0f}"
             row = results.cells("ours", test, lambda j, v=view: j.where(j.view == v).aucs, len(GROUPS) + 1)
             rows.append([view, test, count, *row])
-    return table(["view", "test", "windows", *AUCS, "mean AUC"], rows)
+    return results.table(["view", "test", "windows", *AUCS, "mean AUC"], rows, labels=2)
 
 
 def evasions(results: Results) -> str:
@@ -156,7 +156,7 @@ def evasions(results: Results) -> str:
         {k for name in runs for o in results.done(name) if (j := results.predictions(o, "evade")) for k in kinds_of(j)}
     )
     if not kinds:
-        return table(head, [[results.why("ours"), *[""] * 7]])
+        return results.table(head, [[results.why("ours"), *[""] * 7]])
     rows = []
     for kind in kinds:
         ours, hard = (results.over_seeds(name, "evade", lambda j, kind=kind: _figures(_of_kind(j, kind))) for name in runs)
@@ -176,7 +176,7 @@ def evasions(results: Results) -> str:
         if not isinstance(ours, str):
             plain_row = [f"{ours[0].mean:,.0f}", cell(ours[1]), "", ""]
             rows.append([label, *plain_row, _detected(ours, 1), *_hardened(hard, 1)])
-    return table(head, rows)
+    return results.table(head, rows)
 
 
 def _figures(j: Predictions) -> list[float]:
@@ -219,7 +219,7 @@ def by_others(results: Results) -> str:
     for name in ("ours", *(run.name for run in results.named("baseline/"))):
         found = results.cells(name, "others", lambda j: [*j.aucs, j.opening.mean_auc], len(GROUPS) + 2)
         rows.append(["**ours**" if name == "ours" else name.removeprefix("baseline/"), *found])
-    return table(["", *AUCS, "mean AUC", "mean AUC, opening windows"], rows)
+    return results.table(["", *AUCS, "mean AUC", "mean AUC, opening windows"], rows)
 
 
 def pipelines(results: Results) -> Iterator[str]:
@@ -227,7 +227,9 @@ def pipelines(results: Results) -> Iterator[str]:
     for run in results.named("pipeline/"):
         done = results.done(run.name)
         if done and done[0].result:
-            text = _pipeline(done[0].result.facts["captures"], done[0].result.command)
+            text = _pipeline(results, done[0].result.facts["captures"], done[0].result.command)
+        elif results.done_only and results.why(run.name) == MISSING:
+            continue
         else:
             text = results.why(run.name) + "".join(f": {o.result.error}" for o in results.of(run.name) if o.result)
         yield f"**{run.name.removeprefix('pipeline/')}**: {text}"
@@ -240,7 +242,7 @@ def totals(facts: list[dict[str, Any]]) -> tuple[int, int, int, int]:
     return len(attacks), found, sum(c["packets"] for c in benign), sum(c["other"] for c in benign)
 
 
-def _pipeline(facts: list[dict[str, Any]], command: str) -> str:
+def _pipeline(results: Results, facts: list[dict[str, Any]], command: str) -> str:
     quiet = [c for c in facts if c["label"] == "Benign" and not c["other"]]
     many, rows = len(quiet) > QUIET, []
     for c in [c for c in facts if c["label"] != "Benign" or c["other"]] if many else facts:
@@ -262,6 +264,7 @@ def _pipeline(facts: list[dict[str, Any]], command: str) -> str:
     )
     few = " Fewer than 100,000 benign packets are too few for a rate." if 0 < packets < 100_000 else ""
     head = ["capture", "label", "packets", "detected, probability", "classes named", "other alerts", "which"]
-    return f"{detected}{false} false alerts in {packets:,} benign packets ({rate}).{few} Command: `{command}`.\n\n" + table(
-        head, rows
+    return (
+        f"{detected}{false} false alerts in {packets:,} benign packets ({rate}).{few} Command: `{command}`.\n\n"
+        + results.table(head, rows)
     )

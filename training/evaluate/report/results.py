@@ -13,6 +13,8 @@ from training.evaluate.predictions import OURS, Predictions
 from training.evaluate.runs.store import Result, Store
 
 MISSING, FAILED = "missing", "failed"
+NO_FIGURE = frozenset(("", "–", "0", MISSING))
+"""Cells of a row of what was not run."""
 PAPER = "*paper, on its data:* "
 """Before a row of the paper's own figures, which are on its own data (ACI-IoT-2023, split not stated) and not comparable.
 
@@ -36,9 +38,9 @@ class Outcome:
 class Results:
     """The outcomes of a plan."""
 
-    def __init__(self, plan: Plan, store: Store) -> None:
-        self.plan = plan
-        self._store = store
+    def __init__(self, plan: Plan, store: Store, *, done_only: bool = False) -> None:
+        """`done_only`: without rows and tables of what was not run."""
+        self.plan, self.done_only = plan, done_only
         self.outcomes = [Outcome(task, store.read(task)) for task in tasks(plan)]
         self._predictions = lru_cache(maxsize=512)(self._read)
         self._task = {o.task.name: o.task for o in self.outcomes}
@@ -89,6 +91,15 @@ class Results:
         states = {o.state for o in self.of(name)}
         return FAILED if states == {FAILED} else MISSING
 
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]], labels: int = 1) -> str:
+        """A Markdown table; every row has a cell for each column, first `labels` that only say what it is about. Without rows it
+        is what stands for a figure that is not there."""
+        rows = [row for row in rows if not (self.done_only and MISSING in row and NO_FIGURE.issuperset(row[labels:]))]
+        assert all(len(row) == len(head) for row in rows), (head, rows)
+        if not rows:
+            return "" if self.done_only else MISSING
+        return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
+
 
 def cell(value: metrics.Spread | float | str, digits: int = 3) -> str:
     """A figure in a table: the mean, and the range where there are several seeds."""
@@ -108,20 +119,11 @@ def cells(values: list[metrics.Spread] | str, count: int, digits: int = 3) -> li
     return [values] * count if isinstance(values, str) else [cell(v, digits) for v in values]
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; every row has a cell for each column."""
-    rows = list(rows)
-    assert all(len(row) == len(head) for row in rows), (head, rows)
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines)
-
-
 def source(results: Results, name: str, test: str) -> str:
     """Data, split, seeds and command of a run's figures, in a line below its table."""
     done = results.done(name)
     if not done:
-        return f"Run `{name}`: {results.why(name)}."
+        return "" if results.done_only and results.why(name) == MISSING else f"Run `{name}`: {results.why(name)}."
     first = done[0].result
     assert first is not None
     train, held = first.counts.get("train", {}), first.counts.get(test, {})

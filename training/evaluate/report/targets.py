@@ -12,7 +12,7 @@ from training.evaluate.baselines.cost import REFERENCE, measure
 from training.evaluate.predictions import OURS
 from training.evaluate.report.ablations import SEEN, TESTS, altered_loss, difference, unlabelled_loss
 from training.evaluate.report.detection import predictors, totals
-from training.evaluate.report.results import Results, cell, signed, table
+from training.evaluate.report.results import MISSING, Results, cell, signed
 from training.evaluate.report.zero_shot import left_out, zero_shot
 
 GRAPHS_MATTER = (
@@ -36,7 +36,7 @@ def targets(results: Results) -> str:
         *_cost(),
         *_graphs(results),
     ]
-    return table(["target", "measured", "met"], rows)
+    return results.table(["target", "measured", "met"], rows)
 
 
 def _row(asked: str, measured: metrics.Spread | float | str, holds: bool | None) -> list[str]:
@@ -59,7 +59,7 @@ def _ahead(results: Results) -> list[str]:
     others = {name: _mean_auc(results, run, "unseen", predictor) for name, run, predictor in predictors(results)[1:]}
     known = {name: value.mean for name, value in others.items() if not isinstance(value, str)}
     if isinstance(ours, str) or not known:
-        return _row(asked, ours if isinstance(ours, str) else "missing", None)
+        return _row(asked, ours if isinstance(ours, str) else MISSING, None)
     best = max(known, key=lambda name: known[name])
     lacking = len(others) - len(known)
     text = f"ours {ours.mean:.3f}, best other {best} {known[best]:.3f}" + (f"; {lacking} not measured" if lacking else "")
@@ -102,7 +102,7 @@ def _left_out(results: Results) -> list[list[str]]:
     for i, how in enumerate(("nearest prompts", "nearest prompts with a margin chosen on other classes")):
         known = metrics.spread([pair[i] for pair in found])
         if not known.count:
-            rows.append(_row(f"{asked}: {how}", "missing", None))
+            rows.append(_row(f"{asked}: {how}", MISSING, None))
             continue
         lacking = len(found) - known.count
         text = f"{known.mean:.3f} ({known.low:.3f}–{known.high:.3f})" + (f"; {lacking} classes not measured" if lacking else "")
@@ -145,6 +145,7 @@ def _graphs(results: Results) -> Iterator[list[str]]:
 
 
 def _worse(asked: str, found: dict[str, metrics.Spread | str], *, every: bool = True) -> list[str]:
-    text = "; ".join(f"{TESTS[test]} {signed(value)}" for test, value in found.items())
     known = [v for v in found.values() if not isinstance(v, str)]
+    each = [f"{TESTS[test]} {signed(value)}" for test, value in found.items()]
+    text = "; ".join(each) if known else " and ".join({str(value): None for value in found.values()})
     return _row(asked, text, all((v.high if every else v.mean) < 0 for v in known) if known else None)

@@ -19,7 +19,7 @@ from training.evaluate.baselines.cost import REFERENCE, draw, measure, verdict
 from training.evaluate.plan import Plan
 from training.evaluate.predictions import OPENING_PACKETS, RATE
 from training.evaluate.report import ablations, detection, figures, zero_shot
-from training.evaluate.report.results import Results, source, table
+from training.evaluate.report.results import MISSING, Results, source
 from training.evaluate.report.targets import targets
 from training.evaluate.runs.store import Store
 
@@ -28,20 +28,13 @@ Figure = Callable[[str, str, Callable[[Path], None]], str]
 """Name of the file, title, what draws it, to its Markdown."""
 
 
-MISSING = re.compile(
-    r"\|[^|]*\|( \d+ % \||[^|\d]*\|)?( *(\*\*missing\*\*|missing|–|0|[a-z ]+ missing; [a-z ]+ missing)? *\|)+"
-    r"|\|[^|]*\|[^|]*\| \*\*missing\*\* \|.*|(\*\*.*\*\*: )?missing|Run `.*`: missing\..*"
-)
-"""A line of what was not run: of a table one that has nothing behind its first cell, or its first two."""
-
-
 def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path, *, done: bool = False) -> list[Path]:
     """Write the report and the figures for which there are results; returns what was written.
 
     Args:
         done: leave out rows, tables and sections of what was not run.
     """
-    results = Results(plan, store)
+    results = Results(plan, store, done_only=done)
     written: list[Path] = []
 
     def figure(name: str, title: str, draw: Callable[[Path], None]) -> str:
@@ -74,7 +67,7 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path, *,
         "hidden_figure": figure("hidden", "Loss of mean AUC by hidden fields", partial(figures.hidden, losses=bars))
         if bars
         else "",
-        "costs": _costs(),
+        "costs": _costs(results),
         "verdict": verdict(measure()),
         "cost_figure": figure("cost", "Parameters and FLOPs a packet of whole models", partial(draw, costs=measure())),
         "curves": _curves(results, figure),
@@ -86,24 +79,11 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path, *,
     # Markdown, not HTML: nothing is to be escaped.
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False).from_string(TEMPLATE.read_text())  # noqa: S701
     out.parent.mkdir(parents=True, exist_ok=True)
-    text = template.render(context)
-    out.write_text(re.sub(r"\n{3,}", "\n\n", without_missing(text) if done else text).strip() + "\n")
+    out.write_text(re.sub(r"\n{3,}", "\n\n", template.render(context)).strip() + "\n")
     return [out, *written]
 
 
-def without_missing(text: str) -> str:
-    """A report without lines of what was not run, without tables that have no row left, and without sections that had tables and
-    have none left."""
-    sections = []
-    for section in re.split(r"^(?=## )", text, flags=re.M):
-        kept = "\n".join(line for line in section.split("\n") if not MISSING.fullmatch(line))
-        kept = re.sub(r"^\|.*\n\|( --- \|)+\n(?!\|)", "", kept, flags=re.M)
-        if "| --- |" in kept or "| --- |" not in section:
-            sections.append(kept)
-    return "".join(sections)
-
-
-def _costs() -> str:
+def _costs(results: Results) -> str:
     """Parameters and FLOPs of whole models, encoder and head together, which depend on their form and not on their weights."""
     reference = measure()[REFERENCE]
     rows = [
@@ -113,7 +93,7 @@ def _costs() -> str:
         ]
         for name, c in measure().items()
     ]  # fmt: skip
-    return table(["", "parameters", "of ET-BERT's", "FLOPs a packet", "of ET-BERT's", "what"], rows)
+    return results.table(["", "parameters", "of ET-BERT's", "FLOPs a packet", "of ET-BERT's", "what"], rows)
 
 
 def _curves(results: Results, figure: Figure) -> str:
@@ -156,7 +136,8 @@ def _runs(results: Results) -> str:
     for o in results.outcomes:
         r = o.result
         if r is None:
-            rows.append([f"`{o.task.run.name}`", str(o.task.seed), "**missing**", "", "", "", "", ""])
+            if not results.done_only:
+                rows.append([f"`{o.task.run.name}`", str(o.task.seed), f"**{MISSING}**", "", "", "", "", ""])
             continue
         train = r.counts.get("train", {})
         data = " ".join(f"{Path(p).name}:{h[:8]}" for p, h in r.data.items() if len(r.data) <= 4) or f"{len(r.data)} files"
@@ -165,4 +146,5 @@ def _runs(results: Results) -> str:
             f"{train.get('windows', 0):,}" if train else "–", str(train.get("captures", "–")), data,
             f"{r.minutes:.1f}", f"{r.memory_mb:,}",
         ])  # fmt: skip
-    return table(["run", "seed", "state", "training windows", "training captures", "data (SHA-256)", "minutes", "MB"], rows)
+    head = ["run", "seed", "state", "training windows", "training captures", "data (SHA-256)", "minutes", "MB"]
+    return results.table(head, rows)

@@ -11,7 +11,7 @@ from training.data.windows import CLASSES, GROUP_OF_CLASS
 from training.evaluate import metrics
 from training.evaluate.metrics import mean
 from training.evaluate.predictions import VALIDATION, Predictions
-from training.evaluate.report.results import PAPER, Results, cell, cells, table
+from training.evaluate.report.results import PAPER, Results, cell, cells
 
 TABLE_I = {
     "ET-BERT": (0.730, None),
@@ -51,7 +51,7 @@ def table_one(results: Results) -> str:
     ]
     for name, (one, five) in TABLE_I.items():
         rows.append([PAPER + name, f"{one:.3f}", "–" if five is None else f"{five:.3f}", "–", "–"])
-    return table(["contrastive stage", *measures], rows)
+    return results.table(["contrastive stage", *measures], rows)
 
 
 def with_margin(predictions: Predictions, name: str, margin: float) -> tuple[float, float]:
@@ -112,7 +112,7 @@ def left_out_table(results: Results) -> str:
         own = [cell(mean([k[i] for k in known])) for i in range(5)]
         rows.append(["mean", *own[:4], "", own[4], ""])
     head = ["class left out", "own top-1", "others", "own, margin", "others, margin", "margin", "own mission", "own when seen"]
-    return table(head, rows) if rows else ""
+    return results.table(head, rows) if rows else ""
 
 
 def _right_group(predictions: Predictions, name: str) -> float:

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import imaplib
 import poplib
+from collections.abc import Iterator
 from typing import Any
 
-from training.lab.clients.base import RNG, Params, datagram, habit, tool
+from training.lab.clients.base import RNG, Params, answering, datagram, habit, tool
 from training.lab.clients.logins import bracket
 from training.lab.clients.names import ask, query
 from training.lab.clients.things import agent
@@ -114,23 +115,17 @@ async def tftp(p: Params) -> None:
 @habit
 async def bulk_serve(p: Params) -> None:
     """A server of downloads in datagrams, as QUIC and VPNs have them: bursts of full ones, the next when half is acknowledged."""
+    left: dict[Any, int] = {}
 
-    class Server(asyncio.DatagramProtocol):
-        def __init__(self) -> None:
-            self.left: dict[tuple[Any, ...], int] = {}
+    def answer(data: bytes, addr: Any) -> Iterator[bytes]:
+        if len(data) >= 1000:  # a hello
+            left[addr] = p["datagrams"] + RNG.randrange(p["datagrams"])
+        for _ in range(min(left.get(addr, 0), RNG.randint(2, p["burst"]))):
+            left[addr] -= 1
+            size = p["size"] if RNG.random() < 0.9 else RNG.randint(60, p["size"])
+            yield bytes([0x40 | RNG.randrange(64)]) + RNG.randbytes(size - 1)
 
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport = transport
-
-        def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-            if len(data) >= 1000:  # a hello
-                self.left[addr] = p["datagrams"] + RNG.randrange(p["datagrams"])
-            for _ in range(min(self.left.get(addr, 0), RNG.randint(2, p["burst"]))):
-                self.left[addr] -= 1
-                size = p["size"] if RNG.random() < 0.9 else RNG.randint(60, p["size"])
-                self.transport.sendto(bytes([0x40 | RNG.randrange(64)]) + RNG.randbytes(size - 1), addr)  # type: ignore[attr-defined]
-
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Server, local_addr=(p["src"], p["port"]))
+    transport = await answering(p, answer)
     await asyncio.sleep(p["seconds"])
     transport.close()
 

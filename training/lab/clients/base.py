@@ -7,7 +7,7 @@ import contextlib
 import random
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 Params = dict[str, Any]
@@ -61,6 +61,20 @@ def datagram(p: Params, host: str) -> socket.socket:
     if p.get("src"):
         made.bind((p["src"], p.get("src_port", 0)))
     return made
+
+
+async def answering(p: Params, answer: Callable[[bytes, Any], Iterable[bytes]]) -> asyncio.DatagramTransport:
+    """A UDP port of `src` that answers each datagram, by its content and sender, with those that `answer` gives."""
+
+    class Port(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            for reply in answer(data, addr):
+                self.transport.sendto(reply, addr)
+
+    return (await asyncio.get_running_loop().create_datagram_endpoint(Port, local_addr=(p["src"], p["port"])))[0]
 
 
 async def get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, path: str, extra: str = "") -> None:

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from training.lab.clients.base import RNG, Params, connect, datagram, habit, tool
+from training.lab.clients.base import RNG, Params, answering, connect, datagram, habit, tool
 from training.lab.clients.names import query
 
 HANDSHAKE = b"\x13BitTorrent protocol" + bytes(5) + b"\x10\0\5"
@@ -71,13 +72,9 @@ async def share_files(p: Params) -> None:
     """
     me, torrent = b"-LB2000-" + os.urandom(12), bytes.fromhex(p["torrent"])
 
-    class Table(asyncio.DatagramProtocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport = transport
-
-        def datagram_received(self, data: bytes, addr: object) -> None:
-            if b"1:y1:q" in data:
-                self.transport.sendto(b"d1:rd2:id20:" + me + b"5:nodes208:" + os.urandom(208) + b"e1:t2:aa1:y1:re", addr)  # type: ignore[attr-defined]
+    def nodes(data: bytes, _: object) -> Iterator[bytes]:
+        if b"1:y1:q" in data:
+            yield b"d1:rd2:id20:" + me + b"5:nodes208:" + os.urandom(208) + b"e1:t2:aa1:y1:re"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -101,9 +98,7 @@ async def share_files(p: Params) -> None:
                 await asyncio.sleep(RNG.expovariate(20))
             writer.close()
 
-    loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(serve, p["src"], p["port"])
-    table, _ = await loop.create_datagram_endpoint(Table, local_addr=(p["src"], p["port"]))
+    server, table = await asyncio.start_server(serve, p["src"], p["port"]), await answering(p, nodes)
     begun, running = time.monotonic(), set[asyncio.Task[None]]()
     while time.monotonic() - begun < p["seconds"]:
         for host, port in [*p["near"], *RNG.sample(p["gone"], min(len(p["gone"]), RNG.randint(1, p["most"])))]:

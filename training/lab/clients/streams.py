@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import struct
-from typing import Any
 
-from training.lab.clients.base import RNG, Params, datagram, habit
+from training.lab.clients.base import RNG, Params, answering, datagram, habit
 
 
 @habit
@@ -33,18 +33,7 @@ async def stream(p: Params) -> None:
 @habit
 async def listen(p: Params) -> None:
     """Receive datagrams on a port; echo every `echo`-th, as a call or a receiver report does."""
-
-    class Receiver(asyncio.DatagramProtocol):
-        seen = 0
-
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport = transport
-
-        def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-            self.seen += 1
-            if self.seen % p["echo"] == 0:
-                self.transport.sendto(data[: p.get("size", 60)], addr)  # type: ignore[attr-defined]
-
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Receiver, local_addr=(p["src"], p["port"]))
+    seen = itertools.count(1)
+    transport = await answering(p, lambda data, _: [data[: p.get("size", 60)]] if next(seen) % p["echo"] == 0 else [])
     await asyncio.sleep(p["seconds"])
     transport.close()

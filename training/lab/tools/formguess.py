@@ -129,11 +129,8 @@ def main() -> None:
                 visitor = Visitor(o)
             time.sleep(o.pause * random.uniform(1 - o.jitter, 1 + o.jitter))
 
-    threads = [threading.Thread(target=work) for _ in range(o.parallel)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for _ in range(o.parallel):  # the process ends with the last of them
+        threading.Thread(target=work).start()
 
 
 if __name__ == "__main__":

@@ -186,11 +186,8 @@ def main() -> None:
                 KINDS[options.kind](host, options.port, user, password, source)
             time.sleep(options.pause * random.uniform(1 - options.jitter, 1 + options.jitter))
 
-    threads = [threading.Thread(target=work) for _ in range(options.parallel)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for _ in range(options.parallel):  # the process ends with the last of them
+        threading.Thread(target=work).start()
 
 
 if __name__ == "__main__":

@@ -59,11 +59,8 @@ def main() -> None:
                 once(o.host, o.port, user, password)
             time.sleep(o.pause)
 
-    threads = [threading.Thread(target=work) for _ in range(o.parallel)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for _ in range(o.parallel):  # the process ends with the last of them
+        threading.Thread(target=work).start()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
     python -m training.text.knowledge validate
     python -m training.text.knowledge generate --mission DoS --event-name "Denial of Service (DoS) attack" \\
         --endpoint http://127.0.0.1:8080/v1 --model NAME --out dos.yaml
-    python -m training.text.knowledge generate --mission DoS --gguf model.gguf --out dos.yaml
     python -m training.text.knowledge draw --out docs/img
 
 Exit codes: 0 done, 1 a graph has problems, 2 wrong arguments, or the model or a file cannot be used.
