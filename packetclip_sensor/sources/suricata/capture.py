@@ -101,7 +101,8 @@ def run(suricata: Suricata, pcap: Path, workdir: Path, *, given: Path | None = N
     if (running.returncode and _NO_PACKET not in printed) or "PacketCLIP: " in printed:
         raise LogFormatError(f"suricata could not read {named}: {''.join(why[0])}; is it a whole pcap or pcapng?")
     if not (workdir / "packetclip_packet.log").exists():
-        raise LogFormatError(f"{named} gave no packetclip_packet.log: Suricata saw no IP packet in it; give another capture")
+        what = "Suricata saw no IP packet in it, or only protocols that it keeps no flow for"
+        raise LogFormatError(f"{named} gave no packetclip_packet.log: {what}; give another capture")
     _by_end(workdir / "eve.json")
 
 
