@@ -32,7 +32,8 @@ def write(
 
     Args:
         alter: what becomes of the packets. pause_s: between two captures. rotate_s: a packed file for so many seconds; one file
-        for all where it is 0. captures: at most so many. benign: those without an attack so often once more.
+        for all where it is 0. captures: at most so many. benign: those without an attack so often once more, each time with
+        another TTL, as from other hosts: traffic that is equal to the byte would cost the model nothing the second time.
     """
     folder.mkdir(parents=True)
     now, packets, flows, intervals = float(BEGIN), list[Packet](), list[Flow](), []
@@ -41,7 +42,8 @@ def write(
         own = [zeek.packet(line) for line in _lines(capture, "packet")]
         rows = [zeek.flow(line) for line in _lines(capture, "flow")]
         by = now - min(p.ts for p in own)
-        packets += [replace(p, ts=p.ts + by, uid=f"{p.uid}{number}") for p in own]
+        nearer = max(number - len(CAPTURES[:captures]) + 1, 0) % 30
+        packets += [replace(p, ts=p.ts + by, uid=f"{p.uid}{number}", data=_from(p.data, nearer)) for p in own]
         flows += [replace(f, ts=f.ts + by, uid=f"{f.uid}{number}") for f in rows]
         labels = msgspec.json.decode((capture / "labels.json").read_bytes(), type=LabelFile)
         intervals += [replace(i, start=i.start + by, end=i.end + by) for i in labels.intervals]
@@ -60,6 +62,12 @@ def write(
             else:
                 (folder / f"packetclip_{log}.log").write_bytes(text)
     return folder
+
+
+def _from(data: bytes, nearer: int) -> bytes:
+    """A packet's first bytes with a TTL, or hop limit, that is lower by so many."""
+    at = 8 if data[:1] and data[0] >> 4 == 4 else 7
+    return data[:at] + bytes([max(data[at] - nearer, 1)]) + data[at + 1 :] if nearer and len(data) > at else data
 
 
 def _lines(capture: Path, log: str) -> list[bytes]:
