@@ -34,9 +34,9 @@ class Least(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     connections: Count | None = None
     """TCP connections, begun within the window's time or seen in it."""
     datagrams_per_s: Count | None = None
-    """Packets that are not TCP, of the window's stream in its second; None asks for no rate."""
+    """Packets that are not TCP, of the window's stream in its second, to a host, not a multicast group; None asks for no rate."""
     slow_probability: Annotated[float, Meta(gt=0.0, lt=1.0)] | None = None
-    """Probability from which fewer a second will do; None for none."""
+    """Probability from which fewer a second, or those to a group, will do; None for none."""
 
 
 class Colour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

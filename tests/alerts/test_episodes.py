@@ -110,6 +110,9 @@ def test_a_flood_of_datagrams_is_one_only_at_a_rate() -> None:
     sure = {"dos": Least(datagrams_per_s=100, slow_probability=0.99)}
     assert opened(verdict(100, proto="udp", per_second=9, probability=0.991), policy=Policy(least=sure)) == [100]
     assert opened(verdict(100, proto="udp", per_second=9, probability=0.989), policy=Policy(least=sure)) == []
+    group = verdict(100, proto="udp", destinations=("239.1.2.3",), per_second=5000, probability=0.989)  # broadcast video
+    assert opened(group, policy=Policy(least=sure)) == []
+    assert opened(replace(group, probability=0.991), policy=Policy(least=sure)) == [100]
     # Half-open connections fill a table slowly, too.
     assert opened(verdict(100, proto="tcp"), policy=Policy(least=least)) == [100]
 

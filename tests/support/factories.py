@@ -83,7 +83,8 @@ def verdict(
         packet(ts=second + i / 100, uid=f"C{i}", orig_h=source, resp_h=destination, proto=proto, size_bytes=40, data=b"")
         for i, source, destination in zip(range(packets), cycle(sources), cycle(destinations), strict=False)
     )
-    fields: dict[str, Any] = {"view": "pair", "missions": {mission: probability}, "stream_packets": 60, "connections": 3}
+    enough = {"stream_packets": 60, "connections": 3, "per_second": 1000}
+    fields: dict[str, Any] = {"view": "pair", "missions": {mission: probability}, **enough}
     return Verdict(
         second=second, sources=sources, destinations=destinations, mission=mission, probability=probability, packets=window,
         embeddings=NOTHING, relations=NOTHING, **(fields | changed),
