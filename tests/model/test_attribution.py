@@ -15,8 +15,8 @@ from packetclip_sensor.alerts.explain import explanations
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.model import attribution, occlusion
 from packetclip_sensor.model.attribution import attribute, log_odds_without
-from packetclip_sensor.model.bundle import Bundle
-from packetclip_sensor.model.judge import calibrated, judge
+from packetclip_sensor.model.bundle import Bundle, softmax
+from packetclip_sensor.model.judge import judge
 from packetclip_sensor.records import Verdict
 
 
@@ -39,7 +39,9 @@ def odds(bundle: Bundle, verdict: Verdict, *, without: int | None = None, keep: 
         at = 30 - len(verdict.packets) + without
         parts = tuple(np.concatenate([np.ones_like(part[:1]) * (part.ndim == 1), np.delete(part, at, 0)]) for part in parts)
     inputs = dict(zip(("embedding", "relations", "padding"), (part[None] for part in parts), strict=True)) | {"keep": keep}
-    p = calibrated(bundle, bundle.explainer.run(["logits"], inputs)[0])[0, 1 + MISSIONS.names.index(verdict.mission)]
+    p = softmax(bundle.explainer.run(["logits"], inputs)[0], bundle.manifest.temperature)[
+        0, 1 + MISSIONS.names.index(verdict.mission)
+    ]
     return math.log(p) - math.log1p(-p)
 
 

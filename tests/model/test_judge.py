@@ -13,9 +13,9 @@ from onnxruntime import InferenceSession
 from recorded import ATTACKS, NOTHING_NEEDED, cut
 
 from packetclip_sensor.common.metrics import Counters
-from packetclip_sensor.model.bundle import Bundle
+from packetclip_sensor.model.bundle import Bundle, softmax
 from packetclip_sensor.model.encoder import Encoder
-from packetclip_sensor.model.judge import REFLECTORS, accused, calibrated, judge, score
+from packetclip_sensor.model.judge import REFLECTORS, accused, judge, score
 from packetclip_sensor.records import Packet
 from packetclip_sensor.windows.packet_features import ModelInput, model_input
 from packetclip_sensor.windows.windows import Window
@@ -77,14 +77,14 @@ def test_a_short_window_is_judged_without_its_padding(bundle: Bundle, given: Mod
         watched = Watched(bundle.reasoner)
         logits = replace(bundle, reasoner=watched).logits(*inputs)
         assert watched.lengths == [length]
-        np.testing.assert_allclose(calibrated(bundle, logits), scored.probabilities[chosen], atol=2e-5)
+        np.testing.assert_allclose(softmax(logits, bundle.manifest.temperature), scored.probabilities[chosen], atol=2e-5)
 
 
 def test_the_folded_reasoner_is_the_one_that_explains(bundle: Bundle, given: ModelInput) -> None:
     scored = score(bundle, Encoder(bundle), given, slice(64))
     inputs = {"embedding": scored.embeddings, "relations": scored.relations, "padding": given.rows[:64] < 0}
     keep = np.ones((1, len(bundle.concepts)), np.float32)
-    again = calibrated(bundle, bundle.explainer.run(["logits"], inputs | {"keep": keep})[0])
+    again = softmax(bundle.explainer.run(["logits"], inputs | {"keep": keep})[0], bundle.manifest.temperature)
     np.testing.assert_allclose(scored.probabilities, again, atol=2e-5)
 
 
