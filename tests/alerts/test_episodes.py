@@ -103,18 +103,15 @@ def test_a_guess_is_one_only_when_it_is_repeated() -> None:
 
 
 def test_a_flood_of_datagrams_is_one_only_at_a_rate() -> None:
-    least = {"dos": Least(datagrams_per_s=100)}
+    least = Policy(least={"dos": Least(datagrams_per_s=100)})
     slow = [verdict(100 + i, proto="udp", per_second=99) for i in range(3)]  # a voice call: fifty packets a second each way
-    assert opened(*slow, policy=Policy(least=least)) == []
-    assert opened(*slow, verdict(103, proto="udp", per_second=100), policy=Policy(least=least)) == [103]
-    sure = {"dos": Least(datagrams_per_s=100, slow_probability=0.99)}
-    assert opened(verdict(100, proto="udp", per_second=9, probability=0.991), policy=Policy(least=sure)) == [100]
-    assert opened(verdict(100, proto="udp", per_second=9, probability=0.989), policy=Policy(least=sure)) == []
+    assert not opened(*slow, policy=least)
+    assert opened(*slow, verdict(103, proto="udp", per_second=100), policy=least) == [103]
+    sure = Policy(least={"dos": Least(datagrams_per_s=100, slow_probability=0.99)})
+    assert [opened(replace(slow[0], probability=p), policy=sure) for p in (0.991, 0.989)] == [[100], []]
     group = verdict(100, proto="udp", destinations=("239.1.2.3",), per_second=5000, probability=0.989)  # broadcast video
-    assert opened(group, policy=Policy(least=sure)) == []
-    assert opened(replace(group, probability=0.991), policy=Policy(least=sure)) == [100]
-    # Half-open connections fill a table slowly, too.
-    assert opened(verdict(100, proto="tcp"), policy=Policy(least=least)) == [100]
+    assert (opened(group, policy=sure), opened(replace(group, probability=0.991), policy=sure)) == ([], [100])
+    assert opened(verdict(100, proto="tcp"), policy=least) == [100]  # half-open connections fill a table slowly, too
 
 
 def test_the_packets_of_the_window_count_where_its_connections_are_not_remembered() -> None:
