@@ -17,7 +17,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from ipaddress import ip_address
 from itertools import groupby
 
 import structlog
@@ -25,6 +24,7 @@ import structlog
 from packetclip_sensor.alerts import totals
 from packetclip_sensor.alerts.open_episodes import LISTED_HOSTS, OpenEpisodes, begin_counts, hosts, scope
 from packetclip_sensor.alerts.severity import Budget
+from packetclip_sensor.alerts.suppression_rules import address
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.records import Episode, EpisodeBatch, Event, Flow, Verdict, VerdictBatch
@@ -51,18 +51,11 @@ def enough(verdict: Verdict, policy: Policy) -> bool:
             return False
     elif least.datagrams_per_s is not None:
         # Who belongs to a multicast group has asked for what comes to it, broadcast video for example.
-        ordinary = verdict.per_second < least.datagrams_per_s or _is_group(verdict.destinations[0])
+        target = address(verdict.destinations[0])
+        ordinary = verdict.per_second < least.datagrams_per_s or (target is not None and target.is_multicast)
         if ordinary and verdict.probability < (least.slow_probability or 1.0):
             return False
     return verdict.volume >= (least.packets or policy.open_packets)
-
-
-def _is_group(host: str) -> bool:
-    """Whether an address is a multicast group's."""
-    try:
-        return ip_address(host).is_multicast
-    except ValueError:
-        return False
 
 
 def quiet_s(policy: Policy) -> int:

@@ -81,7 +81,7 @@ class Rule:
 
     def between(self, orig_h: str, resp_h: str) -> bool:
         """Whether its hosts are these."""
-        source, destination = _address(orig_h), _address(resp_h)
+        source, destination = address(orig_h), address(resp_h)
         return any(
             (s is None or (source is not None and source in s)) and (d is None or (destination is not None and destination in d))
             for s, d in self.hosts
@@ -104,7 +104,7 @@ class Rule:
 
 
 @lru_cache(maxsize=1 << 14)
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """None where it is no address, as a log line may hold anything."""
     try:
         return ipaddress.ip_address(host)
