@@ -4,7 +4,8 @@
     python -m benchmarks.altered --only "a tenth lost" --verbose
 
 Each capture is altered, read by the real Zeek, and judged with the shipped model. An attack capture is detected if an alert of
-its mission names its victim and its attacker. Every other episode is wrong: of another mission, or of other hosts.
+its mission names its victim and its attacker. An episode that names others, or stands in a benign capture, is wrong; one that
+names them with another mission is counted beside it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ class Tally:
     attacks: int = 0
     detected: int = 0
     wrong: int = 0
+    """Episodes of hosts that did nothing, or did it to others."""
+    other_mission: int = 0
+    """Episodes of attacker and victim with a mission that was not theirs."""
 
 
 def captures(alter: Callable[[altered_captures.Capture], altered_captures.Capture]) -> Callable[[Path, Path], Made]:
@@ -114,13 +118,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--verbose", action="store_true", help="name what was missed, and each wrong alert")
     args = parser.parse_args(argv)
     zeek_program()
-    banner(f"detected, wrong or false, of {len(args.captures)} captures, seed 1, read by Zeek, shipped model")
-    print("| altered | attack captures | detected | wrong or false episodes |\n| --- | --- | --- | --- |")
+    banner(f"detected and wrong, of {len(args.captures)} captures, seed 1, read by Zeek, shipped model")
+    print(
+        "| altered | attack captures | detected | wrong hosts or false | right hosts, other mission |\n| --- | --- | --- | --- | --- |"
+    )
     for name in args.only or ALTERATIONS:
         tally = Tally()
         for capture in args.captures:
             judge(capture, name, tally, verbose=args.verbose)
-        print(f"| {name} | {tally.attacks} | {tally.detected} | {tally.wrong} |", flush=True)
+        print(f"| {name} | {tally.attacks} | {tally.detected} | {tally.wrong} | {tally.other_mission} |", flush=True)
     return 0
 
 
@@ -136,7 +142,9 @@ def judge(capture: Path, name: str, tally: Tally, *, verbose: bool) -> None:
     wrong = {alert.episode.id: alert for alert in alerts if not any(is_right(alert, interval) for interval in intervals)}
     tally.attacks += bool(intervals)
     tally.detected += bool(right)
-    tally.wrong += len(wrong)
+    other = {id_ for id_, alert in wrong.items() if any(names_both(alert, interval) for interval in intervals)}
+    tally.wrong += len(wrong.keys() - other)
+    tally.other_mission += len(other)
     if verbose:
         if intervals and not right:
             print(f"#   {name}: {capture.name} ({intervals[0]['label']}) missed", flush=True)
@@ -145,10 +153,13 @@ def judge(capture: Path, name: str, tally: Tally, *, verbose: bool) -> None:
 
 
 def is_right(alert: Alert, interval: dict[str, Any]) -> bool:
-    """Whether an alert is of the interval's mission and names its attacker as source and its victim as destination."""
+    """Whether an alert is of the interval's mission and names its hosts."""
+    return alert.episode.mission == MISSION_OF[interval["label"]] and names_both(alert, interval)
+
+
+def names_both(alert: Alert, interval: dict[str, Any]) -> bool:
+    """Whether an alert names the interval's attacker as source and its victim as destination."""
     episode = alert.episode
-    if episode.mission != MISSION_OF[interval["label"]]:
-        return False
     source = episode.scope not in ("pair", "source") or among(episode.sources[:1], interval["attacker"], interval["victim"])
     destination = episode.scope not in ("pair", "destination") or among(episode.destinations[:1], interval["victim"], ())
     return source and destination

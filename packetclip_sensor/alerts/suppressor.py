@@ -107,10 +107,7 @@ class Suppressor:
         counts_path: file to keep the counts in, over restarts; None for a replay.
         """
         self._rules, self._bundle, self._counters = rules, bundle, counters
-        limits = Thresholds.of(thresholds, margins)
-        self._at, self._near = (
-            {mission: logit(float(p)) for mission, p in zip(thresholds, each, strict=True)} for each in (limits.at, limits.near)
-        )
+        self._limits, self._missions = Thresholds.of(thresholds, margins, bundle.manifest.missions), list(thresholds)
         self._counts_path, self._kept_at = counts_path, time.monotonic()
         self.counts = read_counts(counts_path) if counts_path else {}
 
@@ -148,7 +145,7 @@ class Suppressor:
         answers = log_odds_without(asked, self._bundle) if asked else ()
         for (i, found), (klass, odds) in zip(matched.items(), answers, strict=True):
             verdict = verdicts[i]
-            limit = (self._at if verdict.weight >= 1 else self._near)[verdict.mission]
+            limit = self._limits.log_odds(self._missions.index(verdict.mission), verdict)
             if verdict.trail is not None:  # what the window loses, the evidence loses
                 limit = logit(verdict.missions[verdict.mission]) - verdict.trail.above
             if odds < limit:

@@ -219,7 +219,8 @@ def gather(
     margins = bundle.manifest.margins if margins is None else margins
     evidence = Evidence.of(bundle, Counters())
     decides = evidence.missions if evidence else frozenset()
-    candidates = Candidates(floor, threshold_fit.ceilings(floor, bundle.manifest.ceilings), margins, decides)
+    highest = threshold_fit.ceilings(floor, bundle.manifest.ceilings)
+    candidates = Candidates(floor, highest, margins, decides, bundle.manifest.missions)
     found = SiteLogs(candidates, mission_of=bundle.manifest.missions.of_class)
     every = dict.fromkeys(floor, 0.0)
     for number, (name, paths, labels) in enumerate(units):

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from packetclip_sensor.alerts.episodes import EpisodeTracker
 from packetclip_sensor.common.metrics import Counters
+from packetclip_sensor.common.missions import NO_MISSIONS, Missions
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.model.thresholds import NO_MARGIN, Thresholds, logit
 from packetclip_sensor.records import Batch, Episode, Packet, Trail, Verdict, VerdictBatch
@@ -66,6 +67,8 @@ class Candidates:
     """The bundle's own margins, above which none is fitted."""
     evidence: frozenset[str] = frozenset()
     """Missions of which evidence decides, and not the window alone."""
+    missions: Missions = NO_MISSIONS
+    """The bundle's, which say what a fast stream adds."""
     most: int = 50_000
     kept: list[Candidate] = field(default_factory=list)
     seen: int = 0
@@ -78,7 +81,12 @@ class Candidates:
     def by_mission(self, verdict: Verdict) -> dict[str, float]:
         """The probability of each mission that is compared with its threshold; evidence that is below its own says none."""
         own = {verdict.mission: verdict.trail.probability} if verdict.trail else {}
-        return {m: own.get(m, 0.0) if m in self.evidence else verdict.missions[m] for m in self.floor}
+        alone = {m: verdict.missions[m] for m in self.floor}
+        limits = Thresholds.of(self.floor, self.margins, self.missions)
+        if (limits.fast <= verdict.per_second).any():
+            compared = limits.lifted(np.array([[*alone.values()]], np.float32), np.array([verdict.per_second]))
+            alone = dict(zip(alone, compared[0].tolist(), strict=True))
+        return {m: own.get(m, 0.0) if m in self.evidence else p for m, p in alone.items()}
 
     def at_floor(self, verdict: Verdict) -> Verdict | None:
         """The window as a verdict at the bundle's own thresholds and margins; None where it does not come near any."""

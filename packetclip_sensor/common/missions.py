@@ -39,6 +39,16 @@ class Least(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """Probability from which fewer a second, or those to a group, will do; None for none."""
 
 
+class Fast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What packets a second of a window's stream add to what the window shows: a burst that is over in a fifth of a second gives
+    one window."""
+
+    per_s: Count
+    """Packets a second, as `StreamSeconds.rate`, from which on a stream is fast."""
+    margin: Annotated[float, Meta(gt=0.0, le=3.0)]
+    """By how many logits a window of a fast stream may stay below the mission's threshold and be a verdict."""
+
+
 class Colour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What distinguishes a mission from the others at a glance."""
 
@@ -64,7 +74,7 @@ class AttackClass(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     """The transports, as Zeek names them, that it may use; none where it may use any. A UDP flood of TCP packets is none."""
 
 
-class Mission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Mission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """What an attacker is after."""
 
     name: Name
@@ -83,6 +93,8 @@ class Mission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     least: Least
     colour: Colour
     classes: Annotated[tuple[AttackClass, ...], Meta(min_length=1)]
+    fast: Fast | None = None
+    """None where the rate adds nothing."""
 
     @property
     def rule_id(self) -> str:

@@ -14,9 +14,9 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import HuntConfig
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.encoder import Encoder
-from packetclip_sensor.model.judge import reaches, score
+from packetclip_sensor.model.judge import score
 from packetclip_sensor.records import FloatArray, HuntWindow, Packet
-from packetclip_sensor.windows.headers import Ints
+from packetclip_sensor.windows.headers import Bools, Ints
 from packetclip_sensor.windows.packet_features import ModelInput
 from packetclip_sensor.windows.packet_table import view_keys
 from packetclip_sensor.windows.window_statistics import facts
@@ -47,7 +47,7 @@ class Sampler:
         if not len(rows):
             return []
         keys = np.stack(view_keys(w.table))[view, rows[:, -1]]
-        near = reaches(probabilities, self._limit)
+        near: Bools = np.any(probabilities[:, 1:] >= self._limit, axis=1)
         chosen: list[tuple[int, str, tuple[Packet, ...]]] = []
         for k in range(len(rows)):
             is_near = bool(near[k])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.missions import Missions
@@ -89,23 +88,29 @@ class Judge:
         self._encoder = encoder or Encoder(bundle, counters)
         self._missions = bundle.manifest.missions
         alone = {m: NEVER if evidence and m in evidence.missions else thresholds[m] for m in self._missions.names}
-        self._bounds = Thresholds.of(alone, {m: margin for m, margin in margins.items() if alone.get(m) != NEVER})
+        kept = {m: margin for m, margin in margins.items() if alone.get(m) != NEVER}
+        self._bounds = Thresholds.of(alone, kept, self._missions)
 
     def __call__(self, given: ModelInput) -> VerdictBatch:
         """The verdicts of W windows, in their order."""
-        w, near, missions = given.windows, self._bounds.near, self._missions
+        w, bounds, missions = given.windows, self._bounds, self._missions
         found = np.empty((len(given.rows), len(missions) + 1), np.float32)
         alarming: dict[int, tuple[FloatArray, FloatArray]] = {}
+        per_second = np.round(given.streams.rate)
+        fastest = np.zeros(len(given.rows))
+        np.maximum.at(fastest, given.distinct, per_second)
         by_length = np.argsort((given.rows >= 0).sum(1), kind="stable")  # a short one is not padded to the longest
         for start in range(0, len(by_length), REASON_WINDOWS):
             chosen = by_length[start : start + REASON_WINDOWS]
             scored = score(self._bundle, self._encoder, given, chosen)
             found[chosen] = scored.probabilities
-            for j in np.nonzero(reaches(scored.probabilities, near))[0].tolist():  # copies: a view would keep all windows'
+            compared = bounds.lifted(scored.probabilities[:, 1:], fastest[chosen])
+            for j in np.nonzero((compared >= bounds.near).any(1))[0].tolist():  # copies: a view would keep all windows'
                 alarming[int(chosen[j])] = scored.embeddings[j].copy(), scored.relations[j].copy()
         probabilities = found[given.distinct]
         trails, changes = Decided({}, {})
-        (reaching,) = np.nonzero(reaches(probabilities, near))
+        compared = bounds.lifted(probabilities[:, 1:], per_second)
+        (reaching,) = np.nonzero((compared >= bounds.near).any(1))
         if self._evidence is not None:
             trails, changes = self._evidence(given, probabilities)
             reaching = np.union1d(reaching, np.array([*trails], np.int64))
@@ -116,7 +121,7 @@ class Judge:
                 alarming |= zip(some.tolist(), zip(scored.embeddings, scored.relations, strict=True), strict=True)
         records, counted = w.contents(reaching)
         found_in = (
-            _verdict(given, i, probabilities[i], *alarming[j], sent, self._bounds, missions, records, trails.get(i))
+            _verdict(given, i, probabilities[i], compared[i], *alarming[j], sent, bounds, missions, records, trails.get(i))
             for i, j, sent in zip(reaching.tolist(), given.distinct[reaching].tolist(), counted, strict=True)
         )
         verdicts = [verdict for verdict in found_in if verdict.sources]
@@ -135,12 +140,6 @@ def judge(
 ) -> Iterator[VerdictBatch]:
     """`Judge` over finished input, without evidence."""
     return map(Judge(bundle, thresholds, counters, margins), map(model_input, streams))
-
-
-def reaches(probabilities: FloatArray, limit: FloatArray) -> npt.NDArray[np.bool_]:
-    """(W,) True where a mission of (W, missions + 1) reaches its limit, (missions,)."""
-    reached: npt.NDArray[np.bool_] = np.any(probabilities[:, 1:] >= limit, axis=1)
-    return reached
 
 
 def accused(packets: Sequence[Packet], view: str) -> tuple[str, ...]:
@@ -163,6 +162,7 @@ def _verdict(
     given: ModelInput,
     i: int,
     p: FloatArray,
+    compared: FloatArray,
     embeddings: FloatArray,
     relations: FloatArray,
     sent: Ints,
@@ -171,16 +171,16 @@ def _verdict(
     records: dict[int, Packet],
     decided: tuple[int, Trail] | None = None,
 ) -> Verdict:
-    """The i-th window, judged as `p`, or as evidence has `decided`; `records` has its packets by row, `sent` (C,) the packets so
-    far of the connections that it remembers."""
+    """The i-th window, judged as `p` by what is `compared` with thresholds, or as evidence has `decided`; `records` has its
+    packets by row, `sent` (C,) the packets so far of the connections that it remembers."""
     w = given.windows
     rows = w.rows[i][w.rows[i] >= 0]
     packets = tuple(records[row] for row in rows.tolist())
     fresh = float((w.table.second[rows] == w.second[i]).sum() / w.rows.shape[1])
     mission, trail = decided or (0, None)
     probability, weight = (trail.probability, 1.0) if trail else (0.0, 1.0)
-    if trail is None or (p[1:] >= bounds.at).any():
-        alone, share = bounds.decide(p[1:], fresh)
+    if trail is None or (compared >= bounds.at).any():
+        alone, share = bounds.decide(compared, fresh)
         if float(p[1 + alone]) > probability:  # of several missions the likeliest, whoever decides
             mission, trail, probability, weight = alone, None, float(p[1 + alone]), share
     view = VIEWS[int(w.view[i])]

@@ -141,8 +141,11 @@ def test_a_verdict_that_only_came_near_is_held_against_the_near_limit(
     by = Suppressor(Rules(tmp_path / "s.yaml", MISSIONS), bundle, thresholds, dict.fromkeys(MISSIONS.names, 1.0), Counters())
     left_over = logit(0.9) + odds
     monkeypatch.setattr(suppressor_module, "log_odds_without", lambda asked, _: [("Port Scan", left_over) for _ in asked])
-    near = replace(scan[-2].verdicts[0], mission=mission, weight=0.4)
+    near = replace(scan[-2].verdicts[0], mission=mission, weight=0.4, per_second=0)
     assert by.suppresses(near) is suppressed
+    if fast := MISSIONS[mission].fast:  # its limit is lower by as much, so what is left must fall by as much more
+        left_over -= fast.margin
+        assert by.suppresses(replace(near, per_second=fast.per_s)) is suppressed
     assert by.suppresses(replace(near, weight=1.0)) is True
 
 

@@ -141,6 +141,17 @@ def test_a_window_of_which_evidence_decided_may_still_be_another_mission_s() -> 
     assert episode.mission == "Brute Force"
 
 
+def test_a_window_of_a_fast_stream_costs_the_budget_as_much_as_a_surer_one() -> None:
+    fast = MISSIONS["DoS"].fast
+    assert fast is not None
+    candidates = Candidates(FLOOR, CEILING, missions=MISSIONS)
+    for v in (replace(verdict(100, 0.7), per_second=fast.per_s), verdict(1000, 0.7, host="10.0.0.6")):
+        candidates.add(0, v)
+    limits = threshold_fit.fit(candidates, POLICY, 1)
+    assert [e.sources[0] for e in threshold_fit.opened(candidates.kept, limits, POLICY)] == ["10.0.0.5"]
+    assert limits["DoS"] == 0.700001
+
+
 def test_a_rate_is_told_with_its_poisson_bounds() -> None:
     assert per_day(0, 2.0) == (0.0, 0.0, pytest.approx(1.83, abs=0.02))  # exact: 3.689 / 2
     assert per_day(10, 1.0) == (10.0, pytest.approx(4.80, abs=0.02), pytest.approx(18.39, abs=0.02))  # exact: 4.795, 18.39

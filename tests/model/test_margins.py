@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from packetclip_sensor.common.resources import resource
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.model.bundle import MANIFEST, Bundle, fingerprint, manifest_of
 from packetclip_sensor.model.judge import judge
-from packetclip_sensor.model.thresholds import Thresholds, in_force
+from packetclip_sensor.model.thresholds import Thresholds, in_force, logit
 from packetclip_sensor.records import Batch, Episode, Event, Verdict, VerdictBatch
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.windows.cutter import windows
@@ -66,6 +67,39 @@ def test_what_reaches_its_threshold_is_told_before_what_is_more_probable_and_onl
 def test_no_margin_leaves_the_threshold_to_the_last_bit() -> None:
     bounds = Thresholds.of(FLOOR, {})
     assert bounds.near.tolist() == bounds.at.tolist() == [np.float32(0.9)] * 3
+
+
+def test_a_fast_stream_lowers_the_threshold_by_its_margin_and_leaves_other_probabilities_to_the_last_bit() -> None:
+    fast = MISSIONS["DoS"].fast
+    assert fast is not None
+    assert MISSIONS["Brute Force"].fast is None
+    bounds = Thresholds.of(FLOOR, {}, MISSIONS)
+    alone = np.array([[0.85, 0.05, 0.0], [0.85, 0.05, 0.0], [0.0, 0.0, 1.0]], np.float32)
+    slow, quick, none = bounds.lifted(alone, np.array([fast.per_s - 1, fast.per_s, fast.per_s]))
+    assert slow.tolist() == alone[0].tolist()
+    assert logit(float(quick[0])) - logit(0.85) == pytest.approx(fast.margin, abs=1e-5)
+    assert quick[0] >= bounds.at[0] > slow[0]
+    assert none.tolist() == [0.0, 0.0, 1.0]
+
+
+def test_the_rate_of_its_stream_makes_a_window_below_the_threshold_a_verdict() -> None:
+    flood = Bundle.open(resource("model/shipped"))
+    missions, logs = flood.manifest.missions, [DATA / "demo-syn-hping" / "packetclip_packet.log.gz"]
+
+    def verdicts(log_odds: float) -> list[Verdict]:
+        """At a threshold of DoS, of these log-odds."""
+        read = zeek.batches(tail.finite(logs, rejects=Rejects(None)), Rejects(None), Counters())
+        at = dict.fromkeys(missions.names, 2.0) | {"DoS": 1 / (1 + math.exp(-log_odds))}
+        batches = judge(windows(read, flood.manifest.window, Counters()), flood, at, Counters())
+        return [v for batch in batches for v in batch.verdicts]
+
+    fast = missions["DoS"].fast
+    assert fast is not None
+    surest = max(logit(v.probability) for v in verdicts(0.0))
+    found = verdicts(surest + fast.margin / 2)
+    assert found
+    assert all(v.per_second >= fast.per_s and v.weight == 1.0 and v.mission == "DoS" for v in found)
+    assert not verdicts(surest + fast.margin + 0.01)
 
 
 def test_windows_near_the_threshold_open_an_alert_once_they_weigh_one_together() -> None:

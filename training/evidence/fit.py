@@ -28,7 +28,7 @@ from packetclip_sensor.model.bundle import MANIFEST, sealed
 from training.common import DataError, exit_code, parser, write_whole
 from training.data.ground_truth import CHOOSING, TRAINABLE, read_manifest
 from training.evidence.network import Floats, Recipe, fit
-from training.evidence.score import Curve, Named, by_least, peaks
+from training.evidence.score import Curve, Named, by_least, lifted, peaks
 from training.evidence.table import Capture, load
 from training.missions import ALL, CLASS_MISSION, MISSIONS
 from training.ship.calibration import KEPT_ATTACKS
@@ -40,8 +40,9 @@ LEAST = [*for_missions(Policy(), ALL).least.values()]
 
 
 def of_windows(capture: Capture) -> Floats:
-    """(W, missions) log-odds of single windows, without those that `policy.least` holds back."""
-    return by_least(capture, capture.inputs[:, : len(MISSIONS)].astype(np.float64), LEAST)
+    """(W, missions) log-odds of single windows as they are compared, without those that `policy.least` holds back."""
+    alone = by_least(capture, capture.inputs[:, : len(MISSIONS)].astype(np.float64), LEAST)
+    return lifted(capture, alone, [mission.fast for mission in ALL])
 
 
 def joined(model: EvidenceModel, capture: Capture, missions: Sequence[str]) -> Floats:

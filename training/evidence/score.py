@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from packetclip_sensor.common.missions import Least
+from packetclip_sensor.common.missions import Fast, Least
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.model.thresholds import logit
 from training.evidence.table import Capture
@@ -113,10 +113,16 @@ class Curve:
 
 def by_least(capture: Capture, scores: Floats, least: Sequence[Least]) -> Floats:
     """Log-odds without those that have less behind them than a verdict of their mission must have, see `episodes.enough`."""
-    packets, connections, datagrams_per_s = capture.behind.T
+    packets, connections, per_second, tcp = capture.behind.T
     out = scores.copy()
     for m, one in enumerate(least):
-        slow = (datagrams_per_s < (one.datagrams_per_s or 0)) & (scores[:, m] < logit(one.slow_probability or 1.0))
+        slow = (tcp == 0) & (per_second < (one.datagrams_per_s or 0)) & (scores[:, m] < logit(one.slow_probability or 1.0))
         few = (packets < (one.packets or Policy().open_packets)) | (connections < (one.connections or 0))
         out[slow | few, m] = -np.inf
     return out
+
+
+def lifted(capture: Capture, scores: Floats, fast: Sequence[Fast | None]) -> Floats:
+    """Log-odds with what a fast stream adds to each mission's, see `Thresholds.lifted`."""
+    added = [np.where(capture.behind[:, 2] >= one.per_s, one.margin, 0.0) if one else np.zeros(len(scores)) for one in fast]
+    return scores + np.stack(added, axis=1)

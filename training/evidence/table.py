@@ -44,8 +44,8 @@ class Capture:
     """Of each stream."""
     second: Ints
     behind: npt.NDArray[np.float64]
-    """(W, 3) packets, connections and datagrams a second, of which `policy.least` asks for some; of datagrams no end where
-    the window is mostly TCP."""
+    """(W, 4) packets, connections, packets a second, and 1 where the window is mostly TCP: what `policy.least` asks for, and
+    what makes a stream fast."""
 
 
 def group_of(name: str, source: str) -> str:
@@ -83,7 +83,7 @@ def _capture(path: Path) -> Capture:
         np.array([number[s] for s in stream], np.int64),
         [frozenset(h for h in s[1:] if h) for s in number],
         rows.second,
-        np.stack([rows.counts[:, -1], rows.counts[:, -2], np.where(rows.looks[:, TCP] >= 0.5, np.inf, rate)], axis=1),
+        np.stack([rows.counts[:, -1], rows.counts[:, -2], np.round(rate), rows.looks[:, TCP] >= 0.5], axis=1),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import yaml
 
-from packetclip_sensor.common.missions import Colour, Least, Mission, Missions
+from packetclip_sensor.common.missions import Colour, Fast, Least, Mission, Missions
 from packetclip_sensor.errors import SensorError
 
 FOLDER = Path(os.environ.get("PACKETCLIP_MISSIONS") or Path(__file__).parent)
@@ -74,6 +74,7 @@ class MissionFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     title: str = ""
     one_target: str = "against"
     least: Least = Least()
+    fast: Fast | None = None
 
 
 def read(path: Path, kind: type[Kind]) -> Kind:
@@ -125,7 +126,8 @@ def _described(file: MissionFile) -> dict[str, Any]:
     ]
     shared = {name: getattr(file, name) for name in ("name", "description", "one_target", "severity", "technique")}
     own = {"id": file.id or _id(file.name), "note": file.note or file.name.replace(" ", "_"), "title": file.title or file.name}
-    return shared | own | {"classes": classes} | msgspec.to_builtins({"least": file.least, "colour": file.colour})
+    of_rate = {"fast": msgspec.to_builtins(file.fast)} if file.fast else {}
+    return shared | own | of_rate | {"classes": classes} | msgspec.to_builtins({"least": file.least, "colour": file.colour})
 
 
 def _id(name: str) -> str:
