@@ -119,9 +119,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     zeek_program()
     banner(f"detected and wrong, of {len(args.captures)} captures, seed 1, read by Zeek, shipped model")
-    print(
-        "| altered | attack captures | detected | wrong hosts or false | right hosts, other mission |\n| --- | --- | --- | --- | --- |"
-    )
+    print("| altered | attack captures | detected | wrong hosts or false | right hosts, other mission |")
+    print("| --- | --- | --- | --- | --- |")
     for name in args.only or ALTERATIONS:
         tally = Tally()
         for capture in args.captures:
