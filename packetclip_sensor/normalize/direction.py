@@ -10,7 +10,8 @@ link, or where a request was forged. Of such a connection the records are turned
 - UDP and ICMP replies go from sender to receiver. As floods of answers come to a victim that never asked, they count in its view
   as a destination, in windows of their own, and nowhere else.
 
-Both are `unasked`, but for ICMP errors, until the receiver sends something itself: then it is the originator.
+Both are `unasked`, but for ICMP errors, until the receiver sends something itself: then it is the originator, and a connection of
+datagrams `begins`, for its answers before stand in no view of the pair.
 """
 
 from __future__ import annotations
@@ -121,11 +122,13 @@ class Direction:
         if packet.ts - found.since >= self._memory_s:
             return packet
         orig_answers = (packet.orig_h, packet.orig_p) == (found.host, found.port)
+        alone = found.alone
         found.alone &= orig_answers == packet.is_orig
+        begins = alone and not found.alone and packet.proto != "tcp"
         error = _reports_error(packet, packet.orig_p if packet.is_orig else packet.resp_p)
         unasked = found.alone and not error
         if orig_answers == (unasked and packet.proto != "tcp"):
-            return with_fields(packet, unasked=True) if unasked else packet
+            return with_fields(packet, unasked=unasked, begins=begins) if unasked or begins else packet
         return with_fields(
             packet,
             orig_h=packet.resp_h,
@@ -134,6 +137,7 @@ class Direction:
             resp_p=packet.orig_p,
             is_orig=not packet.is_orig,
             unasked=unasked,
+            begins=begins,
         )
 
 

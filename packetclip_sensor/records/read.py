@@ -106,6 +106,8 @@ class Packet(msgspec.Struct, frozen=True, gc=False):
     """Beyond the connection's first packets, where only a few have a line: its IP bytes so far, both directions; else 0."""
     unasked: bool = False
     """No line says it, `normalize/direction.py` finds it out: the sender only answers, and nobody was seen to ask."""
+    begins: bool = False
+    """Nor this: the first packet of its connection in a view of the pair, behind answers that stood in none."""
 
     @property
     def lasting_id(self) -> str:

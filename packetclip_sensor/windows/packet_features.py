@@ -311,7 +311,7 @@ def _seconds(
     group = np.empty(len(order), np.int64)
     group[order] = np.cumsum(starts) - 1
     groups = int(starts.sum())
-    (at,) = np.nonzero(use & (t.n == 1))
+    (at,) = np.nonzero(use & t.opens)
     at = at[np.lexsort((t.ts[at], group[at]))]
     of, ts = group[at], t.ts[at]
 

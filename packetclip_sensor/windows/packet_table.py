@@ -42,6 +42,8 @@ class PacketColumns(Headers):
     resp_p: Ints
     is_orig: Bools
     n: Ints
+    opens: Bools
+    """The first packets of connections."""
     size_bytes: Ints
     total_bytes: Ints
     unasked: Bools
@@ -71,6 +73,7 @@ class PacketColumns(Headers):
             resp_p=np.array([p.resp_p for p in packets], np.int64),
             is_orig=np.array([p.is_orig for p in packets], np.bool_),
             n=np.array([p.n for p in packets], np.int64),
+            opens=np.array([p.n == 1 or p.begins for p in packets], np.bool_),
             size_bytes=size,
             total_bytes=np.array([p.total_bytes for p in packets], np.int64),
             unasked=np.array([p.unasked for p in packets], np.bool_),
@@ -106,6 +109,7 @@ class PacketColumns(Headers):
             skipped=skipped,
             total_bytes=int(self.total_bytes[row]),
             unasked=bool(self.unasked[row]),
+            begins=bool(self.opens[row] and self.n[row] > 1),
         )
 
 

@@ -126,7 +126,7 @@ class View:
         self._last = np.minimum.accumulate(np.where(ends_key, self._place, m)[::-1])[::-1]
         self._every, self._light = np.ones(m, np.bool_), table.light[self._rows]
         self._all_light = bool(self._light.all())
-        self._opens, self._latest = table.n[self._rows] == 1, Latest(table.uid[self._rows])
+        self._opens, self._latest = table.opens[self._rows], Latest(table.uid[self._rows])
         (ends,) = np.nonzero(ends_second & (order >= len(held)))
         light = ends[:0]
         if not self._all_light:

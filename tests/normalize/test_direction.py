@@ -11,6 +11,7 @@ from typing import Any
 
 import factories
 import msgspec
+import numpy as np
 import pytest
 from one_side import seen_from
 from packet_bytes import ip4, tcp_header
@@ -107,6 +108,16 @@ def test_who_was_asked_answers_and_the_other_is_the_originator_from_then_on() ->
     asked = udp((53, 50000), n=2, is_orig=False, ts=100.1)
     again = udp((53, 50000), n=3, ts=100.2)
     assert [sides(p) for p in right(udp((53, 50000)), asked, again)] == [UNASKED, (B, True, False), (B, False, False)]
+
+
+def test_what_was_asked_for_opens_its_connection_behind_an_answer_whose_request_was_lost() -> None:
+    flood = [icmp(0, uid="C1", n=n, ts=100 + n / 100, is_orig=n % 2 == 1) for n in range(1, 81)]
+    made = right(*flood)
+    assert [(p.n, p.orig_h, p.is_orig) for p in made if p.begins] == [(2, B, True)]
+    assert not any(p.begins for p in right(tcp(SYN | ACK), tcp(ACK, n=2, is_orig=False)))  # its answer stands in all views
+    w = WindowCutter(Window(), Counters())(Batch(made, [], final=True))
+    _, sent = w.contents(np.nonzero(w.view == 0)[0])
+    assert sent.max() == len(flood)  # what an alert must have behind it, not the window's 30 alone
 
 
 def test_ipv6_and_swaps_within_a_connection_are_followed() -> None:
