@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from training.evaluate import metrics
+from training.evaluate.report import detection
 
 
 def array(*values: float) -> np.ndarray:
@@ -106,3 +108,16 @@ def test_an_interval_over_sources_holds_the_figure_and_is_wide_where_one_source_
     assert (alone.value, alone.low, alone.high) == (0.8, 0.0, 1.0)  # two sources: either may be drawn twice
     alike = metrics.over_sources(np.array(list("abcde")), lambda at: 0.5)
     assert (alike.low, alike.high) == (0.5, 0.5)
+
+
+def test_whole_captures_are_counted_with_the_interval_of_draws_of_their_sources() -> None:
+    def captures(label: str, source: str, **counted: int) -> list[dict[str, Any]]:
+        found = {"right": 0, "other": 0, "packets": 50_000} | counted
+        return [{"capture": f"{source}{i}", "label": label, "source": source} | found for i in range(2)]
+
+    facts = [*captures("Slowloris", "a", right=1), *captures("Port Scan", "b"), *captures("Benign", "a", other=1)]
+    detected, share, over_classes, false, packets, rate = detection.with_intervals([*facts, *captures("Benign", "c")])
+    assert (detected, false, packets) == ("2 of 4", "2", "200,000")
+    assert share == over_classes == "0.50 (0.00–1.00)"
+    assert rate == "1.00 (0.00–2.00)"
+    assert detection.with_intervals(facts[:2])[5] == "–"

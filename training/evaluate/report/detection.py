@@ -235,6 +235,44 @@ def pipelines(results: Results) -> Iterator[str]:
         yield f"**{run.name.removeprefix('pipeline/')}**: {text}"
 
 
+FOLDS = "pipeline/sources of fold "
+"""Beginning of the names of the runs whose bundles each know all sources but those that they are tested on."""
+
+
+def whole_captures(results: Results) -> str:
+    """What each run over whole captures named, and its false alerts, with intervals; the folds together as one."""
+    facts = {
+        run.name: done[0].result.facts["captures"]
+        for run in results.named("pipeline/")
+        if (done := results.done(run.name)) and done[0].result
+    }
+    folds = [facts.pop(name) for name in [*facts] if name.startswith(FOLDS)]
+    if folds:
+        facts["pipeline/all folds by source"] = [capture for fold in folds for capture in fold]
+    rows = [[name.removeprefix("pipeline/"), *with_intervals(captures)] for name, captures in facts.items()]
+    head = ["captures", "detected", "share", "mean over classes", "false alerts", "benign packets", "in 100,000"]
+    return results.table(head, rows)
+
+
+def with_intervals(facts: list[dict[str, Any]]) -> list[str]:
+    """Cells of `whole_captures`. Sources are drawn, or captures where all are of one source."""
+    attacks, found, packets, false = totals(facts)
+    attacked = [c for c in facts if c["label"] != "Benign"]
+    several = len({c.get("source") for c in facts}) > 1
+    units = np.array([c["source"] if several else c["capture"] for c in facts])
+    own = np.array([c["label"] != "Benign" for c in facts])
+    hit, label = np.array([bool(c["right"]) for c in attacked]), np.array([c["label"] for c in attacked])
+    _, classes = np.unique(label, return_inverse=True)
+    alerts, size = (np.array([c[key] for c in facts if c["label"] == "Benign"]) for key in ("other", "packets"))
+    share = metrics.over_sources(units[own], lambda rows: float(hit[rows].mean())) if attacks else None
+    mean_share = metrics.over_sources(units[own], lambda rows: metrics.class_mean(hit[rows], classes[rows])) if attacks else None
+    rate = metrics.over_sources(units[~own], lambda rows: 1e5 * alerts[rows].sum() / size[rows].sum()) if packets else None
+    return [
+        f"{found} of {attacks}", *(ranged(r) if r else "–" for r in (share, mean_share)),
+        str(false), f"{packets:,}", ranged(rate) if rate else "–",
+    ]  # fmt: skip
+
+
 def totals(facts: list[dict[str, Any]]) -> tuple[int, int, int, int]:
     """Attack captures, those detected, benign packets, and false alerts in benign captures."""
     attacks, benign = ([c for c in facts if (c["label"] == "Benign") == b] for b in (False, True))

@@ -49,8 +49,8 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path, *,
     tables = (
         targets, zero_shot.table_one, zero_shot.left_out_table, detection.groups, detection.at_rate, detection.by_others,
         detection.decisive, detection.encrypted,
-        detection.pipelines, detection.evasions, detection.views, ablations.ablations, ablations.ablation_settings,
-        ablations.unlabelled, ablations.graphs, ablations.altered, source,
+        detection.whole_captures, detection.pipelines, detection.evasions, detection.views, ablations.ablations,
+        ablations.ablation_settings, ablations.unlabelled, ablations.graphs, ablations.altered, source,
     )  # fmt: skip
     context = {f.__name__: partial(f, results) for f in tables} | {
         "outcomes": results.outcomes,
