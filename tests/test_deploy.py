@@ -19,6 +19,7 @@ from packetclip_sensor.sources.pcap import find_zeek
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 ZKG = Path(sys.executable).parent / "zkg"
+BASE = "docker.io/library/python:3.12-slim"
 SERVICES = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
 
 
@@ -32,6 +33,42 @@ def test_compose_takes_the_file() -> None:
     command = ["docker", "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
     ended = subprocess.run(command, env=os.environ | {"INTERFACE": "lo"}, capture_output=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+def no_engine() -> str | None:
+    """Why the image cannot be built here: it takes buildah, as root, and the base image, which no test fetches."""
+    if os.geteuid() or not shutil.which("buildah"):
+        return "the image is built by root with buildah: apt install buildah"
+    base = subprocess.run(["buildah", "inspect", "--type", "image", BASE], capture_output=True, check=False)
+    return f"no image {BASE} here: buildah pull {BASE}" if base.returncode else None
+
+
+@pytest.mark.skipif(no_engine() is not None, reason=str(no_engine()))
+def test_the_image_is_built_and_judges_as_its_own_user() -> None:
+    def buildah(*command: str) -> str:
+        ended = subprocess.run(["buildah", *command], cwd=DEPLOY.parent, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    buildah("bud", "--pull-never", "--isolation", "chroot", "-f", "deploy/Dockerfile", "-t", "packetclip-tested", ".")
+    container = buildah("from", "--pull-never", "localhost/packetclip-tested").strip()
+    try:
+        run = (
+            "run",
+            "--isolation",
+            "chroot",
+            "--user",
+            "packetclip",
+            "-v",
+            f"{DEPLOY.parent / 'tests' / 'data'}:/logs:ro",
+            container,
+            "--",
+        )
+        assert buildah(*run, "id", "-u").strip() == "9758"
+        assert "1 episode" in buildah(*run, "packetclip", "replay", "/logs/demo-dict-patator-ftp", "--out", "/tmp/alerts.ndjson")
+    finally:
+        buildah("rm", container)
+        buildah("rmi", "localhost/packetclip-tested")
 
 
 @pytest.mark.parametrize("name", SERVICES)
