@@ -14,7 +14,8 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import FloatArray
 
-ENCODE_ROWS = 64
+ENCODE_ROWS = 32
+"""Rows encoded at once: what lies between the encoder's layers stays in the processor's cache."""
 EQUAL_ROWS = 4
 """Rows that the matrix product takes at once: one left over is summed in another order (its last bit differs)."""
 CACHED_ROWS = 50_000
@@ -37,23 +38,27 @@ class Encoder:
         keys = [raw[i : i + width] for i in range(0, len(raw), width)]
         slots = [self._slots.get(key, -1) for key in keys]
         out = self._table[slots]
-        missing: dict[bytes, list[int]] = {}
+        missing: dict[bytes, int] = {}
+        places, of = list[int](), list[int]()
         for i, (key, slot) in enumerate(zip(keys, slots, strict=True)):
             if slot < 0:
-                missing.setdefault(key, []).append(i)
+                places.append(i)
+                of.append(missing.setdefault(key, len(missing)))
             else:
                 self._slots.move_to_end(key)
-        self._counters.cached_rows += len(keys) - sum(map(len, missing.values()))
-        new = tokens[[places[0] for places in missing.values()]].astype(np.int32)
-        self._counters.encoded_rows += len(new)
+        self._counters.cached_rows += len(keys) - len(places)
+        self._counters.encoded_rows += len(missing)
+        new = np.frombuffer(b"".join(missing), tokens.dtype).reshape(-1, tokens.shape[1]).astype(np.int32)
         # Repeated, up to whole groups of EQUAL_ROWS: the last digits of a row's embedding must not depend on its neighbours.
         whole = np.concatenate([new, np.repeat(new[-1:], -len(new) % EQUAL_ROWS, axis=0)])
         parts = [
             self._session.run(["embedding"], {"tokens": whole[i : i + ENCODE_ROWS]})[0] for i in range(0, len(whole), ENCODE_ROWS)
         ]
-        for (key, places), embedding in zip(missing.items(), (row for part in parts for row in part), strict=False):
-            out[places] = embedding
-            slot = len(self._slots) if len(self._slots) < len(self._table) else self._slots.popitem(last=False)[1]
-            self._slots[key] = slot
-            self._table[slot] = embedding
+        embedded = np.concatenate([self._table[:0], *parts])[: len(new)]
+        out[places] = embedded[of]
+        into = []
+        for key in missing:
+            into.append(len(self._slots) if len(self._slots) < len(self._table) else self._slots.popitem(last=False)[1])
+            self._slots[key] = into[-1]
+        self._table[into] = embedded
         return out

@@ -79,6 +79,15 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert told(capsys)[0] == [f"packetclip {__version__}"]
 
 
+def test_one_sensor_judges_without_kafka_and_dask(tmp_path: Path) -> None:
+    absent = "import runpy, sys; sys.modules.update(confluent_kafka=None, dask=None, distributed=None); "
+    program = [sys.executable, "-c", absent + "runpy.run_module('packetclip_sensor', run_name='__main__')"]
+    replay = ["replay", str(Path(__file__).parents[1] / "data" / "demo-icmp-fping"), "--out", str(tmp_path / "alerts.ndjson")]
+    done = subprocess.run([*program, *replay], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "alerts.ndjson").read_bytes()
+
+
 def test_help_loads_nothing_heavy() -> None:
     heavy = {"numpy", "onnxruntime", "pyarrow", "elasticsearch", "torch", "jinja2", "yaml", "rich"}
     code = f"import sys; from packetclip_sensor.cli.app import main; main(['--help']); print(sorted(set(sys.modules) & {heavy}))"

@@ -76,7 +76,7 @@ def export(
     tokens = torch.from_numpy(examples.tokens[sample.rows[~padding].numpy()].astype(np.int32))
     with torch.no_grad():
         embedding = torch.zeros(*sample.rows.shape, model.config.embedding)
-        embedding[~padding] = encoder(tokens)
+        embedding[~padding] = model.encode(tokens.long())
     window = (embedding, sample.relations, padding)
     keep = torch.ones(1, sum(model.sizes))
     explained = ("logits", "window_embedding", "states", "arrived")

@@ -15,7 +15,9 @@ from untrained import LENGTH, examples, features, untrained
 
 from packetclip_sensor.hunt.text_encoder import FILE
 from packetclip_sensor.model.bundle import MANIFEST, Bundle
+from packetclip_sensor.model.encoder import EQUAL_ROWS
 from packetclip_sensor.windows.packet_features import RELATIONS
+from packetclip_sensor.windows.tokens import MASK, PAD, ROW_BYTES
 from training.data.windows import CLASSES
 from training.model.config import ModelConfig
 from training.model.packetclip import PacketClip
@@ -103,6 +105,20 @@ def test_concepts_that_are_taken_away_of_one_graph_or_of_several_leave_what_the_
         whole = [model.reason(sensor, padding, torch.from_numpy(row[None]), last=True)[0][0, 0] for row in keep]
     np.testing.assert_allclose(found, torch.stack(whole).numpy(), atol=1e-4)
     assert len(np.unique(found.round(5), axis=0)) > concepts / 2
+
+
+def test_rows_are_encoded_as_in_training_and_none_by_its_neighbours(bundle: Path, model: PacketClip) -> None:
+    rng = np.random.default_rng(3)
+    tokens = rng.integers(0, MASK + 1, (12, ROW_BYTES), np.int32)
+    for row, length in zip(tokens, rng.integers(20, ROW_BYTES + 1, 12), strict=True):
+        row[row == PAD], row[length:] = MASK, PAD
+    run = Bundle.open(bundle).encoder.run
+    found = run(["embedding"], {"tokens": tokens})[0]
+    with torch.no_grad():
+        np.testing.assert_allclose(found, model.encode(torch.from_numpy(tokens).long()).numpy(), atol=1e-6)
+    for start in range(0, 12, EQUAL_ROWS):
+        some = slice(start, start + EQUAL_ROWS)
+        np.testing.assert_array_equal(run(["embedding"], {"tokens": tokens[some]})[0], found[some])
 
 
 @pytest.mark.parametrize("name", ["reasoner.onnx", "explainer.onnx"])
