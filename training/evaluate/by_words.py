@@ -50,8 +50,8 @@ class Words:
     def __call__(self, given: ModelInput, encoder: Encoder) -> FloatArray:
         """(W, 1) probabilities that stand for the margins of a batch's windows."""
         margins = [np.empty(0)]
-        for chosen in np.split(np.arange(len(given.rows)), range(BATCH, len(given.rows), BATCH)):
-            windows = embed(self.bundle, encoder, given, chosen)
+        for start in range(0, len(given.rows), BATCH):  # a batch may have no window
+            windows = embed(self.bundle, encoder, given, np.arange(start, min(start + BATCH, len(given.rows))))
             own, others = (windows @ nodes.T for nodes in (self.nodes, self.bundle.class_embeddings))
             margins.append(own.max(1) - others.max(1))
         return np.asarray(1 / (1 + np.exp(-SHARPNESS * np.concatenate(margins)[given.distinct, None])), np.float32)

@@ -31,7 +31,7 @@ def test_a_mission_of_the_files_is_scored_by_its_words(tmp_path: Path) -> None:
     for name, intervals in (("demo-b00-startup-discovery", [tunnel]), ("demo-icmp-fping", []), ("demo-dns-resperf", None)):
         shutil.copytree(DATA / name, logs / name)
         if intervals is not None:
-            (logs / name / "labels.json").write_text(json.dumps({"intervals": intervals}))
+            (logs / name / "labels.json").write_text(json.dumps({"capture": name, "intervals": intervals}))
     run = subprocess.run(
         [sys.executable, "-m", "training.evaluate.by_words", "--out", tmp_path / "rows", "--logs", logs],
         check=True, capture_output=True, text=True, cwd=ROOT,
