@@ -16,7 +16,8 @@ SENSOR = (
 TRAINING = ("common", "missions", "text", "data", "model", "ship", "evidence", "fit", "evaluate", "lab")
 """The same of training. `fit.train` exports what it trained, so `fit` is above `ship`; the lab replays what it recorded."""
 EVALUATE = (
-    "plan", "metrics", "captures", "occlusion", "altered_graphs", "baselines", "predictions", "runs", "report", "__main__",
+    "plan", "metrics", "captures", "occlusion", "altered_graphs", "baselines", "predictions", "by_words", "runs", "report",
+    "__main__",
 )  # fmt: skip
 MOST_MODULES = 6
 """Python files that lie beside the packages."""

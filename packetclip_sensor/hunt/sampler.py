@@ -14,9 +14,9 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import HuntConfig
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.model.encoder import Encoder
-from packetclip_sensor.model.judge import score
+from packetclip_sensor.model.judge import embed
 from packetclip_sensor.records import FloatArray, HuntWindow, Packet
-from packetclip_sensor.windows.headers import Bools, Ints
+from packetclip_sensor.windows.headers import Bools
 from packetclip_sensor.windows.packet_features import ModelInput
 from packetclip_sensor.windows.packet_table import view_keys
 from packetclip_sensor.windows.window_statistics import facts
@@ -69,7 +69,8 @@ class Sampler:
             chosen.append((k, identifier("flow", self._sensor, version, is_near, name, span, *hosts), packets))
         if not chosen:
             return []
-        embeddings = self._embed(given, given.distinct[[k for k, _, _ in chosen]], encoder)
+        # They are few, so they are scored once more.
+        embeddings = embed(self._bundle, encoder, given, given.distinct[[k for k, _, _ in chosen]])
         return [
             HuntWindow(
                 id=id_,
@@ -96,14 +97,6 @@ class Sampler:
             self._minute = second // MINUTE_S
             self._kept = {False: 0, True: 0}
         return span
-
-    def _embed(self, given: ModelInput, chosen: Ints, encoder: Encoder) -> FloatArray:
-        """(n, D) embeddings of the `chosen` distinct windows. They are few, so they are made once more."""
-        scored = score(self._bundle, encoder, given, chosen)
-        keep = np.ones((1, len(self._bundle.concepts)), np.float32)
-        inputs = {"embedding": scored.embeddings, "relations": scored.relations, "padding": given.rows[chosen] < 0, "keep": keep}
-        out: FloatArray = self._bundle.explainer.run(["window_embedding"], inputs)[0]
-        return out
 
 
 def _hosts(view: str, packets: tuple[Packet, ...]) -> tuple[str, ...] | None:

@@ -50,6 +50,15 @@ def score(bundle: Bundle, encoder: Encoder, given: ModelInput, chosen: slice | I
     return Scored(x, relations, softmax(logits, bundle.manifest.temperature).astype(np.float32))
 
 
+def embed(bundle: Bundle, encoder: Encoder, given: ModelInput, chosen: Ints) -> FloatArray:
+    """(n, D) unit norm: the `chosen` distinct windows of `given` in the space of the texts."""
+    scored = score(bundle, encoder, given, chosen)
+    keep = np.ones((1, len(bundle.concepts)), np.float32)
+    inputs = {"embedding": scored.embeddings, "relations": scored.relations, "padding": given.rows[chosen] < 0, "keep": keep}
+    out: FloatArray = bundle.explainer.run(["window_embedding"], inputs)[0]
+    return out
+
+
 Tap = Callable[[ModelInput, FloatArray, Encoder], list[HuntWindow]]
 """Sees the windows of a batch with their (W, missions + 1) probabilities, and returns those to keep for hunting."""
 NEVER = 2.0

@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,13 +39,18 @@ from packetclip_sensor.windows.packet_features import ModelInput, model_input
 from training.common import DataError, exit_code, parser, write_arrays
 from training.data.ground_truth import Truth, from_labels, from_manifest, read_manifest
 
+More = Callable[[ModelInput, Encoder], FloatArray]
+"""Probabilities of a batch's windows, (W, n), of missions that the bundle lacks."""
 
-def collect(truth: Truth, bundle: Bundle) -> tuple[Rows, FloatArray, list[Counted], int]:
+
+def collect(truth: Truth, bundle: Bundle, more: More | None = None) -> tuple[Rows, FloatArray, list[Counted], int]:
     """All rows of a capture in the sensor's order with the rates of their streams, what its flow rows add, and its packets."""
     found: list[Rows] = []
     rates: list[FloatArray] = []
 
-    def tap(given: ModelInput, probabilities: FloatArray, _: Encoder) -> list[HuntWindow]:
+    def tap(given: ModelInput, probabilities: FloatArray, encoder: Encoder) -> list[HuntWindow]:
+        if more is not None:
+            probabilities = np.concatenate([probabilities, more(given, encoder)], axis=1)
         found.append(rows_of(given, probabilities))
         rates.append(given.streams.rate)
         flows.take(given.windows.batch.flows)
@@ -84,9 +89,17 @@ def save(path: Path, rows: Rows, rate: FloatArray, flows: Sequence[Counted], pac
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all rows are there, 2 they cannot be made."""
-    arguments = parser("training.evidence.collect", __doc__)
+    arguments = options("training.evidence.collect", __doc__)
+    arguments.add_argument("--held-out", action="store_true", help="only captures that the bundle held out of its training")
+    args = arguments.parse_args(argv)
+    return exit_code(lambda: _run(args))
+
+
+def options(module: str, description: str | None) -> argparse.ArgumentParser:
+    """What says which rows of which captures are made."""
+    arguments = parser(module, description)
     add = arguments.add_argument
-    add("--out", type=Path, required=True)
+    add("--out", type=Path, required=True, help="folder of the rows; those that are there are not made again")
     add("--model", type=Path, default=resource("model/shipped"))
     add(
         "--logs",
@@ -98,28 +111,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--captures", type=Path, help="logs of captures by others; needs --manifest")
     add("--manifest", type=Path)
     add("--use", nargs="*", default=["train or test"])
-    add("--held-out", action="store_true", help="only captures that the bundle held out of its training")
-    args = arguments.parse_args(argv)
-    return exit_code(lambda: _run(args))
+    return arguments
 
 
 def _run(args: argparse.Namespace) -> None:
+    data = json.loads((args.model / MANIFEST).read_bytes()).get("data", {})
+    write(args, lambda name: not args.held_out or name in data.get("held out", ()))
+
+
+def write(args: argparse.Namespace, wanted: Callable[[str], bool], more: More | None = None) -> None:
+    """Write the rows that the options ask for, of captures whose names are wanted. Raises DataError where there is none."""
     bundle = Bundle.open(args.model)
     found = [(truth, f"lab/{_name(folder)}") for folder in args.logs for truth in from_labels(folder)]
     if args.captures and args.manifest:
         sources = {Path(listed.file).name: listed.source for listed in read_manifest(args.manifest)}
         for use in args.use:
             found += [(t, sources[t.folder.name]) for t in from_manifest(args.captures, args.manifest, use)]
-    if args.held_out:
-        held_out = json.loads((args.model / MANIFEST).read_bytes()).get("data", {}).get("held out", ())
-        found = [(truth, source) for truth, source in found if truth.folder.name in held_out]
+    found = [(truth, source) for truth, source in found if wanted(truth.folder.name)]
     if not found:
         raise DataError("no labelled logs; give --logs or --captures with --manifest, and a bundle that held some out")
     for truth, source in track(found, description="judging"):
         path = args.out / f"{truth.folder.name}.npz"
         if not path.exists():
             with suppress(LogFormatError):
-                save(path, *collect(truth, bundle), truth, source)
+                save(path, *collect(truth, bundle, more), truth, source)
 
 
 def _name(folder: Path) -> str:

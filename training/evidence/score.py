@@ -72,6 +72,8 @@ class Curve:
         self.benign = [(c, s) for c, s in zip(captures, scores, strict=True) if c.label == "Benign"]
         self.attacks = [(c, s) for c, s in zip(captures, scores, strict=True) if c.label != "Benign"]
         self.packets = sum(c.packets for c, _ in self.benign)
+        number = {mission: m for m, mission in enumerate(MISSIONS)}
+        self._peaks = [(c.label, m, float(peaks(c, s)[m])) for c, s in self.attacks for m in [number[CLASS_MISSION[c.label]]]]
         self._cache: dict[tuple[int, float], int] = {}
 
     def false(self, m: int, at: float) -> int:
@@ -83,13 +85,10 @@ class Curve:
         return self._cache[m, at]
 
     def at(self, thresholds: Sequence[float]) -> Named:
-        """What is named: a row of the attack whose mission has most log-odds above its threshold is the attack's."""
+        """What is named: a capture is, where a row of its attack reaches its mission's threshold."""
         named: dict[str, list[bool]] = {}
-        limits = np.array(thresholds)
-        for c, s in self.attacks:
-            m = list(MISSIONS).index(CLASS_MISSION[c.label])
-            found = (c.right[:, m] == 1) & (s[:, m] >= limits[m])
-            named.setdefault(c.label, []).append(bool(found.any()))
+        for label, m, peak in self._peaks:
+            named.setdefault(label, []).append(peak >= thresholds[m])
         return Named(named, sum(self.false(m, t) for m, t in enumerate(thresholds)), self.packets)
 
     def choose(self, budget: float = 1.0, points: int = 14) -> tuple[list[float], Named]:
