@@ -75,26 +75,28 @@ class Candidates:
     dropped: list[float] = field(default_factory=list)
     """Highest probability of each mission in the windows let go; no threshold may fall to it."""
 
+    limits: Thresholds = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
+        self.limits = Thresholds.of(self.floor, self.margins, self.missions)
         self.dropped = self.dropped or [0.0] * len(self.floor)
 
     def by_mission(self, verdict: Verdict) -> dict[str, float]:
         """The probability of each mission that is compared with its threshold; evidence that is below its own says none."""
         own = {verdict.mission: verdict.trail.probability} if verdict.trail else {}
         alone = {m: verdict.missions[m] for m in self.floor}
-        limits = Thresholds.of(self.floor, self.margins, self.missions)
-        if (limits.fast <= verdict.per_second).any():
-            compared = limits.lifted(np.array([[*alone.values()]], np.float32), np.array([verdict.per_second]))
+        if (self.limits.fast <= verdict.per_second).any():
+            compared = self.limits.lifted(np.array([[*alone.values()]], np.float32), np.array([verdict.per_second]))
             alone = dict(zip(alone, compared[0].tolist(), strict=True))
         return {m: own.get(m, 0.0) if m in self.evidence else p for m, p in alone.items()}
 
     def at_floor(self, verdict: Verdict) -> Verdict | None:
         """The window as a verdict at the bundle's own thresholds and margins; None where it does not come near any."""
         of_each = tuple(self.by_mission(verdict).values())
-        limits, p = Thresholds.of(self.floor, self.margins), np.array(of_each, np.float32)
-        if not (p >= limits.near).any():
+        p = np.array(of_each, np.float32)
+        if not (p >= self.limits.near).any():
             return None
-        number, weight = limits.decide(p, verdict.fresh)
+        number, weight = self.limits.decide(p, verdict.fresh)
         mission = list(self.floor)[number]
         trail = verdict.trail if mission == verdict.mission else None
         return replace(verdict, mission=mission, probability=of_each[number], weight=weight, trail=trail)
