@@ -47,7 +47,7 @@ class Walk:
 def walk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Walk:
     """All of Zeek's logs of a capture, its alerts, and one explained."""
     if (zeek := find_zeek()) is None:
-        unavailable("no zeek on PATH or in its usual place")
+        pytest.skip("no zeek on PATH or in /opt/zeek/bin; install Zeek 7.0 or newer to run its tests")
     monkeypatch.chdir(tmp_path)
     Path("logs").mkdir()
     command = [str(zeek), "-C", "-D", "-r", "-", str(resource("zeek_scripts").absolute())]
