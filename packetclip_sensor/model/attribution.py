@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from packetclip_sensor.common.missions import Mission
 from packetclip_sensor.model.bundle import Bundle, Graph
-from packetclip_sensor.model.occlusion import Occlusion
+from packetclip_sensor.model.occlusion import Inside, Occlusion
 from packetclip_sensor.records import Attribution, Concept, FloatArray, Path, Verdict
 
 Floats = npt.NDArray[np.float64]
@@ -38,13 +38,12 @@ def attribute(verdicts: Iterable[Verdict], bundle: Bundle) -> list[tuple[Attribu
 def _attribute(verdict: Verdict, bundle: Bundle) -> tuple[Attribution, Floats]:
     removal, concepts, missions = Occlusion(verdict, bundle), bundle.concepts, bundle.manifest.missions
     graphs = [[i for i, (g, _, _) in enumerate(concepts) if g == graph] for graph in range(len(missions))]
-    odds = removal.concepts([(), *([i] for i in range(len(concepts))), *graphs])
+    odds, inside = removal.concepts_and_inside([(), *([i] for i in range(len(concepts))), *graphs])
     lost = odds[0] - odds[1:]
     weight, of_graph = lost[: len(concepts)], lost[len(concepts) :]
     # A window of one packet has nothing to be without.
     without = removal.leave_out([(), *([i] for i in range(removal.packets) if removal.packets > 1)])
-    embedding, states, arrived = removal.inside()
-    classes, cosines = bundle.classes(embedding), bundle.text_embeddings @ embedding
+    classes, cosines = bundle.classes(inside.embedding), bundle.text_embeddings @ inside.embedding
     shown = dict.fromkeys((missions.names.index(verdict.mission), int(np.argmax(of_graph))))
     found = Attribution(
         klass=_nearest(classes, missions[verdict.mission], verdict),
@@ -55,12 +54,12 @@ def _attribute(verdict: Verdict, bundle: Bundle) -> tuple[Attribution, Floats]:
             Concept(concepts[i][2], round(float(weight[i]), 4), concepts[i][1], missions.names[concepts[i][0]])
             for i in _heaviest(weight)
         ),
-        paths=tuple(path for graph in shown for path in _paths(bundle, graph, states, arrived)),
+        paths=tuple(path for graph in shown for path in _paths(bundle, graph, inside)),
         graphs={mission: round(float(w), 4) for mission, w in zip(missions.names, of_graph, strict=True)},
         nearest_texts=tuple(
             (bundle.texts[i], round(float(cosines[i]), 4)) for i in np.argsort(-cosines, kind="stable")[:TOP_TEXTS]
         ),
-        embedding=tuple(round(float(x), 5) for x in embedding),
+        embedding=tuple(round(float(x), 5) for x in inside.embedding),
     )
     return found, without[0] - without[1:] if removal.packets > 1 else np.zeros(1)
 
@@ -86,7 +85,7 @@ def log_odds_without(
     for verdict, parts in asked:
         removal, klass, odds = Occlusion(verdict, bundle), None, math.inf
         if any(named for named, _ in parts):
-            klass = _nearest(bundle.classes(removal.inside()[0]), bundle.manifest.missions[verdict.mission], verdict)
+            klass = _nearest(bundle.classes(removal.inside().embedding), bundle.manifest.missions[verdict.mission], verdict)
         if gone := {i for named, places in parts if named in (None, klass) for i in places}:
             enough = removal.packets - len(gone) >= bundle.manifest.window.min_packets
             odds = float(removal.leave_out([gone])[0]) if enough else -math.inf
@@ -100,18 +99,16 @@ def _nearest(classes: dict[str, float], mission: Mission, verdict: Verdict) -> s
     return max((klass.name for klass in mission.classes_over(transport)), key=classes.__getitem__)
 
 
-def _paths(bundle: Bundle, mission: int, states: FloatArray, arrived: FloatArray) -> tuple[Path, ...]:
+def _paths(bundle: Bundle, mission: int, inside: Inside) -> tuple[Path, ...]:
     """The paths that carry most of the message to the embedding node of one mission's graph.
 
-    Args:
-        states: (P, C, H) h that each concept sends, of the window's real packets. arrived: (P, leaves, H) of all missions.
     Source: equation 7 before its activation; a share is the projection of a part on the whole, so that shares sum to 1.
     """
     graph = bundle.graphs[mission]
     before = sum(len(level) for g in bundle.graphs[:mission] for level in g.levels)
-    sent = dict(zip([c for level in graph.levels for c in level], states.transpose(1, 0, 2)[before:], strict=False))
+    sent = dict(zip([c for level in graph.levels for c in level], inside.states.transpose(1, 0, 2)[before:], strict=False))
     first_leaf = sum(len(g.leaves) for g in bundle.graphs[:mission])
-    leaves = arrived.transpose(1, 0, 2)[first_leaf : first_leaf + len(graph.leaves)]
+    leaves = inside.arrived.transpose(1, 0, 2)[first_leaf : first_leaf + len(graph.leaves)]
     own = {c: np.array(h) for level, rows in zip(graph.levels, graph.own, strict=False) for c, h in zip(level, rows, strict=True)}
     found: list[Path] = []
     to_end = _shares(leaves * np.array(graph.own[-1][0]))

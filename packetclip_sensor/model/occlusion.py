@@ -11,7 +11,7 @@ is shorter. What other packets' relations say of it (that a port was new before 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,20 @@ import numpy.typing as npt
 from packetclip_sensor.model.bundle import Bundle
 from packetclip_sensor.records import FloatArray, Verdict
 
-ROWS = 64
-"""Most judgements in one call of the model: memory stays small however much is asked."""
+ROWS = 192
+"""Most judgements in one call of the model: memory stays small however much is asked, and each concept once is one call."""
+INSIDE = ("window_embedding", "states", "arrived")
+
+
+class Inside(NamedTuple):
+    """The model's inner states for a whole window of P packets."""
+
+    embedding: FloatArray
+    """(D,) of the window."""
+    states: FloatArray
+    """(P, C, H) that concepts send."""
+    arrived: FloatArray
+    """(P, leaves, H) at the embedding nodes."""
 
 
 class Occlusion:
@@ -31,23 +43,26 @@ class Occlusion:
         self._mission = bundle.manifest.missions.groups.index(verdict.mission)
         self._slots, self.packets = len(verdict.embeddings), len(verdict.packets)
         self._embeddings, self._relations = verdict.embeddings[-self.packets :], verdict.relations[-self.packets :]
-        self._all = np.ones((1, len(bundle.concepts)), np.float32)
 
-    def inside(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """The whole window's embedding (D,), and of its packets the states (P, C, H) that concepts send and what arrives at the
-        embedding nodes (P, leaves, H)."""
-        outputs = ["window_embedding", "states", "arrived"]
-        embedding, states, arrived = self._bundle.explainer.run(outputs, self._without([()]) | {"keep": self._all})
-        return embedding[0], states[0, -self.packets :], arrived[0, -self.packets :]
+    def inside(self) -> Inside:
+        """What the model makes of the whole window."""
+        return self.concepts_and_inside([()])[1]
 
     def concepts(self, removed: Sequence[Collection[int]]) -> npt.NDArray[np.float64]:
         """(n,) log-odds with each set of concepts removed; numbers are places in `bundle.concepts`."""
-        keep = np.repeat(self._all, len(removed), 0)
+        return self.concepts_and_inside(removed)[0]
+
+    def concepts_and_inside(self, removed: Sequence[Collection[int]]) -> tuple[npt.NDArray[np.float64], Inside]:
+        """Both of one call: onnxruntime computes all outputs, whichever are asked for."""
+        keep = np.ones((len(removed), len(self._bundle.concepts)), np.float32)
         for row, places in zip(keep, removed, strict=True):
             row[list(places)] = 0.0
         window = self._without([()])  # one window for all rows: the exported model spreads it over `keep`
-        batches = [window | {"keep": keep[i : i + ROWS]} for i in range(0, len(keep), ROWS)]
-        return self._log_odds([self._bundle.explainer.run(["logits"], batch)[0] for batch in batches])
+        outputs, batches = ["logits", *INSIDE], [window | {"keep": keep[i : i + ROWS]} for i in range(0, len(keep), ROWS)]
+        found = [self._bundle.explainer.run(outputs, batch) for batch in batches]
+        embedding, states, arrived = (x[0] for x in found[0][1:])
+        inside = Inside(embedding, states[-self.packets :], arrived[-self.packets :])
+        return self._log_odds([each[0] for each in found]), inside
 
     def leave_out(self, removed: Sequence[Collection[int]]) -> npt.NDArray[np.float64]:
         """(n,) log-odds with each set of packets left out, but never all; numbers count the window's packets from 0, oldest

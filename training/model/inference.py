@@ -59,9 +59,7 @@ class Reasoner(nn.Module):
         super().__init__()
         self.model = model
         self.register_buffer("nodes", _event_nodes(model))
-        with torch.no_grad():
-            concepts = model.encode_text(model.concepts).split(model.sizes)
-        self.graphs = nn.ModuleList(InferenceGraph(graph, list(concepts[levels])) for graph, levels in model.by_mission())
+        self.graphs = _inference_graphs(model)
 
     def forward(self, embedding: Tensor, relations: Tensor, padding: Tensor) -> Tensor:
         sensor = self.model.sensor(embedding, relations)
@@ -83,16 +81,18 @@ class Explainer(nn.Module):
         super().__init__()
         self.model = model
         self.register_buffer("nodes", _event_nodes(model))
+        self.graphs = _inference_graphs(model)
 
     def forward(self, embedding: Tensor, relations: Tensor, padding: Tensor, keep: Tensor) -> tuple[Tensor, ...]:
         model, sensor = self.model, self.model.sensor(embedding, relations)
+        packets, length = sensor.flatten(0, 1), padding.shape[1]
         concepts, kept = (x.split(model.sizes, dim) for x, dim in ((model.encode_text(model.concepts), 0), (keep, 1)))
         windows, frames, states, ends = torch.arange(sensor.shape[0]), [], [], []
-        for graph, levels in model.by_mission():
+        for (graph, levels), inference in zip(model.by_mission(), self.graphs, strict=True):
             own = torch.cat(kept[levels], dim=1)
             taken = (own < 1).any(1).long()
             rows = torch.cat([torch.ones_like(own[:1]), own[taken.nonzero()[:, 0]]]).split(model.sizes[levels], 1)
-            frame = graph(sensor, list(concepts[levels]), list(rows))[0]
+            frame = inference(packets, list(rows)).unflatten(0, (-1, length))
             frames.append(frame[taken * taken.cumsum(0) + windows])
             _, sent, end = graph(sensor, list(concepts[levels]))
             states.extend(sent)
@@ -104,6 +104,12 @@ class Explainer(nn.Module):
 
 
 @torch.no_grad()
+def _inference_graphs(model: PacketClip) -> nn.ModuleList:
+    concepts = model.encode_text(model.concepts).split(model.sizes)
+    return nn.ModuleList(InferenceGraph(graph, list(concepts[levels])) for graph, levels in model.by_mission())
+
+
+@torch.no_grad()
 def _event_nodes(model: PacketClip) -> Tensor | None:
     """The nodes, so that no file holds the hundreds of sentences that they are made of."""
     return None if model.events is None else model.event_nodes()
@@ -112,22 +118,28 @@ def _event_nodes(model: PacketClip) -> Tensor | None:
 class InferenceMessage(nn.Module):
     """What nodes receive from the level before: each a weighted sum of its nodes, then H numbers of H, with a bias."""
 
-    def __init__(self, shares: Tensor, pair: Affine) -> None:
-        """Take the (v, u) weight of each node before for each node here, and (v, H, H) and (v, H)."""
+    def __init__(self, shares: Tensor, pair: Affine, lost: Tensor) -> None:
+        """Take the (v, u) weight of each node before for each node here, (v, H, H) and (v, H), and how much of the bias (v, H)
+        comes with the nodes before, and goes where they are occluded."""
         super().__init__()
         self.register_buffer("shares", shares)
         self.register_buffer("weight", pair[0])
         self.register_buffer("bias", pair[1][:, :, None])
+        self.register_buffer("lost", lost[:, :, None], persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(u, H, N) to (v, H, N)."""
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """(u, H, N) to (v, H, N); with keep (k, u), which is in `x` already, (u, H, k * N) to (v, H, k * N)."""
         nodes, before = self.shares.shape
         received = self.shares @ x.reshape(before, -1)
-        return self.weight @ received.reshape(nodes, self.weight.shape[2], -1) + self.bias
+        message = self.weight @ received.reshape(nodes, self.weight.shape[2], -1)
+        if keep is None:
+            return message + self.bias
+        bias = self.bias - self.lost * (self.shares @ (1 - keep).T)[:, None]
+        return (message.reshape(*bias.shape, -1) + bias[:, :, :, None]).flatten(2)
 
 
 class InferenceGraph(nn.Module):
-    """A trained MissionGraph in evaluation mode without occlusion: equal to it, and several times as fast."""
+    """A trained MissionGraph in evaluation mode: equal to it, and several times as fast."""
 
     @torch.no_grad()
     def __init__(self, graph: MissionGraph, concepts: list[Tensor]) -> None:
@@ -142,34 +154,44 @@ class InferenceGraph(nn.Module):
         self.register_buffer("bias", bias.flatten()[None, :, None])
         self.levels, self.ends = nn.ModuleList(), nn.ModuleList()
         for i in range(1, graph.depth):
-            to = graph.transform[i]
-            pair = _normalised((own[i][:, :, None] * to.weight, own[i] * to.bias), graph.norm[i])
-            self.levels.append(InferenceMessage(getattr(graph, f"adjacency_{i}"), pair))
+            to, norm = graph.transform[i], graph.norm[i]
+            pair = _normalised((own[i][:, :, None] * to.weight, own[i] * to.bias), norm)
+            self.levels.append(InferenceMessage(getattr(graph, f"adjacency_{i}"), pair, own[i] * to.bias * _scale(norm)))
         count = sum(len(leaves) for leaves in graph.leaves)
         self.has_leaves = graph.has_leaves
         for i, leaves in enumerate(graph.leaves):
             if self.has_leaves[i]:
                 weight, bias = graph.way(i)
+                nothing = torch.zeros_like(bias)  # what an occluded leaf sends, and what later layers make of it
+                for later in range(i + 2, graph.depth + 1):
+                    nothing = graph.transform[later](nothing)
                 shares = weight.new_zeros(1, len(graph.levels[i])).index_fill(1, leaves.to(weight.device), 1 / count)
                 pair = (own[-1][:, :, None] * weight, own[-1] * bias * (len(leaves) / count))
-                self.ends.append(InferenceMessage(shares, pair))
+                self.ends.append(InferenceMessage(shares, pair, own[-1] * (bias - nothing)))
 
-    def forward(self, sensor: Tensor) -> Tensor:
-        """(N, D) sensor nodes to (N, H) embedding nodes."""
+    def forward(self, sensor: Tensor, keep: list[Tensor] | None = None) -> Tensor:
+        """(N, D) sensor nodes to (N, H) embedding nodes; with keep, [(k, n_l)] for each level, to (k * N, H), row after row."""
         x = (self.weight @ sensor.T[None] + self.bias).reshape(self.bias.shape[1] // self.width, self.width, -1)
         total, sending = None, iter(self.ends)
         for level, leaves in enumerate(self.has_leaves):
-            x = elu(self.levels[level - 1](x) if level else x)
+            x = elu(self.levels[level - 1](x, keep[level - 1] if keep else None) if level else x)
+            if keep:
+                each = keep[level].T[:, None, :, None]
+                x = (x.reshape(x.shape[0], self.width, -1, sensor.shape[0]) * each).flatten(2)
             if leaves:
-                sent = next(sending)(x)
+                sent = next(sending)(x, keep[level] if keep else None)
                 total = sent if total is None else total + sent
         return elu(self.norm(total.reshape(self.width, -1).T))
+
+
+def _scale(norm: nn.BatchNorm1d) -> Tensor:
+    return norm.weight / (norm.running_var + norm.eps).sqrt()
 
 
 def _normalised(pair: Affine, norm: nn.BatchNorm1d) -> Affine:
     """Maps to H dimensions, (n, H, K) and (n, H), with the batch normalisation, in evaluation mode, behind them."""
     weight, bias = pair
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    scale = _scale(norm)
     return weight * scale[:, None], bias * scale + (norm.bias - norm.running_mean * scale)
 
 

@@ -50,6 +50,20 @@ def test_the_inference_graph_is_the_graph(mission: str, message: str) -> None:
         assert torch.allclose(inference(sensor), graph.frames(sensor, concepts), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("message", ["similarity", "product"])
+@pytest.mark.parametrize("mission", GRAPHS)
+@torch.no_grad()
+def test_the_inference_graph_without_concepts_is_the_graph_without_them(mission: str, message: str) -> None:
+    graph, concepts = trained(mission, message)
+    sizes = [len(level) for level in graph.levels]
+    sensor, keep = torch.randn(7, 64), torch.cat([1 - torch.eye(sum(sizes)), torch.rand(3, sum(sizes)).round()])
+    rows = list(keep.split(sizes, 1))
+    whole = graph(sensor[None].expand(len(keep), -1, -1), concepts, rows)[0]
+    found = InferenceGraph(graph, concepts)(sensor, rows).unflatten(0, (len(keep), 7))
+    assert torch.allclose(found, whole, rtol=0, atol=1e-5)
+    assert (whole - graph(sensor[None], concepts)[0]).abs().amax((1, 2)).min() > 1e-4
+
+
 def test_leaves_stand_on_several_levels() -> None:
     found = {mission: MissionGraph(graph, ModelConfig()).has_leaves for mission, graph in GRAPHS.items()}
     assert found[DEEP.mission] == [False, True, True, True]
