@@ -1,7 +1,5 @@
 """What every package of training may use: the error that a user can mend, the form of a command line, files written whole."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import os

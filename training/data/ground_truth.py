@@ -1,7 +1,5 @@
 """What is in each labelled capture: by the labels.json beside its logs, or by the rows of a manifest of captures by others."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

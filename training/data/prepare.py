@@ -12,8 +12,6 @@ back for testing by source are named with --without. Captures with the use "vali
 alone, as validate-*.parquet, for whoever chooses a recipe or thresholds.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys
@@ -88,7 +86,7 @@ def _prepared(args: argparse.Namespace) -> None:
         _prepare(args, client)
 
 
-def _prepare(args: argparse.Namespace, client: Client | None) -> None:
+def _prepare(args: argparse.Namespace, client: "Client | None") -> None:
     also, test = named(args.also, "--also"), named(args.test, "--test")
     hidden = named(args.unreadable, "--unreadable")
     if (test or hidden) and not args.judged:

@@ -11,8 +11,6 @@ packets are left out, and ones whose packets are in another one already, of the 
 A mirror is looked for in MIRRORS as OWNER/NAME, OWNER+NAME and OWNER+NAME/repo. What is missing is named, the others are taken.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import hashlib

@@ -6,8 +6,6 @@ Takes the lab's own captures (their labels files go along as labels.json) and an
 depth. Pcaps may be gzipped.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

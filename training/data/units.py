@@ -1,7 +1,5 @@
 """What training windows are cut from: captures with labels, as they are or altered; each written by itself, or all in one."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -62,7 +60,7 @@ def write(
     out: Path,
     cutting: Cutting,
     *,
-    client: Client | None = None,
+    client: "Client | None" = None,
     progress: Callable[[], object] = lambda: None,
 ) -> int:
     """Write the windows of captures into one file, whole or not at all, and return how many; with a `client` of Dask's each

@@ -3,8 +3,6 @@
 Splits are by capture, never by packet or window: a capture is one place, and windows of one place look alike.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -72,7 +70,7 @@ class Examples:
         """(N,) int64, packets in each window."""
         return (self.rows >= 0).sum(1)
 
-    def take(self, chosen: npt.NDArray[np.int64]) -> Examples:
+    def take(self, chosen: npt.NDArray[np.int64]) -> "Examples":
         """The windows `chosen`; they share the packet rows."""
         at = torch.from_numpy(chosen)
         relations = Growing(self.folder)

@@ -7,8 +7,6 @@
 `run` skips what the store has, so it goes on where it was stopped. `report` shows what is missing or failed as such.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ Runs the shipped pipeline, thresholds and episodes as a user has them. Labels co
 manifest, where a capture has one label and no known hosts.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -7,8 +7,6 @@ A file names only what differs from the defaults (`settings.py`). An unknown key
 error that names the key.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator, Sequence

@@ -3,8 +3,6 @@
 Evaluation, ablations and the command `python -m training.fit.train` all come through here, so every number is of the same code.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from dataclasses import fields

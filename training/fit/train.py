@@ -8,8 +8,6 @@ Reads top to bottom. Every figure it prints goes into `metrics` of the bundle's 
 on. Without --out nothing is exported: what is trained stays in --work.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

@@ -6,8 +6,6 @@ What a killed run left behind (namespaces with all their processes, files in /et
     sudo python -m training.lab --profile world world-unseen --out lab-{profile}
 """
 
-from __future__ import annotations
-
 import argparse
 import atexit
 import fcntl

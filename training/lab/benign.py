@@ -1,7 +1,5 @@
 """The engine of the benign traffic: who does what and when in a capture, drawn from tables/benign.yaml."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import random

@@ -6,8 +6,6 @@ Counts captures, packets, flows and tools of each class, and what the networks w
 Packets and flows of a class are counted in the logs that `training.data.replay` wrote (FOLDER/logs), by the labels of training.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import sys

@@ -1,7 +1,5 @@
 """All captures of a profile, by name: which modes, which benign mix and which bursts; everything drawn from the seed."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import replace
 

@@ -5,8 +5,6 @@ evaluated from left to right, and every draw changes those behind it: a plan is 
 Every public member of Scope is a name that the tables can use.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import random
@@ -83,12 +81,12 @@ def check(text: str, known: Iterable[str], where: str) -> None:
         raise TableError(f"{where}: unknown name {', '.join(sorted(wrong))} in: {text}")
 
 
-def vocabulary(scope: type[Scope]) -> set[str]:
+def vocabulary(scope: "type[Scope]") -> set[str]:
     """The names that a table can use."""
     return {name for name in dir(scope) if not name.startswith("_")}
 
 
-def names_of(scope: Scope) -> dict[str, Any]:
+def names_of(scope: "Scope") -> dict[str, Any]:
     """Every name of the vocabulary with its value for this capture."""
     return {name: getattr(scope, name) for name in vocabulary(type(scope))}
 

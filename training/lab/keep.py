@@ -4,8 +4,6 @@ For each capture a folder with the pcap, the two PacketCLIP logs that Zeek makes
 stamps; and a README that says how each was made.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import shutil

@@ -4,8 +4,6 @@
 plan to the byte: everything newer is drawn afterwards, each from a random source of its own.
 """
 
-from __future__ import annotations
-
 import random
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Records one capture: builds its network, starts servers, clients and tcpdump, runs the attacks, writes pcap and labels."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The servers: accounts, keys, content, and the settings and commands of tables/services.yaml, all in one work folder."""
 
-from __future__ import annotations
-
 import functools
 import random
 import subprocess

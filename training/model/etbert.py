@@ -9,8 +9,6 @@ unbiased deviation, which a factor on its weight makes equal to BERT's.
 Rows come masked by `packetclip_sensor.windows.tokens`, so a word with a masked byte is [MASK] and one with padding is [PAD].
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

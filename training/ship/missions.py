@@ -8,8 +8,6 @@ learned: where they differ, the bundle is left as it is.
 Exit codes: 0 written, 2 the bundle cannot be read, or learned other missions.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

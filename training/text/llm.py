@@ -4,8 +4,6 @@ What passes (no connection, time-outs, 429, 5xx, a cut body) is tried again with
 page) ends at once with the remedy. Answers that were accepted go into a work file, so a stopped run goes on where it was.
 """
 
-from __future__ import annotations
-
 import argparse
 import http.client
 import json

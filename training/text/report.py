@@ -6,8 +6,6 @@ A class whose sentences lie close to another's gives the contrastive stage nothi
 nearest other class is printed, and the held-out sentences are looked up among the classes' means.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

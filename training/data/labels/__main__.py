@@ -10,8 +10,6 @@ DIR holds pcaps (plain or .gz, at any depth; Zeek is needed then) or folders of 
 A wrong or ambiguous label is reported with its file and line, and its packets stay without a label; see docs/labels.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections import Counter

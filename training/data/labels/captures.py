@@ -1,7 +1,5 @@
 """Captures of a folder to Zeek logs, and the connections in them. A capture that was cut in the middle is read up to the cut."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -5,8 +5,6 @@ microseconds (its FlowFeature.java, BasicFlow.java, DateFormatter.java); it know
 else protocol 0. Version 3's tables have `Source IP` with a space in front, and a clock of twelve hours without AM and PM.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import re

@@ -4,8 +4,6 @@ IoT-23's files glue the last three columns, in header and rows, by three spaces 
 (also in lower case) and `detailed-label` says what kind, or `-`.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import re

@@ -4,8 +4,6 @@ A row that cannot be used takes its part of the capture out of what may be calle
 label.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -1,7 +1,5 @@
 """Arguments of `python -m training.data.labels`."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

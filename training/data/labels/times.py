@@ -4,8 +4,6 @@ CICFlowMeter prints local time of the machine it ran on, as `dd/MM/yyyy hh:mm:ss
 and so lost half of the day (its DateFormatter.java and BasicFlow.java), spreadsheets turned it to month first or dropped seconds.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo

@@ -6,8 +6,6 @@
 All learn with the balance that the model's batches have (`features.balance`): none loses because a class or a capture is rare.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from training.data.windows import Examples

@@ -7,8 +7,6 @@ The split is the model's own (`training.data.windows.split`). Embeddings are tho
 trained on the same split, and the command warns where the bundle names a held-out capture as training data.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -11,8 +11,6 @@ second however many packets it saw, and equal rows are encoded once. "Not amorti
 "three views" it is for the host pair, the source and the destination, the most that a sensor can ever have to do.
 """
 
-from __future__ import annotations
-
 import sys
 import warnings
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What a baseline is, features of windows for baselines, and the balance with which all of them learn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Protocol
 

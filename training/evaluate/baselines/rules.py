@@ -8,8 +8,6 @@ was tried: 15 ports of a host or 15 hosts on a port in a minute; 100 SYN, UDP or
 a minute from one host to one login service; 60 of them to one web port; 15 held open there for 10 s with few bytes.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections import Counter, deque

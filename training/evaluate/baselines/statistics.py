@@ -3,8 +3,6 @@
 Each is made for some features (`Encode`): the same trees run on facts, on relations and on the packet embeddings of an encoder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -3,8 +3,6 @@
 What was not run is shown as missing, what failed as failed, with the reason.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import partial

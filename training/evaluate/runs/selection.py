@@ -1,7 +1,5 @@
 """Which windows train, calibrate and test: by capture, never by window, and never one capture on two sides."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Benign background traffic: look-ups of a page, tables read out, log lines, downloads in datagrams, mail that is looked for."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import imaplib

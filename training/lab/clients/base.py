@@ -1,7 +1,5 @@
 """What all habits share: the table they are entered in, the random source, connections and real clients' processes."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

@@ -1,7 +1,5 @@
 """Logins and file transfer: ssh, scp, sftp, FTP and telnet."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ftplib

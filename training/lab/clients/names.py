@@ -1,7 +1,5 @@
 """Names and time: DNS and NTP."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

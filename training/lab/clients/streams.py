@@ -1,7 +1,5 @@
 """Steady datagrams: cameras, calls, games, flow export."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools

@@ -1,7 +1,5 @@
 """Device and management protocols: MQTT, SNMP and CoAP."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 

@@ -1,7 +1,5 @@
 """Transfers that are large, many at once or slow: downloads in parts, video in segments, uploads, backups, slow readers."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import socket

@@ -1,7 +1,5 @@
 """Monitoring and failure: pings, checks of hosts and ports, metrics, retries, traces."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

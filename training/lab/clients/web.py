@@ -1,7 +1,5 @@
 """Web habits: pages, crowds, programs, uploads and connections that stay open."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 

@@ -3,8 +3,6 @@
 Started as a file inside a namespace of the lab with the system's Python, which has Debian's python3-scapy.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import random

@@ -4,8 +4,6 @@ Started as a file inside a namespace of the lab, so it imports nothing but the s
 one session for all tries of a thread, as python-requests' Session does; else each try is a visitor of its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import hashlib

@@ -4,8 +4,6 @@ Started as a file inside a namespace of the lab, so it imports nothing but the s
 of the attacking host) take turns, and so do victims, which makes a spread or a distributed attack of it.
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import contextlib

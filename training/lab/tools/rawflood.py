@@ -4,8 +4,6 @@ Started as a file inside a namespace of the lab, so it imports nothing but the s
 or wander where `--random-gaps` is given; `--bursts` sends the same packets in that many bursts with a second between them.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import socket

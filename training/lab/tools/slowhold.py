@@ -4,8 +4,6 @@ Started as a file inside a namespace of the lab, so it imports nothing but the s
 some seconds and keeps each with its own pace, unlike slowloris.py, which serves all of them in one round.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

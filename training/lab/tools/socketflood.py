@@ -4,8 +4,6 @@ Started as a file inside a namespace of the lab, so it imports nothing but the s
 as the kernel takes them, some ten thousand in a few tenths of a second.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

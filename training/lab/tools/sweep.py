@@ -3,8 +3,6 @@
 Started as a file inside a namespace of the lab, so it imports nothing but the standard library.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

@@ -8,8 +8,6 @@ child, has an edge to the embedding node. Key concepts never have one, so a key 
 the sensor node sends it could reach the verdict.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from pathlib import Path

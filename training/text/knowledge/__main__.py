@@ -8,8 +8,6 @@
 Exit codes: 0 done, 1 a graph has problems, 2 wrong arguments, or the model or a file cannot be used.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence
