@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import IO
 
 from packetclip_sensor.errors import ConfigError
-from training.data.labels.captures import Key, address, key
+from packetclip_sensor.records.addresses import host
+from training.data.labels.captures import Key, key
 from training.data.labels.mapping import Mapping
 from training.data.labels.match import Flow, Matcher, read_flow
 from training.data.labels.report import Report, csv_rows
@@ -156,7 +157,7 @@ def read(
 def _flow(cells: dict[str, str], where: str, mapping: Mapping, clock: Clock, matcher: Matcher, report: Report) -> Flow | None:
     def ends() -> Key:
         proto = _PROTOCOLS.get(cells["proto"].casefold().removesuffix(".0"), "other")
-        return key(proto, *((address(cells[a]), _port(cells[p])) for a, p in (("src", "sport"), ("dst", "dport"))))
+        return key(proto, *((host(cells[a]), _port(cells[p])) for a, p in (("src", "sport"), ("dst", "dport"))))
 
     def times() -> tuple[float, float, float]:
         start, resolution = _start(cells["time"], clock)
