@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from training.common import DataError, exit_code, parser
+from training.common import DataError, argument, command
 from training.data.windows import CLASSES, GROUPS, load, split
 from training.fit import distributed
 from training.fit import experiment as experiments
@@ -29,24 +29,24 @@ from training.ship.export import export
 from training.text.text_encoder import TextEncoder
 
 
-def main(argv: list[str] | None = None) -> int:
+@command(
+    argument("--pairs", type=Path, nargs="+", required=True, help="Parquet files of `packetclip pairs`, with labels"),
+    argument("--out", type=Path, help="bundle folder to write; without it nothing is exported"),
+    argument("--experiment", type=Path, default=Path("default"), help="YAML file, or the name of a shipped one"),
+    argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, as in reason.steps=800"),
+    argument("--work", type=Path, help="folder of checkpoints and TensorBoard curves"),
+    argument("--resume", action="store_true", help="go on from the newest checkpoint in --work"),
+    argument("--seed", type=int, help="the same as --set seed=N"),
+    argument("--budget", type=float, default=5e-5, help="share of benign windows that may pass a mission's threshold"),
+    argument("--version", default="1", help="model version, part of every document id"),
+    argument("--spill", type=Path, metavar="FOLDER", help="keep the windows in files there: for a data set larger than memory"),
+    argument("--text-cache", type=Path, help="file (.npz) that keeps the features of texts between runs"),
+)
+def main(args: argparse.Namespace) -> int:
     """Train and export. Exit codes: 0 done, 1 training failed, 2 the data or a setting is unfit, 130 stopped by the user."""
-    arguments = parser("training.fit.train", __doc__)
-    add = arguments.add_argument
-    add("--pairs", type=Path, nargs="+", required=True, help="Parquet files of `packetclip pairs`, with labels")
-    add("--out", type=Path, help="bundle folder to write; without it nothing is exported")
-    add("--experiment", type=Path, default=Path("default"), help="YAML file, or the name of a shipped one")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, as in reason.steps=800")
-    add("--work", type=Path, help="folder of checkpoints and TensorBoard curves")
-    add("--resume", action="store_true", help="go on from the newest checkpoint in --work")
-    add("--seed", type=int, help="the same as --set seed=N")
-    add("--budget", type=float, default=5e-5, help="share of benign windows that may pass a mission's threshold")
-    add("--version", default="1", help="model version, part of every document id")
-    add("--spill", type=Path, metavar="FOLDER", help="keep the windows in files there: for a data set larger than memory")
-    add("--text-cache", type=Path, help="file (.npz) that keeps the features of texts between runs")
-    args = arguments.parse_args(argv)
     try:
-        return exit_code(lambda: _run(args))
+        _run(args)
+        return 0
     except TrainingError as err:
         kept = f"; the last checkpoint stays in {args.work}" if args.work else ""
         print(f"error: {err}{kept}", file=sys.stderr)

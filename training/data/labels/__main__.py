@@ -26,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from packetclip_sensor.errors import ConfigError, SensorError
 from packetclip_sensor.pairs.labels import NOT_KNOWN, Truth
 from packetclip_sensor.pairs.parquet import write_pairs
+from packetclip_sensor.scale.cuts import written
 from packetclip_sensor.windows.windows import TRAINED
 from training.common import exit_code
 from training.data.labels import cicflowmeter, connlog, intervals, mapping
@@ -97,19 +98,10 @@ def make_pairs(args: argparse.Namespace, report: Report) -> None:
         kept = [capture for capture in captures if capture.name in connections]
         truths = label(args, prepared, kept, connections, report, progress)
         task = progress.add_task("windows", total=len(kept))
-        part = args.out.with_name(f".{args.out.name}.part")
-        try:
-            write_pairs(
-                ((c.name, c.batches(), truths[c.name]) for c in kept),
-                part,
-                TRAINED,
-                most_per_unit=args.most,
-                period_s=args.period,
-                progress=lambda *_: progress.advance(task),
-            )
-            part.replace(args.out)
-        finally:
-            part.unlink(missing_ok=True)
+        with written(args.out) as part:
+            units = ((c.name, c.batches(), truths[c.name]) for c in kept)
+            cutting = {"most_per_unit": args.most, "period_s": args.period}
+            write_pairs(units, part, TRAINED, progress=lambda *_: progress.advance(task), **cutting)
     for capture in kept:
         truth = truths[capture.name]
         if isinstance(truth, intervals.ByInterval):
@@ -133,8 +125,7 @@ def _count(out: Path, captures: list[Capture], report: Report) -> None:
 def _table(args: argparse.Namespace) -> Path | None:
     if args.labels and not args.labels.is_file():
         raise ConfigError(f"{args.labels} is no file; name the CSV or YAML table of the labels")
-    table: Path | None = args.labels
-    return table
+    return args.labels
 
 
 def _by_interval(

@@ -52,12 +52,14 @@ async def connect(p: Params, host: str, port: int, limit_s: float = 4) -> Ends:
     return await asyncio.wait_for(asyncio.open_connection(host, port, local_addr=local(p), ssl=context), limit_s)
 
 
-def datagram(p: Params, host: str) -> socket.socket:
-    """A UDP socket bound to `src`, of the family of `host`."""
+def datagram(p: Params, host: str, port: int = 0) -> socket.socket:
+    """A UDP socket bound to `src`, of the family of `host`, and connected to its `port` where one is given."""
     made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     made.setblocking(False)
     if p.get("src"):
         made.bind((p["src"], p.get("src_port", 0)))
+    if port:
+        made.connect((host, port))
     return made
 
 
@@ -84,3 +86,18 @@ async def get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: 
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             await reader.readexactly(int(line.split(b":")[1]))
+
+
+async def fetch(p: Params, host: str, port: int, path: str, extra: str = "", limit_s: float = 4) -> None:
+    """One HTTP request on a connection of its own; raises as `connect` and `get`."""
+    reader, writer = await connect(p, host, port, limit_s)
+    await get(reader, writer, host, path, extra)
+    writer.close()
+
+
+async def touch(p: Params, host: str, port: int, limit_s: float, stay_s: float = 0) -> None:
+    """A TCP connection that says nothing and ends after `stay_s`, where there is one at all."""
+    with contextlib.suppress(OSError, TimeoutError):
+        _, writer = await connect(p, host, port, limit_s)
+        await asyncio.sleep(stay_s)
+        writer.close()

@@ -5,7 +5,7 @@ import os
 import socket
 from pathlib import Path
 
-from training.lab.clients.base import PAGES, RNG, SMALL, Params, connect, get, habit, tool
+from training.lab.clients.base import PAGES, RNG, SMALL, Params, connect, fetch, get, habit, tool
 from training.lab.clients.logins import bracket, ssh_options
 
 
@@ -15,10 +15,8 @@ async def download_parts(p: Params) -> None:
     part = p["size"] // p["parallel"]
 
     async def one(index: int) -> None:
-        reader, writer = await connect(p, p["host"], p["port"])
         wanted = f"Range: bytes={index * part}-{(index + 1) * part - 1}\r\nConnection: close\r\n"
-        await get(reader, writer, p["host"], p["file"], wanted)
-        writer.close()
+        await fetch(p, p["host"], p["port"], p["file"], wanted)
 
     await asyncio.gather(*(one(index) for index in range(p["parallel"])), return_exceptions=True)
 
