@@ -18,7 +18,7 @@ from rich.progress import Progress
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.sources import pcap
 from packetclip_sensor.sources.pcap import LOGS
-from training.common import argument, command
+from training.common import DataError, argument, command
 
 SUFFIXES = (".pcap", ".pcapng", ".cap")
 SCRIPTS = Path(__file__).parents[2] / "zeek_scripts"
@@ -26,14 +26,10 @@ WHOLE_FLOWS = ("PacketCLIP::flow_min_packets=1", "PacketCLIP::packet_statistics=
 """A trainer wants every flow with all its columns, whatever it costs Zeek: labels are matched to flows, texts made from them."""
 
 
-class ReplayError(SensorError):
-    """Zeek is missing or refused a pcap; the message names the pcap and what Zeek printed."""
-
-
 def find_zeek() -> str:
-    """Path of zeek, on PATH or in /opt/zeek/bin; ReplayError where there is none."""
+    """Path of zeek, on PATH or in /opt/zeek/bin; DataError where there is none."""
     if (found := pcap.find_zeek()) is None:
-        raise ReplayError("zeek is neither on PATH nor in /opt/zeek/bin; install Zeek 7.0 or newer")
+        raise DataError("zeek is neither on PATH nor in /opt/zeek/bin; install Zeek 7.0 or newer")
     return str(found)
 
 
@@ -59,16 +55,13 @@ def replay(capture: Path, target: Path, scripts: Path = SCRIPTS) -> int:
     """Run Zeek over one pcap; puts the two logs into `target`, whole or not at all. Returns the number of packet lines.
 
     Raises:
-        ReplayError: Zeek failed, or wrote no packet log.
+        SensorError: Zeek failed, or wrote no packet log; the message names the pcap and what Zeek printed.
     """
-    try:
-        made = pcap.logs_of(capture, target, scripts=scripts, options=WHOLE_FLOWS)
-    except SensorError as err:
-        raise ReplayError(str(err)) from err
+    made = pcap.logs_of(capture, target, scripts=scripts, options=WHOLE_FLOWS)
     if made.problem:
         for log in LOGS:
             (target / log).unlink(missing_ok=True)
-        raise ReplayError(made.problem)
+        raise DataError(made.problem)
     with (target / LOGS[-1]).open("rb") as lines:
         return sum(1 for _ in lines)
 
@@ -98,7 +91,7 @@ def _stale(capture: Path, folder: Path, out: Path) -> bool:
 def main(args: argparse.Namespace) -> int:
     """Exit codes: 0 all replayed, 1 some failed, 2 cannot start."""
     if not args.folder.is_dir():
-        raise ReplayError(f"{args.folder} is no folder; record one with python -m training.lab")
+        raise DataError(f"{args.folder} is no folder; record one with python -m training.lab")
     find_zeek()
     found = [path for path in pcaps(args.folder) if args.again or _stale(path, args.folder, args.out)]
     failed = 0
@@ -107,7 +100,7 @@ def main(args: argparse.Namespace) -> int:
         for run in progress.track(as_completed(runs), total=len(runs), description="zeek"):
             try:
                 progress.console.print(run.result())
-            except (ReplayError, OSError, ValueError) as err:
+            except (SensorError, OSError, ValueError) as err:
                 failed += 1
                 progress.console.print(f"[red]failed[/] {err}")
     return 1 if failed else 0

@@ -23,7 +23,6 @@ from training.fit import experiment as experiments
 from training.fit.engine import LOGS, TrainingError
 from training.fit.fit import fit
 from training.fit.predictor import class_embeddings, macro_recall
-from training.fit.settings import Experiment
 from training.ship.calibration import fit_temperature, thresholds
 from training.ship.export import export
 from training.text.text_encoder import TextEncoder
@@ -45,7 +44,7 @@ from training.text.text_encoder import TextEncoder
 def main(args: argparse.Namespace) -> int:
     """Train and export. Exit codes: 0 done, 1 training failed, 2 the data or a setting is unfit, 130 stopped by the user."""
     try:
-        _run(args)
+        train_and_export(args)
         return 0
     except TrainingError as err:
         kept = f"; the last checkpoint stays in {args.work}" if args.work else ""
@@ -58,19 +57,15 @@ def main(args: argparse.Namespace) -> int:
         distributed.stop()
 
 
-def _run(args: argparse.Namespace) -> None:
+def train_and_export(args: argparse.Namespace) -> None:
+    """The stages, one after the other."""
+    started = time.monotonic()
     seed = [] if args.seed is None else [f"seed={args.seed}"]
     experiment = experiments.read(args.experiment, [*args.set, *seed])
     if args.resume and not args.work:
         raise DataError("--resume needs --work, the folder of the checkpoints")
     if args.out and (experiment.model.encoder != "patch" or experiment.model.graph == "none"):
         raise DataError("a bundle needs model.encoder patch and a graph, which the sensor explains; leave --out away")
-    train_and_export(args, experiment)
-
-
-def train_and_export(args: argparse.Namespace, experiment: Experiment) -> None:
-    """The stages, one after the other."""
-    started = time.monotonic()
     examples = load(args.pairs, args.spill)
     at_train, at_held = split(examples, experiment.data.held_out, experiment.seed)
     if not len(at_held):

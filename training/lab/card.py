@@ -144,10 +144,6 @@ def networks(captures: list[Counted]) -> dict[str, Counter[str]]:
     return made
 
 
-def _counts(of: Counter[str]) -> str:
-    return ", ".join(f"{key}: {of[key]}" for key in sorted(of, key=_order))
-
-
 def _order(key: str) -> tuple[int, str]:
     digits = "".join(c for c in key.split(" to ", maxsplit=1)[0] if c.isdigit())
     return (int(digits or 0) if key != TTLS[0][1] else 0, key)
@@ -187,10 +183,10 @@ def section(profile: str, captures: list[Counted]) -> str:
         f"links: {shaped} captures have hosts behind one",
     ]
     seen = networks(captures)
-    lines = [f"- {fact}" for fact in facts] + [f"- {key}: {_counts(of)}" for key, of in seen.items() if of]
+    facts += [f"{name}: {', '.join(f'{key}: {of[key]}' for key in sorted(of, key=_order))}" for name, of in seen.items() if of]
     used = ", ".join(f"{name} {number}" for name, number in habits.most_common())
     return (
-        f"## Profile `{profile}`\n\n{chr(10).join(lines)}\n\n{_classes(captures)}\n{_links(captures)}\n"
+        f"## Profile `{profile}`\n\n{chr(10).join(f'- {fact}' for fact in facts)}\n\n{_classes(captures)}\n{_links(captures)}\n"
         f"Benign habits and the number of captures with each: {used}.\n"
     )
 
@@ -216,10 +212,7 @@ def draw(path: Path, profiles: dict[str, list[Counted]]) -> None:
         for index, (profile, of) in enumerate(counted.items()):
             at = [place + (index - (len(counted) - 1) / 2) * width for place in range(len(keys))]
             values = [100 * of[key] / of.total() if by_class and of else of[key] for key in keys]
-            if by_class:
-                axis.barh(at, values, width, color=colours[index % 4], label=profile)
-            else:
-                axis.bar(at, values, width, color=colours[index % 4], label=profile)
+            (axis.barh if by_class else axis.bar)(at, values, width, color=colours[index % 4], label=profile)
         if by_class:
             axis.set_yticks(range(len(keys)), keys)
             axis.invert_yaxis()

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import jinja2
@@ -101,20 +102,9 @@ class Scope:
 
     clients = CLIENTS
 
-    @property
-    def zones(self) -> list[str]:
-        """DNS zones that the lab's resolver answers for."""
-        return self._capture.zones
-
-    @property
-    def user(self) -> str:
-        """The lab's account."""
-        return self._capture.user
-
-    @property
-    def password(self) -> str:
-        """The account's password."""
-        return self._capture.password
+    zones = property(attrgetter("_capture.zones"), doc="DNS zones that the lab's resolver answers for.")
+    user = property(attrgetter("_capture.user"), doc="The lab's account.")
+    password = property(attrgetter("_capture.password"), doc="The account's password.")
 
     @property
     def devices(self) -> list[str]:

@@ -39,7 +39,7 @@ def keep(pcap: Path, folder: Path) -> dict[str, Any]:
     """Write one capture's folder anew; returns its labels.
 
     Raises:
-        training.data.replay.ReplayError: Zeek refused the pcap.
+        SensorError: Zeek refused the pcap.
     """
     labels: dict[str, Any] = json.loads(pcap.with_suffix(".labels.json").read_text())
     for interval in labels["intervals"]:

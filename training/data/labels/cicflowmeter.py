@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import IO
 
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records.addresses import host
@@ -64,20 +63,15 @@ def tables(paths: Sequence[Path]) -> list[Path]:
     return out
 
 
-def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors="backslashreplace", newline="")
-    return path.open(encoding="utf-8-sig", errors="backslashreplace", newline="")
-
-
 def _rows(path: Path, wanted: dict[str, tuple[str, ...]], report: Report) -> Iterator[tuple[str, dict[str, str]]]:
     """(file:line, our name: cell) of every row; the first call of next reads the header.
 
     Raises:
         ConfigError: the file cannot be read, or a column is missing.
     """
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with _opened(path) as file:
+        with opened(path, "rt", encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
             reader = csv.reader(file)
             header = [re.sub(r"[^0-9a-z]", "", name.casefold()) for name in next(reader, [])]
             at = {}

@@ -61,9 +61,5 @@ def on_embeddings(encode: Encode) -> dict[str, Fit]:
     Args:
         encode: windows to the mean of their packets' embeddings, for example `features.packet_mean(encode_rows)`.
     """
-    return {
-        "1-NN, embeddings": nearest(lambda _: encode),
-        "XGBoost, embeddings": xgboost(lambda _: encode),
-        "LightGBM, embeddings": lightgbm(lambda _: encode),
-        "DNN, embeddings": dnn(lambda _: encode),
-    }
+    kinds = {"1-NN": nearest, "XGBoost": xgboost, "LightGBM": lightgbm, "DNN": dnn}
+    return {f"{name}, embeddings": make(lambda _: encode) for name, make in kinds.items()}

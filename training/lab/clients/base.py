@@ -5,6 +5,7 @@ import contextlib
 import random
 import socket
 import ssl
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -35,6 +36,20 @@ async def tool(*argv: object, limit_s: float = 15, stdin: bytes = b"") -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+async def type_into(argv: Iterable[object], pieces: Iterable[bytes], pause_s: Callable[[], float], begin_s: float = 0) -> Process:
+    """Start a real client quietly and give it pieces of input, each with a pause behind it."""
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*map(str, argv), stdin=asyncio.subprocess.PIPE, stdout=quiet, stderr=quiet)
+    assert process.stdin
+    await asyncio.sleep(begin_s)
+    with contextlib.suppress(OSError):
+        for piece in pieces:
+            process.stdin.write(piece)
+            await process.stdin.drain()
+            await asyncio.sleep(pause_s())
+    return process
 
 
 def local(p: Params) -> tuple[str, int] | None:

@@ -1,11 +1,14 @@
-"""Transfers that are large, many at once or slow: downloads in parts, video in segments, uploads, backups, slow readers."""
+"""Transfers that are large, many at once, slow or steady: downloads in parts, films, uploads, backups, slow readers, calls."""
 
 import asyncio
+import contextlib
+import itertools
 import os
 import socket
+import struct
 from pathlib import Path
 
-from training.lab.clients.base import PAGES, RNG, SMALL, Params, connect, fetch, get, habit, tool
+from training.lab.clients.base import PAGES, RNG, SMALL, Params, answering, connect, datagram, fetch, get, habit, tool
 from training.lab.clients.logins import bracket, ssh_options
 
 
@@ -74,3 +77,31 @@ async def backup(p: Params) -> None:
         await tool("rsync", "-a", f"--bwlimit={p['rate_kb']}", "-e", shell, f"{folder}/", far, limit_s=25)
 
     await asyncio.gather(*(one() for _ in range(p["parallel"])), return_exceptions=True)
+
+
+@habit
+async def stream(p: Params) -> None:
+    """Steady datagrams: video one way, voice both ways, a game, flow records."""
+    loop = asyncio.get_running_loop()
+    with datagram(p, p["host"]) as sock:
+        if p["host"].startswith("239."):
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 2)
+        sock.connect((p["host"], p["port"]))
+        until, number = loop.time() + p["seconds"], 0
+        while loop.time() < until:
+            for _ in range(RNG.randint(1, p.get("burst", 1))):
+                number += 1
+                size = max(20, int(RNG.gauss(p["size"], p.get("spread", 30))))
+                head = struct.pack(">BBHII", 0x80, 96, number & 0xFFFF, number * 3000 & 0xFFFFFFFF, 7)
+                with contextlib.suppress(OSError):
+                    sock.send(head + RNG.randbytes(min(size, 1400)))
+            await asyncio.sleep(1 / p["rate"])
+
+
+@habit
+async def listen(p: Params) -> None:
+    """Receive datagrams on a port; echo every `echo`-th, as a call or a receiver report does."""
+    seen = itertools.count(1)
+    transport = await answering(p, lambda data, _: [data[: p.get("size", 60)]] if next(seen) % p["echo"] == 0 else [])
+    await asyncio.sleep(p["seconds"])
+    transport.close()

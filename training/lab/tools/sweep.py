@@ -1,7 +1,4 @@
-"""A plain port scanner by whole connections or empty datagrams, in order or shuffled, with even or random gaps.
-
-Started as a file inside a namespace of the lab, so it imports nothing but the standard library.
-"""
+"""A plain port scanner by whole connections or empty datagrams, in order or shuffled, with even or random gaps."""
 
 import argparse
 import asyncio
