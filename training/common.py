@@ -1,12 +1,12 @@
 """What every package of training may use: the error that a user can mend, the form of a command line, files written whole."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import wraps
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,35 @@ def exit_code(work: Callable[[], int | None]) -> int:
     except (SensorError, OSError, pa.ArrowInvalid) as err:  # Arrow's: a file that is no Parquet
         print(f"error: {err}", file=sys.stderr)
         return 2
+
+
+def argument(*names: str, **settings: Any) -> Callable[[argparse.ArgumentParser], object]:
+    """What gives a parser an argument, in the words of its `add_argument`."""
+    return methodcaller("add_argument", *names, **settings)
+
+
+def command(
+    *give: Callable[[argparse.ArgumentParser], object],
+) -> Callable[[Callable[[argparse.Namespace], int | None]], Callable[..., int]]:
+    """Make of a function of the arguments the `main(argv)` of its module, whose docstring is the help.
+
+    What the function returns or raises becomes the `exit_code`.
+
+    Args:
+        give: each gives the parser an argument (`argument`), or several.
+    """
+
+    def made(work: Callable[[argparse.Namespace], int | None]) -> Callable[..., int]:
+        def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+            module = work.__globals__
+            arguments = parser(module["__spec__"].name.removesuffix(".__main__"), module["__doc__"])
+            for each in give:
+                each(arguments)
+            return arguments.parse_args(argv)
+
+        return wraps(work)(lambda argv=None: exit_code(lambda: work(parsed(argv))))
+
+    return made
 
 
 def write_whole(path: Path, data: bytes | memoryview | str) -> None:

@@ -24,10 +24,10 @@ import structlog
 from packetclip_sensor.alerts import totals
 from packetclip_sensor.alerts.open_episodes import LISTED_HOSTS, OpenEpisodes, begin_counts, hosts, scope
 from packetclip_sensor.alerts.severity import Budget
-from packetclip_sensor.alerts.suppression_rules import address
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Policy
 from packetclip_sensor.records import Episode, EpisodeBatch, Event, Flow, Verdict, VerdictBatch
+from packetclip_sensor.records.addresses import address
 
 FOLD_LOG_S = 60.0
 MAX_DOCUMENTS = 1000

@@ -6,24 +6,20 @@ of `window_statistics.py` or a column of the flow row, and what is None is left 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from packetclip_sensor.common.hyperloglog import EXACT
 from packetclip_sensor.common.missions import Mission
-from packetclip_sensor.records import Alert, Episode, Flow, Packet, Verdict
+from packetclip_sensor.records import Alert, Episode, Flow, Packet, Verdict, addresses
 from packetclip_sensor.windows.window_statistics import PROTOCOL_NAMES, Description, Fact
 
 
 def address(text: str) -> str:
     """An address as it may stand in a sentence: other characters than those of addresses become "?", and it is cut to 45."""
-    clean = re.sub(r"[^0-9A-Fa-f:.]", "?", text[:45])  # first, for ip_address takes any zone after a "%"
-    try:
-        return str(ipaddress.ip_address(clean))
-    except ValueError:
-        return clean or "an unknown host"
+    clean = re.sub(r"[^0-9A-Fa-f:.]", "?", text[:45])
+    return str(addresses.address(clean) or clean or "an unknown host")
 
 
 def sentence(

@@ -6,12 +6,10 @@ conditions must hold. What can never match, or only what another rule suppresses
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
 from hashlib import sha256
 from itertools import permutations, product
 from pathlib import Path
@@ -23,6 +21,7 @@ from packetclip_sensor.common.missions import BENIGN, Missions
 from packetclip_sensor.config.schema import YAML_ERRORS, shown, suggestion
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.records import Packet
+from packetclip_sensor.records.addresses import AddressError, Network, address, network
 
 KEYS = ("comment", "expires", "source", "destination", "pair", "service", "mission", "class")
 PROTOCOLS = ("tcp", "udp", "icmp")
@@ -31,7 +30,6 @@ MAX_ENDS = 10_000
 """Most combinations of source and destination in one rule."""
 NEVER = float("inf")
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Ends = tuple[Network | None, Network | None]
 """Source and destination; None for any host."""
 
@@ -103,15 +101,6 @@ class Rule:
         )
 
 
-@lru_cache(maxsize=1 << 14)
-def address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """None where it is no address, as a log line may hold anything."""
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
 def _within(inner: Ends, outer: Ends) -> bool:
     return all(
         b is None or (a is not None and a.version == b.version and a.subnet_of(b))  # type: ignore[arg-type]
@@ -155,7 +144,7 @@ def parse(text: str, name: str, missions: Missions) -> tuple[Rule, ...]:
         keys = [str(key.value) for key, _ in place.value] if isinstance(place, yaml.MappingNode) else []
         try:
             rules.append(_rule(item, keys, line, missions))
-        except MistakeError as err:
+        except (MistakeError, AddressError) as err:
             raise ConfigError(f"{name}:{line}: {err}") from err
     for (i, rule), (j, other) in permutations(enumerate(rules), 2):
         if other.covers(rule) and not (i < j and rule.covers(other)):
@@ -234,17 +223,12 @@ def _hosts(raw: dict[str, Any]) -> tuple[Ends, ...]:
 
 
 def _network(text: str) -> Network:
-    try:
-        network = ipaddress.ip_network(text)
-    except ValueError as err:
-        try:
-            wide = ipaddress.ip_network(text, strict=False)
-        except ValueError:
-            raise MistakeError(f"{text!r} is neither a host nor a network; write 192.0.2.7 or 192.0.2.0/24") from err
-        raise MistakeError(f"{text} is a host with a network's length; write {wide} or {text.partition('/')[0]}") from err
-    if network.prefixlen == 0:
+    found, host = network(text), text.partition("/")[0]
+    if address(host) != found.network_address:
+        raise MistakeError(f"{text} is a host with a network's length; write {found} or {host}")
+    if found.prefixlen == 0:
         raise MistakeError(f"{text} is every host; leave the key out if you mean that")
-    return network
+    return found
 
 
 def _service(text: str) -> Service:

@@ -6,7 +6,6 @@ times can be left out. Where labels are given, attacks are kept apart and show w
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +32,7 @@ from packetclip_sensor.model.calibration_file import Calibration, Covered
 from packetclip_sensor.model.judge import Judge
 from packetclip_sensor.normalize.normalizer import normalized
 from packetclip_sensor.pairs.labels import MIXED_BELOW, Labels
-from packetclip_sensor.records import Batch, Episode, Packet, Verdict
+from packetclip_sensor.records import Batch, Episode, Packet, Verdict, addresses
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.windows.cutter import WindowCutter
 from packetclip_sensor.windows.packet_features import model_input
@@ -49,7 +48,7 @@ HOSTS = 1000
 class PacketFilter:
     """Which packets of the logs are looked at: not those of some hosts, and only those between two times."""
 
-    exclude: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    exclude: tuple[addresses.Network, ...] = ()
     since: float = 0.0
     until: float = math.inf
 
@@ -60,17 +59,15 @@ class PacketFilter:
         Raises:
             ConfigError: one of them is none, or nothing is left between the times.
         """
-        networks = []
-        for text in exclude:
-            try:
-                networks.append(ipaddress.ip_network(text, strict=False))
-            except ValueError as err:
-                raise ConfigError(f"--exclude {text!r}: neither a host nor a network; write 192.0.2.7 or 192.0.2.0/24") from err
-        return PacketFilter(tuple(networks), *time_parsing.span(since, until))
+        try:
+            networks = tuple(map(addresses.network, exclude))
+        except addresses.AddressError as err:
+            raise ConfigError(f"--exclude {err}") from err
+        return PacketFilter(networks, *time_parsing.span(since, until))
 
     def __call__(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches with the chosen packets, and the flow rows of their hosts and times."""
-        excluded = lru_cache(maxsize=200_000)(self._excluded)
+        excluded = lru_cache(maxsize=200_000)(lambda host: addresses.inside(host, self.exclude))
         for batch in batches:
             packets = [p for p in batch.packets if self.since <= p.ts < self.until]
             flows = [f for f in batch.flows if self.since <= f.ts < self.until]
@@ -78,13 +75,6 @@ class PacketFilter:
                 packets = [p for p in packets if not (excluded(p.orig_h) or excluded(p.resp_h))]
                 flows = [f for f in flows if not (excluded(f.orig_h) or excluded(f.resp_h))]
             yield replace(batch, packets=packets, flows=flows)
-
-    def _excluded(self, host: str) -> bool:
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return any(address in network for network in self.exclude)
 
 
 EVERY_PACKET = PacketFilter()

@@ -6,7 +6,6 @@ filters, that are less alike. Only documents of one model version are compared, 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from packetclip_sensor.config.settings import ElasticsearchConfig
 from packetclip_sensor.elastic.client import unreadable
 from packetclip_sensor.elastic.streams import ALERTS, FLOWS, between, stream_name
 from packetclip_sensor.errors import ConfigError, SinkError
-from packetclip_sensor.records import FloatArray
+from packetclip_sensor.records import FloatArray, addresses
 
 FIELD = "packetclip.embedding"
 SAMPLE = 500
@@ -81,15 +80,9 @@ def filters(*, since: float, until: float, host: str | None, mission: str | None
     out: list[Query] = [{"term": {"packetclip.model.version": model}}, *between(since, until)]
     if host is not None:
         try:
-            out.append(
-                {
-                    "term": {
-                        "related.ip": str(ipaddress.ip_network(host, strict=False) if "/" in host else ipaddress.ip_address(host))
-                    }
-                }
-            )
-        except ValueError as err:
-            raise ConfigError(f"--host {host!r}: neither a host nor a network; write 192.0.2.7 or 192.0.2.0/24") from err
+            out.append({"term": {"related.ip": addresses.spelled(host)}})
+        except addresses.AddressError as err:
+            raise ConfigError(f"--host {err}") from err
     if mission is not None:
         known = missions.groups
         if mission not in known:

@@ -6,7 +6,6 @@ wrong label is worse than a missing one.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +16,10 @@ import msgspec
 from packetclip_sensor.common.missions import BENIGN
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.records import Packet
+from packetclip_sensor.records.addresses import AddressError, address, inside, network
 
+SPOOFED = "spoofed"
+"""As an attacker: forged sources."""
 MIXED_BELOW = 0.5
 """A window is an attack's from this share of its packets on, and benign at none of any attack; between, it has no label."""
 
@@ -31,6 +33,11 @@ class Interval(msgspec.Struct, frozen=True):
     start: float
     end: float
     tool: str = ""
+
+    @property
+    def hosts(self) -> set[str]:
+        """Addresses and networks of both sides; forged sources have none."""
+        return {*self.attacker, *self.victim} - {SPOOFED}
 
 
 NOT_KNOWN = Interval("", [], [], 0.0, 0.0)
@@ -57,6 +64,25 @@ class LabelFile(msgspec.Struct, frozen=True):
         """Addresses of the capture's own hosts, where the plan names them."""
         return {str(a).split("/")[0] for host in self.plan.get("hosts", []) for a in host.get("addresses", [])}
 
+    @staticmethod
+    def read(path: Path) -> LabelFile:
+        """Read labels.json.
+
+        Raises:
+            LogFormatError: not readable, not of the form, or a name in it is no address, no network and not SPOOFED.
+        """
+        try:
+            file = msgspec.json.decode(path.read_bytes(), type=LabelFile)
+            for name in sorted(name for interval in file.intervals for name in interval.hosts):
+                network(name)
+        except OSError as err:
+            raise LogFormatError(f"{path}: cannot be read: {err.strerror}; name the labels file of these logs") from err
+        except AddressError as err:
+            raise LogFormatError(f"{path}: {err}") from err
+        except (msgspec.DecodeError, msgspec.ValidationError) as err:
+            raise LogFormatError(f"{path}: {err}; docs/pairs.md shows the form of a labels file") from err
+        return file
+
 
 class Labels:
     """Says which attack, if any, a packet belongs to."""
@@ -74,14 +100,9 @@ class Labels:
             classes: the labels that may stand in it; any where none is named, for what a next model is to learn.
 
         Raises:
-            LogFormatError: not readable, not of the form, or a label that is not one of `classes`.
+            LogFormatError: as `LabelFile.read`, or a label that is not one of `classes`.
         """
-        try:
-            file = msgspec.json.decode(path.read_bytes(), type=LabelFile)
-        except OSError as err:
-            raise LogFormatError(f"{path}: cannot be read: {err.strerror}; name the labels file of these logs") from err
-        except (msgspec.DecodeError, msgspec.ValidationError) as err:
-            raise LogFormatError(f"{path}: {err}; docs/pairs.md shows the form of a labels file") from err
+        file = LabelFile.read(path)
         for interval in file.intervals:
             if classes and interval.label not in classes:
                 raise LogFormatError(f"{path}: label {interval.label!r} is none of {', '.join(classes)}")
@@ -114,7 +135,7 @@ class Labels:
     def _endpoints_match(self, interval: Interval, orig_h: str, resp_h: str) -> bool:
         for a, b in ((orig_h, resp_h), (resp_h, orig_h)):
             if _among(b, interval.victim) and (
-                _among(a, interval.attacker) or ("spoofed" in interval.attacker and self._is_spoofed(a, answer=a == resp_h))
+                _among(a, interval.attacker) or (SPOOFED in interval.attacker and self._is_spoofed(a, answer=a == resp_h))
             ):
                 return True
         return False
@@ -122,21 +143,12 @@ class Labels:
 
 def _is_group(host: str) -> bool:
     """Whether an address is multicast or broadcast."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_multicast or (address.version == 4 and host.endswith(".255"))
+    found = address(host)
+    return found is not None and (found.is_multicast or (found.version == 4 and host.endswith(".255")))
 
 
 def _among(host: str, names: Sequence[str]) -> bool:
-    if host in names:
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-        return any(address in ipaddress.ip_network(n, strict=False) for n in names if "/" in n)
-    except ValueError:
-        return False
+    return host in names or inside(host, (network(name) for name in names if "/" in name))
 
 
 def label_of(found: Sequence[Interval | None]) -> tuple[str | None, str, float]:

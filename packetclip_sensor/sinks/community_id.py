@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
 import struct
-from functools import lru_cache
 
 from packetclip_sensor.records import OtherAlert, Packet
+from packetclip_sensor.records.addresses import address
 
 PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "sctp": 132}
 ICMP_TWO_WAY = {4: {0, 8, 9, 10, 13, 14, 15, 16, 17, 18}, 6: {128, 129, 130, 131, 133, 134, 135, 136, 139, 140, 144, 145}}
 """ICMP types that have an answer, by IP version: Zeek then writes the answer's type as responder port."""
-
-
-@lru_cache(4096)
-def address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address that `host` spells; documents of an episode name the same few again and again.
-
-    Raises:
-        ValueError: it spells none.
-    """
-    return ipaddress.ip_address(host)
 
 
 def community_id(packet: Packet | OtherAlert) -> str | None:
@@ -34,9 +23,8 @@ def community_id(packet: Packet | OtherAlert) -> str | None:
     number = PROTOCOL_NUMBERS.get(packet.proto)
     if number is None or not (0 <= packet.orig_p < 65536 and 0 <= packet.resp_p < 65536):
         return None
-    try:
-        orig, resp = address(packet.orig_h), address(packet.resp_h)
-    except ValueError:
+    orig, resp = address(packet.orig_h), address(packet.resp_h)
+    if orig is None or resp is None:
         return None
     one_way = packet.proto == "icmp" and packet.orig_p not in ICMP_TWO_WAY[orig.version]
     if packet.proto == "icmp" and orig.version == 6:

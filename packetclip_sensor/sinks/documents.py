@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -26,7 +25,8 @@ from packetclip_sensor.common.text import MAX_TEXT_CHARS, printable
 from packetclip_sensor.elastic.streams import ALERTS
 from packetclip_sensor.masking import evidence_bytes
 from packetclip_sensor.records import Alert, Episode, Evidence, Fired, Flow, Packet, of_suricata
-from packetclip_sensor.sinks.community_id import address, community_id
+from packetclip_sensor.records.addresses import address
+from packetclip_sensor.sinks.community_id import community_id
 
 ECS_VERSION = "9.4.0"
 """The ECS release whose field list stands in mappings/ecs/."""
@@ -188,12 +188,7 @@ def network(
 
 def addresses(hosts: list[str]) -> list[str]:
     """The first MAX_HOSTS that Elasticsearch's type `ip` takes; another (from a forged line) would refuse the whole document."""
-    kept = []
-    for host in hosts[:MAX_HOSTS]:
-        with suppress(ValueError):
-            if address(host) and "%" not in host:
-                kept.append(host)
-    return kept
+    return [host for host in hosts[:MAX_HOSTS] if address(host)]
 
 
 def _port(ports: set[int], known: object) -> int | None:

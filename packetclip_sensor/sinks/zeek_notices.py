@@ -21,7 +21,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.text import printable
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.records import Alert, AlertBatch
-from packetclip_sensor.sinks.community_id import address
+from packetclip_sensor.records.addresses import address
 
 COLUMNS = (
     "ts", "identifier", "state", "mission", "severity", "probability", "packets",
@@ -142,11 +142,8 @@ def escaped(text: str) -> str:
 
 def _address(hosts: list[str], count: int) -> str:
     """The one host of a side; what is no address, or none that a notice could be about, is unset."""
-    if count != 1 or len(hosts) != 1 or "%" in hosts[0]:
-        return "-"
-    with suppress(ValueError):
-        return "-" if (host := address(hosts[0])).is_unspecified else str(host)
-    return "-"
+    host = address(hosts[0]) if count == len(hosts) == 1 else None
+    return "-" if host is None or host.is_unspecified else str(host)
 
 
 def _port(alert: Alert) -> str:

@@ -196,7 +196,7 @@ def test_hosts_networks_and_times_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((["10.0.0"], None, None), "--exclude '10.0.0': neither a host nor a network; write 192.0.2.7"),
+        ((["10.0.0"], None, None), "--exclude '10.0.0' is neither a host nor a network; write 192.0.2.7"),
         (([], "yesterday", None), "--since 'yesterday': no time; write 24h or 7d for so long ago, or 2026-11-21"),
         (([], "2025-10-09", "2025-10-09"), "--since 2025-10-09 is not before --until 2025-10-09"),
     ],

@@ -152,7 +152,7 @@ def test_filters_narrow_what_is_searched(client: Elasticsearch, encoder: TextEnc
     assert len(hits(host=victim.rsplit(".", 1)[0] + ".0/24")) >= len(hits(host=victim))
     with pytest.raises(ConfigError, match=r"--mission 'dos': no such mission; did you mean DoS\?"):
         of_this_model(mission="dos")
-    with pytest.raises(ConfigError, match=r"--host 'x': neither a host nor a network"):
+    with pytest.raises(ConfigError, match=r"--host 'x' is neither a host nor a network"):
         of_this_model(host="x")
 
 

@@ -4,8 +4,6 @@ A capture's records are altered between Zeek and `normalize`, as its packets mig
 later stages see what they would see of such a sensor. What is random comes from a seed.
 """
 
-from __future__ import annotations
-
 import random
 import struct
 from collections import Counter, defaultdict

@@ -1,13 +1,9 @@
 """What is in each labelled capture: by the labels.json beside its logs, or by the rows of a manifest of captures by others."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.common.rejects import Rejects
@@ -79,10 +75,7 @@ def records(
 
 def from_labels(logs: Path) -> list[Truth]:
     """Every folder below `logs` with a labels.json."""
-    return [
-        Truth(path.parent, msgspec.json.decode(path.read_bytes(), type=LabelFile).intervals)
-        for path in sorted(logs.glob("*/labels.json"))
-    ]
+    return [Truth(path.parent, LabelFile.read(path).intervals) for path in sorted(logs.glob("*/labels.json"))]
 
 
 def from_manifest(logs: Path, manifest: Path, use: str) -> list[Truth]:
@@ -100,5 +93,5 @@ def matches(mission: str, first: float, last: float, hosts: set[str], interval: 
     """Whether a detection on these hosts, from epoch second `first` to `last`, is of the attack; forged sources are anybody."""
     if mission != CLASS_MISSION[interval.label] or last < interval.start or first > interval.end:
         return False
-    named = {*interval.attacker, *interval.victim} - {"spoofed"}
+    named = interval.hosts
     return not named or bool(hosts & named) or any("/" in n for n in named)

@@ -1,7 +1,5 @@
 """An array that grows while Parquet is read: in memory, or in a file that is mapped, where it is larger than that."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

@@ -12,8 +12,6 @@ back for testing by source are named with --without. Captures with the use "vali
 alone, as validate-*.parquet, for whoever chooses a recipe or thresholds.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys
@@ -21,48 +19,23 @@ from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rich.progress import Progress
 
 from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.sources.pcap import logs_of
-from training.common import exit_code, parser
+from training.common import argument, command
 from training.data import units
 from training.data.ground_truth import CHOOSING, PACKET_LOG, TRAINABLE, Listed, read_manifest
 from training.data.units import Capture
 from training.missions import CLASS_MISSION
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 
 def allowed(captures: Path, without: Container[str], use: str = TRAINABLE) -> list[Listed]:
     """Every capture of MANIFEST.csv that may be trained on, or of another use. Raises ConfigError where there is no manifest."""
     listed = read_manifest(captures / "MANIFEST.csv")
     return [row for row in listed if row.use == use and row.label in CLASS_MISSION and row.source not in without]
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 2 nothing to read or no zeek for the captures."""
-    arguments = parser("training.data.prepare", __doc__)
-    add = arguments.add_argument
-    add("--lab", type=Path, required=True, help="folder of the lab's logs, one folder a capture, each with labels.json")
-    add("--captures", type=Path, help="folder of captures by others with a MANIFEST.csv; needs zeek")
-    add("--without", nargs="*", default=[], help="sources of the manifest to leave out, for tests on unseen sources")
-    add("--also", nargs="*", default=[], metavar="NAME=LOGS", help="more lab logs to train on, each to a file of its own")
-    add("--test", nargs="*", default=[], metavar="NAME=LOGS", help="lab logs to test on, cut as the sensor does; needs --judged")
-    add("--unreadable", nargs="*", default=[], metavar="NAME=LOGS", help="the same with payload bytes hidden")
-    add("--out", type=Path, required=True, help="folder of the training windows")
-    add("--judged", type=Path, help="folder of the same captures' windows as the sensor cuts them")
-    add("--attack-windows", type=int, default=400, help="most windows of one label in one capture")
-    add("--benign-windows", type=int, default=150, help="most windows of one benign capture by others")
-    add("--altered", type=int, default=0, help="most windows of one label in the altered copy of a capture; 0 makes none")
-    add("--workers", type=int, metavar="N", help="cut by N processes of this machine; needs the extra scale")
-    add("--scheduler", metavar="ADDRESS", help="cut by the workers of this Dask scheduler, which see the same files")
-    add("--period", type=float, default=0.1, help="cut windows so often, seconds; the sensor judges each second")
-    args = arguments.parse_args(argv)
-    return exit_code(lambda: _prepared(args))
 
 
 def named(pairs_of: list[str], option: str) -> list[tuple[str, Path]]:
@@ -78,7 +51,27 @@ def named(pairs_of: list[str], option: str) -> list[tuple[str, Path]]:
     return out
 
 
-def _prepared(args: argparse.Namespace) -> None:
+_logs = partial(argument, nargs="*", default=[], metavar="NAME=LOGS")
+
+
+@command(
+    argument("--lab", type=Path, required=True, help="folder of the lab's logs, one folder a capture, each with labels.json"),
+    argument("--captures", type=Path, help="folder of captures by others with a MANIFEST.csv; needs zeek"),
+    argument("--without", nargs="*", default=[], help="sources of the manifest to leave out, for tests on unseen sources"),
+    _logs("--also", help="more lab logs to train on, each to a file of its own"),
+    _logs("--test", help="lab logs to test on, cut as the sensor does; needs --judged"),
+    _logs("--unreadable", help="the same with payload bytes hidden"),
+    argument("--out", type=Path, required=True, help="folder of the training windows"),
+    argument("--judged", type=Path, help="folder of the same captures' windows as the sensor cuts them"),
+    argument("--attack-windows", type=int, default=400, help="most windows of one label in one capture"),
+    argument("--benign-windows", type=int, default=150, help="most windows of one benign capture by others"),
+    argument("--altered", type=int, default=0, help="most windows of one label in the altered copy of a capture; 0 makes none"),
+    argument("--workers", type=int, metavar="N", help="cut by N processes of this machine; needs the extra scale"),
+    argument("--scheduler", metavar="ADDRESS", help="cut by the workers of this Dask scheduler, which see the same files"),
+    argument("--period", type=float, default=0.1, help="cut windows so often, seconds; the sensor judges each second"),
+)
+def main(args: argparse.Namespace) -> None:
+    """Exit codes: 0 done, 2 nothing to read or no zeek for the captures."""
     if args.workers is None and args.scheduler is None:
         _prepare(args, None)
         return
@@ -88,7 +81,7 @@ def _prepared(args: argparse.Namespace) -> None:
         _prepare(args, client)
 
 
-def _prepare(args: argparse.Namespace, client: Client | None) -> None:
+def _prepare(args: argparse.Namespace, client: Any) -> None:
     also, test = named(args.also, "--also"), named(args.test, "--test")
     hidden = named(args.unreadable, "--unreadable")
     if (test or hidden) and not args.judged:

@@ -11,8 +11,6 @@ packets are left out, and ones whose packets are in another one already, of the 
 A mirror is looked for in MIRRORS as OWNER/NAME, OWNER+NAME and OWNER+NAME/repo. What is missing is named, the others are taken.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import hashlib
@@ -23,7 +21,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -33,7 +30,7 @@ import yaml
 
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.sources.pcap import PCAP_ORDERS, CaptureFile
-from training.common import DataError, exit_code, parser, write_whole
+from training.common import DataError, argument, command, write_whole
 from training.missions import CLASS_MISSION
 
 TABLE = Path(__file__).with_suffix(".yaml")
@@ -190,21 +187,16 @@ class Taking:
         return True
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command(
+    argument("--mirrors", type=Path, required=True, help="folder of git mirrors"),
+    argument("--out", type=Path, required=True, help="folder of the captures and their MANIFEST.csv"),
+    argument("--table", type=Path, default=TABLE, help="another table than the project's"),
+    argument("--besides", type=Path, nargs="*", default=[], help="folders of captures at hand, which are not taken again"),
+    argument("--least", type=int, default=30, help="packets that a capture has at least"),
+    argument("--most", type=int, default=50_000, help="packets of a capture; longer ones are cut"),
+)
+def main(args: argparse.Namespace) -> int:
     """Exit codes: 0 all are there, 1 some are missing, 2 the table is unfit."""
-    arguments = parser("training.data.public_captures", __doc__)
-    add = arguments.add_argument
-    add("--mirrors", type=Path, required=True, help="folder of git mirrors")
-    add("--out", type=Path, required=True, help="folder of the captures and their MANIFEST.csv")
-    add("--table", type=Path, default=TABLE, help="another table than the project's")
-    add("--besides", type=Path, nargs="*", default=[], help="folders of captures at hand, which are not taken again")
-    add("--least", type=int, default=30, help="packets that a capture has at least")
-    add("--most", type=int, default=50_000, help="packets of a capture; longer ones are cut")
-    args = arguments.parse_args(argv)
-    return exit_code(lambda: _run(args))
-
-
-def _run(args: argparse.Namespace) -> int:
     sources = read(args.table)
     taking = Taking(args.out, args.least, args.most)
     for path in sorted(p for folder in args.besides for p in folder.rglob("*") if p.is_file()):

@@ -6,13 +6,10 @@ Takes the lab's own captures (their labels files go along as labels.json) and an
 depth. Pcaps may be gzipped.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from rich.progress import Progress
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.sources import pcap
 from packetclip_sensor.sources.pcap import LOGS
-from training.common import exit_code, parser
+from training.common import DataError, argument, command
 
 SUFFIXES = (".pcap", ".pcapng", ".cap")
 SCRIPTS = Path(__file__).parents[2] / "zeek_scripts"
@@ -29,14 +26,10 @@ WHOLE_FLOWS = ("PacketCLIP::flow_min_packets=1", "PacketCLIP::packet_statistics=
 """A trainer wants every flow with all its columns, whatever it costs Zeek: labels are matched to flows, texts made from them."""
 
 
-class ReplayError(SensorError):
-    """Zeek is missing or refused a pcap; the message names the pcap and what Zeek printed."""
-
-
 def find_zeek() -> str:
-    """Path of zeek, on PATH or in /opt/zeek/bin; ReplayError where there is none."""
+    """Path of zeek, on PATH or in /opt/zeek/bin; DataError where there is none."""
     if (found := pcap.find_zeek()) is None:
-        raise ReplayError("zeek is neither on PATH nor in /opt/zeek/bin; install Zeek 7.0 or newer")
+        raise DataError("zeek is neither on PATH nor in /opt/zeek/bin; install Zeek 7.0 or newer")
     return str(found)
 
 
@@ -62,16 +55,13 @@ def replay(capture: Path, target: Path, scripts: Path = SCRIPTS) -> int:
     """Run Zeek over one pcap; puts the two logs into `target`, whole or not at all. Returns the number of packet lines.
 
     Raises:
-        ReplayError: Zeek failed, or wrote no packet log.
+        SensorError: Zeek failed, or wrote no packet log; the message names the pcap and what Zeek printed.
     """
-    try:
-        made = pcap.logs_of(capture, target, scripts=scripts, options=WHOLE_FLOWS)
-    except SensorError as err:
-        raise ReplayError(str(err)) from err
+    made = pcap.logs_of(capture, target, scripts=scripts, options=WHOLE_FLOWS)
     if made.problem:
         for log in LOGS:
             (target / log).unlink(missing_ok=True)
-        raise ReplayError(made.problem)
+        raise DataError(made.problem)
     with (target / LOGS[-1]).open("rb") as lines:
         return sum(1 for _ in lines)
 
@@ -91,31 +81,26 @@ def _stale(capture: Path, folder: Path, out: Path) -> bool:
     return not log.exists() or log.stat().st_mtime < capture.stat().st_mtime
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command(
+    argument("folder", type=Path, nargs="?", default=Path("lab"), help="folder of pcaps, searched to its depth"),
+    argument("--out", type=Path, default=Path("lab/logs"), help="a folder NAME with the logs for each pcap goes here"),
+    argument("--scripts", type=Path, default=SCRIPTS, help="the Zeek package"),
+    argument("--jobs", type=int, default=os.cpu_count() or 1),
+    argument("--again", action="store_true", help="also replay pcaps whose logs are newer than they"),
+)
+def main(args: argparse.Namespace) -> int:
     """Exit codes: 0 all replayed, 1 some failed, 2 cannot start."""
-    arguments = parser("training.data.replay", __doc__)
-    add = arguments.add_argument
-    add("folder", type=Path, nargs="?", default=Path("lab"), help="folder of pcaps, searched to its depth")
-    add("--out", type=Path, default=Path("lab/logs"), help="a folder NAME with the logs for each pcap goes here")
-    add("--scripts", type=Path, default=SCRIPTS, help="the Zeek package")
-    add("--jobs", type=int, default=os.cpu_count() or 1)
-    add("--again", action="store_true", help="also replay pcaps whose logs are newer than they")
-    options = arguments.parse_args(argv)
-    return exit_code(lambda: _run(options))
-
-
-def _run(options: argparse.Namespace) -> int:
-    if not options.folder.is_dir():
-        raise ReplayError(f"{options.folder} is no folder; record one with python -m training.lab")
+    if not args.folder.is_dir():
+        raise DataError(f"{args.folder} is no folder; record one with python -m training.lab")
     find_zeek()
-    found = [path for path in pcaps(options.folder) if options.again or _stale(path, options.folder, options.out)]
+    found = [path for path in pcaps(args.folder) if args.again or _stale(path, args.folder, args.out)]
     failed = 0
-    with Progress() as progress, ThreadPoolExecutor(options.jobs) as pool:
-        runs = [pool.submit(_one, path, options.folder, options.out, options.scripts) for path in found]
+    with Progress() as progress, ThreadPoolExecutor(args.jobs) as pool:
+        runs = [pool.submit(_one, path, args.folder, args.out, args.scripts) for path in found]
         for run in progress.track(as_completed(runs), total=len(runs), description="zeek"):
             try:
                 progress.console.print(run.result())
-            except (ReplayError, OSError, ValueError) as err:
+            except (SensorError, OSError, ValueError) as err:
                 failed += 1
                 progress.console.print(f"[red]failed[/] {err}")
     return 1 if failed else 0

@@ -1,7 +1,5 @@
 """What a step of training sees: balanced draws of windows, and random changes of their bytes and relations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

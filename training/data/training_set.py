@@ -1,7 +1,5 @@
 """What the stages of training learn from: windows, their texts, and the phrases for their packets' payloads."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

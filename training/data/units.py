@@ -1,13 +1,11 @@
 """What training windows are cut from: captures with labels, as they are or altered; each written by itself, or all in one."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -19,9 +17,6 @@ from packetclip_sensor.windows.windows import TRAINED
 from training.data import altered
 from training.data.ground_truth import records
 from training.missions import CLASS_MISSION
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 CUTS = "cuts"
 """Folder, beside the files of windows, of those of single captures that workers write."""
@@ -62,7 +57,7 @@ def write(
     out: Path,
     cutting: Cutting,
     *,
-    client: Client | None = None,
+    client: Any = None,
     progress: Callable[[], object] = lambda: None,
 ) -> int:
     """Write the windows of captures into one file, whole or not at all, and return how many; with a `client` of Dask's each

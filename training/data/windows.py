@@ -3,13 +3,11 @@
 Splits are by capture, never by packet or window: a capture is one place, and windows of one place look alike.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +31,10 @@ STEP = 2048
 """Windows read at a time of those kept in a folder."""
 GROUPS = ["Benign", *MISSIONS]
 GROUP_OF_CLASS = [GROUPS.index(CLASS_MISSION[c]) for c in CLASSES]
+
+
+NAMES = ("capture", "tool", "view", "source")
+"""What each window has a name of."""
 
 
 @dataclass
@@ -72,23 +74,19 @@ class Examples:
         """(N,) int64, packets in each window."""
         return (self.rows >= 0).sum(1)
 
-    def take(self, chosen: npt.NDArray[np.int64]) -> Examples:
+    def take(self, chosen: npt.NDArray[np.int64]) -> "Examples":
         """The windows `chosen`; they share the packet rows."""
         at = torch.from_numpy(chosen)
         relations = Growing(self.folder)
         for part in at.split(STEP):
             relations.append(self.relations[part].numpy())
-        return Examples(
-            self.tokens,
-            self.rows[at],
-            torch.from_numpy(relations.array()),
-            self.label[at],
-            self.capture[chosen],
-            self.tool[chosen],
-            [self.facts[i] for i in chosen],
-            self.view[chosen],
-            self.source[chosen],
-            self.folder,
+        return replace(
+            self,
+            rows=self.rows[at],
+            relations=torch.from_numpy(relations.array()),
+            label=self.label[at],
+            facts=[self.facts[i] for i in chosen],
+            **{name: getattr(self, name)[chosen] for name in NAMES},
         )
 
 
@@ -102,7 +100,8 @@ def load(paths: Iterable[Path], folder: Path | None = None) -> Examples:
     """
     index: dict[bytes, int] = {}
     distinct, relations = Growing(folder), Growing(folder)
-    rows, labels, captures, tools, facts, views, sources = [], [], [], [], [], [], []
+    rows, labels, facts = [], [], []
+    names: dict[str, list[str]] = {name: [] for name in NAMES}
     pad_row = np.full(ROW_BYTES, PAD, np.uint16).tobytes()
     for path in paths:
         try:
@@ -134,24 +133,19 @@ def load(paths: Iterable[Path], folder: Path | None = None) -> Examples:
                 if name not in CLASSES:
                     raise DataError(f"{path}: label {name!r} is none of {', '.join(CLASSES)}; mend the labels file")
                 labels.append(CLASSES.index(name))
-            captures += labelled["capture"].to_pylist()
-            tools += labelled["tool"].to_pylist()
             facts += labelled["facts"].to_pylist()
-            views += labelled["view"].to_pylist()
-            sources += [source_of(path)] * n
+            for name, held in names.items():
+                held.extend([source_of(path)] * n if name == "source" else labelled[name].to_pylist())
     if not rows:
         raise DataError("no labelled window in the pairs given; run `packetclip pairs` on logs with labels first")
     return Examples(
-        distinct.array(),
-        torch.from_numpy(np.concatenate(rows)),
-        torch.from_numpy(relations.array()),
-        torch.tensor(labels),
-        np.array(captures, dtype=object),
-        np.array(tools, dtype=object),
-        facts,
-        np.array(views, dtype=object),
-        np.array(sources, dtype=object),
-        folder,
+        tokens=distinct.array(),
+        rows=torch.from_numpy(np.concatenate(rows)),
+        relations=torch.from_numpy(relations.array()),
+        label=torch.tensor(labels),
+        facts=facts,
+        folder=folder,
+        **{name: np.array(held, dtype=object) for name, held in names.items()},
     )
 
 

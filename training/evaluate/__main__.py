@@ -7,15 +7,12 @@
 `run` skips what the store has, so it goes on where it was stopped. `report` shows what is missing or failed as such.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from packetclip_sensor.errors import ConfigError
-from training.common import exit_code, parser
+from training import common
 from training.evaluate import plan as plans
 from training.evaluate.report.write import write
 from training.evaluate.runs import schedule
@@ -23,9 +20,7 @@ from training.evaluate.runs.execute import command, execute
 from training.evaluate.runs.store import Store
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 a run failed, 2 the plan or its data are missing or unfit, 130 interrupted."""
-    arguments = parser("training.evaluate", __doc__)
+def _commands(arguments: argparse.ArgumentParser) -> None:
     commands = arguments.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run what the store does not have yet")
     run.add_argument("--jobs", type=int, default=2, help="processes at once, one thread each")
@@ -41,9 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for one_of in (run, one, report):
         one_of.add_argument("--plan", type=Path, default=plans.PLAN)
         one_of.add_argument("--store", type=Path, default=Path("runs/evaluation"))
-    args = arguments.parse_args(argv)
+
+
+@common.command(_commands)
+def main(args: argparse.Namespace) -> int:
+    """Exit codes: 0 done, 1 a run failed, 2 the plan or its data are missing or unfit, 130 interrupted."""
     try:
-        return exit_code(lambda: {"run": _run, "one": _one, "report": _report}[args.command](args))
+        return {"run": _run, "one": _one, "report": _report}[args.command](args)
     except KeyboardInterrupt:
         print("stopped; the same command goes on with what is missing", file=sys.stderr)
         return 130

@@ -4,8 +4,6 @@ A model that was trained without graphs had all labels to make up for them; this
 would do if they were wrong, or zero.
 """
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -9,8 +9,6 @@ are named at thresholds that give so many false alerts of this mission alone in 
 trained on are left out.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -7,8 +7,6 @@ Runs the shipped pipeline, thresholds and episodes as a user has them. Labels co
 manifest, where a capture has one label and no known hosts.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -23,9 +21,17 @@ from packetclip_sensor.common.metrics import Counters
 from packetclip_sensor.config.settings import Config, NdjsonConfig, Policy, SinkConfig
 from packetclip_sensor.model.bundle import MANIFEST
 from packetclip_sensor.records import Alert
-from training.common import DataError, exit_code, parser
+from training.common import DataError, argument, command
 from training.data.ground_truth import ANY, TRAINABLE, Truth, from_labels, from_manifest, matches, read_manifest
 from training.missions import MISSIONS
+
+CAPTURES = (
+    argument("--logs", type=Path, required=True),
+    argument("--manifest", type=Path),
+    argument("--use", default="test only"),
+    argument("--quiet", action="store_true", help="do not list benign captures without an alert"),
+)
+"""Arguments that say which captures are judged."""
 
 
 def truths_of(logs: Path, manifest: Path | None, use: str) -> list[Truth]:
@@ -89,21 +95,14 @@ def rows(bundle: Path, logs: Path, manifest: Path | None = None, use: str = "tes
     return out
 
 
-def main(argv: list[str] | None = None) -> int:
+@command(
+    *CAPTURES,
+    argument("--model", type=Path, help="bundle; default the shipped one"),
+    argument("--threshold", type=float, help="one threshold for all missions, in place of the bundle's"),
+    argument("--margin", type=float, help="one margin for all missions, in logits, in place of the bundle's"),
+)
+def main(args: argparse.Namespace) -> None:
     """Print a line a capture and the totals. Exit codes: 0 done, 2 there is no capture or the bundle is not usable."""
-    arguments = parser("training.evaluate.captures", __doc__)
-    arguments.add_argument("--logs", type=Path, required=True)
-    arguments.add_argument("--manifest", type=Path)
-    arguments.add_argument("--use", default="test only")
-    arguments.add_argument("--model", type=Path, help="bundle; default the shipped one")
-    arguments.add_argument("--threshold", type=float, help="one threshold for all missions, in place of the bundle's")
-    arguments.add_argument("--margin", type=float, help="one margin for all missions, in logits, in place of the bundle's")
-    arguments.add_argument("--quiet", action="store_true", help="do not list benign captures without an alert")
-    args = arguments.parse_args(argv)
-    return exit_code(lambda: _print(args))
-
-
-def _print(args: argparse.Namespace) -> None:
     policy = Policy(
         thresholds=dict.fromkeys(MISSIONS, args.threshold) if args.threshold else {},
         margins=dict.fromkeys(MISSIONS, args.margin) if args.margin is not None else {},

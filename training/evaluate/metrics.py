@@ -3,8 +3,6 @@
 Ties are never broken by the order of rows: equal scores share their rank (AUC) or fall together (average precision, thresholds).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ they cannot be hidden here. A field that stands both in the bytes and in the rel
 and "sizes everywhere"; hiding it in one alone asks how much the other carries.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The plan: which data there is and which runs are made of it, in order of importance, read from YAML."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from functools import cache

@@ -4,8 +4,6 @@ Scores are kept before calibration. The temperature and the thresholds come from
 every predictor alike, and never from a test set.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -73,13 +71,13 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.label)
 
-    def where(self, held: npt.NDArray[np.bool_]) -> Predictions:
+    def where(self, held: npt.NDArray[np.bool_]) -> "Predictions":
         """Only these windows."""
         rows = ("label", "packets", "view", "capture", "probabilities", "classes", "sentences", "source")
         return replace(self, **{name: None if (x := getattr(self, name)) is None else x[held] for name in rows})
 
     @property
-    def opening(self) -> Predictions:
+    def opening(self) -> "Predictions":
         """Only windows that may open an episode."""
         return self.where(self.packets >= OPENING_PACKETS)
 

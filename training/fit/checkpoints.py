@@ -4,8 +4,6 @@ A checkpoint holds everything that the next step depends on (weights, optimiser,
 is the uninterrupted one bit for bit on the same machine.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import sys

@@ -4,8 +4,6 @@ One process needs none of it, and every function is then the identity. Batches a
 generators; each process works on its own part, so that two processes see the batches that one would.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 

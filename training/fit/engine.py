@@ -4,8 +4,6 @@ The engine knows nothing of what a stage learns. It checks each step's loss, ave
 resumed run needs.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -7,8 +7,7 @@ A file names only what differs from the defaults (`settings.py`). An unknown key
 error that names the key.
 """
 
-from __future__ import annotations
-
+import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ import yaml
 from msgspec import Meta, Struct
 
 from packetclip_sensor.errors import ConfigError
-from training.common import exit_code, parser
+from training.common import argument, command
 from training.fit.settings import Experiment
 
 FOLDER = Path(__file__).parent / "experiments"
@@ -143,19 +142,15 @@ def table() -> str:
     return "\n".join(out).strip() + "\n"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command(
+    argument("--table", action="store_true", help="print all settings as Markdown, which is done without --show"),
+    argument("--show", type=Path, metavar="FILE", help="print the settings that a run of this experiment would use"),
+    argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change, as in reason.steps=800"),
+)
+def main(args: argparse.Namespace) -> None:
     """Print settings. Exit codes: 0 done, 2 the experiment is not valid."""
-    arguments = parser("training.fit.experiment", __doc__)
-    arguments.add_argument("--table", action="store_true", help="print all settings as Markdown, which is done without --show")
-    arguments.add_argument("--show", type=Path, metavar="FILE", help="print the settings that a run of this experiment would use")
-    arguments.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change, as in reason.steps=800")
-    args = arguments.parse_args(argv)
-
-    def show() -> None:
-        shown = yaml.safe_dump(msgspec.to_builtins(read(args.show, args.overrides)), sort_keys=False) if args.show else table()
-        print(shown, end="")
-
-    return exit_code(show)
+    shown = yaml.safe_dump(msgspec.to_builtins(read(args.show, args.overrides)), sort_keys=False) if args.show else table()
+    print(shown, end="")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 Evaluation, ablations and the command `python -m training.fit.train` all come through here, so every number is of the same code.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from dataclasses import fields
@@ -128,13 +126,15 @@ def fit(
     if first:
         parameters = sum(p.numel() for p in model.parameters())
         print(f"{len(data.texts)} distinct texts; {parameters:,} parameters", *notes, sep="\n")
+    # Its weights stay as they are read from their file.
+    frozen = experiment.model.encoder == "etbert" and not experiment.contrast.train_encoder
     engine = Engine(
         model,
         experiment,
         work=work,
         fingerprint=fingerprint(train),
         validate=ZeroShot(validation, encode, experiment, work) if validation is not None and len(validation) else None,
-        left_out=("packet_encoder.",) if frozen_etbert(experiment) else (),
+        left_out=("packet_encoder.",) if frozen else (),
     )
     engine.run(plan(TrainingRun(model, experiment, data), work), resume=resume)
     return Predictor(model.eval(), experiment, graphs, engine.history, work)
@@ -146,11 +146,6 @@ def chosen_device(experiment: Experiment) -> str:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise DataError("run.device is cuda and there is no CUDA device; set run.device=auto")
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def frozen_etbert(experiment: Experiment) -> bool:
-    """Whether the encoder's weights stay as they are read from their file."""
-    return experiment.model.encoder == "etbert" and not experiment.contrast.train_encoder
 
 
 def fresh(experiment: Experiment, encode: Encode, window: int) -> tuple[PacketClip, list[Graph]]:

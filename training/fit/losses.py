@@ -1,7 +1,5 @@
 """Losses as pure functions of tensors: contrastive (paper and multi-positive) and the reasoner's."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """A trained model that predicts: logits and embeddings of windows, each distinct packet row encoded once."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence

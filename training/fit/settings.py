@@ -1,7 +1,5 @@
 """Every setting of a training run, with its default, its range and what it does. The defaults are the shipped recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Literal
 

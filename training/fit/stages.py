@@ -4,8 +4,6 @@ A stage owns an optimiser, a schedule and its generators, so that `state` is all
 watches and saves it. Random numbers are drawn for the whole batch by every process, which then works on its part.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ Reads top to bottom. Every figure it prints goes into `metrics` of the bundle's 
 on. Without --out nothing is exported: what is trained stays in --work.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time
@@ -18,37 +16,36 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from training.common import DataError, exit_code, parser
+from training.common import DataError, argument, command
 from training.data.windows import CLASSES, GROUPS, load, split
 from training.fit import distributed
 from training.fit import experiment as experiments
 from training.fit.engine import LOGS, TrainingError
 from training.fit.fit import fit
 from training.fit.predictor import class_embeddings, macro_recall
-from training.fit.settings import Experiment
 from training.ship.calibration import fit_temperature, thresholds
 from training.ship.export import export
 from training.text.text_encoder import TextEncoder
 
 
-def main(argv: list[str] | None = None) -> int:
+@command(
+    argument("--pairs", type=Path, nargs="+", required=True, help="Parquet files of `packetclip pairs`, with labels"),
+    argument("--out", type=Path, help="bundle folder to write; without it nothing is exported"),
+    argument("--experiment", type=Path, default=Path("default"), help="YAML file, or the name of a shipped one"),
+    argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, as in reason.steps=800"),
+    argument("--work", type=Path, help="folder of checkpoints and TensorBoard curves"),
+    argument("--resume", action="store_true", help="go on from the newest checkpoint in --work"),
+    argument("--seed", type=int, help="the same as --set seed=N"),
+    argument("--budget", type=float, default=5e-5, help="share of benign windows that may pass a mission's threshold"),
+    argument("--version", default="1", help="model version, part of every document id"),
+    argument("--spill", type=Path, metavar="FOLDER", help="keep the windows in files there: for a data set larger than memory"),
+    argument("--text-cache", type=Path, help="file (.npz) that keeps the features of texts between runs"),
+)
+def main(args: argparse.Namespace) -> int:
     """Train and export. Exit codes: 0 done, 1 training failed, 2 the data or a setting is unfit, 130 stopped by the user."""
-    arguments = parser("training.fit.train", __doc__)
-    add = arguments.add_argument
-    add("--pairs", type=Path, nargs="+", required=True, help="Parquet files of `packetclip pairs`, with labels")
-    add("--out", type=Path, help="bundle folder to write; without it nothing is exported")
-    add("--experiment", type=Path, default=Path("default"), help="YAML file, or the name of a shipped one")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting, as in reason.steps=800")
-    add("--work", type=Path, help="folder of checkpoints and TensorBoard curves")
-    add("--resume", action="store_true", help="go on from the newest checkpoint in --work")
-    add("--seed", type=int, help="the same as --set seed=N")
-    add("--budget", type=float, default=5e-5, help="share of benign windows that may pass a mission's threshold")
-    add("--version", default="1", help="model version, part of every document id")
-    add("--spill", type=Path, metavar="FOLDER", help="keep the windows in files there: for a data set larger than memory")
-    add("--text-cache", type=Path, help="file (.npz) that keeps the features of texts between runs")
-    args = arguments.parse_args(argv)
     try:
-        return exit_code(lambda: _run(args))
+        train_and_export(args)
+        return 0
     except TrainingError as err:
         kept = f"; the last checkpoint stays in {args.work}" if args.work else ""
         print(f"error: {err}{kept}", file=sys.stderr)
@@ -60,19 +57,15 @@ def main(argv: list[str] | None = None) -> int:
         distributed.stop()
 
 
-def _run(args: argparse.Namespace) -> None:
+def train_and_export(args: argparse.Namespace) -> None:
+    """The stages, one after the other."""
+    started = time.monotonic()
     seed = [] if args.seed is None else [f"seed={args.seed}"]
     experiment = experiments.read(args.experiment, [*args.set, *seed])
     if args.resume and not args.work:
         raise DataError("--resume needs --work, the folder of the checkpoints")
     if args.out and (experiment.model.encoder != "patch" or experiment.model.graph == "none"):
         raise DataError("a bundle needs model.encoder patch and a graph, which the sensor explains; leave --out away")
-    train_and_export(args, experiment)
-
-
-def train_and_export(args: argparse.Namespace, experiment: Experiment) -> None:
-    """The stages, one after the other."""
-    started = time.monotonic()
     examples = load(args.pairs, args.spill)
     at_train, at_held = split(examples, experiment.data.held_out, experiment.seed)
     if not len(at_held):

@@ -9,4 +9,7 @@
     network.py      namespaces, bridge, links (link.py)   services.py     servers (small_servers.py)
     clients/        acts out benign habits                tools/          attack tools of our own (and slowloris.py)
     card.py         data card of recorded captures        keep.py         recorded captures as test data
+
+What runs inside a namespace (tools/, slowloris.py, small_servers.py, link.py) is started as a file and imports nothing but the
+standard library, or what Debian's Python has for the tools that need it.
 """

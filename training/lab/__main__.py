@@ -6,8 +6,6 @@ What a killed run left behind (namespaces with all their processes, files in /et
     sudo python -m training.lab --profile world world-unseen --out lab-{profile}
 """
 
-from __future__ import annotations
-
 import argparse
 import atexit
 import fcntl
@@ -16,7 +14,6 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import chain
 from pathlib import Path
@@ -25,7 +22,7 @@ from subprocess import SubprocessError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from training.common import DataError, exit_code, parser
+from training.common import DataError, argument, command
 from training.lab import network, services
 from training.lab.catalogue import captures
 from training.lab.plan import Capture
@@ -35,21 +32,8 @@ from training.lab.table import profiles
 LOCK = Path("/run/packetclip-lab.lock")
 SLOW_S, SLOW_JOBS = 120, 24
 """A capture that lasts longer than so many seconds mostly waits: so many of these are recorded beside `--jobs` others."""
+HELP_OUT = "folder for NAME.pcap and NAME.labels.json; {profile} in it stands for the profile's name"
 NEEDED = ("ip", "ethtool", "tcpdump", "nmap", "hping3", "nginx", "dnsmasq", "vsftpd", "mosquitto", "snmpd", "chronyd", "hydra")
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    arguments = parser("training.lab", __doc__)
-    help_out = "folder for NAME.pcap and NAME.labels.json; {profile} in it stands for the profile's name"
-    arguments.add_argument("--out", type=Path, default=Path("lab"), help=help_out)
-    arguments.add_argument("--seed", type=int, default=1, help="seed of the plan")
-    about = ", ".join(f"{name} {profile.about}" for name, profile in profiles().items())
-    arguments.add_argument("--profile", choices=sorted(profiles()), nargs="+", default=["first"], help=about)
-    arguments.add_argument("--only", default="", help="record only captures whose name contains this (one of these, with commas)")
-    arguments.add_argument("--again", action="store_true", help="also record anew the captures whose plan has changed since")
-    arguments.add_argument("--jobs", type=int, default=3, help="captures recorded at the same time")
-    arguments.add_argument("--plan", action="store_true", help="print the plan as JSON lines and stop")
-    return arguments.parse_args(argv)
 
 
 def _lacking() -> str:
@@ -67,12 +51,22 @@ def _stop(signum: int, frame: object) -> None:
     os._exit(128 + signum)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def _of_profiles(arguments: argparse.ArgumentParser) -> None:
+    about = ", ".join(f"{name} {profile.about}" for name, profile in profiles().items())
+    arguments.add_argument("--profile", choices=sorted(profiles()), nargs="+", default=["first"], help=about)
+
+
+@command(
+    argument("--out", type=Path, default=Path("lab"), help=HELP_OUT),
+    argument("--seed", type=int, default=1, help="seed of the plan"),
+    _of_profiles,
+    argument("--only", default="", help="record only captures whose name contains this (one of these, with commas)"),
+    argument("--again", action="store_true", help="also record anew the captures whose plan has changed since"),
+    argument("--jobs", type=int, default=3, help="captures recorded at the same time"),
+    argument("--plan", action="store_true", help="print the plan as JSON lines and stop"),
+)
+def main(options: argparse.Namespace) -> int:
     """Exit codes: 0 all recorded, 1 some failed, 2 cannot start."""
-    return exit_code(lambda: _record(_options(argv)))
-
-
-def _record(options: argparse.Namespace) -> int:
     every = {profile: captures(profile, options.seed) for profile in options.profile}
     planned: dict[Path, list[Capture]] = {}
     for profile, found in every.items():

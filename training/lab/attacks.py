@@ -4,8 +4,6 @@ Floods are paced to some hundred to a few thousand packets a second; a burst at 
 profile that trains is among the tools of `unseen` for the same class, while `evade` hides with the tools of `first`.
 """
 
-from __future__ import annotations
-
 import functools
 import random
 from collections.abc import Sequence

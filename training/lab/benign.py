@@ -1,12 +1,11 @@
 """The engine of the benign traffic: who does what and when in a capture, drawn from tables/benign.yaml."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 from training.lab import table
@@ -26,10 +25,7 @@ class BenignScope(Scope):
         super().__init__(capture, rng)
         self._intensity = intensity
 
-    @property
-    def duration(self) -> float:
-        """Seconds that the capture lasts."""
-        return self._capture.duration_s
+    duration = property(attrgetter("_capture.duration_s"), doc="Seconds that the capture lasts.")
 
     @property
     def account(self) -> dict[str, Any]:

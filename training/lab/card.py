@@ -6,8 +6,7 @@ Counts captures, packets, flows and tools of each class, and what the networks w
 Packets and flows of a class are counted in the logs that `training.data.replay` wrote (FOLDER/logs), by the labels of training.
 """
 
-from __future__ import annotations
-
+import argparse
 import gzip
 import json
 import sys
@@ -22,7 +21,7 @@ from rich.progress import track
 
 from packetclip_sensor.errors import LogFormatError
 from packetclip_sensor.pairs.labels import Labels
-from training.common import DataError, exit_code, parser
+from training.common import DataError, argument, command
 from training.missions import CLASS_MISSION
 
 LOG = "packetclip_packet.log"
@@ -51,6 +50,16 @@ class Counted:
     flows: Counter[str] = field(default_factory=Counter)
     six: int = 0
     """Packets over IPv6."""
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """How it was made; empty where nobody wrote it down."""
+        return self.labels.get("plan") or {}
+
+    @property
+    def hosts(self) -> list[dict[str, Any]]:
+        """The hosts of its plan."""
+        return list(self.plan.get("hosts", []))
 
     @property
     def classes(self) -> list[str]:
@@ -121,10 +130,9 @@ def networks(captures: list[Counted]) -> dict[str, Counter[str]]:
         key: Counter() for key in ("MTU", "address plan", "TTL", "link", "ECN", "window scaling", "timestamps")
     }
     for capture in captures:
-        plan = capture.labels.get("plan") or {"hosts": []}
-        if "mtu" in plan:
-            made["MTU"][str(plan["mtu"])] += 1
-        for host in plan["hosts"]:
+        if "mtu" in capture.plan:
+            made["MTU"][str(capture.plan["mtu"])] += 1
+        for host in capture.hosts:
             if host["name"] == "gw":
                 continue
             if host["name"] == "web":
@@ -136,10 +144,6 @@ def networks(captures: list[Counted]) -> dict[str, Counter[str]]:
     return made
 
 
-def _counts(of: Counter[str]) -> str:
-    return ", ".join(f"{key}: {of[key]}" for key in sorted(of, key=_order))
-
-
 def _order(key: str) -> tuple[int, str]:
     digits = "".join(c for c in key.split(" to ", maxsplit=1)[0] if c.isdigit())
     return (int(digits or 0) if key != TTLS[0][1] else 0, key)
@@ -148,7 +152,7 @@ def _order(key: str) -> tuple[int, str]:
 def _links(captures: list[Counted]) -> str:
     links: dict[str, list[dict[str, Any]]] = {}
     for capture in captures:
-        for host in capture.labels.get("plan", {}).get("hosts", []):
+        for host in capture.hosts:
             if host.get("link"):
                 links.setdefault(host["link"]["kind"], []).append(host["link"])
 
@@ -166,10 +170,10 @@ def section(profile: str, captures: list[Counted]) -> str:
     packets = sum(c.labels["packets"] for c in captures)
     logged, six = sum(c.packets.total() for c in captures), sum(c.six for c in captures)
     hours = sum(c.labels["end"] - c.labels["start"] for c in captures) / 3600
-    dual = sum(any(":" in a for h in c.labels.get("plan", {}).get("hosts", []) for a in h["addresses"]) for c in captures)
-    shaped = sum(any(h.get("link") for h in c.labels.get("plan", {}).get("hosts", [])) for c in captures)
+    dual = sum(any(":" in a for h in c.hosts for a in h["addresses"]) for c in captures)
+    shaped = sum(any(h.get("link") for h in c.hosts) for c in captures)
     octets, flows = (sum(getattr(c, what).total() for c in captures) for what in ("octets", "flows"))
-    habits = Counter(h for c in captures for h in {habit["name"] for habit in c.labels.get("plan", {}).get("habits", [])})
+    habits = Counter(h for c in captures for h in {habit["name"] for habit in c.plan.get("habits", [])})
     facts = [
         f"{len(captures)} captures, {packets:,} packets recorded in {hours:.1f} hours of traffic",
         f"{logged:,} packets in {flows:,} flows in Zeek's logs, {octets / 1e6:,.0f} MB; the table counts these"
@@ -179,10 +183,10 @@ def section(profile: str, captures: list[Counted]) -> str:
         f"links: {shaped} captures have hosts behind one",
     ]
     seen = networks(captures)
-    lines = [f"- {fact}" for fact in facts] + [f"- {key}: {_counts(of)}" for key, of in seen.items() if of]
+    facts += [f"{name}: {', '.join(f'{key}: {of[key]}' for key in sorted(of, key=_order))}" for name, of in seen.items() if of]
     used = ", ".join(f"{name} {number}" for name, number in habits.most_common())
     return (
-        f"## Profile `{profile}`\n\n{chr(10).join(lines)}\n\n{_classes(captures)}\n{_links(captures)}\n"
+        f"## Profile `{profile}`\n\n{chr(10).join(f'- {fact}' for fact in facts)}\n\n{_classes(captures)}\n{_links(captures)}\n"
         f"Benign habits and the number of captures with each: {used}.\n"
     )
 
@@ -208,10 +212,7 @@ def draw(path: Path, profiles: dict[str, list[Counted]]) -> None:
         for index, (profile, of) in enumerate(counted.items()):
             at = [place + (index - (len(counted) - 1) / 2) * width for place in range(len(keys))]
             values = [100 * of[key] / of.total() if by_class and of else of[key] for key in keys]
-            if by_class:
-                axis.barh(at, values, width, color=colours[index % 4], label=profile)
-            else:
-                axis.bar(at, values, width, color=colours[index % 4], label=profile)
+            (axis.barh if by_class else axis.bar)(at, values, width, color=colours[index % 4], label=profile)
         if by_class:
             axis.set_yticks(range(len(keys)), keys)
             axis.invert_yaxis()
@@ -228,35 +229,32 @@ def draw(path: Path, profiles: dict[str, list[Counted]]) -> None:
     plt.close(figure)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command(
+    argument("folders", type=Path, nargs="+", help="folders that python -m training.lab recorded into"),
+    argument("--out", type=Path, default=Path("docs"), help="folder for data.md and img/data.png"),
+)
+def main(args: argparse.Namespace) -> None:
     """Exit codes: 0 written, 2 nothing to count."""
-    arguments = parser("training.lab.card", __doc__)
-    arguments.add_argument("folders", type=Path, nargs="+", help="folders that python -m training.lab recorded into")
-    arguments.add_argument("--out", type=Path, default=Path("docs"), help="folder for data.md and img/data.png")
-    options = arguments.parse_args(argv)
-    return exit_code(lambda: _write(options.folders, options.out))
-
-
-def _write(folders: Sequence[Path], out: Path) -> None:
-    captures = [one for folder in folders for one in found(folder)]
+    captures = [one for folder in args.folders for one in found(folder)]
     if not captures:
-        raise DataError(f"{', '.join(map(str, folders))}: no recorded capture; run python -m training.lab --out lab")
+        raise DataError(f"{', '.join(map(str, args.folders))}: no recorded capture; run python -m training.lab --out lab")
     profiles: dict[str, list[Counted]] = {}
     for path, logs in track(captures, "counting"):
         one = count(path, logs)
         profiles.setdefault(one.labels.get("profile", "?"), []).append(one)
-    (out / "img").mkdir(parents=True, exist_ok=True)
-    draw(out / "img" / "data.png", profiles)
+    (args.out / "img").mkdir(parents=True, exist_ok=True)
+    draw(args.out / "img" / "data.png", profiles)
     sections = "\n".join(section(profile, every) for profile, every in profiles.items())
+    folders = " ".join(map(str, args.folders))
     text = f"""# Data card
 
 For those who train or judge a result: what the lab (docs/lab.md) recorded. Real services, clients and tools in network
-namespaces, labelled by attacker, victim, time and tool. Written by `python -m training.lab.card {" ".join(map(str, folders))}`.
+namespaces, labelled by attacker, victim, time and tool. Written by `python -m training.lab.card {folders}`.
 
 ![Packets and flows by class, MTUs, TTLs, links and address plans](img/data.png)
 
 {sections}"""
-    (out / "data.md").write_text(text)
+    (args.out / "data.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """All captures of a profile, by name: which modes, which benign mix and which bursts; everything drawn from the seed."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import replace
 
 from training.lab.attacks import attack, modes
 from training.lab.benign import burst, everyday, life, lighter, with_login_services
 from training.lab.plan import Capture, network, with_busy_resolver, with_unlimited_errors, with_web_server
-from training.lab.table import Mode, profiles
+from training.lab.table import Mode, Profile, profiles
 
 LONG_S = 1500
 """Seconds of a long benign capture."""
@@ -47,16 +45,20 @@ def _benign(profile: str, seed: int, index: int, bursts: list[str]) -> Capture:
     return replace(capture, habits=lighter(habits) if table.small else habits, max_packets=6000 if table.small else 30000)
 
 
+def _served(capture: Capture, table: Profile) -> Capture:
+    """The capture with what the profile says of its servers and hosts."""
+    if table.web_server:
+        capture = with_web_server(capture, table.web_server)
+    return with_unlimited_errors(capture) if table.unlimited_errors else capture
+
+
 def _mixed(profile: str, seed: int, index: int, bursts: list[str], long: bool = False) -> Capture:
     """A benign capture with links, recorded after all others; a long one has the everyday traffic of a short one."""
     table, name = profiles()[profile], _named(profile, f"{'l' if long else 'm'}{index:02d}-{'-'.join(bursts[:2]) or 'everyday'}")
     capture, rng = network(name, table.network, seed, 0, vary=True)
-    if table.web_server:
-        capture = with_web_server(capture, table.web_server)
+    capture = _served(capture, table)
     if table.busy_resolver:
         capture = with_busy_resolver(capture)
-    if table.unlimited_errors:
-        capture = with_unlimited_errors(capture)
     needs = dict.fromkeys(need for which in bursts for need in life().bursts[which].needs)
     thin = 45 / LONG_S if long else 1.0
     capture = with_login_services(capture, list(needs), thin, table.stale_s)
@@ -80,10 +82,7 @@ def _attacked(profile: str, seed: int, mode: Mode, turn: int) -> Capture:
     # A capture of minutes has the everyday traffic of a short one, spread over its time.
     thin = min(1.0, 45 / mode.limit)
     capture = with_login_services(replace(capture, profile=profile), mode.needs, thin, table.stale_s)
-    if table.web_server:
-        capture = with_web_server(capture, table.web_server)
-    if table.unlimited_errors:
-        capture = with_unlimited_errors(capture)
+    capture = _served(capture, table)
     first, words = attack(mode, capture, rng, rng.uniform(2, 4) if small else rng.uniform(4, 9))
     runs = [first]
     if mode.then and not turn:

@@ -2,15 +2,14 @@
 
 A text with {{ }} or {% %} in it is a template and gives a string; any other text is an expression and gives its value. Both are
 evaluated from left to right, and every draw changes those behind it: a plan is kept by keeping the order of its draws.
-Every public member of Scope is a name that the tables can use.
+Every public member of Scope, and each of DRAWS, is a name that the tables can use.
 """
-
-from __future__ import annotations
 
 import contextlib
 import functools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import jinja2
@@ -21,6 +20,8 @@ from training.lab.table import SERVERS, TableError
 
 JINJA = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - commands, no HTML
 CLIENTS = ["c1", "c2", "c3"]
+DRAWS = ("randint", "randrange", "uniform", "random")
+"""Names of the tables that draw as Python's random.Random does."""
 
 
 def _is_template(text: str) -> bool:
@@ -83,14 +84,14 @@ def check(text: str, known: Iterable[str], where: str) -> None:
         raise TableError(f"{where}: unknown name {', '.join(sorted(wrong))} in: {text}")
 
 
-def vocabulary(scope: type[Scope]) -> set[str]:
+def vocabulary(scope: "type[Scope]") -> set[str]:
     """The names that a table can use."""
-    return {name for name in dir(scope) if not name.startswith("_")}
+    return {*DRAWS, *(name for name in dir(scope) if not name.startswith("_"))}
 
 
-def names_of(scope: Scope) -> dict[str, Any]:
+def names_of(scope: "Scope") -> dict[str, Any]:
     """Every name of the vocabulary with its value for this capture."""
-    return {name: getattr(scope, name) for name in vocabulary(type(scope))}
+    return {name: getattr(scope._rng if name in DRAWS else scope, name) for name in vocabulary(type(scope))}
 
 
 class Scope:
@@ -101,20 +102,9 @@ class Scope:
 
     clients = CLIENTS
 
-    @property
-    def zones(self) -> list[str]:
-        """DNS zones that the lab's resolver answers for."""
-        return self._capture.zones
-
-    @property
-    def user(self) -> str:
-        """The lab's account."""
-        return self._capture.user
-
-    @property
-    def password(self) -> str:
-        """The account's password."""
-        return self._capture.password
+    zones = property(attrgetter("_capture.zones"), doc="DNS zones that the lab's resolver answers for.")
+    user = property(attrgetter("_capture.user"), doc="The lab's account.")
+    password = property(attrgetter("_capture.password"), doc="The account's password.")
 
     @property
     def devices(self) -> list[str]:
@@ -175,22 +165,6 @@ class Scope:
     def sample(self, values: Sequence[Any], count: int) -> list[Any]:
         """As many of the values, drawn, none twice."""
         return self._rng.sample(values, count)
-
-    def randint(self, least: int, most: int) -> int:
-        """A whole number between both, both included."""
-        return self._rng.randint(least, most)
-
-    def randrange(self, *bounds: int) -> int:
-        """A whole number as Python's random.randrange draws it."""
-        return self._rng.randrange(*bounds)
-
-    def uniform(self, least: float, most: float) -> float:
-        """A number between both."""
-        return self._rng.uniform(least, most)
-
-    def random(self) -> float:
-        """A number from 0 to 1."""
-        return self._rng.random()
 
     def hex(self, digits: int) -> str:
         """So many hexadecimal digits."""

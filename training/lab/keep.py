@@ -4,8 +4,7 @@ For each capture a folder with the pcap, the two PacketCLIP logs that Zeek makes
 stamps; and a README that says how each was made.
 """
 
-from __future__ import annotations
-
+import argparse
 import gzip
 import json
 import shutil
@@ -18,7 +17,7 @@ from typing import Any
 
 from rich.progress import track
 
-from training.common import DataError, exit_code, parser
+from training.common import DataError, argument, command
 from training.data import replay
 
 PACKAGES = ("nmap", "hping3", "fping", "t50", "netsniff-ng", "zmap", "pnscan", "gobuster", "dnsperf", "slowhttptest", "patator")
@@ -40,7 +39,7 @@ def keep(pcap: Path, folder: Path) -> dict[str, Any]:
     """Write one capture's folder anew; returns its labels.
 
     Raises:
-        training.data.replay.ReplayError: Zeek refused the pcap.
+        SensorError: Zeek refused the pcap.
     """
     labels: dict[str, Any] = json.loads(pcap.with_suffix(".labels.json").read_text())
     for interval in labels["intervals"]:
@@ -64,24 +63,17 @@ def _row(labels: dict[str, Any]) -> str:
     return f"| {labels['capture']} | {classes} | {labels['packets']} | {commands} |"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command(argument("recorded", type=Path), argument("data", type=Path))
+def main(args: argparse.Namespace) -> None:
     """Exit codes: 0 done, 2 nothing is recorded, or Zeek failed."""
-    arguments = parser("training.lab.keep", __doc__)
-    arguments.add_argument("recorded", type=Path)
-    arguments.add_argument("data", type=Path)
-    options = arguments.parse_args(argv)
-    return exit_code(lambda: _keep_all(options.recorded, options.data))
-
-
-def _keep_all(recorded: Path, data: Path) -> None:
-    found = [pcap for pcap in replay.pcaps(recorded) if pcap.with_suffix(".labels.json").exists()]
+    found = [pcap for pcap in replay.pcaps(args.recorded) if pcap.with_suffix(".labels.json").exists()]
     if not found:
-        raise DataError(f"{recorded} has no recorded capture; run python -m training.lab --out {recorded}")
-    kept = [keep(pcap, data / pcap.stem) for pcap in track(found, "keeping")]
+        raise DataError(f"{args.recorded} has no recorded capture; run python -m training.lab --out {args.recorded}")
+    kept = [keep(pcap, args.data / pcap.stem) for pcap in track(found, "keeping")]
     zeek = subprocess.run([replay.find_zeek(), "--version"], check=True, capture_output=True, text=True).stdout.strip()
     rows, version = "\n".join(_row(labels) for labels in kept), zeek.replace(replay.find_zeek(), "zeek")
     text = README.read_text().format(zeek=version, rows=rows, tools=_versions(PACKAGES), servers=_versions(SERVERS))
-    (data / "README.md").write_text(text)
+    (args.data / "README.md").write_text(text)
 
 
 if __name__ == "__main__":

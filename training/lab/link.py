@@ -7,8 +7,6 @@ the other. Started as a file, so it imports nothing but the standard library.
     python3 link.py '{"kind": "wan", "delay_ms": 20, "jitter_ms": 2, "loss": 0.001, "reorder": 0, "rate_mbit": 50}' a b
 """
 
-from __future__ import annotations
-
 import contextlib
 import heapq
 import json

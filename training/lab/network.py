@@ -4,8 +4,6 @@ A host with a link gets delay, jitter, loss and reordering: by netem where the k
 namespace of its own between the host's and the switch's. It dies with that namespace, as everything else of a capture does.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json

@@ -4,8 +4,6 @@
 plan to the byte: everything newer is drawn afterwards, each from a random source of its own.
 """
 
-from __future__ import annotations
-
 import random
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -115,10 +113,7 @@ class Capture:
 
     def host(self, name: str) -> Host:
         """The host of that name; KeyError where there is none."""
-        for host in self.hosts:
-            if host.name == name:
-                return host
-        raise KeyError(name)
+        return {host.name: host for host in self.hosts}[name]
 
     def port(self, host: str, service: str) -> int:
         """The port of a service of a host; KeyError where it has none."""
@@ -208,20 +203,21 @@ def with_web_server(capture: Capture, options: dict[str, list[Any]]) -> Capture:
     """The capture with another web server: each option of its service drawn from these values."""
     rng = random.Random(f"{capture.seed}/{capture.profile}/{capture.name}/servers")
     drawn = {name: rng.choice(values) for name, values in options.items()}
-    hosts = []
-    for host in capture.hosts:
-        services = [replace(s, options=s.options | drawn) if s.name == "http" else s for s in host.services]
-        hosts.append(replace(host, services=services))
-    return replace(capture, hosts=hosts)
+    return replace(capture, hosts=[_with_options(host, "http", drawn) for host in capture.hosts])
+
+
+def _with_options(host: Host, service: str, options: dict[str, Any]) -> Host:
+    return replace(host, services=[replace(s, options=s.options | options) if s.name == service else s for s in host.services])
 
 
 def with_busy_resolver(capture: Capture) -> Capture:
     """The capture with a resolver that knows chains of names and serves boot files, in half of them beyond a link."""
     rng = random.Random(f"{capture.seed}/{capture.profile}/{capture.name}/chatter")
     infra = capture.host("infra")
-    services = [replace(s, options=s.options | {"chains": True}) if s.name == "dns" else s for s in infra.services]
     link = draw(rng, rng.choice(["lan", "wan", "wan"])) if rng.random() < 0.5 else None
-    hosts = [replace(infra, services=services, link=link) if host is infra else host for host in capture.hosts]
+    hosts = [
+        replace(_with_options(infra, "dns", {"chains": True}), link=link) if host is infra else host for host in capture.hosts
+    ]
     return replace(capture, hosts=hosts)
 
 

@@ -1,9 +1,8 @@
 """Records one capture: builds its network, starts servers, clients and tcpdump, runs the attacks, writes pcap and labels."""
 
-from __future__ import annotations
-
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -178,10 +177,8 @@ def _overlap(one: list[str], other: list[str]) -> bool:
 
 
 def _packets(log: Path) -> int:
-    for line in log.read_text(errors="replace").splitlines():
-        if "packets captured" in line or "packet captured" in line:
-            return int(line.split()[0])
-    return 0
+    found = re.search(r"(\d+) packets? captured", log.read_text(errors="replace"))
+    return int(found[1]) if found else 0
 
 
 def _start_clients(capture: Capture, host: Host, work: Path, shared: Path, seconds: float) -> None:

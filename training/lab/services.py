@@ -1,7 +1,5 @@
 """The servers: accounts, keys, content, and the settings and commands of tables/services.yaml, all in one work folder."""
 
-from __future__ import annotations
-
 import functools
 import random
 import subprocess
@@ -36,7 +34,7 @@ def accounts(work: Path, capture: Capture) -> dict[str, str]:
 
 @functools.cache
 def _crypt(password: str) -> str:
-    return subprocess.run(["openssl", "passwd", "-6", password], check=True, capture_output=True, text=True).stdout.strip()
+    return _run("openssl", "passwd", "-6", password).decode().strip()
 
 
 def keys(shared: Path) -> None:
@@ -46,18 +44,15 @@ def keys(shared: Path) -> None:
     Path("/run/vsftpd/empty").mkdir(parents=True, exist_ok=True)
     for name in ("host", "client"):
         if not (shared / name).exists():
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(shared / name)], check=True)
+            _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", shared / name)
     if not (shared / "tls.pem").exists():
-        out = ["-keyout", str(shared / "tls.key"), "-out", str(shared / "tls.pem")]
-        new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj", "/CN=lab.test", *out]
-        subprocess.run(new, check=True, capture_output=True)
+        out = ("-keyout", shared / "tls.key", "-out", shared / "tls.pem")
+        _run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj", "/CN=lab.test", *out)
     if not (shared / "repo.git").exists():
         tree = "".join(f"M 644 inline f{i}.txt\ndata 600\n{'lab data ' * 66}{i:05d}\n\n" for i in range(40))
-        subprocess.run(["git", "init", "-q", "--bare", str(shared / "repo.git")], check=True, capture_output=True)
+        _run("git", "init", "-q", "--bare", shared / "repo.git")
         commit = f"commit refs/heads/main\ncommitter lab <lab@lab.test> 1700000000 +0000\ndata 5\nfirst\n{tree}"
-        subprocess.run(
-            ["git", "--git-dir", str(shared / "repo.git"), "fast-import", "--quiet"], input=commit, text=True, check=True
-        )
+        _run("git", "--git-dir", shared / "repo.git", "fast-import", "--quiet", said=commit)
 
 
 WORDS = [
@@ -134,7 +129,7 @@ def _prepared(service: Service, capture: Capture, folder: Path) -> dict[str, str
     elif service.name == "rdp":
         (folder / "sam").write_text(f"{capture.user}:::{_nt_hash(capture.password)}:::\n")
     elif service.name == "dropbear":
-        subprocess.run(["dropbearkey", "-t", "ed25519", "-f", str(folder / "key")], check=True, capture_output=True)
+        _run("dropbearkey", "-t", "ed25519", "-f", folder / "key")
     elif service.name == "devices":
         ports: list[int] = service.options["ports"]
         pages = ",".join(str(port) for port in ports if port in HTTP_DEVICE_PORTS)
@@ -145,15 +140,14 @@ def _prepared(service: Service, capture: Capture, folder: Path) -> dict[str, str
     return {}
 
 
-def _run(*argv: object, said: str = "") -> bytes:
-    return subprocess.run([str(word) for word in argv], input=said.encode(), check=True, capture_output=True).stdout
+def _run(*argv: object, said: str = "", coding: str = "utf-8") -> bytes:
+    return subprocess.run([str(word) for word in argv], input=said.encode(coding), check=True, capture_output=True).stdout
 
 
 def _nt_hash(password: str) -> str:
     """MD4 of the password in UTF-16, as SMB and RDP keep it; Python's hashlib has no MD4 any more."""
-    asked = ["openssl", "dgst", "-md4", "-provider", "legacy", "-provider", "default", "-r"]
-    made = subprocess.run(asked, input=password.encode("utf-16-le"), check=True, capture_output=True)
-    return made.stdout.split()[0].decode().upper()
+    asked = ("openssl", "dgst", "-md4", "-provider", "legacy", "-provider", "default", "-r")
+    return _run(*asked, said=password, coding="utf-16-le").split()[0].decode().upper()
 
 
 def _postgres(service: Service, capture: Capture, folder: Path) -> dict[str, str]:

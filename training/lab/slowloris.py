@@ -1,9 +1,4 @@
-"""A plain Slowloris: opens connections to the lab's web server and sends one more header line on each now and then.
-
-Started as a file inside a namespace of the lab, so it imports nothing but the standard library.
-"""
-
-from __future__ import annotations
+"""A plain Slowloris: opens connections to the lab's web server and sends one more header line on each now and then."""
 
 import argparse
 import contextlib

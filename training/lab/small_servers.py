@@ -10,8 +10,6 @@ Started as a file inside a namespace, so it imports nothing but the standard lib
 `portal` is one of many kinds of login pages, drawn by its password. With a certificate the server speaks TLS alone.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import binascii

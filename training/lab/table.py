@@ -4,8 +4,6 @@
 `networks.yaml` the address plans. Texts in them are Jinja (see `expressions.py`).
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable
 from pathlib import Path
@@ -117,14 +115,14 @@ class Block(Struct, frozen=True, forbid_unknown_fields=True):
     `defaults`: variables that everyday traffic gives other values.
     """
 
-    habits: str | list[str | Block]
+    habits: str | list["str | Block"]
     let: dict[str, str] = {}
     defaults: dict[str, int] = {}
     loop: str = msgspec.field(name="for", default="")
     condition: str = msgspec.field(name="if", default="")
     needs: list[str] = []
 
-    def lines(self) -> list[str | Block]:
+    def lines(self) -> list["str | Block"]:
         """The calls and blocks in it."""
         return [self.habits] if isinstance(self.habits, str) else self.habits
 

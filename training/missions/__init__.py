@@ -4,8 +4,6 @@ A mission is added by a file and labelled captures (docs/missions.md). Its order
 classes count on through all files. What the sensor needs goes into the bundle's manifest (`training/ship/missions.py`).
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

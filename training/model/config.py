@@ -1,7 +1,5 @@
 """Sizes and forms of the model: the struct that encoders, graphs and the whole share, and the settings of ET-BERT."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 

@@ -4,8 +4,6 @@ Shapes: B windows of A packets, W bytes a packet, D the shared embedding, R rela
 section III-C; the corrections are listed in docs/decisions.md.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -9,8 +9,6 @@ unbiased deviation, which a factor on its weight makes equal to BERT's.
 Rows come masked by `packetclip_sensor.windows.tokens`, so a word with a masked byte is [MASK] and one with padding is [PAD].
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping
@@ -192,7 +190,8 @@ def read_checkpoint(path: Path, settings: EtBert) -> dict[str, Tensor]:
         name = key.removeprefix("module.")
         target = bert_name(name)
         if target:
-            out[target] = _unbiased(value) if name.endswith(".gamma") else value
+            # UER divides by the unbiased deviation.
+            out[target] = value * math.sqrt((len(value) - 1) / len(value)) if name.endswith(".gamma") else value
         elif not _HEADS.match(name):
             extra.append(key)
     if extra:
@@ -200,10 +199,6 @@ def read_checkpoint(path: Path, settings: EtBert) -> dict[str, Tensor]:
     if "embeddings.word_embeddings.weight" not in out:
         raise ConfigError(f"checkpoint {path}: lacks embedding.word_embedding.weight; it is not in the layout of UER-py's BERT")
     return out
-
-
-def _unbiased(gamma: Tensor) -> Tensor:
-    return gamma * math.sqrt((len(gamma) - 1) / len(gamma))
 
 
 def fill(bert: nn.Module, state: Mapping[str, Tensor], path: str) -> None:

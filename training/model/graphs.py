@@ -4,8 +4,6 @@ Shapes: B windows of A packets, D the shared embedding, H the width of a mission
 (arXiv 2503.03747) section III-D; MissionGNN (arXiv 2406.18815); the corrections are listed in docs/decisions.md.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from dataclasses import replace

@@ -4,8 +4,6 @@ A sum over nodes and a map of H numbers stay two products. One matrix for both, 
 with (`MissionGraph.dense`), but a whole window then takes twice the FLOPs. The N packets stand last, so that products are long.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

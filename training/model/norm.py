@@ -3,8 +3,6 @@
 `torch.nn.SyncBatchNorm` does the same, but on GPUs alone.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn

@@ -5,8 +5,6 @@ M missions, C concepts of all missions together. Sources: PacketCLIP (arXiv 2503
 MissionGNN (arXiv 2406.18815); the corrections are listed in docs/decisions.md.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 

@@ -1,7 +1,5 @@
 """From logits to probabilities, and from those of held-out windows to the thresholds and ceilings that are shipped."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

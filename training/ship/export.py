@@ -1,7 +1,5 @@
 """Model to bundle: ONNX and JSON, each file with its hash, outputs compared with PyTorch on real windows."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from dataclasses import asdict, replace

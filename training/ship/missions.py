@@ -8,11 +8,9 @@ learned: where they differ, the bundle is left as it is.
 Exit codes: 0 written, 2 the bundle cannot be read, or learned other missions.
 """
 
-from __future__ import annotations
-
+import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from packetclip_sensor.common.missions import Missions
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.errors import ModelBundleError
 from packetclip_sensor.model.bundle import FORMAT, MANIFEST
-from training.common import exit_code, parser, write_whole
+from training.common import argument, command, write_whole
 from training.missions import ALL, MissionError
 
 
@@ -56,22 +54,18 @@ def renewed(manifest: dict[str, Any], missions: Missions) -> dict[str, Any]:
     return manifest | {"format": FORMAT, "missions": described(missions)}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parser("training.ship.missions", __doc__)
-    arguments.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="folder of the bundle")
-    path = arguments.parse_args(argv).bundle / MANIFEST
-
-    def renew() -> None:
-        try:
-            manifest = renewed(json.loads(path.read_bytes()), ALL)
-        except ModelBundleError as err:
-            raise ModelBundleError(f"{path}: {err}") from err
-        except (OSError, ValueError, LookupError, TypeError) as err:
-            raise ModelBundleError(f"{path}: {err}; name the folder of a bundle") from err
-        write_whole(path, json.dumps(manifest, indent=1) + "\n")
-        print(f"{path}: {', '.join(ALL.names)}")
-
-    return exit_code(renew)
+@command(argument("--bundle", type=Path, required=True, metavar="DIR", help="folder of the bundle"))
+def main(args: argparse.Namespace) -> None:
+    """Exit codes: 0 done, 2 the bundle is not usable."""
+    path = args.bundle / MANIFEST
+    try:
+        manifest = renewed(json.loads(path.read_bytes()), ALL)
+    except ModelBundleError as err:
+        raise ModelBundleError(f"{path}: {err}") from err
+    except (OSError, ValueError, LookupError, TypeError) as err:
+        raise ModelBundleError(f"{path}: {err}; name the folder of a bundle") from err
+    write_whole(path, json.dumps(manifest, indent=1) + "\n")
+    print(f"{path}: {', '.join(ALL.names)}")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ Sentences are data, so they stand in YAML: those of an attack in its mission's f
 what all share in `training/text/sentences/`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import msgspec

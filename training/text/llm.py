@@ -4,8 +4,6 @@ What passes (no connection, time-outs, 429, 5xx, a cut body) is tried again with
 page) ends at once with the remedy. Answers that were accepted go into a work file, so a stopped run goes on where it was.
 """
 
-from __future__ import annotations
-
 import argparse
 import http.client
 import json
@@ -16,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from rich.console import Console
 from rich.progress import Progress
@@ -127,9 +125,8 @@ class Endpoint:
             raise _PassingError(f"{address}: no answer in {self.timeout_s:g} s; a slow model needs a larger --timeout-s") from err
         except (OSError, http.client.HTTPException) as err:
             reason = getattr(err, "reason", None) or err
-            if isinstance(reason, TimeoutError):
-                raise _PassingError(f"{address}: no answer in {self.timeout_s:g} s; is the endpoint running?") from err
-            raise _PassingError(f"{address}: no answer ({reason}); is the endpoint running?") from err
+            reason = f"in {self.timeout_s:g} s" if isinstance(reason, TimeoutError) else f"({reason})"
+            raise _PassingError(f"{address}: no answer {reason}; is the endpoint running?") from err
 
 
 def _refusal(address: str, err: urllib.error.HTTPError) -> EndpointError:
@@ -185,12 +182,15 @@ class Work:
             self._file.write(json.dumps({"model": self._model, "prompt": prompt, "kept": kept}) + "\n")
             self._file.flush()
 
-    def close(self, *, done: bool) -> None:
-        """Close the file, and remove it when its work is `done`."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Close the file, and remove it when its work is done."""
         if self._file and self.path:
             self._file.close()
             self._file = None
-            if done:
+            if kind is None:
                 self.path.unlink(missing_ok=True)
 
 
@@ -220,13 +220,7 @@ def session(args: argparse.Namespace) -> Iterator[tuple[Endpoint, Work, Progress
         raise EndpointError(f"{args.api_key_file}: cannot be read ({err.strerror}); give the file with the key") from err
     limits = {"timeout_s": args.timeout_s, "tries": args.tries, "max_tokens": args.max_tokens}
     endpoint = Endpoint(args.endpoint, args.model, key, **limits)
-    with Progress(console=Console(stderr=True)) as bar:
-        work = Work(path, endpoint.model)
+    with Progress(console=Console(stderr=True)) as bar, Work(path, endpoint.model) as work:
         if len(work):
             bar.console.print(f"{path}: {len(work)} answers of an earlier run are used")
-        done = False
-        try:
-            yield endpoint, work, bar
-            done = True
-        finally:
-            work.close(done=done)
+        yield endpoint, work, bar

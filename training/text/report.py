@@ -6,8 +6,7 @@ A class whose sentences lie close to another's gives the contrastive stage nothi
 nearest other class is printed, and the held-out sentences are looked up among the classes' means.
 """
 
-from __future__ import annotations
-
+import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from training.common import exit_code, parser
+from training.common import argument, command
 from training.missions import CLASS_MISSION
 from training.text.text_encoder import TextEncoder
 from training.text.texts import TEXTS, bank, class_prompts, held_out, normalised, text_id
@@ -85,25 +84,21 @@ def draw(alike: npt.NDArray[np.float64], path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command(
+    argument("--text-encoder", help="folder of another text encoder than the packaged MiniLM"),
+    argument("--figure", type=Path, help="PNG file for the similarities"),
+)
+def main(args: argparse.Namespace) -> None:
     """Exit codes: 0 done, 2 the text encoder or a file of the bank cannot be used."""
-    arguments = parser("training.text.report", __doc__)
-    arguments.add_argument("--text-encoder", help="folder of another text encoder than the packaged MiniLM")
-    arguments.add_argument("--figure", type=Path, help="PNG file for the similarities")
-    args = arguments.parse_args(argv)
-
-    def show() -> None:
-        encoder = TextEncoder(args.text_encoder)
-        rows, alike, means = report(lambda texts: np.asarray(encoder(texts), np.float32))
-        head = ("sentences", "words", "within", "nearest other", "across", "held out", "prompts")
-        for name, measured in [("class", "{:>10}{:>7}{:>8}{:>20}{:>8}{:>10}{:>9}".format(*head)), *rows]:
-            print(f"{name:<19}{measured}")
-        print(means)
-        if args.figure:
-            draw(alike, args.figure)
-            print(args.figure)
-
-    return exit_code(show)
+    encoder = TextEncoder(args.text_encoder)
+    rows, alike, means = report(lambda texts: np.asarray(encoder(texts), np.float32))
+    head = ("sentences", "words", "within", "nearest other", "across", "held out", "prompts")
+    for name, measured in [("class", "{:>10}{:>7}{:>8}{:>20}{:>8}{:>10}{:>9}".format(*head)), *rows]:
+        print(f"{name:<19}{measured}")
+    print(means)
+    if args.figure:
+        draw(alike, args.figure)
+        print(args.figure)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """The frozen text encoder f_T: sentences to features, each computed once and kept between runs."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ without port 22. Everything here is deterministic; randomness comes only from th
 `python -m training.text.report` reports on the bank.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import math

@@ -6,12 +6,12 @@ and requests. A row comes when a flow has ended; verdicts never wait for one.
 
 from __future__ import annotations
 
-import ipaddress
 from datetime import datetime
 
 import msgspec
 
 from packetclip_sensor.records import Flow
+from packetclip_sensor.records.addresses import host
 
 MIN_PACKETS = 4
 """Flows of fewer packets are left out, as in the Zeek package: there is nothing in such a row that the packets do not say."""
@@ -107,7 +107,7 @@ def flow(line: bytes) -> Flow | None:
 
 
 def _address(text: str) -> str:
-    return str(ipaddress.ip_address(text)) if ":" in text else text
+    return host(text) if ":" in text else text
 
 
 def _state(proto: str, counts: _Counts, tcp: _Tcp | None) -> str | None:

@@ -6,13 +6,12 @@ Source: OASIS STIX 2.1, docs.oasis-open.org/cti/stix/v2.1/os/stix-v2.1-os.html; 
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
+from packetclip_sensor.records.addresses import address
 from packetclip_sensor.view.document_access import Document, number, strings, technique, text
 
 OBSERVABLES = uuid.UUID("00abedb4-aa42-466c-9c01-fed23315a9b7")
@@ -94,10 +93,9 @@ def _traffic(document: Document) -> list[Thing]:
     sides: dict[str, Any] = {}
     for side, end in (("source", "src"), ("destination", "dst")):
         for value in strings(document, f"{side}.ip"):
-            with suppress(ValueError):
-                address = _observable(f"ipv{ipaddress.ip_address(value).version}-addr", value=value)
-                found.append(address)
-                sides.setdefault(f"{end}_ref", address["id"])
+            if host := address(value):
+                found.append(_observable(f"ipv{host.version}-addr", value=value))
+                sides.setdefault(f"{end}_ref", found[-1]["id"])
         port = number(document, f"{side}.port")
         if port:
             sides[f"{end}_port"] = int(port)

@@ -6,13 +6,13 @@ form enter them, and what is quoted is escaped.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
 from typing import NamedTuple
 
 from packetclip_sensor.alerts import suppression_rules
 from packetclip_sensor.common.text import printable
+from packetclip_sensor.records.addresses import address
 from packetclip_sensor.view.document_access import Document, number, strings, text, when
 
 MOST_HOSTS = 20
@@ -76,12 +76,8 @@ def _hosts(document: Document, side: str) -> list[str]:
     """All hosts of a side; none where there are many, or one is no address."""
     found = strings(document, f"{side}.ip")
     count = max(len(found), number(document, f"packetclip.episode.{side}_count"))
-    if count > min(len(found), MOST_HOSTS) or any("%" in host for host in found):
-        return []
-    try:
-        return [str(ipaddress.ip_address(host)) for host in found]
-    except ValueError:
-        return []
+    hosts = [] if count > min(len(found), MOST_HOSTS) else [address(host) for host in found]
+    return [] if None in hosts else [str(host) for host in hosts]
 
 
 def _service(document: Document) -> str:

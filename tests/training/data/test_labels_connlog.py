@@ -109,7 +109,7 @@ def test_json_lines_are_read_with_their_own_classes(tmp_path: Path) -> None:
         ("\udcff\udcfe\n", "row", "1 values under 23 columns"),
         (line("-   Benign   -", duration="-3"), "backwards", "ends 3 s before it starts"),
         (line("-   Benign   -", duration="nan"), "time", "'nan' is not a number"),
-        (line("-   Benign   -").replace(A, "fe80::\x1b[31m"), "address", r"'fe80::\x1b[31m' does not appear"),
+        (line("-   Benign   -").replace(A, "fe80::\x1b[31m"), "address", r"'fe80::\x1b[31m' is no address"),
         (line("-   Benign   -").replace(f"{T0:.6f}", "yesterday"), "time", "neither epoch seconds"),
     ],
 )

@@ -171,7 +171,7 @@ def test_a_clock_of_twelve_hours_without_am_and_pm_is_ambiguous_until_the_user_g
         (row("UDP Flood", "11/14/2023 05:13:20 PM"), "time", "give --date-order mdy"),
         (row("UDP Flood", us="Infinity"), "time", "'Infinity' is not a number"),
         (row("UDP Flood", us="-7"), "backwards", "ends 7e-06 s before it starts"),
-        (row("UDP Flood", src="8.6.0"), "address", "'8.6.0' does not appear to be an IPv4 or IPv6 address"),
+        (row("UDP Flood", src="8.6.0"), "address", "'8.6.0' is no address"),
         (row("UDP Flood", sport=70000), "address", "'70000' is no port"),
         ("1,2,3\n", "row", "3 cells, at least 10 are needed"),
     ],

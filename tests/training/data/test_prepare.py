@@ -13,8 +13,9 @@ from captures import pcap as pcap_of
 
 from packetclip_sensor.pairs.parquet import PACKETS
 from packetclip_sensor.windows.windows import TRAINED
+from training.common import DataError
 from training.data import prepare
-from training.data.replay import ReplayError, find_zeek
+from training.data.replay import find_zeek
 
 DATA = Path(__file__).parents[2] / "data"
 LOG = "packetclip_packet.log"
@@ -100,7 +101,7 @@ def test_zeek_reads_the_captures_of_the_manifest(tmp_path: Path, capsys: pytest.
     """One without IP, which gives no log, ends nothing."""
     try:
         find_zeek()
-    except ReplayError as err:
+    except DataError as err:
         pytest.skip(str(err))
     rows = ["arp.pcap,Benign,train or test,north", "own.pcap.gz,Benign,train or test,north"]
     others = captures(tmp_path / "others", rows, pcap="demo-icmp-fping")

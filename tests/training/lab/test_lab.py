@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from packetclip_sensor.errors import SensorError
 from training.data import replay
 from training.lab import __main__ as lab
 from training.lab import record as recording
@@ -149,10 +150,10 @@ def test_replay_without_folder_names_it_and_the_remedy(tmp_path: Path, capsys: p
 def test_a_broken_pcap_leaves_no_logs(tmp_path: Path) -> None:
     try:
         replay.find_zeek()
-    except replay.ReplayError as err:
+    except SensorError as err:
         pytest.skip(str(err))
     with gzip.open(tmp_path / "x.pcap.gz", "wb") as file:
         file.write(b"no pcap at all, but long enough to be read")
-    with pytest.raises(replay.ReplayError, match=r"x\.pcap\.gz is no whole pcap or pcapng"):
+    with pytest.raises(SensorError, match=r"x\.pcap\.gz is no whole pcap or pcapng"):
         replay.replay(tmp_path / "x.pcap.gz", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []

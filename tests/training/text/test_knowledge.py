@@ -92,10 +92,10 @@ def test_a_graph_survives_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b\n", "holds list, not a mapping"),
-        ("mission: DoS\nkey: [a]\n", "key 'associated' is missing"),
-        ("mission: DoS\nkey: a\nassociated: []\n", "must be lists"),
-        ("mission: DoS\nkey: [a]\nassociated: [[b]]\n", "round 1 of 'associated' must map each word"),
+        ("- a\n- b\n", r"Expected `object`, got `array`; see training/missions/dos.yaml"),
+        ("mission: DoS\nkey: [a]\n", "missing required field `associated`"),
+        ("mission: DoS\nkey: a\nassociated: []\n", r"Expected `array`, got `str` - at `\$.key`"),
+        ("mission: DoS\nkey: [a]\nassociated: [[b]]\n", r"Expected `object`, got `array` - at `\$.associated\[0\]`"),
         ("mission: [\n", "not YAML"),
     ],
 )

@@ -185,7 +185,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_overwrites_nothing_before_it_is_
 def test_answers_of_another_model_are_not_taken(tmp_path: Path) -> None:
     one = Work(tmp_path / "w", "one")
     one.put("question", ["answer"])
-    one.close(done=False)
+    one.__exit__(KeyboardInterrupt)  # stopped before it was done
     assert Work(tmp_path / "w", "one").get("question") == ["answer"]
     assert Work(tmp_path / "w", "two").get("question") is None
 

@@ -10,8 +10,6 @@ DIR holds pcaps (plain or .gz, at any depth; Zeek is needed then) or folders of 
 A wrong or ambiguous label is reported with its file and line, and its packets stay without a label; see docs/labels.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections import Counter
@@ -28,23 +26,83 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from packetclip_sensor.errors import ConfigError, SensorError
 from packetclip_sensor.pairs.labels import NOT_KNOWN, Truth
 from packetclip_sensor.pairs.parquet import write_pairs
+from packetclip_sensor.scale.cuts import written
 from packetclip_sensor.windows.windows import TRAINED
-from training.common import exit_code
+from training.common import exit_code, parser
 from training.data.labels import cicflowmeter, connlog, intervals, mapping
 from training.data.labels.captures import Capture, Connection, collect, scan
 from training.data.labels.match import ByConnection, Matcher
-from training.data.labels.options import options
 from training.data.labels.report import Report
 from training.data.labels.times import zone
 
+PCAPS = """Labels by time interval and address: a labels.json beside each capture, or one table for the folder.
+
+    python -m training.data.labels pcaps captures --labels labels.csv --rest Benign --out runs/pairs/mine.parquet
+
+labels.csv:
+
+    file,label,start,end,attacker,victim,tool
+    monday.pcap,SYN Flood,2026-05-04T10:00:00+02:00,2026-05-04T10:05:00+02:00,10.0.0.66,10.0.0.0/24,hping3
+    monday.pcap,Port Scan,+12.5,+40,10.0.0.66 10.0.0.67,*,nmap
+    tuesday.pcap,Benign,,,,,"""
+CICFLOWMETER = """A label for each flow, in CSV tables of CICFlowMeter.
+
+    python -m training.data.labels cicflowmeter ACI/pcaps --csv ACI-IoT-2023.csv --timezone America/New_York \\
+        --out runs/pairs/aci.parquet"""
+ZEEK = """A label for each connection, in Zeek's conn.log.labeled as IoT-23 has it.
+
+    python -m training.data.labels zeek IoTScenarios/CTU-IoT-Malware-Capture-34-1 --out runs/pairs/iot23-34.parquet"""
+DEFAULT = " (default: %(default)s)"
 Connections = dict[str, list[Connection]]
 """Of each capture by its name."""
 Truths = dict[str, Truth]
 
 
+def options() -> argparse.ArgumentParser:
+    """One parser for the three sources."""
+    top = parser("training.data.labels", __doc__)
+    common = argparse.ArgumentParser(add_help=False)
+    add = common.add_argument
+    add("folder", type=Path, metavar="DIR", help="captures, or logs of the PacketCLIP package, at any depth")
+    add("--out", type=Path, required=True, help="Parquet file to write; its report goes beside it as .report.json")
+    add("--logs", type=Path, help="folder for Zeek's logs, kept for the next run; default: OUT's name and -logs")
+    add("--jobs", type=int, default=2, help="Zeek processes at once" + DEFAULT)
+    add("--most", type=int, default=400, help="most windows of one label in one capture" + DEFAULT)
+    add("--few", type=int, default=50, help="report classes with fewer windows" + DEFAULT)
+    add("--period", type=float, default=0.1, help="cut windows so often, seconds" + DEFAULT)
+    sources = top.add_subparsers(dest="source", required=True, metavar="pcaps | cicflowmeter | zeek")
+
+    def source(name: str, about: str, text: str) -> argparse.ArgumentParser:
+        raw = argparse.RawDescriptionHelpFormatter
+        return sources.add_parser(name, parents=[common], formatter_class=raw, help=about, description=text)
+
+    add = source("pcaps", "labels by time interval and address", PCAPS).add_argument
+    add("--labels", type=Path, help="CSV or YAML table: file,label,start,end,attacker,victim[,tool]")
+    add("--rest", choices=["unknown", "Benign"], default="unknown", help="what is in no row of the table" + DEFAULT)
+    add("--mapping", help="label names of a data set, in mappings/labels or by path; default: the ten classes")
+
+    add = source("cicflowmeter", "a label for each flow, in CSV tables of CICFlowMeter", CICFLOWMETER).add_argument
+    add("--csv", type=Path, nargs="+", required=True, help="tables, or folders of them")
+    add("--mapping", default="aci_iot_2023", help="label names, in mappings/labels or by path" + DEFAULT)
+    add("--label-column", help="default: the mapping's")
+    add("--timezone", default="UTC", help="of the machine that CICFlowMeter ran on: a name, or --timezone=-04:00")
+    add("--date-order", choices=["dmy", "mdy"], default="dmy", help="of dates with slashes" + DEFAULT)
+    add("--clock", type=int, choices=[12, 24], help="of times without AM and PM, where the hours do not say")
+    add("--afternoon-before", type=int, default=0, metavar="HOUR", help="with --clock 12: hours before it are afternoon")
+    add("--duration-unit", choices=["us", "ms", "s"], default="us", help="of Flow Duration" + DEFAULT)
+    add("--slack", type=float, default=0.0, help="seconds that the clocks may differ" + DEFAULT)
+
+    add = source("zeek", "a label for each connection, in conn.log.labeled", ZEEK).add_argument
+    add("--log", type=Path, nargs="+", help="labelled logs, or folders of them; default: those below DIR")
+    add("--pattern", default="conn*.log.labeled*", help="names of labelled logs" + DEFAULT)
+    add("--mapping", default="iot_23", help="in mappings/labels, by path, or `classes`" + DEFAULT)
+    add("--slack", type=float, default=0.0, help="seconds that the clocks may differ" + DEFAULT)
+    return top
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 written, whatever was wrong with some labels; 1 stopped, or not one window got a label; 2 bad start."""
-    args = options(__doc__).parse_args(argv)
+    args = options().parse_args(argv)
     report = Report(" ".join(["python -m training.data.labels", *(argv if argv is not None else sys.argv[1:])]))
     report.settings = {k: str(v) for k, v in vars(args).items()}
     try:
@@ -99,19 +157,10 @@ def make_pairs(args: argparse.Namespace, report: Report) -> None:
         kept = [capture for capture in captures if capture.name in connections]
         truths = label(args, prepared, kept, connections, report, progress)
         task = progress.add_task("windows", total=len(kept))
-        part = args.out.with_name(f".{args.out.name}.part")
-        try:
-            write_pairs(
-                ((c.name, c.batches(), truths[c.name]) for c in kept),
-                part,
-                TRAINED,
-                most_per_unit=args.most,
-                period_s=args.period,
-                progress=lambda *_: progress.advance(task),
-            )
-            part.replace(args.out)
-        finally:
-            part.unlink(missing_ok=True)
+        with written(args.out) as part:
+            units = ((c.name, c.batches(), truths[c.name]) for c in kept)
+            cutting = {"most_per_unit": args.most, "period_s": args.period}
+            write_pairs(units, part, TRAINED, progress=lambda *_: progress.advance(task), **cutting)
     for capture in kept:
         truth = truths[capture.name]
         if isinstance(truth, intervals.ByInterval):
@@ -135,8 +184,7 @@ def _count(out: Path, captures: list[Capture], report: Report) -> None:
 def _table(args: argparse.Namespace) -> Path | None:
     if args.labels and not args.labels.is_file():
         raise ConfigError(f"{args.labels} is no file; name the CSV or YAML table of the labels")
-    table: Path | None = args.labels
-    return table
+    return args.labels
 
 
 def _by_interval(

@@ -1,13 +1,9 @@
 """Captures of a folder to Zeek logs, and the connections in them. A capture that was cut in the middle is read up to the cut."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from ipaddress import ip_address
 from math import inf
 from pathlib import Path
 
@@ -60,12 +56,6 @@ class Capture:
     def batches(self, counters: Counters | None = None) -> Iterator[Batch]:
         """The records of its logs."""
         return records(self.logs, counters)
-
-
-@lru_cache(maxsize=100_000)
-def address(text: str) -> str:
-    """An address in the one form in which Zeek writes it; ValueError where it is none."""
-    return str(ip_address(text.strip()))
 
 
 def key(proto: str, one: tuple[str, int], other: tuple[str, int]) -> Key:

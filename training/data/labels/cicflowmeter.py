@@ -5,8 +5,6 @@ microseconds (its FlowFeature.java, BasicFlow.java, DateFormatter.java); it know
 else protocol 0. Version 3's tables have `Source IP` with a space in front, and a clock of twelve hours without AM and PM.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import re
@@ -16,10 +14,10 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import IO
 
 from packetclip_sensor.errors import ConfigError
-from training.data.labels.captures import Key, address, key
+from packetclip_sensor.records.addresses import host
+from training.data.labels.captures import Key, key
 from training.data.labels.mapping import Mapping
 from training.data.labels.match import Flow, Matcher, read_flow
 from training.data.labels.report import Report, csv_rows
@@ -65,20 +63,15 @@ def tables(paths: Sequence[Path]) -> list[Path]:
     return out
 
 
-def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors="backslashreplace", newline="")
-    return path.open(encoding="utf-8-sig", errors="backslashreplace", newline="")
-
-
 def _rows(path: Path, wanted: dict[str, tuple[str, ...]], report: Report) -> Iterator[tuple[str, dict[str, str]]]:
     """(file:line, our name: cell) of every row; the first call of next reads the header.
 
     Raises:
         ConfigError: the file cannot be read, or a column is missing.
     """
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with _opened(path) as file:
+        with opened(path, "rt", encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
             reader = csv.reader(file)
             header = [re.sub(r"[^0-9a-z]", "", name.casefold()) for name in next(reader, [])]
             at = {}
@@ -158,7 +151,7 @@ def read(
 def _flow(cells: dict[str, str], where: str, mapping: Mapping, clock: Clock, matcher: Matcher, report: Report) -> Flow | None:
     def ends() -> Key:
         proto = _PROTOCOLS.get(cells["proto"].casefold().removesuffix(".0"), "other")
-        return key(proto, *((address(cells[a]), _port(cells[p])) for a, p in (("src", "sport"), ("dst", "dport"))))
+        return key(proto, *((host(cells[a]), _port(cells[p])) for a, p in (("src", "sport"), ("dst", "dport"))))
 
     def times() -> tuple[float, float, float]:
         start, resolution = _start(cells["time"], clock)

@@ -4,8 +4,6 @@ IoT-23's files glue the last three columns, in header and rows, by three spaces 
 (also in lower case) and `detailed-label` says what kind, or `-`.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import re
@@ -15,7 +13,8 @@ from math import isfinite
 from pathlib import Path
 
 from packetclip_sensor.errors import ConfigError
-from training.data.labels.captures import Key, address, key
+from packetclip_sensor.records.addresses import host
+from training.data.labels.captures import Key, key
 from training.data.labels.mapping import Mapping, normalised
 from training.data.labels.match import Flow, Matcher, read_flow
 from training.data.labels.report import Report
@@ -102,7 +101,8 @@ def _json_rows(lines: Iterable[str], path: Path, report: Report) -> Iterator[tup
 
 def _flow(row: dict[str, str], where: str, mapping: Mapping, matcher: Matcher, report: Report) -> Flow | None:
     def ends() -> Key:
-        return key(row.get("proto", ""), *((address(row[f"id.{end}_h"]), int(row[f"id.{end}_p"])) for end in ("orig", "resp")))
+        sides = ((host(row[f"id.{end}_h"].strip()), int(row[f"id.{end}_p"])) for end in ("orig", "resp"))
+        return key(row.get("proto", ""), *sides)
 
     def times() -> tuple[float, float, float]:
         duration = 0.0 if row.get("duration", "-") in UNSET else float(row["duration"])

@@ -4,23 +4,22 @@ A row that cannot be used takes its part of the capture out of what may be calle
 label.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
+from itertools import product
 from math import inf, isfinite
 from pathlib import Path
 
 import msgspec
 import yaml
 
-from packetclip_sensor.errors import ConfigError
-from packetclip_sensor.pairs.labels import NOT_KNOWN, Interval, LabelFile, Labels
+from packetclip_sensor.errors import ConfigError, LogFormatError
+from packetclip_sensor.pairs.labels import NOT_KNOWN, SPOOFED, Interval, LabelFile, Labels
 from packetclip_sensor.records import Packet
+from packetclip_sensor.records.addresses import AddressError, network, spelled
 from training.data.labels.captures import Capture
 from training.data.labels.mapping import Mapping
 from training.data.labels.report import Report, csv_rows
@@ -173,21 +172,20 @@ def _hosts(text: str, side: str, benign: bool) -> list[str]:
         raise ValueError(f"no {side}; write * where it may be anyone")
     out = []
     for name in names:
-        if name == "spoofed":
+        if name == SPOOFED:
             raise ValueError("spoofed needs to know the capture's own hosts: write * , or a labels.json with plan.hosts")
         try:
-            net = ip_network(name, strict=False)
-        except ValueError as err:
-            raise ValueError(f"{side} {name!r} is neither an address nor a network") from err
-        out.append(str(net) if "/" in name else str(net.network_address))
+            out.append(spelled(name))
+        except AddressError as err:
+            raise AddressError(f"{side} {err}") from err
     return out
 
 
 def of_json(path: Path, capture: Capture, mapping: Mapping, report: Report) -> tuple[list[Rule], LabelFile | None]:
     """The intervals of a labels.json; None where the file cannot be read, which is reported."""
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=LabelFile)
-    except (OSError, msgspec.DecodeError) as err:
+        file = LabelFile.read(path)
+    except LogFormatError as err:
         report.add("row", str(path), f"{err}; {capture.name} gets no labels")
         return [], None
     out = []
@@ -240,10 +238,9 @@ def _same_hosts(one: Interval, other: Interval) -> bool:
 
 
 def _meet(one: list[str], other: list[str]) -> bool:
-    if "spoofed" in one or "spoofed" in other:
+    if SPOOFED in one or SPOOFED in other:
         return True
-    nets = [ip_network(n, strict=False) for n in other]
-    return any(a.version == b.version and a.overlaps(b) for a in (ip_network(n, strict=False) for n in one) for b in nets)
+    return any(a.version == b.version and a.overlaps(b) for a, b in product(map(network, one), map(network, other)))
 
 
 class ByInterval:

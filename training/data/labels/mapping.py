@@ -1,7 +1,5 @@
 """Label names of a source to the classes, by the YAML files in mappings/labels; a name that is not there is never guessed."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

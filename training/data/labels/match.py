@@ -4,8 +4,6 @@ Flow meters cut a connection differently than Zeek does, so that several flows m
 has no label. Where no flow meets a connection it has none either: what a source does not name is not benign.
 """
 
-from __future__ import annotations
-
 import random
 from bisect import bisect_right
 from collections import Counter, defaultdict

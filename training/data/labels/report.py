@@ -1,7 +1,5 @@
 """What a loader found wrong, and how much got which label: collected on the way, printed as a table, kept as JSON."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import Counter

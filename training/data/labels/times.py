@@ -4,9 +4,8 @@ CICFlowMeter prints local time of the machine it ran on, as `dd/MM/yyyy hh:mm:ss
 and so lost half of the day (its DateFormatter.java and BasicFlow.java), spreadsheets turned it to month first or dropped seconds.
 """
 
-from __future__ import annotations
-
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from math import isfinite
@@ -142,10 +141,7 @@ def epoch(clock: datetime, place: tzinfo) -> float:
 
 
 def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError as err:
-        raise TimeError(f"{text!r} is not a number of seconds") from err
-    if not isfinite(value):
-        raise TimeError(f"{text!r} is not a number of seconds")
-    return value
+    with suppress(ValueError):
+        if isfinite(value := float(text)):
+            return value
+    raise TimeError(f"{text!r} is not a number of seconds")

@@ -6,12 +6,12 @@
 All learn with the balance that the model's batches have (`features.balance`): none loses because a class or a capture is rare.
 """
 
-from __future__ import annotations
+from functools import partial
 
 import numpy as np
 
 from training.data.windows import Examples
-from training.evaluate.baselines.features import Encode, Fit, Floats, Predict, WindowStatistics, flow_statistics
+from training.evaluate.baselines.features import Encode, Fit, Predict, WindowStatistics, flow_statistics
 from training.evaluate.baselines.flows import CLE_TFE_REDUCED, TFE_GNN_REDUCED
 from training.evaluate.baselines.image import image_trees
 from training.evaluate.baselines.packets import ETBERT_REDUCED
@@ -20,14 +20,8 @@ from training.evaluate.baselines.statistics import dnn, lightgbm, majority, near
 __all__ = ["REGISTRY", "Encode", "Fit", "Predict", "on_embeddings"]
 
 
-def window(train: Examples) -> Encode:
-    """Statistics of the window: the numbers among its facts."""
-    return WindowStatistics(train)
-
-
-def window_and_port(train: Examples) -> Encode:
-    """The same and the port, which the model never sees."""
-    return WindowStatistics(train, with_ports=True)
+window_and_port = partial(WindowStatistics, with_ports=True)
+"""The numbers among a window's facts and the port, which the model never sees."""
 
 
 def flow(_: Examples) -> Encode:
@@ -38,25 +32,21 @@ def flow(_: Examples) -> Encode:
 def window_and_flow(train: Examples) -> Encode:
     """Both: all that the model sees beside bytes, as one vector."""
     statistics = WindowStatistics(train)
-
-    def encode(examples: Examples) -> Floats:
-        return np.concatenate([statistics(examples), flow_statistics(examples)], axis=1)
-
-    return encode
+    return lambda examples: np.concatenate([statistics(examples), flow_statistics(examples)], axis=1)
 
 
 REGISTRY: dict[str, Fit] = {
     "majority": majority,
-    "1-NN, window": nearest(window),
+    "1-NN, window": nearest(WindowStatistics),
     "1-NN, flow": nearest(flow),
-    "XGBoost, window": xgboost(window),
+    "XGBoost, window": xgboost(WindowStatistics),
     "XGBoost, window and port": xgboost(window_and_port),
     "XGBoost, flow": xgboost(flow),
     "XGBoost, window and flow": xgboost(window_and_flow),
-    "LightGBM, window": lightgbm(window),
+    "LightGBM, window": lightgbm(WindowStatistics),
     "LightGBM, flow": lightgbm(flow),
     "LightGBM, window and flow": lightgbm(window_and_flow),
-    "DNN, window": dnn(window),
+    "DNN, window": dnn(WindowStatistics),
     "DNN, window and flow": dnn(window_and_flow),
     "image and XGBoost (AIS-NIDS)": image_trees,
     "etbert-reduced": ETBERT_REDUCED,
@@ -71,9 +61,5 @@ def on_embeddings(encode: Encode) -> dict[str, Fit]:
     Args:
         encode: windows to the mean of their packets' embeddings, for example `features.packet_mean(encode_rows)`.
     """
-    return {
-        "1-NN, embeddings": nearest(lambda _: encode),
-        "XGBoost, embeddings": xgboost(lambda _: encode),
-        "LightGBM, embeddings": lightgbm(lambda _: encode),
-        "DNN, embeddings": dnn(lambda _: encode),
-    }
+    kinds = {"1-NN": nearest, "XGBoost": xgboost, "LightGBM": lightgbm, "DNN": dnn}
+    return {f"{name}, embeddings": make(lambda _: encode) for name, make in kinds.items()}

@@ -7,8 +7,6 @@ The split is the model's own (`training.data.windows.split`). Embeddings are tho
 trained on the same split, and the command warns where the bundle names a held-out capture as training data.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -21,7 +19,7 @@ import torch
 
 from packetclip_sensor.common.resources import resource
 from packetclip_sensor.model.bundle import MANIFEST, Bundle
-from training.common import DataError, exit_code, parser
+from training.common import DataError, argument, command
 from training.data.windows import GROUPS, Examples, load, split
 from training.evaluate import metrics
 from training.evaluate.baselines import REGISTRY, Fit, on_embeddings
@@ -52,8 +50,15 @@ def known_baselines(bundle_path: str | None, held: Examples) -> dict[str, Fit]:
     return {**REGISTRY, **on_embeddings(packet_mean(encode_rows))}
 
 
-def _run(args: argparse.Namespace) -> None:
-    """Train and measure one baseline after the other."""
+@command(
+    argument("--pairs", type=Path, nargs="+", required=True, help="Parquet files of `packetclip pairs`, with labels"),
+    argument("--seed", type=int, default=1, help="of the split and of every baseline"),
+    argument("--only", nargs="+", metavar="NAME", help="some of the baselines, by name"),
+    argument("--bundle", help=f"folder of the bundle that embeds packets; default the shipped one, {NO_EMBEDDINGS!r} for none"),
+    argument("--full-size", action="store_true", help="also train ET-BERT at full size, on a GPU"),
+)
+def main(args: argparse.Namespace) -> None:
+    """Train and measure one baseline after the other. Exit codes: 0 done, 2 the data, the bundle or a name is wrong."""
     torch.set_num_threads(1)
     examples = load(args.pairs)
     at_train, at_held = split(examples, seed=args.seed)
@@ -76,19 +81,6 @@ def _run(args: argparse.Namespace) -> None:
         aucs = [metrics.auc(p[:, i], group == i) for i in range(len(GROUPS))]
         cells = ["-" if np.isnan(v) else f"{v:.3f}" for v in (*aucs, metrics.mean(aucs))]
         print(f"{name:30}" + "".join(f"{cell:>16}" for cell in (*cells, f"{time.monotonic() - started:.0f}")), flush=True)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 2 the data, the bundle or a name is wrong."""
-    arguments = parser("training.evaluate.baselines", __doc__)
-    add = arguments.add_argument
-    add("--pairs", type=Path, nargs="+", required=True, help="Parquet files of `packetclip pairs`, with labels")
-    add("--seed", type=int, default=1, help="of the split and of every baseline")
-    add("--only", nargs="+", metavar="NAME", help="some of the baselines, by name")
-    add("--bundle", help=f"folder of the bundle that embeds packets; default the shipped one, {NO_EMBEDDINGS!r} for none")
-    add("--full-size", action="store_true", help="also train ET-BERT at full size, on a GPU")
-    args = arguments.parse_args(argv)
-    return exit_code(lambda: _run(args))
 
 
 if __name__ == "__main__":

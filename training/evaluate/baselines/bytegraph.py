@@ -9,8 +9,6 @@ supervised contrastive losses between a flow and an augmented copy. Not verified
 our masked bytes (a masked byte is one more value), UDP and ICMP beside TCP, windows instead of flows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +35,7 @@ class Sizes:
     packets: int = 50
 
     @staticmethod
-    def reduced() -> Sizes:
+    def reduced() -> "Sizes":
         """A quarter as wide, eight packets."""
         return Sizes(embedding=16, hidden=32, header_bytes=40, payload_bytes=48, packets=8)
 
@@ -54,7 +52,7 @@ class ByteGraphs:
     """(2, E) from, to; every node also has an edge to itself"""
     count: int
 
-    def without(self, share: float, generator: torch.Generator) -> ByteGraphs:
+    def without(self, share: float, generator: torch.Generator) -> "ByteGraphs":
         """A copy that lost `share` of the edges and of the nodes by chance."""
         stays = torch.rand(len(self.value), generator=generator) >= share
         number = stays.cumsum(0) - 1

@@ -11,8 +11,7 @@ second however many packets it saw, and equal rows are encoded once. "Not amorti
 "three views" it is for the host pair, the source and the destination, the most that a sensor can ever have to do.
 """
 
-from __future__ import annotations
-
+import argparse
 import sys
 import warnings
 from collections.abc import Callable
@@ -28,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from packetclip_sensor.windows.packet_features import RELATIONS
 from packetclip_sensor.windows.tokens import ROW_BYTES
 from packetclip_sensor.windows.windows import VIEWS
-from training.common import exit_code, parser
+from training.common import argument, command
 from training.data.windows import CLASSES, GROUP_OF_CLASS, GROUPS
 from training.evaluate.baselines.bytegraph import ByteGraphNetwork, Sizes, byte_graphs, random_packets
 from training.model.config import TEXT_DIM, ModelConfig
@@ -240,23 +239,17 @@ def _short(value: float) -> str:
     return f"{value:.0f}"
 
 
-def main(argv: list[str] | None = None) -> int:
+@command(argument("--figure", type=Path, default=Path("runs/figures/cost.png"), help="file to draw to"))
+def main(args: argparse.Namespace) -> None:
     """Print and draw. Exit codes: 0 done, 2 the figure cannot be written."""
-    arguments = parser("training.evaluate.baselines.cost", __doc__)
-    arguments.add_argument("--figure", type=Path, default=Path("runs/figures/cost.png"), help="file to draw to")
-    args = arguments.parse_args(argv)
-    return exit_code(lambda: _run(args.figure))
-
-
-def _run(figure: Path) -> None:
     costs = measure()
     print("whole models, multiply-add = 2 FLOPs")
     print(f"{'model':28}{'parameters':>14}{'FLOPs a packet':>18}{'FLOPs a window':>18}  what")
     for name, cost in costs.items():
         print(f"{name:28}{cost.parameters:14,}{cost.packet:18,.0f}{cost.window:18,.0f}  {cost.note}")
     print(*verdict(costs), sep="\n")
-    draw(figure, costs)
-    print(f"drawn to {figure}")
+    draw(args.figure, costs)
+    print(f"drawn to {args.figure}")
 
 
 if __name__ == "__main__":

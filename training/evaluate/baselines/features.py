@@ -1,9 +1,6 @@
 """What a baseline is, features of windows for baselines, and the balance with which all of them learn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -14,29 +11,13 @@ from training.data.windows import Examples, shares
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
-
-
-class Predict(Protocol):
-    """A trained baseline."""
-
-    def __call__(self, test: Examples, /) -> Floats:
-        """N windows to (N, M+1) probabilities in the order of `training.data.windows.GROUPS`; rows sum to 1."""
-
-
-class Fit(Protocol):
-    """A baseline before training; the same examples and seed give the same predictions on one machine."""
-
-    def __call__(self, train: Examples, seed: int, /) -> Predict:
-        """Train on all groups that `train` holds; a group that is missing gets probability 0."""
-
-
-class Encode(Protocol):
-    """Windows to features, for example the mean of a window's packet embeddings."""
-
-    def __call__(self, examples: Examples, /) -> Floats:
-        """N windows to (N, F); NaN is "cannot be measured"."""
-
-
+Predict = Callable[[Examples], Floats]
+"""A trained baseline: N windows to (N, M+1) probabilities in the order of `training.data.windows.GROUPS`; rows sum to 1."""
+Fit = Callable[[Examples, int], Predict]
+"""Trains a baseline on windows with a seed, on all groups that they hold; a group that is missing gets probability 0. The same
+windows and seed give the same predictions on one machine."""
+Encode = Callable[[Examples], Floats]
+"""N windows to (N, F) features, for example the mean of a window's packet embeddings; NaN is "cannot be measured"."""
 PLACES = frozenset({"top_resp_p"})
 """Facts that name a place. The model never sees a port in the sensor, so a fair baseline has none; `with_ports` adds them."""
 

@@ -1,7 +1,5 @@
 """Training TFE-GNN and CLE-TFE on windows, in the reduced size that one core can train."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

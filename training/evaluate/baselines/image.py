@@ -5,8 +5,6 @@ attacks by models learned beforehand and goes on learning. Image, layers and siz
 incremental parts are left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

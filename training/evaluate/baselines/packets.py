@@ -7,8 +7,6 @@ learns from this data, not what the published weights know. `etbert-reduced` is 
 trains in a minute.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

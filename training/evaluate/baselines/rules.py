@@ -8,8 +8,6 @@ was tried: 15 ports of a host or 15 hosts on a port in a minute; 100 SYN, UDP or
 a minute from one host to one login service; 60 of them to one web port; 15 held open there for 10 s with few bytes.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections import Counter, deque
@@ -19,9 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from packetclip_sensor.records import Flow, Packet
-from training.common import exit_code, parser
+from training.common import command
 from training.data.ground_truth import Truth, matches, records
-from training.evaluate.captures import truths_of
+from training.evaluate.captures import CAPTURES, truths_of
 
 RECONNAISSANCE, DOS, BRUTE_FORCE = "Reconnaissance", "DoS", "Brute Force"
 LOGIN_SERVICES = frozenset(
@@ -160,7 +158,9 @@ def rows(logs: Path, manifest: Path | None, use: str) -> list[dict[str, Any]]:
     return [evaluate(truth) for truth in truths_of(logs, manifest, use)]
 
 
-def _print(args: argparse.Namespace) -> None:
+@command(*CAPTURES)
+def main(args: argparse.Namespace) -> None:
+    """Print a line a capture and the totals. Exit codes: 0 done, 2 there is no capture."""
     found = rows(args.logs, args.manifest, args.use)
     for r in found:
         if r["label"] != "Benign" or r["other"] or not args.quiet:
@@ -177,17 +177,6 @@ def _print(args: argparse.Namespace) -> None:
         end="",
     )
     print(f"{false} false alerts in {packets:,} benign packets")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Print a line a capture and the totals. Exit codes: 0 done, 2 there is no capture."""
-    arguments = parser("training.evaluate.baselines.rules", __doc__)
-    arguments.add_argument("--logs", type=Path, required=True)
-    arguments.add_argument("--manifest", type=Path)
-    arguments.add_argument("--use", default="test only")
-    arguments.add_argument("--quiet", action="store_true", help="do not list benign captures without an alert")
-    args = arguments.parse_args(argv)
-    return exit_code(lambda: _print(args))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 Each is made for some features (`Encode`): the same trees run on facts, on relations and on the packet embeddings of an encoder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -87,10 +85,7 @@ def lightgbm(features: Features) -> Fit:
     return _trees(features, train_trees)
 
 
-def _trees(
-    features: Features,
-    train_trees: Callable[[Floats, npt.NDArray[np.int64], npt.NDArray[np.float64], int], Callable[[Floats], Floats]],
-) -> Fit:
+def _trees(features: Features, train_trees: Callable[..., Callable[[Floats], Floats]]) -> Fit:
     """What both kinds of trees share: the draw, the weights, and groups that are missing from training."""
 
     def fit(train: Examples, seed: int) -> Predict:

@@ -1,7 +1,5 @@
 """Tables on the model itself: ablations, what the graphs contribute, hidden fields."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

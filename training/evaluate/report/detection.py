@@ -1,7 +1,5 @@
 """Tables on detection: groups (Table II), data scarcity, views, captures by others, evasions."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Figures of the report, all in one plain style."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a report asks of a store: the outcome of every planned task, figures over seeds, and words for what is not there."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the model was meant to reach, beside what was measured: nothing is left out because it was missed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

@@ -3,12 +3,11 @@
 What was not run is shown as missing, what failed as failed, with the reason.
 """
 
-from __future__ import annotations
-
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -24,8 +23,8 @@ from training.evaluate.report.targets import targets
 from training.evaluate.runs.store import Store
 
 TEMPLATE, NOTES = (Path(__file__).with_name(name) for name in ("results.md", "notes.md"))
-Figure = Callable[[str, str, Callable[[Path], None]], str]
-"""Name of the file, title, what draws it, to its Markdown."""
+Figure = Callable[[str, str, Callable[[Path, Any], None], Sized], str]
+"""Name of the file, title, what draws it, what it shows, to its Markdown; "" where there is nothing to show."""
 
 
 def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path, *, done: bool = False) -> list[Path]:
@@ -37,12 +36,13 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path, *,
     results = Results(plan, store, done_only=done)
     written: list[Path] = []
 
-    def figure(name: str, title: str, draw: Callable[[Path], None]) -> str:
+    def figure(name: str, title: str, draw: Callable[[Path, Any], None], shown: Sized) -> str:
+        if not len(shown):
+            return ""
         path = folder / f"{name}.png"
-        draw(path)
+        draw(path, shown)
         written.append(path)
-        shown = path.relative_to(out.parent) if path.is_relative_to(out.parent) else path
-        return f"![{title}]({shown})"
+        return f"![{title}]({path.relative_to(out.parent) if path.is_relative_to(out.parent) else path})"
 
     scarce, lines = detection.scarcity(results)
     hidden, bars = ablations.hidden(results)
@@ -60,16 +60,12 @@ def write(plan: Plan, plan_path: Path, store: Store, out: Path, folder: Path, *,
         "rate": f"{RATE:.1%}",
         "opening_packets": OPENING_PACKETS,
         "scarcity": scarce,
-        "scarcity_figure": figure("scarcity", "Mean AUC by share of training captures", partial(figures.scarcity, lines=lines))
-        if lines
-        else "",
+        "scarcity_figure": figure("scarcity", "Mean AUC by share of training captures", figures.scarcity, lines),
         "hidden": hidden,
-        "hidden_figure": figure("hidden", "Loss of mean AUC by hidden fields", partial(figures.hidden, losses=bars))
-        if bars
-        else "",
+        "hidden_figure": figure("hidden", "Loss of mean AUC by hidden fields", figures.hidden, bars),
         "costs": _costs(results),
         "verdict": verdict(measure()),
-        "cost_figure": figure("cost", "Parameters and FLOPs a packet of whole models", partial(draw, costs=measure())),
+        "cost_figure": figure("cost", "Parameters and FLOPs a packet of whole models", draw, measure()),
         "curves": _curves(results, figure),
         "confusion": _confusion(results, figure),
         "notes": NOTES.read_text().strip(),
@@ -110,7 +106,7 @@ def _curves(results: Results, figure: Figure) -> str:
                     points.append((before + last, float(entry["zero_shot_top1"])))
             if len(points) > 1:
                 lines[name.removeprefix("contrast/")] = points
-    return figure("curves", "Zero-shot top-1 while training", partial(figures.curves, lines=lines)) if lines else ""
+    return figure("curves", "Zero-shot top-1 while training", figures.curves, lines)
 
 
 def _confusion(results: Results, figure: Figure) -> tuple[int, str, str] | str:
@@ -126,8 +122,8 @@ def _confusion(results: Results, figure: Figure) -> tuple[int, str, str] | str:
         for test, label in ablations.TESTS.items()
         if test != "evade" and (j := results.predictions(done[0], test)) is not None
     }
-    one = figure("confusion", "Classes and the group judged most probable", partial(figures.confusion, counts=counts))
-    two = figure("calibration", "Probability against accuracy", partial(figures.calibration, lines=held))
+    one = figure("confusion", "Classes and the group judged most probable", figures.confusion, counts)
+    two = figure("calibration", "Probability against accuracy", figures.calibration, held)
     return done[0].task.seed, one, two
 
 

@@ -1,7 +1,5 @@
 """Table I: the nearest of all classes by words, for classes seen and for each class left out of contrastive training."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """One task in its own process: select the data, fit, predict every test set, write the result; a failure is a result too."""
 
-from __future__ import annotations
-
 import resource
 import shlex
 import subprocess

@@ -1,7 +1,5 @@
 """Runs a plan's missing tasks, each in its own process, several at once; a process that dies leaves a failed result."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

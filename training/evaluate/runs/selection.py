@@ -1,7 +1,5 @@
 """Which windows train, calibrate and test: by capture, never by window, and never one capture on two sides."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping
@@ -15,7 +13,7 @@ import torch
 
 from packetclip_sensor.pairs.parquet import PACKETS
 from training.common import DataError
-from training.data.windows import CLASSES, Examples, drawn, load, main_classes
+from training.data.windows import CLASSES, NAMES, Examples, drawn, load, main_classes
 from training.evaluate.plan import Plan, Task, files
 
 VALIDATION, TEST = 0.15, 0.2
@@ -129,15 +127,12 @@ def join(parts: list[Examples]) -> Examples:
         rows.append(torch.where(part.rows >= 0, part.rows + at, part.rows))
         at += len(part.tokens)
     return Examples(
-        np.concatenate([p.tokens for p in parts]),
-        torch.cat(rows),
-        torch.cat([p.relations for p in parts]),
-        torch.cat([p.label for p in parts]),
-        np.concatenate([p.capture for p in parts]),
-        np.concatenate([p.tool for p in parts]),
-        [f for p in parts for f in p.facts],
-        np.concatenate([p.view for p in parts]),
-        np.concatenate([p.source for p in parts]),
+        tokens=np.concatenate([p.tokens for p in parts]),
+        rows=torch.cat(rows),
+        relations=torch.cat([p.relations for p in parts]),
+        label=torch.cat([p.label for p in parts]),
+        facts=[f for p in parts for f in p.facts],
+        **{name: np.concatenate([getattr(p, name) for p in parts]) for name in NAMES},
     )
 
 

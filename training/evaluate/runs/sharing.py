@@ -5,8 +5,6 @@ have been made without sharing, bit for bit, where its model has the same parts.
 and relations from the checkpoint and its graph and temporal model fresh from its own seed.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

@@ -4,8 +4,6 @@ Predictions are kept so that a table can be changed without training anew. Files
 middle leaves nothing and is run again.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """`python -m training.lab.clients FILE`: acts out the habits of one host, read from a JSON file, until its time is over."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ftplib

@@ -1,7 +1,5 @@
 """Benign background traffic: look-ups of a page, tables read out, log lines, downloads in datagrams, mail that is looked for."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import imaplib
@@ -29,9 +27,7 @@ LINES = (
 async def page_names(p: Params) -> None:
     """A page with advertisements: A and AAAA of a few names, then of those that its scripts ask for, for seconds; from one socket
     as a stub resolver has it, or from one a name. Names are often asked again before the answer is there."""
-    shared = datagram(p, p["host"])
-    with shared:
-        shared.connect((p["host"], 53))
+    with datagram(p, p["host"], 53) as shared:
         for _ in range(RNG.randint(*p["clusters"])):
             names = [f"w{RNG.randrange(60)}.{RNG.choice(p['zones'])}" for _ in range(RNG.randint(*p["names"]))]
             names += [name for name in names if RNG.random() < 0.2]
@@ -40,9 +36,7 @@ async def page_names(p: Params) -> None:
                 await ask(shared, [query(name, kind) for name in names for kind in kinds], 0.4, p["gap"])
             else:
                 with contextlib.ExitStack() as stack:
-                    socks = [stack.enter_context(datagram(p, p["host"])) for _ in names]
-                    for sock in socks:
-                        sock.connect((p["host"], 53))
+                    socks = [stack.enter_context(datagram(p, p["host"], 53)) for _ in names]
                     asked = zip(socks, names, strict=True)
                     await asyncio.gather(*(ask(sock, [query(name, kind) for kind in kinds], 0.6) for sock, name in asked))
             await asyncio.sleep(RNG.expovariate(1 / p["pause"]))
@@ -51,8 +45,7 @@ async def page_names(p: Params) -> None:
 @habit
 async def names_back(p: Params) -> None:
     """A log analyser that looks up the names of addresses, one after the other or a few at a time."""
-    with datagram(p, p["host"]) as sock:
-        sock.connect((p["host"], 53))
+    with datagram(p, p["host"], 53) as sock:
         for _ in range(p["rounds"]):
             backwards = [".".join(str(RNG.randrange(1, 255)) for _ in range(4)) for _ in range(p["together"])]
             await ask(sock, [query(f"{name}.in-addr.arpa", 12) for name in backwards], 0.5)
@@ -91,8 +84,7 @@ async def snmp_walk(p: Params) -> None:
 async def messages(p: Params) -> None:
     """Log lines or counters to a collector that never answers: a burst when a service starts, then now and then one."""
     loop = asyncio.get_running_loop()
-    with datagram(p, p["host"]) as sock:
-        sock.connect((p["host"], p["port"]))
+    with datagram(p, p["host"], p["port"]) as sock:
         for number in range(p["bursts"]):
             for _ in range(RNG.randint(1, p["most"]) if number % 3 == 0 else RNG.randint(1, 3)):
                 counter = f"app.{RNG.randrange(40)}:{RNG.randrange(900)}|c"
@@ -134,8 +126,7 @@ async def bulk_serve(p: Params) -> None:
 async def bulk_fetch(p: Params) -> None:
     """A download in datagrams: a hello of 1200 bytes, then a short acknowledgement for every second datagram (RFC 9000, 13.2)."""
     loop = asyncio.get_running_loop()
-    with datagram(p, p["host"]) as sock:
-        sock.connect((p["host"], p["port"]))
+    with datagram(p, p["host"], p["port"]) as sock:
         await loop.sock_sendall(sock, bytes([0xC0 | RNG.randrange(16)]) + RNG.randbytes(1199))
         seen = 0
         with contextlib.suppress(TimeoutError, OSError):

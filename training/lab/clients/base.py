@@ -1,12 +1,11 @@
 """What all habits share: the table they are entered in, the random source, connections and real clients' processes."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random
 import socket
 import ssl
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -39,6 +38,20 @@ async def tool(*argv: object, limit_s: float = 15, stdin: bytes = b"") -> None:
         await process.wait()
 
 
+async def type_into(argv: Iterable[object], pieces: Iterable[bytes], pause_s: Callable[[], float], begin_s: float = 0) -> Process:
+    """Start a real client quietly and give it pieces of input, each with a pause behind it."""
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*map(str, argv), stdin=asyncio.subprocess.PIPE, stdout=quiet, stderr=quiet)
+    assert process.stdin
+    await asyncio.sleep(begin_s)
+    with contextlib.suppress(OSError):
+        for piece in pieces:
+            process.stdin.write(piece)
+            await process.stdin.drain()
+            await asyncio.sleep(pause_s())
+    return process
+
+
 def local(p: Params) -> tuple[str, int] | None:
     """The address to connect from, as asyncio wants it; None: any."""
     return (p["src"], 0) if p.get("src") else None
@@ -54,12 +67,14 @@ async def connect(p: Params, host: str, port: int, limit_s: float = 4) -> Ends:
     return await asyncio.wait_for(asyncio.open_connection(host, port, local_addr=local(p), ssl=context), limit_s)
 
 
-def datagram(p: Params, host: str) -> socket.socket:
-    """A UDP socket bound to `src`, of the family of `host`."""
+def datagram(p: Params, host: str, port: int = 0) -> socket.socket:
+    """A UDP socket bound to `src`, of the family of `host`, and connected to its `port` where one is given."""
     made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     made.setblocking(False)
     if p.get("src"):
         made.bind((p["src"], p.get("src_port", 0)))
+    if port:
+        made.connect((host, port))
     return made
 
 
@@ -86,3 +101,18 @@ async def get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: 
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             await reader.readexactly(int(line.split(b":")[1]))
+
+
+async def fetch(p: Params, host: str, port: int, path: str, extra: str = "", limit_s: float = 4) -> None:
+    """One HTTP request on a connection of its own; raises as `connect` and `get`."""
+    reader, writer = await connect(p, host, port, limit_s)
+    await get(reader, writer, host, path, extra)
+    writer.close()
+
+
+async def touch(p: Params, host: str, port: int, limit_s: float, stay_s: float = 0) -> None:
+    """A TCP connection that says nothing and ends after `stay_s`, where there is one at all."""
+    with contextlib.suppress(OSError, TimeoutError):
+        _, writer = await connect(p, host, port, limit_s)
+        await asyncio.sleep(stay_s)
+        writer.close()

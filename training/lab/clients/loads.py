@@ -1,7 +1,5 @@
 """Servers and networks with much to do: resolvers and time servers at hundreds of requests a second, peers, load balancers."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """Logins and file transfer: ssh, scp, sftp, FTP and telnet."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ftplib
@@ -10,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from training.lab.clients.base import PAGES, RNG, Params, connect, habit, local, tool
+from training.lab.clients.base import PAGES, RNG, Params, connect, habit, local, tool, type_into
 
 
 def ssh_options(p: Params) -> list[str]:
@@ -41,16 +39,9 @@ async def ssh(p: Params) -> None:
 @habit
 async def ssh_typing(p: Params) -> None:
     """An interactive session: keys one by one, with the shell's echo."""
-    argv = ["ssh", "-tt", *ssh_options(p), "-p", str(p["port"]), f"{p['user']}@{p['host']}"]
-    quiet = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.PIPE, stdout=quiet, stderr=quiet)
-    assert process.stdin
-    await asyncio.sleep(1)
-    with contextlib.suppress(OSError):
-        for key in "ls -la\ncat /etc/passwd\nuptime\nexit\n":
-            process.stdin.write(key.encode())
-            await process.stdin.drain()
-            await asyncio.sleep(RNG.uniform(0.04, 0.3))
+    argv = ["ssh", "-tt", *ssh_options(p), "-p", p["port"], f"{p['user']}@{p['host']}"]
+    keys = (key.encode() for key in "ls -la\ncat /etc/passwd\nuptime\nexit\n")
+    process = await type_into(argv, keys, lambda: RNG.uniform(0.04, 0.3), begin_s=1)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(process.wait(), 5)
     if process.returncode is None:

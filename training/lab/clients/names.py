@@ -1,7 +1,5 @@
 """Names and time: DNS and NTP."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket
@@ -36,8 +34,7 @@ async def dns(p: Params) -> None:
 
     async def one() -> None:
         name = f"{RNG.choice(['www', 'api', 'cdn', 'img', 'mail', 'time', f'n{RNG.randrange(300)}'])}.{RNG.choice(p['zones'])}"
-        with datagram(p, p["host"]) as sock:
-            sock.connect((p["host"], 53))
+        with datagram(p, p["host"], 53) as sock:
             for kind in RNG.choice([(1,), (1, 28), (1, 28, 65), (12,), (16,)]):
                 await loop.sock_sendall(sock, query(name, kind))
                 with contextlib.suppress(TimeoutError, OSError):
@@ -52,8 +49,7 @@ async def dns(p: Params) -> None:
 @habit
 async def dns_stub(p: Params) -> None:
     """Look-ups as a stub or a forwarder makes them that keeps one socket: all names of a page at once, then silence."""
-    with datagram(p, p["host"]) as sock:
-        sock.connect((p["host"], 53))
+    with datagram(p, p["host"], 53) as sock:
         for _ in range(p["rounds"]):
             asked = []
             for _ in range(RNG.randint(p["least"], p["most"])):
@@ -69,8 +65,7 @@ async def hashed_names(p: Params) -> None:
     """Look-ups whose first label is a hash, as reputation services and telemetry make them, each from a socket of its own."""
     for _ in range(p["count"]):
         name = f"{RNG.getrandbits(4 * p['digits']):0{p['digits']}x}.{RNG.choice(['avqs', 'tel', 'i0'])}.{RNG.choice(p['zones'])}"
-        with datagram(p, p["host"]) as sock:
-            sock.connect((p["host"], 53))
+        with datagram(p, p["host"], 53) as sock:
             await ask(sock, [query(name, RNG.choice([1, 1, 16]))], 0.5)
         await asyncio.sleep(RNG.uniform(0.5, 1.5) * p["pause"])
 
@@ -89,8 +84,7 @@ async def ntp(p: Params) -> None:
         await tool("ntpdate", "-q", p["host"], limit_s=8)
         return
     loop = asyncio.get_running_loop()
-    with datagram(p, p["host"]) as sock:
-        sock.connect((p["host"], 123))
+    with datagram(p, p["host"], 123) as sock:
         await loop.sock_sendall(sock, b"\x23" + bytes(47))
         with contextlib.suppress(TimeoutError, OSError):
             await asyncio.wait_for(loop.sock_recv(sock, 100), 1)

@@ -1,7 +1,5 @@
 """Devices that start together, announce themselves or look for each other: mDNS, SSDP, DHCP, known ports of neighbours."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

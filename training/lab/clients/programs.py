@@ -1,7 +1,5 @@
 """Clients of servers of many kinds, and those that do it for hours: clients, desktops, pollers, devices."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import struct

@@ -1,7 +1,5 @@
 """Programs that log in: again and again, to many hosts, with the right password; and people who mistype theirs."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ftplib

@@ -1,11 +1,8 @@
 """Device and management protocols: MQTT, SNMP and CoAP."""
 
-from __future__ import annotations
-
 import asyncio
-import contextlib
 
-from training.lab.clients.base import RNG, Params, habit, tool
+from training.lab.clients.base import RNG, Params, habit, tool, type_into
 from training.lab.clients.logins import bracket
 
 
@@ -31,17 +28,9 @@ async def mqtt_busy(p: Params) -> None:
 
     async def publisher() -> None:
         far = ("-h", p["host"], "-p", p["port"], "-t", f"plant/{RNG.randrange(40)}", "-q", RNG.randrange(2), "-l")
-        quiet = asyncio.subprocess.DEVNULL
-        process = await asyncio.create_subprocess_exec(
-            "mosquitto_pub", *map(str, far), stdin=asyncio.subprocess.PIPE, stdout=quiet, stderr=quiet
-        )
-        assert process.stdin
-        with contextlib.suppress(OSError):
-            for _ in range(int(p["rate"] * p["seconds"])):
-                process.stdin.write(b"x" * RNG.randint(10, 200) + b"\n")
-                await asyncio.sleep(RNG.expovariate(p["rate"]))
-        process.stdin.close()
-        await process.wait()
+        readings = (b"x" * RNG.randint(10, 200) + b"\n" for _ in range(int(p["rate"] * p["seconds"])))
+        process = await type_into(["mosquitto_pub", *far], readings, lambda: RNG.expovariate(p["rate"]))
+        await process.communicate()
 
     listen = ("mosquitto_sub", "-h", p["host"], "-p", p["port"], "-t", "plant/#")
     everyone = [tool(*listen, limit_s=p["seconds"]) for _ in range(p["listeners"])]

@@ -1,13 +1,14 @@
-"""Transfers that are large, many at once or slow: downloads in parts, video in segments, uploads, backups, slow readers."""
-
-from __future__ import annotations
+"""Transfers that are large, many at once, slow or steady: downloads in parts, films, uploads, backups, slow readers, calls."""
 
 import asyncio
+import contextlib
+import itertools
 import os
 import socket
+import struct
 from pathlib import Path
 
-from training.lab.clients.base import PAGES, RNG, SMALL, Params, connect, get, habit, tool
+from training.lab.clients.base import PAGES, RNG, SMALL, Params, answering, connect, datagram, fetch, get, habit, tool
 from training.lab.clients.logins import bracket, ssh_options
 
 
@@ -17,10 +18,8 @@ async def download_parts(p: Params) -> None:
     part = p["size"] // p["parallel"]
 
     async def one(index: int) -> None:
-        reader, writer = await connect(p, p["host"], p["port"])
         wanted = f"Range: bytes={index * part}-{(index + 1) * part - 1}\r\nConnection: close\r\n"
-        await get(reader, writer, p["host"], p["file"], wanted)
-        writer.close()
+        await fetch(p, p["host"], p["port"], p["file"], wanted)
 
     await asyncio.gather(*(one(index) for index in range(p["parallel"])), return_exceptions=True)
 
@@ -78,3 +77,31 @@ async def backup(p: Params) -> None:
         await tool("rsync", "-a", f"--bwlimit={p['rate_kb']}", "-e", shell, f"{folder}/", far, limit_s=25)
 
     await asyncio.gather(*(one() for _ in range(p["parallel"])), return_exceptions=True)
+
+
+@habit
+async def stream(p: Params) -> None:
+    """Steady datagrams: video one way, voice both ways, a game, flow records."""
+    loop = asyncio.get_running_loop()
+    with datagram(p, p["host"]) as sock:
+        if p["host"].startswith("239."):
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 2)
+        sock.connect((p["host"], p["port"]))
+        until, number = loop.time() + p["seconds"], 0
+        while loop.time() < until:
+            for _ in range(RNG.randint(1, p.get("burst", 1))):
+                number += 1
+                size = max(20, int(RNG.gauss(p["size"], p.get("spread", 30))))
+                head = struct.pack(">BBHII", 0x80, 96, number & 0xFFFF, number * 3000 & 0xFFFFFFFF, 7)
+                with contextlib.suppress(OSError):
+                    sock.send(head + RNG.randbytes(min(size, 1400)))
+            await asyncio.sleep(1 / p["rate"])
+
+
+@habit
+async def listen(p: Params) -> None:
+    """Receive datagrams on a port; echo every `echo`-th, as a call or a receiver report does."""
+    seen = itertools.count(1)
+    transport = await answering(p, lambda data, _: [data[: p.get("size", 60)]] if next(seen) % p["echo"] == 0 else [])
+    await asyncio.sleep(p["seconds"])
+    transport.close()

@@ -1,13 +1,11 @@
 """Monitoring and failure: pings, checks of hosts and ports, metrics, retries, traces."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os
 import socket
 
-from training.lab.clients.base import RNG, Params, connect, datagram, get, habit, tool
+from training.lab.clients.base import RNG, Params, connect, datagram, fetch, habit, tool, touch
 from training.lab.clients.logins import ssh
 
 
@@ -25,23 +23,15 @@ async def watchdog(p: Params) -> None:
     """Monitoring of a fleet: one ping each (fping), then the known services' ports, one connection each."""
     await tool("fping", "-q", "-c", "1", "-i", p.get("gap_ms", 10), *p["hosts"], limit_s=8)
     for host, port in p["checks"]:
-        with contextlib.suppress(OSError, TimeoutError):
-            _, writer = await connect(p, host, port, 1)
-            await asyncio.sleep(0.02)
-            writer.close()
+        await touch(p, host, port, 1, stay_s=0.02)
         await asyncio.sleep(RNG.uniform(0, p.get("gap_s", 0.05)))
 
 
 @habit
 async def scrape(p: Params) -> None:
     """A metrics collector: GET /metrics from every device, all at once."""
-
-    async def one(host: str) -> None:
-        reader, writer = await connect(p, host, p["port"], 2)
-        await get(reader, writer, host, "metrics")
-        writer.close()
-
-    await asyncio.gather(*(one(host) for host in p["hosts"]), return_exceptions=True)
+    asked = (fetch(p, host, p["port"], "metrics", limit_s=2) for host in p["hosts"])
+    await asyncio.gather(*asked, return_exceptions=True)
 
 
 @habit
@@ -52,13 +42,10 @@ async def retry(p: Params) -> None:
     """
     for _ in range(p["count"]):
         if p.get("udp"):
-            with datagram(p, p["host"]) as sock, contextlib.suppress(OSError):
-                sock.connect((p["host"], p["port"]))
+            with contextlib.suppress(OSError), datagram(p, p["host"], p["port"]) as sock:
                 sock.send(os.urandom(60))
         else:
-            with contextlib.suppress(OSError, TimeoutError):
-                _, writer = await connect(p, p["host"], p["port"], p.get("wait", 1))
-                writer.close()
+            await touch(p, p["host"], p["port"], p.get("wait", 1))
         await asyncio.sleep(p["pause"] * RNG.uniform(0.8, 1.2))
 
 
@@ -66,9 +53,7 @@ async def retry(p: Params) -> None:
 async def knock(p: Params) -> None:
     """Three closed ports in the agreed order, then ssh."""
     for port in p["ports"]:
-        with contextlib.suppress(OSError, TimeoutError):
-            _, writer = await connect(p, p["host"], port, 0.4)
-            writer.close()
+        await touch(p, p["host"], port, 0.4)
         await asyncio.sleep(0.15)
     await ssh(p | {"port": p["ssh_port"]})
 
@@ -117,9 +102,7 @@ async def health(p: Params) -> None:
     """A load balancer's question to its server, each second on a new connection."""
     for _ in range(p["count"]):
         with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-            reader, writer = await connect(p, p["host"], p["port"], 1)
-            await get(reader, writer, p["host"], p.get("path", "s0.txt"), "Connection: close\r\n")
-            writer.close()
+            await fetch(p, p["host"], p["port"], p.get("path", "s0.txt"), "Connection: close\r\n", limit_s=1)
         await asyncio.sleep(p["pause"])
 
 

@@ -1,11 +1,9 @@
 """Web habits: pages, crowds, programs, uploads and connections that stay open."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 
-from training.lab.clients.base import PAGES, RNG, SMALL, Params, connect, get, habit, tool
+from training.lab.clients.base import PAGES, RNG, SMALL, Params, connect, fetch, get, habit, tool
 
 
 @habit
@@ -31,9 +29,7 @@ async def crowd(p: Params) -> None:
 
     async def one(src: str) -> None:
         await asyncio.sleep(RNG.uniform(0, p["spread"]))
-        reader, writer = await connect({"src": src}, p["host"], p["port"])
-        await get(reader, writer, p["host"], RNG.choice(SMALL), "Connection: close\r\n")
-        writer.close()
+        await fetch({"src": src}, p["host"], p["port"], RNG.choice(SMALL), "Connection: close\r\n")
 
     await asyncio.gather(*(one(RNG.choice(p["sources"])) for _ in range(p["count"])), return_exceptions=True)
 

@@ -3,8 +3,6 @@
 Started as a file inside a namespace of the lab with the system's Python, which has Debian's python3-scapy.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import random
@@ -53,7 +51,6 @@ def _flood(o: argparse.Namespace) -> Iterator[IP]:
         ip = IP(src=str(RandIP()) if o.spoof else None, dst=o.host, ttl=o.ttl)
         port = random.choice(o.ports)
         layer = {
-            "syn": lambda port=port: TCP(sport=random.randint(1024, 65000), dport=port, flags="S", seq=random.getrandbits(32)),
             "icmp": lambda index=index: ICMP(id=o.ttl, seq=index & 0xFFFF) / Raw(b"z" * o.size),
             "udp": lambda port=port: UDP(sport=random.randint(1024, 65000), dport=port) / Raw(random.randbytes(o.size)),
             "dns": lambda: (
@@ -67,18 +64,13 @@ def _flood(o: argparse.Namespace) -> Iterator[IP]:
 def main() -> None:
     """The probes wait for answers; the floods are sent at `--rate` by an open socket."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=["stack", "scan", "protocols", "icmps", "syn", "icmp", "udp", "dns"])
+    parser.add_argument("kind", choices=["stack", "scan", "protocols", "icmps", "icmp", "udp", "dns"])
     parser.add_argument("host")
     parser.add_argument("--mac", required=True, help="link address of the host")
-    parser.add_argument("--ports", default="80")
-    parser.add_argument("--flags", default="S")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--count", type=int, default=1500)
-    parser.add_argument("--rate", type=float, default=300)
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--ttl", type=int, default=64)
-    parser.add_argument("--zone", default="lab.test")
-    parser.add_argument("--qtype", default="A")
+    defaults = {"ports": "80", "flags": "S", "zone": "lab.test", "qtype": "A"}
+    defaults |= {"rounds": 2, "count": 1500, "rate": 300.0, "size": 32, "ttl": 64}
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
     parser.add_argument("--spoof", action="store_true")
     o = parser.parse_args()
     low, _, high = o.ports.partition("-")

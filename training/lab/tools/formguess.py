@@ -1,10 +1,8 @@
 """A guesser for web logins as people write one: a page is asked for cookie and token, then a form, a call or a header is sent.
 
-Started as a file inside a namespace of the lab, so it imports nothing but the standard library. `--kept` keeps one connection and
-one session for all tries of a thread, as python-requests' Session does; else each try is a visitor of its own.
+`--kept` keeps one connection and one session for all tries of a thread, as python-requests' Session does; else each try is a
+visitor of its own.
 """
-
-from __future__ import annotations
 
 import argparse
 import base64
@@ -36,7 +34,7 @@ class Visitor:
 
     def ask(self, method: str, path: str, body: str = "", more: dict[str, str] | None = None) -> tuple[int, str, str]:
         """Status, content and where a redirect leads."""
-        fields = {"User-Agent": self.o.agent, "Accept": "*/*", **(more or {})}
+        fields = {"User-Agent": "python-requests/2.31.0", "Accept": "*/*", **(more or {})}
         if self.cookies:
             fields["Cookie"] = "; ".join(f"{key}={value}" for key, value in self.cookies.items())
         if not self.o.kept:
@@ -107,7 +105,6 @@ def main() -> None:
     parser.add_argument("--kept", action="store_true", help="one connection and session for all tries of a thread")
     parser.add_argument("--follow", action="store_true", help="ask for the page to which a refusal leads")
     parser.add_argument("--many", type=int, default=1, help="calls: pairs in one request")
-    parser.add_argument("--agent", default="python-requests/2.31.0")
     parser.add_argument("--parallel", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds after each try of a thread")
     parser.add_argument("--jitter", type=float, default=0.2, help="share by which the pause varies")

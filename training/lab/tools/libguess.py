@@ -3,8 +3,6 @@
 Started as a file inside a namespace of the lab with the system's Python (python3-paramiko, python3-impacket).
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import itertools

@@ -1,10 +1,8 @@
 """A flooder with a raw IPv4 socket: SYN, UDP, ICMP or DNS, with chosen TTL, window, options, sizes and sources.
 
-Started as a file inside a namespace of the lab, so it imports nothing but the standard library. Rates are held by the clock,
-or wander where `--random-gaps` is given; `--bursts` sends the same packets in that many bursts with a second between them.
+Rates are held by the clock, or wander where `--random-gaps` is given; `--bursts` sends the same packets in that many bursts
+with a second between them.
 """
-
-from __future__ import annotations
 
 import argparse
 import random
@@ -39,7 +37,7 @@ OPTIONS = {
 
 def syn(o: argparse.Namespace, src: str, body: bytes) -> bytes:
     """A SYN with the chosen options, and with data where a size is given."""
-    sport, seq, more = o.sport or random.randint(1024, 65000), random.getrandbits(32), OPTIONS[o.options]
+    sport, seq, more = random.randint(1024, 65000), random.getrandbits(32), OPTIONS[o.options]
     port = random.choice(o.ports)
     head = struct.pack("!HHIIBBHHH", sport, port, seq, 0, (20 + len(more)) * 4, 2, o.window or random.randint(500, 65000), 0, 0)
     return _sealed(head + more, body, 16, src, o.host, 6)
@@ -47,7 +45,7 @@ def syn(o: argparse.Namespace, src: str, body: bytes) -> bytes:
 
 def udp(o: argparse.Namespace, src: str, body: bytes) -> bytes:
     """A datagram."""
-    head = struct.pack("!HHHH", o.sport or random.randint(1024, 65000), random.choice(o.ports), 8 + len(body), 0)
+    head = struct.pack("!HHHH", random.randint(1024, 65000), random.choice(o.ports), 8 + len(body), 0)
     return _sealed(head, body, 6, src, o.host, 17)
 
 
@@ -75,7 +73,6 @@ def main() -> None:
     parser.add_argument("host")
     parser.add_argument("--sources", default="", help="addresses with commas between them, or random")
     parser.add_argument("--ports", default="80", help="as 80 or 1000-2000 or 53,123")
-    parser.add_argument("--sport", type=int, default=0)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=500)
     parser.add_argument("--random-gaps", action="store_true")

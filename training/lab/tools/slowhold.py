@@ -1,10 +1,8 @@
 """A slow HTTP client that never gets to an end: unfinished headers, a body sent byte by byte, or an answer read byte by byte.
 
-Started as a file inside a namespace of the lab, so it imports nothing but the standard library. It opens its connections over
-some seconds and keeps each with its own pace, unlike slowloris.py, which serves all of them in one round.
+It opens its connections over some seconds and keeps each with its own pace, unlike slowloris.py, which serves all of them in
+one round.
 """
-
-from __future__ import annotations
 
 import argparse
 import asyncio

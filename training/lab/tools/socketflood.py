@@ -1,10 +1,7 @@
 """A flooder as people write it: one UDP socket that stays open, over IPv4 or IPv6, random bytes or DNS questions.
 
-Started as a file inside a namespace of the lab, so it imports nothing but the standard library. At rate 0 packets leave as fast
-as the kernel takes them, some ten thousand in a few tenths of a second.
+At rate 0 packets leave as fast as the kernel takes them, some ten thousand in a few tenths of a second.
 """
-
-from __future__ import annotations
 
 import argparse
 import contextlib

@@ -1,9 +1,4 @@
-"""A plain port scanner by whole connections or empty datagrams, in order or shuffled, with even or random gaps.
-
-Started as a file inside a namespace of the lab, so it imports nothing but the standard library.
-"""
-
-from __future__ import annotations
+"""A plain port scanner by whole connections or empty datagrams, in order or shuffled, with even or random gaps."""
 
 import argparse
 import asyncio

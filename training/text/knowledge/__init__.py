@@ -8,13 +8,12 @@ child, has an edge to the embedding node. Key concepts never have one, so a key 
 the sensor node sends it could reach the verdict.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import networkx as nx
 import yaml
 
@@ -105,34 +104,27 @@ def load(path: str | Path) -> Graph:
     return from_dict(raw, str(path))
 
 
+class _File(msgspec.Struct):
+    """A graph as a YAML file holds it; `associated` maps the words of each round to their parents."""
+
+    mission: str
+    key: list[str]
+    associated: list[dict[str, list[str]]]
+    event_name: str = ""
+    author_model: str = ""
+    date: Any = ""
+    prompts: dict[str, str] = {}
+
+
 def from_dict(raw: Any, name: str) -> Graph:
     """A graph from the mapping that a YAML file holds; `name` stands in error messages. Raises KnowledgeError."""
-    if not isinstance(raw, dict):
-        raise KnowledgeError(f"{name}: holds {type(raw).__name__}, not a mapping; see training/missions/dos.yaml")
-    missing = [k for k in ("mission", "key", "associated") if k not in raw]
-    if missing:
-        raise KnowledgeError(f"{name}: key {missing[0]!r} is missing; see training/missions/dos.yaml")
-    key, associated = raw["key"], raw["associated"]
-    if not isinstance(key, list) or not isinstance(associated, list):
-        raise KnowledgeError(f"{name}: 'key' and 'associated' must be lists; see training/missions/dos.yaml")
-    levels = [[str(word) for word in key]]
-    edges: list[tuple[str, str]] = []
-    for number, level in enumerate(associated, start=1):
-        if not isinstance(level, dict) or not all(isinstance(parents, list) for parents in level.values()):
-            raise KnowledgeError(f"{name}: round {number} of 'associated' must map each word to the list of its parents")
-        levels.append([str(word) for word in level])
-        edges.extend((str(parent), str(word)) for word, parents in level.items() for parent in parents)
-    prompts = raw.get("prompts") or {}
-    return Graph(
-        mission=str(raw["mission"]),
-        key=levels[0],
-        levels=levels,
-        edges=edges,
-        event_name=str(raw.get("event_name", "")),
-        author_model=str(raw.get("author_model", "")),
-        date=str(raw.get("date", "")),
-        prompts={str(k): str(v) for k, v in prompts.items()} if isinstance(prompts, dict) else {},
-    )
+    try:
+        file = msgspec.convert(raw, _File)
+    except msgspec.ValidationError as err:
+        raise KnowledgeError(f"{name}: {err}; see training/missions/dos.yaml") from err
+    levels = [file.key, *(list(level) for level in file.associated)]
+    edges = [(parent, word) for level in file.associated for word, parents in level.items() for parent in parents]
+    return Graph(file.mission, file.key, levels, edges, file.event_name, file.author_model, str(file.date), file.prompts)
 
 
 def to_dict(graph: Graph) -> dict[str, Any]:

@@ -8,22 +8,17 @@
 Exit codes: 0 done, 1 a graph has problems, 2 wrong arguments, or the model or a file cannot be used.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from training.common import exit_code, parser, write_whole
+from training.common import command, write_whole
 from training.missions import FILES
 from training.text import knowledge, llm
 from training.text.knowledge import draw, generate
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    arguments = parser("training.text.knowledge", __doc__)
+def _commands(arguments: argparse.ArgumentParser) -> None:
     commands = arguments.add_subparsers(dest="command", required=True)
     check = commands.add_parser("validate", help="print what is wrong with graph files; without a file, the three checked in")
     check.add_argument("files", nargs="*", type=Path)
@@ -38,8 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures = commands.add_parser("draw", help="draw graph, top-10 words and word cloud of each checked-in graph as SVG")
     figures.add_argument("--out", type=Path, required=True, help="folder for the figures")
     figures.add_argument("files", nargs="*", type=Path, help="other graph files than the three checked in")
-    args = arguments.parse_args(argv)
-    return exit_code(lambda: {"validate": _validate, "generate": _generate, "draw": _draw}[args.command](args))
+
+
+@command(_commands)
+def main(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    return {"validate": _validate, "generate": _generate, "draw": _draw}[args.command](args)
 
 
 def _paths(files: list[Path]) -> list[Path]:

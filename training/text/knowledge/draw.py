@@ -4,8 +4,6 @@ A word's weight is the number of ways from the sensor to the embedding node that
 The figures are SVG with paths for letters, so that they look the same everywhere, and equal for equal graphs.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

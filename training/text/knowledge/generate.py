@@ -5,8 +5,6 @@ asked once per concept, with K = {concept}, which gives the edges; words that we
 when they stand in the next level, and are dropped when they stand in an earlier one (K and K_a stay disjoint).
 """
 
-from __future__ import annotations
-
 import datetime
 import re
 from collections.abc import Callable
