@@ -39,6 +39,7 @@ log = structlog.get_logger()
 def document(health: Health, sensor: SensorInfo, run_id: str, now: float) -> dict[str, Any]:
     """One document of how the sensor is at `now` (epoch seconds); `run_id` is another one at each start."""
     reasons = health.reasons()
+    told = [*(f"{reason.name}: {reason.message}" for reason in reasons), *health.remarks()]
     gauges = health.gauges().as_dict()
     del gauges["healthy"]
     return {
@@ -46,7 +47,7 @@ def document(health: Health, sensor: SensorInfo, run_id: str, now: float) -> dic
         "ecs": {"version": ECS_VERSION},
         "data_stream": {"type": "logs", "dataset": HEALTH, "namespace": sensor.namespace},
         "event": {"kind": "metric", "module": "packetclip", "provider": "packetclip", "dataset": HEALTH},
-        "message": "; ".join(f"{reason.name}: {reason.message}" for reason in reasons) or "all is well",
+        "message": "; ".join(told) or "all is well",
         "agent": {"name": sensor.name, "type": "packetclip", "version": sensor.version, "ephemeral_id": run_id},
         "host": {"name": socket.gethostname()},
         "observer": observer(sensor),

@@ -20,6 +20,7 @@ from packetclip_sensor.elastic.templates import ensure_templates, mapped
 from packetclip_sensor.service import health_documents
 from packetclip_sensor.service.health import Health
 from packetclip_sensor.service.health_documents import HealthDocuments, HealthFile, document
+from packetclip_sensor.sources.backlog import Backlog
 
 ROOT = Path(__file__).parents[2]
 ECS = json.loads((ROOT / "mappings" / "ecs" / "ecs-9.4.0.json").read_text())["fields"]
@@ -56,6 +57,10 @@ def test_a_document_tells_state_reasons_and_every_number(health: Health) -> None
     assert found["judged_timestamp_seconds"] == "2025-11-21T11:51:40.000Z"
     health.lag_s = 0.0
     assert document(health, SENSOR, "run-1", NOW)["message"] == "all is well"
+    health.backlog = Backlog()
+    health.backlog.remarks = {Path("/zeek"): "/zeek: nothing was logged since"}
+    made = document(health, SENSOR, "run-1", NOW)
+    assert (made["message"], made["service"]["state"]) == ("/zeek: nothing was logged since", "ok")
 
 
 def test_template_and_document_have_the_same_fields_and_ecs_its_types(health: Health) -> None:
