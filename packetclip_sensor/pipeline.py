@@ -38,7 +38,7 @@ from packetclip_sensor.service import checkpoint, systemd
 from packetclip_sensor.service.health import Health
 from packetclip_sensor.service.load_limits import Shedding
 from packetclip_sensor.service.monitor import watched
-from packetclip_sensor.sinks import dead_letters, elasticsearch, ndjson, zeek_notices
+from packetclip_sensor.sinks import dead_letters, ndjson, zeek_notices
 from packetclip_sensor.sinks.documents import SensorInfo
 from packetclip_sensor.sinks.forward import forwarding
 from packetclip_sensor.sinks.forward.targets import targets
@@ -360,6 +360,8 @@ def sink(
     waiting = health.waiting if health else lambda why: None
     acknowledged = iter(batches)
     if (cluster := config.sink.cluster) is not None:
+        from packetclip_sensor.sinks import elasticsearch  # noqa: PLC0415  (its client is large)
+
         accepted = (lambda: health.accepted) if health else (lambda: False)
         acknowledged = elasticsearch.write(
             acknowledged, cluster, sensor, counters, hunt=config.hunt.enabled, sleep=pause, waiting=waiting, accepted=accepted

@@ -259,7 +259,8 @@ def systemd_unit(
       systemctl daemon-reload && systemctl enable --now packetclip
     """
     from packetclip_sensor.config import config_file as configs
-    from packetclip_sensor.service import account, systemd
+    from packetclip_sensor.service import systemd
+    from packetclip_sensor.service.check import account
 
     if trouble := account.trouble(user):
         raise ConfigError(f"--user {user}: {trouble}")

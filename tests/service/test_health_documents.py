@@ -17,9 +17,10 @@ from structlog.testing import capture_logs
 from packetclip_sensor.common.metrics import Counters, Gauges, meanings
 from packetclip_sensor.config.settings import ElasticsearchConfig, HealthConfig
 from packetclip_sensor.elastic.templates import ensure_templates, mapped
-from packetclip_sensor.service import health_documents
+from packetclip_sensor.service import health_stream
 from packetclip_sensor.service.health import Health
-from packetclip_sensor.service.health_documents import HealthDocuments, HealthFile, document
+from packetclip_sensor.service.health_documents import HealthFile, document
+from packetclip_sensor.service.health_stream import HealthStream
 from packetclip_sensor.sources.backlog import Backlog
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +92,7 @@ def test_the_field_reference_says_what_the_code_says() -> None:
 
 def test_a_cluster_that_is_away_is_counted_and_said_once(health: Health) -> None:
     config = ElasticsearchConfig(hosts=[f"http://127.0.0.1:{free_port()}"])
-    sender = HealthDocuments(config, health, SENSOR)
+    sender = HealthStream(config, health, SENSOR)
     with capture_logs() as logs:
         for _ in range(3):
             sender.send()
@@ -102,7 +103,7 @@ def test_a_cluster_that_is_away_is_counted_and_said_once(health: Health) -> None
 
 def test_a_document_that_is_taken_says_that_the_login_is_right(health: Health, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a key revoked before the first alert of a calm night is waited for."""
-    sent = HealthDocuments(ElasticsearchConfig(hosts=["http://127.0.0.1:9"], manage_templates=False), health, SENSOR)
+    sent = HealthStream(ElasticsearchConfig(hosts=["http://127.0.0.1:9"], manage_templates=False), health, SENSOR)
     sent.send()
     assert not health.accepted
     monkeypatch.setattr(sent._client, "index", lambda **_: {})
@@ -131,9 +132,9 @@ def test_with_a_file_sink_the_newest_document_stands_in_a_file(health: Health, t
 def test_a_real_cluster_takes_the_documents_and_answers_questions_about_them(
     elasticsearch_url: str, namespace: str, health: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health_documents, "TIMEOUT_S", 60.0)  # a node that has just started, on a busy machine
+    monkeypatch.setattr(health_stream, "TIMEOUT_S", 60.0)  # a node that has just started, on a busy machine
     config = ElasticsearchConfig(hosts=[elasticsearch_url], namespace=namespace)
-    sender = HealthDocuments(config, health, SENSOR, now=lambda: NOW)
+    sender = HealthStream(config, health, SENSOR, now=lambda: NOW)
     sender.send()
     sender.send()
     sender.close()

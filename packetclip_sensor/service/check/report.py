@@ -23,8 +23,8 @@ from packetclip_sensor.elastic.streams import ALERTS, FLOWS, HEALTH
 from packetclip_sensor.errors import SensorError
 from packetclip_sensor.model import calibration_file
 from packetclip_sensor.model.bundle import Bundle, manifest_of
-from packetclip_sensor.service import account, checkpoint
-from packetclip_sensor.service.check import logs
+from packetclip_sensor.service import checkpoint
+from packetclip_sensor.service.check import account, logs
 from packetclip_sensor.service.check.finding import LOOK, OK, WRONG, Found, writable
 from packetclip_sensor.sinks import zeek_notices
 from packetclip_sensor.sinks.forward.forwarding import unreached
