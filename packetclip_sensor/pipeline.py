@@ -38,14 +38,14 @@ from packetclip_sensor.service import checkpoint, systemd
 from packetclip_sensor.service.health import Health
 from packetclip_sensor.service.load_limits import Shedding
 from packetclip_sensor.service.monitor import watched
-from packetclip_sensor.sinks import dead_letters, elasticsearch, ndjson, zeek_notices
+from packetclip_sensor.sinks import dead_letters, ndjson, zeek_notices
 from packetclip_sensor.sinks.documents import SensorInfo
 from packetclip_sensor.sinks.forward import forwarding
 from packetclip_sensor.sinks.forward.targets import targets
 from packetclip_sensor.sinks.hunt_documents import check_embedding
 from packetclip_sensor.sources import tail, zeek
 from packetclip_sensor.sources.backlog import Backlog
-from packetclip_sensor.sources.discovery import archives_of
+from packetclip_sensor.sources.discovery import archives_of, source_of
 from packetclip_sensor.sources.other_alerts import recent
 from packetclip_sensor.windows.cutter import WindowCutters
 from packetclip_sensor.windows.packet_features import model_input
@@ -265,7 +265,7 @@ class Alerting:
         restored = [episode for episode in state.episodes if episode.mission in manifest.missions]
         if lost := len(state.episodes) - len(restored):
             log.warning("episodes_of_unknown_missions", episodes=lost, state_of_model=state.model_version, model=manifest.version)
-        sources = {tail.source_of(path) for path in config.logs}
+        sources = {source_of(path) for path in config.logs}
         for episode in restored:
             if episode.source not in sources:
                 episode.source = ""  # its folder is no longer read: any clock may close it
@@ -360,6 +360,8 @@ def sink(
     waiting = health.waiting if health else lambda why: None
     acknowledged = iter(batches)
     if (cluster := config.sink.cluster) is not None:
+        from packetclip_sensor.sinks import elasticsearch  # noqa: PLC0415  (its client is large)
+
         accepted = (lambda: health.accepted) if health else (lambda: False)
         acknowledged = elasticsearch.write(
             acknowledged, cluster, sensor, counters, hunt=config.hunt.enabled, sleep=pause, waiting=waiting, accepted=accepted

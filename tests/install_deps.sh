@@ -64,6 +64,7 @@ command -v ping > /dev/null || missing+=(iputils-ping)
 command -v nginx > /dev/null || [[ -x /usr/sbin/nginx ]] || missing+=(nginx)
 [[ -e /usr/lib/x86_64-linux-gnu/rsyslog/omkafka.so || -e /usr/lib/aarch64-linux-gnu/rsyslog/omkafka.so ]] || missing+=(rsyslog rsyslog-kafka)
 command -v openssl > /dev/null || missing+=(openssl)
+command -v setfacl > /dev/null || missing+=(acl)
 command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || missing+=(chromium)
 
 root_with_apt() { [[ $(id -u) -eq 0 ]] && command -v apt-get > /dev/null; }

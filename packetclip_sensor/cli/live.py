@@ -251,7 +251,7 @@ def systemd_unit(
     \b
     Exit codes:
       0  printed
-      2  the configuration cannot be read, or the installation is incomplete
+      2  the configuration cannot be read, the installation is incomplete, or the user is in group root
 
     \b
     Examples:
@@ -260,7 +260,10 @@ def systemd_unit(
     """
     from packetclip_sensor.config import config_file as configs
     from packetclip_sensor.service import systemd
+    from packetclip_sensor.service.check import account
 
+    if trouble := account.trouble(user):
+        raise ConfigError(f"--user {user}: {trouble}")
     print(systemd.unit(configs.load(config), config, user, role), end="")
 
 

@@ -20,6 +20,8 @@ MODE = 0o640
 APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors after which the same may succeed once there is room."""
+BUSY = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses of HTTP after which the same request may succeed."""
 Sleep = Callable[[float], None]
 Waiting = Callable[[str | None], None]
 

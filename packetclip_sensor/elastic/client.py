@@ -24,8 +24,6 @@ from packetclip_sensor.errors import ConfigError, SinkError
 MAX_KEY_BYTES = 1024
 YOUNG_WAIT_S, YOUNG_TRIES = 2.0, 30
 """A cluster that starts answers 503 for some seconds; setup asks again for a minute."""
-BUSY = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses after which the same request may succeed."""
 JSON = {"accept": "application/json", "content-type": "application/json"}
 
 T = TypeVar("T")

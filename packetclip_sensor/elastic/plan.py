@@ -12,7 +12,8 @@ from typing import Any
 
 from elasticsearch import ApiError, Elasticsearch
 
-from packetclip_sensor.elastic.client import BUSY, JSON, form, get, reason
+from packetclip_sensor.common.durable import BUSY
+from packetclip_sensor.elastic.client import JSON, form, get, reason
 from packetclip_sensor.errors import SinkError
 
 OURS = "packetclip-sensor"

@@ -193,6 +193,10 @@ class Health:
         """Why it is not well; empty where it is."""
         return list(self._reasons())
 
+    def remarks(self) -> list[str]:
+        """What is worth knowing and no fault."""
+        return [printable(remark) for remark in self.backlog.remarks.copy().values()] if self.backlog else []
+
     def _reasons(self) -> Iterator[Reason]:
         config, waiting = self.config, self._waiting
         if self.stopping():
@@ -257,6 +261,7 @@ class Health:
         body = {
             "status": "failing" if reasons else "ok",
             "reasons": [reason._asdict() for reason in reasons],
+            "remarks": self.remarks(),
             "sensor": self.sensor,
             "version": __version__,
             "model_version": self.model_version,

@@ -1,4 +1,4 @@
-"""How the sensor is, as documents in Elasticsearch: one a minute in `logs-packetclip.health-NAMESPACE`, beside the alerts.
+"""How the sensor is, as documents: one a minute beside the alerts, in a file here, in a cluster by `health_stream`.
 
 Names are those of ECS and of Elastic's own metric sets where they have one (`agent.*`, `service.state`, `process.*`,
 `system.process.*`); ours stand under `packetclip.health.*`. A document that cannot be sent is counted and forgotten: every number
@@ -18,20 +18,12 @@ from typing import Any
 
 import msgspec
 import structlog
-from elasticsearch import ApiError, TransportError
 
-from packetclip_sensor import __version__
 from packetclip_sensor.common import durable
-from packetclip_sensor.common.missions import NO_MISSIONS
-from packetclip_sensor.config.settings import Config, ElasticsearchConfig
-from packetclip_sensor.elastic.client import connect
-from packetclip_sensor.elastic.streams import HEALTH, stream_name
-from packetclip_sensor.elastic.templates import ensure_templates
+from packetclip_sensor.elastic.streams import HEALTH
 from packetclip_sensor.errors import SinkError
 from packetclip_sensor.service.health import Health, memory_bytes
 from packetclip_sensor.sinks.documents import ECS_VERSION, SensorInfo, observer
-
-TIMEOUT_S = 5.0
 
 log = structlog.get_logger()
 
@@ -39,6 +31,7 @@ log = structlog.get_logger()
 def document(health: Health, sensor: SensorInfo, run_id: str, now: float) -> dict[str, Any]:
     """One document of how the sensor is at `now` (epoch seconds); `run_id` is another one at each start."""
     reasons = health.reasons()
+    told = [*(f"{reason.name}: {reason.message}" for reason in reasons), *health.remarks()]
     gauges = health.gauges().as_dict()
     del gauges["healthy"]
     return {
@@ -46,7 +39,7 @@ def document(health: Health, sensor: SensorInfo, run_id: str, now: float) -> dic
         "ecs": {"version": ECS_VERSION},
         "data_stream": {"type": "logs", "dataset": HEALTH, "namespace": sensor.namespace},
         "event": {"kind": "metric", "module": "packetclip", "provider": "packetclip", "dataset": HEALTH},
-        "message": "; ".join(f"{reason.name}: {reason.message}" for reason in reasons) or "all is well",
+        "message": "; ".join(told) or "all is well",
         "agent": {"name": sensor.name, "type": "packetclip", "version": sensor.version, "ephemeral_id": run_id},
         "host": {"name": socket.gethostname()},
         "observer": observer(sensor),
@@ -70,7 +63,7 @@ def document(health: Health, sensor: SensorInfo, run_id: str, now: float) -> dic
     }
 
 
-class _Teller:
+class Teller:
     """Makes the documents of one start of the sensor; a failure is counted, and said when it is the first in a row."""
 
     def __init__(self, health: Health, sensor: SensorInfo, now: Callable[[], float], **where: str) -> None:
@@ -82,7 +75,7 @@ class _Teller:
         """Put one document where it belongs."""
         try:
             self._put(document(self._health, self._sensor, self._run_id, self._now()))
-        except (ApiError, TransportError, SinkError, OSError) as err:
+        except (SinkError, OSError) as err:
             self._health.counters.health_unsent += 1
             if not self._failing:
                 log.warning("health_unsent", **self._where, reason=str(err))
@@ -97,34 +90,7 @@ class _Teller:
         """Close what is open."""
 
 
-class HealthDocuments(_Teller):
-    """Sends documents with a client of its own, because the sink's may be in the middle of a long wait."""
-
-    def __init__(
-        self, config: ElasticsearchConfig, health: Health, sensor: SensorInfo, *, now: Callable[[], float] = time.time
-    ) -> None:
-        """Nothing is sent yet.
-
-        Raises:
-            ConfigError: see `connect`.
-        """
-        self._client = connect(config).options(request_timeout=TIMEOUT_S)
-        self._config, self._ready = config, not config.manage_templates
-        super().__init__(health, sensor, now, stream=stream_name(config.namespace, HEALTH))
-
-    def _put(self, body: dict[str, Any]) -> None:
-        if not self._ready:
-            ensure_templates(self._client, self._config.namespace, NO_MISSIONS, HEALTH)
-            self._ready = True
-        self._client.index(index=self._where["stream"], document=body, op_type="create", require_data_stream=True)
-        self._health.accepted = True
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
-
-
-class HealthFile(_Teller):
+class HealthFile(Teller):
     """The newest document as a file, replaced each time: for sensors that write their alerts to a file too."""
 
     def __init__(self, path: Path, health: Health, sensor: SensorInfo, *, now: Callable[[], float] = time.time) -> None:
@@ -145,11 +111,3 @@ def _descriptors() -> int:
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
     except OSError:
         return 0
-
-
-def health_documents(config: Config, health: Health) -> HealthDocuments | HealthFile:
-    """Where health documents go: beside the alerts, or into the state folder where those go to a file."""
-    sensor = SensorInfo(config.sensor_name, __version__, config.namespace)
-    if config.sink.cluster is None:
-        return HealthFile(config.state_dir / "health.json", health, sensor)
-    return HealthDocuments(config.sink.cluster, health, sensor)

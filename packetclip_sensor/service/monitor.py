@@ -13,10 +13,12 @@ from typing import Self
 
 import structlog
 
+from packetclip_sensor import __version__
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.service.health import Health, memory_bytes
-from packetclip_sensor.service.health_documents import health_documents
+from packetclip_sensor.service.health_documents import HealthFile, Teller
 from packetclip_sensor.service.systemd import notify
+from packetclip_sensor.sinks.documents import SensorInfo
 
 LOOK_S = 1.0
 MEASURE_S = 5.0
@@ -110,6 +112,16 @@ def watched(config: Config, health: Health) -> Iterator[None]:
             from packetclip_sensor.service.health_page import HealthPage  # noqa: PLC0415  (a replay starts sooner without)
 
             open_till_end.enter_context(HealthPage(health))
-        documents = open_till_end.enter_context(contextlib.closing(health_documents(config, health)))
+        documents = open_till_end.enter_context(contextlib.closing(_documents(config, health)))
         open_till_end.enter_context(Monitor(health, send=documents.send))
         yield
+
+
+def _documents(config: Config, health: Health) -> Teller:
+    """Where health documents go: beside the alerts, or into the state folder where those go to a file."""
+    sensor = SensorInfo(config.sensor_name, __version__, config.namespace)
+    if config.sink.cluster is None:
+        return HealthFile(config.state_dir / "health.json", health, sensor)
+    from packetclip_sensor.service.health_stream import HealthStream  # noqa: PLC0415  (its client is large)
+
+    return HealthStream(config.sink.cluster, health, sensor)

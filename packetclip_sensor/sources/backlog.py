@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packetclip_sensor.common.text import counted
 from packetclip_sensor.errors import LogFormatError
-from packetclip_sensor.sources.discovery import check_log, no_rights
+from packetclip_sensor.sources.discovery import check_log, no_rights, nothing_since
 from packetclip_sensor.sources.file_registry import FileRegistry, Key
 from packetclip_sensor.sources.logfile import first_ts
 from packetclip_sensor.sources.plaintext import Plain, plain_bytes, stream
@@ -34,14 +34,24 @@ class Backlog:
         self.files = self.files_open = 0
         self.blind: list[tuple[str, str]] = []
         """Why logs are not read, as name and message with the remedy: see `service.health.REASONS`."""
+        self.remarks: dict[Path, str] = {}
+        """What is worth knowing of a log folder and no fault."""
         self._paths: Sequence[Path] = ()
+        self._archives: Sequence[Path] = ()
         self._seen: dict[Path, float] = {}  # when a folder last had a log, monotonic
         self._reader: FileRegistry | None = None
         self._listing: Callable[[], Sequence[tuple[Path, str]]] = list
 
-    def attach(self, reader: FileRegistry, listing: Callable[[], Sequence[tuple[Path, str]]], paths: Sequence[Path] = ()) -> None:
-        """`listing` gives the files that are to be read now, each with its log; `paths` are those that were asked for."""
-        self._reader, self._listing, self._paths = reader, listing, paths
+    def attach(
+        self,
+        reader: FileRegistry,
+        listing: Callable[[], Sequence[tuple[Path, str]]],
+        paths: Sequence[Path] = (),
+        archives: Sequence[Path] = (),
+    ) -> None:
+        """`listing` gives the files that are to be read now, each with its log; `paths` are those that were asked for, and
+        `archives` the folders into which their rotated logs are moved."""
+        self._reader, self._listing, self._paths, self._archives = reader, listing, paths, archives
 
     def measure(self, now: float) -> tuple[int, float]:
         """Bytes not yet read, and the age in seconds of the oldest line among them (0 where there are none).
@@ -51,6 +61,8 @@ class Backlog:
         """
         if self._reader is None:
             return 0, 0.0
+        remarks = {path: nothing_since(path, self._paths, self._archives) for path in self._paths}
+        self.remarks = {path: remark for path, remark in remarks.items() if remark}
         self.blind = list(self._blind(self._reader))
         offsets = self._reader.offsets()
         unread_bytes, oldest = 0, inf
@@ -85,6 +97,8 @@ class Backlog:
             except LogFormatError as err:
                 if no_rights(err):
                     yield "unreadable", str(err)
+                elif path in self.remarks:
+                    self._seen[path] = now
                 elif not path.exists() or now - self._seen.get(path, -inf) > ROTATION_S:
                     yield "no_logs", str(err)
         if unread := list(reader.unread.copy().values()):

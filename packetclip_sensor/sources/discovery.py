@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
 from packetclip_sensor.errors import LogFormatError, SensorError
@@ -216,11 +218,46 @@ def nothing_in(folder: Path) -> LogFormatError:
         return LogFormatError(f"{folder} has packetclip_flow.log but no packetclip_packet.log; is that log switched off in Zeek?")
     if any(map(is_eve, names)):
         return LogFormatError(f"{folder} holds Suricata's eve.json, but no packetclip_packet.log; {SURICATA_REMEDY}")
-    if any(name.startswith("conn.") and ".log" in name for name in names):
+    if _has_conn_log(names):
         return LogFormatError(f"{folder} holds Zeek logs, but no packetclip_packet.log: the package is not loaded; {LOAD_REMEDY}")
     if logs_in(folder / "current"):
         return LogFormatError(f"{folder} holds no packetclip_packet.log, but its `current` does: name {folder}/current")
     return LogFormatError(f"{folder} holds no packetclip_packet.log; give Zeek's log folder, and {LOAD_REMEDY}")
+
+
+def nothing_since(folder: Path, paths: Sequence[Path], archives: Sequence[Path]) -> str | None:
+    """A remark on a folder without a packet log whose rotated ones are in its archives; None for any other folder.
+
+    Zeek makes the next log with the next packet, so a quiet link has none after a rotation. Where conn.log goes on without our
+    flow log, the package is no longer loaded, and that is no quiet link.
+
+    Args:
+        paths: all log folders of the site, `archives` the folders into which their rotated logs are moved.
+    """
+    found = logs_in(folder)
+    if not os.access(folder, os.R_OK | os.X_OK) or any(log == "packet" for _, log in found):
+        return None
+    if not found and _has_conn_log(path.name for path in folder.iterdir()):
+        return None
+    rotated = [file for place in archives if nearest(place, paths) == source_of(folder) for file in _last_rotated(place)]
+    last = max(rotated, key=_written, default=None)
+    if last is None or _written(last) < 0:
+        return None
+    when = datetime.fromtimestamp(_written(last), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return (
+        f"{folder}: the last packet log was rotated, and nothing was logged since {when} ({last}); if there is traffic on Zeek's "
+        "interface, see whether Zeek runs"
+    )
+
+
+def _has_conn_log(names: Iterable[str]) -> bool:
+    return any(name.startswith("conn.") and ".log" in name for name in names)
+
+
+def _last_rotated(archive: Path) -> list[Path]:
+    """The packet logs in an archive, and those in the latest of its dated subfolders that has any."""
+    places = ([path for path, log in logs_in(folder) if log == "packet"] for folder in (archive, *reversed(_dated(archive))))
+    return [*next(places), *next(filter(None, places), [])]
 
 
 def check_log(path: Path) -> list[tuple[Path, str]]:
@@ -287,6 +324,17 @@ def _archive_of(path: Path) -> Path | None:
     return next((folder for folder in logs if os.path.realpath(folder / "current") == spool), None)
 
 
+def source_of(path: Path) -> str:
+    """The source that a log folder, or a single log file, belongs to."""
+    return str(path.parent if log_of(path.name) or path.is_file() else path)
+
+
+def nearest(archive: Path, paths: Sequence[Path]) -> str:
+    """The source whose rotated logs are moved into `archive`: that of the log folder with which it shares most of its path."""
+    shared = [len(Path(os.path.commonpath([archive.absolute(), path.absolute()])).parts) for path in paths]
+    return source_of(paths[shared.index(max(shared))]) if paths else str(archive)
+
+
 def archived(folders: Sequence[Path], since: float) -> Iterator[tuple[Path, str]]:
     """Our logs in these folders and their dated subfolders that were last written after `since` (epoch seconds).
 
@@ -306,10 +354,15 @@ def _dated(folder: Path) -> list[Path]:
 
 
 def _newer(path: Path, since: float) -> bool:
+    return _written(path) >= since
+
+
+def _written(path: Path) -> float:
+    """When a file or folder was last written, epoch seconds; -inf where it is gone."""
     try:
-        return path.stat().st_mtime >= since
+        return path.stat().st_mtime
     except OSError:
-        return False
+        return -inf
 
 
 def first_bytes(path: Path) -> bytes:

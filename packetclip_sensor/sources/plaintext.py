@@ -267,7 +267,8 @@ def unreadable(path: Path, err: OSError) -> LogFormatError:
         return LogFormatError(f"{path} does not exist; give a Zeek log folder, a log file or a pcap")
     if err.errno == errno.ENOTSUP:
         return LogFormatError(f"{path} is {err.strerror}")
-    return LogFormatError(f"{path} cannot be read ({err.strerror}); let the sensor's user read it, for example by the group zeek")
+    remedy = "let the sensor's user read it, by a group of Zeek's (not group root) or by setfacl"
+    return LogFormatError(f"{path} cannot be read ({err.strerror}); {remedy}")
 
 
 @contextmanager

@@ -11,7 +11,6 @@ the site, with what was moved from it into the archives: the logs of one Zeek.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,7 @@ from watchdog.observers import Observer
 from packetclip_sensor.common.rejects import Rejects
 from packetclip_sensor.records import Idle, Lines, Position, log_of
 from packetclip_sensor.sources.backlog import Backlog
-from packetclip_sensor.sources.discovery import all_empty, archived, check_folder, logs_in
+from packetclip_sensor.sources.discovery import all_empty, archived, check_folder, logs_in, nearest, source_of
 from packetclip_sensor.sources.file_registry import OPEN_FILES, FileRegistry, Found
 from packetclip_sensor.sources.logfile import LogFile
 
@@ -95,7 +94,7 @@ def follow(
         return [*_listing(paths, log), *moved(archived_since())]
 
     if backlog is not None:
-        backlog.attach(logs, lambda: [(found.path, found.log) for found in listing() if found.asked], paths)
+        backlog.attach(logs, lambda: [(found.path, found.log) for found in listing() if found.asked], paths, archives)
     quiet = Quiet(quiet_s, clock)
     with closing(logs), closing(Wake(paths)) as wake:
         first, scanned_at = True, -inf
@@ -196,17 +195,6 @@ class Quiet:
     def sources(self) -> tuple[str, ...]:
         """Those that have stood so long enough."""
         return tuple(source for source, (for_s, _) in self._stood.items() if for_s >= self._quiet_s)
-
-
-def source_of(path: Path) -> str:
-    """The source that a log folder, or a single log file, belongs to."""
-    return str(path.parent if log_of(path.name) or path.is_file() else path)
-
-
-def nearest(archive: Path, paths: Sequence[Path]) -> str:
-    """The source whose rotated logs are moved into `archive`: that of the log folder with which it shares most of its path."""
-    shared = [len(Path(os.path.commonpath([archive.absolute(), path.absolute()])).parts) for path in paths]
-    return source_of(paths[shared.index(max(shared))]) if paths else str(archive)
 
 
 def _listing(paths: Sequence[Path], log: str | None = None) -> list[Found]:

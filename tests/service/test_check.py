@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -100,6 +102,12 @@ def no_write(world: World) -> dict[str, Any]:
     return {}
 
 
+def in_roots_group(world: World) -> None:
+    """A user who is not root, whatever the tests' own is."""
+    world.monkeypatch.setattr(os, "geteuid", lambda: pwd.getpwnam("nobody").pw_uid)
+    world.monkeypatch.setattr(os, "getgroups", lambda: [65534, 0])
+
+
 def file_in_place(world: World) -> dict[str, Any]:
     (world.folder / "file").write_text("")
     return {"state_dir": "file/state", "zeek_feedback": {"path": "file/v"}}
@@ -189,6 +197,31 @@ def files(name: str, text: str) -> Callable[[World], None]:
     return lambda world: world.other_logs(**{name: text})
 
 
+def rotated(world: World, *current: str, there: bool = True) -> dict[str, Any]:
+    """zeekctl's layout after two days, with these logs in `current`."""
+    for day in (29, 30):
+        log = world.folder / "zeek" / f"2026-11-{day}" / "packetclip_packet.10:00:00-11:00:00.log.gz"
+        log.parent.mkdir(parents=True)
+        log.write_bytes(gzip.compress(world.log.read_bytes()))
+        os.utime(log, (datetime(2026, 11, day, 11, tzinfo=UTC).timestamp(),) * 2)
+    if there:
+        (world.folder / "zeek" / "current").mkdir()
+    for name in current:
+        (world.folder / "zeek" / "current" / f"{name}.log").write_text("{}\n")
+    return {"logs": ["zeek/current"]}
+
+
+def rotated_beside(world: World) -> None:
+    """By a rotation that leaves logs in their folder."""
+    rotated = world.log.rename(world.logs / "packetclip_packet.2026-11-30-11-00-00.log")
+    os.utime(rotated, (time.time() - 5 * 3600,) * 2)
+
+
+def another_zeeks(world: World) -> dict[str, Any]:
+    (world.folder / "other").mkdir()
+    return rotated(world) | {"logs": ["zeek/current", "other"], "archives": ["zeek"]}
+
+
 def other_engines(world: World, **texts: str) -> dict[str, Any]:
     (world.folder / "other").mkdir()
     for name, text in texts.items():
@@ -206,6 +239,13 @@ CASES: dict[str, Callable[[World], dict[str, Any] | None]] = {
     "a folder for Zeek that others may write": shared_feedback,
     "all is well": lambda world: {},
     "rotated logs are looked for": lambda world: {"logs": [world.packet_log(folder="zeek/current").parent.as_posix()]},
+    "nothing logged since the last rotation": rotated,
+    "only connections ended since the last rotation": lambda world: rotated(world, "conn", "packetclip_flow"),
+    "the package was taken out after the last rotation": lambda world: rotated(world, "conn"),
+    "rotated logs, and a folder of Zeek that is not there": lambda world: rotated(world, there=False),
+    "rotated logs in the folder itself": rotated_beside,
+    "the rotated logs of another Zeek": another_zeeks,
+    "a user in group root": in_roots_group,
     "an archive that is not there": lambda world: {"archives": ["nowhere"]},
     "an empty log folder": lambda world: world.other_logs(),
     "Zeek's logs without ours": files("conn", '{"ts": 1}\n'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ def test_a_sensor_is_well_once_it_has_read_its_logs(health: Health) -> None:
     assert [reason.name for reason in health.reasons()] == ["starting"]
     health.moved()
     assert health.reasons() == []
+
+
+def test_a_remark_is_shown_and_is_no_reason(health: Health) -> None:
+    health.moved()
+    health.backlog = Backlog()
+    health.backlog.remarks = {Path("/zeek"): "/zeek: nothing was\nlogged since"}
+    well, text = health.as_json()
+    assert (well, json.loads(text)["remarks"], json.loads(text)["reasons"]) == (True, ["/zeek: nothing was\\nlogged since"], [])
 
 
 def test_a_sink_that_waits_longer_than_allowed_is_a_reason_and_no_stall(health: Health, clock: Clock) -> None:

@@ -17,9 +17,11 @@ from structlog.testing import capture_logs
 from packetclip_sensor.common.metrics import Counters, Gauges, meanings
 from packetclip_sensor.config.settings import ElasticsearchConfig, HealthConfig
 from packetclip_sensor.elastic.templates import ensure_templates, mapped
-from packetclip_sensor.service import health_documents
+from packetclip_sensor.service import health_stream
 from packetclip_sensor.service.health import Health
-from packetclip_sensor.service.health_documents import HealthDocuments, HealthFile, document
+from packetclip_sensor.service.health_documents import HealthFile, document
+from packetclip_sensor.service.health_stream import HealthStream
+from packetclip_sensor.sources.backlog import Backlog
 
 ROOT = Path(__file__).parents[2]
 ECS = json.loads((ROOT / "mappings" / "ecs" / "ecs-9.4.0.json").read_text())["fields"]
@@ -56,6 +58,10 @@ def test_a_document_tells_state_reasons_and_every_number(health: Health) -> None
     assert found["judged_timestamp_seconds"] == "2025-11-21T11:51:40.000Z"
     health.lag_s = 0.0
     assert document(health, SENSOR, "run-1", NOW)["message"] == "all is well"
+    health.backlog = Backlog()
+    health.backlog.remarks = {Path("/zeek"): "/zeek: nothing was logged since"}
+    made = document(health, SENSOR, "run-1", NOW)
+    assert (made["message"], made["service"]["state"]) == ("/zeek: nothing was logged since", "ok")
 
 
 def test_template_and_document_have_the_same_fields_and_ecs_its_types(health: Health) -> None:
@@ -86,7 +92,7 @@ def test_the_field_reference_says_what_the_code_says() -> None:
 
 def test_a_cluster_that_is_away_is_counted_and_said_once(health: Health) -> None:
     config = ElasticsearchConfig(hosts=[f"http://127.0.0.1:{free_port()}"])
-    sender = HealthDocuments(config, health, SENSOR)
+    sender = HealthStream(config, health, SENSOR)
     with capture_logs() as logs:
         for _ in range(3):
             sender.send()
@@ -97,7 +103,7 @@ def test_a_cluster_that_is_away_is_counted_and_said_once(health: Health) -> None
 
 def test_a_document_that_is_taken_says_that_the_login_is_right(health: Health, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a key revoked before the first alert of a calm night is waited for."""
-    sent = HealthDocuments(ElasticsearchConfig(hosts=["http://127.0.0.1:9"], manage_templates=False), health, SENSOR)
+    sent = HealthStream(ElasticsearchConfig(hosts=["http://127.0.0.1:9"], manage_templates=False), health, SENSOR)
     sent.send()
     assert not health.accepted
     monkeypatch.setattr(sent._client, "index", lambda **_: {})
@@ -126,9 +132,9 @@ def test_with_a_file_sink_the_newest_document_stands_in_a_file(health: Health, t
 def test_a_real_cluster_takes_the_documents_and_answers_questions_about_them(
     elasticsearch_url: str, namespace: str, health: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health_documents, "TIMEOUT_S", 60.0)  # a node that has just started, on a busy machine
+    monkeypatch.setattr(health_stream, "TIMEOUT_S", 60.0)  # a node that has just started, on a busy machine
     config = ElasticsearchConfig(hosts=[elasticsearch_url], namespace=namespace)
-    sender = HealthDocuments(config, health, SENSOR, now=lambda: NOW)
+    sender = HealthStream(config, health, SENSOR, now=lambda: NOW)
     sender.send()
     sender.send()
     sender.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import socket
@@ -45,6 +46,26 @@ def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> socket.socket:
     line.settimeout(2.0)
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     return line
+
+
+def test_a_unit_for_a_user_in_group_root_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `useradd --groups "$(stat -c %G FOLDER)"` made it with a Zeek that was built from source."""
+    path = tmp_path / "sensor.yaml"
+    path.write_text("logs: [logs]\n")
+
+    def unit_for(user: str, *groups: int) -> int:
+        monkeypatch.setattr(os, "getgrouplist", lambda name, first: [first, *groups])
+        return main(["systemd-unit", "--config", str(path), "--user", user])
+
+    assert unit_for("nobody", 4, 0) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "--user nobody: user nobody is in group root" in said.err
+    assert "gpasswd -d nobody root" in said.err
+    assert "setfacl -R -m u:nobody:rX,d:u:nobody:rX FOLDER" in said.err
+    assert unit_for("nobody", 4) == unit_for("root", 0) == unit_for("no-such-user", 0) == 0
 
 
 def test_the_unit_has_the_installations_own_paths(tmp_path: Path) -> None:

@@ -87,6 +87,34 @@ def test_a_bz2_whose_text_has_no_known_size_counts_with_its_own_until_it_is_begu
     assert backlog.measure(1000.0) == (0, 0.0)
 
 
+def test_a_folder_whose_logs_are_all_rotated_gets_a_remark_for_as_long_as_nothing_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a sensor that starts then; but not where Zeek logs connections without our package."""
+    current, rotated = tmp_path / "current", tmp_path / "2026-11-30" / "packetclip_packet.10:00:00-11:00:00.log.gz"
+    for folder in (current, rotated.parent):
+        folder.mkdir()
+    rotated.write_bytes(gzip.compress(row(5.0)))
+    os.utime(rotated, (1796036400.0, 1796036400.0))
+    backlog = Backlog()
+    backlog.attach(FixedReader(), list, [current], [tmp_path])
+    told = (
+        f"{current}: the last packet log was rotated, and nothing was logged since 2026-11-30 11:00:00 UTC ({rotated}); "
+        "if there is traffic on Zeek's interface, see whether Zeek runs"
+    )
+    for later_s in (0.0, 1e6):
+        monkeypatch.setattr(time, "monotonic", lambda later_s=later_s: 1000.0 + later_s)
+        backlog.measure(1000.0)
+        assert (backlog.blind, list(backlog.remarks.values())) == ([], [told])
+    (current / "conn.log").write_text("{}\n")
+    monkeypatch.setattr(time, "monotonic", lambda: 2e6)
+    backlog.measure(1000.0)
+    assert ([name for name, _ in backlog.blind], backlog.remarks) == (["no_logs"], {})
+    (current / "packetclip_packet.log").write_bytes(row(900.0))
+    backlog.measure(1000.0)
+    assert (backlog.blind, backlog.remarks) == ([], {})
+
+
 def test_folders_without_our_logs_unreadable_files_and_lost_logs_are_told_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

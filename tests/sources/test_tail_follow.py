@@ -16,6 +16,7 @@ from packetclip_sensor.errors import ConfigError, LogFormatError
 from packetclip_sensor.records import Idle, Lines
 from packetclip_sensor.sources import tail
 from packetclip_sensor.sources.backlog import Backlog
+from packetclip_sensor.sources.discovery import nearest
 from packetclip_sensor.sources.tail import finite, follow
 
 
@@ -336,7 +337,7 @@ def test_a_line_with_a_wrong_time_keeps_flows_and_packets_together(tmp_path: Pat
 )
 def test_an_archive_belongs_to_the_log_folder_next_to_it(tmp_path: Path, archive: str, folder: str) -> None:
     paths = [tmp_path / "zeek/logs/current", tmp_path / "two/logs/current"]
-    assert tail.nearest(tmp_path / archive, paths) == str(tmp_path / folder)
+    assert nearest(tmp_path / archive, paths) == str(tmp_path / folder)
 
 
 def test_a_rotated_log_stays_of_its_source(tmp_path: Path) -> None:

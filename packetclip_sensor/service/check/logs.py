@@ -37,14 +37,20 @@ ARCHIVED_S, REJECTED_S = 86400.0, 86400.0
 """How far back rotated logs are looked at where there is no state, and rejected lines."""
 LATE_S = 0.05
 """So much later than others are lines of one Zeek, too."""
+NO_LOGGING = "Zeek cannot go on logging"
+"""What a full disk of the logs leads to."""
 
 Record = TypeVar("Record", Packet, Flow)
 
 
-def folder(path: Path | None, lateness_s: float) -> Found:
+def folder(path: Path | None, config: Config) -> Found:
     """Are our logs there, are they JSON of our form, do they grow, do the clocks agree?"""
     if path is None:
         yield WRONG, "none named; set `logs` to Zeek's log folder, for example [/opt/zeek/logs/current]"
+        return
+    if remark := discovery.nothing_since(path, config.logs, archives_of(config.logs, config.archives)):
+        yield LOOK, remark
+        yield from room(path, False, NO_LOGGING)
         return
     files = discovery.check_log(path)
     packets = [file for file, log in files if log == "packet"]
@@ -75,8 +81,8 @@ def folder(path: Path | None, lateness_s: float) -> Found:
     if last is not None and now - written <= WRITTEN_S and written - last > BEHIND_S:
         lag = _ago(written - last)
         yield LOOK, f"{newest}: written now, but its last packet is {lag} old; set the clocks by NTP, or see why Zeek lags"
-    yield from _link(newest, records, [file for file, log in files if log == "flow"], lateness_s)
-    yield from room(newest.parent, False, "Zeek cannot go on logging")
+    yield from _link(newest, records, [file for file, log in files if log == "flow"], config.lateness_s)
+    yield from room(newest.parent, False, NO_LOGGING)
 
 
 def _link(newest: Path, packets: list[Packet], flow_logs: list[Path], lateness_s: float) -> Found:

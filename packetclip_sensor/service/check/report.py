@@ -24,7 +24,7 @@ from packetclip_sensor.errors import SensorError
 from packetclip_sensor.model import calibration_file
 from packetclip_sensor.model.bundle import Bundle, manifest_of
 from packetclip_sensor.service import checkpoint
-from packetclip_sensor.service.check import logs
+from packetclip_sensor.service.check import account, logs
 from packetclip_sensor.service.check.finding import LOOK, OK, WRONG, Found, writable
 from packetclip_sensor.sinks import zeek_notices
 from packetclip_sensor.sinks.forward.forwarding import unreached
@@ -74,7 +74,8 @@ def _checks(config: Config, path: Path, suricata: Path | None) -> Iterator[tuple
     if suricata is not None:
         yield "suricata", partial(setup.inspect, suricata, config.logs)
     for folder in config.logs or [None]:
-        yield "logs", partial(logs.folder, folder, config.lateness_s)
+        yield "logs", partial(logs.folder, folder, config)
+    yield "logs", _account
     yield "logs", partial(logs.archives, config)
     yield "logs", partial(logs.unread, config)
     yield "logs", partial(logs.rejected, config)
@@ -94,6 +95,12 @@ def _checks(config: Config, path: Path, suricata: Path | None) -> Iterator[tuple
         yield "sink", partial(_receivers, config)
     if (verdicts := config.zeek_feedback.path) is not None:
         yield "feedback", partial(_feedback, verdicts)
+
+
+def _account() -> Found:
+    """May this account do more than read the logs?"""
+    if trouble := account.trouble():
+        yield LOOK, trouble
 
 
 def _state(config: Config, path: Path) -> Found:

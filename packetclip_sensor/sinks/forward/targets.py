@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from packetclip_sensor.config.settings import Config
 from packetclip_sensor.sinks.forward.forwarding import Target
-from packetclip_sensor.sinks.forward.syslog import Syslog
-from packetclip_sensor.sinks.forward.webhook import Webhook
 
 
 def targets(config: Config) -> list[Target]:
@@ -16,7 +14,11 @@ def targets(config: Config) -> list[Target]:
     """
     found: list[Target] = []
     if config.sink.webhook is not None:
+        from packetclip_sensor.sinks.forward.webhook import Webhook  # noqa: PLC0415  (its libraries are large)
+
         found.append(Webhook(config.sink.webhook))
     if config.sink.syslog is not None:
+        from packetclip_sensor.sinks.forward.syslog import Syslog  # noqa: PLC0415  (as above)
+
         found.append(Syslog(config.sink.syslog, config.sensor_name))
     return found

@@ -20,10 +20,10 @@ from jinja2 import ChainableUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from packetclip_sensor import __version__
+from packetclip_sensor.common.durable import BUSY
 from packetclip_sensor.common.text import keep_secret, printable
 from packetclip_sensor.config import secrets
 from packetclip_sensor.config.settings import WebhookConfig
-from packetclip_sensor.elastic.client import BUSY
 from packetclip_sensor.errors import ConfigError
 from packetclip_sensor.sinks.delivery import retry_after
 from packetclip_sensor.sinks.forward.forwarding import BusyError, Document, RefusedError, connected, tls, unreached
