@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,15 @@ def test_the_commands_write_what_they_write_without_workers(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(cuts_of.__kwdefaults__, "length_s", LENGTH_S)
     said = []
-    for more in ([], ["--workers", "2"], ["--workers", "1"]):
+    for more in ([], ["--workers", "4"], ["--workers", "2"], ["--workers", "1"]):
         Path("alerts.ndjson").unlink(missing_ok=True)
+        if "1" not in more:
+            shutil.rmtree("packetclip.cuts", ignore_errors=True)
         assert main(["replay", str(long_log), *more]) == 0
         assert main(["calibrate", "--logs", str(long_log), "--out", "c.yaml", "--alerts-per-day", "1000", *more]) in (0, 1)
         said.append((capsys.readouterr(), Path("alerts.ndjson").read_bytes(), Path("c.yaml").read_bytes()))
-    assert said[0] == said[1] == said[2]
-    assert len(list(Path("packetclip.cuts").glob("*.parquet"))) == 2 * len(cuts(long_log)), "the second run judged nothing again"
+    assert said[0] == said[1] == said[2] == said[3]
+    assert len(list(Path("packetclip.cuts").glob("*.parquet"))) == 2 * len(cuts(long_log)), "the last run judged nothing again"
 
 
 def test_samples_for_hunting_need_one_process(
