@@ -7,7 +7,6 @@ would do if they were wrong, or zero.
 import copy
 
 import torch
-from torch import nn
 
 from training.data.windows import GROUP_OF_CLASS
 from training.model.graphs import EventNodes, MissionGraph, shuffled
@@ -50,16 +49,12 @@ def altered(model: PacketClip, graphs: list[Graph], way: str, seed: int) -> Pack
         changed.concepts = concepts.to(model.concepts.device)
         changed.events = EventNodes(sentences, GROUP_OF_CLASS, model.events.weight).to(model.concepts.device)
         for graph, new in zip(changed.graphs, drawn, strict=True):
-            _take_edges(graph, MissionGraph(new, model.config))
+            for name, matrix in MissionGraph(new, model.config).named_buffers(recurse=False):
+                if name.startswith("adjacency_"):
+                    getattr(graph, name).copy_(matrix)
     if way in (SILENT, MUTE):
         for graph in changed.graphs:
             graph.embedding_node.zero_()  # type: ignore[operator,union-attr]
     if way in (EVENTLESS, MUTE):
         changed.events.weight = 0.0
     return changed
-
-
-def _take_edges(graph: nn.Module, other: MissionGraph) -> None:
-    for name, matrix in other.named_buffers(recurse=False):
-        if name.startswith("adjacency_"):
-            getattr(graph, name).copy_(matrix)

@@ -16,8 +16,6 @@ Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 Bools = npt.NDArray[np.bool_]
 
-NAN = float("nan")
-
 
 def auc(score: Floats, positive: Bools, weight: Floats | None = None) -> float:
     """Chance that a positive scores above a negative, a tie counting one half; NaN where one of the two is missing.
@@ -25,12 +23,12 @@ def auc(score: Floats, positive: Bools, weight: Floats | None = None) -> float:
     Args:
         score: (N,). positive: (N,) bool. weight: (N,) of each row; None counts all alike.
     """
-    return float(roc_auc_score(positive, score, sample_weight=weight)) if positive.any() and not positive.all() else NAN
+    return float(roc_auc_score(positive, score, sample_weight=weight)) if positive.any() and not positive.all() else math.nan
 
 
 def average_precision(score: Floats, positive: Bools) -> float:
     """Mean precision over the positives from the best score down, without interpolation; NaN without a positive."""
-    return float(average_precision_score(positive, score)) if positive.any() else NAN
+    return float(average_precision_score(positive, score)) if positive.any() else math.nan
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def recall_at_fpr(score: Floats, positive: Bools, negative: Bools, rate: float) 
     limit = float(against[allowed]) if len(against) > allowed else -np.inf
     hits = np.asarray(score, np.float64)[positive] > limit
     return OperatingPoint(
-        float(hits.mean()) if len(hits) else NAN, limit, int((against > limit).sum()), len(against), rate * len(against) >= 1
+        float(hits.mean()) if len(hits) else math.nan, limit, int((against > limit).sum()), len(against), rate * len(against) >= 1
     )
 
 
@@ -101,18 +99,20 @@ def over_sources(sources: npt.NDArray[Any], measure: Callable[[Ints], float], dr
     rows = [np.nonzero(sources == name)[0] for name in np.unique(sources)]
     found = [measure(np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])) for _ in range(draws)]
     held = [value for value in found if not math.isnan(value)]
-    low, high = np.quantile(held, (0.025, 0.975)).tolist() if held else (NAN, NAN)
+    low, high = np.quantile(held, (0.025, 0.975)).tolist() if held else (math.nan, math.nan)
     return Range(measure(np.arange(len(sources))), low, high)
 
 
 def macro_f1(truth: Ints, predicted: Ints) -> float:
     """Mean F1 over the classes that occur in truth; a class never predicted counts 0."""
-    return float(f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)) if len(truth) else NAN
+    return (
+        float(f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)) if len(truth) else math.nan
+    )
 
 
 def macro_recall(truth: Ints, predicted: Ints) -> float:
     """Mean recall over the classes that occur in truth."""
-    return float(recall_score(truth, predicted, labels=np.unique(truth), average="macro")) if len(truth) else NAN
+    return float(recall_score(truth, predicted, labels=np.unique(truth), average="macro")) if len(truth) else math.nan
 
 
 def top_k(score: Floats, truth: Ints, k: int) -> float:
@@ -122,7 +122,7 @@ def top_k(score: Floats, truth: Ints, k: int) -> float:
         score: (N, C). truth: (N,).
     """
     if not len(truth):
-        return NAN
+        return math.nan
     own = score[np.arange(len(truth)), truth][:, None]
     rank = (score > own).sum(1) + ((score == own).sum(1) - 1) / 2
     return float((rank < k).mean())
@@ -174,7 +174,7 @@ class Spread:
 def spread(values: Sequence[float]) -> Spread:
     """Mean, least and greatest of the values that are numbers."""
     held = [v for v in values if not math.isnan(v)]
-    return Spread(float(np.mean(held)), min(held), max(held), len(held)) if held else Spread(NAN, NAN, NAN, 0)
+    return Spread(float(np.mean(held)), min(held), max(held), len(held)) if held else Spread(math.nan, math.nan, math.nan, 0)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -160,17 +160,8 @@ class Report:
         console.print(problems)
 
 
-class Reader(Protocol):
-    """What `csv.reader` returns."""
-
-    line_num: int
-
-    def __next__(self) -> list[str]:
-        """The cells of the next row."""
-
-
-def csv_rows(reader: Reader, path: Path, report: Report) -> Iterator[list[str]]:
-    """The rows that can be read; the others are reported with their line."""
+def csv_rows(reader: Any, path: Path, report: Report) -> Iterator[list[str]]:
+    """The rows of a `csv.reader` that can be read; the others are reported with their line."""
     while True:
         try:
             cells = next(reader)

@@ -150,9 +150,8 @@ def evasions(results: Results) -> str:
         "recall after hardening", "captures detected after hardening",
     ]  # fmt: skip
     runs = ("ours", "hardened")
-    kinds = sorted(
-        {k for name in runs for o in results.done(name) if (j := results.predictions(o, "evade")) for k in kinds_of(j)}
-    )
+    evaded = [j for name in runs for o in results.done(name) if (j := results.predictions(o, "evade"))]
+    kinds = sorted({m[1] for j in evaded for capture in set(j.capture.tolist()) if (m := EVASION.match(capture))})
     if not kinds:
         return results.table(head, [[results.why("ours"), *[""] * 7]])
     rows = []
@@ -162,9 +161,9 @@ def evasions(results: Results) -> str:
             rows.append([kind, *[ours] * 7])
             continue
         usual = metrics.spread([
-            _unevaded(plain, evaded, kind)
+            _unevaded(plain, hidden, kind)
             for o in results.done("ours")
-            if (plain := results.predictions(o, "lab")) and (evaded := results.predictions(o, "evade"))
+            if (plain := results.predictions(o, "lab")) and (hidden := results.predictions(o, "evade"))
         ])  # fmt: skip
         loss = metrics.Spread(usual.mean - ours[1].mean, math.nan, math.nan, 1)
         unevaded = [f"{ours[0].mean:,.0f}", cell(usual), cell(ours[1]), cell(loss)]
@@ -188,11 +187,6 @@ def _detected(found: Sequence[metrics.Spread], digits: int) -> str:
 
 def _hardened(found: list[metrics.Spread] | str, digits: int) -> list[str]:
     return [found] * 2 if isinstance(found, str) else [cell(found[1]), _detected(found, digits)]
-
-
-def kinds_of(made: Predictions) -> set[str]:
-    """Kinds of evasion among the captures' names."""
-    return {m[1] for name in set(made.capture.tolist()) if (m := EVASION.match(name))}
 
 
 def _of_kind(made: Predictions, kind: str) -> Predictions:
