@@ -19,7 +19,7 @@ from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.progress import Progress
 
@@ -30,6 +30,9 @@ from training.data import units
 from training.data.ground_truth import CHOOSING, PACKET_LOG, TRAINABLE, Listed, read_manifest
 from training.data.units import Capture
 from training.missions import CLASS_MISSION
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def allowed(captures: Path, without: Container[str], use: str = TRAINABLE) -> list[Listed]:
@@ -81,7 +84,7 @@ def main(args: argparse.Namespace) -> None:
         _prepare(args, client)
 
 
-def _prepare(args: argparse.Namespace, client: Any) -> None:
+def _prepare(args: argparse.Namespace, client: "Client | None") -> None:
     also, test = named(args.also, "--also"), named(args.test, "--test")
     hidden = named(args.unreadable, "--unreadable")
     if (test or hidden) and not args.judged:

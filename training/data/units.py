@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -17,6 +17,9 @@ from packetclip_sensor.windows.windows import TRAINED
 from training.data import altered
 from training.data.ground_truth import records
 from training.missions import CLASS_MISSION
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 CUTS = "cuts"
 """Folder, beside the files of windows, of those of single captures that workers write."""
@@ -57,7 +60,7 @@ def write(
     out: Path,
     cutting: Cutting,
     *,
-    client: Any = None,
+    client: "Client | None" = None,
     progress: Callable[[], object] = lambda: None,
 ) -> int:
     """Write the windows of captures into one file, whole or not at all, and return how many; with a `client` of Dask's each

@@ -8,8 +8,6 @@ A model is surer of captures that it was trained on. With --held-out only those 
 training; bundles of several seeds, one after the other into the same folder, hold out most of them.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -9,8 +9,6 @@ of its source or, of the lab, its tool. On these scores thresholds are chosen: m
 them. Of missions that are not in --missions single windows decide. With --write the bundle gets evidence and thresholds.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

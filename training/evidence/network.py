@@ -1,7 +1,5 @@
 """The evidence model's fit: a small network, one loss a stream so that an hour of one client weighs no more than a minute's."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Scored rows to alerts, counted as episodes are, and the operating point at a budget of false alerts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product

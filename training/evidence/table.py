@@ -1,7 +1,5 @@
 """Rows of labelled captures as one table: evidence inputs, what is right for each mission, and groups to split by."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,7 +5,6 @@ import functools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from operator import attrgetter
 from typing import Any
 
 from training.lab import table
@@ -25,7 +24,10 @@ class BenignScope(Scope):
         super().__init__(capture, rng)
         self._intensity = intensity
 
-    duration = property(attrgetter("_capture.duration_s"), doc="Seconds that the capture lasts.")
+    @property
+    def duration(self) -> float:
+        """Seconds that the capture lasts."""
+        return self._capture.duration_s
 
     @property
     def account(self) -> dict[str, Any]:
