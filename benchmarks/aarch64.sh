@@ -1,5 +1,6 @@
 #!/bin/bash
-# The sensor on aarch64, the processor of small devices, under qemu-user: are its documents those of this machine?
+# The sensor on aarch64, the processor of small devices, under qemu-user: are its documents those of this machine, and what is the
+# most memory that it takes there, the emulator's own included?
 #
 #   PYTHON=.venv/bin/python bash benchmarks/aarch64.sh [CAPTURE ...]     Debian 12, nothing is installed; a minute for each capture
 #
@@ -32,10 +33,18 @@ sed -E '/^#/d; s/ .*//' "$here/requirements/sensor.lock.txt" > wanted.txt
 "$python" -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.11 -d wheels \
   --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 -r wanted.txt
 for wheel in wheels/*.whl; do "$python" -m zipfile -e "$wheel" site; done
+measured='
+import resource, subprocess, sys
+
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=False).returncode
+print(f"most memory {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6:.0f} MB")
+sys.exit(code)
+'
 for capture in "${captures[@]}"; do
   arguments=(-m packetclip_sensor replay "$capture" --config "$here/tests/golden/sensor.yaml" --out)
   (cd "$here" && "$python" "${arguments[@]}" "$work/here.ndjson") > /dev/null 2>&1
-  PYTHONPATH=$here:$work/site qemu/usr/bin/qemu-aarch64-static -cpu cortex-a72 -L root root/usr/bin/python3.11 "${arguments[@]}" there.ndjson > /dev/null
+  PYTHONPATH=$here:$work/site "$python" -c "$measured" \
+    qemu/usr/bin/qemu-aarch64-static -cpu cortex-a72 -L root root/usr/bin/python3.11 "${arguments[@]}" there.ndjson
   "$python" - here.ndjson there.ndjson <<'END'
 import json, re, sys
 
