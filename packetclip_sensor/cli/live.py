@@ -280,7 +280,7 @@ def zeek_scripts() -> None:
     \b
     Examples:
       packetclip zeek-scripts
-      cp -r "$(packetclip zeek-scripts)" "$(zeek-config --site_dir)/packetclip"
+      cp -r "$(packetclip zeek-scripts)/." "$(zeek-config --site_dir)/packetclip"
     """
     from packetclip_sensor.common.resources import resource
 

@@ -167,7 +167,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "`slow_probability` on fewer will do.",
     ] = {}
     update_s: Annotated[Positive, "Seconds of event time between two documents of an episode that goes on."] = 60.0
-    close_s: Annotated[Positive, "An episode closes when no verdict has come for so many seconds of event time."] = 60.0
+    close_s: Annotated[
+        Positive,
+        "An episode closes when no verdict has come for so many seconds of event time, or for an hour where evidence over "
+        "minutes decided.",
+    ] = 60.0
     thresholds: Annotated[
         dict[str, Probability],
         "Probability (0 to 1) from which a verdict of a mission counts, by mission, in place of the model's own, for example "

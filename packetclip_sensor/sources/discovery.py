@@ -22,6 +22,7 @@ FOLLOWS_S, OVERLAP_S = 2.0, 0.1
 little out of order, before it."""
 
 DATED = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+LISTED_BYTES = 1 << 20
 SLACK_S = 120.0
 """A log's last write may carry an earlier time than the packets in it, where clocks differ."""
 
@@ -226,10 +227,11 @@ def nothing_in(folder: Path) -> LogFormatError:
 
 
 def nothing_since(folder: Path, paths: Sequence[Path], archives: Sequence[Path]) -> str | None:
-    """A remark on a folder without a packet log whose rotated ones are in its archives; None for any other folder.
+    """A remark on a folder that has no packet log yet: its rotated ones are in the archives, or Zeek says that it has loaded the
+    package; None for any other folder.
 
-    Zeek makes the next log with the next packet, so a quiet link has none after a rotation. Where conn.log goes on without our
-    flow log, the package is no longer loaded, and that is no quiet link.
+    Zeek makes a log with the first packet, so a quiet link has none after a start or a rotation. Where conn.log goes on without
+    our flow log, the package is not loaded, or no longer, and that is no quiet link.
 
     Args:
         paths: all log folders of the site, `archives` the folders into which their rotated logs are moved.
@@ -242,12 +244,27 @@ def nothing_since(folder: Path, paths: Sequence[Path], archives: Sequence[Path])
     rotated = [file for place in archives if nearest(place, paths) == source_of(folder) for file in _last_rotated(place)]
     last = max(rotated, key=_written, default=None)
     if last is None or _written(last) < 0:
-        return None
+        if not _loaded(folder):
+            return None
+        return (
+            f"{folder}: Zeek has loaded the PacketCLIP package and has logged no packet since its start; if there is traffic on "
+            "Zeek's interface, see whether Zeek sees it"
+        )
     when = datetime.fromtimestamp(_written(last), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return (
         f"{folder}: the last packet log was rotated, and nothing was logged since {when} ({last}); if there is traffic on Zeek's "
         "interface, see whether Zeek runs"
     )
+
+
+def _loaded(folder: Path) -> bool:
+    """Whether Zeek's list of its scripts (policy/misc/loaded-scripts, which its local.zeek loads) has those of the package."""
+    try:
+        with (folder / "loaded_scripts.log").open("rb") as file:
+            listed = file.read(LISTED_BYTES)
+    except OSError:
+        return False
+    return all(re.search(rb"/%s\.zeek\b" % name, listed) for name in (b"packets", b"flows", b"protocols"))
 
 
 def _has_conn_log(names: Iterable[str]) -> bool:

@@ -154,7 +154,7 @@ def test_the_commented_file_shows_every_key_with_its_meaning_and_its_default() -
     text = example.commented({})
     for key in schema.keys(Config):
         assert f"\n# {key}:" in text
-    assert "#   ## An episode closes when no verdict has come for so many seconds of event time.\n#   close_s: 60.0" in text
+    assert "#   ## Seconds of event time between two documents of an episode that goes on.\n#   update_s: 60.0" in text
     assert "namespace: default" in text
     assert text.count("namespace:") == 1
 

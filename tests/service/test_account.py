@@ -26,7 +26,7 @@ def test_the_account_is_made_without_further_groups(page: str) -> None:
 @pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
 def test_an_account_without_groups_reads_roots_logs_those_to_come_and_their_archives(page: str) -> None:
     """As a Zeek that was built from source leaves them with a strict umask; below /tmp, since pytest's folders are root's."""
-    [command] = re.findall(r"setfacl .*?(?=    #|\n)", (ROOT / page).read_text(encoding="utf-8"))
+    command, *_ = re.findall(r"setfacl -R -m .*?(?=    #|\n)", (ROOT / page).read_text(encoding="utf-8"))
     home = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
     before = os.umask(0o027)
     try:

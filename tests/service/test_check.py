@@ -211,6 +211,11 @@ def rotated(world: World, *current: str, there: bool = True) -> dict[str, Any]:
     return {"logs": ["zeek/current"]}
 
 
+def started(world: World, *scripts: str) -> None:
+    """A Zeek that has seen no packet: its list of these scripts of a package."""
+    world.other_logs(loaded_scripts="".join(f"/opt/zeek/share/zeek/packages/mine/./{name}.zeek\n" for name in scripts))
+
+
 def rotated_beside(world: World) -> None:
     """By a rotation that leaves logs in their folder."""
     rotated = world.log.rename(world.logs / "packetclip_packet.2026-11-30-11-00-00.log")
@@ -244,6 +249,8 @@ CASES: dict[str, Callable[[World], dict[str, Any] | None]] = {
     "the package was taken out after the last rotation": lambda world: rotated(world, "conn"),
     "rotated logs, and a folder of Zeek that is not there": lambda world: rotated(world, there=False),
     "rotated logs in the folder itself": rotated_beside,
+    "a Zeek with the package that has seen no packet": lambda world: started(world, "packets", "flows", "protocols"),
+    "a Zeek without the package that has seen no packet": lambda world: started(world, "packets"),
     "the rotated logs of another Zeek": another_zeeks,
     "a user in group root": in_roots_group,
     "an archive that is not there": lambda world: {"archives": ["nowhere"]},

@@ -19,6 +19,9 @@ MOST_HOSTS = 20
 """A side with more hosts, or with some that the document does not list, is not named in filter and rule: the other side is."""
 
 
+TRY = "packetclip replay PATH --config sensor.yaml --out try.ndjson"
+
+
 class Step(NamedTuple):
     """What a text is for, and the text."""
 
@@ -28,12 +31,17 @@ class Step(NamedTuple):
 
 def steps(document: Document) -> list[Step]:
     """What can be asked or changed because of this alert; a text for which the document lacks the facts is left out."""
+    rule = _rule(document)
     found = [
         Step("Wireshark display filter, for a capture of that time", _wireshark(document)),
         Step("KQL for Kibana, data view logs-*", _kql(document)),
-        Step("Zeek's logs, in their folder", _search(document, "zeek.session_id", "{}", "*.log*")),
+        Step(
+            "Zeek's logs, in their folder (none has the uids of a replayed capture)",
+            _search(document, "zeek.session_id", "{}", "*.log*"),
+        ),
         Step("Suricata's log, in its folder", _search(document, "suricata.eve.flow_id", '"flow_id":({})[,}}]', "eve*.json*")),
-        Step("If it is harmless: a rule for suppress.yaml (in sensor.yaml: policy: {suppress: suppress.yaml})", _rule(document)),
+        Step("If it is harmless: a rule for suppress.yaml (in sensor.yaml: policy: {suppress: suppress.yaml})", rule),
+        Step("What the rule leaves, of finished logs or a capture", rule and TRY),
     ]
     return [step for step in found if step.text]
 
