@@ -22,9 +22,10 @@ FOLLOWS_S, OVERLAP_S = 2.0, 0.1
 little out of order, before it."""
 
 DATED = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
-LISTED_BYTES = 1 << 20
 SLACK_S = 120.0
 """A log's last write may carry an earlier time than the packets in it, where clocks differ."""
+LISTED_BYTES = 1 << 20
+"""Most that is read of Zeek's list of its scripts, 33 kB as it stands."""
 
 LOAD_REMEDY = (
     "load the PacketCLIP package in that Zeek: `zkg install` a clone of this project and `@load packetclip` in local.zeek, "
@@ -242,15 +243,15 @@ def nothing_since(folder: Path, paths: Sequence[Path], archives: Sequence[Path])
     if not found and _has_conn_log(path.name for path in folder.iterdir()):
         return None
     rotated = [file for place in archives if nearest(place, paths) == source_of(folder) for file in _last_rotated(place)]
-    last = max(rotated, key=_written, default=None)
-    if last is None or _written(last) < 0:
+    written, last = max(((_written(file), file) for file in rotated), default=(-inf, None))
+    if written < 0:
         if not _loaded(folder):
             return None
         return (
             f"{folder}: Zeek has loaded the PacketCLIP package and has logged no packet since its start; if there is traffic on "
             "Zeek's interface, see whether Zeek sees it"
         )
-    when = datetime.fromtimestamp(_written(last), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    when = datetime.fromtimestamp(written, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return (
         f"{folder}: the last packet log was rotated, and nothing was logged since {when} ({last}); if there is traffic on Zeek's "
         "interface, see whether Zeek runs"
@@ -259,8 +260,11 @@ def nothing_since(folder: Path, paths: Sequence[Path], archives: Sequence[Path])
 
 def _loaded(folder: Path) -> bool:
     """Whether Zeek's list of its scripts (policy/misc/loaded-scripts, which its local.zeek loads) has those of the package."""
+    path = folder / "loaded_scripts.log"
     try:
-        with (folder / "loaded_scripts.log").open("rb") as file:
+        if not path.is_file():
+            return False  # opening a pipe would hold up whoever asks
+        with path.open("rb") as file:
             listed = file.read(LISTED_BYTES)
     except OSError:
         return False

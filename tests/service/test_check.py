@@ -216,6 +216,12 @@ def started(world: World, *scripts: str) -> None:
     world.other_logs(loaded_scripts="".join(f"/opt/zeek/share/zeek/packages/mine/./{name}.zeek\n" for name in scripts))
 
 
+def pipe_in_its_place(world: World) -> None:
+    """Who opened it would wait for ever."""
+    world.other_logs()
+    os.mkfifo(world.logs / "loaded_scripts.log")
+
+
 def rotated_beside(world: World) -> None:
     """By a rotation that leaves logs in their folder."""
     rotated = world.log.rename(world.logs / "packetclip_packet.2026-11-30-11-00-00.log")
@@ -251,6 +257,7 @@ CASES: dict[str, Callable[[World], dict[str, Any] | None]] = {
     "rotated logs in the folder itself": rotated_beside,
     "a Zeek with the package that has seen no packet": lambda world: started(world, "packets", "flows", "protocols"),
     "a Zeek without the package that has seen no packet": lambda world: started(world, "packets"),
+    "a pipe in place of Zeek's list of scripts": pipe_in_its_place,
     "the rotated logs of another Zeek": another_zeeks,
     "a user in group root": in_roots_group,
     "an archive that is not there": lambda world: {"archives": ["nowhere"]},
